@@ -5,6 +5,9 @@
 # Sourced, never run. Everything that outlives a clone lives below $CACHE;
 # everything that belongs to one clone lives below $BUILD.
 
+# The names below are used by the scripts that source this file.
+# shellcheck disable=SC2034
+
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -15,12 +18,12 @@ BUILD=$TOP/build
 # its Rust compiler and its C compiler (Documentation/testing.rst).
 SUITE=trixie
 KERNEL_SERIES=7.3
-KERNEL_RELEASE_WANTED=7.3.4+deb13-cloud-amd64
+KERNEL_WANTED=7.3.4+deb13-cloud-amd64
 
 ROOT=$CACHE/root			# the trixie build root
 KSRC=$CACHE/kernel/src			# unpacked linux-source
-KOBJ=$CACHE/kernel/obj			# prepared object tree (the default KDIR)
-KIMAGE=$CACHE/kernel/vmlinuz		# the stock kernel, unmodified
+KOBJ=${KDIR:-$CACHE/kernel/obj}		# prepared object tree
+KIMAGE=${KIMAGE:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
 CARGO_CACHE=$CACHE/cargo		# CARGO_HOME inside the build root
 
 # Free space a cold set-up needs, in MiB.
@@ -69,10 +72,17 @@ in_root() {
 		TERM="${TERM:-dumb}" CARGO_HOME="$CARGO_CACHE" \
 		CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}" \
 		KBUILD_BUILD_USER=mshv KBUILD_BUILD_HOST=vtl \
-		${MAKEFLAGS_PASSED:+MAKEFLAGS="$MAKEFLAGS_PASSED"} \
 		IN_ROOT_DIR="$PWD" ROOT="$ROOT" TOP="$TOP" CACHE="$CACHE" \
-		KSRC="$KSRC" KOBJ="${KDIR:-$KOBJ}" BUILD="$BUILD" \
-		"${IN_ROOT_ENV[@]+"${IN_ROOT_ENV[@]}"}" \
+		KSRC="$KSRC" KOBJ="$KOBJ" BUILD="$BUILD" \
 		unshare --mount --propagation private -- \
 		bash "$TOP/scripts/in-root.sh" "$@"
+}
+
+# kernel_make ARGUMENT...: make against the prepared kernel tree, with exactly
+# the compiler the kernel was built with.
+kernel_make() {
+	local release_arg=()
+	[ -n "${KDIR:-}" ] || release_arg=(KERNELRELEASE="$(cat "$CACHE/kernel/release")")
+	in_root make -C "$KOBJ" ARCH=x86 CROSS_COMPILE=x86_64-linux-gnu- \
+		CC=x86_64-linux-gnu-gcc-14 "${release_arg[@]}" "$@"
 }

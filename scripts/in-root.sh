@@ -27,4 +27,5 @@ if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
 	cat /etc/ssl/certs/ca-certificates.crt >"$ROOT/etc/ssl/certs/ca-certificates.crt"
 fi
 
+# shellcheck disable=SC2016 # not this shell expands it
 exec chroot "$ROOT" /bin/sh -c 'cd "$IN_ROOT_DIR" && exec "$@"' sh "$@"

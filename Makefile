@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Front door of mshv_vtl_tdx. `make help` lists what there is; the work is done
+# by scripts/, inside a build root that `make setup` makes.
+#
+# KDIR=   another kernel tree prepared for Rust modules (default: the project's)
+# V=1     show every command, and the whole console of the TD
+
+SHELL := /bin/bash
+S := scripts
+RUN := build/run.log
+TEST := build/test.log
+export KDIR V
+
+.DEFAULT_GOAL := modules
+.PHONY: help setup doctor modules emulator tools selftests initramfs image \
+	run test test-host test-td bench shell emu-run check fmt fmtcheck clippy lint \
+	unsafe-count docs clean distclean
+
+help: ## list the targets
+	@echo "mshv_vtl_tdx: run lower VTLs of a TDX trust domain from a Linux at VTL2"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  variables: KDIR= prepared kernel tree  SMP= vCPUs  MEM= memory  V=1 verbose"
+	@echo "             MSHV_VTL_CACHE= where downloads and the build root are kept"
+
+setup: ## set up everything needed (build root, kernel tree, crates); a no-op when done
+	@$(S)/setup.sh
+
+doctor: ## say what is present, missing or broken, and what to do
+	@$(S)/doctor.sh
+
+modules: setup ## build the kernel module, build/module/mshv_vtl_tdx.ko
+	@$(S)/build.sh module
+
+emulator: setup ## build the emulator of the TDX module and its host, build/tdxemu
+	@$(S)/build.sh emulator
+
+tools: setup ## build the companion command, build/vtlctl
+	@$(S)/build.sh tools
+
+selftests: setup ## build the kselftests, build/selftests/
+	@$(S)/build.sh selftests
+
+initramfs: modules tools selftests ## pack module, tools and tests for the TD
+	@$(S)/build.sh initramfs
+
+image: emulator initramfs ## everything a TD needs
+
+run: ## set up, build, boot a TD and run a guest at VTL0 in it (console: build/run.log)
+	@$(S)/run.sh
+
+test: ## set up, build and pass all tests (console and KTAP: build/test.log)
+	@$(S)/test.sh
+
+test-host: setup ## the host tests only (crates, without a machine)
+	@$(S)/test.sh host
+
+test-td: image ## the kselftests in a TD only
+	@$(S)/test.sh td
+
+bench: image ## count instructions of each path, deterministically (build/bench.json)
+	@$(S)/bench.sh
+
+shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
+	@$(S)/td.sh shell build/shell.log
+
+check: fmtcheck clippy lint test-host docs ## before each commit: format, lints, host tests, docs
+
+fmt: setup ## format the Rust and C sources
+	@$(S)/lint.sh fmt
+
+fmtcheck: setup ## check the format
+	@$(S)/lint.sh fmtcheck
+
+clippy: setup ## clippy on the tools and on the module, warnings are errors
+	@$(S)/lint.sh clippy
+
+lint: setup ## house lints: SPDX, sizes, SAFETY comments, checkpatch, shellcheck
+	@$(S)/lint.sh house
+
+docs: setup ## build the documentation, warnings are errors (build/docs/index.html)
+	@$(S)/lint.sh docs
+
+clean: ## remove build products of this clone
+	rm -rf build
+
+distclean: clean ## also remove the cache (build root, kernel tree, downloads)
+	@$(S)/setup.sh --remove

@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds one part of the project inside the build root:
+#   build.sh module | emulator | tools | selftests | initramfs
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+
+TARGET=$BUILD/cargo
+MANIFEST=$TOP/tools/Cargo.toml
+HOST_TRIPLE=x86_64-unknown-linux-gnu
+EMU_TRIPLE=x86_64-unknown-none
+
+cargo_in_root() { in_root env CARGO_TARGET_DIR="$TARGET" "$@"; }
+
+# Objects go to $BUILD/module; the sources stay clean.
+build_module() {
+	if ! { compgen -G "$KOBJ/rust/*.rmeta" && [ -e "$KOBJ/scripts/module.lds" ]; } >/dev/null; then
+		die "$KOBJ is not a kernel tree prepared for Rust modules" \
+			"expected scripts/module.lds and rust/*.rmeta in it (CONFIG_RUST=y, 'make modules_prepare')" \
+			"without KDIR= the project prepares its own: make setup"
+	fi
+	mkdir -p "$BUILD/module"
+	kernel_make M="$TOP" MO="$BUILD/module" ${V:+V=$V} ${CLIPPY:+CLIPPY=$CLIPPY} modules
+}
+
+# The emulator is freestanding: its core library is built from the compiler's
+# own sources, without SSE, because VMRUN does not switch vector registers.
+build_emulator() {
+	cargo_in_root env RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings" \
+		cargo build --locked --release --manifest-path "$MANIFEST" -p tdxemu \
+		--target "$EMU_TRIPLE" -Zbuild-std=core,compiler_builtins \
+		-Zbuild-std-features=compiler-builtins-mem
+	cp "$TARGET/$EMU_TRIPLE/release/tdxemu" "$BUILD/tdxemu"
+}
+
+# Static, so that it runs in an initramfs without a C library.
+build_tools() {
+	cargo_in_root env RUSTFLAGS="-Ctarget-feature=+crt-static -Dwarnings" \
+		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl \
+		--target "$HOST_TRIPLE"
+	cp "$TARGET/$HOST_TRIPLE/release/vtlctl" "$BUILD/vtlctl"
+}
+
+build_selftests() {
+	in_root make -C "$TOP/selftests" CC=gcc-14 KSRC="$KSRC" OUTPUT="$BUILD/selftests" \
+		-j"$(nproc)" all
+}
+
+build_initramfs() {
+	local tree=$BUILD/initramfs.d
+	rm -rf "$tree"
+	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
+	cp "$ROOT/usr/bin/busybox" "$tree/bin/busybox"
+	cp "$TOP/scripts/init" "$tree/init"
+	cp "$BUILD/vtlctl" "$tree/bin/vtlctl"
+	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
+	cp -r "$BUILD/selftests/." "$tree/selftests/"
+	chmod 755 "$tree/init"
+	(cd "$tree" && find . | LC_ALL=C sort | in_root_cpio) >"$BUILD/initramfs.cpio.new"
+	gzip -1 -n -c "$BUILD/initramfs.cpio.new" >"$BUILD/initramfs.new"
+	rm "$BUILD/initramfs.cpio.new"
+	mv "$BUILD/initramfs.new" "$BUILD/initramfs"
+}
+
+in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
+
+need_root "building"
+mkdir -p "$BUILD"
+case ${1:-} in
+module | emulator | tools | selftests | initramfs) "build_$1" ;;
+*) die "unknown part '${1:-}'" "known: module emulator tools selftests initramfs" ;;
+esac

@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Format, lints and documentation: lint.sh fmt | fmtcheck | clippy | house | docs
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+
+MANIFEST=$TOP/tools/Cargo.toml
+cd "$TOP"
+
+c_sources()      { git ls-files '*.c' '*.h'; }
+module_sources() { git ls-files 'rust/*.rs'; }
+
+lint_fmt() { format; }
+lint_fmtcheck() { format --check; }
+
+# The kernel's own rustfmt and clang-format settings for the module and the C
+# code, the workspace's for the tools.
+format() {
+	local clang=(-i)
+	[ -z "${1:-}" ] || clang=(--dry-run --Werror)
+	in_root cargo fmt --all --manifest-path "$MANIFEST" -- "$@"
+	module_sources | in_root xargs -r rustfmt --edition 2021 \
+		--config-path "$KSRC/.rustfmt.toml" "$@"
+	c_sources | in_root xargs -r clang-format --style="file:$KSRC/.clang-format" "${clang[@]}"
+	say "format: ok"
+}
+
+lint_clippy() {
+	in_root env CARGO_TARGET_DIR="$BUILD/cargo" cargo clippy --locked --workspace \
+		--all-targets --manifest-path "$MANIFEST" --quiet -- -D warnings
+	in_root env CARGO_TARGET_DIR="$BUILD/cargo" RUSTC_BOOTSTRAP=1 cargo clippy --locked \
+		-p tdxemu --target x86_64-unknown-none -Zbuild-std=core,compiler_builtins \
+		--manifest-path "$MANIFEST" --quiet -- -D warnings
+	clippy_module
+	say "clippy: ok"
+}
+
+# Kbuild lints only what it compiles, so the crate root is made to look new.
+clippy_module() {
+	local log=$BUILD/log/clippy-module.log
+	mkdir -p "$BUILD/log"
+	find "$BUILD/module" -name 'mshv_vtl_tdx_main.o' -delete 2>/dev/null || :
+	CLIPPY=1 "$TOP/scripts/build.sh" module >"$log" 2>&1 || { cat "$log"; die "the module does not build"; }
+	if grep -E '^(warning|error)' "$log"; then
+		cat "$log"
+		die "clippy has complaints about the module"
+	fi
+}
+
+bad=0
+complain() { printf '%s\n' "$*" >&2; bad=$((bad + 1)); }
+
+# Longer files need a reason, and the reason stands here.
+LONG_FILES='^(tools/Cargo.lock|tools/tdx_model/src/(metadata/)?fields\.rs)$' # lock file; tables
+
+lint_house() {
+	local file
+	while read -r file; do
+		head -n 3 "$file" | grep -q 'SPDX-License-Identifier:' || complain "$file: no SPDX line"
+	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh' '*.toml' '*.rst' '*.ld' Makefile Kbuild '*/Makefile' '*/Kbuild')
+	while read -r file; do
+		[[ $file =~ $LONG_FILES ]] || [ "$(wc -l <"$file")" -le 500 ] || complain "$file: over 500 lines"
+	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh')
+	house_unsafe
+	c_sources | in_root xargs -r perl "$KSRC/scripts/checkpatch.pl" --no-tree --quiet --terse \
+		--ignore FILE_PATH_CHANGES,SPDX_LICENSE_TAG,CONST_STRUCT -f || complain "checkpatch has complaints"
+	in_root shellcheck -x scripts/*.sh scripts/init .ci/run || complain "shellcheck has complaints"
+	[ "$bad" = 0 ] || die "$bad complaint(s) of the house lints"
+	say "house lints: ok"
+}
+
+# Each unsafe block names the fact it rests on, in the lines just above it.
+house_unsafe() {
+	local found
+	found=$(git ls-files '*.rs' | xargs -r awk '
+		FNR == 1 { seen = -99 }
+		/SAFETY:/ { seen = FNR }
+		/unsafe *\{/ && FNR - seen > 8 { print FILENAME ":" FNR ": unsafe without SAFETY" }')
+	[ -z "$found" ] || complain "$found"
+	local area
+	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model; do
+		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
+			xargs -r cat | grep -cE 'unsafe *\{' || :)"
+	done
+}
+
+lint_docs() {
+	in_root env PYTHONDONTWRITEBYTECODE=1 sphinx-build -q -W --keep-going -b html \
+		-d "$BUILD/doctrees" "$TOP/Documentation" "$BUILD/docs"
+	say "documentation: build/docs/index.html"
+}
+
+case ${1:-} in
+fmt | fmtcheck | clippy | house | docs) "lint_$1" ;;
+*) die "unknown lint '${1:-}'" "known: fmt fmtcheck clippy house docs" ;;
+esac

@@ -1,0 +1,162 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Sets up everything the project needs, from nothing, on a Debian 12 machine:
+# a trixie build root, the stock kernel, and a kernel tree prepared so that a
+# module built against it loads in that kernel. A finished step is never done
+# twice; an interrupted one starts over without harm, because every result is
+# made beside its final place and renamed when it is complete.
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+. "$TOP/scripts/progress.sh"
+
+STEP_COUNT=6
+
+# What the build root holds. rustc, bindgen, gcc-14 and pahole decide whether
+# the module's symbols match the stock kernel's.
+ROOT_PACKAGES=(
+	gcc-14 gcc make xz-utils libc6-dev ca-certificates python3 perl
+	rustc rust-src rustfmt rust-clippy cargo bindgen
+	flex bison bc libelf-dev libssl-dev libdw-dev kmod cpio pahole zlib1g-dev
+	busybox-static qemu-system-x86 seabios
+	shellcheck clang-format python3-sphinx
+)
+
+install_host_tools() {
+	command -v mmdebstrap >/dev/null && return
+	command -v apt-get >/dev/null || die "mmdebstrap is not installed, and this is no Debian" \
+		"install mmdebstrap with this system's package manager"
+	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap
+}
+
+# The mirror this machine already uses for Debian: no other host is assumed.
+debian_mirror() {
+	local uri
+	# shellcheck disable=SC2016 # not this shell expands it
+	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' |
+		grep -v -- '-security' | head -n 1)
+	[ -n "$uri" ] || uri=$(sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([^ ]+).*/\3/p' \
+		/etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -m 1 '/debian/*$')
+	[ -n "$uri" ] || die "found no Debian mirror in this machine's apt sources" \
+		"set DEBIAN_MIRROR to one"
+	echo "$uri"
+}
+
+make_root() {
+	local mirror sources
+	mirror=${DEBIAN_MIRROR:-$(debian_mirror)}
+	sources=$CACHE/root-sources.list
+	rm -rf --one-file-system "$ROOT" "$ROOT.new"
+	printf 'deb %s %s main\n' "$mirror" "$SUITE" "$mirror" "$SUITE-backports" >"$sources"
+	mmdebstrap --mode=root --variant=minbase \
+		--aptopt='APT::Install-Recommends "false"' \
+		--include="$(IFS=,; echo "${ROOT_PACKAGES[*]}")" \
+		"$SUITE" "$ROOT.new" "$sources"
+	mv "$ROOT.new" "$ROOT"
+	touch "$ROOT/.complete"
+}
+
+# The pinned kernel, or, once it has left the archive, the newest of the
+# tested series, which is then said out loud.
+choose_kernel() {
+	if in_root apt-cache show "linux-binary-$KERNEL_WANTED" >/dev/null 2>&1; then
+		echo "$KERNEL_WANTED"
+		return
+	fi
+	in_root apt-cache search --names-only "^linux-binary-$KERNEL_SERIES\\..*-cloud-amd64\$" |
+		sed 's/^linux-binary-//; s/ .*//' | sort -V | tail -n 1
+}
+
+fetch_kernel() {
+	local release debs=$CACHE/kernel/debs
+	rm -rf "$debs"
+	mkdir -p "$debs/x"
+	in_root apt-get update
+	release=$(choose_kernel)
+	[ -n "$release" ] || die "no $KERNEL_SERIES cloud kernel in the archive"
+	(cd "$debs" && in_root apt-get download "linux-source-$KERNEL_SERIES" \
+		"linux-binary-$release" "linux-headers-$release")
+	dpkg-deb -x "$debs"/linux-binary-*.deb "$debs/x"
+	dpkg-deb -x "$debs"/linux-headers-*.deb "$debs/x"
+	cp "$debs/x/usr/lib/modules/$release/vmlinuz" "$CACHE/kernel/vmlinuz"
+	echo "$release" >"$CACHE/kernel/release"
+	(cd "$CACHE/kernel" && sha256sum vmlinuz debs/*.deb >SHA256SUMS)
+}
+
+unpack_source() {
+	local new=$CACHE/kernel/src.new
+	rm -rf "$new" "$CACHE/kernel/src"
+	mkdir -p "$new"
+	dpkg-deb --fsys-tarfile "$CACHE/kernel/debs"/linux-source-*.deb |
+		tar -xO "./usr/src/linux-source-$KERNEL_SERIES.tar.xz" |
+		tar -xJ -C "$new" --strip-components=1
+	mv "$new" "$CACHE/kernel/src"
+}
+
+# Debian's own configuration and symbol table, plus the Rust metadata that the
+# header packages lack and that only a build of rust/ makes.
+prepare_tree() {
+	local release obj=$CACHE/kernel/obj headers
+	release=$(cat "$CACHE/kernel/release")
+	headers=$CACHE/kernel/debs/x/usr/src/linux-headers-$release
+	rm -rf "$obj"
+	mkdir -p "$obj"
+	cp "$headers/.config" "$obj/.config"
+	# The key is Debian's and not to be had; an unsigned module only taints.
+	sed -i 's#^CONFIG_MODULE_SIG_KEY=.*#CONFIG_MODULE_SIG_KEY=""#' "$obj/.config"
+	unset KDIR
+	KOBJ=$obj
+	prepare_make olddefconfig
+	prepare_make -j"$(nproc)" modules_prepare
+	cp "$headers/Module.symvers" "$headers/vmlinux" "$obj/"
+}
+
+prepare_make() {
+	in_root make -C "$CACHE/kernel/src" O="$KOBJ" ARCH=x86 CROSS_COMPILE=x86_64-linux-gnu- \
+		CC=x86_64-linux-gnu-gcc-14 KERNELRELEASE="$(cat "$CACHE/kernel/release")" "$@"
+}
+
+# Also what the emulator's own core library needs: afterwards no build asks
+# the network for anything.
+fetch_crates() {
+	in_root cargo fetch --locked --manifest-path "$TOP/tools/Cargo.toml"
+	in_root env RUSTC_BOOTSTRAP=1 cargo fetch --locked \
+		--manifest-path /usr/lib/rustlib/src/rust/library/Cargo.toml
+}
+
+# remove_cache: only what this script makes, never through a mount.
+remove_cache() {
+	rm -rf --one-file-system "$ROOT" "$ROOT.new" "$CACHE"/{kernel,cargo,stamp,log} \
+		"$CACHE/root-sources.list" "$CACHE/.lock"
+	rmdir "$CACHE" 2>/dev/null || :
+}
+
+need_root "the set-up"
+case ${1:-} in
+'') ;;
+--remove) remove_cache; exit ;;
+*) die "unknown option '$1'" "known: --remove" ;;
+esac
+[ "$(uname -m)" = x86_64 ] || die "this project needs an x86-64 machine, this is $(uname -m)"
+mkdir -p "$CACHE"
+exec 9>"$CACHE/.lock"
+flock -n 9 || { say "another set-up is running, waiting for it"; flock 9; }
+[ -e "$CACHE/stamp/tree" ] || need_space "$CACHE" "$NEED_MIB"
+
+step host 1 20 "tools on this machine (mmdebstrap)" install_host_tools
+step root 1 150 "build root ($SUITE: compilers, QEMU)" make_root
+step kernel 1 30 "kernel packages ($KERNEL_WANTED)" fetch_kernel
+step source 1 40 "kernel source" unpack_source
+if [ -n "${KDIR:-}" ]; then
+	STEP_NUMBER=$((STEP_NUMBER + 1))
+	note "[$STEP_NUMBER/$STEP_COUNT] prepared kernel tree: KDIR=$KDIR is used instead"
+else
+	step tree 1 300 "kernel tree for modules (builds the kernel's Rust crates)" prepare_tree
+fi
+step crates "$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)" 20 "Rust crates of the tools" fetch_crates
+
+release=$(cat "$CACHE/kernel/release")
+[ "$release" = "$KERNEL_WANTED" ] ||
+	say "note: kernel $KERNEL_WANTED has left the archive, $release is used"

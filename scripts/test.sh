@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make test`: host tests of the crates, then the kselftests inside a TD.
+# Everything is printed and kept in build/test.log; the last line counts.
+#   test.sh [host|td]      only that half
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+. "$TOP/scripts/image.sh"
+
+half=${1:-all}
+host_log=$BUILD/test-host.log td_log=$BUILD/test-td.log
+passed=0 failed=0 skipped=0
+mkdir -p "$BUILD"
+
+# Adds the figures of cargo's closing lines. A log without one is a failure:
+# a build error must not look like no tests.
+count_host() {
+	local p f s
+	read -r p f s < <(awk '/^test result:/ { p += $4; f += $6; s += $8 }
+			       END { print p + 0, f + 0, s + 0 }' "$host_log")
+	[ "$p" -gt 0 ] || f=$((f + 1))
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+# Counts the TD's KTAP: each test case, not each file. A plan that was not
+# finished, or no totals at all, is a failure.
+count_td() {
+	local p f s
+	read -r p f s < <(sed -n 's/^# totals: pass:\([0-9]*\) fail:\([0-9]*\) skip:\([0-9]*\).*/\1 \2 \3/p' \
+		"$td_log" | tail -n 1) || { p=0 f=1 s=0; }
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+run_host() {
+	local before=$failed
+	say "host tests of the crates"
+	{ in_root env CARGO_TARGET_DIR="$BUILD/cargo" cargo test --locked --no-fail-fast \
+		--manifest-path "$TOP/tools/Cargo.toml" --workspace 2>&1 ||
+		echo "=== cargo status: $?"; } | tee "$host_log" |
+		grep -E '^(test result|test .*FAILED|error|failures:|===|     Running)' || :
+	count_host
+	# A run that broke off without a failed test has failed all the same.
+	! grep -q '^=== cargo status' "$host_log" || [ "$failed" != "$before" ] ||
+		failed=$((failed + 1))
+}
+
+run_td() {
+	say "kselftests in a TD"
+	local status=0 before=$failed
+	"$TOP/scripts/td.sh" "test" "$td_log" || status=$?
+	count_td
+	# A TD that failed without a failed test case has failed all the same.
+	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
+}
+
+case $half in
+all) build_image; run_host; run_td ;;
+host) run_host ;;
+td) run_td ;;
+*) die "unknown half '$half'" "known: host td" ;;
+esac
+
+cat "$host_log" "$td_log" >"$BUILD/test.log" 2>/dev/null || :
+echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
+[ "$failed" = 0 ]
