@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The markers: eight-byte no-ops whose displacement says what they mark.
+//!
+//! `nopl 0x5654PPKK(%rax,%rax)`: `PP` is the path's index in [`PATHS`], `KK`
+//! is 1 where the path begins and 2 where it ends. Executed outside the
+//! benchmark machine they do nothing.
+
+/// Names of the paths, as they appear in `build/bench.json`.
+pub const PATHS: [&str; 3] = ["floor", "null_ioctl", "user_round_trip"];
+
+const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];
+const MAGIC: [u8; 2] = [0x54, 0x56];
+
+/// What a marker says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// The path with this index begins behind the marker.
+    Begin(u8),
+    /// The path with this index ended before the marker.
+    End(u8),
+}
+
+impl Marker {
+    /// Decodes an instruction's bytes; `None` for all that is no marker of a
+    /// known path.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let [o0, o1, o2, o3, kind, path, m0, m1] = *bytes else {
+            return None;
+        };
+        if [o0, o1, o2, o3] != OPCODE || [m0, m1] != MAGIC || usize::from(path) >= PATHS.len() {
+            return None;
+        }
+        match kind {
+            1 => Some(Marker::Begin(path)),
+            2 => Some(Marker::End(path)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Marker;
+
+    #[test]
+    fn begin_and_end_are_told_apart() {
+        let begin = [0x0f, 0x1f, 0x84, 0x00, 1, 2, 0x54, 0x56];
+        let end = [0x0f, 0x1f, 0x84, 0x00, 2, 0, 0x54, 0x56];
+        assert_eq!(Marker::decode(&begin), Some(Marker::Begin(2)));
+        assert_eq!(Marker::decode(&end), Some(Marker::End(0)));
+    }
+
+    #[test]
+    fn other_no_ops_and_unknown_paths_are_no_markers() {
+        assert_eq!(Marker::decode(&[0x90]), None);
+        assert_eq!(Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 0, 0, 0, 0]), None);
+        assert_eq!(
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 1, 200, 0x54, 0x56]),
+            None
+        );
+        assert_eq!(
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 3, 0, 0x54, 0x56]),
+            None
+        );
+    }
+}
