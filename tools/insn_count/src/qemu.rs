@@ -15,7 +15,6 @@ use crate::tally::Tally;
 /// The oldest interface whose functions are as declared below (instruction
 /// bytes are copied out).
 #[unsafe(no_mangle)]
-#[expect(non_upper_case_globals, reason = "QEMU looks it up by this name")]
 static qemu_plugin_version: c_int = 3;
 
 type PluginId = u64;
@@ -131,7 +130,9 @@ unsafe extern "C" fn qemu_plugin_install(
     let mut path = None;
     for index in 0..usize::try_from(argc).unwrap_or(0) {
         // SAFETY: `index` is below `argc`, which is the array's length.
-        let pointer = unsafe { *argv.add(index) };
+        let slot = unsafe { argv.add(index) };
+        // SAFETY: `slot` is an element of the array.
+        let pointer = unsafe { *slot };
         // SAFETY: each element is a string that ends with a zero byte.
         let argument = unsafe { CStr::from_ptr(pointer) }
             .to_string_lossy()
