@@ -145,6 +145,13 @@ exec 9>"$CACHE/.lock"
 flock -n 9 || { say "another set-up is running, waiting for it"; flock 9; }
 [ -e "$CACHE/stamp/tree" ] || need_space "$CACHE" "$NEED_MIB"
 
+CRATES=$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)
+if stamped host 1 && stamped root 1 && stamped kernel 1 && stamped source 1 &&
+	stamped crates "$CRATES" && { [ -n "${KDIR:-}" ] || stamped tree 1; }; then
+	note "set-up: complete in $CACHE"
+	exit
+fi
+
 step host 1 20 "tools on this machine (mmdebstrap)" install_host_tools
 step root 1 150 "build root ($SUITE: compilers, QEMU)" make_root
 step kernel 1 30 "kernel packages ($KERNEL_WANTED)" fetch_kernel
@@ -155,7 +162,7 @@ if [ -n "${KDIR:-}" ]; then
 else
 	step tree 1 300 "kernel tree for modules (builds the kernel's Rust crates)" prepare_tree
 fi
-step crates "$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)" 20 "Rust crates of the tools" fetch_crates
+step crates "$CRATES" 20 "Rust crates of the tools" fetch_crates
 
 release=$(cat "$CACHE/kernel/release")
 [ "$release" = "$KERNEL_WANTED" ] ||

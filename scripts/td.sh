@@ -15,8 +15,11 @@ shift 2
 emu_log=${log%.log}.emu.log
 SMP=${SMP:-2} MEM=${MEM:-1G} LIMIT=${LIMIT:-600}
 accel=(-accel "tcg,thread=multi")
-# Counting runs: one instruction is one nanosecond, one CPU runs at a time.
-[ -z "${ICOUNT:-}" ] || accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off")
+# Counting runs: one instruction is one nanosecond, one CPU runs at a time, and
+# nothing random reaches the guest.
+[ -z "${COUNT_TO:-}" ] || accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
+	-rtc "base=2026-01-01,clock=vm" -seed 1
+	-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO")
 
 for file in "$BUILD/tdxemu" "$BUILD/initramfs" "$KIMAGE"; do
 	[ -s "$file" ] || die "$file is missing" "build it with: make"
@@ -24,7 +27,7 @@ done
 mkdir -p "$(dirname "$log")"
 
 qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}"
-	-cpu "max,vendor=GenuineIntel,+svm,+npt,phys-bits=48${CPU_EXTRA:-}"
+	-cpu "max,vendor=GenuineIntel,+svm,+npt,phys-bits=48${COUNT_TO:+,-rdrand,-rdseed}"
 	-m "$MEM" -smp "$SMP" -nodefaults -no-reboot -display none
 	-serial stdio -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
 	-device "isa-debug-exit,iobase=0xf4"
