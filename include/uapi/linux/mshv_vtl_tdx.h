@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * Userspace interface of mshv_vtl_tdx: running the lower virtual trust levels
+ * (VTLs) of an Intel TDX trust domain from a Linux at VTL2.
+ */
+#ifndef _UAPI_LINUX_MSHV_VTL_TDX_H
+#define _UAPI_LINUX_MSHV_VTL_TDX_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/**
+ * DOC: Form of the interface
+ *
+ * ``/dev/mshv``
+ *	asks what there is (%MSHV_CHECK_EXTENSION) and makes VTL file
+ *	descriptors (%MSHV_CREATE_VTL).
+ * ``/dev/mshv_vtl``
+ *	is such a VTL file descriptor directly. It serves every virtual
+ *	processor (VP); the VP index is the number of the Linux CPU.
+ * ``/dev/mshv_vtl_low``
+ *	maps memory of the lower VTLs by its guest-physical address.
+ *
+ * All have mode 0600 and want CAP_SYS_ADMIN at open.
+ *
+ * A VP is run by a thread on the CPU of that number: the thread writes the run
+ * page of the VP (mapped from the VTL file descriptor), calls
+ * %MSHV_RETURN_TO_LOWER_VTL, and on return 0 finds in the same page why the
+ * lower VTL stopped.
+ */
+
+/**
+ * DOC: Errors
+ *
+ * ENOTTY	the command is unknown on this file.
+ * EFAULT	memory given by pointer can't be read or written.
+ * EINVAL	a field has a value that the interface doesn't allow.
+ * EOPNOTSUPP	the field is known, this value of it is not served.
+ * EPERM	CAP_SYS_ADMIN is missing (at open).
+ * EINTR	no exit to look at: a signal is pending, or ``cancel`` is set.
+ *		The same call may be made again.
+ * EBUSY	another thread runs the VP of this CPU.
+ * ENXIO	the VP of this CPU does not exist, or the CPU goes offline.
+ * EIO		the TDX module refused; its status is in ``exit_info.rax``.
+ *
+ * A call that fails with EINVAL or EOPNOTSUPP has changed nothing.
+ */
+
+/* The magic number of every command. */
+#define MSHV_IOCTL 0xB8
+
+/* Commands of /dev/mshv. */
+
+/**
+ * MSHV_CHECK_EXTENSION - Ask for a property of the interface
+ *
+ * Argument: pointer to a __u32, one of MSHV_CAP_*. The answer is the result of
+ * the call: 0 for no, positive for yes. Unknown properties: EOPNOTSUPP.
+ */
+#define MSHV_CHECK_EXTENSION _IOW(MSHV_IOCTL, 0x00, __u32)
+
+/**
+ * MSHV_CREATE_VTL - Make a VTL file descriptor
+ *
+ * The argument is not looked at. The result of the call is the new descriptor,
+ * closed on exec.
+ */
+#define MSHV_CREATE_VTL _IOR(MSHV_IOCTL, 0x1D, char)
+
+/* The core interface is declared stable: no. */
+#define MSHV_CAP_CORE_API_STABLE 0
+/* VTL file descriptors offer a register page: never on TDX. */
+#define MSHV_CAP_REGISTER_PAGE 1
+/* The run page takes VTL return actions: never on TDX. */
+#define MSHV_CAP_VTL_RETURN_ACTION 2
+/* DR6 is one register shared by all VTLs: always on TDX. */
+#define MSHV_CAP_DR6_SHARED 3
+/* The ``l2_tsc_deadline`` of the run page is served. */
+#define MSHV_CAP_LOWER_VTL_TIMER_VIRT 4
+
+/* Commands of a VTL file descriptor. */
+
+/**
+ * MSHV_RETURN_TO_LOWER_VTL - Run the VP of the current CPU
+ *
+ * No argument. 0: the lower VTL ran and stopped for a reason that userspace
+ * has to see, described by ``tdx.exit_info``. EINTR: nothing to see.
+ */
+#define MSHV_RETURN_TO_LOWER_VTL _IO(MSHV_IOCTL, 0x27)
+
+/**
+ * struct mshv_tdcall - Registers of a TDCALL
+ * @rax: in: leaf, out: completion status of the TDX module
+ * @rcx: in and out
+ * @rdx: in and out
+ * @r8: in and out
+ * @r9: in and out
+ * @r10_out: out only
+ * @r11_out: out only
+ */
+struct mshv_tdcall {
+	__u64 rax;
+	__u64 rcx;
+	__u64 rdx;
+	__u64 r8;
+	__u64 r9;
+	__u64 r10_out;
+	__u64 r11_out;
+};
+
+/**
+ * MSHV_TDCALL - Execute a TDCALL leaf that concerns the lower VTLs
+ *
+ * The call succeeds whatever the TDX module answers. A leaf, field or address
+ * that is not allowed is not executed and answered with OPERAND_INVALID
+ * (0xC000010000000000 and the number of the operand) in @rax of
+ * struct mshv_tdcall.
+ */
+#define MSHV_TDCALL _IOWR(MSHV_IOCTL, 0x32, struct mshv_tdcall)
+
+/*
+ * What a VTL file descriptor maps: one page, MAP_SHARED, not executable; the
+ * offset in pages says which.
+ */
+#define MSHV_VTL_MMAP_RUN_PAGE 0 /* struct mshv_vtl_run */
+#define MSHV_VTL_MMAP_VAPIC_PAGE 3 /* virtual APIC page of VM 1 */
+#define MSHV_VTL_MMAP_KIND_SHIFT 16
+#define MSHV_VTL_MMAP_PGOFF(kind, cpu) \
+	(((kind) << MSHV_VTL_MMAP_KIND_SHIFT) | (cpu))
+
+/* Offset bit of /dev/mshv_vtl_low that asks for the host-shared alias. */
+#define MSHV_VTL_LOW_SHARED (1ULL << 63)
+
+/**
+ * struct mshv_tdx_exit_info - Registers as TDG.VP.ENTER left them
+ * @rax: completion status (high half) and raw exit reason (low half)
+ * @rcx: exit qualification
+ * @rdx: guest-linear address
+ * @rsi: CS selector, access rights and limit
+ * @rdi: CS base
+ * @r8: guest-physical address
+ * @r9: exit interruption information (low half) and its error code
+ * @r10: IDT-vectoring information (low half) and its error code
+ * @r11: instruction information (low half) and instruction length
+ * @r12: privilege level of the lower VTL
+ * @r13: extended exit qualification
+ */
+struct mshv_tdx_exit_info {
+	__u64 rax;
+	__u64 rcx;
+	__u64 rdx;
+	__u64 rsi;
+	__u64 rdi;
+	__u64 r8;
+	__u64 r9;
+	__u64 r10;
+	__u64 r11;
+	__u64 r12;
+	__u64 r13;
+};
+
+/**
+ * struct mshv_tdx_vp_state - Registers that the TDX module does not switch
+ * @msr_kernel_gs_base: IA32_KERNEL_GS_BASE, canonical
+ * @msr_star: IA32_STAR
+ * @msr_lstar: IA32_LSTAR, canonical
+ * @msr_sfmask: IA32_FMASK, high half zero
+ * @msr_xss: IA32_XSS, only components that the processor has
+ * @cr2: CR2
+ * @msr_tsc_aux: IA32_TSC_AUX, high half zero
+ * @flags: MSHV_TDX_VP_*
+ *
+ * Loaded at entry, stored back when the lower VTL stops.
+ */
+struct mshv_tdx_vp_state {
+	__u64 msr_kernel_gs_base;
+	__u64 msr_star;
+	__u64 msr_lstar;
+	__u64 msr_sfmask;
+	__u64 msr_xss;
+	__u64 cr2;
+	__u64 msr_tsc_aux;
+	__u64 flags;
+};
+
+/* Write back and invalidate caches before the entry. */
+#define MSHV_TDX_VP_WBINVD (1ULL << 0)
+/* Write back caches before the entry. */
+#define MSHV_TDX_VP_WBNOINVD (1ULL << 1)
+
+/**
+ * struct mshv_tdx_l2_enter_guest_state - L2_ENTER_GUEST_STATE of TDG.VP.ENTER
+ * @gpr: general registers in the order rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi,
+ *	r8 to r15
+ * @rflags: RFLAGS
+ * @rip: RIP
+ * @ssp: shadow-stack pointer
+ * @rvi: highest requesting virtual interrupt
+ * @svi: highest virtual interrupt in service
+ * @reserved: not looked at
+ *
+ * The TDX module itself reads it at entry and writes it when the lower VTL
+ * stops.
+ */
+struct mshv_tdx_l2_enter_guest_state {
+	__u64 gpr[16];
+	__u64 rflags;
+	__u64 rip;
+	__u64 ssp;
+	__u8 rvi;
+	__u8 svi;
+	__u8 reserved[6];
+};
+
+/**
+ * struct mshv_tdx_l2_tsc_deadline - Timer of the lower VTL
+ * @deadline: TSC value
+ * @update: bit 0: program it before the entry
+ * @reserved: zero
+ */
+struct mshv_tdx_l2_tsc_deadline {
+	__u64 deadline;
+	__u8 update;
+	__u8 reserved[7];
+};
+
+/**
+ * struct mshv_tdx_vp_context - TDX part of the run page
+ * @exit_info: why the lower VTL stopped
+ * @pad1: unused
+ * @vp_state: registers that the module switches
+ * @pad2: unused
+ * @entry_rcx: RCX of TDG.VP.ENTER, see MSHV_TDX_ENTRY_*
+ * @l2_enter_guest_state: general registers of the lower VTL
+ * @l2_tsc_deadline: timer of the lower VTL
+ * @pad3: unused
+ * @fx_state: x87 and SSE state in FXSAVE format; MXCSR must be valid
+ * @pad4: unused
+ */
+struct mshv_tdx_vp_context {
+	struct mshv_tdx_exit_info exit_info;
+	__u8 pad1[48];
+	struct mshv_tdx_vp_state vp_state;
+	__u8 pad2[32];
+	__u64 entry_rcx;
+	struct mshv_tdx_l2_enter_guest_state l2_enter_guest_state;
+	struct mshv_tdx_l2_tsc_deadline l2_tsc_deadline;
+	__u8 pad3[80];
+	__u8 fx_state[512];
+	__u8 pad4[16];
+};
+
+/*
+ * entry_rcx: translations to invalidate at the entry (0 none, 1 everything of
+ * the VM, 2 its linear translations, 3 those but global ones), done by exactly
+ * one successful entry and then cleared; and the VM to run (1 is VTL0). All
+ * other bits are zero.
+ */
+#define MSHV_TDX_ENTRY_INVD_MASK 0x3ULL
+#define MSHV_TDX_ENTRY_VM_SHIFT 52
+#define MSHV_TDX_ENTRY_VM_MASK (0x3ULL << MSHV_TDX_ENTRY_VM_SHIFT)
+
+/**
+ * struct mshv_vtl_run - The run page, shared by kernel and userspace
+ * @cancel: non-zero: do not enter the lower VTL, return EINTR. Userspace
+ *	clears it
+ * @vtl_ret_action_size: zero on TDX
+ * @flags: MSHV_VTL_RUN_*
+ * @scan_proxy_irr: @proxy_irr has bits
+ * @offload_flags: what the kernel may handle itself
+ * @pad: unused
+ * @enter_mode: how to wait, a hint
+ * @exit_message: not used on TDX
+ * @tdx: the TDX part
+ * @vtl_ret_actions: not used on TDX
+ * @proxy_irr: interrupts that the host asks for
+ * @target_vtl: not used on TDX
+ * @pad1: unused
+ * @proxy_irr_blocked: interrupts that the host may not ask for
+ * @proxy_irr_exit_mask: interrupts that userspace wants to see
+ * @reserved: unused; makes the padding at the end visible
+ */
+struct mshv_vtl_run {
+	__u32 cancel;
+	__u32 vtl_ret_action_size;
+	__u32 flags;
+	__u8 scan_proxy_irr;
+	__u8 offload_flags;
+	__u8 pad;
+	__u8 enter_mode;
+	__u8 exit_message[256];
+	struct mshv_tdx_vp_context tdx;
+	__u8 vtl_ret_actions[256];
+	__u32 proxy_irr[8];
+	__u8 target_vtl;
+	__u8 pad1[3];
+	__u32 proxy_irr_blocked[8];
+	__u32 proxy_irr_exit_mask[8];
+	__u32 reserved;
+};
+
+/* The lower VTL is halted: wait instead of entering it. */
+#define MSHV_VTL_RUN_HALTED (1U << 0)
+
+#endif /* _UAPI_LINUX_MSHV_VTL_TDX_H */
