@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Nested page tables: guest-physical to host-physical, 4 KiB entries, four levels.
+//!
+//! Only 4 KiB leaves: with a larger nested page TCG treats every guest page as large and flushes
+//! its whole TLB at each INVLPG. The tables live in frames that a [`Frames`] provider owns and
+//! accesses; this file holds no pointer.
+
+use core::fmt;
+
+/// Access rights of a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Writes pass.
+    pub is_writable: bool,
+    /// Instruction fetches pass.
+    pub is_executable: bool,
+}
+
+impl Rights {
+    /// Everything allowed.
+    pub const ALL: Self = Self {
+        is_writable: true,
+        is_executable: true,
+    };
+}
+
+/// Memory of the tables.
+pub trait Frames {
+    /// A zeroed 4 KiB frame, or `None` when there are no more.
+    fn allocate(&mut self) -> Option<u64>;
+    /// Entry `index` (0..512) of the table at `table_pa`.
+    fn read_entry(&self, table_pa: u64, index: usize) -> u64;
+    /// Writes one entry.
+    fn write_entry(&mut self, table_pa: u64, index: usize, entry: u64);
+}
+
+/// No frame was left for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfFrames;
+
+impl fmt::Display for OutOfFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no frame left for a nested page table")
+    }
+}
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+// Nested walks count as user accesses.
+const USER: u64 = 1 << 2;
+// Set beforehand: TCG would otherwise take the write permission away to track the dirty bit.
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const TABLE: u64 = PRESENT | WRITABLE | USER | ACCESSED;
+
+/// Bits of a guest-physical address that four levels translate.
+pub const GPA_BITS: u32 = 48;
+
+/// One nested address space, by the address of its root.
+#[derive(Clone, Copy, Debug)]
+pub struct Npt {
+    root_pa: u64,
+}
+
+const fn index(gpa: u64, level: u32) -> usize {
+    ((gpa >> (12 + 9 * level)) & 511) as usize // CAST: nine bits
+}
+
+impl Npt {
+    /// An empty address space.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn new(frames: &mut impl Frames) -> Result<Self, OutOfFrames> {
+        Ok(Self {
+            root_pa: frames.allocate().ok_or(OutOfFrames)?,
+        })
+    }
+
+    /// Value for the VMCB.
+    pub const fn root_pa(&self) -> u64 {
+        self.root_pa
+    }
+
+    /// Maps one 4 KiB page, replacing what was there.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; then nothing changed that a guest can see.
+    pub fn map(
+        &self,
+        frames: &mut impl Frames,
+        gpa: u64,
+        hpa: u64,
+        rights: Rights,
+    ) -> Result<(), OutOfFrames> {
+        let mut table = self.root_pa;
+        for level in [3, 2, 1] {
+            let entry = frames.read_entry(table, index(gpa, level));
+            table = if entry & PRESENT != 0 {
+                entry & ADDRESS
+            } else {
+                let frame = frames.allocate().ok_or(OutOfFrames)?;
+                frames.write_entry(table, index(gpa, level), frame | TABLE);
+                frame
+            };
+        }
+        let mut leaf = (hpa & ADDRESS) | PRESENT | USER | ACCESSED | DIRTY;
+        if rights.is_writable {
+            leaf |= WRITABLE;
+        }
+        if !rights.is_executable {
+            leaf |= NO_EXECUTE;
+        }
+        frames.write_entry(table, index(gpa, 0), leaf);
+        Ok(())
+    }
+
+    /// Removes one page. Returns whether it was mapped, that is, whether processors inside the
+    /// guest may still hold a translation.
+    pub fn unmap(&self, frames: &mut impl Frames, gpa: u64) -> bool {
+        let Some(table) = self.leaf_table(frames, gpa) else {
+            return false;
+        };
+        let was_present = frames.read_entry(table, index(gpa, 0)) & PRESENT != 0;
+        frames.write_entry(table, index(gpa, 0), 0);
+        was_present
+    }
+
+    /// Rights of a mapped page.
+    pub fn rights(&self, frames: &impl Frames, gpa: u64) -> Option<Rights> {
+        let table = self.leaf_table(frames, gpa)?;
+        let entry = frames.read_entry(table, index(gpa, 0));
+        (entry & PRESENT != 0).then_some(Rights {
+            is_writable: entry & WRITABLE != 0,
+            is_executable: entry & NO_EXECUTE == 0,
+        })
+    }
+
+    fn leaf_table(&self, frames: &impl Frames, gpa: u64) -> Option<u64> {
+        let mut table = self.root_pa;
+        for level in [3, 2, 1] {
+            let entry = frames.read_entry(table, index(gpa, level));
+            if entry & PRESENT == 0 {
+                return None;
+            }
+            table = entry & ADDRESS;
+        }
+        Some(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Pool(Vec<[u64; 512]>, usize);
+
+    impl Pool {
+        fn with_capacity(frames: usize) -> Self {
+            Self(Vec::new(), frames)
+        }
+    }
+
+    impl Frames for Pool {
+        fn allocate(&mut self) -> Option<u64> {
+            if self.0.len() == self.1 {
+                return None;
+            }
+            self.0.push([0; 512]);
+            Some((self.0.len() as u64) << 12)
+        }
+        fn read_entry(&self, table_pa: u64, index: usize) -> u64 {
+            self.0[(table_pa >> 12) as usize - 1][index]
+        }
+        fn write_entry(&mut self, table_pa: u64, index: usize, entry: u64) {
+            self.0[(table_pa >> 12) as usize - 1][index] = entry;
+        }
+    }
+
+    #[test]
+    fn private_and_shared_alias_are_two_mappings() {
+        let mut pool = Pool::with_capacity(16);
+        let npt = Npt::new(&mut pool).unwrap();
+        npt.map(&mut pool, 0x5000, 0x5000, Rights::ALL).unwrap();
+        assert_eq!(npt.rights(&pool, 0x5000), Some(Rights::ALL));
+        assert_eq!(npt.rights(&pool, 0x5000 | 1 << 47), None);
+        let read_only = Rights {
+            is_writable: false,
+            is_executable: false,
+        };
+        npt.map(&mut pool, 0x5000 | 1 << 47, 0x5000, read_only)
+            .unwrap();
+        assert_eq!(npt.rights(&pool, 0x5000 | 1 << 47), Some(read_only));
+        assert!(npt.unmap(&mut pool, 0x5000));
+        assert!(!npt.unmap(&mut pool, 0x5000));
+        assert_eq!(npt.rights(&pool, 0x5000 | 1 << 47), Some(read_only));
+    }
+
+    #[test]
+    fn running_out_of_frames_is_an_error() {
+        let mut pool = Pool::with_capacity(3);
+        let npt = Npt::new(&mut pool).unwrap();
+        assert_eq!(npt.map(&mut pool, 0, 0, Rights::ALL), Err(OutOfFrames));
+        assert_eq!(npt.rights(&pool, 0), None);
+    }
+
+    #[test]
+    fn leaf_bits_are_those_tcg_wants() {
+        let mut pool = Pool::with_capacity(4);
+        let npt = Npt::new(&mut pool).unwrap();
+        npt.map(&mut pool, 0, 0x7000, Rights::ALL).unwrap();
+        assert_eq!(pool.0[3][0], 0x7067);
+    }
+}

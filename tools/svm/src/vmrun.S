@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+#
+# svm_vmrun(rdi: physical address of the VMCB, rsi: struct Gprs *)
+#
+# Called with GIF clear. Saves the callee-saved registers of the System V ABI,
+# loads the guest's registers except RAX and RSP (VMRUN takes these from the
+# VMCB), runs the guest, and stores its registers back. VMRUN saves the host's
+# RAX (the VMCB address), RSP and RIP in the host save area and restores them.
+#
+# stack:  [rsp]    Gprs *
+#         [rsp+8]  rbx rbp r12 r13 r14 r15, return address
+
+	.section .text.svm_vmrun, "ax"
+	.globl	svm_vmrun
+	.type	svm_vmrun, @function
+	.balign	16
+svm_vmrun:
+	push	r15
+	push	r14
+	push	r13
+	push	r12
+	push	rbp
+	push	rbx
+	push	rsi
+
+	mov	rax, rdi
+	mov	rcx, [rsi + {RCX}]
+	mov	rdx, [rsi + {RDX}]
+	mov	rbx, [rsi + {RBX}]
+	mov	rbp, [rsi + {RBP}]
+	mov	rdi, [rsi + {RDI}]
+	mov	r8,  [rsi + {R8}]
+	mov	r9,  [rsi + {R9}]
+	mov	r10, [rsi + {R10}]
+	mov	r11, [rsi + {R11}]
+	mov	r12, [rsi + {R12}]
+	mov	r13, [rsi + {R13}]
+	mov	r14, [rsi + {R14}]
+	mov	r15, [rsi + {R15}]
+	mov	rsi, [rsi + {RSI}]
+
+	vmrun	rax
+
+	# RAX is the VMCB address again; the guest's RSI needs the pointer, so
+	# it goes through the stack.
+	push	rsi
+	mov	rsi, [rsp + 8]
+	mov	[rsi + {RCX}], rcx
+	mov	[rsi + {RDX}], rdx
+	mov	[rsi + {RBX}], rbx
+	mov	[rsi + {RBP}], rbp
+	mov	[rsi + {RDI}], rdi
+	mov	[rsi + {R8}],  r8
+	mov	[rsi + {R9}],  r9
+	mov	[rsi + {R10}], r10
+	mov	[rsi + {R11}], r11
+	mov	[rsi + {R12}], r12
+	mov	[rsi + {R13}], r13
+	mov	[rsi + {R14}], r14
+	mov	[rsi + {R15}], r15
+	pop	rcx
+	mov	[rsi + {RSI}], rcx
+
+	pop	rsi
+	pop	rbx
+	pop	rbp
+	pop	r12
+	pop	r13
+	pop	r14
+	pop	r15
+	ret
+	.size	svm_vmrun, . - svm_vmrun
