@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The devices: `/dev/mshv` says what is offered and makes VTL files, a VTL
+//! file runs virtual processors ([`crate::vp`]) and executes TDCALLs
+//! ([`crate::tdcall`]).
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::vp::{Vm, Vp};
+use crate::{Error, Result, RunPage, abi, sys};
+
+/// A capability of CHECK_EXTENSION.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Extension {
+    /// The core ABI is frozen.
+    CoreApiStable = 0,
+    /// Register page (not on TDX).
+    RegisterPage = 1,
+    /// VTL return actions (not on TDX).
+    VtlReturnAction = 2,
+    /// DR6 is shared between VTLs.
+    Dr6Shared = 3,
+    /// The kernel serves the lower VTL's TSC deadline.
+    LowerVtlTimerVirt = 4,
+}
+
+impl Extension {
+    /// All capabilities this crate knows.
+    pub const ALL: [Self; 5] = [
+        Self::CoreApiStable,
+        Self::RegisterPage,
+        Self::VtlReturnAction,
+        Self::Dr6Shared,
+        Self::LowerVtlTimerVirt,
+    ];
+
+    /// Name as the header spells it, without prefix.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CoreApiStable => "CORE_API_STABLE",
+            Self::RegisterPage => "REGISTER_PAGE",
+            Self::VtlReturnAction => "VTL_RETURN_ACTION",
+            Self::Dr6Shared => "DR6_SHARED",
+            Self::LowerVtlTimerVirt => "LOWER_VTL_TIMER_VIRT",
+        }
+    }
+}
+
+/// `/dev/mshv`.
+#[derive(Debug)]
+pub struct Mshv {
+    fd: OwnedFd,
+}
+
+impl Mshv {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open() -> Result<Self> {
+        Ok(Self {
+            fd: open(abi::DEV_MSHV)?,
+        })
+    }
+
+    /// What the kernel answers for `extension`; `None` if it does not know it.
+    ///
+    /// # Errors
+    /// [`Error::CheckExtension`].
+    pub fn check_extension(&self, extension: Extension) -> Result<Option<u32>> {
+        // CAST: the discriminant.
+        let number = extension as u32;
+        match sys::check_extension(&self.fd, number) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) => Err(Error::CheckExtension { number, errno }),
+        }
+    }
+
+    /// Makes a VTL file.
+    ///
+    /// # Errors
+    /// [`Error::CreateVtl`].
+    pub fn create_vtl(&self) -> Result<Vtl> {
+        let fd = sys::create_vtl(&self.fd).map_err(Error::CreateVtl)?;
+        Ok(Vtl { fd: Arc::new(fd) })
+    }
+}
+
+/// A VTL file. Clones share the descriptor.
+#[derive(Clone, Debug)]
+pub struct Vtl {
+    fd: Arc<OwnedFd>,
+}
+
+impl Vtl {
+    /// Opens `/dev/mshv_vtl`, the same object [`Mshv::create_vtl`] makes.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open() -> Result<Self> {
+        Ok(Self {
+            fd: Arc::new(open(abi::DEV_MSHV_VTL)?),
+        })
+    }
+
+    /// Binds this thread to `cpu` and takes that CPU's virtual processor to
+    /// run `vm` on it.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] or [`Error::MapRunPage`].
+    pub fn bind(&self, cpu: u32, vm: Vm) -> Result<Vp> {
+        Vp::bind(self.clone(), cpu, vm)
+    }
+
+    /// Maps the run page of `cpu`.
+    ///
+    /// # Errors
+    /// [`Error::MapRunPage`].
+    pub fn map_run_page(&self, cpu: u32) -> Result<RunPage> {
+        RunPage::map(self.fd(), cpu).map_err(|errno| Error::MapRunPage { cpu, errno })
+    }
+
+    /// Executes one TDCALL leaf with exactly these registers.
+    ///
+    /// The outputs, status included, are in `call` afterwards: a refusal by
+    /// the TDX module or by the kernel's policy is a status, not an error.
+    ///
+    /// # Errors
+    /// [`Error::TdcallIoctl`].
+    pub fn tdcall(&self, call: &mut abi::Tdcall) -> Result<()> {
+        sys::tdcall(self.fd(), call).map_err(Error::TdcallIoctl)
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd as _;
+        self.fd.as_fd()
+    }
+}
+
+/// Opens a device of the ABI for reading and writing.
+pub(crate) fn open(path: &'static str) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::Open { path, errno })
+}

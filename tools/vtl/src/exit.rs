@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Why the lower VTL stopped, and how to answer.
+//!
+//! [`classify`] is a total function from the registers of TDG.VP.ENTER to a
+//! [`Kind`]; [`Exit`] adds the borrowed processor, so that an answer can be
+//! given once and only before the next run. Made by [`crate::vp::Vp::run`].
+
+use crate::abi::ExitInfo;
+use crate::run_page::{Gpr, RunPage};
+use crate::vp::{Exception, Vp};
+use crate::{Result, Status, reason};
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Exit<'a> {
+    /// CPUID.
+    Cpuid(Cpuid<'a>),
+    /// Port input or output.
+    Port(PortAccess<'a>),
+    /// RDMSR.
+    MsrRead(MsrRead<'a>),
+    /// WRMSR.
+    MsrWrite(MsrWrite<'a>),
+    /// VMCALL.
+    Vmcall(Vmcall<'a>),
+    /// HLT.
+    Halt(Instruction<'a>),
+    /// An access the rights of the page do not allow.
+    EptViolation(EptViolation),
+    /// The guest could not deliver an exception.
+    TripleFault,
+    /// The guest's state is invalid; the guest did not run.
+    EntryFailure {
+        /// Basic exit reason.
+        reason: u16,
+        /// Exit qualification.
+        qualification: u64,
+    },
+    /// No exit: cancelled, or a signal for this thread.
+    Interrupted,
+    /// No exit: an interrupt for this level came first, or the host asked to
+    /// be served. Run again.
+    NotEntered(Status),
+    /// Any other exit, or one this crate does not know.
+    Unknown(ExitInfo),
+}
+
+/// What the registers of TDG.VP.ENTER say, without the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// CPUID.
+    Cpuid,
+    /// Port input or output.
+    Port(Port),
+    /// RDMSR.
+    MsrRead,
+    /// WRMSR.
+    MsrWrite,
+    /// VMCALL.
+    Vmcall,
+    /// HLT.
+    Halt,
+    /// An access the rights of the page do not allow.
+    EptViolation(EptViolation),
+    /// Triple fault.
+    TripleFault,
+    /// Invalid guest state.
+    EntryFailure {
+        /// Basic exit reason.
+        reason: u16,
+        /// Exit qualification.
+        qualification: u64,
+    },
+    /// The status is not that of an exit for this level.
+    NotEntered(Status),
+    /// Any other exit.
+    Unknown,
+}
+
+/// Decides what an exit is [ABI TDG.VP.ENTER, SDM volume 3 chapter 29].
+pub fn classify(info: &ExitInfo) -> Kind {
+    const ENTRY_FAILURE: u32 = 1 << 31;
+    let status = Status::from_raw(info.rax);
+    if status.code() != Status::SUCCESS {
+        return Kind::NotEntered(status);
+    }
+    // CAST: the basic reason is in bits 15:0; others are flags.
+    let basic = status.details() as u16;
+    if status.details() & ENTRY_FAILURE != 0 {
+        return Kind::EntryFailure {
+            reason: basic,
+            qualification: info.rcx,
+        };
+    }
+    match basic {
+        reason::CPUID => Kind::Cpuid,
+        reason::IO_INSTRUCTION => Kind::Port(Port::from_qualification(info.rcx)),
+        reason::MSR_READ => Kind::MsrRead,
+        reason::MSR_WRITE => Kind::MsrWrite,
+        reason::VMCALL => Kind::Vmcall,
+        reason::HLT => Kind::Halt,
+        reason::EPT_VIOLATION => Kind::EptViolation(EptViolation {
+            gpa: info.r8,
+            qualification: info.rcx,
+            is_pending: info.r13 & 0xf == EptViolation::EEQ_PENDING_PAGE,
+        }),
+        reason::TRIPLE_FAULT => Kind::TripleFault,
+        _ => Kind::Unknown,
+    }
+}
+
+impl<'a> Exit<'a> {
+    pub(crate) fn decode(vp: &'a Vp) -> Self {
+        let info = vp.page().exit_info();
+        let instruction = Instruction { vp, info };
+        match classify(&info) {
+            Kind::Cpuid => Self::Cpuid(Cpuid(instruction)),
+            Kind::Port(port) => Self::Port(PortAccess { instruction, port }),
+            Kind::MsrRead => Self::MsrRead(MsrRead(instruction)),
+            Kind::MsrWrite => Self::MsrWrite(MsrWrite(instruction)),
+            Kind::Vmcall => Self::Vmcall(Vmcall(instruction)),
+            Kind::Halt => Self::Halt(instruction),
+            Kind::EptViolation(violation) => Self::EptViolation(violation),
+            Kind::TripleFault => Self::TripleFault,
+            Kind::EntryFailure {
+                reason,
+                qualification,
+            } => Self::EntryFailure {
+                reason,
+                qualification,
+            },
+            Kind::NotEntered(status) => Self::NotEntered(status),
+            Kind::Unknown => Self::Unknown(info),
+        }
+    }
+
+    /// A name to count exits by.
+    pub fn name(&self) -> &'static str {
+        let basic = match self {
+            Self::Cpuid(_) => reason::CPUID,
+            Self::Port(_) => reason::IO_INSTRUCTION,
+            Self::MsrRead(_) => reason::MSR_READ,
+            Self::MsrWrite(_) => reason::MSR_WRITE,
+            Self::Vmcall(_) => reason::VMCALL,
+            Self::Halt(_) => reason::HLT,
+            Self::EptViolation(_) => reason::EPT_VIOLATION,
+            Self::TripleFault => reason::TRIPLE_FAULT,
+            Self::EntryFailure { reason, .. } => *reason,
+            Self::Interrupted => return "(interrupted)",
+            Self::NotEntered(_) => return "(not entered)",
+            // CAST: the basic reason is in bits 15:0.
+            Self::Unknown(info) => info.rax as u16,
+        };
+        reason::name(basic).unwrap_or("(unknown reason)")
+    }
+}
+
+/// The instruction an exit is about. Dropping it without an answer executes
+/// the same instruction again.
+#[derive(Debug)]
+pub struct Instruction<'a> {
+    vp: &'a Vp,
+    info: ExitInfo,
+}
+
+impl Instruction<'_> {
+    /// Steps over the instruction.
+    pub fn complete(self) {
+        step_over(self.vp.page(), &self.info);
+    }
+
+    /// Raises `exception` instead of executing the instruction.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tdcall`].
+    pub fn fault(self, exception: Exception) -> Result<()> {
+        self.vp.inject(exception)
+    }
+
+    fn page(&self) -> &RunPage {
+        self.vp.page()
+    }
+
+    /// The processor, for fields of the L2 VMCS.
+    pub fn vp(&self) -> &Vp {
+        self.vp
+    }
+}
+
+/// Advances RIP by the length the exit reported. Outside 64-bit code the
+/// instruction pointer has 32 bits.
+fn step_over(page: &RunPage, info: &ExitInfo) {
+    /// L of the CS access rights in RSI[31:16].
+    const CS_L: u64 = 1 << (16 + 13);
+    let length = info.r11 >> 32;
+    let mut rip = page.rip().wrapping_add(length);
+    if info.rsi & CS_L == 0 {
+        rip &= 0xffff_ffff;
+    }
+    page.set_rip(rip);
+}
+
+/// CPUID.
+#[derive(Debug)]
+pub struct Cpuid<'a>(Instruction<'a>);
+
+impl Cpuid<'_> {
+    /// EAX.
+    pub fn leaf(&self) -> u32 {
+        low(self.0.page().gpr(Gpr::Rax))
+    }
+
+    /// ECX.
+    pub fn subleaf(&self) -> u32 {
+        low(self.0.page().gpr(Gpr::Rcx))
+    }
+
+    /// Gives EAX, EBX, ECX and EDX, and steps over the instruction.
+    pub fn answer(self, [eax, ebx, ecx, edx]: [u32; 4]) {
+        let page = self.0.page();
+        page.set_gpr(Gpr::Rax, u64::from(eax));
+        page.set_gpr(Gpr::Rbx, u64::from(ebx));
+        page.set_gpr(Gpr::Rcx, u64::from(ecx));
+        page.set_gpr(Gpr::Rdx, u64::from(edx));
+        self.0.complete();
+    }
+}
+
+/// Which way data moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the port to the guest.
+    In,
+    /// From the guest to the port.
+    Out,
+}
+
+/// A decoded port access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Port number.
+    pub number: u16,
+    /// 1, 2 or 4.
+    pub size_bytes: u8,
+    /// In or out.
+    pub direction: Direction,
+    /// INS or OUTS, which move memory.
+    pub is_string: bool,
+}
+
+impl Port {
+    fn from_qualification(qualification: u64) -> Self {
+        let direction = if qualification & 1 << 3 != 0 {
+            Direction::In
+        } else {
+            Direction::Out
+        };
+        let size_bytes = match qualification & 7 {
+            0 => 1,
+            1 => 2,
+            _ => 4,
+        };
+        Self {
+            // CAST: the port is in bits 31:16.
+            number: (qualification >> 16) as u16,
+            size_bytes,
+            direction,
+            is_string: qualification & 1 << 4 != 0,
+        }
+    }
+
+    const fn mask(self) -> u64 {
+        match self.size_bytes {
+            1 => 0xff,
+            2 => 0xffff,
+            _ => 0xffff_ffff,
+        }
+    }
+}
+
+/// Port input or output.
+#[derive(Debug)]
+pub struct PortAccess<'a> {
+    instruction: Instruction<'a>,
+    port: Port,
+}
+
+impl PortAccess<'_> {
+    /// Which port, how wide, which way.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// The value that goes out.
+    pub fn value(&self) -> u32 {
+        low(self.instruction.page().gpr(Gpr::Rax) & self.port.mask())
+    }
+
+    /// Steps over an output.
+    pub fn complete(self) {
+        self.instruction.complete();
+    }
+
+    /// Gives the value that comes in, and steps over the instruction.
+    pub fn answer(self, value: u32) {
+        let page = self.instruction.page();
+        let merged = merge_input(page.gpr(Gpr::Rax), self.port, value);
+        page.set_gpr(Gpr::Rax, merged);
+        self.instruction.complete();
+    }
+}
+
+/// A narrow input leaves the upper part of RAX, a 32-bit one clears it.
+fn merge_input(rax: u64, port: Port, value: u32) -> u64 {
+    let mask = port.mask();
+    let kept = if port.size_bytes == 4 { 0 } else { rax & !mask };
+    kept | u64::from(value) & mask
+}
+
+/// RDMSR.
+#[derive(Debug)]
+pub struct MsrRead<'a>(Instruction<'a>);
+
+impl<'a> MsrRead<'a> {
+    /// ECX.
+    pub fn index(&self) -> u32 {
+        low(self.0.page().gpr(Gpr::Rcx))
+    }
+
+    /// The processor, for fields of the L2 VMCS.
+    pub fn vp(&self) -> &'a Vp {
+        self.0.vp
+    }
+
+    /// Gives EDX:EAX, and steps over the instruction.
+    pub fn answer(self, value: u64) {
+        let page = self.0.page();
+        page.set_gpr(Gpr::Rax, value & 0xffff_ffff);
+        page.set_gpr(Gpr::Rdx, value >> 32);
+        self.0.complete();
+    }
+
+    /// Raises `exception` instead.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tdcall`].
+    pub fn fault(self, exception: Exception) -> Result<()> {
+        self.0.fault(exception)
+    }
+}
+
+/// WRMSR.
+#[derive(Debug)]
+pub struct MsrWrite<'a>(Instruction<'a>);
+
+impl<'a> MsrWrite<'a> {
+    /// ECX.
+    pub fn index(&self) -> u32 {
+        low(self.0.page().gpr(Gpr::Rcx))
+    }
+
+    /// EDX:EAX.
+    pub fn value(&self) -> u64 {
+        let page = self.0.page();
+        page.gpr(Gpr::Rdx) << 32 | page.gpr(Gpr::Rax) & 0xffff_ffff
+    }
+
+    /// The processor, for fields of the L2 VMCS.
+    pub fn vp(&self) -> &'a Vp {
+        self.0.vp
+    }
+
+    /// Steps over the instruction.
+    pub fn complete(self) {
+        self.0.complete();
+    }
+
+    /// Raises `exception` instead.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tdcall`].
+    pub fn fault(self, exception: Exception) -> Result<()> {
+        self.0.fault(exception)
+    }
+}
+
+/// VMCALL.
+#[derive(Debug)]
+pub struct Vmcall<'a>(Instruction<'a>);
+
+impl Vmcall<'_> {
+    /// A register of the caller.
+    pub fn gpr(&self, gpr: Gpr) -> u64 {
+        self.0.page().gpr(gpr)
+    }
+
+    /// Gives RAX, and steps over the instruction.
+    pub fn answer(self, rax: u64) {
+        self.0.page().set_gpr(Gpr::Rax, rax);
+        self.0.complete();
+    }
+}
+
+/// An access the rights of the page do not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EptViolation {
+    /// Guest-physical address.
+    pub gpa: u64,
+    /// Exit qualification.
+    pub qualification: u64,
+    /// The page has not been accepted by this level.
+    pub is_pending: bool,
+}
+
+impl EptViolation {
+    const EEQ_PENDING_PAGE: u64 = 6;
+
+    /// What the guest tried.
+    pub const fn access(self) -> &'static str {
+        match self.qualification & 7 {
+            1 => "read",
+            2 => "write",
+            3 => "read-modify-write",
+            4 => "fetch",
+            _ => "access",
+        }
+    }
+}
+
+/// The low half of a register.
+fn low(value: u64) -> u32 {
+    // CAST: exactly the lower 32 bits are asked for.
+    value as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run_page::tests::loose_page;
+    use rustix::io::Errno;
+
+    fn info(rax: u64) -> ExitInfo {
+        ExitInfo {
+            rax,
+            ..ExitInfo::default()
+        }
+    }
+
+    #[test]
+    fn status_decides_before_the_reason() {
+        assert_eq!(classify(&info(10)), Kind::Cpuid);
+        for code in [0x1100_u64, 0x1101, 0x1102, 0x1120, 0xc000_0100] {
+            let raw = code << 32 | 10;
+            assert_eq!(
+                classify(&info(raw)),
+                Kind::NotEntered(Status::from_raw(raw))
+            );
+        }
+    }
+
+    #[test]
+    fn flags_above_the_basic_reason_are_ignored_but_entry_failure() {
+        assert_eq!(classify(&info(1 << 26 | 12)), Kind::Halt);
+        let failed = ExitInfo {
+            rax: 0x8000_0021,
+            rcx: 4,
+            ..ExitInfo::default()
+        };
+        assert_eq!(
+            classify(&failed),
+            Kind::EntryFailure {
+                reason: 33,
+                qualification: 4
+            }
+        );
+    }
+
+    #[test]
+    fn every_basic_reason_has_an_arm() {
+        for reason in 0..=u16::MAX {
+            let kind = classify(&info(u64::from(reason)));
+            assert!(!matches!(
+                kind,
+                Kind::NotEntered(_) | Kind::EntryFailure { .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn port_accesses_are_decoded() {
+        let output = ExitInfo {
+            rax: 30,
+            rcx: 0xe9 << 16,
+            ..ExitInfo::default()
+        };
+        let expected = Port {
+            number: 0xe9,
+            size_bytes: 1,
+            direction: Direction::Out,
+            is_string: false,
+        };
+        assert_eq!(classify(&output), Kind::Port(expected));
+        let input = Port::from_qualification(0x3f8 << 16 | 1 << 4 | 1 << 3 | 3);
+        assert_eq!((input.number, input.size_bytes), (0x3f8, 4));
+        assert_eq!((input.direction, input.is_string), (Direction::In, true));
+    }
+
+    #[test]
+    fn narrow_inputs_keep_the_rest_of_rax() {
+        let port = |size_bytes| Port {
+            number: 0,
+            size_bytes,
+            direction: Direction::In,
+            is_string: false,
+        };
+        let rax = 0x1111_2222_3333_4444;
+        assert_eq!(merge_input(rax, port(1), u32::MAX), 0x1111_2222_3333_44ff);
+        assert_eq!(merge_input(rax, port(2), 0), 0x1111_2222_3333_0000);
+        assert_eq!(merge_input(rax, port(4), 7), 7);
+    }
+
+    #[test]
+    fn pending_pages_are_told_from_missing_rights() {
+        let violation = |r13| {
+            classify(&ExitInfo {
+                rax: 48,
+                rcx: 2,
+                r8: 0x1000,
+                r13,
+                ..ExitInfo::default()
+            })
+        };
+        let expected = |is_pending| {
+            Kind::EptViolation(EptViolation {
+                gpa: 0x1000,
+                qualification: 2,
+                is_pending,
+            })
+        };
+        assert_eq!(violation(6), expected(true));
+        assert_eq!(violation(0), expected(false));
+    }
+
+    #[test]
+    fn rip_wraps_at_32_bits_outside_64_bit_code() -> core::result::Result<(), Errno> {
+        let page = loose_page()?;
+        let mut info = ExitInfo {
+            r11: 2 << 32,
+            ..ExitInfo::default()
+        };
+        page.set_rip(0xffff_ffff);
+        step_over(&page, &info);
+        assert_eq!(page.rip(), 1);
+        info.rsi = 0xa09b << 16;
+        page.set_rip(0xffff_ffff);
+        step_over(&page, &info);
+        assert_eq!(page.rip(), 0x1_0000_0001);
+        Ok(())
+    }
+
+    #[test]
+    fn exit_info_is_read_from_its_place() -> core::result::Result<(), Errno> {
+        let page = loose_page()?;
+        page.poke(272, 18);
+        page.poke(336, 3 << 32);
+        assert_eq!(page.exit_info().rax, 18);
+        assert_eq!(page.exit_info().r11 >> 32, 3);
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! One virtual processor: bound to its CPU and to this thread, its run page,
+//! its L2 VMCS, and the run request.
+//!
+//! Made by [`crate::device::Vtl::bind`]; start states are in [`crate::start`],
+//! what a run ends with in [`crate::exit`].
+
+use core::marker::PhantomData;
+
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::abi::Tdcall;
+use crate::device::Vtl;
+use crate::field::L2Field;
+use crate::run_page::{Canceller, RunPage};
+use crate::tdcall::{check, leaf};
+use crate::{Error, Exit, Result, Status, sys};
+
+/// An L2 VM of this TD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vm(u8);
+
+impl Vm {
+    /// VM 1, where VTL0 runs.
+    pub const VTL0: Self = Self(1);
+    /// VM 2, where VTL1 runs.
+    pub const VTL1: Self = Self(2);
+    /// VM 3, not used by Hyper-V's levels.
+    pub const THIRD: Self = Self(3);
+
+    /// The VM index, 1 to 3.
+    pub const fn index(self) -> u64 {
+        // CAST: widening.
+        self.0 as u64
+    }
+}
+
+/// An exception to raise in the lower VTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// #UD.
+    InvalidOpcode,
+    /// #GP(0).
+    GeneralProtection,
+}
+
+impl Exception {
+    /// VM-entry interruption information of this hardware exception.
+    const fn entry_info(self) -> u64 {
+        const VALID: u64 = 1 << 31;
+        const HARDWARE_EXCEPTION: u64 = 3 << 8;
+        const DELIVER_ERROR_CODE: u64 = 1 << 11;
+        match self {
+            Self::InvalidOpcode => VALID | HARDWARE_EXCEPTION | 6,
+            Self::GeneralProtection => VALID | HARDWARE_EXCEPTION | DELIVER_ERROR_CODE | 13,
+        }
+    }
+}
+
+/// RCX of TDG.VP.ENTER: where the VM index is.
+const ENTRY_VM_SHIFT: u32 = 52;
+/// RCX of TDG.VP.ENTER: the translations to invalidate first.
+const ENTRY_INVD_MASK: u64 = 3;
+/// Everything cached for this VM on this CPU (INVEPT, single context).
+const ENTRY_INVD_ALL: u64 = 1;
+
+/// A virtual processor. The thread stays on its CPU until this is dropped.
+#[derive(Debug)]
+pub struct Vp {
+    vtl: Vtl,
+    cpu: u32,
+    vm: Vm,
+    page: RunPage,
+    affinity_before: CpuSet,
+    /// The binding is a property of this thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Vp {
+    pub(crate) fn bind(vtl: Vtl, cpu: u32, vm: Vm) -> Result<Self> {
+        let bind_error = |errno| Error::Bind { cpu, errno };
+        let affinity_before = sched_getaffinity(None).map_err(bind_error)?;
+        let mut only_this = CpuSet::new();
+        // CAST: widening.
+        let cpu_index = cpu as usize;
+        if cpu_index >= CpuSet::MAX_CPU {
+            return Err(bind_error(Errno::INVAL));
+        }
+        only_this.set(cpu_index);
+        sched_setaffinity(None, &only_this).map_err(bind_error)?;
+        let page = vtl.map_run_page(cpu).inspect_err(|_| {
+            let _ = sched_setaffinity(None, &affinity_before);
+        })?;
+        let vp = Self {
+            vtl,
+            cpu,
+            vm,
+            page,
+            affinity_before,
+            not_send: PhantomData,
+        };
+        vp.reset_page();
+        Ok(vp)
+    }
+
+    /// The Linux CPU number, which is the VP index.
+    pub fn cpu(&self) -> u32 {
+        self.cpu
+    }
+
+    /// The VM this processor runs.
+    pub fn vm(&self) -> Vm {
+        self.vm
+    }
+
+    /// The page shared with the kernel.
+    pub fn page(&self) -> &RunPage {
+        &self.page
+    }
+
+    /// A handle that cancels the run from another thread.
+    pub fn canceller(&self) -> Canceller {
+        self.page.canceller()
+    }
+
+    /// Clears the run page; the next entry flushes cached translations.
+    pub(crate) fn reset_page(&self) {
+        self.page
+            .reset(self.vm.index() << ENTRY_VM_SHIFT | ENTRY_INVD_ALL);
+    }
+
+    /// Lets the lower VTL run until something is to be handled here.
+    ///
+    /// # Errors
+    /// [`Error::EntryRefused`] with the TDX module's status, [`Error::Run`]
+    /// with the kernel's errno otherwise.
+    pub fn run(&mut self) -> Result<Exit<'_>> {
+        match sys::return_to_lower_vtl(self.vtl.fd()) {
+            Ok(()) => {}
+            Err(Errno::INTR) => return Ok(Exit::Interrupted),
+            Err(Errno::IO) => {
+                return Err(Error::EntryRefused(Status::from_raw(
+                    self.page.exit_info().rax,
+                )));
+            }
+            Err(errno) => return Err(Error::Run { errno }),
+        }
+        let exit = Exit::decode(self);
+        if !matches!(exit, Exit::NotEntered(_)) {
+            // One entry has done the flush that was asked for.
+            self.page
+                .set_entry_rcx(self.page.entry_rcx() & !ENTRY_INVD_MASK);
+        }
+        Ok(exit)
+    }
+
+    /// Reads a field of the L2 VMCS [ABI TDG.VP.RD].
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] with the status.
+    pub fn read(&self, field: L2Field) -> Result<u64> {
+        self.vtl
+            .read_field("TDG.VP.RD", leaf::TDG_VP_RD, field.id(self.vm))
+    }
+
+    /// Writes a whole field of the L2 VMCS [ABI TDG.VP.WR].
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] with the status.
+    pub fn write(&self, field: L2Field, value: u64) -> Result<()> {
+        self.write_masked(field, value, field.full_mask())
+    }
+
+    /// Writes the bits of `mask` of a field of the L2 VMCS.
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] with the status.
+    pub fn write_masked(&self, field: L2Field, value: u64, mask: u64) -> Result<()> {
+        self.write_id(field.id(self.vm), value, mask)
+    }
+
+    /// Writes a per-VP field by its id.
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] with the status.
+    pub fn write_id(&self, field_id: u64, value: u64, mask: u64) -> Result<()> {
+        let mut call = Tdcall {
+            rax: leaf::TDG_VP_WR,
+            rdx: field_id,
+            r8: value,
+            r9: mask,
+            ..Tdcall::default()
+        };
+        self.vtl.tdcall(&mut call)?;
+        check("TDG.VP.WR", field_id, Status::from_raw(call.rax))
+    }
+
+    /// Raises `exception` at the next entry, before the next instruction.
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] with the status.
+    pub fn inject(&self, exception: Exception) -> Result<()> {
+        const CR0_PE: u64 = 1;
+        const DELIVER_ERROR_CODE: u64 = 1 << 11;
+        let mut info = exception.entry_info();
+        // In real mode an exception pushes no error code, and the entry checks
+        // refuse to deliver one.
+        if self.read(L2Field::GUEST_CR0)? & CR0_PE == 0 {
+            info &= !DELIVER_ERROR_CODE;
+        }
+        self.write(L2Field::ENTRY_EXCEPTION_ERROR_CODE, 0)?;
+        self.write(L2Field::ENTRY_INTERRUPTION_INFO, info)
+    }
+}
+
+impl Drop for Vp {
+    fn drop(&mut self) {
+        // Nothing sensible can be done if the old CPUs have gone offline.
+        let _ = sched_setaffinity(None, &self.affinity_before);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    #[test]
+    fn injected_exceptions_are_hardware_exceptions() {
+        assert_eq!(Exception::GeneralProtection.entry_info(), 0x8000_0b0d);
+        assert_eq!(Exception::InvalidOpcode.entry_info(), 0x8000_0306);
+    }
+}
