@@ -33,13 +33,17 @@ timed() {
 	log=$LOGS/$name.log
 	start=$SECONDS
 	say "$head (about $about s)"
-	( "$work" ) >"$log" 2>&1 &
+	# A process group of its own: an interrupt ends all of it, and nothing of
+	# it is left to disturb the next try.
+	set -m
+	( "$work" ) >"$log" 2>&1 </dev/null &
 	local pid=$!
-	# The work runs in a subshell: an interrupt must not leave it behind.
-	trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
+	set +m
+	# shellcheck disable=SC2064 # this group, now
+	trap "kill -TERM -- -$pid 2>/dev/null; echo; exit 130" INT TERM HUP
 	watch_work "$pid" "$start" "$about" "$log"
 	wait "$pid" || status=$?
-	trap - INT TERM
+	trap - INT TERM HUP
 	if [ "$status" != 0 ]; then
 		tail -n 15 "$log" >&2
 		die "$head failed after $((SECONDS - start)) s (status $status)" \
