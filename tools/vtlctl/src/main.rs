@@ -1,3 +1,103 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! vtlctl
-fn main() {}
+//! `vtlctl`: looks at the VTL devices and runs guests at VTL0.
+//!
+//! Argument parsing and exit statuses; the commands are in `cmd`, what a guest
+//! sees of its paravisor in `services`, its memory in `layout` and `image`.
+//! Everything that touches the kernel is in the crate `vtl`.
+
+mod asm;
+mod cmd;
+mod dump;
+mod image;
+mod layout;
+mod options;
+mod services;
+mod tally;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Run lower virtual trust levels of an Intel TDX trust domain.
+#[derive(Parser)]
+#[command(version, after_help = STATUS_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what is here, what is missing, and why.
+    Probe(cmd::probe::Arguments),
+    /// Run a flat binary, or the built-in demo, at VTL0.
+    Run(cmd::run::Arguments),
+    /// Measure the cost of an ioctl and of one round trip to VTL0.
+    Bench(cmd::bench::Arguments),
+}
+
+const STATUS_HELP: &str = "Exit status:
+  0  success: the guest halted, or nothing required is missing
+  1  the kernel or the TDX module refused something, or something is missing
+  2  the command line is wrong
+  3  the guest file is missing, unreadable, empty or too large
+  4  the guest failed: triple fault, forbidden access, unsupported exit
+  5  the guest was stopped by --max-exits or --timeout";
+
+/// Exit status of the process; the numbers are those of [`STATUS_HELP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExitStatus {
+    Success = 0,
+    Failure = 1,
+    Usage = 2,
+    GuestFile = 3,
+    GuestFailed = 4,
+    Limit = 5,
+}
+
+/// An error with the exit status it ends the process with.
+#[derive(Debug)]
+struct Failure {
+    status: ExitStatus,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn new(status: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+        }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(ExitStatus::Failure, error)
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Probe(arguments) => cmd::probe::main(&arguments),
+        Command::Run(arguments) => cmd::run::main(&arguments),
+        Command::Bench(arguments) => cmd::bench::main(&arguments),
+    };
+    let status = outcome.unwrap_or_else(|failure| {
+        eprintln!("vtlctl: {:#}", failure.error);
+        failure.status
+    });
+    // CAST: the discriminants are below 6.
+    ExitCode::from(status as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

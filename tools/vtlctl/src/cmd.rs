@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The commands, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod probe;
+pub(crate) mod run;

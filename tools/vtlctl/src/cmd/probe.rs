@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `vtlctl probe`: what is here, what is missing, and why.
+
+use std::path::Path;
+
+use raw_cpuid::cpuid;
+use vtl::{Extension, Mshv, Vtl, abi, field};
+
+use crate::{ExitStatus, Failure, options};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+const MODULE_FOLDER: &str = "/sys/module/mshv_vtl_tdx";
+
+/// What was found about one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Finding {
+    /// Present; its value in words.
+    Found(String),
+    /// Missing, and a guest cannot run without it; why, and what to do.
+    Missing(String),
+    /// Missing, and not needed to run a guest.
+    Absent(String),
+}
+
+/// Findings in the order they depend on each other.
+type Findings = Vec<(&'static str, Finding)>;
+
+pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let mut findings = vec![tdx_guest(), module()];
+    findings.extend(devices());
+    findings.extend(extensions());
+    findings.extend(tdx_facts());
+    findings.push(vtl0_memory());
+    let is_complete = !findings
+        .iter()
+        .any(|(_, finding)| matches!(finding, Finding::Missing(_)));
+    if arguments.json {
+        println!("{}", to_json(&findings, is_complete));
+    } else {
+        print!("{}", to_text(&findings, is_complete));
+    }
+    Ok(if is_complete {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Failure
+    })
+}
+
+/// CPUID leaf 0x21 [ABI 8].
+fn tdx_guest() -> (&'static str, Finding) {
+    const LEAF_TDX: u32 = 0x21;
+    let finding = if cpuid!(0).eax < LEAF_TDX {
+        Finding::Missing("CPUID has no leaf 0x21: this is no TDX guest".to_owned())
+    } else {
+        let leaf = cpuid!(0x21);
+        let name = [leaf.ebx, leaf.edx, leaf.ecx]
+            .map(u32::to_le_bytes)
+            .concat();
+        if name == b"IntelTDX    " {
+            Finding::Found("yes (CPUID 0x21)".to_owned())
+        } else {
+            let shown = String::from_utf8_lossy(&name).into_owned();
+            Finding::Missing(format!("CPUID 0x21 says {shown:?}: this is no TDX guest"))
+        }
+    };
+    ("TDX guest", finding)
+}
+
+fn module() -> (&'static str, Finding) {
+    let finding = if Path::new(MODULE_FOLDER).is_dir() {
+        let version = std::fs::read_to_string(format!("{MODULE_FOLDER}/srcversion"));
+        Finding::Found(match version {
+            Ok(version) => format!("loaded (source version {})", version.trim()),
+            Err(_) => "loaded".to_owned(),
+        })
+    } else {
+        Finding::Missing(
+            "mshv_vtl_tdx is not loaded: insmod it, and read the kernel log if that fails"
+                .to_owned(),
+        )
+    };
+    ("kernel module", finding)
+}
+
+fn devices() -> Findings {
+    let state = |path: &str| {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path);
+        match file {
+            Ok(_) => Finding::Found("can be opened".to_owned()),
+            Err(error) => Finding::Missing(error.to_string()),
+        }
+    };
+    [abi::DEV_MSHV, abi::DEV_MSHV_VTL, abi::DEV_MSHV_VTL_LOW]
+        .map(|path| (path, state(path)))
+        .into()
+}
+
+fn extensions() -> Findings {
+    let Ok(mshv) = Mshv::open() else {
+        return Findings::new();
+    };
+    let answer = |extension| match mshv.check_extension(extension) {
+        Ok(Some(answer)) => Finding::Found(answer.to_string()),
+        Ok(None) => Finding::Absent("not known to this kernel".to_owned()),
+        Err(error) => Finding::Missing(error.to_string()),
+    };
+    Extension::ALL
+        .map(|extension| (extension.name(), answer(extension)))
+        .into()
+}
+
+/// What the TDX module says about this TD and about itself.
+fn tdx_facts() -> Findings {
+    let vtl = match Mshv::open().and_then(|mshv| mshv.create_vtl()) {
+        Ok(vtl) => vtl,
+        Err(error) => return vec![("VTL file", Finding::Missing(error.to_string()))],
+    };
+    let td = |id| vtl.read_vm(id);
+    vec![
+        ("NUM_L2_VMS", l2_vms(td(field::NUM_L2_VMS))),
+        (
+            "NUM_VCPUS",
+            shown(td(field::NUM_VCPUS), |count| count.to_string()),
+        ),
+        ("ATTRIBUTES", shown(td(field::ATTRIBUTES), hexadecimal)),
+        ("XFAM", shown(td(field::XFAM), hexadecimal)),
+        (
+            "TSC_FREQUENCY",
+            shown(td(field::TSC_FREQUENCY), |units| {
+                format!("{} MHz", units * 25)
+            }),
+        ),
+        ("TDX_FEATURES0", features(&vtl)),
+    ]
+}
+
+fn hexadecimal(value: u64) -> String {
+    format!("{value:#x}")
+}
+
+/// A value that is nice to know, but not needed.
+fn shown(value: vtl::Result<u64>, text: impl Fn(u64) -> String) -> Finding {
+    match value {
+        Ok(value) => Finding::Found(text(value)),
+        Err(error) => Finding::Absent(error.to_string()),
+    }
+}
+
+fn l2_vms(count: vtl::Result<u64>) -> Finding {
+    match count {
+        Ok(0) => Finding::Missing(
+            "0: the host gave this TD no L2 VMs; it must be made with NUM_L2_VMS of 1 or more"
+                .to_owned(),
+        ),
+        Ok(count) => Finding::Found(count.to_string()),
+        Err(error) => Finding::Missing(error.to_string()),
+    }
+}
+
+fn features(vtl: &Vtl) -> Finding {
+    match vtl.read_sys(field::TDX_FEATURES0) {
+        Ok(features) if features & field::TDX_FEATURES0_TD_PARTITIONING != 0 => {
+            Finding::Found(format!("{features:#x} (TD partitioning)"))
+        }
+        Ok(features) => {
+            Finding::Missing(format!("{features:#x}: bit 7, TD partitioning, is clear"))
+        }
+        Err(error) => Finding::Absent(error.to_string()),
+    }
+}
+
+fn vtl0_memory() -> (&'static str, Finding) {
+    let finding = match options::vtl0_memory(None) {
+        Ok(range) => Finding::Found(range.to_string()),
+        Err(error) => Finding::Absent(format!("{error:#}")),
+    };
+    ("VTL0 memory", finding)
+}
+
+fn to_text(findings: &Findings, is_complete: bool) -> String {
+    let mut text = String::new();
+    for (name, finding) in findings {
+        let (mark, words) = match finding {
+            Finding::Found(words) => ("ok", words),
+            Finding::Missing(words) => ("MISSING", words),
+            Finding::Absent(words) => ("-", words),
+        };
+        text += &format!("{mark:<8} {name:<22} {words}\n");
+    }
+    text += if is_complete {
+        "guests can run at VTL0\n"
+    } else {
+        "guests cannot run at VTL0: see the lines marked MISSING, the first one first\n"
+    };
+    text
+}
+
+fn to_json(findings: &Findings, is_complete: bool) -> serde_json::Value {
+    let items: Vec<_> = findings
+        .iter()
+        .map(|(name, finding)| {
+            let (state, words) = match finding {
+                Finding::Found(words) => ("found", words),
+                Finding::Missing(words) => ("missing", words),
+                Finding::Absent(words) => ("absent", words),
+            };
+            serde_json::json!({ "name": name, "state": state, "detail": words })
+        })
+        .collect();
+    serde_json::json!({ "complete": is_complete, "findings": items })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_td_without_l2_vms_is_incomplete() {
+        assert!(matches!(l2_vms(Ok(0)), Finding::Missing(_)));
+        assert_eq!(l2_vms(Ok(2)), Finding::Found("2".to_owned()));
+    }
+
+    #[test]
+    fn both_outputs_say_the_same() {
+        let findings = vec![
+            ("one", Finding::Found("here".to_owned())),
+            ("two", Finding::Missing("not here".to_owned())),
+        ];
+        assert!(to_text(&findings, false).contains("MISSING"));
+        let json = to_json(&findings, false);
+        assert_eq!(json["complete"], false);
+        assert_eq!(json["findings"][1]["state"], "missing");
+    }
+}
