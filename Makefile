@@ -60,7 +60,7 @@ test-host: setup ## the host tests only (crates, without a machine)
 test-td: image ## the kselftests in a TD only
 	@$(S)/test.sh td
 
-bench: image ## count instructions of each path, deterministically (build/bench.json)
+bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
 
 shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)

@@ -10,7 +10,9 @@
 JSON=$BUILD/bench.json
 WANTED=(floor null_ioctl user_round_trip)
 
-"$TOP/scripts/build.sh" bench
+. "$TOP/scripts/image.sh"
+
+build_image bench
 rm -f "$JSON"
 say "counting (one CPU, one instruction per nanosecond; about 2 min)"
 SMP=1 COUNT_TO=$JSON CMDLINE=nokaslr LIMIT=1200 \

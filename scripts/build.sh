@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds one part of the project inside the build root:
-#   build.sh module | emulator | tools | selftests | initramfs
+#   build.sh module | emulator | tools | selftests | bench | initramfs
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -48,6 +48,13 @@ build_selftests() {
 		-j"$(nproc)" all
 }
 
+# The plugin that counts, and the floor that everything is compared with.
+build_bench() {
+	cargo_in_root cargo build --locked --release --manifest-path "$MANIFEST" -p insn_count
+	mkdir -p "$BUILD/bench"
+	kernel_make M="$TOP/selftests/bench" MO="$BUILD/bench" modules
+}
+
 build_initramfs() {
 	local tree=$BUILD/initramfs.d
 	rm -rf "$tree"
@@ -57,6 +64,7 @@ build_initramfs() {
 	cp "$BUILD/vtlctl" "$tree/bin/vtlctl"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
+	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
 	chmod 755 "$tree/init"
 	(cd "$tree" && find . | LC_ALL=C sort | in_root_cpio) >"$BUILD/initramfs.cpio.new"
 	gzip -1 -n -c "$BUILD/initramfs.cpio.new" >"$BUILD/initramfs.new"
@@ -69,6 +77,6 @@ in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
 need_root "building"
 mkdir -p "$BUILD"
 case ${1:-} in
-module | emulator | tools | selftests | initramfs) "build_$1" ;;
-*) die "unknown part '${1:-}'" "known: module emulator tools selftests initramfs" ;;
+module | emulator | tools | selftests | bench | initramfs) "build_$1" ;;
+*) die "unknown part '${1:-}'" "known: module emulator tools selftests bench initramfs" ;;
 esac

@@ -6,15 +6,17 @@
 # shellcheck source-path=SCRIPTDIR
 . "$TOP/scripts/progress.sh"
 
-# build_image: parts that are up to date cost a second or two each.
+# build_image [bench]: parts that are up to date cost a second or two each.
 build_image() {
 	"$TOP/scripts/setup.sh"
-	local part about
-	STEP_NUMBER=0
-	for part in module:40 emulator:60 tools:60 selftests:20 initramfs:2; do
+	local part about parts=(module:40 emulator:60 tools:60 selftests:20)
+	[ $# = 0 ] || parts+=("$1:30")
+	parts+=(initramfs:2)
+	STEP_NUMBER=0 STEP_COUNT=${#parts[@]}
+	for part in "${parts[@]}"; do
 		about=${part#*:} part=${part%:*}
 		STEP_NUMBER=$((STEP_NUMBER + 1))
-		LOGS=$BUILD/log timed "$part" "$about" "[$STEP_NUMBER/5] building: $part" "make_$part"
+		LOGS=$BUILD/log timed "$part" "$about" "[$STEP_NUMBER/$STEP_COUNT] building: $part" "make_$part"
 	done
 }
 
@@ -22,4 +24,5 @@ make_module()    { "$TOP/scripts/build.sh" module; }
 make_emulator()  { "$TOP/scripts/build.sh" emulator; }
 make_tools()     { "$TOP/scripts/build.sh" tools; }
 make_selftests() { "$TOP/scripts/build.sh" selftests; }
+make_bench()     { "$TOP/scripts/build.sh" bench; }
 make_initramfs() { "$TOP/scripts/build.sh" initramfs; }
