@@ -41,39 +41,8 @@ static __always_inline void floor_end(void)
 			     : "memory");
 }
 
-struct floor_request *to / dev / vtl_floor;
-the guest has to execute CPUID in a loop.* /
-#include <linux/fs.h>
-#include <linux/gfp.h>
-#include <linux/io.h>
-#include <linux/irqflags.h>
-#include <linux/miscdevice.h>
-#include <linux/module.h>
-#include <linux/sched/signal.h>
-#include <linux/uaccess.h>
-#include "enter/vp_enter.h"
-
-#define GUEST_STATE_SIZE 160
-#define GUEST_STATE_RIP 0x88
-#define MAX_ROUNDS 100000
-
-/* Completion codes, the high half of RAX. */
-#define TDX_SUCCESS 0x0
-#define TDX_L2_EXIT_HOST_ROUTED_ASYNC 0x1100
-#define TDX_L2_EXIT_PENDING_INTERRUPT 0x1102
-#define TDX_PENDING_INTERRUPT 0x1120
-
-#define EXIT_REASON_CPUID 10
-
-/* Markers of tools/insn_count: path 0 begins, path 0 ended. */
-#define floor_begin()                                                    \
-	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, 1, 0, 0x54, 0x56" :: \
-			     : "memory")
-#define floor_end()                                                      \
-	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, 2, 0, 0x54, 0x56" :: \
-			     : "memory")
-
-	struct floor_request {
+/* What the benchmark program writes to the device. */
+struct floor_request {
 	u64 entry_rcx;
 	u64 rounds;
 	u8 guest_state[GUEST_STATE_SIZE];
