@@ -10,7 +10,7 @@ SHELL := /bin/bash
 S := scripts
 RUN := build/run.log
 TEST := build/test.log
-export KDIR V
+export KDIR V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
@@ -65,6 +65,9 @@ bench: ## count instructions of each path, deterministically (build/bench.json)
 
 shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
 	@$(S)/td.sh shell build/shell.log
+
+emu-run: emulator ## boot any TDX kernel as a TD: KERNEL= INITRD= [CMDLINE=] [EMU=]
+	@$(S)/emu-run.sh
 
 check: fmtcheck clippy lint test-host docs ## before each commit: format, lints, host tests, docs
 

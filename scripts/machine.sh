@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The QEMU machine that the emulator runs on. Sourced after env.sh.
+
+# machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
+# array $qemu. With COUNT_TO=FILE the machine counts instructions into FILE: one
+# instruction is a nanosecond, one CPU runs at a time, nothing random gets in.
+machine() {
+	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file
+	local accel=(-accel "tcg,thread=multi") cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
+	for file in "$BUILD/tdxemu" "$kernel" "$initrd"; do
+		[ -s "$file" ] || die "$file is missing or empty" "build it with: make image"
+		case $(realpath "$file") in
+		"$CACHE"/* | "$TOP"/*) ;;
+		*) die "$file lies neither in $TOP nor in $CACHE" "copy it to $BUILD" ;;
+		esac
+	done
+	if [ -n "${COUNT_TO:-}" ]; then
+		cpu+=,-rdrand,-rdseed
+		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
+			-rtc "base=2026-01-01,clock=vm" -seed 1
+			-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO")
+	fi
+	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"
+		-m "${MEM:-1G}" -smp "${SMP:-2}" -nodefaults -no-reboot -display none
+		-serial stdio -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
+		-device "isa-debug-exit,iobase=0xf4"
+		-kernel "$BUILD/tdxemu" -initrd "$initrd"
+		-device "loader,file=$kernel,addr=0x30000000,force-raw=on"
+		-append "$options -- $command_line")
+}
