@@ -12,7 +12,7 @@ WANTED=(floor null_ioctl user_round_trip)
 
 . "$TOP/scripts/image.sh"
 
-build_image bench
+build_bench_image
 rm -f "$JSON"
 say "counting (one CPU, one instruction per nanosecond; about 2 min)"
 SMP=1 COUNT_TO=$JSON CMDLINE=nokaslr LIMIT=1200 \

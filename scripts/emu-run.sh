@@ -8,8 +8,10 @@
 . "$(dirname "$0")/env.sh"
 . "$TOP/scripts/machine.sh"
 
-[ -n "${KERNEL:-}" ] && [ -n "${INITRD:-}" ] || die "KERNEL= and INITRD= are needed" \
-	"example: make emu-run KERNEL=build/bzImage INITRD=build/initramfs CMDLINE=quiet"
+if [ -z "${KERNEL:-}" ] || [ -z "${INITRD:-}" ]; then
+	die "KERNEL= and INITRD= are needed" \
+		"example: make emu-run KERNEL=build/bzImage INITRD=build/initramfs CMDLINE=quiet"
+fi
 mkdir -p "$BUILD"
 machine "$KERNEL" "$INITRD" "$BUILD/emu-run.emu.log" "${EMU:-}" "console=ttyS0 ${CMDLINE:-}"
 in_root "${qemu[@]}"

@@ -6,17 +6,21 @@
 # shellcheck source-path=SCRIPTDIR
 . "$TOP/scripts/progress.sh"
 
-# build_image [bench]: parts that are up to date cost a second or two each.
-build_image() {
+# Parts of a TD and about how many seconds each takes from nothing.
+TD_PARTS=(module:40 emulator:60 tools:60 selftests:20)
+
+build_image() { build_parts "${TD_PARTS[@]}" initramfs:2; }
+build_bench_image() { build_parts "${TD_PARTS[@]}" bench:30 initramfs:2; }
+
+# build_parts PART:SECONDS...: an up-to-date part costs a second or two.
+build_parts() {
 	"$TOP/scripts/setup.sh"
-	local part about parts=(module:40 emulator:60 tools:60 selftests:20)
-	[ $# = 0 ] || parts+=("$1:30")
-	parts+=(initramfs:2)
-	STEP_NUMBER=0 STEP_COUNT=${#parts[@]}
-	for part in "${parts[@]}"; do
-		about=${part#*:} part=${part%:*}
+	local part
+	STEP_NUMBER=0 STEP_COUNT=$#
+	for part in "$@"; do
 		STEP_NUMBER=$((STEP_NUMBER + 1))
-		LOGS=$BUILD/log timed "$part" "$about" "[$STEP_NUMBER/$STEP_COUNT] building: $part" "make_$part"
+		LOGS=$BUILD/log timed "${part%:*}" "${part#*:}" \
+			"[$STEP_NUMBER/$STEP_COUNT] building: ${part%:*}" "make_${part%:*}"
 	done
 }
 

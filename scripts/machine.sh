@@ -22,6 +22,7 @@ machine() {
 			-rtc "base=2026-01-01,clock=vm" -seed 1
 			-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO")
 	fi
+	# shellcheck disable=SC2034 # the caller runs it
 	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"
 		-m "${MEM:-1G}" -smp "${SMP:-2}" -nodefaults -no-reboot -display none
 		-serial stdio -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
