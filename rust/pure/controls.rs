@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One snapshot of the control fields of the run page, and its validation.
+//!
+//! The run page can change under the kernel's eyes at any time. `vp/run_page.rs` reads every field
+//! once into [`Controls`]; only what comes out of [`Controls::validate`] is acted on.
+
+use super::msr::{Limits, SharedMsrs};
+use super::uapi::RUN_HALTED;
+use super::vp_enter::EntryRcx;
+
+/// The control fields, as userspace wrote them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Controls {
+    /// Run flags.
+    pub flags: u32,
+    /// Flags of the VP state: cache flushes.
+    pub vp_flags: u64,
+    /// Update byte of the TSC deadline.
+    pub deadline_update: u8,
+    /// RCX of TDG.VP.ENTER.
+    pub entry_rcx: u64,
+    /// Shared MSRs.
+    pub msrs: SharedMsrs,
+    /// CR2; every value is good.
+    pub cr2: u64,
+    /// MXCSR of the x87 and SSE state.
+    pub mxcsr: u32,
+}
+
+/// What an entry loads; every value is known to be acceptable to the processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// RCX of TDG.VP.ENTER.
+    pub rcx: EntryRcx,
+    /// Shared MSRs.
+    pub msrs: SharedMsrs,
+    /// CR2.
+    pub cr2: u64,
+}
+
+/// Why a snapshot is not acted on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The value is wrong: EINVAL.
+    Invalid,
+    /// The value has a meaning that this driver doesn't serve: EOPNOTSUPP.
+    Unsupported,
+}
+
+const VP_FLAGS_KNOWN: u64 = 0x3;
+
+impl Controls {
+    /// Checks every field against what processor and TD have.
+    ///
+    /// # Errors
+    ///
+    /// Halting, timers and cache flushes on behalf of the lower VTL are not served: they are
+    /// refused rather than left undone.
+    pub const fn validate(&self, limits: &Limits) -> Result<Entry, Refusal> {
+        if self.flags & !RUN_HALTED != 0 || self.vp_flags & !VP_FLAGS_KNOWN != 0 {
+            return Err(Refusal::Invalid);
+        }
+        let Some(rcx) = EntryRcx::new(self.entry_rcx, limits.num_l2_vms) else {
+            return Err(Refusal::Invalid);
+        };
+        if !self.msrs.is_loadable(limits) || self.mxcsr & !limits.mxcsr != 0 {
+            return Err(Refusal::Invalid);
+        }
+        if self.flags != 0 || self.vp_flags != 0 || self.deadline_update & 1 != 0 {
+            return Err(Refusal::Unsupported);
+        }
+        Ok(Entry {
+            rcx,
+            msrs: self.msrs,
+            cr2: self.cr2,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        num_l2_vms: 2,
+        address_bits: 48,
+        xss: None,
+        has_tsc_aux: true,
+        has_spec_ctrl: false,
+        mxcsr: 0xffff,
+    };
+
+    fn good() -> Controls {
+        Controls {
+            flags: 0,
+            vp_flags: 0,
+            deadline_update: 0,
+            entry_rcx: 1 << 52 | 1,
+            msrs: SharedMsrs::default(),
+            cr2: u64::MAX,
+            mxcsr: 0x1f80,
+        }
+    }
+
+    #[test]
+    fn a_good_snapshot_passes_unchanged() {
+        let entry = good().validate(&LIMITS).unwrap();
+        assert_eq!(entry.rcx.raw(), 1 << 52 | 1);
+        assert_eq!(entry.cr2, u64::MAX);
+    }
+
+    #[test]
+    fn each_wrong_field_is_invalid() {
+        let bad = [
+            Controls { flags: 2, ..good() },
+            Controls {
+                vp_flags: 4,
+                ..good()
+            },
+            Controls {
+                entry_rcx: 3 << 52,
+                ..good()
+            },
+            Controls {
+                entry_rcx: 1 << 52 | 4,
+                ..good()
+            },
+            Controls {
+                msrs: SharedMsrs {
+                    lstar: 1 << 47,
+                    ..good().msrs
+                },
+                ..good()
+            },
+            Controls {
+                mxcsr: 1 << 16,
+                ..good()
+            },
+        ];
+        for controls in bad {
+            assert_eq!(
+                controls.validate(&LIMITS),
+                Err(Refusal::Invalid),
+                "{controls:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused_and_not_ignored() {
+        let known = [
+            Controls {
+                flags: RUN_HALTED,
+                ..good()
+            },
+            Controls {
+                vp_flags: 1,
+                ..good()
+            },
+            Controls {
+                vp_flags: 2,
+                ..good()
+            },
+            Controls {
+                deadline_update: 1,
+                ..good()
+            },
+        ];
+        for controls in known {
+            assert_eq!(
+                controls.validate(&LIMITS),
+                Err(Refusal::Unsupported),
+                "{controls:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Metadata field ids (MD_FIELD_ID): how TDG.VP.RD, TDG.VP.WR, TDG.VM.RD name what they access.
+//!
+//! An id has a class in bits 61:56 and a code in bits 23:0. Size, increment, context and the
+//! non-architectural flag are ignored by the leaves used here, so no decision may rest on them.
+//! [ABI MD_FIELD_ID]
+
+/// A metadata field id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FieldId(pub u64);
+
+/// Number of an L2 VM: 1 is VTL0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VmIndex(u8);
+
+impl VmIndex {
+    /// VM 1, which is VTL0.
+    pub const VM1: Self = Self(1);
+
+    /// `index` if a TD can have such an L2 VM at all.
+    pub const fn new(index: u64) -> Option<Self> {
+        match index {
+            1..=3 => Some(Self(index as u8)), // CAST: at most 3
+            _ => None,
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// What a class of per-VP fields holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VpClass {
+    /// Management: VCPU index, L2 controls, TSC deadlines.
+    Management,
+    /// VMCS of an L2 VM.
+    L2Vmcs(VmIndex),
+    /// MSR bitmaps of an L2 VM, also the effective ones.
+    L2MsrBitmaps(VmIndex),
+    /// Everything else.
+    Other,
+}
+
+/// Bits that are zero in an id of a single element: reserved ones, "last element" and "last field".
+const NOT_SINGLE: u64 = 0xff << 24 | 0xf << 34 | 0x1ff << 38 | 0x7 << 47 | 1 << 55 | 1 << 62;
+const SIZE_8: u64 = 3 << 32;
+const CONTEXT_VP: u64 = 2 << 52;
+
+impl FieldId {
+    /// NUM_L2_VMS of the TD.
+    pub const NUM_L2_VMS: Self = Self(0x9010_0001_0000_0005);
+
+    /// Virtual-APIC address (VMCS encoding 2012) of an L2 VM.
+    pub const fn virtual_apic_address(vm: VmIndex) -> Self {
+        Self((28 + 8 * vm.get() as u64) << 56 | CONTEXT_VP | SIZE_8 | vmcs::VIRTUAL_APIC_ADDRESS)
+    }
+
+    /// Which field within the class.
+    pub const fn code(self) -> u64 {
+        self.0 & 0xff_ffff
+    }
+
+    /// Whether the id names one element and has no reserved bit.
+    pub const fn is_single(self) -> bool {
+        self.0 & NOT_SINGLE == 0
+    }
+
+    /// Class of a per-VP field.
+    pub const fn vp_class(self) -> VpClass {
+        match (self.0 >> 56) & 0x3f {
+            32 => VpClass::Management,
+            36 => VpClass::L2Vmcs(VmIndex(1)),
+            44 => VpClass::L2Vmcs(VmIndex(2)),
+            52 => VpClass::L2Vmcs(VmIndex(3)),
+            37 | 38 => VpClass::L2MsrBitmaps(VmIndex(1)),
+            45 | 46 => VpClass::L2MsrBitmaps(VmIndex(2)),
+            53 | 54 => VpClass::L2MsrBitmaps(VmIndex(3)),
+            _ => VpClass::Other,
+        }
+    }
+}
+
+/// Codes within class 32, one per VM, VM 0 first.
+pub mod management {
+    /// L2_CTLS.
+    pub const L2_CTLS: u64 = 0x50;
+    /// TSC_DEADLINE.
+    pub const TSC_DEADLINE: u64 = 0x58;
+}
+
+/// VMCS encodings that need a decision.
+pub mod vmcs {
+    /// Virtual-APIC address.
+    pub const VIRTUAL_APIC_ADDRESS: u64 = 0x2012;
+    /// Primary processor-based execution controls.
+    pub const PRIMARY_CONTROLS: u64 = 0x4002;
+    /// Monitor trap flag in the primary controls: its exit kills a production TD. [TDP]
+    pub const PRIMARY_MTF: u64 = 1 << 27;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_of_the_specification() {
+        let id = |vm| FieldId::virtual_apic_address(VmIndex::new(vm).unwrap()).0;
+        assert_eq!(id(1), 0x2420_0003_0000_2012);
+        assert_eq!(id(2), 0x2c20_0003_0000_2012);
+        assert_eq!(id(3), 0x3420_0003_0000_2012);
+    }
+
+    #[test]
+    fn ignored_bits_do_not_change_what_is_named() {
+        let plain = FieldId::virtual_apic_address(VmIndex::VM1);
+        for ignored in [1 << 63, 1 << 52, 1 << 50, 1 << 51, 1 << 32] {
+            let other = FieldId(plain.0 ^ ignored);
+            assert!(other.is_single());
+            assert_eq!(other.vp_class(), VpClass::L2Vmcs(VmIndex::VM1));
+            assert_eq!(other.code(), vmcs::VIRTUAL_APIC_ADDRESS);
+        }
+    }
+
+    #[test]
+    fn sequences_and_reserved_bits_are_seen() {
+        let plain = FieldId::virtual_apic_address(VmIndex::VM1);
+        for bit in (24..32).chain(34..50).chain([55, 62]) {
+            assert!(!FieldId(plain.0 | 1 << bit).is_single(), "bit {bit}");
+        }
+        assert!(plain.is_single());
+    }
+
+    #[test]
+    fn there_are_three_l2_vms_at_most() {
+        assert_eq!(VmIndex::new(0), None);
+        assert_eq!(VmIndex::new(4), None);
+        assert_eq!(VmIndex::new(0x101), None);
+        assert_eq!(VmIndex::new(3).map(VmIndex::get), Some(3));
+    }
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+//! TDCALL leaf numbers, named as the specification names them.
+
+/// TDG.MEM.PAGE.ACCEPT.
+pub const TDG_MEM_PAGE_ACCEPT: u64 = 6;
+/// TDG.VM.RD.
+pub const TDG_VM_RD: u64 = 7;
+/// TDG.VP.RD.
+pub const TDG_VP_RD: u64 = 9;
+/// TDG.VP.WR.
+pub const TDG_VP_WR: u64 = 10;
+/// TDG.SYS.RD.
+pub const TDG_SYS_RD: u64 = 11;
+/// TDG.MEM.PAGE.ATTR.RD.
+pub const TDG_MEM_PAGE_ATTR_RD: u64 = 23;
+/// TDG.MEM.PAGE.ATTR.WR.
+pub const TDG_MEM_PAGE_ATTR_WR: u64 = 24;
+/// TDG.VP.ENTER; `enter/vp_enter.h` has the same number for the stub.
+pub const TDG_VP_ENTER: u64 = 25;
+
+/// Version 1 of a leaf, in RAX[23:16]. Only TDG.VM.RD has one.
+pub const VERSION_1: u64 = 1 << 16;

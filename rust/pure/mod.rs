@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The part of the driver that only computes: what the ABI and the TDX module's specification say,
+//! and the decisions that follow from it.
+//!
+//! Two rules hold in this folder. Nothing in it uses the `kernel` crate, and nothing is `unsafe`:
+//! every file compiles twice, into the module and into `tools/vtl_pure`, where the tests at the end
+//! of the files run on the host. All functions are total; none panics on any input.
+//!
+//! TDX numbers here are written from the specification independently of `tools/tdx_model`, so that
+//! a misreading on one side shows as a disagreement.
+
+pub mod controls;
+pub mod exit;
+pub mod field;
+pub mod leaf;
+pub mod mapping;
+pub mod msr;
+pub mod next;
+pub mod policy;
+pub mod status;
+pub mod tdcall;
+pub mod uapi;
+pub mod vp_enter;

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Registers that lower VTL and VTL2 share because the TDX module does not switch them, and which of
+//! their values WRMSR takes. A value that would fault must not get as far as WRMSR. [TDP 2.5]
+
+/// Values of the shared MSRs, of one side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SharedMsrs {
+    /// IA32_KERNEL_GS_BASE.
+    pub kernel_gs_base: u64,
+    /// IA32_STAR.
+    pub star: u64,
+    /// IA32_LSTAR.
+    pub lstar: u64,
+    /// IA32_FMASK.
+    pub sfmask: u64,
+    /// IA32_XSS.
+    pub xss: u64,
+    /// IA32_TSC_AUX.
+    pub tsc_aux: u64,
+}
+
+/// What this processor has, as far as the shared state goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// L2 VMs of the TD.
+    pub num_l2_vms: u8,
+    /// Bits of a linear address, 48 or 57.
+    pub address_bits: u8,
+    /// Components that IA32_XSS may enable; `None` without that MSR.
+    pub xss: Option<u64>,
+    /// IA32_TSC_AUX exists.
+    pub has_tsc_aux: bool,
+    /// IA32_SPEC_CTRL exists.
+    pub has_spec_ctrl: bool,
+    /// Bits that MXCSR may have.
+    pub mxcsr: u32,
+}
+
+impl SharedMsrs {
+    /// Whether the processor takes every value.
+    pub const fn is_loadable(&self, limits: &Limits) -> bool {
+        let xss = match limits.xss {
+            Some(mask) => mask,
+            None => 0,
+        };
+        is_canonical(self.kernel_gs_base, limits.address_bits)
+            && is_canonical(self.lstar, limits.address_bits)
+            && self.sfmask >> 32 == 0
+            && self.tsc_aux >> 32 == 0
+            && (limits.has_tsc_aux || self.tsc_aux == 0)
+            && self.xss & !xss == 0
+    }
+}
+
+/// Whether all bits above `bits` repeat the highest one of them.
+pub const fn is_canonical(address: u64, bits: u8) -> bool {
+    if bits == 0 || bits > 64 {
+        return false;
+    }
+    let unused = 64 - bits as u32;
+    // CAST: sign extension is what canonical means.
+    ((address << unused) as i64 >> unused) as u64 == address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        num_l2_vms: 2,
+        address_bits: 48,
+        xss: Some(0x1800),
+        has_tsc_aux: true,
+        has_spec_ctrl: false,
+        mxcsr: 0xffff,
+    };
+
+    #[test]
+    fn canonical_means_sign_extended() {
+        assert!(is_canonical(0x7fff_ffff_ffff, 48));
+        assert!(!is_canonical(0x8000_0000_0000, 48));
+        assert!(is_canonical(0xffff_8000_0000_0000, 48));
+        assert!(!is_canonical(0xff00_0000_0000_0000, 48));
+        assert!(is_canonical(0xff00_0000_0000_0000, 57));
+        assert!(is_canonical(u64::MAX, 64));
+        assert!(!is_canonical(0, 0));
+        assert!(!is_canonical(0, 65));
+    }
+
+    #[test]
+    fn each_faulting_value_is_refused() {
+        let good = SharedMsrs::default();
+        assert!(good.is_loadable(&LIMITS));
+        assert!(SharedMsrs {
+            star: u64::MAX,
+            xss: 0x800,
+            ..good
+        }
+        .is_loadable(&LIMITS));
+        let bad = [
+            SharedMsrs {
+                kernel_gs_base: 1 << 47,
+                ..good
+            },
+            SharedMsrs {
+                lstar: 1 << 63,
+                ..good
+            },
+            SharedMsrs {
+                sfmask: 1 << 32,
+                ..good
+            },
+            SharedMsrs {
+                tsc_aux: 1 << 32,
+                ..good
+            },
+            SharedMsrs { xss: 1, ..good },
+        ];
+        for msrs in bad {
+            assert!(!msrs.is_loadable(&LIMITS), "{msrs:?}");
+        }
+    }
+
+    #[test]
+    fn a_register_that_is_missing_can_only_be_zero() {
+        let limits = Limits {
+            xss: None,
+            has_tsc_aux: false,
+            ..LIMITS
+        };
+        assert!(SharedMsrs::default().is_loadable(&limits));
+        assert!(!SharedMsrs {
+            xss: 0x800,
+            ..SharedMsrs::default()
+        }
+        .is_loadable(&limits));
+        assert!(!SharedMsrs {
+            tsc_aux: 1,
+            ..SharedMsrs::default()
+        }
+        .is_loadable(&limits));
+    }
+}

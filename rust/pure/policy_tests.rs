@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Tests of the TDCALL allow-list: one otherwise good request per refusal.
+
+use super::*;
+
+const RAM_END: u64 = 0x4000_0000;
+const LOWER: u64 = 0x8000_0000;
+
+struct Ram;
+
+impl SystemRam for Ram {
+    fn intersects(&self, start_gpa: u64, _len_bytes: u64) -> bool {
+        start_gpa < RAM_END
+    }
+}
+
+fn ask(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Scope, Status> {
+    let request = Registers {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9: u64::MAX,
+        ..Registers::default()
+    };
+    decide(&request, &Ram)
+}
+
+fn refused(operand: Operand) -> Result<Scope, Status> {
+    Err(Status::operand_invalid(operand))
+}
+
+#[test]
+fn only_listed_leaves_pass() {
+    let listed = [6, 7, 9, 10, 11, 23, 24];
+    for leaf in (0..64).filter(|leaf| !listed.contains(leaf)) {
+        assert_eq!(ask(leaf, LOWER, 0, 0), refused(Operand::Rax), "leaf {leaf}");
+    }
+    for leaf in listed
+        .map(|leaf| leaf | 1 << 16)
+        .into_iter()
+        .filter(|leaf| leaf & 0xff != 7)
+    {
+        assert_eq!(
+            ask(leaf, LOWER, 0, 0),
+            refused(Operand::Rax),
+            "leaf {leaf:#x}"
+        );
+    }
+    assert_eq!(ask(7 | 1 << 16, 0, 0, 0), Ok(Scope::Td));
+    assert_eq!(ask(7 | 1 << 32, 0, 0, 0), refused(Operand::Rax));
+}
+
+#[test]
+fn pages_of_system_ram_are_out_of_reach() {
+    for leaf in [6, 23, 24] {
+        assert_eq!(ask(leaf, LOWER, 0, 0), Ok(Scope::Td), "leaf {leaf}");
+        assert_eq!(
+            ask(leaf, 0x1000, 0, 0),
+            refused(Operand::Rcx),
+            "leaf {leaf}"
+        );
+    }
+    assert_eq!(ask(23, LOWER + 0x123, 0, 0), Ok(Scope::Td));
+    assert_eq!(ask(23, u64::MAX, 0, 0), refused(Operand::Rcx));
+}
+
+#[test]
+fn mapping_words_are_checked() {
+    assert_eq!(ask(6, LOWER | 1, 0, 0), Ok(Scope::Td));
+    assert_eq!(ask(6, LOWER | 2, 0, 0), refused(Operand::Rcx));
+    assert_eq!(ask(24, LOWER | 2, 0, 0), Ok(Scope::Td));
+    assert_eq!(ask(24, LOWER | 3, 0, 0), refused(Operand::Rcx));
+    assert_eq!(ask(24, LOWER | 8, 0, 0), refused(Operand::Rcx));
+    assert_eq!(ask(24, (LOWER + 0x1000) | 1, 0, 0), refused(Operand::Rcx));
+    assert_eq!(ask(24, LOWER | 1 << 52, 0, 0), refused(Operand::Rcx));
+}
+
+#[test]
+fn fields_of_the_l2_vms_pass() {
+    for class in [36, 37, 38, 44, 45, 46, 52, 53, 54] {
+        assert_eq!(
+            ask(9, 0, class << 56 | 0x6800, 0),
+            Ok(Scope::Vp),
+            "class {class}"
+        );
+        assert_eq!(
+            ask(10, 0, class << 56 | 0x6800, 0),
+            Ok(Scope::Vp),
+            "class {class}"
+        );
+    }
+    for class in [0, 1, 2, 16, 17, 18, 19, 33, 34, 35, 39, 63] {
+        assert_eq!(
+            ask(9, 0, class << 56, 0),
+            refused(Operand::Rdx),
+            "class {class}"
+        );
+        assert_eq!(
+            ask(10, 0, class << 56, 0),
+            refused(Operand::Rdx),
+            "class {class}"
+        );
+    }
+    assert_eq!(ask(9, 0, u64::MAX, 0), refused(Operand::Rdx));
+    assert_eq!(ask(10, 0, 36 << 56 | 1 << 38, 0), refused(Operand::Rdx));
+}
+
+#[test]
+fn of_the_management_fields_only_those_of_l2_vms_pass() {
+    for code in 0..0x100 {
+        let expected = if matches!(code, 0x51..=0x53 | 0x59..=0x5b) {
+            Ok(Scope::Vp)
+        } else {
+            refused(Operand::Rdx)
+        };
+        assert_eq!(ask(9, 0, 32 << 56 | code, 0), expected, "code {code:#x}");
+        assert_eq!(ask(10, 0, 32 << 56 | code, 0), expected, "code {code:#x}");
+    }
+}
+
+#[test]
+fn the_virtual_apic_page_of_vm_1_stays() {
+    for variant in [0, 1, 1 << 32, 1 << 50, 1 << 63] {
+        assert_eq!(
+            ask(10, 0, 36 << 56 | 0x2012 | variant, LOWER),
+            refused(Operand::Rdx)
+        );
+    }
+    assert_eq!(ask(9, 0, 36 << 56 | 0x2012, 0), Ok(Scope::Vp));
+}
+
+#[test]
+fn other_virtual_apic_pages_are_not_system_ram() {
+    assert_eq!(ask(10, 0, 44 << 56 | 0x2012, LOWER), Ok(Scope::Vp));
+    assert_eq!(ask(10, 0, 44 << 56 | 0x2012, 0x1000), refused(Operand::R8));
+    assert_eq!(ask(10, 0, 52 << 56 | 0x2013, 0x1000), refused(Operand::R8));
+    assert_eq!(
+        ask(10, 0, 44 << 56 | 0x2012, LOWER + 1),
+        refused(Operand::R8)
+    );
+    let partial = Registers {
+        rax: 10,
+        rdx: 44 << 56 | 0x2012,
+        r8: LOWER,
+        r9: !0xfff,
+        ..Registers::default()
+    };
+    assert_eq!(decide(&partial, &Ram), refused(Operand::R8));
+}
+
+#[test]
+fn the_monitor_trap_flag_is_refused() {
+    assert_eq!(ask(10, 0, 36 << 56 | 0x4002, 1 << 27), refused(Operand::R8));
+    assert_eq!(ask(10, 0, 36 << 56 | 0x4002, 1 << 2), Ok(Scope::Vp));
+}

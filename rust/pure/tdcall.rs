@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The seam to the TDX module, and typed wrappers of the leaves the driver itself uses.
+//!
+//! The module implements [`Tdcall`] with the instruction, tests with a table.
+
+use super::field::FieldId;
+use super::leaf;
+use super::status::Status;
+
+/// Registers of a TDCALL, in and out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Registers {
+    /// Leaf, then status.
+    pub rax: u64,
+    /// RCX.
+    pub rcx: u64,
+    /// RDX.
+    pub rdx: u64,
+    /// R8.
+    pub r8: u64,
+    /// R9.
+    pub r9: u64,
+    /// R10, out only: zero goes in.
+    pub r10: u64,
+    /// R11, out only: zero goes in.
+    pub r11: u64,
+}
+
+/// Something that executes TDCALL.
+pub trait Tdcall {
+    /// Executes one TDCALL on the current processor.
+    fn tdcall(&mut self, registers: Registers) -> Registers;
+}
+
+/// Reads a field of the TD. [ABI TDG.VM.RD]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_vm_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
+    let out = tdcall.tdcall(Registers {
+        rax: leaf::TDG_VM_RD,
+        rdx: field.0,
+        ..Registers::default()
+    });
+    checked(out).map(|out| out.r8)
+}
+
+/// Writes the whole of a field of the current VP. [ABI TDG.VP.WR]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_vp_wr(tdcall: &mut impl Tdcall, field: FieldId, value: u64) -> Result<(), Status> {
+    let out = tdcall.tdcall(Registers {
+        rax: leaf::TDG_VP_WR,
+        rdx: field.0,
+        r8: value,
+        r9: u64::MAX,
+        ..Registers::default()
+    });
+    checked(out).map(|_| ())
+}
+
+/// Whether the guest may touch a private page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageState {
+    /// Given by the host and accepted.
+    Accepted,
+    /// Given, not accepted yet: an access raises #VE or worse.
+    Pending,
+}
+
+const MAPPING_PENDING: u64 = 1 << 62;
+
+/// Asks for the state of the private page at `gpa`. [ABI TDG.MEM.PAGE.ATTR.RD]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_mem_page_attr_rd(tdcall: &mut impl Tdcall, gpa: u64) -> Result<PageState, Status> {
+    let out = tdcall.tdcall(Registers {
+        rax: leaf::TDG_MEM_PAGE_ATTR_RD,
+        rcx: gpa,
+        ..Registers::default()
+    });
+    checked(out).map(|out| {
+        if out.rcx & MAPPING_PENDING == 0 {
+            PageState::Accepted
+        } else {
+            PageState::Pending
+        }
+    })
+}
+
+fn checked(out: Registers) -> Result<Registers, Status> {
+    let status = Status(out.rax);
+    if status.is_success() {
+        Ok(out)
+    } else {
+        Err(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pure::field::VmIndex;
+
+    struct Answer(Registers, Option<Registers>);
+
+    impl Tdcall for Answer {
+        fn tdcall(&mut self, registers: Registers) -> Registers {
+            self.1 = Some(registers);
+            self.0
+        }
+    }
+
+    #[test]
+    fn vm_rd_returns_r8() {
+        let mut tdx = Answer(
+            Registers {
+                r8: 2,
+                ..Registers::default()
+            },
+            None,
+        );
+        assert_eq!(tdg_vm_rd(&mut tdx, FieldId::NUM_L2_VMS), Ok(2));
+        let asked = tdx.1.unwrap();
+        assert_eq!(
+            (asked.rax, asked.rcx, asked.rdx),
+            (7, 0, FieldId::NUM_L2_VMS.0)
+        );
+    }
+
+    #[test]
+    fn vp_wr_writes_every_bit() {
+        let mut tdx = Answer(Registers::default(), None);
+        let field = FieldId::virtual_apic_address(VmIndex::VM1);
+        assert_eq!(tdg_vp_wr(&mut tdx, field, 0x1000), Ok(()));
+        let asked = tdx.1.unwrap();
+        assert_eq!(
+            (asked.rax, asked.rdx, asked.r8, asked.r9),
+            (10, field.0, 0x1000, u64::MAX)
+        );
+    }
+
+    #[test]
+    fn pending_pages_are_told_apart() {
+        let state = |rcx| {
+            let mut tdx = Answer(
+                Registers {
+                    rcx,
+                    ..Registers::default()
+                },
+                None,
+            );
+            tdg_mem_page_attr_rd(&mut tdx, 0x8000_0000)
+        };
+        assert_eq!(state(0x8000_0001), Ok(PageState::Accepted));
+        assert_eq!(state(0x8000_0001 | 1 << 62), Ok(PageState::Pending));
+    }
+
+    #[test]
+    fn an_error_status_is_never_taken_for_a_value() {
+        let status = Status::new(Status::OPERAND_BUSY, 1);
+        let mut tdx = Answer(
+            Registers {
+                rax: status.0,
+                r8: 9,
+                ..Registers::default()
+            },
+            None,
+        );
+        assert_eq!(tdg_vm_rd(&mut tdx, FieldId::NUM_L2_VMS), Err(status));
+        assert_eq!(tdg_vp_wr(&mut tdx, FieldId::NUM_L2_VMS, 0), Err(status));
+        assert_eq!(tdg_mem_page_attr_rd(&mut tdx, 0), Err(status));
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Numbers of the userspace ABI, written by hand from the ABI's description.
+//!
+//! `rust/abi.rs` asserts at compile time that the C header gives the same ones, so that neither an
+//! edit of the header nor a compiler can move a field unnoticed.
+
+/// `MSHV_CHECK_EXTENSION`.
+pub const CHECK_EXTENSION: u32 = 0x4004_b800;
+/// `MSHV_CREATE_VTL`.
+pub const CREATE_VTL: u32 = 0x8001_b81d;
+/// `MSHV_RETURN_TO_LOWER_VTL`.
+pub const RETURN_TO_LOWER_VTL: u32 = 0x0000_b827;
+/// `MSHV_TDCALL`.
+pub const TDCALL: u32 = 0xc038_b832;
+
+/// Byte offsets in the run page.
+pub mod run {
+    /// u32, non-zero: do not enter.
+    pub const CANCEL: usize = 0;
+    /// u32.
+    pub const VTL_RET_ACTION_SIZE: usize = 4;
+    /// u32, bit 0: halted.
+    pub const FLAGS: usize = 8;
+    /// u8.
+    pub const SCAN_PROXY_IRR: usize = 12;
+    /// u8.
+    pub const OFFLOAD_FLAGS: usize = 13;
+    /// u8.
+    pub const ENTER_MODE: usize = 15;
+    /// 256 bytes.
+    pub const EXIT_MESSAGE: usize = 16;
+    /// Eleven u64: RAX, RCX, RDX, RSI, RDI, R8 to R13.
+    pub const EXIT_INFO: usize = 272;
+    /// u64.
+    pub const MSR_KERNEL_GS_BASE: usize = 408;
+    /// u64.
+    pub const MSR_STAR: usize = 416;
+    /// u64.
+    pub const MSR_LSTAR: usize = 424;
+    /// u64.
+    pub const MSR_SFMASK: usize = 432;
+    /// u64.
+    pub const MSR_XSS: usize = 440;
+    /// u64.
+    pub const CR2: usize = 448;
+    /// u64.
+    pub const MSR_TSC_AUX: usize = 456;
+    /// u64, bits 0 and 1: flush caches.
+    pub const VP_FLAGS: usize = 464;
+    /// u64, RCX of TDG.VP.ENTER.
+    pub const ENTRY_RCX: usize = 504;
+    /// L2_ENTER_GUEST_STATE, aligned to 256 bytes.
+    pub const GUEST_STATE: usize = 512;
+    /// u64.
+    pub const TSC_DEADLINE: usize = 672;
+    /// u8, bit 0.
+    pub const TSC_DEADLINE_UPDATE: usize = 680;
+    /// 512 bytes in FXSAVE format.
+    pub const FX_STATE: usize = 768;
+    /// 256 bytes.
+    pub const VTL_RET_ACTIONS: usize = 1296;
+    /// Eight u32.
+    pub const PROXY_IRR: usize = 1552;
+    /// u8.
+    pub const TARGET_VTL: usize = 1584;
+    /// Eight u32.
+    pub const PROXY_IRR_BLOCKED: usize = 1588;
+    /// Eight u32.
+    pub const PROXY_IRR_EXIT_MASK: usize = 1620;
+    /// Where the last field ends.
+    pub const END: usize = 1652;
+}
+
+/// `flags` bit 0: the lower VTL is halted.
+pub const RUN_HALTED: u32 = 1;
+/// Kind of the run page in the offset of an mmap of a VTL file descriptor.
+pub const MMAP_RUN_PAGE: u64 = 0;
+/// Kind of the virtual APIC page of VM 1.
+pub const MMAP_VAPIC_PAGE: u64 = 3;
+/// The kind stands above the CPU number.
+pub const MMAP_KIND_SHIFT: u32 = 16;
+
+/// Answers CHECK_EXTENSION; `None`: a property this driver has never heard of.
+pub const fn check_extension(capability: u32) -> Option<u32> {
+    match capability {
+        0 => Some(0), // CORE_API_STABLE
+        1 => Some(0), // REGISTER_PAGE: the TDX module keeps the registers
+        2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
+        3 => Some(1), // DR6_SHARED: TDX switches DR7 only
+        4 => Some(0), // LOWER_VTL_TIMER_VIRT: deadlines are not programmed
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openhcl_gets_the_answers_it_needs() {
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(check_extension),
+            [Some(0), Some(0), Some(0), Some(1), Some(0)]
+        );
+        assert_eq!(check_extension(5), None);
+        assert_eq!(check_extension(u32::MAX), None);
+    }
+
+    #[test]
+    fn command_numbers_carry_size_and_direction() {
+        let field = |n: u32| (n >> 30, (n >> 16) & 0x3fff, (n >> 8) & 0xff, n & 0xff);
+        assert_eq!(field(CHECK_EXTENSION), (1, 4, 0xb8, 0));
+        assert_eq!(field(CREATE_VTL), (2, 1, 0xb8, 0x1d));
+        assert_eq!(field(RETURN_TO_LOWER_VTL), (0, 0, 0xb8, 0x27));
+        assert_eq!(field(TDCALL), (3, 56, 0xb8, 0x32));
+    }
+
+    #[test]
+    fn the_guest_state_is_aligned_for_the_tdx_module() {
+        assert_eq!(run::GUEST_STATE % 256, 0);
+        assert_eq!(run::FX_STATE % 16, 0);
+        assert!(run::END <= 4096);
+    }
+}
