@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What bindgen makes of the ABI's header and of `helpers.h`, and the proof that the header says what
+//! `pure::uapi` says.
+
+// UNSAFETY: generated declarations.
+#![allow(unsafe_code)]
+#![allow(clippy::all, clippy::undocumented_unsafe_blocks, clippy::ptr_as_ptr)]
+#![allow(
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    non_snake_case
+)]
+#![allow(
+    unreachable_pub,
+    improper_ctypes,
+    unsafe_op_in_unsafe_fn,
+    unused_imports
+)]
+
+use core::mem::offset_of;
+
+use crate::pure::uapi::run;
+
+include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
+
+// SAFETY: Integers without padding; asserted below.
+unsafe impl kernel::transmute::FromBytes for mshv_tdcall {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::AsBytes for mshv_tdcall {}
+
+/// Asserts at compile time that fields stand where the ABI says.
+macro_rules! assert_offsets {
+    ($($type:ty: { $($($field:ident).+ => $offset:expr,)+ })+) => {
+        $($(const _: () = assert!(offset_of!($type, $($field).+) == $offset);)+)+
+    };
+}
+
+assert_offsets! {
+    mshv_tdcall: {
+        rax => 0, rcx => 8, rdx => 16, r8 => 24, r9 => 32, r10_out => 40, r11_out => 48,
+    }
+    mshv_vtl_run: {
+        cancel => run::CANCEL,
+        vtl_ret_action_size => run::VTL_RET_ACTION_SIZE,
+        flags => run::FLAGS,
+        scan_proxy_irr => run::SCAN_PROXY_IRR,
+        offload_flags => run::OFFLOAD_FLAGS,
+        enter_mode => run::ENTER_MODE,
+        exit_message => run::EXIT_MESSAGE,
+        tdx.exit_info.rax => run::EXIT_INFO,
+        tdx.exit_info.rcx => run::EXIT_INFO + 8,
+        tdx.exit_info.rdx => run::EXIT_INFO + 16,
+        tdx.exit_info.rsi => run::EXIT_INFO + 24,
+        tdx.exit_info.rdi => run::EXIT_INFO + 32,
+        tdx.exit_info.r8 => run::EXIT_INFO + 40,
+        tdx.exit_info.r9 => run::EXIT_INFO + 48,
+        tdx.exit_info.r10 => run::EXIT_INFO + 56,
+        tdx.exit_info.r11 => run::EXIT_INFO + 64,
+        tdx.exit_info.r12 => run::EXIT_INFO + 72,
+        tdx.exit_info.r13 => run::EXIT_INFO + 80,
+        tdx.vp_state.msr_kernel_gs_base => run::MSR_KERNEL_GS_BASE,
+        tdx.vp_state.msr_star => run::MSR_STAR,
+        tdx.vp_state.msr_lstar => run::MSR_LSTAR,
+        tdx.vp_state.msr_sfmask => run::MSR_SFMASK,
+        tdx.vp_state.msr_xss => run::MSR_XSS,
+        tdx.vp_state.cr2 => run::CR2,
+        tdx.vp_state.msr_tsc_aux => run::MSR_TSC_AUX,
+        tdx.vp_state.flags => run::VP_FLAGS,
+        tdx.entry_rcx => run::ENTRY_RCX,
+        tdx.l2_enter_guest_state => run::GUEST_STATE,
+        tdx.l2_enter_guest_state.rflags => run::GUEST_STATE + 0x80,
+        tdx.l2_enter_guest_state.rip => run::GUEST_STATE + 0x88,
+        tdx.l2_enter_guest_state.ssp => run::GUEST_STATE + 0x90,
+        tdx.l2_enter_guest_state.rvi => run::GUEST_STATE + 0x98,
+        tdx.l2_enter_guest_state.svi => run::GUEST_STATE + 0x99,
+        tdx.l2_tsc_deadline.deadline => run::TSC_DEADLINE,
+        tdx.l2_tsc_deadline.update => run::TSC_DEADLINE_UPDATE,
+        tdx.fx_state => run::FX_STATE,
+        vtl_ret_actions => run::VTL_RET_ACTIONS,
+        proxy_irr => run::PROXY_IRR,
+        target_vtl => run::TARGET_VTL,
+        proxy_irr_blocked => run::PROXY_IRR_BLOCKED,
+        proxy_irr_exit_mask => run::PROXY_IRR_EXIT_MASK,
+        reserved => run::END,
+    }
+}
+
+const _: () = assert!(size_of::<mshv_tdcall>() == 56);
+const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);
+const _: () = assert!(size_of::<mshv_tdx_vp_context>() == 1024);
+const _: () = assert!(size_of::<mshv_vtl_run>() == run::END + 4);

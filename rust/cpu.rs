@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The VPs of the machine, one per CPU, and the CPUs' comings and goings.
+
+// UNSAFETY: hands callbacks to the kernel and initialises a global lock.
+#![allow(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::{Arc, SetOnce};
+
+use crate::abi;
+use crate::features::Features;
+use crate::irq::PreemptOff;
+use crate::vp::Vp;
+
+kernel::sync::global_lock! {
+    /// The machine, while the module is loaded.
+    unsafe(uninit) static MACHINE: Mutex<Option<Arc<Machine>>> = None;
+}
+
+/// The machine; `None` while the module loads or goes.
+pub(crate) fn machine() -> Option<Arc<Machine>> {
+    MACHINE.lock().clone()
+}
+
+/// What every open file and every CPU shares.
+pub(crate) struct Machine {
+    features: Features,
+    /// Indexed by CPU number; filled when a CPU comes online, emptied never.
+    vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
+    /// CPUs whose VP could not be brought up.
+    failed: Atomic<u32>,
+}
+
+impl Machine {
+    fn new() -> Result<Self> {
+        let features = Features::detect()?;
+        let mut vps = KVec::new();
+        for _ in 0..kernel::cpu::nr_cpu_ids() {
+            vps.push(SetOnce::new(), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            features,
+            vps,
+            failed: Atomic::new(0),
+        })
+    }
+
+    /// What processor and TD have.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// The VP of a CPU; `None` for numbers without a CPU and CPUs that were never online.
+    pub(crate) fn vp(&self, cpu: u32) -> Option<&Vp> {
+        let slot = self.vps.get(cpu as usize)?; // CAST: u32 fits
+        slot.as_ref().map(|vp| &**vp)
+    }
+
+    /// Makes the VP of a CPU, at the first time, and registers it with the TDX module.
+    fn bring_up(&self, cpu: u32) -> Result {
+        let slot = self.vps.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
+        if slot.as_ref().is_none() {
+            slot.populate(Vp::new(&self.features)?);
+        }
+        let vp = slot.as_ref().ok_or(ENXIO)?;
+        let on_its_cpu = PreemptOff::new();
+        vp.bring_up(&on_its_cpu).map_err(|status| {
+            let status = status.0;
+            pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
+            EIO
+        })
+    }
+}
+
+/// CPU hotplug calls this on the CPU itself, in a task. A CPU without a VP stays usable: only
+/// running a lower VTL on it fails, with ENXIO.
+extern "C" fn online(cpu: c_uint) -> c_int {
+    if let Some(machine) = machine() {
+        if let Err(error) = machine.bring_up(cpu) {
+            machine.failed.fetch_add(1, Relaxed);
+            pr_err!(
+                "CPU {cpu} gets no virtual processor: {}\n",
+                error.to_errno()
+            );
+        }
+    }
+    0
+}
+
+/// As [`online`], before the CPU goes, and on every CPU when the module goes.
+extern "C" fn offline(cpu: c_uint) -> c_int {
+    if let Some(machine) = machine() {
+        if let Some(vp) = machine.vp(cpu) {
+            vp.take_down(&PreemptOff::new());
+        }
+    }
+    0
+}
+
+/// [`machine`] answers.
+pub(crate) struct Published(());
+
+impl Published {
+    /// Looks at processor and TD, and makes the machine known.
+    ///
+    /// # Errors
+    ///
+    /// ENODEV where the driver is of no use, ENOMEM.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: Once per load: only the module's init makes a `Published`, before any other use
+        // of the lock, and a reload gets fresh statics.
+        unsafe { MACHINE.init() };
+        let machine = Arc::new(Machine::new()?, GFP_KERNEL)?;
+        *MACHINE.lock() = Some(machine);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        *MACHINE.lock() = None;
+    }
+}
+
+/// Callbacks for CPU hotplug are in place.
+pub(crate) struct Hotplug {
+    state: c_int,
+}
+
+impl Hotplug {
+    /// Brings up the VP of every CPU that is online, now and later.
+    ///
+    /// # Errors
+    ///
+    /// EIO when the VP of a CPU that is online now can't be brought up.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: The callbacks are functions of this module, and `drop` takes them back before it
+        // goes.
+        let state = unsafe { abi::vtl_cpuhp_setup(Some(online), Some(offline)) };
+        kernel::error::to_result(state)?;
+        let this = Self { state };
+        match machine() {
+            Some(machine) if machine.failed.load(Relaxed) == 0 => Ok(this),
+            _ => Err(EIO),
+        }
+    }
+}
+
+impl Drop for Hotplug {
+    fn drop(&mut self) {
+        // SAFETY: The state is the one that `new` got. Calls `offline` on every CPU.
+        unsafe { abi::__cpuhp_remove_state(self.state, true) }
+    }
+}

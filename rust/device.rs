@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The device nodes: who may open them, and which command or mapping goes where.
+//!
+//! Next down the flow: `request.rs` for commands, `mem.rs` for mappings. devtmpfs gives nodes of
+//! misc devices the mode 0600.
+
+use kernel::fs::File;
+use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
+use kernel::mm::virt::VmaNew;
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+use kernel::uaccess::UserPtr;
+
+use crate::cpu::{self, Machine};
+use crate::pure::uapi;
+use crate::{ffi, mem, request, run};
+
+/// `/dev/mshv`.
+pub(crate) struct Mshv;
+
+/// `/dev/mshv_vtl`, and what `MSHV_CREATE_VTL` makes.
+pub(crate) struct Vtl;
+
+/// `/dev/mshv_vtl_low`.
+pub(crate) struct Low;
+
+/// What every open needs: the privilege, and the machine.
+fn open() -> Result<Arc<Machine>> {
+    if !ffi::has_cap_sys_admin() {
+        return Err(EPERM);
+    }
+    cpu::machine().ok_or(ENODEV)
+}
+
+#[vtable]
+impl MiscDevice for Mshv {
+    type Ptr = Arc<Machine>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Machine>> {
+        open()
+    }
+
+    fn ioctl(
+        machine: ArcBorrow<'_, Machine>,
+        _file: &File,
+        command: u32,
+        argument: usize,
+    ) -> Result<isize> {
+        match command {
+            uapi::CHECK_EXTENSION => request::check_extension(UserPtr::from_addr(argument)),
+            uapi::CREATE_VTL => ffi::new_file_descriptor::<Vtl>(c"mshv_vtl", machine.into()),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+#[vtable]
+impl MiscDevice for Vtl {
+    type Ptr = Arc<Machine>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Machine>> {
+        open()
+    }
+
+    fn mmap(machine: ArcBorrow<'_, Machine>, _file: &File, vma: &VmaNew) -> Result {
+        mem::map_vtl_page(&machine, vma)
+    }
+
+    fn ioctl(
+        machine: ArcBorrow<'_, Machine>,
+        _file: &File,
+        command: u32,
+        argument: usize,
+    ) -> Result<isize> {
+        match command {
+            uapi::RETURN_TO_LOWER_VTL => run::return_to_lower_vtl(&machine).map(|()| 0),
+            uapi::TDCALL => request::tdcall(UserPtr::from_addr(argument)),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+#[vtable]
+impl MiscDevice for Low {
+    type Ptr = Arc<Machine>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Machine>> {
+        open()
+    }
+
+    fn mmap(_machine: ArcBorrow<'_, Machine>, _file: &File, vma: &VmaNew) -> Result {
+        mem::map_lower_memory(vma)
+    }
+}

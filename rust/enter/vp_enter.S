@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2): one TDG.VP.ENTER.
+ *
+ * The caller has interrupts off and has loaded everything else of the lower
+ * VTL. The TDX module loads the lower VTL's general registers from the guest
+ * state and stores them there; what it leaves in ours is the description of
+ * the exit, except RBP, which is the lower VTL's, and RBX, R14, R15, which are
+ * zero. [ABI TDG.VP.ENTER] When the lower VTL was not entered, only RAX changes.
+ *
+ * Stack, from the entry of the function downwards:
+ *
+ *	 0  return address
+ *	-8  rbp	-16 rbx	-24 r12	-32 r13	-40 r14	-48 r15
+ *	-56 exit
+ *	-64 cr2			<- RSP during the TDCALL, kept by the TDX module
+ *
+ * CR2 is the last thing loaded and the first thing taken back: any #PF of this
+ * kernel in between, even one from an NMI, would replace the value.
+ */
+#include <linux/linkage.h>
+#include <asm/nospec-branch.h>
+#include "vp_enter.h"
+
+	.section .noinstr.text, "ax"
+
+SYM_FUNC_START(vtl_vp_enter)
+	pushq	%rbp
+	pushq	%rbx
+	pushq	%r12
+	pushq	%r13
+	pushq	%r14
+	pushq	%r15
+	pushq	%rdx
+	pushq	%rcx
+
+	/* Operands; every register that is none goes in as zero. */
+	movq	(%rcx), %rbx
+	movq	%rdi, %rcx
+	movq	%rsi, %rdx
+	xorl	%esi, %esi
+	xorl	%edi, %edi
+	xorl	%ebp, %ebp
+	xorl	%r8d, %r8d
+	xorl	%r9d, %r9d
+	xorl	%r10d, %r10d
+	xorl	%r11d, %r11d
+	xorl	%r12d, %r12d
+	xorl	%r13d, %r13d
+	xorl	%r14d, %r14d
+	xorl	%r15d, %r15d
+	movl	$VTL_TDG_VP_ENTER, %eax
+	movq	%rbx, %cr2
+
+	.byte	0x66, 0x0f, 0x01, 0xcc		/* TDCALL */
+
+	movq	%cr2, %rbx
+	popq	%r14
+	movq	%rbx, (%r14)
+	popq	%r14
+	movq	%rax, VTL_EXIT_RAX(%r14)
+	movq	%rcx, VTL_EXIT_RCX(%r14)
+	movq	%rdx, VTL_EXIT_RDX(%r14)
+	movq	%rsi, VTL_EXIT_RSI(%r14)
+	movq	%rdi, VTL_EXIT_RDI(%r14)
+	movq	%r8, VTL_EXIT_R8(%r14)
+	movq	%r9, VTL_EXIT_R9(%r14)
+	movq	%r10, VTL_EXIT_R10(%r14)
+	movq	%r11, VTL_EXIT_R11(%r14)
+	movq	%r12, VTL_EXIT_R12(%r14)
+	movq	%r13, VTL_EXIT_R13(%r14)
+
+	/* No value that the lower VTL chose stays for speculation to use. */
+	xorl	%eax, %eax
+	xorl	%ecx, %ecx
+	xorl	%edx, %edx
+	xorl	%esi, %esi
+	xorl	%edi, %edi
+	xorl	%r8d, %r8d
+	xorl	%r9d, %r9d
+	xorl	%r10d, %r10d
+	xorl	%r11d, %r11d
+
+	popq	%r15
+	popq	%r14
+	popq	%r13
+	popq	%r12
+	popq	%rbx
+	popq	%rbp
+	RET
+SYM_FUNC_END(vtl_vp_enter)

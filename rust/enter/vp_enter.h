@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Interface of vp_enter.S, for C, for bindgen and for the stub itself.
+ *
+ * The offsets are those of struct mshv_tdx_exit_info; helpers.c asserts it. They
+ * stand here as numbers so that the stub needs no generated file and can be
+ * linked into other modules as it is.
+ */
+#ifndef _MSHV_VTL_TDX_VP_ENTER_H
+#define _MSHV_VTL_TDX_VP_ENTER_H
+
+/* Leaf number of TDG.VP.ENTER. */
+#define VTL_TDG_VP_ENTER 25
+
+#define VTL_EXIT_RAX 0
+#define VTL_EXIT_RCX 8
+#define VTL_EXIT_RDX 16
+#define VTL_EXIT_RSI 24
+#define VTL_EXIT_RDI 32
+#define VTL_EXIT_R8 40
+#define VTL_EXIT_R9 48
+#define VTL_EXIT_R10 56
+#define VTL_EXIT_R11 64
+#define VTL_EXIT_R12 72
+#define VTL_EXIT_R13 80
+
+#ifndef __ASSEMBLER__
+#include <linux/mshv_vtl_tdx.h>
+
+void vtl_vp_enter(__u64 entry_rcx, __u64 guest_state_gpa,
+		  struct mshv_tdx_exit_info *exit, __u64 *cr2);
+#endif
+
+#endif

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Safe functions over what the kernel has no Rust abstraction for.
+
+// UNSAFETY: FFI calls; each wrapper leaves its caller nothing to promise.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use kernel::bindings;
+use kernel::error::{from_err_ptr, to_result};
+use kernel::fs::file::{flags, FileDescriptorReservation};
+use kernel::fs::File;
+use kernel::miscdevice::{MiscDevice, MiscDeviceOptions};
+use kernel::mm::virt::VmaNew;
+use kernel::page::Page;
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::types::ForeignOwnable;
+
+use crate::abi;
+
+/// Result of CPUID.
+pub(crate) struct Cpuid {
+    pub(crate) eax: u32,
+    pub(crate) ebx: u32,
+    pub(crate) ecx: u32,
+    pub(crate) edx: u32,
+}
+
+/// Executes CPUID.
+pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
+    // SAFETY: x86-64 always has CPUID; unknown leaves return some value.
+    let result = unsafe { core::arch::x86_64::__cpuid_count(leaf, subleaf) };
+    Cpuid {
+        eax: result.eax,
+        ebx: result.ebx,
+        ecx: result.ecx,
+        edx: result.edx,
+    }
+}
+
+/// Bits of a linear address.
+pub(crate) fn address_bits() -> u8 {
+    // SAFETY: No requirement.
+    let bits = unsafe { abi::vtl_address_bits() };
+    bits as u8 // CAST: 48 or 57
+}
+
+/// Whether the current task has CAP_SYS_ADMIN.
+pub(crate) fn has_cap_sys_admin() -> bool {
+    // SAFETY: No requirement.
+    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } // CAST: 21
+}
+
+/// Does what the task has to do before it may enter a guest: signals, rescheduling, task work.
+///
+/// # Errors
+///
+/// EINTR when a signal is pending.
+pub(crate) fn handle_guest_work() -> Result {
+    // SAFETY: In an ioctl, with interrupts and preemption on: `run.rs` holds no guard that turns
+    // either off across this call.
+    to_result(unsafe { abi::xfer_to_guest_mode_handle_work() })
+}
+
+/// Kernel address of a page.
+pub(crate) fn page_address(page: &Page) -> Option<NonNull<u8>> {
+    // SAFETY: The page is valid by the invariant of `Page`.
+    NonNull::new(unsafe { abi::vtl_page_address(page.as_ptr()) }.cast())
+}
+
+/// Physical address of a page.
+pub(crate) fn page_phys(page: &Page) -> u64 {
+    // SAFETY: The page is valid by the invariant of `Page`.
+    unsafe { abi::vtl_page_phys(page.as_ptr()) }
+}
+
+/// Whether any byte of a physical range is memory in use by this Linux.
+pub(crate) fn is_system_ram(start: u64, len_bytes: u64) -> bool {
+    // SAFETY: No requirement: walks the resource tree under its lock.
+    unsafe { abi::vtl_is_system_ram(start, len_bytes) }
+}
+
+/// Offset of a mapping in pages.
+pub(crate) fn page_offset(vma: &VmaNew) -> u64 {
+    // SAFETY: The area is valid by the invariant of `VmaNew`; nobody else changes it yet.
+    unsafe { (*vma.as_ptr()).vm_pgoff as u64 } // CAST: unsigned long has 64 bits
+}
+
+/// Makes a new file descriptor for an object of a misc device, closed on exec.
+pub(crate) fn new_file_descriptor<T: MiscDevice>(
+    name: &'static CStr,
+    object: T::Ptr,
+) -> Result<isize> {
+    let reservation = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
+    let operations = MiscDeviceOptions { name }.into_raw::<T>().fops;
+    let private = object.into_foreign();
+    // SAFETY: The operations are static and want exactly this as private data of the file.
+    let file = unsafe {
+        abi::anon_inode_getfile(
+            name.as_char_ptr(),
+            operations,
+            private.cast(),
+            flags::O_RDWR as c_int, // CAST: a small flag
+        )
+    };
+    let file = from_err_ptr(file).inspect_err(|_| {
+        // SAFETY: Made above, and no file has it.
+        drop(unsafe { T::Ptr::from_foreign(private) });
+    })?;
+    let file = NonNull::new(file.cast::<File>()).ok_or(EINVAL)?;
+    // SAFETY: The call above gave us the only reference to a new file.
+    let file = unsafe { ARef::from_raw(file) };
+    let number = reservation.reserved_fd();
+    reservation.fd_install(file);
+    Ok(number as isize) // CAST: a file descriptor is a small number
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+//! x87, SSE and the further components of XCR0 of the lower VTLs.
+//!
+//! L1 has XSAVE on, and the TDX module leaves every component live between L1 and L2. So each VP has
+//! an XSAVE image of its own; x87 and SSE in it are exchanged with the run page at each entry. The
+//! task's own state is saved by `kernel_fpu_begin` and comes back with the return to userspace, all
+//! but PKRU, which the kernel keeps in the register.
+
+// UNSAFETY: XSAVE, XRSTOR and their image.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+use core::ptr::NonNull;
+
+use kernel::prelude::*;
+
+use crate::abi;
+use crate::features::Features;
+use crate::irq::{IrqsOff, PreemptOff};
+use crate::vp::run_page::FX_WORDS;
+
+/// XSTATE_BV, the word behind the legacy region: which components the image holds.
+const XSTATE_BV_WORD: usize = FX_WORDS;
+const XSTATE_X87_SSE: u64 = 0x3;
+/// Legacy region and header.
+const XSAVE_MIN_BYTES: usize = 512 + 64;
+/// Of an FXSAVE image: MXCSR_MASK, and its value when the processor stores none.
+const MXCSR_MASK_OFFSET: usize = 28;
+const MXCSR_MASK_DEFAULT: u32 = 0xffbf;
+
+/// How the processor saves extended state.
+#[derive(Clone, Copy)]
+pub(crate) struct Format {
+    /// XCR0; zero: the processor has FXSAVE only.
+    xcr0: u64,
+    len_bytes: usize,
+}
+
+impl Format {
+    /// Asks the processor. `xsave_bytes` is the largest image for any XCR0, `None` without XSAVE.
+    pub(crate) fn new(xsave_bytes: Option<usize>) -> Self {
+        let Some(len_bytes) = xsave_bytes else {
+            return Self {
+                xcr0: 0,
+                len_bytes: XSAVE_MIN_BYTES,
+            };
+        };
+        let (low, high): (u32, u32);
+        // SAFETY: XGETBV exists where XSAVE is on; XCR0 is always there.
+        unsafe {
+            asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack));
+        }
+        Self {
+            xcr0: u64::from(high) << 32 | u64::from(low),
+            len_bytes: len_bytes.max(XSAVE_MIN_BYTES),
+        }
+    }
+}
+
+/// Extended state of a lower VTL while it does not run.
+///
+/// # Invariants
+///
+/// `image` points to `format.len_bytes` zeroed or XSAVEd bytes, aligned to a page, owned.
+pub(crate) struct ExtendedState {
+    image: NonNull<u64>,
+    format: Format,
+}
+
+// SAFETY: The image is owned memory of the direct map.
+unsafe impl Send for ExtendedState {}
+
+impl ExtendedState {
+    /// Initial state of every component.
+    pub(crate) fn new(features: &Features) -> Result<Self> {
+        let format = features.format;
+        // SAFETY: The size is not zero; in a task that may sleep.
+        let image = unsafe { abi::vtl_alloc_zeroed(format.len_bytes) };
+        let image = NonNull::new(image.cast()).ok_or(ENOMEM)?;
+        // INVARIANT: just allocated, zeroed, with this size.
+        Ok(Self { image, format })
+    }
+
+    /// x87 and SSE state in FXSAVE format.
+    pub(crate) fn legacy_image(&mut self) -> &mut [u64; FX_WORDS] {
+        // SAFETY: By the invariant the image is valid and longer; `&mut self` makes it exclusive.
+        unsafe { &mut *self.image.as_ptr().cast() }
+    }
+
+    /// Loads the registers with this state.
+    fn restore(&mut self, _irqs: &IrqsOff) {
+        let image = self.image.as_ptr();
+        if self.format.xcr0 == 0 {
+            // SAFETY: By the invariant the image is valid; MXCSR in it was checked by
+            // `pure::controls`, or stored by the processor.
+            unsafe { asm!("fxrstor64 [{}]", in(reg) image, options(nostack, readonly)) };
+            return;
+        }
+        // SAFETY: By the invariant the header is within the image.
+        unsafe { *image.add(XSTATE_BV_WORD) |= XSTATE_X87_SSE };
+        let (low, high) = halves(self.format.xcr0);
+        // SAFETY: As above; the header is zero but for components of XCR0, as XSAVE left it.
+        unsafe {
+            asm!("xrstor64 [{}]", in(reg) image, in("eax") low, in("edx") high,
+                options(nostack, readonly));
+        }
+    }
+
+    /// Stores the registers as this state.
+    fn save(&mut self, _irqs: &IrqsOff) {
+        let image = self.image.as_ptr();
+        if self.format.xcr0 == 0 {
+            // SAFETY: By the invariant the image is valid, and `&mut self` makes it exclusive.
+            unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack)) };
+            return;
+        }
+        let (low, high) = halves(self.format.xcr0);
+        // SAFETY: As above, and long enough for every component of XCR0.
+        unsafe {
+            asm!("xsave64 [{}]", in(reg) image, in("eax") low, in("edx") high, options(nostack));
+        }
+    }
+}
+
+impl Drop for ExtendedState {
+    fn drop(&mut self) {
+        // SAFETY: Allocated in `new` with the same size.
+        unsafe { abi::free_pages_exact(self.image.as_ptr().cast(), self.format.len_bytes) }
+    }
+}
+
+/// The registers hold a lower VTL's state.
+#[must_use]
+pub(crate) struct InUse<'a> {
+    state: &'a mut ExtendedState,
+    irqs: &'a IrqsOff,
+    host_pkru: u32,
+}
+
+impl<'a> InUse<'a> {
+    /// Puts the task's state away and loads the lower VTL's.
+    pub(crate) fn load(state: &'a mut ExtendedState, irqs: &'a IrqsOff) -> Self {
+        // SAFETY: In a task, with interrupts off, so that no one else uses the registers; paired
+        // with the call in `store`.
+        unsafe { abi::kernel_fpu_begin_mask(0) };
+        // SAFETY: Reads a register where there is one.
+        let host_pkru = unsafe { abi::vtl_read_pkru() };
+        state.restore(irqs);
+        Self {
+            state,
+            irqs,
+            host_pkru,
+        }
+    }
+
+    /// Stores the lower VTL's state. What is left in the registers is replaced by the task's before
+    /// userspace runs.
+    pub(crate) fn store(self) {
+        self.state.save(self.irqs);
+        // SAFETY: The value is the one that `load` read.
+        unsafe { abi::vtl_write_pkru(self.host_pkru) };
+        // SAFETY: Paired with the call in `load`.
+        unsafe { abi::kernel_fpu_end() };
+    }
+}
+
+/// Bits that MXCSR may have on this processor.
+pub(crate) fn mxcsr_mask() -> u32 {
+    #[repr(C, align(16))]
+    struct Image([u32; 128]);
+    let mut image = Image([0; 128]);
+    {
+        let _stay = PreemptOff::new();
+        // SAFETY: In a task that is not inside another such section; paired below.
+        unsafe { abi::kernel_fpu_begin_mask(0) };
+        // SAFETY: The image is aligned and has the 512 bytes that FXSAVE writes.
+        unsafe { asm!("fxsave64 [{}]", in(reg) &mut image, options(nostack)) };
+        // SAFETY: Paired with the call above.
+        unsafe { abi::kernel_fpu_end() };
+    }
+    match image.0[MXCSR_MASK_OFFSET / 4] {
+        0 => MXCSR_MASK_DEFAULT,
+        mask => mask,
+    }
+}
+
+/// EAX and EDX of the XSAVE instructions.
+fn halves(mask: u64) -> (u32, u32) {
+    (mask as u32, (mask >> 32) as u32) // CAST: low and high half
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Kernel inline functions and macros that Rust can't see, one line each, and
+ * the frame around the entry, which must not be instrumented and therefore
+ * can't be Rust.
+ */
+#include <linux/cpuhotplug.h>
+#include <linux/entry-virt.h>
+#include <linux/ioport.h>
+#include <linux/kvm_host.h>
+#include <linux/mm.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+#include <asm/msr.h>
+#include <asm/pkru.h>
+#include <asm/processor.h>
+
+#include "helpers.h"
+
+/* The stub's numbers are the header's. */
+#define VTL_CHECK_EXIT(reg, number) \
+	static_assert(offsetof(struct mshv_tdx_exit_info, reg) == (number))
+VTL_CHECK_EXIT(rax, VTL_EXIT_RAX);
+VTL_CHECK_EXIT(rcx, VTL_EXIT_RCX);
+VTL_CHECK_EXIT(rdx, VTL_EXIT_RDX);
+VTL_CHECK_EXIT(rsi, VTL_EXIT_RSI);
+VTL_CHECK_EXIT(rdi, VTL_EXIT_RDI);
+VTL_CHECK_EXIT(r8, VTL_EXIT_R8);
+VTL_CHECK_EXIT(r9, VTL_EXIT_R9);
+VTL_CHECK_EXIT(r10, VTL_EXIT_R10);
+VTL_CHECK_EXIT(r11, VTL_EXIT_R11);
+VTL_CHECK_EXIT(r12, VTL_EXIT_R12);
+VTL_CHECK_EXIT(r13, VTL_EXIT_R13);
+static_assert(sizeof(struct mshv_tdx_exit_info) == VTL_EXIT_R13 + 8);
+
+unsigned long vtl_irq_save(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return flags;
+}
+
+void vtl_irq_restore(unsigned long flags)
+{
+	local_irq_restore(flags);
+}
+
+void vtl_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void vtl_preempt_enable(void)
+{
+	preempt_enable();
+}
+
+/* Returns the CPU that the task now stays on. */
+u32 vtl_migrate_disable(void)
+{
+	migrate_disable();
+	return raw_smp_processor_id();
+}
+
+void vtl_migrate_enable(void)
+{
+	migrate_enable();
+}
+
+bool vtl_guest_work_pending(void)
+{
+	xfer_to_guest_mode_prepare();
+	return xfer_to_guest_mode_work_pending();
+}
+
+u64 vtl_rdmsr(u32 msr)
+{
+	u64 value;
+
+	rdmsrq(msr, value);
+	return value;
+}
+
+void vtl_wrmsr(u32 msr, u64 value)
+{
+	wrmsrq(msr, value);
+}
+
+u32 vtl_address_bits(void)
+{
+	return cpu_feature_enabled(X86_FEATURE_LA57) ? 57 : 48;
+}
+
+u32 vtl_read_pkru(void)
+{
+	return read_pkru();
+}
+
+void vtl_write_pkru(u32 pkru)
+{
+	write_pkru(pkru);
+}
+
+void *vtl_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+u64 vtl_page_phys(struct page *page)
+{
+	return page_to_phys(page);
+}
+
+void *vtl_alloc_zeroed(size_t len_bytes)
+{
+	return alloc_pages_exact(len_bytes, GFP_KERNEL | __GFP_ZERO);
+}
+
+void vtl_vma_set_pfnmap(struct vm_area_struct *vma)
+{
+	vm_flags_set(vma, VM_PFNMAP);
+}
+
+/* Whether any byte of the range is memory that this Linux uses. */
+bool vtl_is_system_ram(u64 start, u64 len_bytes)
+{
+	return region_intersects(start, len_bytes, IORESOURCE_SYSTEM_RAM,
+				 IORES_DESC_NONE) != REGION_DISJOINT;
+}
+
+int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
+		    int (*offline)(unsigned int cpu))
+{
+	return cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "mshv_vtl_tdx:online",
+				 online, offline);
+}
+
+/*
+ * Between the two state changes RCU does not watch this CPU and lockdep thinks
+ * that interrupts are on, as for every guest; nothing but the stub may run.
+ */
+noinstr void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
+			     struct mshv_tdx_exit_info *exit, u64 *cr2)
+{
+	guest_timing_enter_irqoff();
+	guest_state_enter_irqoff();
+	vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2);
+	guest_state_exit_irqoff();
+	guest_timing_exit_irqoff();
+}

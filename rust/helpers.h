@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Kernel inline functions and macros that Rust can't see, as functions; and
+ * the non-instrumentable frame around the entry. helpers.c says why each.
+ */
+#ifndef _MSHV_VTL_TDX_HELPERS_H
+#define _MSHV_VTL_TDX_HELPERS_H
+
+#include <linux/types.h>
+#include <linux/mshv_vtl_tdx.h>
+#include "enter/vp_enter.h"
+
+struct page;
+struct vm_area_struct;
+
+unsigned long vtl_irq_save(void);
+void vtl_irq_restore(unsigned long flags);
+void vtl_preempt_disable(void);
+void vtl_preempt_enable(void);
+u32 vtl_migrate_disable(void);
+void vtl_migrate_enable(void);
+bool vtl_guest_work_pending(void);
+
+u64 vtl_rdmsr(u32 msr);
+void vtl_wrmsr(u32 msr, u64 value);
+u32 vtl_address_bits(void);
+u32 vtl_read_pkru(void);
+void vtl_write_pkru(u32 pkru);
+
+void *vtl_page_address(struct page *page);
+u64 vtl_page_phys(struct page *page);
+void *vtl_alloc_zeroed(size_t len_bytes);
+void vtl_vma_set_pfnmap(struct vm_area_struct *vma);
+bool vtl_is_system_ram(u64 start, u64 len_bytes);
+
+int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
+		    int (*offline)(unsigned int cpu));
+
+void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
+		     struct mshv_tdx_exit_info *exit, u64 *cr2);
+
+#endif

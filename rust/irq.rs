@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guards that prove what the CPU is kept from: leaving the task, taking interrupts.
+//!
+//! None can be sent to another thread: what they turned off is off on this CPU, for this task.
+
+// UNSAFETY: FFI whose calls must be paired.
+#![allow(unsafe_code)]
+
+use kernel::types::NotThreadSafe;
+
+use crate::abi;
+
+/// The task stays on its CPU but may sleep.
+#[must_use]
+pub(crate) struct MigrateOff {
+    cpu: u32,
+    _not_send: NotThreadSafe,
+}
+
+impl MigrateOff {
+    /// Keeps the task on the CPU it is on.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
+        let cpu = unsafe { abi::vtl_migrate_disable() };
+        Self {
+            cpu,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// The CPU.
+    pub(crate) fn cpu(&self) -> u32 {
+        self.cpu
+    }
+}
+
+impl Drop for MigrateOff {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the call in `new`.
+        unsafe { abi::vtl_migrate_enable() }
+    }
+}
+
+/// No other task runs on this CPU.
+#[must_use]
+pub(crate) struct PreemptOff(NotThreadSafe);
+
+impl PreemptOff {
+    /// Turns preemption off.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
+        unsafe { abi::vtl_preempt_disable() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for PreemptOff {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the call in `new`.
+        unsafe { abi::vtl_preempt_enable() }
+    }
+}
+
+/// This CPU takes no interrupts.
+#[must_use]
+pub(crate) struct IrqsOff {
+    flags: usize,
+    _not_send: NotThreadSafe,
+}
+
+impl IrqsOff {
+    /// Turns interrupts off. The kernel crate's own guard is none where preemption is off anyway.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Paired with the call in `drop`, on the same CPU: nothing in between can sleep.
+        let flags = unsafe { abi::vtl_irq_save() };
+        Self {
+            flags,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// Whether the task has something to do before it may enter a guest.
+    pub(crate) fn is_guest_work_pending(&self) -> bool {
+        // SAFETY: Wants interrupts off, which `self` proves.
+        unsafe { abi::vtl_guest_work_pending() }
+    }
+}
+
+impl Drop for IrqsOff {
+    fn drop(&mut self) {
+        // SAFETY: `flags` are those that `new` got on this CPU.
+        unsafe { abi::vtl_irq_restore(self.flags) }
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Mappings: pages of a VP, and memory of the lower VTLs.
+//!
+//! All are MAP_SHARED, never executable, not inherited by a child, not part of a core dump.
+
+mod fault;
+
+use kernel::mm::virt::{flags, VmaNew};
+use kernel::page::PAGE_SIZE;
+use kernel::prelude::*;
+
+use crate::cpu::Machine;
+use crate::ffi;
+use crate::pure::mapping::{is_private_range, VtlPage};
+use crate::pure::policy::SystemRam;
+
+/// Guest-physical memory as this kernel knows it.
+pub(crate) struct KernelMemory;
+
+impl SystemRam for KernelMemory {
+    fn intersects(&self, start_gpa: u64, len_bytes: u64) -> bool {
+        ffi::is_system_ram(start_gpa, len_bytes)
+    }
+}
+
+/// Maps run page or virtual APIC page: one page, chosen by the offset.
+///
+/// # Errors
+///
+/// EINVAL for all that the ABI doesn't allow, and for CPUs without a VP.
+pub(crate) fn map_vtl_page(machine: &Machine, vma: &VmaNew) -> Result {
+    prepare(vma)?;
+    if vma.end() - vma.start() != PAGE_SIZE {
+        return Err(EINVAL);
+    }
+    let page = match VtlPage::decode(ffi::page_offset(vma)).ok_or(EINVAL)? {
+        VtlPage::Run { cpu } => machine.vp(cpu).ok_or(EINVAL)?.run_page.page(),
+        VtlPage::Vapic { cpu } => &machine.vp(cpu).ok_or(EINVAL)?.vapic,
+    };
+    page.map(vma)
+}
+
+/// Maps memory of the lower VTLs by its guest-physical address. Pages come with the first access.
+///
+/// # Errors
+///
+/// EINVAL for all that the ABI doesn't allow.
+pub(crate) fn map_lower_memory(vma: &VmaNew) -> Result {
+    prepare(vma)?;
+    let count = ((vma.end() - vma.start()) / PAGE_SIZE) as u64; // CAST: usize has 64 bits
+    if !is_private_range(ffi::page_offset(vma), count) {
+        return Err(EINVAL);
+    }
+    fault::install(vma);
+    Ok(())
+}
+
+fn prepare(vma: &VmaNew) -> Result {
+    if vma.flags() & flags::MAYSHARE == 0 {
+        return Err(EINVAL);
+    }
+    vma.try_clear_mayexec()?;
+    vma.set_io();
+    vma.set_dontexpand();
+    vma.set_dontcopy();
+    vma.set_dontdump();
+    Ok(())
+}

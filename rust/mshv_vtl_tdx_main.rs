@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `mshv_vtl_tdx`: runs the lower virtual trust levels of a TDX trust domain.
+//!
+//! A Linux at VTL2 is VM 0 of the trust domain (TD). Its userspace, a paravisor, runs the other VMs
+//! of the TD, which are VTL0 and VTL1, one virtual processor (VP) per CPU:
+//!
+//! ```text
+//! ioctl ─ device ─ request ─ vp::bind ─ run ──► run::context ─ enter ─ vp_enter.S ─ TDG.VP.ENTER
+//!                                        ▲                                              │
+//!            return to userspace ◄── pure::next ◄── pure::exit ◄────────────────────────┘
+//! ```
+//!
+//! The modules below stand in the order in which data passes. `pure` holds everything that only
+//! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
+//! `tdcall`, `enter`, `fpu`,
+//! `msr`, `mem::fault` and `ffi`.
+
+#![deny(unsafe_code)]
+
+mod device;
+mod request;
+mod vp;
+
+mod run;
+
+mod enter;
+mod fpu;
+
+mod mem;
+mod tdcall;
+
+mod abi;
+mod cpu;
+mod error;
+mod features;
+mod ffi;
+mod irq;
+mod msr;
+mod page;
+
+pub mod pure;
+
+use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
+use kernel::prelude::*;
+
+module! {
+    type: MshvVtlTdx,
+    name: "mshv_vtl_tdx",
+    authors: ["mshv_vtl_tdx contributors"],
+    description: "Run lower virtual trust levels of a TDX trust domain",
+    license: "GPL",
+}
+
+/// The module, from load to unload.
+///
+/// Fields are dropped in this order: first nobody can come in any more, then no CPU calls back, then
+/// what they used goes away.
+#[pin_data]
+struct MshvVtlTdx {
+    #[pin]
+    _mshv: MiscDeviceRegistration<device::Mshv>,
+    #[pin]
+    _vtl: MiscDeviceRegistration<device::Vtl>,
+    #[pin]
+    _low: MiscDeviceRegistration<device::Low>,
+    _hotplug: cpu::Hotplug,
+    _published: cpu::Published,
+}
+
+impl kernel::InPlaceModule for MshvVtlTdx {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _published: cpu::Published::new()?,
+            _hotplug: cpu::Hotplug::new()?,
+            // Devices last: all that a first open could use is there.
+            _low <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl_low" }),
+            _vtl <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl" }),
+            _mshv <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv" }),
+        })
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The model-specific registers that lower VTL and VTL2 share, and no other.
+
+// UNSAFETY: RDMSR and WRMSR, through C.
+#![allow(unsafe_code)]
+
+use crate::abi;
+use crate::irq::IrqsOff;
+
+/// A shared register, by its architectural number.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Msr {
+    SpecCtrl = 0x48,
+    Xss = 0xda0,
+    Star = 0xc000_0081,
+    Lstar = 0xc000_0082,
+    Sfmask = 0xc000_0084,
+    KernelGsBase = 0xc000_0102,
+    TscAux = 0xc000_0103,
+}
+
+/// Reads a register. The caller knows from `Limits` that the processor has it.
+pub(crate) fn read(msr: Msr, _irqs: &IrqsOff) -> u64 {
+    // SAFETY: Reading has no side effect; of a missing register the kernel's exception table makes
+    // zero.
+    unsafe { abi::vtl_rdmsr(msr as u32) }
+}
+
+/// Writes a register.
+///
+/// VTL2 itself is indifferent to the value as long as interrupts are off: SYSCALL and SWAPGS happen
+/// on the way from and to userspace only, and the caller puts the old value back before.
+pub(crate) fn write(msr: Msr, value: u64, _irqs: &IrqsOff) {
+    // SAFETY: None of the registers that `Msr` can name affects kernel code with interrupts off;
+    // `IrqsOff` proves that; a value that `pure::msr` let through does not fault.
+    unsafe { abi::vtl_wrmsr(msr as u32, value) }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Pages that the kernel shares with userspace and with the TDX module.
+
+// UNSAFETY: volatile and atomic access to memory that others write at the same time.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kernel::alloc::flags::__GFP_ZERO;
+use kernel::mm::virt::VmaNew;
+use kernel::page::{Page, PAGE_SIZE};
+use kernel::prelude::*;
+
+use crate::ffi;
+
+/// A zeroed page of kernel memory that may also be mapped by userspace.
+///
+/// # Invariants
+///
+/// `base` is the kernel address of `page`, aligned to its size and valid as long as `page` is owned.
+pub(crate) struct SharedPage {
+    page: Page,
+    base: NonNull<u8>,
+}
+
+// SAFETY: `base` is an address of the direct map, the same on every CPU; all access through it is
+// volatile or atomic.
+unsafe impl Send for SharedPage {}
+// SAFETY: As above: access through `&self` from several threads is volatile or atomic.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// Allocates a page.
+    pub(crate) fn new() -> Result<Self> {
+        let page = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+        let base = ffi::page_address(&page).ok_or(ENOMEM)?;
+        // INVARIANT: `page_address` gave the address of this page; there is no highmem on x86-64.
+        Ok(Self { page, base })
+    }
+
+    /// Its guest-physical address: L1's physical addresses are those of the TD.
+    pub(crate) fn phys(&self) -> u64 {
+        ffi::page_phys(&self.page)
+    }
+
+    /// Maps the page as the whole of a new mapping.
+    pub(crate) fn map(&self, vma: &VmaNew) -> Result {
+        vma.set_mixedmap().vm_insert_page(vma.start(), &self.page)
+    }
+
+    /// Address of `T` at `offset`, or of the page's start when that would be outside or misaligned:
+    /// all offsets are constants of `pure::uapi`, so it never is.
+    fn at<T>(&self, offset: usize) -> *mut T {
+        let is_inside = offset <= PAGE_SIZE - size_of::<T>() && offset % align_of::<T>() == 0;
+        let offset = if is_inside { offset } else { 0 };
+        self.base.as_ptr().wrapping_add(offset).cast()
+    }
+
+    /// Reads a byte, once.
+    pub(crate) fn read_u8(&self, offset: usize) -> u8 {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
+        unsafe { self.at::<u8>(offset).read_volatile() }
+    }
+
+    /// Reads a word, once.
+    pub(crate) fn read_u32(&self, offset: usize) -> u32 {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
+        unsafe { self.at::<u32>(offset).read_volatile() }
+    }
+
+    /// Reads a word, once.
+    pub(crate) fn read_u64(&self, offset: usize) -> u64 {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
+        unsafe { self.at::<u64>(offset).read_volatile() }
+    }
+
+    /// Writes a word, once.
+    pub(crate) fn write_u64(&self, offset: usize, value: u64) {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
+        unsafe { self.at::<u64>(offset).write_volatile(value) }
+    }
+
+    /// Writes `new` where `old` still stands.
+    pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns; all other
+        // access to it is volatile, atomic, or of another privilege level.
+        let word = unsafe { AtomicU64::from_ptr(self.at(offset)) };
+        // A lost race is fine: then userspace has written something newer, which stays.
+        let _ = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}

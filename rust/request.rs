@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Commands that carry an argument: copy in once, check the copy, act, copy out.
+
+use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+use crate::abi::mshv_tdcall;
+use crate::mem::KernelMemory;
+use crate::pure::policy::{self, Scope};
+use crate::pure::tdcall::{Registers, Tdcall};
+use crate::pure::uapi;
+use crate::{irq, tdcall};
+
+/// `MSHV_CHECK_EXTENSION`.
+pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
+    let capability: u32 = UserSlice::new(argument, size_of::<u32>()).reader().read()?;
+    let answer = uapi::check_extension(capability).ok_or(EOPNOTSUPP)?;
+    Ok(answer as isize) // CAST: 0 or 1
+}
+
+/// `MSHV_TDCALL`.
+///
+/// # Errors
+///
+/// EFAULT alone: a refusal is an answer, in `rax`, as it would be from the TDX module.
+pub(crate) fn tdcall(argument: UserPtr) -> Result<isize> {
+    let (mut reader, mut writer) =
+        UserSlice::new(argument, size_of::<mshv_tdcall>()).reader_writer();
+    let request = from_user(reader.read()?);
+    let answer = match policy::decide(&request, &KernelMemory) {
+        Ok(scope) => execute(scope, request),
+        Err(status) => Registers {
+            rax: status.0,
+            ..request
+        },
+    };
+    writer.write(&to_user(answer))?;
+    Ok(0)
+}
+
+fn execute(scope: Scope, request: Registers) -> Registers {
+    match scope {
+        Scope::Td => tdcall::Instruction.tdcall(request),
+        Scope::Vp => {
+            // The VP is that of the CPU: stay on one from the first to the last instruction.
+            let _stay = irq::PreemptOff::new();
+            tdcall::Instruction.tdcall(request)
+        }
+    }
+}
+
+/// R10 and R11 are outputs: whatever stands there does not reach the TDX module.
+fn from_user(request: mshv_tdcall) -> Registers {
+    let mshv_tdcall {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10_out: _,
+        r11_out: _,
+    } = request;
+    Registers {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10: 0,
+        r11: 0,
+    }
+}
+
+fn to_user(answer: Registers) -> mshv_tdcall {
+    let Registers {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10,
+        r11,
+    } = answer;
+    mshv_tdcall {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10_out: r10,
+        r11_out: r11,
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One virtual processor: what it owns, and how it comes to life on its CPU.
+//!
+//! A VP is made when its CPU comes online for the first time and stays until the module goes, so
+//! that a page once mapped by userspace is never taken away. `vp/bind.rs` says who may use it.
+
+pub(crate) mod bind;
+pub(crate) mod run_page;
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Release};
+use kernel::sync::{new_mutex, Mutex};
+
+use crate::features::Features;
+use crate::fpu::ExtendedState;
+use crate::irq::PreemptOff;
+use crate::page::SharedPage;
+use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::status::Status;
+use crate::pure::tdcall::tdg_vp_wr;
+use crate::tdcall;
+use run_page::RunPage;
+
+/// A virtual processor.
+#[pin_data]
+pub(crate) struct Vp {
+    /// The page that userspace controls it by.
+    pub(crate) run_page: RunPage,
+    /// Virtual APIC page of VM 1.
+    pub(crate) vapic: SharedPage,
+    /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving.
+    ready: Atomic<u32>,
+    /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
+    #[pin]
+    private: Mutex<Private>,
+}
+
+/// State of the lower VTLs that has no place in the run page.
+pub(crate) struct Private {
+    /// x87, SSE, AVX and so on.
+    pub(crate) extended: ExtendedState,
+    /// IA32_SPEC_CTRL.
+    pub(crate) spec_ctrl: u64,
+}
+
+/// Where the virtual-APIC address of VM 1 points when no VP has one: the first page of memory,
+/// which Linux never uses. The TDX module has no way to forget an address.
+const NOWHERE: u64 = 0;
+
+impl Vp {
+    /// Makes a VP with empty pages and initial extended state.
+    pub(crate) fn new(features: &Features) -> Result<Pin<KBox<Self>>> {
+        let run_page = RunPage::new(SharedPage::new()?);
+        let vapic = SharedPage::new()?;
+        let extended = ExtendedState::new(features)?;
+        KBox::pin_init(
+            pin_init!(Self {
+                run_page,
+                vapic,
+                ready: Atomic::new(0),
+                private <- new_mutex!(Private { extended, spec_ctrl: 0 }, "mshv_vtl_tdx::vp"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Tells the TDX module where the virtual APIC page is. Runs on the CPU of the VP.
+    ///
+    /// # Errors
+    ///
+    /// The status of TDG.VP.WR.
+    pub(crate) fn bring_up(&self, _on_its_cpu: &PreemptOff) -> Result<(), Status> {
+        let field = FieldId::virtual_apic_address(VmIndex::VM1);
+        tdg_vp_wr(&mut tdcall::Instruction, field, self.vapic.phys())?;
+        // ORDERING: with the load in `is_ready`: whoever sees it ready sees the page registered.
+        self.ready.store(1, Release);
+        Ok(())
+    }
+
+    /// Takes the virtual APIC page away from the TDX module. Runs on the CPU of the VP.
+    pub(crate) fn take_down(&self, _on_its_cpu: &PreemptOff) {
+        // The thread of the VP can't be inside the lower VTL: this code has its CPU. It finds the
+        // VP not ready before it enters again.
+        self.ready.store(0, Release);
+        let field = FieldId::virtual_apic_address(VmIndex::VM1);
+        if let Err(status) = tdg_vp_wr(&mut tdcall::Instruction, field, NOWHERE) {
+            pr_warn!("virtual APIC page not released: status {:#x}\n", status.0);
+        }
+    }
+
+    /// Whether the VP may enter a lower VTL.
+    pub(crate) fn is_ready(&self) -> bool {
+        // ORDERING: with the stores above.
+        self.ready.load(Acquire) != 0
+    }
+}

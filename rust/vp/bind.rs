@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Who may use a VP: states as types.
+//!
+//! ```text
+//! (any thread) ── claim ──► Pinned ── arm ──► Armed ── drop ──► Pinned ── drop ──► (any thread)
+//!              EBUSY, ENXIO         interrupts off     interrupts on
+//! ```
+//!
+//! A [`Pinned`] thread can't leave the CPU of the VP but may sleep; an [`Armed`] one is about to
+//! enter. Only `&mut Armed` gets at the VP's private state for an entry.
+
+use kernel::prelude::*;
+use kernel::sync::lock::mutex::MutexBackend;
+use kernel::sync::lock::Guard;
+
+use super::{Private, Vp};
+use crate::cpu::Machine;
+use crate::features::Features;
+use crate::irq::{IrqsOff, MigrateOff};
+
+/// The current thread runs the VP of the CPU it can't leave.
+#[must_use]
+pub(crate) struct Pinned<'m> {
+    vp: &'m Vp,
+    features: &'m Features,
+    // Dropped in this order: the claim ends while the thread is still on the CPU.
+    private: Guard<'m, Private, MutexBackend>,
+    _stay: MigrateOff,
+}
+
+impl<'m> Pinned<'m> {
+    /// Claims the VP of the current CPU.
+    ///
+    /// # Errors
+    ///
+    /// ENXIO without such a VP, EBUSY when another thread has it.
+    pub(crate) fn claim(machine: &'m Machine) -> Result<Self> {
+        let stay = MigrateOff::new();
+        let vp = machine.vp(stay.cpu()).ok_or(ENXIO)?;
+        let private = vp.private.try_lock().ok_or(EBUSY)?;
+        Ok(Self {
+            vp,
+            features: machine.features(),
+            private,
+            _stay: stay,
+        })
+    }
+
+    /// The VP.
+    pub(crate) fn vp(&self) -> &'m Vp {
+        self.vp
+    }
+
+    /// Turns interrupts off for an entry.
+    pub(crate) fn arm(&mut self) -> Armed<'_> {
+        let irqs = IrqsOff::new();
+        Armed {
+            vp: self.vp,
+            features: self.features,
+            private: &mut self.private,
+            irqs,
+        }
+    }
+}
+
+/// Interrupts are off, nothing comes between the last checks and the entry.
+#[must_use]
+pub(crate) struct Armed<'a> {
+    /// The VP.
+    pub(crate) vp: &'a Vp,
+    /// What the processor has.
+    pub(crate) features: &'a Features,
+    /// Its private state.
+    pub(crate) private: &'a mut Private,
+    /// The proof.
+    pub(crate) irqs: IrqsOff,
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The page that userspace and kernel share for one VP.
+//!
+//! Userspace may write any byte of it at any time. So there is never a Rust reference into it, each
+//! control field is read once per entry, and nothing read is used before `pure::controls` has
+//! checked it.
+
+use crate::page::SharedPage;
+use crate::pure::controls::Controls;
+use crate::pure::exit::RawExit;
+use crate::pure::msr::SharedMsrs;
+use crate::pure::uapi::run as offset;
+use crate::pure::vp_enter::EntryRcx;
+
+/// Size of an FXSAVE image in 8-byte words.
+pub(crate) const FX_WORDS: usize = 64;
+/// MXCSR in the low half of this word of an FXSAVE image.
+const FX_MXCSR_WORD: usize = 3;
+
+/// The run page of one VP.
+pub(crate) struct RunPage(SharedPage);
+
+impl RunPage {
+    /// Takes a zeroed page.
+    pub(crate) fn new(page: SharedPage) -> Self {
+        Self(page)
+    }
+
+    /// The page, to be mapped.
+    pub(crate) fn page(&self) -> &SharedPage {
+        &self.0
+    }
+
+    /// Where the TDX module finds and leaves the general registers.
+    pub(crate) fn guest_state_gpa(&self) -> u64 {
+        self.0.phys() + offset::GUEST_STATE as u64 // CAST: an offset in a page
+    }
+
+    /// Reads whether userspace wants the VP out.
+    pub(crate) fn read_cancel(&self) -> bool {
+        self.0.read_u32(offset::CANCEL) != 0
+    }
+
+    /// Copies the x87 and SSE image to `image`.
+    pub(crate) fn read_fx_state(&self, image: &mut [u64; FX_WORDS]) {
+        for (index, word) in image.iter_mut().enumerate() {
+            *word = self.0.read_u64(offset::FX_STATE + 8 * index);
+        }
+    }
+
+    /// Reads each control field once. `image` is what [`Self::read_fx_state`] copied.
+    pub(crate) fn read_controls(&self, image: &[u64; FX_WORDS]) -> Controls {
+        Controls {
+            flags: self.0.read_u32(offset::FLAGS),
+            vp_flags: self.0.read_u64(offset::VP_FLAGS),
+            deadline_update: self.0.read_u8(offset::TSC_DEADLINE_UPDATE),
+            entry_rcx: self.0.read_u64(offset::ENTRY_RCX),
+            msrs: SharedMsrs {
+                kernel_gs_base: self.0.read_u64(offset::MSR_KERNEL_GS_BASE),
+                star: self.0.read_u64(offset::MSR_STAR),
+                lstar: self.0.read_u64(offset::MSR_LSTAR),
+                sfmask: self.0.read_u64(offset::MSR_SFMASK),
+                xss: self.0.read_u64(offset::MSR_XSS),
+                tsc_aux: self.0.read_u64(offset::MSR_TSC_AUX),
+            },
+            cr2: self.0.read_u64(offset::CR2),
+            mxcsr: image[FX_MXCSR_WORD] as u32, // CAST: the low half
+        }
+    }
+
+    /// Stores the state that the lower VTL left behind.
+    pub(crate) fn store_state(&self, msrs: &SharedMsrs, cr2: u64, image: &[u64; FX_WORDS]) {
+        let SharedMsrs {
+            kernel_gs_base,
+            star,
+            lstar,
+            sfmask,
+            xss,
+            tsc_aux,
+        } = *msrs;
+        self.0.write_u64(offset::MSR_KERNEL_GS_BASE, kernel_gs_base);
+        self.0.write_u64(offset::MSR_STAR, star);
+        self.0.write_u64(offset::MSR_LSTAR, lstar);
+        self.0.write_u64(offset::MSR_SFMASK, sfmask);
+        self.0.write_u64(offset::MSR_XSS, xss);
+        self.0.write_u64(offset::MSR_TSC_AUX, tsc_aux);
+        self.0.write_u64(offset::CR2, cr2);
+        for (index, word) in image.iter().enumerate() {
+            self.0.write_u64(offset::FX_STATE + 8 * index, *word);
+        }
+    }
+
+    /// Stores the description of an exit.
+    pub(crate) fn store_exit(&self, exit: &RawExit) {
+        let RawExit {
+            rax,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+        } = *exit;
+        let words = [rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13];
+        for (index, word) in words.into_iter().enumerate() {
+            self.0.write_u64(offset::EXIT_INFO + 8 * index, word);
+        }
+    }
+
+    /// Stores a status without the rest of an exit.
+    pub(crate) fn store_status(&self, rax: u64) {
+        self.0.write_u64(offset::EXIT_INFO, rax);
+    }
+
+    /// Clears the invalidation that a successful entry has done, unless userspace has meanwhile
+    /// asked for something else.
+    pub(crate) fn consume_invalidation(&self, done: EntryRcx) {
+        if done.invalidates() {
+            let without = done.without_invalidation().raw();
+            self.0.replace_u64(offset::ENTRY_RCX, done.raw(), without);
+        }
+    }
+}
