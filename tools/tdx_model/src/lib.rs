@@ -1,3 +1,52 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! tdx_model
+//! Semantics of the Intel TDX module as a TD and its L2 VMs see it, version 1.5.
+//!
+//! The crate knows nothing of any machine: `no_std`, no allocation, no unsafe code. What it needs
+//! from below is the trait [`machine::Machine`]. It runs in the bare-metal emulator and, the same
+//! source, under unit tests on a host.
+//!
+//! The way of a call: the emulator sees L1 execute TDCALL, calls [`dispatch::tdcall`], which picks
+//! a leaf in `leaf/`. Each leaf validates everything, then comes the line "checks passed", then it
+//! changes state. TDG.VP.ENTER ends in [`dispatch::Outcome::EnterL2`]; the emulator runs the L2 and
+//! brings its exit to [`l2_exit::l2_exit`]. What L1 does without TDCALL is decided by
+//! [`cpuid::l1_cpuid`], [`msr::l1_msr`] and [`ve::l1_ept_violation`].
+//!
+//! # What is not modelled
+//!
+//! - Leaves TDG.SYS.RDALL, TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT: refused as unknown.
+//! - Missing L2 secure EPT tables (L2_SEPT_WALK_FAILED): the host is taken to have given them all.
+//! - 1 GiB secure EPT leaves, blocked and exported pages, migration, debug TDs.
+//! - Interrupted completion of long leaves: they run to their end.
+//! - ATTRIBUTES.PERFMON and PKS change the MSR policy, but not the initial L2 controls.
+//! - TDREPORT has its real layout and hashes, but a MAC that says it is none.
+#![no_std]
+#![forbid(unsafe_code)]
 
+pub mod cpuid;
+pub mod dispatch;
+mod entry_checks;
+mod fields;
+pub mod gpa;
+pub mod gprs;
+pub mod host;
+mod l2_cr;
+pub mod l2_exit;
+mod l2_msr;
+mod leaf;
+pub mod machine;
+mod metadata;
+pub mod msr;
+pub mod page_state;
+pub mod status;
+pub mod td;
+pub mod vcpu;
+pub mod ve;
+pub mod vmcs;
+mod vmx_msrs;
+
+#[cfg(test)]
+extern crate std;
+#[cfg(test)]
+mod testing;
+
+pub use fields::Field;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDCALL by L1: the checks common to all leaves, and the way to each leaf [ABI TDCALL].
+
+use crate::gpa::VmIndex;
+use crate::gprs::Gprs;
+use crate::leaf::{self, Call, Done, Leaf, Stop};
+use crate::machine::Machine;
+use crate::status::{Operand, Status};
+use crate::td::Td;
+use crate::vcpu::Vcpu;
+use crate::ve::TdExit;
+
+/// The mode L1 was in when it executed TDCALL.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Current privilege level.
+    pub cpl: u8,
+    /// EFER.LMA and CS.L are both set.
+    pub long_mode_64: bool,
+}
+
+/// What the emulator has to do after a TDCALL of L1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Finished: RAX and outputs are in the registers. Step RIP by 4, end blocking by STI.
+    Complete,
+    /// #GP(0); nothing has changed.
+    InjectGp,
+    /// TDG.VP.VMCALL: the host handles the registers `mask` selects, then [`vmcall_done`].
+    Vmcall {
+        /// Bits 15:0 general-purpose registers, 31:16 XMM registers.
+        mask: u32,
+    },
+    /// The host gets control, RIP stays: the TDCALL is executed again afterwards.
+    TdExit(TdExit),
+    /// Run this L2 from its state in [`Vcpu::l2`]. L1's RIP is stepped only when L1 runs again.
+    EnterL2(VmIndex),
+}
+
+/// Executes the TDCALL whose operands are in `gprs`.
+pub fn tdcall<M: Machine>(
+    td: &mut Td<'_>,
+    vcpu: &mut Vcpu,
+    gprs: &mut Gprs,
+    caller: Caller,
+    machine: &mut M,
+) -> Outcome {
+    if caller.cpl != 0 || !caller.long_mode_64 {
+        return Outcome::InjectGp;
+    }
+    let rax = gprs.rax;
+    let call = Call {
+        td,
+        vcpu,
+        gprs: &mut *gprs,
+        machine,
+    };
+    match run(rax, call) {
+        Ok(Done::Status(status)) | Err(Stop::Refused(status)) => {
+            gprs.rax = status.0;
+            Outcome::Complete
+        }
+        Ok(Done::Vmcall { mask }) => Outcome::Vmcall { mask },
+        Ok(Done::EnterL2(vm)) => Outcome::EnterL2(vm),
+        Err(Stop::TdExit(exit)) => Outcome::TdExit(exit),
+    }
+}
+
+/// Completes a TDG.VP.VMCALL of L1 after the host has changed the selected registers.
+pub fn vmcall_done(gprs: &mut Gprs) {
+    gprs.rax = Status::SUCCESS.0;
+}
+
+/// The name of a leaf, for logs.
+#[must_use]
+pub const fn leaf_name(leaf: u16) -> Option<&'static str> {
+    Some(match leaf {
+        0 => "TDG.VP.VMCALL",
+        1 => "TDG.VP.INFO",
+        2 => "TDG.MR.RTMR.EXTEND",
+        3 => "TDG.VP.VEINFO.GET",
+        4 => "TDG.MR.REPORT",
+        5 => "TDG.VP.CPUIDVE.SET",
+        6 => "TDG.MEM.PAGE.ACCEPT",
+        7 => "TDG.VM.RD",
+        8 => "TDG.VM.WR",
+        9 => "TDG.VP.RD",
+        10 => "TDG.VP.WR",
+        11 => "TDG.SYS.RD",
+        12 => "TDG.SYS.RDALL",
+        18 => "TDG.SERVTD.RD",
+        20 => "TDG.SERVTD.WR",
+        22 => "TDG.MR.VERIFYREPORT",
+        23 => "TDG.MEM.PAGE.ATTR.RD",
+        24 => "TDG.MEM.PAGE.ATTR.WR",
+        25 => "TDG.VP.ENTER",
+        26 => "TDG.VP.INVEPT",
+        27 => "TDG.VP.INVGLA",
+        _ => return None,
+    })
+}
+
+/// Decodes RAX: leaf 15:0, version 23:16, the rest reserved.
+fn run<M: Machine>(rax: u64, call: Call<'_, '_, M>) -> Leaf {
+    let is_versioned = rax == (1 << 16 | 7);
+    if rax > 0xffff && !is_versioned {
+        return Err(Stop::Refused(Status::invalid(Operand::Rax)));
+    }
+    match rax & 0xffff {
+        0 => leaf::tdg_vp_vmcall::tdg_vp_vmcall(call),
+        1 => leaf::tdg_vp_info::tdg_vp_info(call),
+        2 => leaf::tdg_mr_rtmr_extend::tdg_mr_rtmr_extend(call),
+        3 => leaf::tdg_vp_veinfo_get::tdg_vp_veinfo_get(call),
+        4 => leaf::tdg_mr_report::tdg_mr_report(call),
+        5 => leaf::tdg_vp_cpuidve_set::tdg_vp_cpuidve_set(call),
+        6 => leaf::tdg_mem_page_accept::tdg_mem_page_accept(call),
+        7 if is_versioned => leaf::tdg_vm_rd_wr::tdg_vm_rd_v1(call),
+        7 => leaf::tdg_vm_rd_wr::tdg_vm_rd_v0(call),
+        8 => leaf::tdg_vm_rd_wr::tdg_vm_wr(call),
+        9 => leaf::tdg_vp_rd_wr::tdg_vp_rd(call),
+        10 => leaf::tdg_vp_rd_wr::tdg_vp_wr(call),
+        11 => leaf::tdg_sys_rd::tdg_sys_rd(call),
+        23 => leaf::tdg_mem_page_attr_rd::tdg_mem_page_attr_rd(call),
+        24 => leaf::tdg_mem_page_attr_wr::tdg_mem_page_attr_wr(call),
+        25 => leaf::tdg_vp_enter::tdg_vp_enter(call),
+        26 => leaf::tdg_vp_invept::tdg_vp_invept(call),
+        27 => leaf::tdg_vp_invgla::tdg_vp_invgla(call),
+        _ => Err(Stop::Refused(Status::invalid(Operand::Rax))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{KERNEL, with_td};
+
+    #[test]
+    fn unknown_leaf_version_and_reserved_bits_are_refused_alike() {
+        with_td(|td, vcpu, m| {
+            let refused = [
+                12,
+                18,
+                22,
+                28,
+                29,
+                30,
+                0xffff,
+                1 << 16,
+                2 << 16 | 7,
+                1 << 24 | 1,
+                1 << 63 | 1,
+            ];
+            for rax in refused {
+                let mut g = Gprs {
+                    rax,
+                    rcx: 5,
+                    ..Gprs::ZERO
+                };
+                assert_eq!(tdcall(td, vcpu, &mut g, KERNEL, m), Outcome::Complete);
+                assert_eq!(
+                    g,
+                    Gprs {
+                        rax: 0xc000_0100_0000_0000,
+                        rcx: 5,
+                        ..Gprs::ZERO
+                    },
+                    "{rax:#x}"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn outside_kernel_long_mode_is_a_fault() {
+        with_td(|td, vcpu, m| {
+            for caller in [
+                Caller { cpl: 3, ..KERNEL },
+                Caller {
+                    long_mode_64: false,
+                    ..KERNEL
+                },
+            ] {
+                let mut g = Gprs {
+                    rax: 1,
+                    ..Gprs::ZERO
+                };
+                assert_eq!(tdcall(td, vcpu, &mut g, caller, m), Outcome::InjectGp);
+                assert_eq!(g.rax, 1);
+            }
+        });
+    }
+}

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The checks a processor makes at VM entry on the fields L1 controls [SDM3 26.2, 26.3].
+//!
+//! Done here because AMD's VMRUN checks other things, or the same things differently. Called at
+//! each TDG.VP.ENTER, before the L2 runs.
+
+use crate::Field;
+use crate::td::{TdConfig, xfam};
+use crate::vcpu::L2Vm;
+use crate::vmcs::Vmcs;
+
+/// Why the L2 can not be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryFailure {
+    /// VMLAUNCH itself fails.
+    ControlFields,
+    /// Exit with reason 33.
+    GuestState {
+        /// 2 for bad PDPTEs, 3 for NMI blocking, otherwise 0.
+        qualification: u64,
+    },
+}
+
+const INVALID: EntryFailure = EntryFailure::GuestState { qualification: 0 };
+
+const VALID: u32 = 1 << 31;
+const IA32E_MODE: u64 = 1 << 9;
+const VIRTUAL_INTERRUPT_DELIVERY: u64 = 1 << 9;
+
+const CR0_PE: u64 = 1 << 0;
+const CR0_PG: u64 = 1 << 31;
+const CR0_WP: u64 = 1 << 16;
+const CR4_PAE: u64 = 1 << 5;
+const CR4_PCIDE: u64 = 1 << 17;
+const CR4_CET: u64 = 1 << 23;
+const EFER_LME: u64 = 1 << 8;
+const EFER_LMA: u64 = 1 << 10;
+const EFER_DEFINED: u64 = 0xd01;
+const RFLAGS_IF: u64 = 1 << 9;
+const RFLAGS_VM: u64 = 1 << 17;
+/// RFLAGS: 63:22, 15, 5 and 3 must be 0, bit 1 must be 1.
+const RFLAGS_RESERVED: u64 = 0xffff_ffff_ffc0_8028;
+
+/// All checks. `vtpr` is the task-priority register of the L2's virtual-APIC page.
+pub(crate) fn check(config: &TdConfig, l2: &L2Vm, vtpr: u8) -> Result<(), EntryFailure> {
+    let v = &l2.vmcs;
+    require(is_event_well_formed(v), EntryFailure::ControlFields)?;
+    require(
+        v.get(Field::Cr3TargetCount) <= 4,
+        EntryFailure::ControlFields,
+    )?;
+    require(
+        is_tpr_threshold_possible(v, vtpr),
+        EntryFailure::ControlFields,
+    )?;
+    require(are_control_registers_valid(config, v), INVALID)?;
+    require(are_msrs_valid(v), INVALID)?;
+    check_segments(v)?;
+    require(are_tables_valid(v), INVALID)?;
+    require(are_rip_and_rflags_valid(v), INVALID)?;
+    check_blocking(v)?;
+    require(
+        are_pdptes_valid(v),
+        EntryFailure::GuestState { qualification: 2 },
+    )
+}
+
+const fn require(is_met: bool, failure: EntryFailure) -> Result<(), EntryFailure> {
+    if is_met { Ok(()) } else { Err(failure) }
+}
+
+fn has(v: &Vmcs, field: Field, bits: u64) -> bool {
+    v.get(field) & bits == bits
+}
+
+/// Whether an address is canonical for 48 linear address bits; 57 with CR4.LA57.
+fn is_canonical(v: &Vmcs, address: u64) -> bool {
+    let unused = if has(v, Field::GuestCr4, 1 << 12) {
+        7
+    } else {
+        16
+    };
+    // CAST: arithmetic shifts extend the top linear bit.
+    ((address << unused) as i64 >> unused) as u64 == address
+}
+
+/// The event to inject: type 10:8, vector 7:0, error code bit 11.
+fn is_event_well_formed(v: &Vmcs) -> bool {
+    let info = v.get32(Field::EntryInterruptionInfo);
+    if info & VALID == 0 {
+        return true;
+    }
+    let (kind, vector) = (info >> 8 & 7, info & 0xff);
+    let is_vector_valid = match kind {
+        2 => vector == 2,
+        3 => vector <= 31,
+        // Reserved, and "other event", which needs the monitor trap flag.
+        1 | 7 => false,
+        _ => true,
+    };
+    let has_error_code = info & (1 << 11) != 0;
+    let is_error_code_valid = !has_error_code
+        || (kind == 3
+            && has(v, Field::GuestCr0, CR0_PE)
+            && v.get(Field::EntryErrorCode) >> 16 == 0);
+    let is_length_valid = !matches!(kind, 4..=6) || v.get(Field::EntryInstructionLength) <= 15;
+    info & 0x7fff_f000 == 0 && is_vector_valid && is_error_code_valid && is_length_valid
+}
+
+fn is_tpr_threshold_possible(v: &Vmcs, vtpr: u8) -> bool {
+    let threshold = v.get(Field::TprThreshold);
+    has(v, Field::SecondaryControls, VIRTUAL_INTERRUPT_DELIVERY)
+        || threshold <= u64::from(vtpr >> 4)
+}
+
+fn are_control_registers_valid(config: &TdConfig, v: &Vmcs) -> bool {
+    let (cr0, cr4) = (v.get(Field::GuestCr0), v.get(Field::GuestCr4));
+    let is_ia32e = has(v, Field::EntryControls, IA32E_MODE);
+    let is_paging_sane = cr0 & CR0_PG == 0 || cr0 & CR0_PE != 0;
+    let is_cet_sane = cr4 & CR4_CET == 0 || cr0 & CR0_WP != 0;
+    let is_mode_sane = if is_ia32e {
+        cr0 & CR0_PG != 0 && cr4 & CR4_PAE != 0
+    } else {
+        cr4 & CR4_PCIDE == 0
+    };
+    let is_granted = cr4 & CR4_CET == 0 || config.has_xfam(xfam::CET_S | xfam::CET_U);
+    is_paging_sane && is_cet_sane && is_mode_sane && is_granted && v.get(Field::GuestDr7) >> 32 == 0
+}
+
+fn are_msrs_valid(v: &Vmcs) -> bool {
+    let efer = v.get(Field::GuestEfer);
+    let is_ia32e = has(v, Field::EntryControls, IA32E_MODE);
+    let is_lma_sane = (efer & EFER_LMA != 0) == is_ia32e;
+    let is_lme_sane =
+        !has(v, Field::GuestCr0, CR0_PG) || (efer & EFER_LMA != 0) == (efer & EFER_LME != 0);
+    let is_pat_valid = v
+        .get(Field::GuestPat)
+        .to_le_bytes()
+        .iter()
+        .all(|t| matches!(t, 0 | 1 | 4..=7));
+    efer & !EFER_DEFINED == 0
+        && is_lma_sane
+        && is_lme_sane
+        && is_pat_valid
+        && is_canonical(v, v.get(Field::GuestSysenterEsp))
+        && is_canonical(v, v.get(Field::GuestSysenterEip))
+}
+
+/// One segment register.
+#[derive(Clone, Copy)]
+struct Segment {
+    selector: u64,
+    base: u64,
+    limit: u64,
+    access: u64,
+}
+
+impl Segment {
+    fn read(v: &Vmcs, fields: [Field; 4]) -> Self {
+        let [selector, base, limit, access] = fields.map(|f| v.get(f));
+        Self {
+            selector,
+            base,
+            limit,
+            access,
+        }
+    }
+
+    const fn kind(self) -> u64 {
+        self.access & 0xf
+    }
+
+    const fn dpl(self) -> u64 {
+        self.access >> 5 & 3
+    }
+
+    const fn is_usable(self) -> bool {
+        self.access & 1 << 16 == 0
+    }
+
+    /// Present, of the given S bit, reserved bits clear, granularity in line with the limit.
+    const fn is_well_formed(self, is_code_or_data: bool) -> bool {
+        let is_s = self.access >> 4 & 1 != 0;
+        let is_present = self.access >> 7 & 1 != 0;
+        let is_granular = self.access >> 15 & 1 != 0;
+        let is_limit_sane = if is_granular {
+            self.limit & 0xfff == 0xfff
+        } else {
+            self.limit >> 20 == 0
+        };
+        is_s == is_code_or_data && is_present && self.access & 0xfffe_0f00 == 0 && is_limit_sane
+    }
+
+    const fn is_base_low(self) -> bool {
+        self.base >> 32 == 0
+    }
+}
+
+macro_rules! segment {
+    ($v:expr, $selector:ident, $base:ident, $limit:ident, $access:ident) => {
+        Segment::read(
+            $v,
+            [
+                Field::$selector,
+                Field::$base,
+                Field::$limit,
+                Field::$access,
+            ],
+        )
+    };
+}
+
+fn check_segments(v: &Vmcs) -> Result<(), EntryFailure> {
+    let es = segment!(v, GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEsAccess);
+    let cs = segment!(v, GuestCsSelector, GuestCsBase, GuestCsLimit, GuestCsAccess);
+    let ss = segment!(v, GuestSsSelector, GuestSsBase, GuestSsLimit, GuestSsAccess);
+    let ds = segment!(v, GuestDsSelector, GuestDsBase, GuestDsLimit, GuestDsAccess);
+    let fs = segment!(v, GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsAccess);
+    let gs = segment!(v, GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsAccess);
+    let tr = segment!(v, GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrAccess);
+    let ldtr = segment!(
+        v,
+        GuestLdtrSelector,
+        GuestLdtrBase,
+        GuestLdtrLimit,
+        GuestLdtrAccess
+    );
+    let is_v86 = has(v, Field::GuestRflags, RFLAGS_VM);
+
+    require(
+        [fs, gs, tr].iter().all(|s| is_canonical(v, s.base)),
+        INVALID,
+    )?;
+    require(!ldtr.is_usable() || is_canonical(v, ldtr.base), INVALID)?;
+    if is_v86 {
+        let is_valid =
+            |s: &Segment| s.base == s.selector << 4 && s.limit == 0xffff && s.access == 0xf3;
+        require([es, cs, ss, ds, fs, gs].iter().all(is_valid), INVALID)?;
+    } else {
+        require(
+            cs.is_base_low() && is_code_segment_valid(v, cs, ss),
+            INVALID,
+        )?;
+        require(is_stack_segment_valid(v, cs, ss), INVALID)?;
+        require(
+            [es, ds].iter().all(|s| !s.is_usable() || s.is_base_low()),
+            INVALID,
+        )?;
+        require(
+            [es, ds, fs, gs].into_iter().all(is_data_segment_valid),
+            INVALID,
+        )?;
+    }
+    require(is_task_register_valid(v, tr), INVALID)?;
+    let is_ldtr_valid = ldtr.kind() == 2 && ldtr.is_well_formed(false) && ldtr.selector & 4 == 0;
+    require(!ldtr.is_usable() || is_ldtr_valid, INVALID)
+}
+
+fn is_code_segment_valid(v: &Vmcs, cs: Segment, ss: Segment) -> bool {
+    let is_dpl_valid = match cs.kind() {
+        // Unrestricted guest allows a writable data segment.
+        3 => cs.dpl() == 0,
+        9 | 11 => cs.dpl() == ss.dpl(),
+        13 | 15 => cs.dpl() <= ss.dpl(),
+        _ => false,
+    };
+    let is_long = cs.access >> 13 & 1 != 0;
+    let is_default_big = cs.access >> 14 & 1 != 0;
+    let is_ia32e = has(v, Field::EntryControls, IA32E_MODE);
+    let is_width_valid = !(is_ia32e && is_long && is_default_big);
+    cs.is_usable() && cs.is_well_formed(true) && is_dpl_valid && is_width_valid
+}
+
+fn is_stack_segment_valid(v: &Vmcs, cs: Segment, ss: Segment) -> bool {
+    let needs_dpl_0 = cs.kind() == 3 || !has(v, Field::GuestCr0, CR0_PE);
+    let is_dpl_valid = !needs_dpl_0 || ss.dpl() == 0;
+    let is_shape_valid = matches!(ss.kind(), 3 | 7) && ss.is_well_formed(true) && ss.is_base_low();
+    is_dpl_valid && (!ss.is_usable() || is_shape_valid)
+}
+
+/// Accessed, and readable if it is code.
+fn is_data_segment_valid(s: Segment) -> bool {
+    let is_kind_valid = s.kind() & 1 != 0 && (s.kind() & 8 == 0 || s.kind() & 2 != 0);
+    !s.is_usable() || (is_kind_valid && s.is_well_formed(true))
+}
+
+fn is_task_register_valid(v: &Vmcs, tr: Segment) -> bool {
+    let is_ia32e = has(v, Field::EntryControls, IA32E_MODE);
+    let is_busy = tr.kind() == 11 || (!is_ia32e && tr.kind() == 3);
+    is_busy && tr.is_usable() && tr.is_well_formed(false) && tr.selector & 4 == 0
+}
+
+fn are_tables_valid(v: &Vmcs) -> bool {
+    let is_base_valid = |f| is_canonical(v, v.get(f));
+    let is_limit_valid = |f| v.get(f) >> 16 == 0;
+    is_base_valid(Field::GuestGdtrBase)
+        && is_base_valid(Field::GuestIdtrBase)
+        && is_limit_valid(Field::GuestGdtrLimit)
+        && is_limit_valid(Field::GuestIdtrLimit)
+}
+
+fn are_rip_and_rflags_valid(v: &Vmcs) -> bool {
+    let rflags = v.get(Field::GuestRflags);
+    let is_ia32e = has(v, Field::EntryControls, IA32E_MODE);
+    let is_64_bit = is_ia32e && has(v, Field::GuestCsAccess, 1 << 13);
+    let rip = v.get(Field::GuestRip);
+    let is_rip_valid = if is_64_bit {
+        is_canonical(v, rip)
+    } else {
+        rip >> 32 == 0
+    };
+    let allows_v86 = !is_ia32e && has(v, Field::GuestCr0, CR0_PE);
+    let is_vm_valid = rflags & RFLAGS_VM == 0 || allows_v86;
+    let needs_if = event_kind(v) == Some(0);
+    is_rip_valid
+        && rflags & RFLAGS_RESERVED == 0
+        && rflags & 2 != 0
+        && is_vm_valid
+        && (!needs_if || rflags & RFLAGS_IF != 0)
+}
+
+/// The type of the event to inject.
+fn event_kind(v: &Vmcs) -> Option<u32> {
+    let info = v.get32(Field::EntryInterruptionInfo);
+    (info & VALID != 0).then_some(info >> 8 & 7)
+}
+
+fn check_blocking(v: &Vmcs) -> Result<(), EntryFailure> {
+    let blocking = v.get(Field::GuestInterruptibility);
+    let (by_sti, by_mov_ss, by_nmi) = (blocking & 1 != 0, blocking & 2 != 0, blocking & 8 != 0);
+    let kind = event_kind(v);
+    // Bit 2, blocking by SMI, and bits above 4 can not be.
+    let is_shape_valid = blocking & !0x1b == 0 && !(by_sti && by_mov_ss);
+    let is_sti_valid = !by_sti || has(v, Field::GuestRflags, RFLAGS_IF);
+    let is_interrupt_valid = kind != Some(0) || !(by_sti || by_mov_ss);
+    require(
+        is_shape_valid && is_sti_valid && is_interrupt_valid,
+        INVALID,
+    )?;
+    let is_nmi_valid = kind != Some(2) || !(by_mov_ss || by_nmi);
+    require(is_nmi_valid, EntryFailure::GuestState { qualification: 3 })
+}
+
+fn are_pdptes_valid(v: &Vmcs) -> bool {
+    const PRESENT: u64 = 1;
+    const RESERVED: u64 = 0xffff_0000_0000_01e6;
+    let is_pae = has(v, Field::GuestCr0, CR0_PG)
+        && has(v, Field::GuestCr4, CR4_PAE)
+        && !has(v, Field::EntryControls, IA32E_MODE);
+    let pdptes = [Field::Pdpte0, Field::Pdpte1, Field::Pdpte2, Field::Pdpte3];
+    let is_valid = |f| v.get(f) & PRESENT == 0 || v.get(f) & RESERVED == 0;
+    !is_pae || pdptes.into_iter().all(is_valid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpa::VmIndex;
+    use crate::testing::with_td;
+
+    fn checked(change: &[(Field, u64)]) -> Result<(), EntryFailure> {
+        let mut result = Ok(());
+        with_td(|td, vcpu, _| {
+            let l2 = vcpu.l2_mut(VmIndex::Vm1);
+            for (field, value) in change {
+                l2.vmcs.set(*field, *value);
+            }
+            result = check(&td.config, l2, 0x20);
+        });
+        result
+    }
+
+    const LONG_MODE: [(Field, u64); 6] = [
+        (Field::GuestCr0, 0x8005_0033),
+        (Field::GuestCr4, 0x2060),
+        (Field::GuestEfer, 0xd01),
+        (Field::EntryControls, 0x003e_c204),
+        (Field::GuestCsAccess, 0xa09b),
+        (Field::GuestRip, 0xffff_8000_0000_0000),
+    ];
+
+    fn long_mode(change: &[(Field, u64)]) -> Result<(), EntryFailure> {
+        let mut all = std::vec::Vec::from(LONG_MODE);
+        all.extend_from_slice(change);
+        checked(&all)
+    }
+
+    #[test]
+    fn initial_state_and_long_mode_can_be_entered() {
+        assert_eq!(checked(&[]), Ok(()));
+        assert_eq!(long_mode(&[]), Ok(()));
+    }
+
+    #[test]
+    fn real_mode_with_a_data_segment_as_code_can_be_entered() {
+        let real = [
+            (Field::GuestCr0, 0x20),
+            (Field::GuestCsAccess, 0x93),
+            (Field::GuestCsLimit, 0xffff),
+            (Field::GuestCsSelector, 0xf000),
+            (Field::GuestCsBase, 0xf_0000),
+        ];
+        assert_eq!(checked(&real), Ok(()));
+    }
+
+    #[test]
+    fn mode_bits_must_agree() {
+        assert_eq!(long_mode(&[(Field::GuestEfer, 0x901)]), Err(INVALID));
+        assert_eq!(
+            long_mode(&[(Field::EntryControls, 0x003e_c004)]),
+            Err(INVALID)
+        );
+        assert_eq!(long_mode(&[(Field::GuestCr4, 0x2040)]), Err(INVALID));
+        assert_eq!(long_mode(&[(Field::GuestCsAccess, 0xe09b)]), Err(INVALID));
+        assert_eq!(long_mode(&[(Field::GuestRip, 1 << 50)]), Err(INVALID));
+        assert_eq!(checked(&[(Field::GuestRip, 1 << 32)]), Err(INVALID));
+        assert_eq!(checked(&[(Field::GuestCr0, 0x8000_0020)]), Err(INVALID));
+    }
+
+    #[test]
+    fn malformed_events_are_control_failures() {
+        for info in [
+            0x8000_0100,
+            0x8000_0203,
+            0x8000_0320,
+            0x8000_0700,
+            0x8000_1020,
+            0x8000_0820,
+        ] {
+            let event = [(Field::EntryInterruptionInfo, info)];
+            assert_eq!(
+                checked(&event),
+                Err(EntryFailure::ControlFields),
+                "{info:#x}"
+            );
+        }
+        let gp = [(Field::EntryInterruptionInfo, 0x8000_0b0d)];
+        assert_eq!(checked(&gp), Ok(()));
+    }
+
+    #[test]
+    fn external_interrupt_needs_if_and_no_blocking() {
+        let irq = (Field::EntryInterruptionInfo, 0x8000_0030);
+        assert_eq!(checked(&[irq]), Err(INVALID));
+        assert_eq!(checked(&[irq, (Field::GuestRflags, 0x202)]), Ok(()));
+        let sti = [
+            irq,
+            (Field::GuestRflags, 0x202),
+            (Field::GuestInterruptibility, 1),
+        ];
+        assert_eq!(checked(&sti), Err(INVALID));
+        let nmi = [
+            (Field::EntryInterruptionInfo, 0x8000_0202),
+            (Field::GuestInterruptibility, 8),
+        ];
+        assert_eq!(
+            checked(&nmi),
+            Err(EntryFailure::GuestState { qualification: 3 })
+        );
+    }
+
+    #[test]
+    fn tpr_threshold_counts_only_without_virtual_interrupt_delivery() {
+        let threshold = (Field::TprThreshold, 3);
+        assert_eq!(checked(&[threshold]), Ok(()));
+        let off = (Field::SecondaryControls, 0x1338_b1fa);
+        assert_eq!(checked(&[threshold, off]), Err(EntryFailure::ControlFields));
+        assert_eq!(checked(&[(Field::TprThreshold, 2), off]), Ok(()));
+    }
+
+    #[test]
+    fn unset_pdptes_forbid_pae_paging() {
+        let pae = [(Field::GuestCr0, 0x8000_0021), (Field::GuestCr4, 0x2060)];
+        let want = EntryFailure::GuestState { qualification: 2 };
+        assert_eq!(checked(&pae), Err(want));
+    }
+}

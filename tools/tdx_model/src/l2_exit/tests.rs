@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Tests of `l2_exit.rs`: routing of each exit reason and the register image.
+
+use super::*;
+use crate::gpa::Level;
+use crate::testing::{FakeMachine, STATE, with_td};
+
+const VM: VmIndex = VmIndex::Vm1;
+
+fn exit(reason: u32) -> L2Exit {
+    L2Exit {
+        reason,
+        instruction_length: 2,
+        ..L2Exit::default()
+    }
+}
+
+/// Runs one exit of a prepared L2 and returns the outcome and L1's registers.
+fn run(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, e: &L2Exit) -> (L2Outcome, Gprs) {
+    m.prepare_l2(vcpu);
+    vcpu.l2_mut(VM).state_gpa = Some(Gpa(STATE));
+    vcpu.current_vm = Some(VM);
+    let mut g = Gprs {
+        rsp: 0x51,
+        rbx: 1,
+        r14: 2,
+        r15: 3,
+        ..Gprs::ZERO
+    };
+    let outcome = l2_exit(td, vcpu, VM, e, &mut g, m);
+    (outcome, g)
+}
+
+#[test]
+fn image_and_buffer_carry_everything() {
+    with_td(|td, vcpu, m| {
+        let l2 = vcpu.l2_mut(VM);
+        l2.vmcs.set(Field::GuestCsSelector, 0x10);
+        l2.vmcs.set(Field::GuestCsAccess, 0x1_a09b);
+        l2.vmcs.set(Field::GuestCsLimit, 0xffff_ffff);
+        l2.vmcs.set(Field::GuestCsBase, 0x77);
+        l2.vmcs.set(Field::GuestPhysicalAddress, 0x99);
+        l2.vmcs.set(Field::GuestRsp, 0x4000);
+        l2.vmcs.set(Field::GuestInterruptStatus, 0x2211);
+        l2.gprs = Gprs {
+            rax: 0xa,
+            rbp: 0xb,
+            r15: 0xf,
+            ..Gprs::ZERO
+        };
+        let e = L2Exit {
+            qualification: 1,
+            gla: 2,
+            gpa: 3,
+            interruption_info: 4,
+            interruption_error: 5,
+            idt_vectoring_info: 6,
+            idt_vectoring_error: 7,
+            instruction_length: 8,
+            instruction_info: 9,
+            cpl: 3,
+            ..exit(30)
+        };
+        let (outcome, g) = run(td, vcpu, m, &e);
+        assert_eq!(outcome, L2Outcome::ToL1);
+        let want = Gprs {
+            rax: 30,
+            rcx: 1,
+            rdx: 2,
+            rbx: 0,
+            rsp: 0x51,
+            rbp: 0xb,
+            rsi: 0xffff_ffff_a09b_0010,
+            rdi: 0x77,
+            r8: 0x99,
+            r9: 5 << 32 | 4,
+            r10: 7 << 32 | 6,
+            r11: 8 << 32 | 9,
+            r12: 3,
+            ..Gprs::ZERO
+        };
+        assert_eq!(g, want);
+        assert_eq!(
+            (m.get(STATE), m.get(STATE + 0x20), m.get(STATE + 0x78)),
+            (0xa, 0x4000, 0xf)
+        );
+        assert_eq!(m.get(STATE + 0x98) & 0xffff, 0x2211);
+        assert_eq!(vcpu.current_vm, None);
+    });
+}
+
+#[test]
+fn every_reason_has_the_route_of_the_specification() {
+    let host = [3, 5, 6, 74, 75];
+    let fatal = [4, 34, 35, 37, 38, 41, 42, 44, 49, 62, 66, 78, 100, 0xffff];
+    for reason in (0..80).chain([100, 0xffff]) {
+        with_td(|td, vcpu, m| {
+            let (outcome, g) = run(td, vcpu, m, &exit(reason));
+            if host.contains(&reason) {
+                let interruption_info = 0;
+                let want = TdExit::Async {
+                    vm: VM,
+                    reason,
+                    interruption_info,
+                };
+                assert_eq!(outcome, L2Outcome::ToHost(want));
+            } else if fatal.contains(&reason) {
+                assert!(
+                    matches!(outcome, L2Outcome::Fatal(_)),
+                    "{reason}: {outcome:?}"
+                );
+            } else {
+                assert_eq!(outcome, L2Outcome::ToL1, "{reason}");
+                let status = if reason == 1 { 0x1102 << 32 } else { 0 };
+                assert_eq!(g.rax, status | u64::from(reason));
+            }
+        });
+    }
+}
+
+#[test]
+fn nmi_is_the_hosts_and_bus_lock_flag_does_not_change_the_route() {
+    with_td(|td, vcpu, m| {
+        let nmi = L2Exit {
+            interruption_info: 0x8000_0202,
+            ..exit(0)
+        };
+        assert!(matches!(
+            run(td, vcpu, m, &nmi).0,
+            L2Outcome::ToHost(TdExit::Async { .. })
+        ));
+        let (outcome, g) = run(td, vcpu, m, &exit(1 << 26 | 10));
+        assert_eq!((outcome, g.rax), (L2Outcome::ToL1, 1 << 26 | 10));
+        assert!(matches!(
+            run(td, vcpu, m, &exit(1 << 28 | 10)).0,
+            L2Outcome::Fatal(_)
+        ));
+    });
+}
+
+#[test]
+fn exit_consumes_the_injected_event_and_a_failed_entry_keeps_it() {
+    with_td(|td, vcpu, m| {
+        let info = |vcpu: &Vcpu| vcpu.l2(VM).vmcs.get(Field::EntryInterruptionInfo);
+        vcpu.l2_mut(VM)
+            .vmcs
+            .set(Field::EntryInterruptionInfo, 0x8000_0020);
+        assert_eq!(run(td, vcpu, m, &exit(1 << 31 | 33)).1.rax, 0x8000_0021);
+        assert_eq!(info(vcpu), 0x8000_0020);
+        run(td, vcpu, m, &exit(10));
+        assert_eq!(info(vcpu), 0x20);
+    });
+}
+
+#[test]
+fn ept_violation_depends_on_the_page() {
+    with_td(|td, vcpu, m| {
+        assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size4K));
+        let at = |gpa| L2Exit {
+            gpa,
+            qualification: 0x181,
+            ..exit(48)
+        };
+        let (outcome, g) = run(td, vcpu, m, &at(0x1234));
+        assert_eq!(
+            (outcome, g.r8, g.r13, g.rcx),
+            (L2Outcome::ToL1, 0x1234, 0, 0x181)
+        );
+        let (outcome, g) = run(td, vcpu, m, &at(0x20_0008));
+        assert_eq!((outcome, g.r13), (L2Outcome::ToL1, 6));
+        for gpa in [0x20_1008, 1 << 47 | 0x1008] {
+            let want = TdExit::EptViolation {
+                gpa: Gpa(gpa & !0xfff),
+                vm: Some(VM),
+                qualification: 1,
+                eeq: Eeq::None,
+            };
+            assert_eq!(run(td, vcpu, m, &at(gpa)).0, L2Outcome::ToHost(want));
+        }
+        assert_eq!(run(td, vcpu, m, &at(1 << 48)).0, L2Outcome::ToL1);
+        td.pages
+            .set_rights(Gpa(0x1000), Level::Size4K, VM, Rights::R);
+        assert_eq!(run(td, vcpu, m, &at(0x1234)).0, L2Outcome::Resume);
+        let write = L2Exit {
+            qualification: 0x182,
+            ..at(0x1234)
+        };
+        assert_eq!(run(td, vcpu, m, &write).0, L2Outcome::ToL1);
+    });
+}
+
+#[test]
+fn tdcall_is_l1s_unless_enabled_for_vmcall() {
+    with_td(|td, vcpu, m| {
+        let e = L2Exit {
+            instruction_length: 4,
+            ..exit(77)
+        };
+        vcpu.l2_mut(VM).gprs.rcx = 0xfc00;
+        assert_eq!(run(td, vcpu, m, &e).1.rax, 77);
+        vcpu.l2_ctls[1] = l2_ctls::ENABLE_TDVMCALL;
+        let vmcall = L2Outcome::ToHost(TdExit::L2Vmcall {
+            vm: VM,
+            mask: 0xfc00,
+        });
+        assert_eq!(run(td, vcpu, m, &e).0, vmcall);
+        let rip = vcpu.l2(VM).vmcs.get(Field::GuestRip);
+        l2_vmcall_done(vcpu, VM);
+        assert_eq!(vcpu.l2(VM).vmcs.get(Field::GuestRip), rip + 4);
+        let mut g = Gprs::ZERO;
+        let resumed = resume_l1(td, vcpu, VM, HostRouted::Tdvmcall, &mut g, m);
+        assert_eq!((resumed, g.rax), (L2Outcome::ToL1, 0x1101_0000_004d));
+        vcpu.l2_mut(VM).gprs.rcx = 1;
+        assert_eq!(run(td, vcpu, m, &e).0, L2Outcome::Resume);
+        assert_eq!(vcpu.l2(VM).gprs.rax, Status::invalid(Operand::Rcx).0);
+        vcpu.l2_mut(VM).gprs.rax = 1;
+        assert_eq!(run(td, vcpu, m, &e).0, L2Outcome::ToL1);
+    });
+}
+
+#[test]
+fn host_routed_exit_repeats_the_last_reason() {
+    with_td(|td, vcpu, m| {
+        run(td, vcpu, m, &exit(74));
+        let mut g = Gprs::ZERO;
+        let outcome = resume_l1(td, vcpu, VM, HostRouted::Async, &mut g, m);
+        assert_eq!((outcome, g.rax), (L2Outcome::ToL1, 0x1100_0000_004a));
+    });
+}
+
+#[test]
+fn interrupted_delivery_is_repeated_after_the_host_unless_intercepted() {
+    with_td(|td, vcpu, m| {
+        let e = L2Exit {
+            gpa: 0x20_0000,
+            idt_vectoring_info: 0x8000_1b0e,
+            idt_vectoring_error: 2,
+            ..exit(48)
+        };
+        run(td, vcpu, m, &e);
+        let mut g = Gprs::ZERO;
+        assert_eq!(enter_after_host(td, vcpu, VM, &mut g, m), L2Outcome::Resume);
+        let vmcs = &mut vcpu.l2_mut(VM).vmcs;
+        assert_eq!(vmcs.get(Field::EntryInterruptionInfo), 0x8000_0b0e);
+        assert_eq!(vmcs.get(Field::EntryErrorCode), 2);
+        vmcs.set(Field::ExceptionBitmap, 1 << 14);
+        assert_eq!(enter_after_host(td, vcpu, VM, &mut g, m), L2Outcome::ToL1);
+        assert_eq!((g.rax, g.r9), (0x1100 << 32, 2 << 32 | 0x8000_1b0e));
+    });
+}
+
+#[test]
+fn lost_state_page_is_fatal() {
+    with_td(|td, vcpu, m| {
+        assert!(td.pages.host_remove(Gpa(STATE)));
+        assert!(matches!(run(td, vcpu, m, &exit(10)).0, L2Outcome::Fatal(_)));
+    });
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The leaves of TDCALL, one per file, and what they share.
+
+use crate::gpa::{Gpa, VmIndex};
+use crate::gprs::Gprs;
+use crate::machine::Machine;
+use crate::page_state::PageState;
+use crate::status::{Operand, Status};
+use crate::td::Td;
+use crate::vcpu::Vcpu;
+use crate::ve::{Eeq, TdExit};
+
+pub(crate) mod tdg_mem_page_accept;
+pub(crate) mod tdg_mem_page_attr_rd;
+pub(crate) mod tdg_mem_page_attr_wr;
+pub(crate) mod tdg_mr_report;
+pub(crate) mod tdg_mr_rtmr_extend;
+pub(crate) mod tdg_sys_rd;
+pub(crate) mod tdg_vm_rd_wr;
+pub(crate) mod tdg_vp_cpuidve_set;
+pub(crate) mod tdg_vp_enter;
+pub(crate) mod tdg_vp_info;
+pub(crate) mod tdg_vp_invept;
+pub(crate) mod tdg_vp_invgla;
+pub(crate) mod tdg_vp_rd_wr;
+pub(crate) mod tdg_vp_veinfo_get;
+pub(crate) mod tdg_vp_vmcall;
+
+/// One TDCALL in progress.
+pub(crate) struct Call<'a, 'm, M> {
+    pub(crate) td: &'a mut Td<'m>,
+    pub(crate) vcpu: &'a mut Vcpu,
+    /// Operands, then results. RAX is written by the dispatcher.
+    pub(crate) gprs: &'a mut Gprs,
+    pub(crate) machine: &'a mut M,
+}
+
+/// How a leaf ends when it went through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Status(Status),
+    Vmcall { mask: u32 },
+    EnterL2(VmIndex),
+}
+
+/// How a leaf ends before it did anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Refused(Status),
+    TdExit(TdExit),
+}
+
+pub(crate) type Leaf = Result<Done, Stop>;
+
+impl From<Status> for Stop {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+/// Everything went well and there is nothing more to say.
+pub(crate) const SUCCESS: Leaf = Ok(Done::Status(Status::SUCCESS));
+
+impl Stop {
+    /// An operand that is not acceptable.
+    pub(crate) const fn invalid(operand: Operand) -> Self {
+        Self::Refused(Status::invalid(operand))
+    }
+
+    /// The module could not use a page on L1's behalf.
+    pub(crate) const fn ept_violation(gpa: Gpa, eeq: Eeq) -> Self {
+        let gpa = Gpa(gpa.0 & !0xfff);
+        Self::TdExit(TdExit::EptViolation {
+            gpa,
+            vm: None,
+            qualification: 0,
+            eeq,
+        })
+    }
+}
+
+/// A private, aligned address operand.
+pub(crate) fn private_operand(raw: u64, align: u64, operand: Operand) -> Result<Gpa, Stop> {
+    Gpa::private_aligned(raw, align).ok_or(Stop::invalid(operand))
+}
+
+/// Refuses non-zero bits.
+pub(crate) const fn must_be_zero(bits: u64, operand: Operand) -> Result<(), Stop> {
+    if bits == 0 {
+        Ok(())
+    } else {
+        Err(Stop::invalid(operand))
+    }
+}
+
+impl<M: Machine> Call<'_, '_, M> {
+    /// The translation of a private operand must end in an accepted page.
+    pub(crate) fn walk_private(&self, gpa: Gpa) -> Result<(), Stop> {
+        match self.td.pages.state(gpa) {
+            PageState::Mapped => Ok(()),
+            PageState::Free | PageState::Pending | PageState::Shared => {
+                Err(Stop::ept_violation(gpa, Eeq::None))
+            }
+        }
+    }
+
+    /// The same for an operand that may also be shared. Returns the address without SHARED bit.
+    pub(crate) fn walk_any(&self, gpa: Gpa) -> Result<Gpa, Stop> {
+        let page = gpa.without_shared();
+        if !gpa.is_shared() {
+            return self.walk_private(page).map(|()| page);
+        }
+        match self.td.pages.state(page) {
+            PageState::Shared => Ok(page),
+            PageState::Free | PageState::Pending | PageState::Mapped => {
+                Err(Stop::ept_violation(gpa, Eeq::None))
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDG.MEM.PAGE.ATTR.WR (leaf 24): changes what L2 VMs may do with a page.
+
+use super::tdg_mem_page_accept::mapping_operand;
+use super::{Call, Leaf, SUCCESS, Stop};
+use crate::gpa::{Gpa, Level, Rights, VmIndex};
+use crate::machine::{FlushScope, Machine};
+use crate::page_state::{PageEntry, PageState, Walk};
+use crate::status::{Operand, Status};
+use crate::td::TdConfig;
+use crate::ve::Eeq;
+
+/// Attribute word: the word means something.
+const VALID: u16 = 1 << 15;
+/// Flag word: flush the VM's translations on this logical processor.
+const INVEPT: u16 = 1 << 15;
+/// Attribute and flag words: bits that must be 0.
+const RESERVED: u16 = 0x7f00;
+/// Attribute word: suppress #VE, not supported.
+const SVE: u16 = 1 << 7;
+/// Mapping word: the page is not yet accepted.
+const PENDING: u64 = 1 << 62;
+
+/// A VM's 16 bits of a register that has one word per VM, VM 0 in the lowest.
+const fn word_of(register: u64, vm: u8) -> u16 {
+    // CAST: the shift brings the word into the low 16 bits.
+    (register >> (16 * vm)) as u16
+}
+
+pub(super) const fn put_word(register: u64, vm: VmIndex, word: u16) -> u64 {
+    register | (word as u64) << (16 * vm.number())
+}
+
+pub(super) const fn attribute_word(rights: Rights) -> u16 {
+    VALID | rights.bits() as u16
+}
+
+pub(super) fn mapping_word(gpa: Gpa, entry: PageEntry) -> u64 {
+    let pending = if entry.state() == PageState::Pending {
+        PENDING
+    } else {
+        0
+    };
+    gpa.0 | u64::from(entry.level().number()) | pending
+}
+
+/// What a call that went through all checks does.
+struct Change {
+    gpa: Gpa,
+    entry: PageEntry,
+    /// New rights of the VMs whose word is valid.
+    rights: [Option<Rights>; 3],
+}
+
+pub(crate) fn tdg_mem_page_attr_wr<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
+    let flags = call.gprs.r8;
+    let outputs = match check(&call) {
+        Err(refusal) => refusal,
+        Ok(change) => {
+            // checks passed
+            commit(&mut call, &change, flags);
+            let mut words = 0;
+            for (rights, vm) in change.rights.into_iter().zip(VmIndex::ALL) {
+                words = put_word(words, vm, rights.map_or(0, attribute_word));
+            }
+            call.gprs.rcx = mapping_word(change.gpa, change.entry);
+            call.gprs.rdx = words;
+            return SUCCESS;
+        }
+    };
+    if let Stop::Refused(_) = outputs.stop {
+        call.gprs.rcx = 0;
+        call.gprs.rdx = outputs.rdx;
+    }
+    Err(outputs.stop)
+}
+
+/// A refusal and what RDX becomes with it.
+struct Refusal {
+    stop: Stop,
+    rdx: u64,
+}
+
+impl From<Stop> for Refusal {
+    fn from(stop: Stop) -> Self {
+        Self { stop, rdx: 0 }
+    }
+}
+
+fn check<M: Machine>(call: &Call<'_, '_, M>) -> Result<Change, Refusal> {
+    let (attributes, flags) = (call.gprs.rdx, call.gprs.r8);
+    check_words(&call.td.config, attributes, flags)?;
+    let (gpa, level) = mapping_operand(call.gprs.rcx, Level::Size1G)?;
+    let entry = match call.td.pages.walk(gpa, level) {
+        Walk::Leaf(entry) if entry.level() == level => entry,
+        Walk::Table => return Err(size_mismatch(level).into()),
+        // Nothing there, or a larger page: the host has to map or demote.
+        Walk::Leaf(_) | Walk::Missing => {
+            return Err(Stop::ept_violation(gpa, Eeq::AttrWr { level }).into());
+        }
+    };
+    let mut rights = [None; 3];
+    let mut collected = 0;
+    for (slot, vm) in rights.iter_mut().zip(VmIndex::ALL) {
+        let new = word_of(attributes, vm.number());
+        if new & VALID == 0 {
+            continue;
+        }
+        let current = entry.rights(vm);
+        let Some(merged) = merge(current, new, word_of(flags, vm.number())) else {
+            let rdx = put_word(collected, vm, attribute_word(current));
+            return Err(Refusal {
+                stop: Status::PAGE_ATTR_INVALID.into(),
+                rdx,
+            });
+        };
+        *slot = Some(merged);
+        collected = put_word(collected, vm, attribute_word(merged));
+    }
+    Ok(Change { gpa, entry, rights })
+}
+
+/// The page is mapped by a table at the level asked for: details are the level below.
+const fn size_mismatch(level: Level) -> Stop {
+    Stop::Refused(Status::PAGE_SIZE_MISMATCH.with(level.number().saturating_sub(1)))
+}
+
+/// Words of VM 0 and of VMs the TD lacks must be 0; a word that is not must be valid.
+fn check_words(config: &TdConfig, attributes: u64, flags: u64) -> Result<(), Stop> {
+    for vm in 0..4 {
+        let (attribute, flag) = (word_of(attributes, vm), word_of(flags, vm));
+        let exists = config.l2_vm(u64::from(vm)).is_some();
+        let is_attribute_bad = if exists {
+            attribute != 0 && attribute & VALID == 0
+        } else {
+            attribute != 0
+        };
+        if is_attribute_bad {
+            return Err(Stop::invalid(Operand::Rdx));
+        }
+        let is_flag_bad = if exists {
+            flag & RESERVED != 0
+        } else {
+            flag != 0
+        };
+        if is_flag_bad {
+            return Err(Stop::invalid(Operand::R8));
+        }
+    }
+    Ok(())
+}
+
+/// The rights after the change; `None` if they are no legal combination.
+fn merge(current: Rights, new: u16, flags: u16) -> Option<Rights> {
+    if new & (RESERVED | (SVE & flags)) != 0 {
+        return None;
+    }
+    let mask = flags & 0x7f;
+    let old = if current.is_present() {
+        u16::from(current.bits())
+    } else {
+        0
+    };
+    let merged = (old & !mask) | (new & mask);
+    // CAST: only the low seven bits are set.
+    let rights = Rights::from_bits(merged as u8);
+    if !rights.is_present() {
+        return Some(Rights::default());
+    }
+    rights.is_legal().then_some(rights)
+}
+
+fn commit<M: Machine>(call: &mut Call<'_, '_, M>, change: &Change, flags: u64) {
+    let Change { gpa, entry, rights } = *change;
+    let level = entry.level();
+    for (rights, vm) in rights.into_iter().zip(VmIndex::ALL) {
+        if let Some(rights) = rights {
+            call.td.pages.set_rights(gpa, level, vm, rights);
+            let visible = call.td.pages.l2_rights(vm, gpa);
+            call.machine.l2_mapping_changed(vm, gpa, level, visible);
+        }
+        if word_of(flags, vm.number()) & INVEPT != 0 {
+            call.machine.flush_l2(vm, FlushScope::Ept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Outcome;
+    use crate::gprs::Gprs;
+    use crate::testing::{Event, call, complete, with_td};
+    use crate::ve::TdExit;
+
+    const PAGE: u64 = 0x1000;
+
+    fn vm1(word: u64) -> u64 {
+        word << 16
+    }
+
+    #[test]
+    fn rights_are_granted_changed_and_taken_away() {
+        with_td(|td, vcpu, m| {
+            let mut set = |rdx, r8| {
+                let mut g = Gprs {
+                    rcx: PAGE,
+                    rdx: vm1(rdx),
+                    r8: vm1(r8),
+                    ..Gprs::ZERO
+                };
+                let status = complete(td, vcpu, m, 24, &mut g);
+                (status, g.rcx, g.rdx)
+            };
+            assert_eq!(set(0x8007, 0x0f), (0, PAGE, vm1(0x8007)));
+            assert_eq!(set(0x8000, 0x02), (0, PAGE, vm1(0x8005)));
+            assert_eq!(set(0x8000, 0x807f), (0, PAGE, vm1(0x8000)));
+            let (vm, gpa, level) = (VmIndex::Vm1, Gpa(PAGE), Level::Size4K);
+            let want = [
+                Event::L2(vm, gpa, level, Some(Rights::from_bits(7))),
+                Event::L2(vm, gpa, level, Some(Rights::from_bits(5))),
+                Event::L2(vm, gpa, level, None),
+                Event::Flush(vm, FlushScope::Ept),
+            ];
+            assert_eq!(m.events, want);
+            assert_eq!(td.pages.l2_rights(vm, gpa), None);
+        });
+    }
+
+    #[test]
+    fn illegal_result_reports_collected_words_and_changes_nothing() {
+        with_td(|td, vcpu, m| {
+            td.pages
+                .set_rights(Gpa(PAGE), Level::Size4K, VmIndex::Vm2, Rights::R);
+            let rdx = 0x8002 << 32 | vm1(0x8001);
+            let mut g = Gprs {
+                rcx: PAGE,
+                rdx,
+                r8: 0x7f << 32 | vm1(0x7f),
+                ..Gprs::ZERO
+            };
+            assert_eq!(
+                complete(td, vcpu, m, 24, &mut g),
+                Status::PAGE_ATTR_INVALID.0
+            );
+            assert_eq!((g.rcx, g.rdx), (0, 0x8001 << 32 | vm1(0x8001)));
+            assert!(m.events.is_empty());
+            assert_eq!(td.pages.l2_rights(VmIndex::Vm1, Gpa(PAGE)), None);
+        });
+    }
+
+    #[test]
+    fn words_of_other_vms_are_checked_before_the_address() {
+        with_td(|td, vcpu, m| {
+            let mut refuse = |rcx, rdx, r8| {
+                let mut g = Gprs {
+                    rcx,
+                    rdx,
+                    r8,
+                    ..Gprs::ZERO
+                };
+                let status = complete(td, vcpu, m, 24, &mut g);
+                assert_eq!((g.rcx, g.rdx), (0, 0));
+                Status(status)
+            };
+            assert_eq!(refuse(7, 1, 0), Status::invalid(Operand::Rdx));
+            assert_eq!(refuse(7, 0, 1), Status::invalid(Operand::R8));
+            assert_eq!(refuse(7, 0x8001 << 48, 0), Status::invalid(Operand::Rdx));
+            assert_eq!(refuse(7, vm1(1), 0), Status::invalid(Operand::Rdx));
+            assert_eq!(refuse(7, 0, vm1(0x100)), Status::invalid(Operand::R8));
+            assert_eq!(
+                refuse(7, vm1(0x8001), vm1(1)),
+                Status::invalid(Operand::Rcx)
+            );
+        });
+    }
+
+    #[test]
+    fn alias_of_a_pending_page_is_created_blocked() {
+        with_td(|td, vcpu, m| {
+            let gpa = 0x20_0000;
+            assert!(td.pages.host_aug_pending(Gpa(gpa), Level::Size4K));
+            let mut g = Gprs {
+                rcx: gpa,
+                rdx: vm1(0x8007),
+                r8: vm1(7),
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, m, 24, &mut g), 0);
+            assert_eq!(g.rcx, gpa | PENDING);
+            assert_eq!(
+                m.events,
+                [Event::L2(VmIndex::Vm1, Gpa(gpa), Level::Size4K, None)]
+            );
+        });
+    }
+
+    #[test]
+    fn level_must_be_that_of_the_mapping() {
+        with_td(|td, vcpu, m| {
+            let words = Gprs {
+                rdx: vm1(0x8001),
+                r8: vm1(1),
+                ..Gprs::ZERO
+            };
+            let mut table = Gprs { rcx: 1, ..words };
+            assert_eq!(
+                complete(td, vcpu, m, 24, &mut table),
+                Status::PAGE_SIZE_MISMATCH.0
+            );
+            assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size2M));
+            let mut small = Gprs {
+                rcx: 0x20_1000,
+                ..words
+            };
+            let exit = TdExit::EptViolation {
+                gpa: Gpa(0x20_1000),
+                vm: None,
+                qualification: 0,
+                eeq: Eeq::AttrWr {
+                    level: Level::Size4K,
+                },
+            };
+            assert_eq!(call(td, vcpu, m, 24, &mut small), Outcome::TdExit(exit));
+            assert_eq!((small.rcx, small.rdx), (0x20_1000, vm1(0x8001)));
+        });
+    }
+
+    #[test]
+    fn flush_is_done_for_vms_without_valid_words() {
+        with_td(|td, vcpu, m| {
+            let mut g = Gprs {
+                rcx: PAGE,
+                r8: 0x8000 << 32,
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, m, 24, &mut g), 0);
+            assert_eq!(m.events, [Event::Flush(VmIndex::Vm2, FlushScope::Ept)]);
+        });
+    }
+}

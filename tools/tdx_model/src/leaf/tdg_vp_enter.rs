@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDG.VP.ENTER (leaf 25): enters an L2 VM.
+//!
+//! The way back is `l2_exit.rs`. L1's RIP stays at the TDCALL until then.
+
+use super::{Call, Done, Leaf, Stop, must_be_zero, private_operand};
+use crate::entry_checks::{self, EntryFailure};
+use crate::gpa::{Gpa, VmIndex};
+use crate::l2_exit;
+use crate::machine::{FlushScope, Machine};
+use crate::status::{Operand, Status};
+
+/// RCX 1:0, INVD_TRANSLATIONS.
+const INVD_MASK: u64 = 3;
+const VM_SHIFT: u32 = 52;
+const VM_MASK: u64 = 3 << VM_SHIFT;
+
+/// Raw reason of an entry that the guest state made impossible.
+const REASON_INVALID_GUEST_STATE: u32 = 1 << 31 | 33;
+/// VM-instruction error: invalid control fields.
+const ERROR_CONTROL_FIELDS: u64 = 7;
+
+pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
+    let state = private_operand(call.gprs.rdx, 256, Operand::Rdx)?;
+    let rcx = call.gprs.rcx;
+    let vm = call.td.config.l2_vm((rcx & VM_MASK) >> VM_SHIFT);
+    let vm = vm.ok_or(Stop::invalid(Operand::Rcx))?;
+    must_be_zero(rcx & !(VM_MASK | INVD_MASK), Operand::Rcx)?;
+    let vapic = call.vcpu.l2(vm).virtual_apic_gpa();
+    let vapic = vapic.ok_or(Stop::invalid(Operand::L2VapicGpa))?;
+    if call.machine.l1_interrupt_deliverable() {
+        return Err(Status::PENDING_INTERRUPT.into());
+    }
+    call.walk_private(state)?;
+    call.walk_private(vapic)?;
+    // checks passed
+    match rcx & INVD_MASK {
+        1 => call.machine.flush_l2(vm, FlushScope::Ept),
+        2 => call.machine.flush_l2(vm, FlushScope::AllLinear),
+        3 => call.machine.flush_l2(vm, FlushScope::NonGlobalLinear),
+        _ => {}
+    }
+    let l2 = call.vcpu.l2_mut(vm);
+    l2.state_gpa = Some(state);
+    l2_exit::load_guest_state(l2, state, call.machine);
+    match entry_checks::check(&call.td.config, l2, vtpr(vapic, call.machine)) {
+        Ok(()) => {
+            call.vcpu.current_vm = Some(vm);
+            Ok(Done::EnterL2(vm))
+        }
+        Err(failure) => Ok(Done::Status(fail(&mut call, vm, failure))),
+    }
+}
+
+/// The L2 did not run: the registers of an exit for bad guest state, a status for bad controls.
+fn fail<M: Machine>(call: &mut Call<'_, '_, M>, vm: VmIndex, failure: EntryFailure) -> Status {
+    let l2 = call.vcpu.l2_mut(vm);
+    match failure {
+        EntryFailure::ControlFields => {
+            l2.vmcs
+                .set(crate::Field::InstructionError, ERROR_CONTROL_FIELDS);
+            Status::L2_VM_ENTRY_FAILED
+        }
+        EntryFailure::GuestState { qualification } => {
+            let exit = l2_exit::L2Exit {
+                reason: REASON_INVALID_GUEST_STATE,
+                qualification,
+                ..Default::default()
+            };
+            l2_exit::record(l2, &exit);
+            l2_exit::store_guest_state(l2, call.machine);
+            *call.gprs = l2_exit::exit_image(l2, call.gprs.rsp, 0);
+            Status::SUCCESS.with(REASON_INVALID_GUEST_STATE)
+        }
+    }
+}
+
+/// The task-priority register of the L2's virtual-APIC page.
+fn vtpr<M: Machine>(vapic: Gpa, machine: &mut M) -> u8 {
+    let mut byte = [0];
+    machine.read_memory(Gpa(vapic.0 + 0x80), &mut byte);
+    let [vtpr] = byte;
+    vtpr
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Field;
+    use crate::dispatch::Outcome;
+    use crate::gpa::Level;
+    use crate::gprs::Gprs;
+    use crate::testing::{Event, STATE, call, complete, with_td};
+    use crate::ve::{Eeq, TdExit};
+
+    const VM1: u64 = 1 << 52;
+
+    fn enter() -> Gprs {
+        Gprs {
+            rcx: VM1,
+            rdx: STATE,
+            rbp: 0x1234,
+            ..Gprs::ZERO
+        }
+    }
+
+    #[test]
+    fn state_is_loaded_from_the_buffer() {
+        with_td(|td, vcpu, m| {
+            m.prepare_l2(vcpu);
+            m.put(STATE + 0x78, 0x1515);
+            m.put(STATE + 0x20, 0x8000);
+            m.put(STATE + 0x88, 0x7c00);
+            m.put(STATE + 0x98, 0xffff_ffff_ffff_4030);
+            assert_eq!(
+                call(td, vcpu, m, 25, &mut enter()),
+                Outcome::EnterL2(VmIndex::Vm1)
+            );
+            assert_eq!(vcpu.current_vm, Some(VmIndex::Vm1));
+            let l2 = vcpu.l2(VmIndex::Vm1);
+            assert_eq!(
+                (l2.gprs.r15, l2.vmcs.get(Field::GuestRsp)),
+                (0x1515, 0x8000)
+            );
+            assert_eq!(l2.vmcs.get(Field::GuestRip), 0x7c00);
+            assert_eq!(l2.vmcs.get(Field::GuestInterruptStatus), 0x4030);
+        });
+    }
+
+    #[test]
+    fn operands_are_checked_in_the_specified_order() {
+        with_td(|td, vcpu, m| {
+            m.is_interrupt_pending = true;
+            let mut g = Gprs {
+                rcx: 0,
+                rdx: STATE + 0x10,
+                ..Gprs::ZERO
+            };
+            assert_eq!(
+                complete(td, vcpu, m, 25, &mut g),
+                Status::invalid(Operand::Rdx).0
+            );
+            g.rdx = STATE;
+            for rcx in [0, 3 << 52, VM1 | 4, VM1 | 1 << 54, VM1 | 1 << 63] {
+                g.rcx = rcx;
+                assert_eq!(
+                    complete(td, vcpu, m, 25, &mut g),
+                    Status::invalid(Operand::Rcx).0
+                );
+            }
+            g.rcx = VM1;
+            let unset = complete(td, vcpu, m, 25, &mut g);
+            assert_eq!(unset, Status::invalid(Operand::L2VapicGpa).0);
+            vcpu.l2_mut(VmIndex::Vm1)
+                .vmcs
+                .set(Field::VirtualApicAddress, 0x60_0000);
+            g.rdx = 0x70_0000;
+            assert_eq!(
+                complete(td, vcpu, m, 25, &mut g),
+                Status::PENDING_INTERRUPT.0
+            );
+            m.is_interrupt_pending = false;
+            let exit = |gpa| {
+                let gpa = Gpa(gpa);
+                let (vm, qualification, eeq) = (None, 0, Eeq::None);
+                Outcome::TdExit(TdExit::EptViolation {
+                    gpa,
+                    vm,
+                    qualification,
+                    eeq,
+                })
+            };
+            assert_eq!(call(td, vcpu, m, 25, &mut enter()), exit(0x60_0000));
+            let mut far = Gprs {
+                rdx: 0x70_0100,
+                ..enter()
+            };
+            assert_eq!(call(td, vcpu, m, 25, &mut far), exit(0x70_0000));
+        });
+    }
+
+    #[test]
+    fn pending_interrupt_changes_only_rax_and_does_not_flush() {
+        with_td(|td, vcpu, m| {
+            m.prepare_l2(vcpu);
+            m.is_interrupt_pending = true;
+            let mut g = Gprs {
+                rcx: VM1 | 1,
+                ..enter()
+            };
+            let before = g;
+            assert_eq!(
+                complete(td, vcpu, m, 25, &mut g),
+                Status::PENDING_INTERRUPT.0
+            );
+            assert_eq!(
+                Gprs {
+                    rax: before.rax,
+                    ..g
+                },
+                before
+            );
+            assert!(m.events.is_empty());
+            m.is_interrupt_pending = false;
+            assert!(matches!(call(td, vcpu, m, 25, &mut g), Outcome::EnterL2(_)));
+            assert_eq!(m.events, [Event::Flush(VmIndex::Vm1, FlushScope::Ept)]);
+        });
+    }
+
+    #[test]
+    fn pending_state_page_is_an_exit_to_the_host() {
+        with_td(|td, vcpu, m| {
+            m.prepare_l2(vcpu);
+            assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size4K));
+            let mut g = Gprs {
+                rdx: 0x20_0000,
+                ..enter()
+            };
+            assert!(matches!(call(td, vcpu, m, 25, &mut g), Outcome::TdExit(_)));
+        });
+    }
+
+    #[test]
+    fn inconsistent_long_mode_is_an_entry_failure_with_a_full_image() {
+        with_td(|td, vcpu, m| {
+            m.prepare_l2(vcpu);
+            vcpu.l2_mut(VmIndex::Vm1).vmcs.set(Field::GuestEfer, 0xd01);
+            let mut g = enter();
+            assert_eq!(complete(td, vcpu, m, 25, &mut g), 0x8000_0021);
+            assert_eq!((g.rbx, g.rbp, g.r14), (0, 0, 0));
+            assert_eq!(vcpu.current_vm, None);
+        });
+    }
+
+    #[test]
+    fn bad_control_field_is_a_failed_entry() {
+        with_td(|td, vcpu, m| {
+            m.prepare_l2(vcpu);
+            vcpu.l2_mut(VmIndex::Vm1).vmcs.set(Field::Cr3TargetCount, 5);
+            let mut g = enter();
+            assert_eq!(
+                complete(td, vcpu, m, 25, &mut g),
+                Status::L2_VM_ENTRY_FAILED.0
+            );
+            assert_eq!(g.rbp, 0x1234);
+            assert_eq!(vcpu.l2(VmIndex::Vm1).vmcs.get(Field::InstructionError), 7);
+        });
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDG.VP.VEINFO.GET (leaf 3): details of the last #VE, which also allows the next one.
+
+use super::{Call, Done, Leaf, SUCCESS};
+use crate::machine::Machine;
+use crate::status::Status;
+use crate::ve::VeInfo;
+
+pub(crate) fn tdg_vp_veinfo_get<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
+    let pending = call.vcpu.ve.take();
+    let VeInfo {
+        reason,
+        qualification,
+        gla,
+        gpa,
+        instruction_length,
+        instruction_info,
+    } = pending.unwrap_or_default();
+    call.gprs.rcx = u64::from(reason);
+    call.gprs.rdx = qualification;
+    call.gprs.r8 = gla;
+    call.gprs.r9 = gpa;
+    call.gprs.r10 = u64::from(instruction_length) | u64::from(instruction_info) << 32;
+    match pending {
+        Some(_) => SUCCESS,
+        None => Ok(Done::Status(Status::NO_VALID_VE_INFO)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gprs::Gprs;
+    use crate::testing::{complete, with_td};
+    use crate::ve::VeDelivery;
+
+    #[test]
+    fn information_is_given_once() {
+        with_td(|td, vcpu, m| {
+            let info = VeInfo {
+                reason: 30,
+                qualification: 0x3f8_0008,
+                gla: 1,
+                gpa: 2,
+                instruction_length: 2,
+                instruction_info: 5,
+            };
+            assert_eq!(vcpu.raise_ve(info), VeDelivery::InjectVe);
+            let mut g = Gprs::ZERO;
+            assert_eq!(complete(td, vcpu, m, 3, &mut g), 0);
+            assert_eq!(
+                (g.rcx, g.rdx, g.r8, g.r9, g.r10),
+                (30, 0x3f8_0008, 1, 2, 5 << 32 | 2)
+            );
+            assert_eq!(complete(td, vcpu, m, 3, &mut g), Status::NO_VALID_VE_INFO.0);
+            assert_eq!((g.rcx, g.rdx, g.r8, g.r9, g.r10), (0, 0, 0, 0, 0));
+            assert_eq!(vcpu.raise_ve(info), VeDelivery::InjectVe);
+        });
+    }
+}

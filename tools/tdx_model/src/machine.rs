@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The seam to whatever runs the model: everything the semantics need from below.
+//!
+//! The bare-metal emulator implements it on AMD SVM, tests implement it on an array. The model has
+//! checked page states before it calls, so no method can fail.
+
+use crate::gpa::{Gpa, Level, Rights, VmIndex};
+
+/// How L1 reaches a page of its guest-physical address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum L1Mapping {
+    /// Not at all.
+    Absent,
+    /// By the private address only.
+    Private,
+    /// By the address with the SHARED bit only.
+    Shared,
+}
+
+/// Which translations of an L2 VM have to go, on the current logical processor.
+///
+/// Dropping more than asked for is always correct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushScope {
+    /// INVEPT, single context: linear and guest-physical translations.
+    Ept,
+    /// INVVPID, single context: linear translations.
+    AllLinear,
+    /// INVVPID, single context retaining globals.
+    NonGlobalLinear,
+    /// INVVPID, individual addresses.
+    Pages {
+        /// Page-aligned linear address of the first page.
+        first_gla: u64,
+        /// How many pages, 1 to 4096.
+        pages: u32,
+    },
+}
+
+/// What the model needs from the logical processor it is called on.
+pub trait Machine {
+    /// Copies from guest memory. `gpa` has no SHARED bit; the page is one the caller may read.
+    fn read_memory(&mut self, gpa: Gpa, buf: &mut [u8]);
+
+    /// Copies to guest memory. `gpa` has no SHARED bit; the page is one the caller may write.
+    fn write_memory(&mut self, gpa: Gpa, bytes: &[u8]);
+
+    /// Fills guest memory with zero, before it is mapped.
+    fn zero_memory(&mut self, gpa: Gpa, len_bytes: u64);
+
+    /// L1's mapping of a page is now this one, on every logical processor.
+    fn l1_mapping_changed(&mut self, gpa: Gpa, level: Level, mapping: L1Mapping);
+
+    /// An L2's alias of a page now has these rights; `None` is no alias, or one that is blocked.
+    fn l2_mapping_changed(&mut self, vm: VmIndex, gpa: Gpa, level: Level, rights: Option<Rights>);
+
+    /// Drops translations of an L2 on this logical processor.
+    fn flush_l2(&mut self, vm: VmIndex, scope: FlushScope);
+
+    /// The TSC that L1 and L2 read.
+    fn virtual_tsc(&self) -> u64;
+
+    /// Whether L1's virtual APIC has an interrupt above its priority: RVI[7:4] > PPR[7:4].
+    fn l1_interrupt_deliverable(&self) -> bool;
+
+    /// Loads IA32_XSS of this logical processor. The value has been checked against XFAM and the
+    /// supported bits of [`crate::td::CpuFeatures`]; with none supported it is zero.
+    fn write_xss(&mut self, value: u64);
+}

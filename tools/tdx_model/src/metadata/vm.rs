@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TD-scope fields, read and written by TDG.VM.RD and TDG.VM.WR.
+
+use super::{Key, Request, Row, Table, Target, decode_for_write, locate, readable_from};
+use crate::status::Status;
+use crate::td::{Td, config_flags, td_ctls};
+
+#[derive(Clone, Copy)]
+enum TdField {
+    Uuid,
+    NumVcpus,
+    NumL2Vms,
+    Attributes,
+    Xfam,
+    MaxVcpus,
+    TscFrequency,
+    NotifyEnables,
+    ConfigFlags,
+    TdCtls,
+    Mrtd,
+    MrConfigId,
+    MrOwner,
+    MrOwnerConfig,
+    Rtmr,
+    /// A field that is zero in every TD the model can build: GPAW, migration, service TDs.
+    Zero,
+}
+
+const ALL: u64 = u64::MAX;
+
+static ROWS: &[Row<TdField>] = &[
+    Row::new(0x8010_0003_0000_0020, 4, ALL, 0, TdField::Uuid),
+    Row::new(0x9010_0002_0000_0001, 1, ALL, 0, TdField::NumVcpus),
+    Row::new(0x9010_0001_0000_0005, 1, 0xffff, 0, TdField::NumL2Vms),
+    Row::new(0x1110_0003_0000_0000, 1, ALL, 0, TdField::Attributes),
+    Row::new(0x1110_0003_0000_0001, 1, ALL, 0, TdField::Xfam),
+    Row::new(0x1110_0002_0000_0002, 1, ALL, 0, TdField::MaxVcpus),
+    // GPAW: 0 is 48 bits.
+    Row::new(0x1110_0000_0000_0003, 1, 0xff, 0, TdField::Zero),
+    Row::new(0x1110_0001_0000_000c, 1, 0xffff, 0, TdField::TscFrequency),
+    Row::new(0x9110_0003_0000_0010, 1, 1, 1, TdField::NotifyEnables),
+    Row::new(0x1110_0003_0000_0016, 1, ALL, 0, TdField::ConfigFlags),
+    Row::new(0x1110_0003_0000_0017, 1, ALL, 1, TdField::TdCtls),
+    Row::new(0x1310_0003_0000_0000, 6, ALL, 0, TdField::Mrtd),
+    Row::new(0x1310_0003_0000_0010, 6, ALL, 0, TdField::MrConfigId),
+    Row::new(0x1310_0003_0000_0018, 6, ALL, 0, TdField::MrOwner),
+    Row::new(0x1310_0003_0000_0020, 6, ALL, 0, TdField::MrOwnerConfig),
+    Row::new(0x1310_0003_0000_0040, 24, ALL, 0, TdField::Rtmr),
+    // PRE_IMPORT_UUID
+    Row::new(0x9810_0003_0000_0040, 4, ALL, 0, TdField::Zero),
+    // SERVTD_HASH, SERVTD_NUM, SERVTD_BINDINGS_TABLE
+    Row::new(0x9910_0003_0000_0000, 6, ALL, 0, TdField::Zero),
+    Row::new(0x9910_0001_0000_0006, 1, ALL, 0, TdField::Zero),
+    Row::new(0x9910_0003_0000_0080, 1, ALL, 0, TdField::Zero),
+];
+
+/// The TD context.
+pub(crate) struct VmTable<'a, 'm>(pub(crate) &'a Td<'m>);
+
+impl VmTable<'_, '_> {
+    fn value(&self, field: TdField, element: u64) -> u64 {
+        let Td {
+            config,
+            measurements,
+            ..
+        } = self.0;
+        match field {
+            TdField::Uuid => word(&config.uuid, element),
+            TdField::NumVcpus => u64::from(config.num_vcpus),
+            TdField::NumL2Vms => u64::from(config.num_l2_vms),
+            TdField::Attributes => config.attributes,
+            TdField::Xfam => config.xfam,
+            TdField::MaxVcpus => u64::from(config.max_vcpus),
+            TdField::TscFrequency => u64::from(config.tsc_khz / 25_000),
+            TdField::NotifyEnables => self.0.notify_enables,
+            TdField::ConfigFlags => config.config_flags,
+            TdField::TdCtls => self.0.td_ctls,
+            TdField::Mrtd => digest_word(&measurements.mrtd, element),
+            TdField::MrConfigId => digest_word(&measurements.mrconfigid, element),
+            TdField::MrOwner => digest_word(&measurements.mrowner, element),
+            TdField::MrOwnerConfig => digest_word(&measurements.mrownerconfig, element),
+            TdField::Rtmr => digest_word(measurements.rtmr.as_flattened(), element),
+            TdField::Zero => 0,
+        }
+    }
+}
+
+fn word(words: &[u64], element: u64) -> u64 {
+    usize::try_from(element)
+        .ok()
+        .and_then(|i| words.get(i))
+        .copied()
+        .unwrap_or(0)
+}
+
+fn digest_word(digest: &[u8], element: u64) -> u64 {
+    let index = usize::try_from(element).unwrap_or(usize::MAX);
+    let chunk = digest
+        .chunks_exact(8)
+        .nth(index)
+        .and_then(|c| c.try_into().ok());
+    chunk.map_or(0, u64::from_le_bytes)
+}
+
+impl Table for VmTable<'_, '_> {
+    fn read(&self, key: Key) -> Result<u64, Status> {
+        let (row, element) = locate(ROWS, key).ok_or(Status::METADATA_FIELD_ID_INCORRECT)?;
+        Ok(self.value(row.what, element) & row.read)
+    }
+
+    fn readable_from(&self, key: Key) -> Option<u64> {
+        readable_from(ROWS, key)
+    }
+}
+
+/// Writes one TD-scope element and returns its old value, cut to the read mask.
+pub(crate) fn write(td: &mut Td<'_>, raw_id: u64, request: Request) -> Result<u64, Status> {
+    let key = decode_for_write(raw_id)?;
+    let (row, element) = locate(ROWS, key).ok_or(Status::METADATA_FIELD_ID_INCORRECT)?;
+    let old = VmTable(td).value(row.what, element);
+    let target = Target {
+        old,
+        write: row.write,
+        element: row.element_mask(),
+        is_gpa: false,
+    };
+    let new = target.merge(request)?;
+    match row.what {
+        TdField::NotifyEnables => td.notify_enables = new,
+        TdField::TdCtls => {
+            let is_flexible = td.config.config_flags & config_flags::FLEXIBLE_PENDING_VE != 0;
+            if (old ^ new) & td_ctls::PENDING_VE_DISABLE != 0 && !is_flexible {
+                return Err(Status::METADATA_FIELD_VALUE_NOT_VALID);
+            }
+            td.td_ctls = new;
+        }
+        // The other rows have an empty write mask, which merge() has refused.
+        _ => return Err(Status::METADATA_FIELD_NOT_WRITABLE),
+    }
+    Ok(old & row.read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+    use crate::testing::with_td;
+
+    const TD_CTLS: u64 = 0x1110_0003_0000_0017;
+
+    #[test]
+    fn reduce_ve_is_refused_and_notify_enables_is_cleared() {
+        with_td(|td, _, _| {
+            let reduce_ve = write(td, TD_CTLS, Request { value: 8, mask: 8 });
+            assert_eq!(reduce_ve, Err(Status::METADATA_FIELD_NOT_WRITABLE));
+            let request = Request {
+                value: 0,
+                mask: u64::MAX,
+            };
+            assert_eq!(write(td, 0x9110_0003_0000_0010, request), Ok(0));
+        });
+    }
+
+    #[test]
+    fn pending_ve_disable_changes_only_when_flexible() {
+        with_td(|td, _, _| {
+            let request = Request { value: 0, mask: 1 };
+            assert_eq!(
+                write(td, TD_CTLS, request),
+                Err(Status::METADATA_FIELD_VALUE_NOT_VALID)
+            );
+            td.config.config_flags |= config_flags::FLEXIBLE_PENDING_VE;
+            assert_eq!(write(td, TD_CTLS, request), Ok(1));
+            assert_eq!(td.td_ctls, 0);
+        });
+    }
+
+    #[test]
+    fn rtmr_elements_are_the_little_endian_words_of_the_digest() {
+        with_td(|td, _, _| {
+            td.measurements.rtmr[3][40] = 0x5a;
+            assert_eq!(read(&VmTable(td), 0x1310_0003_0000_0057).value, 0x5a);
+            let past = read(&VmTable(td), 0x1310_0003_0000_0058);
+            assert_eq!(past.status, Status::METADATA_FIELD_ID_INCORRECT);
+            assert_eq!(read(&VmTable(td), 0x9010_0001_0000_0005).value, 2);
+        });
+    }
+}

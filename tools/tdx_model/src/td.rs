@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The TD-wide state (TDCS): configuration, page table, controls and measurements.
+//!
+//! One per TD, shared by its virtual processors; the emulator locks it and passes it as `&mut`.
+
+use crate::gpa::VmIndex;
+use crate::page_state::Pages;
+
+/// ATTRIBUTES bits the model acts on.
+pub mod attributes {
+    /// Debug TD.
+    pub const DEBUG: u64 = 1 << 0;
+    /// An access to a pending page is a TD exit, not a #VE.
+    pub const SEPT_VE_DISABLE: u64 = 1 << 28;
+    /// Supervisor protection keys.
+    pub const PKS: u64 = 1 << 30;
+    /// Performance monitoring.
+    pub const PERFMON: u64 = 1 << 63;
+}
+
+/// XFAM bits the model acts on.
+pub mod xfam {
+    /// Intel PT.
+    pub const PT: u64 = 1 << 8;
+    /// User protection keys.
+    pub const PKU: u64 = 1 << 9;
+    /// CET, user part.
+    pub const CET_U: u64 = 1 << 11;
+    /// CET, supervisor part.
+    pub const CET_S: u64 = 1 << 12;
+    /// User interrupts.
+    pub const UINTR: u64 = 1 << 14;
+    /// Architectural last-branch records.
+    pub const LBR: u64 = 1 << 15;
+    /// AMX tile data, which comes with XFD.
+    pub const TILE_DATA: u64 = 1 << 18;
+    /// Components managed by IA32_XSS.
+    pub const SUPERVISOR: u64 = PT | CET_U | CET_S | UINTR | LBR;
+}
+
+/// CONFIG_FLAGS bits the model acts on.
+pub mod config_flags {
+    /// TD_CTLS.PENDING_VE_DISABLE may be changed.
+    pub const FLEXIBLE_PENDING_VE: u64 = 1 << 1;
+    /// TDG.VP.VMCALL must not expose RBP.
+    pub const NO_RBP_MOD: u64 = 1 << 2;
+}
+
+/// TD_CTLS bits the model has.
+pub mod td_ctls {
+    /// An access to a pending page is a TD exit, not a #VE.
+    pub const PENDING_VE_DISABLE: u64 = 1 << 0;
+}
+
+/// What the processor below can do, as far as the semantics depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuFeatures {
+    /// IA32_VMX_CR4_FIXED1: CR4 bits the processor allows to be set.
+    pub cr4_fixed1: u64,
+    /// IA32_XSS bits the processor supports.
+    pub xss: u64,
+    /// IA32_TSX_CTRL exists.
+    pub has_tsx: bool,
+    /// UMWAIT and TPAUSE exist.
+    pub has_waitpkg: bool,
+    /// IA32_TSC_DEADLINE exists.
+    pub has_tsc_deadline: bool,
+}
+
+/// What the TD was built with.
+#[derive(Clone, Copy, Debug)]
+pub struct TdConfig {
+    /// ATTRIBUTES. PERFMON and PKS are not modelled.
+    pub attributes: u64,
+    /// XFAM.
+    pub xfam: u64,
+    /// CONFIG_FLAGS.
+    pub config_flags: u64,
+    /// Virtual processors that exist.
+    pub num_vcpus: u32,
+    /// Virtual processors there could be.
+    pub max_vcpus: u32,
+    /// L2 VMs, 0 to 3.
+    pub num_l2_vms: u8,
+    /// Frequency of the virtual TSC.
+    pub tsc_khz: u32,
+    /// TD_UUID.
+    pub uuid: [u64; 4],
+    /// The processor below.
+    pub cpu: CpuFeatures,
+}
+
+impl TdConfig {
+    /// Whether all these ATTRIBUTES are set.
+    #[must_use]
+    pub const fn has_attributes(&self, bits: u64) -> bool {
+        self.attributes & bits == bits
+    }
+
+    /// Whether all these XFAM components are granted.
+    #[must_use]
+    pub const fn has_xfam(&self, bits: u64) -> bool {
+        self.xfam & bits == bits
+    }
+
+    /// CR4 bits that the processor has and the TD was granted, fixed ones excluded.
+    pub(crate) const fn cr4_allowed(&self) -> u64 {
+        let mut allowed = self.cpu.cr4_fixed1 & !(1 << 13);
+        // Key Locker is never granted.
+        allowed &= !(1 << 19);
+        if !self.has_xfam(xfam::PKU) {
+            allowed &= !(1 << 22);
+        }
+        if !self.has_xfam(xfam::CET_U | xfam::CET_S) {
+            allowed &= !(1 << 23);
+        }
+        if !self.has_attributes(attributes::PKS) {
+            allowed &= !(1 << 24);
+        }
+        if !self.has_xfam(xfam::UINTR) {
+            allowed &= !(1 << 25);
+        }
+        allowed
+    }
+
+    /// IA32_XSS bits a virtual processor of this TD may set.
+    #[must_use]
+    pub const fn xss_allowed(&self) -> u64 {
+        self.xfam & self.cpu.xss & xfam::SUPERVISOR
+    }
+
+    /// The L2 VM with this number, if the TD has it.
+    #[must_use]
+    pub fn l2_vm(&self, number: u64) -> Option<VmIndex> {
+        VmIndex::new(number).filter(|vm| vm.number() <= self.num_l2_vms)
+    }
+}
+
+/// Measurement registers: SHA-384 values.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Measurements {
+    pub mrtd: [u8; 48],
+    pub mrconfigid: [u8; 48],
+    pub mrowner: [u8; 48],
+    pub mrownerconfig: [u8; 48],
+    pub rtmr: [[u8; 48]; 4],
+}
+
+/// The TD.
+#[derive(Debug)]
+pub struct Td<'m> {
+    /// What it was built with.
+    pub config: TdConfig,
+    /// Its secure EPT.
+    pub pages: Pages<'m>,
+    /// TD_CTLS.
+    pub td_ctls: u64,
+    /// NOTIFY_ENABLES.
+    pub notify_enables: u64,
+    /// Measurement registers; the builder of the TD fills in MRTD.
+    pub measurements: Measurements,
+}
+
+impl<'m> Td<'m> {
+    /// A TD just built. `num_l2_vms` above 3 counts as 3.
+    #[must_use]
+    pub fn new(mut config: TdConfig, pages: Pages<'m>) -> Self {
+        config.num_l2_vms = config.num_l2_vms.min(3);
+        let td_ctls = if config.has_attributes(attributes::SEPT_VE_DISABLE) {
+            td_ctls::PENDING_VE_DISABLE
+        } else {
+            0
+        };
+        Self {
+            config,
+            pages,
+            td_ctls,
+            notify_enables: 0,
+            measurements: Measurements {
+                mrtd: [0; 48],
+                mrconfigid: [0; 48],
+                mrowner: [0; 48],
+                mrownerconfig: [0; 48],
+                rtmr: [[0; 48]; 4],
+            },
+        }
+    }
+}

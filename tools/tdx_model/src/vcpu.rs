@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The state of one virtual processor (TDVPS): which VM it is in, #VE information, its L2 VMs.
+
+use crate::fields::Field;
+use crate::gpa::{Gpa, VmIndex};
+use crate::gprs::Gprs;
+use crate::msr::{self, Access};
+use crate::td::TdConfig;
+use crate::ve::VeInfo;
+use crate::vmcs::Vmcs;
+
+/// L2_CTLS bits.
+pub mod l2_ctls {
+    /// The L2's shared addresses use the host's tables, not an empty one.
+    pub const ENABLE_SHARED_EPTP: u64 = 1 << 0;
+    /// TDG.VP.VMCALL of the L2 goes to the host, not to L1.
+    pub const ENABLE_TDVMCALL: u64 = 1 << 1;
+    /// Accepted, without effect.
+    pub const ENABLE_EXTENDED_VE: u64 = 1 << 2;
+    /// All bits L1 may write.
+    pub const ALL: u64 = 7;
+}
+
+/// TSC_DEADLINE value that disables the deadline.
+pub const TSC_DEADLINE_OFF: u64 = u64::MAX;
+
+/// Words of an MSR bitmap: read low, read high, write low, write high, 1024 bytes each.
+pub const MSR_BITMAP_WORDS: usize = 512;
+
+/// One L2 VM as this virtual processor sees it.
+#[derive(Clone, Debug)]
+pub struct L2Vm {
+    /// Its VMCS: what L1 wrote, what the emulator stored at the last exit.
+    pub vmcs: Vmcs,
+    /// Its general-purpose registers; RSP is the VMCS field.
+    pub gprs: Gprs,
+    /// MSR bitmap as L1 wrote it; a fresh one intercepts everything.
+    pub msr_bitmap: [u64; MSR_BITMAP_WORDS],
+    /// L1's L2_ENTER_GUEST_STATE, known after the first entry.
+    pub(crate) state_gpa: Option<Gpa>,
+    /// Privilege level at the last exit.
+    pub(crate) last_cpl: u8,
+}
+
+impl L2Vm {
+    const fn new() -> Self {
+        Self {
+            vmcs: Vmcs::new(),
+            gprs: Gprs::ZERO,
+            msr_bitmap: [u64::MAX; MSR_BITMAP_WORDS],
+            state_gpa: None,
+            last_cpl: 0,
+        }
+    }
+
+    /// The virtual-APIC page, if L1 has set it.
+    #[must_use]
+    pub fn virtual_apic_gpa(&self) -> Option<Gpa> {
+        Gpa::private(self.vmcs.get(Field::VirtualApicAddress))
+    }
+
+    /// Whether L1's own bitmap asks for this access. MSRs the bitmap does not cover always exit.
+    #[must_use]
+    pub fn l1_intercepts_msr(&self, index: u32, access: Access) -> bool {
+        let Some((word, bit)) = msr::bitmap_position(index, access) else {
+            return true;
+        };
+        self.msr_bitmap.get(word).is_none_or(|w| w >> bit & 1 != 0)
+    }
+
+    /// Whether an access exits at all: the TD's bitmap or L1's has the bit.
+    ///
+    /// The emulator builds its MSR permission map from this.
+    #[must_use]
+    pub fn intercepts_msr(&self, config: &TdConfig, index: u32, access: Access) -> bool {
+        self.l1_intercepts_msr(index, access) || !msr::is_passed_through(config, index, access)
+    }
+}
+
+/// One virtual processor. About 16 KiB: place it in static or page-sized memory.
+#[derive(Clone, Debug)]
+pub struct Vcpu {
+    /// VCPU_INDEX.
+    pub index: u32,
+    /// The VM it runs: `None` is L1.
+    pub current_vm: Option<VmIndex>,
+    /// Information on a #VE not yet asked for.
+    pub(crate) ve: Option<VeInfo>,
+    /// CPUID_SUPERVISOR_VE and CPUID_USER_VE; not zero means every CPUID is a #VE.
+    pub(crate) cpuid_supervisor_ve: u8,
+    /// See [`Self::cpuid_supervisor_ve`].
+    pub(crate) cpuid_user_ve: u8,
+    /// CPUID_CONTROL of up to 128 leaves.
+    pub(crate) cpuid_control: [u8; 128],
+    /// L2_CTLS, index 0 without effect.
+    pub(crate) l2_ctls: [u64; 4],
+    /// TSC_DEADLINE, index 0 without effect.
+    pub(crate) tsc_deadline: [u64; 4],
+    /// The L2 VMs.
+    l2: [L2Vm; 3],
+}
+
+impl Vcpu {
+    /// A fresh virtual processor, in L1.
+    #[must_use]
+    pub const fn new(index: u32) -> Self {
+        Self {
+            index,
+            current_vm: None,
+            ve: None,
+            cpuid_supervisor_ve: 0,
+            cpuid_user_ve: 0,
+            cpuid_control: [0; 128],
+            l2_ctls: [0; 4],
+            tsc_deadline: [TSC_DEADLINE_OFF; 4],
+            l2: [const { L2Vm::new() }; 3],
+        }
+    }
+
+    /// An L2 VM's state.
+    #[must_use]
+    pub fn l2(&self, vm: VmIndex) -> &L2Vm {
+        let [a, b, c] = &self.l2;
+        match vm {
+            VmIndex::Vm1 => a,
+            VmIndex::Vm2 => b,
+            VmIndex::Vm3 => c,
+        }
+    }
+
+    /// An L2 VM's state, to change.
+    pub fn l2_mut(&mut self, vm: VmIndex) -> &mut L2Vm {
+        let [a, b, c] = &mut self.l2;
+        match vm {
+            VmIndex::Vm1 => a,
+            VmIndex::Vm2 => b,
+            VmIndex::Vm3 => c,
+        }
+    }
+
+    /// L2_CTLS of a VM.
+    #[must_use]
+    pub fn l2_ctls(&self, vm: VmIndex) -> u64 {
+        self.l2_ctls
+            .get(usize::from(vm.number()))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// The virtual TSC value at which a VM must exit with reason 52, if L1 set one.
+    ///
+    /// A value in the past means an exit before the first instruction. It stays set on expiry.
+    #[must_use]
+    pub fn tsc_deadline(&self, vm: VmIndex) -> Option<u64> {
+        let value = self.tsc_deadline.get(usize::from(vm.number())).copied();
+        value.filter(|v| *v != TSC_DEADLINE_OFF)
+    }
+
+    /// Whether CPUID at this privilege level is always a #VE in L1.
+    #[must_use]
+    pub fn cpuid_is_ve(&self, cpl: u8) -> bool {
+        let switch = if cpl == 0 {
+            self.cpuid_supervisor_ve
+        } else {
+            self.cpuid_user_ve
+        };
+        switch != 0
+    }
+}
