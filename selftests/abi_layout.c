@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The numbers of the ABI, written by hand: sizes, offsets and commands of the
+ * header must be these, because userspace compiled elsewhere relies on them.
+ */
+#include "kselftest_harness.h"
+#include "vtl_util.h"
+
+#define RUN(field) offsetof(struct mshv_vtl_run, field)
+
+struct number {
+	const char *name;
+	unsigned long long found, expected;
+};
+
+#define NUMBER(expression, value) { #expression, expression, value }
+
+static const struct number commands[] = {
+	NUMBER(MSHV_CHECK_EXTENSION, 0x4004b800),
+	NUMBER(MSHV_CREATE_VTL, 0x8001b81d),
+	NUMBER(MSHV_RETURN_TO_LOWER_VTL, 0x0000b827),
+	NUMBER(MSHV_TDCALL, 0xc038b832),
+	NUMBER(MSHV_CAP_CORE_API_STABLE, 0),
+	NUMBER(MSHV_CAP_REGISTER_PAGE, 1),
+	NUMBER(MSHV_CAP_VTL_RETURN_ACTION, 2),
+	NUMBER(MSHV_CAP_DR6_SHARED, 3),
+	NUMBER(MSHV_CAP_LOWER_VTL_TIMER_VIRT, 4),
+	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_RUN_PAGE, 5), 5),
+	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_VAPIC_PAGE, 5), 0x30005),
+	NUMBER(MSHV_VTL_LOW_SHARED, 1ULL << 63),
+	NUMBER(MSHV_TDX_ENTRY_INVD_MASK, 3),
+	NUMBER(MSHV_TDX_ENTRY_VM_SHIFT, 52),
+	NUMBER(MSHV_VTL_RUN_HALTED, 1),
+};
+
+static const struct number tdcall[] = {
+	NUMBER(sizeof(struct mshv_tdcall), 56),
+	NUMBER(offsetof(struct mshv_tdcall, rax), 0),
+	NUMBER(offsetof(struct mshv_tdcall, rcx), 8),
+	NUMBER(offsetof(struct mshv_tdcall, rdx), 16),
+	NUMBER(offsetof(struct mshv_tdcall, r8), 24),
+	NUMBER(offsetof(struct mshv_tdcall, r9), 32),
+	NUMBER(offsetof(struct mshv_tdcall, r10_out), 40),
+	NUMBER(offsetof(struct mshv_tdcall, r11_out), 48),
+};
+
+static const struct number run_page[] = {
+	NUMBER(RUN(cancel), 0),
+	NUMBER(RUN(vtl_ret_action_size), 4),
+	NUMBER(RUN(flags), 8),
+	NUMBER(RUN(scan_proxy_irr), 12),
+	NUMBER(RUN(offload_flags), 13),
+	NUMBER(RUN(enter_mode), 15),
+	NUMBER(RUN(exit_message), 16),
+	NUMBER(RUN(tdx), 272),
+	NUMBER(RUN(tdx.exit_info.rax), 272),
+	NUMBER(RUN(tdx.exit_info.rcx), 280),
+	NUMBER(RUN(tdx.exit_info.rdx), 288),
+	NUMBER(RUN(tdx.exit_info.rsi), 296),
+	NUMBER(RUN(tdx.exit_info.rdi), 304),
+	NUMBER(RUN(tdx.exit_info.r8), 312),
+	NUMBER(RUN(tdx.exit_info.r9), 320),
+	NUMBER(RUN(tdx.exit_info.r10), 328),
+	NUMBER(RUN(tdx.exit_info.r11), 336),
+	NUMBER(RUN(tdx.exit_info.r12), 344),
+	NUMBER(RUN(tdx.exit_info.r13), 352),
+	NUMBER(RUN(tdx.vp_state.msr_kernel_gs_base), 408),
+	NUMBER(RUN(tdx.vp_state.msr_star), 416),
+	NUMBER(RUN(tdx.vp_state.msr_lstar), 424),
+	NUMBER(RUN(tdx.vp_state.msr_sfmask), 432),
+	NUMBER(RUN(tdx.vp_state.msr_xss), 440),
+	NUMBER(RUN(tdx.vp_state.cr2), 448),
+	NUMBER(RUN(tdx.vp_state.msr_tsc_aux), 456),
+	NUMBER(RUN(tdx.vp_state.flags), 464),
+	NUMBER(RUN(tdx.entry_rcx), 504),
+	NUMBER(RUN(tdx.l2_enter_guest_state), 512),
+	NUMBER(RUN(tdx.l2_enter_guest_state.rflags), 640),
+	NUMBER(RUN(tdx.l2_enter_guest_state.rip), 648),
+	NUMBER(RUN(tdx.l2_enter_guest_state.ssp), 656),
+	NUMBER(RUN(tdx.l2_enter_guest_state.rvi), 664),
+	NUMBER(RUN(tdx.l2_enter_guest_state.svi), 665),
+	NUMBER(RUN(tdx.l2_tsc_deadline.deadline), 672),
+	NUMBER(RUN(tdx.l2_tsc_deadline.update), 680),
+	NUMBER(RUN(tdx.fx_state), 768),
+	NUMBER(RUN(vtl_ret_actions), 1296),
+	NUMBER(RUN(proxy_irr), 1552),
+	NUMBER(RUN(target_vtl), 1584),
+	NUMBER(RUN(proxy_irr_blocked), 1588),
+	NUMBER(RUN(proxy_irr_exit_mask), 1620),
+	NUMBER(RUN(proxy_irr_exit_mask) + 32, 1652),
+};
+
+#define EXPECT_NUMBERS(table)                                          \
+	do {                                                           \
+		size_t _i;                                             \
+		for (_i = 0; _i < ARRAY_SIZE(table); _i++) {           \
+			EXPECT_EQ(table[_i].expected, table[_i].found) \
+			TH_LOG("%s", table[_i].name);                  \
+		}                                                      \
+	} while (0)
+
+TEST(command_numbers)
+{
+	EXPECT_NUMBERS(commands);
+}
+
+TEST(tdcall_operand)
+{
+	EXPECT_NUMBERS(tdcall);
+}
+
+TEST(run_page_fields)
+{
+	EXPECT_NUMBERS(run_page);
+	EXPECT_GE(VTL_PAGE_SIZE, sizeof(struct mshv_vtl_run));
+}
+
+TEST_HARNESS_MAIN

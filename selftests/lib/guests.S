@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Small guests for the tests, in 32-bit protected mode without paging. Each
+ * runs at any address; vtl_util.h declares the labels.
+ */
+
+.macro	guest name
+	.globl	\name, \name\()_end
+	.balign	16
+\name:
+.endm
+
+	.section .rodata
+	.code32
+
+/* Every kind of exit that the tests answer, in the order of vp_run.c. */
+guest vtl_guest_exits
+	movl	$0x40000000, %eax
+	movl	$0x5, %ecx
+	cpuid
+	movl	%ebx, %eax
+	outl	%eax, $0xe9
+	xorl	%eax, %eax
+	inb	$0x60, %al
+	movl	%eax, %esi
+	movl	$0xc0000080, %ecx
+	rdmsr
+	movl	%eax, %edi
+	movl	$0x174, %ecx
+	movl	$0x11112222, %eax
+	movl	$0x33334444, %edx
+	wrmsr
+	movl	$0x77, %eax
+	vmcall
+	hlt
+	jmp	.
+vtl_guest_exits_end:
+
+/* Never exits by itself; eax shows how far it came. */
+guest vtl_guest_spin
+1:	incl	%eax
+	jmp	1b
+vtl_guest_spin_end:
+
+/* Gives every register a value of its own, then halts. */
+guest vtl_guest_registers
+	movl	$0x10, %eax
+	movl	$0x11, %ecx
+	movl	$0x12, %edx
+	movl	$0x13, %ebx
+	movl	$0x14, %esp
+	movl	$0x15, %ebp
+	movl	$0x16, %esi
+	movl	$0x17, %edi
+	stc
+	hlt
+	jmp	.
+vtl_guest_registers_end:
+
+/* Shows the low word of xmm0, sets xmm1 to ones, then halts. */
+guest vtl_guest_fpu
+	movd	%xmm0, %eax
+	pcmpeqd	%xmm1, %xmm1
+	hlt
+	jmp	.
+vtl_guest_fpu_end:
+
+/* Writes to the address in ebx, then halts. */
+guest vtl_guest_store
+	movl	%eax, (%ebx)
+	hlt
+	jmp	.
+vtl_guest_store_end:
+
+/* Raises an exception nobody handles. */
+guest vtl_guest_undefined
+	ud2
+vtl_guest_undefined_end:
+
+	.section .note.GNU-stack, "", @progbits

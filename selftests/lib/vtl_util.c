@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Shared by the tests: devices, TDCALLs, and a guest at VTL0.
+ *
+ * Functions that return int give 0 or a descriptor on success and -1 with
+ * errno (or with a text in vtl_guest.why) on failure.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kselftest.h"
+#include "vtl_util.h"
+
+int vtl_open(const char *path)
+{
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+int vtl_create(void)
+{
+	int mshv = vtl_open(DEV_MSHV);
+	char unused = 0;
+	int vtl;
+
+	if (mshv < 0)
+		return -1;
+	vtl = ioctl(mshv, MSHV_CREATE_VTL, &unused);
+	close(mshv);
+	return vtl;
+}
+
+/* VTL0's memory, as the kernel command line names it. */
+bool vtl_memory(uint64_t *base, uint64_t *size)
+{
+	FILE *file = fopen("/proc/cmdline", "r");
+	char line[4096];
+	bool found = false;
+	const char *at;
+
+	if (!file)
+		return false;
+	if (fgets(line, sizeof(line), file)) {
+		at = strstr(line, "vtl0_mem=");
+		found = at && sscanf(at, "vtl0_mem=0x%" SCNx64 ",0x%" SCNx64,
+				     base, size) == 2;
+	}
+	fclose(file);
+	return found;
+}
+
+/* A page of this kernel's own memory, from the middle of its largest range. */
+bool vtl_system_ram(uint64_t *gpa)
+{
+	FILE *file = fopen("/proc/iomem", "r");
+	uint64_t start, end, largest = 0;
+	char line[256];
+
+	if (!file)
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (!strstr(line, ": System RAM"))
+			continue;
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
+			continue;
+		if (end - start > largest) {
+			largest = end - start;
+			*gpa = (start + largest / 2) & ~(VTL_LARGE_SIZE - 1);
+		}
+	}
+	fclose(file);
+	return largest > VTL_LARGE_SIZE;
+}
+
+void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu)
+{
+	off_t offset = (off_t)MSHV_VTL_MMAP_PGOFF(kind, cpu) * VTL_PAGE_SIZE;
+
+	return mmap(NULL, VTL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    offset);
+}
+
+void *vtl_map_low(uint64_t gpa, size_t size)
+{
+	int fd = vtl_open(DEV_MSHV_VTL_LOW);
+	void *memory;
+
+	if (fd < 0)
+		return MAP_FAILED;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		      (off_t)gpa);
+	close(fd);
+	return memory;
+}
+
+int vtl_pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+int vtl_tdcall(int fd, struct mshv_tdcall *call)
+{
+	return ioctl(fd, MSHV_TDCALL, call);
+}
+
+uint32_t vtl_status(const struct mshv_tdcall *call)
+{
+	return call->rax >> 32;
+}
+
+int vtl_read_field(int fd, uint64_t leaf, uint64_t id, uint64_t *value)
+{
+	struct mshv_tdcall call = { .rax = leaf, .rdx = id };
+
+	if (vtl_tdcall(fd, &call))
+		return -1;
+	if (vtl_status(&call) != TDX_SUCCESS) {
+		errno = EPROTO;
+		return -1;
+	}
+	*value = call.r8;
+	return 0;
+}
+
+/* Applies a page leaf to a range, 2 MiB at a time where that works. */
+static int walk_pages(int fd, uint64_t base, uint64_t size,
+		      struct mshv_tdcall wanted)
+{
+	uint64_t gpa = base, small_until = 0;
+
+	while (gpa < base + size) {
+		bool large = gpa >= small_until && !(gpa % VTL_LARGE_SIZE) &&
+			     base + size - gpa >= VTL_LARGE_SIZE;
+		struct mshv_tdcall call = wanted;
+
+		call.rcx = gpa | large;
+		if (vtl_tdcall(fd, &call))
+			return -1;
+		switch (vtl_status(&call)) {
+		case TDX_SUCCESS:
+		case TDX_PAGE_ALREADY_ACCEPTED:
+			gpa += large ? VTL_LARGE_SIZE : VTL_PAGE_SIZE;
+			break;
+		case TDX_OPERAND_BUSY:
+			break;
+		case TDX_PAGE_SIZE_MISMATCH:
+			if (large) {
+				small_until = gpa + VTL_LARGE_SIZE;
+				break;
+			}
+			/* fallthrough */
+		default:
+			errno = EPROTO;
+			return -1;
+		}
+	}
+	return 0;
+}
+
+int vtl_accept(int fd, uint64_t base, uint64_t size)
+{
+	struct mshv_tdcall call = { .rax = TDG_MEM_PAGE_ACCEPT };
+
+	return walk_pages(fd, base, size, call);
+}
+
+/* Gives VM 1 exactly these rights. */
+int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights)
+{
+	struct mshv_tdcall call = {
+		.rax = TDG_MEM_PAGE_ATTR_WR,
+		.rdx = (0x8000ULL | rights) << 16,
+		.r8 = 0xfULL << 16,
+	};
+
+	return walk_pages(fd, base, size, call);
+}
+
+static int fail(struct vtl_guest *guest, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(guest->why, sizeof(guest->why), format, arguments);
+	va_end(arguments);
+	return -1;
+}
+
+/*
+ * Takes the virtual processor of @cpu for VM 1, with the calling thread on that
+ * CPU and the first 2 MiB of VTL0's memory accepted and given to VTL0.
+ */
+int vtl_guest_open(struct vtl_guest *guest, int cpu)
+{
+	uint64_t size;
+
+	memset(guest, 0, sizeof(*guest));
+	guest->cpu = cpu;
+	guest->fd = vtl_create();
+	if (guest->fd < 0)
+		return fail(guest, "cannot make a VTL file: %s",
+			    strerror(errno));
+	if (!vtl_memory(&guest->base, &guest->size))
+		return fail(guest, "no vtl0_mem= on the kernel command line");
+	if (vtl_pin(cpu))
+		return fail(guest, "cannot move to cpu %d: %s", cpu,
+			    strerror(errno));
+	guest->run = vtl_map_page(guest->fd, MSHV_VTL_MMAP_RUN_PAGE, cpu);
+	if (guest->run == MAP_FAILED) {
+		guest->run = NULL;
+		return fail(guest, "cannot map the run page: %s",
+			    strerror(errno));
+	}
+	size = guest->size < VTL_LARGE_SIZE ? guest->size : VTL_LARGE_SIZE;
+	if (vtl_accept(guest->fd, guest->base, size))
+		return fail(guest, "cannot accept memory: %s", strerror(errno));
+	if (vtl_set_rights(guest->fd, guest->base, size, RIGHTS_ALL))
+		return fail(guest, "cannot give memory to VM 1: %s",
+			    strerror(errno));
+	return 0;
+}
+
+/* The flat 32-bit start state, whatever an earlier guest left behind. */
+static const struct {
+	uint64_t id, value, mask;
+} start_state[] = {
+	/* Read shadows and masks of CR0 and CR4, then the registers. */
+	{ VMCS64(0x6004), 0x31, ~0ULL },
+	{ VMCS64(0x6000), ~0ULL, ~0ULL },
+	{ VMCS64(0x6006), 0x600, ~0ULL },
+	{ VMCS64(0x6002), ~0ULL, ~0ULL },
+	{ VMCS64(0x6800), 0x31, ~0ULL },
+	{ VMCS64(0x6802), 0, ~0ULL },
+	{ VMCS64(0x6804), 0x2640, ~0ULL },
+	/* EFER (NXE only), entry controls without long mode, no event. */
+	{ VMCS64(0x2806), 0x800, ~0ULL },
+	{ VMCS32(0x4012), 0, 0x200 },
+	{ VMCS32(0x4016), 0, 0xffffffff },
+	{ VMCS32(0x4004), 0, 0xfffbffff },
+	/* Interruptibility, pending debug exceptions, DR7. */
+	{ VMCS32(0x4824), 0, 0xffffffff },
+	{ VMCS64(0x6822), 0, ~0ULL },
+	{ VMCS64(0x681a), 0x400, ~0ULL },
+	/* Code segment. */
+	{ VMCS16(0x0802), 0x8, 0xffff },
+	{ VMCS64(0x6808), 0, ~0ULL },
+	{ VMCS32(0x4802), 0xffffffff, 0xffffffff },
+	{ VMCS32(0x4816), 0xc09b, 0xffffffff },
+	/* LDTR unusable, TR a busy 32-bit task, empty IDT. */
+	{ VMCS32(0x4820), 0x10000, 0xffffffff },
+	{ VMCS16(0x080e), 0x18, 0xffff },
+	{ VMCS64(0x6814), 0, ~0ULL },
+	{ VMCS32(0x480e), 0x67, 0xffffffff },
+	{ VMCS32(0x4822), 0x8b, 0xffffffff },
+	{ VMCS32(0x4812), 0, 0xffffffff },
+	/* No calls to the host, no timer. */
+	{ FIELD_L2_CTLS(1), 0, 7 },
+	{ FIELD_TSC_DEADLINE(1), ~0ULL, ~0ULL },
+};
+
+/* ES, SS, DS, FS, GS: what to add to the encodings of ES. */
+static const unsigned int data_segments[] = { 0, 4, 6, 8, 10 };
+
+static int write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
+		       uint64_t mask)
+{
+	struct mshv_tdcall call = {
+		.rax = TDG_VP_WR, .rdx = id, .r8 = value, .r9 = mask
+	};
+
+	if (vtl_tdcall(guest->fd, &call))
+		return fail(guest, "TDCALL ioctl: %s", strerror(errno));
+	if (vtl_status(&call) != TDX_SUCCESS)
+		return fail(guest, "TDG.VP.WR of %" PRIx64 ": status %" PRIx64,
+			    id, (uint64_t)call.rax);
+	return 0;
+}
+
+static int write_data_segment(struct vtl_guest *guest, unsigned int segment)
+{
+	if (write_field(guest, VMCS16(0x0800 + segment), 0x10, 0xffff) ||
+	    write_field(guest, VMCS64(0x6806 + segment), 0, ~0ULL) ||
+	    write_field(guest, VMCS32(0x4800 + segment), 0xffffffff,
+			0xffffffff))
+		return -1;
+	return write_field(guest, VMCS32(0x4814 + segment), 0xc093, 0xffffffff);
+}
+
+static void fill(volatile void *start, size_t size)
+{
+	volatile uint8_t *at = start;
+
+	while (size--)
+		*at++ = 0;
+}
+
+/* Puts the run page into its start state: see struct mshv_vtl_run. */
+static void reset_run_page(struct vtl_guest *guest)
+{
+	volatile struct mshv_vtl_run *run = guest->run;
+
+	run->cancel = 0;
+	run->flags = 0;
+	run->offload_flags = 0;
+	run->enter_mode = 0;
+	fill(&run->tdx, sizeof(run->tdx));
+	*(volatile uint16_t *)&run->tdx.fx_state[0] = 0x037f;
+	*(volatile uint32_t *)&run->tdx.fx_state[24] = 0x1f80;
+	run->tdx.l2_enter_guest_state.rflags = 2;
+	run->tdx.l2_enter_guest_state.rip = guest->base;
+	run->tdx.l2_enter_guest_state.gpr[RSP] = guest->base + VTL_PAGE_SIZE;
+	run->tdx.entry_rcx = 1ULL << MSHV_TDX_ENTRY_VM_SHIFT | 1;
+}
+
+/* Puts the processor in front of the first instruction. */
+int vtl_guest_start(struct vtl_guest *guest)
+{
+	size_t i;
+
+	reset_run_page(guest);
+	for (i = 0; i < ARRAY_SIZE(start_state); i++)
+		if (write_field(guest, start_state[i].id, start_state[i].value,
+				start_state[i].mask))
+			return -1;
+	for (i = 0; i < ARRAY_SIZE(data_segments); i++)
+		if (write_data_segment(guest, data_segments[i]))
+			return -1;
+	return 0;
+}
+
+/* Copies the code of a guest to the start of memory, and starts it there. */
+int vtl_guest_load(struct vtl_guest *guest, const unsigned char *code,
+		   const unsigned char *end)
+{
+	volatile uint8_t *memory = vtl_map_low(guest->base, VTL_PAGE_SIZE);
+	size_t i;
+
+	if (memory == MAP_FAILED)
+		return fail(guest, "cannot map VTL0's memory: %s",
+			    strerror(errno));
+	for (i = 0; code + i < end; i++)
+		memory[i] = code[i];
+	munmap((void *)memory, VTL_PAGE_SIZE);
+	return vtl_guest_start(guest);
+}
+
+void vtl_guest_close(struct vtl_guest *guest)
+{
+	if (guest->run) {
+		/* The page outlives this process: leave no cancel behind. */
+		guest->run->cancel = 0;
+		munmap((void *)guest->run, VTL_PAGE_SIZE);
+	}
+	if (guest->fd >= 0)
+		close(guest->fd);
+}
+
+/* One RETURN_TO_LOWER_VTL: 0 or the negative errno. */
+int vtl_enter(struct vtl_guest *guest)
+{
+	return ioctl(guest->fd, MSHV_RETURN_TO_LOWER_VTL) ? -errno : 0;
+}
+
+/* Enters until there is an exit to look at, or an error. */
+int vtl_run(struct vtl_guest *guest)
+{
+	int result;
+
+	do {
+		result = vtl_enter(guest);
+	} while (!result && guest->run->tdx.exit_info.rax >> 32 != TDX_SUCCESS);
+	return result;
+}
+
+/* Raw, so that an entry failure (bit 31) is no valid reason. */
+unsigned int vtl_exit_reason(const struct vtl_guest *guest)
+{
+	return (uint32_t)guest->run->tdx.exit_info.rax;
+}
+
+void vtl_step_over(struct vtl_guest *guest)
+{
+	guest->run->tdx.l2_enter_guest_state.rip +=
+		guest->run->tdx.exit_info.r11 >> 32;
+}

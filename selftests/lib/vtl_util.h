@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests share: opening and mapping the devices, TDCALLs, and a small
+ * guest at VTL0 in 32-bit protected mode.
+ */
+#ifndef VTL_UTIL_H
+#define VTL_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/mshv_vtl_tdx.h>
+
+#define DEV_MSHV "/dev/mshv"
+#define DEV_MSHV_VTL "/dev/mshv_vtl"
+#define DEV_MSHV_VTL_LOW "/dev/mshv_vtl_low"
+
+#define VTL_PAGE_SIZE 4096UL
+#define VTL_LARGE_SIZE (2UL << 20)
+
+/* TDCALL leaves. */
+#define TDG_MEM_PAGE_ACCEPT 6
+#define TDG_VM_RD 7
+#define TDG_VM_WR 8
+#define TDG_VP_RD 9
+#define TDG_VP_WR 10
+#define TDG_SYS_RD 11
+#define TDG_MEM_PAGE_ATTR_RD 23
+#define TDG_MEM_PAGE_ATTR_WR 24
+#define TDG_VP_ENTER 25
+
+/* Upper half of a completion status. */
+#define TDX_SUCCESS 0x00000000U
+#define TDX_OPERAND_INVALID 0xc0000100U
+#define TDX_OPERAND_BUSY 0x80000200U
+#define TDX_PAGE_ALREADY_ACCEPTED 0x00000b0aU
+#define TDX_PAGE_SIZE_MISMATCH 0xc0000b0bU
+#define TDX_PENDING_INTERRUPT 0x00001120U
+
+/* Metadata fields. */
+#define FIELD_NUM_L2_VMS 0x9010000100000005ULL
+#define FIELD_NUM_VCPUS 0x9010000200000001ULL
+#define FIELD_NOTIFY_ENABLES 0x9110000300000010ULL
+#define FIELD_TDX_FEATURES0 0x0a00000300000008ULL
+#define FIELD_L2_CTLS(vm) (0xa020000300000050ULL + (vm))
+#define FIELD_TSC_DEADLINE(vm) (0xa020000300000058ULL + (vm))
+#define FIELD_MSR_BITMAP(word) (0x2520000300000000ULL + (word))
+/* Fields of the L2 VMCS of VM 1, by size and VMCS encoding. */
+#define VMCS16(encoding) (0x2424000100000000ULL + (encoding))
+#define VMCS32(encoding) (0x2424000200000000ULL + (encoding))
+#define VMCS64(encoding) (0x2424000300000000ULL + (encoding))
+#define VMCS_VIRTUAL_APIC_PAGE VMCS64(0x2012)
+#define VMCS_GUEST_CR3 VMCS64(0x6802)
+
+/* Basic exit reasons. */
+#define EXIT_TRIPLE_FAULT 2
+#define EXIT_CPUID 10
+#define EXIT_HLT 12
+#define EXIT_VMCALL 18
+#define EXIT_IO 30
+#define EXIT_RDMSR 31
+#define EXIT_WRMSR 32
+#define EXIT_EPT_VIOLATION 48
+
+/* Rights of VM 1 on a page. */
+#define RIGHT_READ 1
+#define RIGHT_WRITE 2
+#define RIGHT_EXECUTE 12
+#define RIGHTS_ALL (RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)
+
+/* Order of the general registers. */
+enum vtl_gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R15 = 15 };
+
+/* A guest of the tests, see lib/guests.S. */
+#define DECLARE_GUEST(name) extern const unsigned char name[], name##_end[]
+DECLARE_GUEST(vtl_guest_exits);
+DECLARE_GUEST(vtl_guest_spin);
+DECLARE_GUEST(vtl_guest_registers);
+DECLARE_GUEST(vtl_guest_fpu);
+DECLARE_GUEST(vtl_guest_store);
+DECLARE_GUEST(vtl_guest_undefined);
+
+/* One virtual processor with a guest in front of its first instruction. */
+struct vtl_guest {
+	int fd;
+	int cpu;
+	volatile struct mshv_vtl_run *run;
+	uint64_t base; /* VTL0's memory; the guest's code is at its start */
+	uint64_t size;
+	char why[160]; /* what went wrong, after a call that returned -1 */
+};
+
+int vtl_open(const char *path);
+int vtl_create(void);
+bool vtl_memory(uint64_t *base, uint64_t *size);
+bool vtl_system_ram(uint64_t *gpa);
+void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu);
+void *vtl_map_low(uint64_t gpa, size_t size);
+int vtl_pin(int cpu);
+
+int vtl_tdcall(int fd, struct mshv_tdcall *call);
+uint32_t vtl_status(const struct mshv_tdcall *call);
+int vtl_read_field(int fd, uint64_t leaf, uint64_t id, uint64_t *value);
+int vtl_accept(int fd, uint64_t base, uint64_t size);
+int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights);
+
+int vtl_guest_open(struct vtl_guest *guest, int cpu);
+int vtl_guest_load(struct vtl_guest *guest, const unsigned char *code,
+		   const unsigned char *end);
+int vtl_guest_start(struct vtl_guest *guest);
+void vtl_guest_close(struct vtl_guest *guest);
+int vtl_enter(struct vtl_guest *guest);
+int vtl_run(struct vtl_guest *guest);
+unsigned int vtl_exit_reason(const struct vtl_guest *guest);
+void vtl_step_over(struct vtl_guest *guest);
+
+#endif /* VTL_UTIL_H */

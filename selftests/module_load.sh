@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Loading and unloading: refused while in use, possible any number of times.
+# Prints KTAP; leaves the module loaded.
+
+MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
+NAME=mshv_vtl_tdx
+RELOADS=10
+number=0
+failed=0
+
+result() {
+	number=$((number + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $number $2"
+	else
+		echo "not ok $number $2"
+		failed=$((failed + 1))
+	fi
+}
+
+is_loaded() { [ -d "/sys/module/$NAME" ]; }
+
+refused_while_open() {
+	exec 9<>"$1" || return 1
+	if rmmod $NAME 2>/dev/null; then
+		echo "# rmmod succeeded while $1 was open"
+		exec 9>&-
+		return 1
+	fi
+	exec 9>&-
+	is_loaded
+}
+
+reload_many_times() {
+	round=0
+	while [ $round -lt $RELOADS ]; do
+		round=$((round + 1))
+		rmmod $NAME || { echo "# rmmod failed in round $round"; return 1; }
+		if is_loaded || [ -e /dev/mshv ]; then
+			echo "# something stayed in round $round"
+			return 1
+		fi
+		insmod "$MODULE" || { echo "# insmod failed in round $round"; return 1; }
+		[ -c /dev/mshv ] && [ -c /dev/mshv_vtl ] && [ -c /dev/mshv_vtl_low ] || {
+			echo "# a device is missing in round $round"
+			return 1
+		}
+	done
+}
+
+second_load_refused() {
+	if insmod "$MODULE" 2>/dev/null; then
+		echo "# the module was loaded twice"
+		return 1
+	fi
+	is_loaded
+}
+
+works_after_reload() { ./vp_run >/dev/null 2>&1; }
+
+no_kernel_complaint() {
+	if dmesg | grep -E 'WARNING:|BUG:|Oops|general protection'; then
+		return 1
+	fi
+}
+
+echo "TAP version 13"
+echo "1..7"
+for node in mshv mshv_vtl mshv_vtl_low; do
+	refused_while_open "/dev/$node"
+	result $? "unload_is_refused_while_${node}_is_open"
+done
+second_load_refused
+result $? "a_second_load_is_refused"
+reload_many_times
+result $? "it_reloads_${RELOADS}_times"
+is_loaded || insmod "$MODULE"
+works_after_reload
+result $? "a_guest_runs_after_the_reloads"
+no_kernel_complaint
+result $? "the_kernel_log_has_no_complaint"
+[ $failed = 0 ]

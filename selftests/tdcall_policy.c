@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which TDCALLs pass. A refusal is a status in rax, not an error of the call:
+ * existing userspace does not expect the call itself to fail.
+ */
+#include "kselftest_harness.h"
+#include "vtl_util.h"
+
+FIXTURE(tdcall)
+{
+	int fd;
+};
+
+FIXTURE_SETUP(tdcall)
+{
+	self->fd = vtl_create();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, vtl_pin(0));
+}
+
+FIXTURE_TEARDOWN(tdcall)
+{
+	close(self->fd);
+}
+
+#define EXPECT_STATUS(expected, ...)                                     \
+	do {                                                             \
+		struct mshv_tdcall _call = { __VA_ARGS__ };              \
+		EXPECT_EQ(0, vtl_tdcall(self->fd, &_call));              \
+		EXPECT_EQ(expected, vtl_status(&_call))                  \
+		{                                                        \
+			TH_LOG("%s: rax %llx", #__VA_ARGS__, _call.rax); \
+		}                                                        \
+	} while (0)
+
+#define EXPECT_REFUSED(...) EXPECT_STATUS(TDX_OPERAND_INVALID, __VA_ARGS__)
+
+TEST_F(tdcall, facts_about_the_td_can_be_read)
+{
+	uint64_t value = 0;
+
+	EXPECT_EQ(0, vtl_read_field(self->fd, TDG_VM_RD, FIELD_NUM_L2_VMS,
+				    &value));
+	EXPECT_TRUE(value >= 1 && value <= 3);
+	EXPECT_EQ(0,
+		  vtl_read_field(self->fd, TDG_VM_RD, FIELD_NUM_VCPUS, &value));
+	EXPECT_LE(sysconf(_SC_NPROCESSORS_ONLN), (long)value);
+	EXPECT_EQ(0, vtl_read_field(self->fd, TDG_SYS_RD, FIELD_TDX_FEATURES0,
+				    &value));
+	/* Bit 7: TD partitioning. */
+	EXPECT_NE(0, value & 1 << 7);
+}
+
+TEST_F(tdcall, fields_of_an_l2_vm_can_be_read_and_written)
+{
+	struct mshv_tdcall call = { .rax = TDG_VP_WR,
+				    .rdx = VMCS_GUEST_CR3,
+				    .r8 = 0x7654000,
+				    .r9 = ~0ULL };
+	uint64_t value = 0;
+
+	ASSERT_EQ(0, vtl_tdcall(self->fd, &call));
+	ASSERT_EQ(TDX_SUCCESS, vtl_status(&call));
+	EXPECT_EQ(0,
+		  vtl_read_field(self->fd, TDG_VP_RD, VMCS_GUEST_CR3, &value));
+	EXPECT_EQ(0x7654000, value);
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .rdx = VMCS_GUEST_CR3,
+		      .r9 = ~0ULL);
+}
+
+TEST_F(tdcall, controls_and_msr_bitmaps_of_an_l2_vm_can_be_written)
+{
+	uint64_t word = 0;
+
+	EXPECT_EQ(0, vtl_read_field(self->fd, TDG_VP_RD, FIELD_MSR_BITMAP(5),
+				    &word));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .rdx = FIELD_MSR_BITMAP(5),
+		      .r8 = word, .r9 = ~0ULL);
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .rdx = FIELD_L2_CTLS(1),
+		      .r8 = 0, .r9 = 7);
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR,
+		      .rdx = FIELD_TSC_DEADLINE(1), .r8 = ~0ULL, .r9 = ~0ULL);
+}
+
+TEST_F(tdcall, unknown_and_dangerous_leaves_are_refused)
+{
+	/* All but 6, 7, 9, 10, 11, 23, 24 and 27. */
+	static const uint64_t leaves[] = { 0,  1,  2,  3,  4,  5,   12,
+					   18, 20, 22, 25, 26, 100, 0xffff };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(leaves); i++)
+		EXPECT_REFUSED(.rax = leaves[i]);
+}
+
+TEST_F(tdcall, reserved_bits_of_rax_are_refused)
+{
+	EXPECT_REFUSED(.rax = TDG_SYS_RD | 1ULL << 24,
+		       .rdx = FIELD_TDX_FEATURES0);
+	EXPECT_REFUSED(.rax = TDG_SYS_RD | 1ULL << 32,
+		       .rdx = FIELD_TDX_FEATURES0);
+	EXPECT_REFUSED(.rax = TDG_SYS_RD | 1ULL << 63,
+		       .rdx = FIELD_TDX_FEATURES0);
+}
+
+TEST_F(tdcall, a_refusal_gives_nothing_back)
+{
+	struct mshv_tdcall call = { .rax = 3, .r8 = 0x5a5a };
+
+	ASSERT_EQ(0, vtl_tdcall(self->fd, &call));
+	EXPECT_EQ(TDX_OPERAND_INVALID, vtl_status(&call));
+	EXPECT_EQ(0, call.r10_out);
+	EXPECT_EQ(0, call.r11_out);
+}
+
+TEST_F(tdcall, fields_of_l1_itself_are_refused)
+{
+	/* CPUID_SUPERVISOR_VE, CPUID_CONTROL, and L1's own TSC deadline slot. */
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = 0xa020000000000007ULL, .r8 = 1,
+		       .r9 = 0xff);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = 0xa120000000000000ULL, .r8 = 1,
+		       .r9 = 3);
+	/* L1's TD VMCS and virtual-APIC page. */
+	EXPECT_REFUSED(.rax = TDG_VP_RD, .rdx = 0x0024000300006800ULL);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = 0x0120000300000080ULL,
+		       .r9 = ~0ULL);
+	/* The notifications that the kernel has switched. */
+	EXPECT_REFUSED(.rax = TDG_VM_WR, .rdx = FIELD_NOTIFY_ENABLES, .r8 = 1,
+		       .r9 = 1);
+}
+
+/* Bits of an id that the TDX module ignores must not open a way around. */
+TEST_F(tdcall, the_virtual_apic_page_of_vtl0_is_the_kernels)
+{
+	uint64_t before = 0, after = 0;
+	bool readable = !vtl_read_field(self->fd, TDG_VP_RD,
+					VMCS_VIRTUAL_APIC_PAGE, &before);
+
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = VMCS_VIRTUAL_APIC_PAGE,
+		       .r8 = 0x1000, .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = 0x2420000300002012ULL,
+		       .r8 = 0x1000, .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = 0x2400000000002012ULL,
+		       .r8 = 0x1000, .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = 0xa424000300002012ULL,
+		       .r8 = 0x1000, .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = 0x2424000100002012ULL,
+		       .r8 = 0x1000, .r9 = ~0ULL);
+	if (readable) {
+		EXPECT_EQ(0, vtl_read_field(self->fd, TDG_VP_RD,
+					    VMCS_VIRTUAL_APIC_PAGE, &after));
+		EXPECT_EQ(before, after);
+	}
+}
+
+TEST_F(tdcall, memory_of_this_kernel_is_refused)
+{
+	uint64_t gpa;
+
+	if (!vtl_system_ram(&gpa))
+		SKIP(return, "no System RAM range in /proc/iomem");
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = gpa);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = gpa | 1);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_WR, .rcx = gpa,
+		       .rdx = 0x800f0000, .r8 = 0xf0000);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_WR, .rcx = gpa | 1,
+		       .rdx = 0x800f0000, .r8 = 0xf0000);
+	/* A 1 GiB page at 0 would cover it. */
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_WR, .rcx = 2, .rdx = 0x800f0000,
+		       .r8 = 0xf0000);
+}
+
+TEST_F(tdcall, malformed_page_operands_are_refused)
+{
+	uint64_t base, size;
+
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	/* Reserved level, reserved bits, the SHARED bit. */
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = base | 7);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = base | 8);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = base | 1ULL << 47);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = base | 1ULL << 63);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_WR, .rcx = base | 1ULL << 47,
+		       .rdx = 0x800f0000, .r8 = 0xf0000);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_RD, .rcx = base | 1ULL << 47);
+}
+
+TEST_F(tdcall, rights_of_a_page_are_read_back)
+{
+	struct mshv_tdcall call = { .rax = TDG_MEM_PAGE_ATTR_RD };
+	uint64_t base, size;
+
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	ASSERT_EQ(0, vtl_accept(self->fd, base, VTL_LARGE_SIZE));
+	ASSERT_EQ(0,
+		  vtl_set_rights(self->fd, base, VTL_LARGE_SIZE, RIGHT_READ));
+	call.rcx = base;
+	ASSERT_EQ(0, vtl_tdcall(self->fd, &call));
+	ASSERT_EQ(TDX_SUCCESS, vtl_status(&call));
+	EXPECT_EQ(0x80000000U | RIGHT_READ << 16, call.rdx & 0xffff0000);
+	EXPECT_EQ(0, call.rcx >> 62 & 1);
+	EXPECT_EQ(0,
+		  vtl_set_rights(self->fd, base, VTL_LARGE_SIZE, RIGHTS_ALL));
+}
+
+TEST_HARNESS_MAIN
