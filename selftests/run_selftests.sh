@@ -26,12 +26,21 @@ count_cases() {
 	[ "$missing" -le 0 ] || fail=$((fail + missing))
 }
 
+# A subtest's lines, one by one as they come.
+indent() {
+	while IFS= read -r line; do
+		case $line in
+		"status "*) ;;
+		*) printf '    %s\n' "$line" ;;
+		esac
+	done
+}
+
 # Runs one program; its cases are shown as they are reported.
 run_program() {
 	number=$((number + 1))
 	echo "# $1"
-	{ timeout "$LIMIT_SECONDS" "./$1" 2>&1; echo "status $?"; } | tee "$log" |
-		sed -u -e '/^status [0-9]*$/d' -e 's/^/    /'
+	{ timeout "$LIMIT_SECONDS" "./$1" 2>&1; echo "status $?"; } | tee "$log" | indent
 	status=$(sed -n 's/^status \([0-9]*\)$/\1/p' "$log" | tail -n 1)
 	before=$fail
 	count_cases

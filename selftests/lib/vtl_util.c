@@ -362,7 +362,7 @@ void vtl_guest_close(struct vtl_guest *guest)
 		guest->run->cancel = 0;
 		munmap((void *)guest->run, VTL_PAGE_SIZE);
 	}
-	if (guest->fd >= 0)
+	if (guest->fd > 0)
 		close(guest->fd);
 }
 
