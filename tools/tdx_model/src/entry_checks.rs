@@ -470,7 +470,11 @@ mod tests {
 
     #[test]
     fn unset_pdptes_forbid_pae_paging() {
-        let pae = [(Field::GuestCr0, 0x8000_0021), (Field::GuestCr4, 0x2060)];
+        let pae = [
+            (Field::GuestCr0, 0x8000_0021),
+            (Field::GuestCr4, 0x2060),
+            (Field::GuestEfer, 0x801),
+        ];
         let want = EntryFailure::GuestState { qualification: 2 };
         assert_eq!(checked(&pae), Err(want));
     }

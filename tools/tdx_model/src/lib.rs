@@ -47,6 +47,8 @@ mod vmx_msrs;
 #[cfg(test)]
 extern crate std;
 #[cfg(test)]
+mod robustness;
+#[cfg(test)]
 mod testing;
 
 pub use fields::Field;

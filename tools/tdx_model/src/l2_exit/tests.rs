@@ -92,10 +92,17 @@ fn image_and_buffer_carry_everything() {
 #[test]
 fn every_reason_has_the_route_of_the_specification() {
     let host = [3, 5, 6, 74, 75];
-    let fatal = [4, 34, 35, 37, 38, 41, 42, 44, 49, 62, 66, 78, 100, 0xffff];
+    let fatal = [
+        4, 34, 35, 37, 38, 41, 42, 44, 49, 62, 66, 78, 79, 100, 0xffff,
+    ];
     for reason in (0..80).chain([100, 0xffff]) {
         with_td(|td, vcpu, m| {
-            let (outcome, g) = run(td, vcpu, m, &exit(reason));
+            // As a CR exit: MOV to CR3.
+            let e = L2Exit {
+                qualification: 3,
+                ..exit(reason)
+            };
+            let (outcome, g) = run(td, vcpu, m, &e);
             if host.contains(&reason) {
                 let interruption_info = 0;
                 let want = TdExit::Async {

@@ -34,7 +34,6 @@ pub(crate) fn tdg_vp_wr<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::gprs::Gprs;
     use crate::status::Status;
     use crate::testing::{complete, with_td};
