@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::abi::Tdcall;
+use crate::abi::{ExitInfo, Tdcall};
 use crate::device::Vtl;
 use crate::field::L2Field;
 use crate::run_page::{Canceller, RunPage};
@@ -55,6 +55,37 @@ impl Exception {
             Self::InvalidOpcode => VALID | HARDWARE_EXCEPTION | 6,
             Self::GeneralProtection => VALID | HARDWARE_EXCEPTION | DELIVER_ERROR_CODE | 13,
         }
+    }
+}
+
+/// An event whose delivery an exit cut off, as it goes into the L2 VMCS again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Redelivery {
+    entry_info: u64,
+    error_code: u64,
+    instruction_length: u64,
+}
+
+impl Redelivery {
+    /// The event of an exit after the lower VTL ran, from the IDT-vectoring
+    /// information in the low half of R10 [ABI TDG.VP.ENTER].
+    fn of(info: &ExitInfo) -> Option<Self> {
+        const VALID: u64 = 1 << 31;
+        /// Undefined in the vectoring information, reserved in the entry's.
+        const BIT_12: u64 = 1 << 12;
+        let did_not_run = Status::from_raw(info.rax).code() >= Status::PENDING_INTERRUPT;
+        if did_not_run || info.r10 & VALID == 0 {
+            return None;
+        }
+        Some(Self {
+            entry_info: info.r10 & 0xffff_ffff & !BIT_12,
+            error_code: info.r10 >> 32,
+            instruction_length: info.r11 >> 32,
+        })
+    }
+
+    const fn is_nmi(self) -> bool {
+        self.entry_info >> 8 & 7 == 2
     }
 }
 
@@ -146,6 +177,10 @@ impl Vp {
             }
             Err(errno) => return Err(Error::Run { errno }),
         }
+        let redelivery = Redelivery::of(&self.page.exit_info());
+        if let Some(redelivery) = redelivery {
+            self.redeliver(redelivery)?;
+        }
         let exit = Exit::decode(self);
         if !matches!(exit, Exit::NotEntered(_)) {
             // One entry has done the flush that was asked for.
@@ -196,6 +231,22 @@ impl Vp {
         check("TDG.VP.WR", field_id, Status::from_raw(call.rax))
     }
 
+    /// Puts an event back that an exit cut off, ahead of whatever the exit is
+    /// answered with.
+    fn redeliver(&self, redelivery: Redelivery) -> Result<()> {
+        const BLOCKING_BY_NMI: u64 = 1 << 3;
+        if redelivery.is_nmi() {
+            // The entry delivers no NMI while NMIs are blocked.
+            self.write_masked(L2Field::GUEST_INTERRUPTIBILITY, 0, BLOCKING_BY_NMI)?;
+        }
+        self.write(L2Field::ENTRY_EXCEPTION_ERROR_CODE, redelivery.error_code)?;
+        self.write(
+            L2Field::ENTRY_INSTRUCTION_LENGTH,
+            redelivery.instruction_length,
+        )?;
+        self.write(L2Field::ENTRY_INTERRUPTION_INFO, redelivery.entry_info)
+    }
+
     /// Raises `exception` at the next entry, before the next instruction.
     ///
     /// # Errors
@@ -224,6 +275,39 @@ impl Drop for Vp {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_that_was_cut_off_is_delivered_again() {
+        let info = ExitInfo {
+            rax: 0x1102 << 32 | 1,
+            r10: 0x18 << 32 | 0x8000_1b0d,
+            r11: 2 << 32,
+            ..ExitInfo::default()
+        };
+        let expected = Redelivery {
+            entry_info: 0x8000_0b0d,
+            error_code: 0x18,
+            instruction_length: 2,
+        };
+        assert_eq!(Redelivery::of(&info), Some(expected));
+        assert!(!expected.is_nmi());
+    }
+
+    #[test]
+    fn an_entry_that_did_not_happen_leaves_nothing_to_deliver() {
+        let stale = ExitInfo {
+            rax: 0x1120 << 32,
+            r10: 0x8000_0b0d,
+            ..ExitInfo::default()
+        };
+        assert_eq!(Redelivery::of(&stale), None);
+        let none = ExitInfo {
+            rax: 10,
+            r10: 0x7fff_0b0d,
+            ..ExitInfo::default()
+        };
+        assert_eq!(Redelivery::of(&none), None);
+    }
 
     #[test]
     fn injected_exceptions_are_hardware_exceptions() {
