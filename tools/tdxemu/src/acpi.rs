@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! ACPI: finding the processors, and telling L1 how to wake them.
+//!
+//! Firmware's root table is copied with one change: the MADT is replaced by a copy with a
+//! Multiprocessor Wakeup entry (type 16), because INIT and start-up IPIs do not exist in a TD.
+//! [ACPI 6.4 5.2.12.19]
+
+/// Multiprocessor Wakeup mailbox, as offsets from its page.
+pub mod mailbox {
+    /// Command: 1 wakes.
+    pub const COMMAND: u64 = 0;
+    /// APIC id of the processor that shall wake.
+    pub const APIC_ID: u64 = 4;
+    /// Where it shall start.
+    pub const VECTOR: u64 = 8;
+    /// The command that wakes.
+    pub const WAKE: u16 = 1;
+}
+
+const HEADER_BYTES: usize = 36;
+const RSDP_BYTES: usize = 20;
+const CHECKSUM: usize = 9;
+const RSDP_CHECKSUM: usize = 8;
+const MADT_ENTRIES: usize = 44;
+const WAKEUP_ENTRY_BYTES: usize = 16;
+
+/// Access to the physical memory that holds the tables.
+pub trait Physical {
+    /// Copies out of memory.
+    fn read(&self, address: u64, bytes: &mut [u8]);
+}
+
+fn read_u32(memory: &impl Physical, address: u64) -> u32 {
+    let mut bytes = [0; 4];
+    memory.read(address, &mut bytes);
+    u32::from_le_bytes(bytes)
+}
+
+fn table_len(memory: &impl Physical, table: u64) -> usize {
+    read_u32(memory, table + 4) as usize
+}
+
+/// Where firmware's tables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    rsdp: u64,
+    rsdt: u64,
+    madt: u64,
+    /// Index of the MADT's address in the root table.
+    madt_slot: usize,
+}
+
+/// Follows the root pointer to the MADT.
+///
+/// # Errors
+///
+/// When a table is missing.
+pub fn find(memory: &impl Physical, rsdp: u64) -> Result<Tables, &'static str> {
+    let mut signature = [0; 8];
+    memory.read(rsdp, &mut signature);
+    if &signature != b"RSD PTR " {
+        return Err("no ACPI root pointer");
+    }
+    let rsdt = u64::from(read_u32(memory, rsdp + 16));
+    let slots = table_len(memory, rsdt).saturating_sub(HEADER_BYTES) / 4;
+    for slot in 0..slots {
+        let table = u64::from(read_u32(memory, rsdt + (HEADER_BYTES + 4 * slot) as u64));
+        let mut name = [0; 4];
+        memory.read(table, &mut name);
+        if &name == b"APIC" {
+            return Ok(Tables { rsdp, rsdt, madt: table, madt_slot: slot });
+        }
+    }
+    Err("no MADT among the ACPI tables")
+}
+
+/// Calls `found` with the APIC id of each enabled processor, in table order.
+pub fn processors(memory: &impl Physical, tables: &Tables, mut found: impl FnMut(u32)) {
+    let len = table_len(memory, tables.madt) as u64;
+    let mut at = MADT_ENTRIES as u64;
+    while at + 2 <= len {
+        let mut entry = [0; 16];
+        memory.read(tables.madt + at, &mut entry);
+        let [kind, entry_len, _, id, flags, ..] = entry;
+        match kind {
+            0 if flags & 1 != 0 => found(u32::from(id)),
+            9 if entry[8] & 1 != 0 => {
+                found(u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]));
+            }
+            _ => {}
+        }
+        at += u64::from(entry_len.max(2));
+    }
+}
+
+/// Writes the three tables for L1 into `area`, which will be at `area_pa`. Returns the address of
+/// the root pointer.
+///
+/// # Errors
+///
+/// When the tables do not fit.
+pub fn build(
+    memory: &impl Physical,
+    tables: &Tables,
+    mailbox_pa: u64,
+    area: &mut [u8],
+    area_pa: u64,
+) -> Result<u64, &'static str> {
+    const TOO_BIG: &str = "firmware's ACPI tables are larger than expected";
+    let rsdt_len = table_len(memory, tables.rsdt);
+    let madt_len = table_len(memory, tables.madt);
+    let rsdt_at = 64;
+    let madt_at = (rsdt_at + rsdt_len).next_multiple_of(16);
+    let end = madt_at + madt_len + WAKEUP_ENTRY_BYTES;
+    if end > area.len() || rsdt_len < HEADER_BYTES || madt_len < MADT_ENTRIES {
+        return Err(TOO_BIG);
+    }
+    // CAST: the tables lie below 4 GiB, as ACPI 1.0 root tables require.
+    let (rsdt_pa, madt_pa) = (area_pa as u32 + rsdt_at as u32, area_pa as u32 + madt_at as u32);
+
+    let rsdp = &mut area[..RSDP_BYTES];
+    memory.read(tables.rsdp, rsdp);
+    rsdp[15] = 0; // revision 0: no XSDT
+    rsdp[16..20].copy_from_slice(&rsdt_pa.to_le_bytes());
+    fix_checksum(rsdp, RSDP_CHECKSUM);
+
+    let rsdt = &mut area[rsdt_at..rsdt_at + rsdt_len];
+    memory.read(tables.rsdt, rsdt);
+    let slot = HEADER_BYTES + 4 * tables.madt_slot;
+    rsdt[slot..slot + 4].copy_from_slice(&madt_pa.to_le_bytes());
+    fix_checksum(rsdt, CHECKSUM);
+
+    let madt = &mut area[madt_at..end];
+    memory.read(tables.madt, &mut madt[..madt_len]);
+    let wakeup = &mut madt[madt_len..];
+    wakeup.fill(0);
+    wakeup[0] = 16;
+    wakeup[1] = WAKEUP_ENTRY_BYTES as u8;
+    wakeup[8..16].copy_from_slice(&mailbox_pa.to_le_bytes());
+    let new_len = (madt_len + WAKEUP_ENTRY_BYTES) as u32; // CAST: fits the area
+    madt[4..8].copy_from_slice(&new_len.to_le_bytes());
+    fix_checksum(madt, CHECKSUM);
+    Ok(area_pa)
+}
+
+fn fix_checksum(table: &mut [u8], at: usize) {
+    table[at] = 0;
+    let sum = table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    table[at] = sum.wrapping_neg();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Firmware(Vec<u8>);
+
+    impl Physical for Firmware {
+        fn read(&self, address: u64, bytes: &mut [u8]) {
+            for (offset, byte) in bytes.iter_mut().enumerate() {
+                *byte = self.0.get(address as usize + offset).copied().unwrap_or(0);
+            }
+        }
+    }
+
+    fn firmware() -> Firmware {
+        let mut bytes = vec![0; 0x400];
+        bytes[0x10..0x18].copy_from_slice(b"RSD PTR ");
+        bytes[0x20..0x24].copy_from_slice(&0x40u32.to_le_bytes());
+        bytes[0x40..0x44].copy_from_slice(b"RSDT");
+        bytes[0x44..0x48].copy_from_slice(&44u32.to_le_bytes());
+        bytes[0x64..0x68].copy_from_slice(&0x200u32.to_le_bytes());
+        bytes[0x68..0x6c].copy_from_slice(&0x100u32.to_le_bytes());
+        bytes[0x100..0x104].copy_from_slice(b"APIC");
+        bytes[0x104..0x108].copy_from_slice(&(44u32 + 16).to_le_bytes());
+        bytes[0x12c..0x134].copy_from_slice(&[0, 8, 0, 0, 1, 0, 0, 0]);
+        bytes[0x134..0x13c].copy_from_slice(&[0, 8, 1, 3, 1, 0, 0, 0]);
+        Firmware(bytes)
+    }
+
+    #[test]
+    fn processors_come_in_table_order() {
+        let firmware = firmware();
+        let tables = find(&firmware, 0x10).unwrap();
+        let mut ids = Vec::new();
+        processors(&firmware, &tables, |id| ids.push(id));
+        assert_eq!(ids, [0, 3]);
+    }
+
+    #[test]
+    fn copies_have_the_wakeup_entry_and_sound_checksums() {
+        let firmware = firmware();
+        let tables = find(&firmware, 0x10).unwrap();
+        let mut area = vec![0; 4096];
+        let rsdp = build(&firmware, &tables, 0x1234_5000, &mut area, 0x8000).unwrap();
+        assert_eq!(rsdp, 0x8000);
+        let sum = |table: &[u8]| table.iter().fold(0u8, |s, b| s.wrapping_add(*b));
+        assert_eq!(sum(&area[..20]), 0);
+        assert_eq!(sum(&area[64..108]), 0);
+        let copy = Firmware([vec![0; 0x8000], area.clone()].concat());
+        let again = find(&copy, rsdp).unwrap();
+        assert_eq!(again.madt, 0x8000 + 112);
+        let madt = &area[112..112 + 76];
+        assert_eq!(sum(madt), 0);
+        assert_eq!(madt[60..62], [16, 16]);
+        assert_eq!(madt[68..76], 0x1234_5000u64.to_le_bytes());
+    }
+
+    #[test]
+    fn tables_that_do_not_fit_are_refused() {
+        let firmware = firmware();
+        let tables = find(&firmware, 0x10).unwrap();
+        assert!(build(&firmware, &tables, 0, &mut [0; 128], 0x8000).is_err());
+    }
+}

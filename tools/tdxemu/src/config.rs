@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The command line: `emu.KEY=VALUE ... -- L1's kernel command line`.
+//!
+//! Everything before the word `--` is the emulator's, everything behind it is handed to L1. With
+//! no `--` the whole line is L1's.
+//!
+//! | key | values | default | meaning |
+//! |---|---|---|---|
+//! | `emu.vtl0` | size with suffix K, M or G, a multiple of 2 MiB | `64M` | memory set apart for VTL0 |
+//! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
+//! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | what the debug console shows |
+//! | `emu.hide_time` | 0, 1 | `0` | take the emulator's own time out of L1's TSC |
+
+use crate::log::Level;
+
+/// The options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of VTL0's memory.
+    pub vtl0_bytes: u64,
+    /// NUM_L2_VMS.
+    pub l2_vms: u8,
+    /// Log level.
+    pub log: Level,
+    /// Whether L1's TSC stands still while the emulator runs.
+    pub is_time_hidden: bool,
+}
+
+impl Config {
+    /// What holds where nothing is said.
+    pub const DEFAULT: Self =
+        Self { vtl0_bytes: 64 << 20, l2_vms: 2, log: Level::Info, is_time_hidden: false };
+}
+
+/// What the user is told after a refusal.
+pub const KNOWN: &str = "emu.vtl0=SIZE (multiple of 2M) emu.l2=0..3 \
+     emu.log=error|warn|info|debug emu.hide_time=0|1";
+
+/// A word of the command line that cannot be obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused<'a>(pub &'a str);
+
+/// Splits and reads the command line. Returns the options and L1's part.
+///
+/// # Errors
+///
+/// The first word that is not one of [`KNOWN`].
+pub fn parse(line: &str) -> Result<(Config, &str), Refused<'_>> {
+    let line = line.trim();
+    let (ours, theirs) = match line.strip_prefix("--") {
+        Some(rest) if rest.is_empty() || rest.starts_with(' ') => ("", rest.trim()),
+        _ => match line.split_once(" -- ") {
+            Some((ours, theirs)) => (ours, theirs.trim()),
+            None => match line.strip_suffix(" --") {
+                Some(ours) => (ours, ""),
+                None => ("", line),
+            },
+        },
+    };
+    let mut config = Config::DEFAULT;
+    for word in ours.split_whitespace() {
+        apply(&mut config, word).ok_or(Refused(word))?;
+    }
+    Ok((config, theirs))
+}
+
+fn apply(config: &mut Config, word: &str) -> Option<()> {
+    let (key, value) = word.strip_prefix("emu.")?.split_once('=')?;
+    match key {
+        "vtl0" => {
+            config.vtl0_bytes = size(value).filter(|bytes| *bytes > 0 && bytes % (2 << 20) == 0)?;
+        }
+        "l2" => config.l2_vms = value.parse().ok().filter(|vms| *vms <= 3)?,
+        "log" => config.log = Level::from_name(value)?,
+        "hide_time" => {
+            config.is_time_hidden = match value {
+                "0" => false,
+                "1" => true,
+                _ => return None,
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn size(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(split);
+    let shift = match suffix {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_end_at_the_double_dash() {
+        let (config, l1) = parse("emu.vtl0=128M emu.l2=3 -- console=ttyS0 -- init").unwrap();
+        assert_eq!(config.vtl0_bytes, 128 << 20);
+        assert_eq!(config.l2_vms, 3);
+        assert_eq!(l1, "console=ttyS0 -- init");
+    }
+
+    #[test]
+    fn a_line_without_options_is_all_l1s() {
+        assert_eq!(parse(" -- quiet"), Ok((Config::DEFAULT, "quiet")));
+        assert_eq!(parse("quiet debug"), Ok((Config::DEFAULT, "quiet debug")));
+        assert_eq!(parse(""), Ok((Config::DEFAULT, "")));
+        assert_eq!(parse("emu.log=debug --").map(|p| p.0.log), Ok(Level::Debug));
+    }
+
+    #[test]
+    fn unknown_words_and_values_are_refused_by_name() {
+        for word in ["emu.vtl0=65K", "emu.vtl0=0", "emu.l2=4", "emu.log=loud", "emu.x=1", "quiet"] {
+            let line = format!("emu.l2=1 {word} -- console=ttyS0");
+            assert_eq!(parse(&line), Err(Refused(word)));
+        }
+    }
+}

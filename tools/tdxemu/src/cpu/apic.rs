@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The local APIC in x2APIC mode.
+//!
+//! Each processor's physical APIC is at the same time L1's virtual one: L1's interrupts are
+//! delivered by the hardware, and the emulator "posts" one by sending an IPI.
+
+// UNSAFETY: APIC registers are MSRs.
+#![expect(unsafe_code)]
+
+use super::msr;
+
+/// First x2APIC register.
+pub const BASE: u32 = 0x800;
+const ID: u32 = 0x802;
+const PPR: u32 = 0x80a;
+const EOI: u32 = 0x80b;
+const SVR: u32 = 0x80f;
+const IRR: u32 = 0x820;
+/// Interrupt command register.
+pub const ICR: u32 = 0x830;
+const LVT_TIMER: u32 = 0x832;
+const TIMER_INITIAL: u32 = 0x838;
+const TIMER_DIVIDE: u32 = 0x83e;
+
+/// Vector of the emulator's own timer, used before L1 owns the APIC.
+pub const TIMER_VECTOR: u8 = 0xf0;
+
+const ENABLE_X2APIC: u64 = 0xc00;
+const LVT_MASKED: u64 = 1 << 16;
+const LVT_PERIODIC: u64 = 1 << 17;
+const SVR_RESET: u64 = 0xff;
+const SVR_ENABLED: u64 = 0x1ff;
+
+fn read(register: u32) -> u64 {
+    // SAFETY: `enable` ran first on every processor, so the register exists.
+    unsafe { msr::read(register) }
+}
+
+fn write(register: u32, value: u64) {
+    // SAFETY: as for `read`; the callers below write values the manual allows.
+    unsafe { msr::write(register, value) }
+}
+
+/// Switches the APIC to x2APIC mode.
+pub fn enable() {
+    // SAFETY: IA32_APIC_BASE exists on every processor that QEMU has.
+    let base = unsafe { msr::read(msr::APIC_BASE) };
+    // SAFETY: enabling from any enabled state is a legal transition.
+    unsafe { msr::write(msr::APIC_BASE, base | ENABLE_X2APIC) };
+}
+
+/// This processor's APIC id.
+pub fn id() -> u32 {
+    read(ID) as u32 // CAST: the register has 32 bits
+}
+
+/// Sends INIT and start-up to all other processors.
+pub fn start_all_others(vector: u8) {
+    const ALL_BUT_SELF: u64 = 3 << 18;
+    write(ICR, ALL_BUT_SELF | 0x4500);
+    write(ICR, ALL_BUT_SELF | 0x4600 | u64::from(vector));
+}
+
+/// Sends an NMI to one processor.
+pub fn send_nmi(apic_id: u32) {
+    write(ICR, u64::from(apic_id) << 32 | 0x4400);
+}
+
+/// Ends the interrupt in service.
+pub fn end_of_interrupt() {
+    write(EOI, 0);
+}
+
+/// Starts a timer that interrupts about every millisecond.
+pub fn start_timer() {
+    const MILLISECOND_TICKS: u64 = 1_000_000;
+    write(SVR, SVR_ENABLED);
+    write(TIMER_DIVIDE, 0xb); // divide by one
+    write(LVT_TIMER, LVT_PERIODIC | u64::from(TIMER_VECTOR));
+    write(TIMER_INITIAL, MILLISECOND_TICKS);
+}
+
+/// Puts the timer back into its reset state.
+pub fn stop_timer() {
+    write(TIMER_INITIAL, 0);
+    write(LVT_TIMER, LVT_MASKED);
+    write(SVR, SVR_RESET);
+}
+
+/// Whether an interrupt is pending whose priority class is above the processor's.
+pub fn has_deliverable_interrupt() -> bool {
+    let highest = (0..8u32).rev().find_map(|word| {
+        let bits = read(IRR + word) as u32; // CAST: the register has 32 bits
+        bits.checked_ilog2().map(|bit| 32 * word + bit)
+    });
+    // CAST: PPR has eight bits.
+    highest.is_some_and(|vector| vector >> 4 > (read(PPR) as u32) >> 4)
+}

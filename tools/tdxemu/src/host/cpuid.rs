@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDG.VP.VMCALL<Instruction.CPUID>: the hypervisor leaves.
+//!
+//! The host shows KVM's signature without any paravirtual feature: Linux keeps x2APIC mode only
+//! under a hypervisor that it knows to support it.
+
+use tdx_model::gprs::Gprs;
+
+const SIGNATURE_LEAF: u64 = 0x4000_0000;
+const FEATURES_LEAF: u64 = 0x4000_0001;
+
+/// Answers in R12 to R15 (EAX, EBX, ECX, EDX).
+pub fn cpuid(gprs: &mut Gprs) {
+    let word = |bytes: [u8; 4]| u64::from(u32::from_le_bytes(bytes));
+    (gprs.r12, gprs.r13, gprs.r14, gprs.r15) = match gprs.r12 {
+        SIGNATURE_LEAF => (FEATURES_LEAF, word(*b"KVMK"), word(*b"VMKV"), word(*b"M\0\0\0")),
+        _ => (0, 0, 0, 0),
+    };
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDG.VP.VMCALL<Instruction.IO>: QEMU's devices, except the emulator's own.
+
+// UNSAFETY: port I/O on L1's behalf.
+#![expect(unsafe_code)]
+
+use crate::console::{DEBUG_PORT, EXIT_PORT, End};
+use crate::cpu::port;
+use crate::run::end_by_l1;
+use crate::{log, stats};
+
+/// PM1a control block of QEMU's ICH9.
+const PM1A_CONTROL: u64 = 0x604;
+const SLEEP_ENABLE: u64 = 1 << 13;
+/// Reset control register.
+const RESET_CONTROL: u64 = 0xcf9;
+const RESET_CPU: u64 = 1 << 2;
+/// Keyboard controller commands; FEh pulses the reset line.
+const KEYBOARD_COMMAND: u64 = 0x64;
+const KEYBOARD_RESET: u64 = 0xfe;
+
+/// One access: size in bytes, 0 read or 1 write, port, data. `None` refuses.
+pub fn io(size: u64, direction: u64, port: u64, data: u64) -> Option<u64> {
+    let size_bytes = match size {
+        1 | 2 | 4 => size as u8, // CAST: at most 4
+        _ => return None,
+    };
+    let number = u16::try_from(port).ok()?;
+    let is_ours = matches!(number, DEBUG_PORT | EXIT_PORT);
+    match direction {
+        0 if is_ours => Some(u64::MAX >> (64 - 8 * size)),
+        // SAFETY: devices with bus mastering can be made to write anywhere; the machine is
+        // started without any, and a read of a port starts no transfer.
+        0 => Some(u64::from(unsafe { port::read(number, size_bytes) })),
+        1 if is_ours => Some(0),
+        1 => {
+            notice_the_end(port, data);
+            // SAFETY: as for reads; the reset register and the power register only end the run.
+            unsafe { port::write(number, size_bytes, data as u32) }; // CAST: up to 4 bytes
+            Some(0)
+        }
+        _ => None,
+    }
+}
+
+/// Power-off and reset are the last that is heard of L1.
+fn notice_the_end(port: u64, data: u64) {
+    match port {
+        PM1A_CONTROL if data & SLEEP_ENABLE != 0 => {
+            log!(Info, "L1 powers off");
+            stats::report_summary();
+        }
+        RESET_CONTROL if data & RESET_CPU != 0 => {
+            end_by_l1(End::Reset, format_args!("L1 asks for a reset, which is not modelled"))
+        }
+        KEYBOARD_COMMAND if data & 0xff == KEYBOARD_RESET => {
+            end_by_l1(End::Reset, format_args!("L1 asks for a reset, which is not modelled"))
+        }
+        _ => {}
+    }
+}

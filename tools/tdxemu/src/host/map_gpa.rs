@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDG.VP.VMCALL<MapGPA>.
+//!
+//! A page is reachable by one alias at a time: sharing removes the private page, un-sharing gives
+//! a new private one that waits for acceptance.
+
+use super::status;
+use crate::machine::Processor;
+use crate::setup::World;
+use crate::vp::Vp;
+use tdx_model::gpa::{Gpa, SHARED_BIT};
+use tdx_model::host::Conversion;
+
+const PAGE: u64 = 4096;
+
+/// Converts a range to the alias its SHARED bit names. Returns the status, and the first address
+/// that was not done.
+pub fn map_gpa(vp: &Vp, start: u64, len_bytes: u64) -> (u64, u64) {
+    let gpa = Gpa(start);
+    if start % PAGE != 0 || len_bytes % PAGE != 0 {
+        return (status::ALIGN_ERROR, start);
+    }
+    if gpa.is_beyond_width() || len_bytes == 0 || len_bytes > SHARED_BIT {
+        return (status::INVALID_OPERAND, start);
+    }
+    let first = gpa.without_shared();
+    let mut world = vp.platform.world();
+    let World { td, spaces } = &mut *world;
+    // Device memory has no private side: there is nothing to convert.
+    if first >= td.pages.end() {
+        return (status::SUCCESS, start);
+    }
+    if !vp.platform.memory.contains(first.0, len_bytes) {
+        return (status::INVALID_OPERAND, start);
+    }
+    let to = if gpa.is_shared() { Conversion::ToShared } else { Conversion::ToPrivate };
+    let mut processor = Processor::new(vp, spaces);
+    let result = td.host_convert(first, len_bytes, to, &mut processor);
+    processor.finish();
+    match result {
+        Ok(()) => (status::SUCCESS, start),
+        Err(first_left) => (status::INVALID_OPERAND, first_left.0 | (start & SHARED_BIT)),
+    }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! TDG.VP.VMCALL<#VE.RequestMMIO>: devices in memory space.
+
+// UNSAFETY: accesses to device registers on L1's behalf.
+#![expect(unsafe_code)]
+
+use crate::mem::map::Range;
+use crate::vp::Vp;
+use tdx_model::gpa::SHARED_BIT;
+
+/// The local APIC is not memory for L1: it uses x2APIC registers.
+const LOCAL_APIC: Range = Range::new(0xfee0_0000, 0xfee0_1000);
+/// The emulator's identity map.
+const MAPPED: Range = Range::new(0, 512 << 30);
+
+/// One access: size in bytes, 0 read or 1 write, address, data. `None` refuses.
+pub fn access(vp: &Vp, size: u64, direction: u64, gpa: u64, data: u64) -> Option<u64> {
+    let address = gpa & !SHARED_BIT;
+    if !matches!(size, 1 | 2 | 4 | 8) || address % size != 0 {
+        return None;
+    }
+    let is_device = !is_ram(vp, address) && !LOCAL_APIC.contains(address, size);
+    if !is_device || !MAPPED.contains(address, size) {
+        return None;
+    }
+    match direction {
+        // SAFETY: not RAM and not the local APIC, checked above: a device register, or nothing.
+        0 => Some(unsafe { read(address, size) }),
+        1 => {
+            // SAFETY: as for reads.
+            unsafe { write(address, size, data) };
+            Some(0)
+        }
+        _ => None,
+    }
+}
+
+/// Whether an address is RAM or ROM rather than a device.
+fn is_ram(vp: &Vp, address: u64) -> bool {
+    const VGA: Range = Range::new(0xa_0000, 0xc_0000);
+    let end = vp.platform.world().td.pages.end().0;
+    let is_listed = vp.platform.map.kind_at(address) == Some(crate::mem::map::Kind::Ram);
+    (address < end && !VGA.contains(address, 1)) || is_listed
+}
+
+/// # Safety
+///
+/// The address is a device register or nothing, naturally aligned.
+unsafe fn read(address: u64, size: u64) -> u64 {
+    match size {
+        // SAFETY: forwarded to the caller, `# Safety`.
+        1 => u64::from(unsafe { (address as *const u8).read_volatile() }),
+        // SAFETY: forwarded to the caller, `# Safety`.
+        2 => u64::from(unsafe { (address as *const u16).read_volatile() }),
+        // SAFETY: forwarded to the caller, `# Safety`.
+        4 => u64::from(unsafe { (address as *const u32).read_volatile() }),
+        // SAFETY: forwarded to the caller, `# Safety`.
+        _ => unsafe { (address as *const u64).read_volatile() },
+    }
+}
+
+/// # Safety
+///
+/// The address is a device register or nothing, naturally aligned.
+unsafe fn write(address: u64, size: u64, data: u64) {
+    // CAST: the register has as many bytes as the size says.
+    match size {
+        // SAFETY: forwarded to the caller, `# Safety`.
+        1 => unsafe { (address as *mut u8).write_volatile(data as u8) },
+        // SAFETY: forwarded to the caller, `# Safety`.
+        2 => unsafe { (address as *mut u16).write_volatile(data as u16) },
+        // SAFETY: forwarded to the caller, `# Safety`.
+        4 => unsafe { (address as *mut u32).write_volatile(data as u32) },
+        // SAFETY: forwarded to the caller, `# Safety`.
+        _ => unsafe { (address as *mut u64).write_volatile(data) },
+    }
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What L1 stopped for: TDCALL, which arrives as #UD, and everything a TD gets a #VE for.
+//!
+//! [ABI "What L1 itself experiences"]
+
+use crate::console::End;
+use crate::cpu::{self, msr};
+use crate::host;
+use crate::log;
+use crate::machine::Processor;
+use crate::run::{end_by_l1, not_modelled};
+use crate::setup::World;
+use crate::vp::{Vp, decode, fetch};
+use svm::SvmExit;
+use svm::exit::{IoInfo, NpfError};
+use svm::msrpm::Access;
+use svm::vmx_names::{self, reason};
+use tdx_model::cpuid::{CpuidOutcome, CpuidRequest, CpuidResult};
+use tdx_model::dispatch::{self, Caller, Outcome};
+use tdx_model::gprs::Gprs;
+use tdx_model::msr::{Direction, MsrAction};
+use tdx_model::ve::{L1EptOutcome, L1EptViolation, VeInfo};
+
+const TDCALL: [u8; 4] = [0x66, 0x0f, 0x01, 0xcc];
+const VMCALL: [u8; 3] = [0x0f, 0x01, 0xc1];
+
+/// Runs L1 once and deals with its exit.
+pub fn step(vp: &mut Vp) {
+    let exit = vp.run_guest(None);
+    let interrupted = vp.l1.interrupted_event();
+    match exit {
+        SvmExit::Exception { vector: 6, .. } => undefined_opcode(vp),
+        SvmExit::Cpuid => cpuid(vp),
+        SvmExit::Io { info, next_rip } => io(vp, info, next_rip),
+        SvmExit::Msr(access) => msr(vp, access),
+        SvmExit::Npf { error, gpa } => ept_violation(vp, error, gpa),
+        SvmExit::Hlt
+        | SvmExit::Wbinvd
+        | SvmExit::Invd
+        | SvmExit::Monitor
+        | SvmExit::Mwait => plain_ve(vp, &exit),
+        SvmExit::Nmi => {
+            if vp.take_nmi() {
+                vp.inject_nmi();
+            }
+        }
+        SvmExit::Vmmcall | SvmExit::SvmInstruction | SvmExit::Rsm => vp.inject_ud(),
+        SvmExit::Shutdown => {
+            end_by_l1(End::L1, format_args!("L1 shut down (triple fault) at {:#x}", vp.rip()))
+        }
+        _ => not_modelled(vp, format_args!("L1 exit {exit:x?}")),
+    }
+    // An event whose delivery was interrupted is delivered again, unless the cause of the
+    // interruption turned into an event itself.
+    if let Some(event) = interrupted {
+        let ours = vp.l1.vmcb.control.event_inj;
+        if ours.is_valid() {
+            not_modelled(vp, format_args!("{ours:x?} during the delivery of {event:x?}"));
+        }
+        vp.l1.inject(event);
+    }
+}
+
+/// L1's registers in the model's form.
+pub fn gprs(vp: &Vp) -> Gprs {
+    let g = &vp.l1.gprs;
+    to_model(g)
+}
+
+/// Converts between the two register files, which have the same order for the same reason.
+pub fn to_model(g: &svm::Gprs) -> Gprs {
+    Gprs::from_array(core::array::from_fn(|number| g.get(number as u8))) // CAST: below 16
+}
+
+/// The other way round.
+pub fn from_model(g: &Gprs) -> svm::Gprs {
+    let mut result = svm::Gprs::default();
+    for number in 0..16 {
+        result.set(number, g.get(number));
+    }
+    result
+}
+
+fn undefined_opcode(vp: &mut Vp) {
+    let fetched = fetch(&vp.l1, &vp.platform.memory);
+    if fetched.bytes().starts_with(&TDCALL) {
+        tdcall(vp);
+    } else if fetched.bytes().starts_with(&VMCALL) {
+        let instruction_length = VMCALL.len() as u32;
+        vp.raise_ve(VeInfo { reason: reason::VMCALL, instruction_length, ..VeInfo::default() });
+    } else {
+        vp.inject_ud();
+    }
+}
+
+/// Completes a TDCALL of L1.
+pub fn complete_tdcall(vp: &mut Vp, gprs: &Gprs) {
+    vp.l1.gprs = from_model(gprs);
+    vp.l1.skip_instruction(TDCALL.len() as u64);
+}
+
+fn tdcall(vp: &mut Vp) {
+    let mut gprs = gprs(vp);
+    vp.shared.stats.count_leaf(gprs.rax);
+    let caller = Caller { cpl: vp.l1.vmcb.save.cpl, long_mode_64: vp.l1.is_64_bit() };
+    let mut world = vp.platform.world();
+    let World { td, spaces } = &mut *world;
+    let mut processor = Processor::new(vp, spaces);
+    let outcome = dispatch::tdcall(td, vp.model, &mut gprs, caller, &mut processor);
+    processor.finish();
+    drop(world);
+    match outcome {
+        Outcome::Complete => {
+            let leaf = vp.l1.gprs.rax;
+            if gprs.rax >> 63 != 0 {
+                log!(
+                    Debug,
+                    "{} refused with {:#x} at {:#x}",
+                    dispatch::leaf_name(leaf as u16).unwrap_or("unknown leaf"), // CAST: leaf
+                    gprs.rax,
+                    vp.rip()
+                );
+            }
+            complete_tdcall(vp, &gprs);
+        }
+        Outcome::InjectGp => vp.inject_gp(),
+        Outcome::Vmcall { mask } => {
+            let mut view = gprs.selected(mask);
+            host::vmcall(vp, &mut view);
+            gprs.merge(&view, mask);
+            dispatch::vmcall_done(&mut gprs);
+            complete_tdcall(vp, &gprs);
+        }
+        Outcome::TdExit(exit) => host::l1_td_exit(vp, exit),
+        Outcome::EnterL2(vm) => crate::l2::enter(vp, vm),
+    }
+}
+
+fn cpuid(vp: &mut Vp) {
+    let cpl = vp.l1.vmcb.save.cpl;
+    // CAST: CPUID takes 32-bit inputs.
+    let (leaf, subleaf) = (vp.l1.gprs.rax as u32, vp.l1.gprs.rcx as u32);
+    let native = cpu::cpuid(leaf, subleaf);
+    let request = CpuidRequest {
+        leaf,
+        subleaf,
+        native: CpuidResult {
+            eax: native.eax,
+            ebx: native.ebx,
+            ecx: native.ecx,
+            edx: native.edx,
+        },
+        native_max_basic: cpu::cpuid(0, 0).eax,
+        native_max_extended: cpu::cpuid(0x8000_0000, 0).eax,
+        cpl,
+    };
+    let world = vp.platform.world();
+    let outcome = tdx_model::cpuid::l1_cpuid(&world.td.config, vp.model, &request);
+    drop(world);
+    let len_bytes = decode(&vp.l1, &vp.platform.memory).map_or(2, |insn| insn.len_bytes);
+    match outcome {
+        CpuidOutcome::Value(mut value) => {
+            fix_up_cpuid(vp, leaf, &mut value);
+            let gprs = &mut vp.l1.gprs;
+            gprs.rax = u64::from(value.eax);
+            gprs.rbx = u64::from(value.ebx);
+            gprs.rcx = u64::from(value.ecx);
+            gprs.rdx = u64::from(value.edx);
+            vp.l1.skip_instruction(u64::from(len_bytes));
+        }
+        CpuidOutcome::Ve => vp.raise_ve(VeInfo {
+            reason: reason::CPUID,
+            instruction_length: u32::from(len_bytes),
+            ..VeInfo::default()
+        }),
+    }
+}
+
+/// Bits of CPUID that mirror L1's control registers; the emulator's own were read natively.
+fn fix_up_cpuid(vp: &Vp, leaf: u32, value: &mut CpuidResult) {
+    const OSXSAVE: u32 = 1 << 27;
+    const OSPKE: u32 = 1 << 4;
+    let cr4 = vp.l1.vmcb.save.cr4;
+    let mirror = |word: u32, mask: u32, cr4_bit: u32| {
+        if cr4 >> cr4_bit & 1 != 0 { word | mask } else { word & !mask }
+    };
+    match leaf {
+        1 => value.ecx = mirror(value.ecx, OSXSAVE, 18),
+        7 => value.ecx = mirror(value.ecx, OSPKE, 22),
+        _ => {}
+    }
+}
+
+/// A #VE that carries nothing but its reason.
+fn plain_ve(vp: &mut Vp, exit: &SvmExit) {
+    let Some(reason) = vmx_names::basic_reason(exit) else {
+        not_modelled(vp, format_args!("L1 exit {exit:x?}"))
+    };
+    let insn = decode(&vp.l1, &vp.platform.memory);
+    let instruction_length = insn.map_or(0, |insn| u32::from(insn.len_bytes));
+    vp.raise_ve(VeInfo { reason, instruction_length, ..VeInfo::default() });
+}
+
+fn io(vp: &mut Vp, info: IoInfo, next_rip: u64) {
+    let opcode = decode(&vp.l1, &vp.platform.memory).map(|insn| insn.opcode);
+    // CAST: an instruction has at most 15 bytes.
+    let instruction_length = next_rip.wrapping_sub(vp.rip()) as u32;
+    vp.raise_ve(VeInfo {
+        reason: reason::IO_INSTRUCTION,
+        qualification: vmx_names::io_qualification(info, opcode),
+        instruction_length,
+        ..VeInfo::default()
+    });
+}
+
+fn msr(vp: &mut Vp, access: Access) {
+    let gprs = &vp.l1.gprs;
+    // CAST: RDMSR and WRMSR use the low halves.
+    let (index, low) = (gprs.rcx as u32, gprs.rax as u32);
+    let value = gprs.rdx << 32 | u64::from(low);
+    let direction = match access {
+        Access::Read => Direction::Read,
+        Access::Write => Direction::Write(value),
+    };
+    let len_bytes = decode(&vp.l1, &vp.platform.memory).map_or(2, |insn| insn.len_bytes);
+    let efer = vp.l1.vmcb.save.efer & !msr::EFER_SVME;
+    let world = vp.platform.world();
+    let action = tdx_model::msr::l1_msr(&world.td, index, direction, efer);
+    drop(world);
+    let done = match action {
+        MsrAction::Native => native_msr(vp, index, direction),
+        MsrAction::Value(value) => Some(value),
+        MsrAction::SetEfer(value) => {
+            let lma = vp.l1.vmcb.save.efer & msr::EFER_LMA;
+            vp.l1.vmcb.save.efer = (value & !msr::EFER_LMA) | lma | msr::EFER_SVME;
+            Some(0)
+        }
+        MsrAction::SetXss(value) => host::msr::write_natively(0xda0, value).map(|()| 0),
+        MsrAction::Gp => None,
+        MsrAction::Ve => {
+            let reason = match access {
+                Access::Read => reason::RDMSR,
+                Access::Write => reason::WRMSR,
+            };
+            let instruction_length = u32::from(len_bytes);
+            return vp.raise_ve(VeInfo { reason, instruction_length, ..VeInfo::default() });
+        }
+    };
+    match done {
+        Some(value) => {
+            if access == Access::Read {
+                vp.l1.gprs.rax = value & 0xffff_ffff;
+                vp.l1.gprs.rdx = value >> 32;
+            }
+            vp.l1.skip_instruction(u64::from(len_bytes));
+        }
+        None => vp.inject_gp(),
+    }
+}
+
+/// What the processor would have done, for registers that SVM makes the emulator intercept.
+fn native_msr(vp: &Vp, index: u32, direction: Direction) -> Option<u64> {
+    match (index, direction) {
+        (msr::EFER, Direction::Read) => Some(vp.l1.vmcb.save.efer & !msr::EFER_SVME),
+        (_, Direction::Read) => msr::try_read(index),
+        (_, Direction::Write(value)) => host::msr::write_natively(index, value).map(|()| 0),
+    }
+}
+
+fn ept_violation(vp: &mut Vp, error: NpfError, gpa: u64) {
+    let insn = decode(&vp.l1, &vp.platform.memory);
+    let save = &vp.l1.vmcb.save;
+    let gla = match insn {
+        _ if error.is_fetch() => Some(save.rip),
+        // SVM does not tell the linear address; the operand of the instruction does.
+        Some(insn) if !error.is_table_walk() => {
+            insn.memory.map(|m| m.linear_address(insn.len_bytes, &vp.l1.gprs, save))
+        }
+        _ => None,
+    };
+    let violation = L1EptViolation {
+        gpa,
+        gla,
+        qualification: vmx_names::ept_qualification(error, None, gla.is_some()),
+        instruction_length: insn.map_or(0, |insn| u32::from(insn.len_bytes)),
+        instruction_info: 0,
+    };
+    let mut world = vp.platform.world();
+    let World { td, spaces } = &mut *world;
+    let outcome = tdx_model::ve::l1_ept_violation(td, vp.model, &violation);
+    if outcome == L1EptOutcome::Retry {
+        host::map_again(td, spaces, gpa);
+    }
+    drop(world);
+    match outcome {
+        L1EptOutcome::Retry => {}
+        L1EptOutcome::InjectPfReserved => {
+            const PRESENT_RESERVED: u32 = 1 | 1 << 3;
+            let write = u32::from(error.is_write()) << 1;
+            let user = u32::from(vp.l1.vmcb.save.cpl == 3) << 2;
+            vp.inject_pf(PRESENT_RESERVED | write | user, gla.unwrap_or(0));
+        }
+        L1EptOutcome::InjectVe => vp.inject_ve(),
+        L1EptOutcome::InjectDf => vp.inject_df(),
+        L1EptOutcome::TdExit(exit) => host::l1_td_exit(vp, exit),
+    }
+}
+

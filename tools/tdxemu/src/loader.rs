@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! L1's kernel: a bzImage that QEMU's loader device left in memory, started at its 64-bit entry.
+//! [Linux Documentation/arch/x86/boot.rst]
+
+use crate::mem::map::MemoryMap;
+
+/// Where QEMU is told to put the bzImage.
+pub const BZIMAGE_PA: u64 = 0x3000_0000;
+/// Zero page.
+pub const BOOT_PARAMS_PA: u64 = 0x1_0000;
+/// Command line.
+pub const CMDLINE_PA: u64 = 0x1_1000;
+/// Room for the command line.
+pub const CMDLINE_BYTES: usize = 4096;
+
+const SETUP_SECTS: usize = 0x1f1;
+const SYSSIZE: usize = 0x1f4;
+const JUMP_OFFSET: usize = 0x201;
+const MAGIC: usize = 0x202;
+const VERSION: usize = 0x206;
+const TYPE_OF_LOADER: usize = 0x210;
+const RAMDISK_IMAGE: usize = 0x218;
+const RAMDISK_SIZE: usize = 0x21c;
+const CMD_LINE_PTR: usize = 0x228;
+const XLOADFLAGS: usize = 0x236;
+const CMDLINE_SIZE: usize = 0x238;
+const PREF_ADDRESS: usize = 0x258;
+const INIT_SIZE: usize = 0x260;
+
+const ACPI_RSDP: usize = 0x70;
+const E820_ENTRIES: usize = 0x1e8;
+const E820_TABLE: usize = 0x2d0;
+const E820_ENTRY_BYTES: usize = 20;
+
+const XLF_KERNEL_64: u16 = 1;
+const LOADER_UNDEFINED: u8 = 0xff;
+const ENTRY_64: u64 = 0x200;
+const SECTOR: u64 = 512;
+
+/// The zero page.
+pub type BootParams = [u8; 4096];
+
+/// What the setup header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Offset of the protected-mode code in the image.
+    pub payload_offset: u64,
+    /// Its length.
+    pub payload_bytes: u64,
+    /// Where it wants to be.
+    pub load_pa: u64,
+    /// Memory it needs there.
+    pub init_bytes: u64,
+    /// Longest command line.
+    pub cmdline_bytes: u64,
+}
+
+impl Kernel {
+    /// Where a processor starts.
+    pub const fn entry_pa(&self) -> u64 {
+        self.load_pa + ENTRY_64
+    }
+}
+
+fn get<const N: usize>(page: &BootParams, offset: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&page[offset..offset + N]);
+    bytes
+}
+
+fn put(page: &mut BootParams, offset: usize, bytes: &[u8]) {
+    page[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+/// Reads the setup header out of the first page of an image.
+///
+/// # Errors
+///
+/// When it is not a bzImage with a 64-bit entry point.
+pub fn inspect(first_page: &BootParams) -> Result<Kernel, &'static str> {
+    if &get::<4>(first_page, MAGIC) != b"HdrS" {
+        return Err("no bzImage at 0x30000000: QEMU needs \
+             -device loader,file=bzImage,addr=0x30000000,force-raw=on and -m 1G or more");
+    }
+    let version = u16::from_le_bytes(get(first_page, VERSION));
+    let flags = u16::from_le_bytes(get(first_page, XLOADFLAGS));
+    if version < 0x20c || flags & XLF_KERNEL_64 == 0 {
+        return Err("the bzImage has no 64-bit entry point");
+    }
+    let sectors = match first_page[SETUP_SECTS] {
+        0 => 4,
+        sectors => u64::from(sectors),
+    };
+    Ok(Kernel {
+        payload_offset: (sectors + 1) * SECTOR,
+        payload_bytes: u64::from(u32::from_le_bytes(get(first_page, SYSSIZE))) * 16,
+        load_pa: u64::from_le_bytes(get(first_page, PREF_ADDRESS)),
+        init_bytes: u64::from(u32::from_le_bytes(get(first_page, INIT_SIZE))),
+        cmdline_bytes: u64::from(u32::from_le_bytes(get(first_page, CMDLINE_SIZE))),
+    })
+}
+
+/// What goes into the zero page besides the setup header.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Initial RAM disk.
+    pub initrd_pa: u64,
+    /// Its length.
+    pub initrd_bytes: u64,
+    /// ACPI root pointer.
+    pub rsdp_pa: u64,
+    /// L1's view of memory.
+    pub map: &'a MemoryMap,
+}
+
+/// Makes the zero page. `first_page` is the first page of the image.
+pub fn boot_params(first_page: &BootParams, facts: &Facts<'_>) -> BootParams {
+    let mut page = [0; 4096];
+    let header_end = (MAGIC + usize::from(first_page[JUMP_OFFSET])).min(E820_TABLE);
+    put(&mut page, SETUP_SECTS, &first_page[SETUP_SECTS..header_end]);
+    page[TYPE_OF_LOADER] = LOADER_UNDEFINED;
+    // CAST: RAM disk and command line lie below 3 GiB, see mem/layout.rs.
+    put(&mut page, RAMDISK_IMAGE, &(facts.initrd_pa as u32).to_le_bytes());
+    put(&mut page, RAMDISK_SIZE, &(facts.initrd_bytes as u32).to_le_bytes());
+    put(&mut page, CMD_LINE_PTR, &(CMDLINE_PA as u32).to_le_bytes());
+    put(&mut page, ACPI_RSDP, &facts.rsdp_pa.to_le_bytes());
+    let mut entries = 0;
+    for (range, kind) in facts.map.iter() {
+        let at = E820_TABLE + E820_ENTRY_BYTES * entries;
+        put(&mut page, at, &range.start.to_le_bytes());
+        put(&mut page, at + 8, &range.len_bytes().to_le_bytes());
+        put(&mut page, at + 16, &(kind as u32).to_le_bytes());
+        entries += 1;
+    }
+    page[E820_ENTRIES] = entries as u8; // CAST: at most map::CAPACITY
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::map::{Kind, Range};
+
+    fn image() -> BootParams {
+        let mut page = [0; 4096];
+        page[SETUP_SECTS] = 39;
+        put(&mut page, SYSSIZE, &0x1000u32.to_le_bytes());
+        page[JUMP_OFFSET] = 0x6a;
+        put(&mut page, MAGIC, b"HdrS");
+        put(&mut page, VERSION, &0x20fu16.to_le_bytes());
+        put(&mut page, XLOADFLAGS, &1u16.to_le_bytes());
+        put(&mut page, PREF_ADDRESS, &0x100_0000u64.to_le_bytes());
+        page
+    }
+
+    #[test]
+    fn the_header_tells_where_the_code_is() {
+        let kernel = inspect(&image()).unwrap();
+        assert_eq!(kernel.payload_offset, 40 * 512);
+        assert_eq!(kernel.payload_bytes, 0x1_0000);
+        assert_eq!(kernel.entry_pa(), 0x100_0200);
+    }
+
+    #[test]
+    fn an_image_without_64_bit_entry_is_refused() {
+        let mut page = image();
+        page[XLOADFLAGS] = 0;
+        assert!(inspect(&page).is_err());
+        assert!(inspect(&[0; 4096]).is_err());
+    }
+
+    #[test]
+    fn the_zero_page_carries_map_and_ramdisk() {
+        let mut map = MemoryMap::new();
+        map.add(Range::new(0x1000, 0x3000), Kind::Ram);
+        map.add(Range::new(0x3000, 0x4000), Kind::Nvs);
+        let facts =
+            Facts { initrd_pa: 0x3000_0000, initrd_bytes: 77, rsdp_pa: 0x55, map: &map };
+        let page = boot_params(&image(), &facts);
+        assert_eq!(page[E820_ENTRIES], 2);
+        assert_eq!(get(&page, E820_TABLE + 8), 0x2000u64.to_le_bytes());
+        assert_eq!(get(&page, E820_TABLE + 36), 4u32.to_le_bytes());
+        assert_eq!(get(&page, RAMDISK_SIZE), 77u32.to_le_bytes());
+        assert_eq!(&get::<4>(&page, MAGIC), b"HdrS");
+        assert_eq!(page[TYPE_OF_LOADER], 0xff);
+    }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What the model needs from below: [`tdx_model::machine::Machine`] on this processor.
+
+use crate::cpu::{apic, msr, tsc};
+use crate::mem::guest::GuestMemory;
+use crate::mem::npt::AddressSpaces;
+use crate::smp;
+use crate::vp::Vp;
+use svm::npt::Rights as NptRights;
+use tdx_model::gpa::{Gpa, Level, Rights, VmIndex};
+use tdx_model::machine::{FlushScope, L1Mapping, Machine};
+
+/// The processor as the model sees it during one call.
+pub struct Processor<'w> {
+    spaces: &'w mut AddressSpaces,
+    memory: GuestMemory,
+    tsc_offset: u64,
+    index: usize,
+    needs_shootdown: bool,
+}
+
+impl<'w> Processor<'w> {
+    /// For one call of the model.
+    pub fn new(vp: &Vp, spaces: &'w mut AddressSpaces) -> Self {
+        Self {
+            spaces,
+            memory: vp.platform.memory,
+            tsc_offset: vp.clock.offset(),
+            index: vp.index,
+            needs_shootdown: false,
+        }
+    }
+
+    /// Ends the call: pages taken away from L1 are gone on every processor when this returns.
+    pub fn finish(self) {
+        if self.needs_shootdown {
+            smp::shootdown(self.index);
+        }
+    }
+}
+
+const POOL: &str = "the frame pool was sized for every page of every VM";
+
+/// The rights in terms of a nested page. `None` where SVM has no such page.
+pub fn npt_rights(rights: Rights) -> Option<NptRights> {
+    rights.contains(Rights::R).then_some(NptRights {
+        is_writable: rights.contains(Rights::W),
+        // One bit for both modes: TCG has no guest-mode execute trap.
+        is_executable: rights.contains(Rights::XS) || rights.contains(Rights::XU),
+    })
+}
+
+impl Machine for Processor<'_> {
+    fn read_memory(&mut self, gpa: Gpa, buf: &mut [u8]) {
+        assert!(self.memory.read(gpa.0, buf), "the model reads {gpa:x?}, which is no guest's");
+    }
+
+    fn write_memory(&mut self, gpa: Gpa, bytes: &[u8]) {
+        assert!(self.memory.write(gpa.0, bytes), "the model writes {gpa:x?}, which is no guest's");
+    }
+
+    fn zero_memory(&mut self, gpa: Gpa, len_bytes: u64) {
+        assert!(self.memory.zero(gpa.0, len_bytes), "the model clears {gpa:x?}, no guest's");
+    }
+
+    fn l1_mapping_changed(&mut self, gpa: Gpa, level: Level, mapping: L1Mapping) {
+        let start = gpa.align_down(level).0;
+        for page in (start..start + level.len_bytes()).step_by(4096) {
+            self.needs_shootdown |= self.spaces.set_l1(Gpa(page), mapping).expect(POOL);
+        }
+    }
+
+    fn l2_mapping_changed(&mut self, vm: VmIndex, gpa: Gpa, level: Level, rights: Option<Rights>) {
+        let nested = rights.map(|rights| {
+            npt_rights(rights).unwrap_or_else(|| {
+                panic!("not modelled: rights {:#x} without read for {vm:?}", rights.bits())
+            })
+        });
+        // Other processors inside the L2 keep what they have until L1 makes them flush: that is
+        // what the TDX module does, so an L1 that forgets the flush is found out.
+        self.spaces.set_l2(vm, gpa, level, nested).expect(POOL);
+    }
+
+    fn flush_l2(&mut self, _vm: VmIndex, _scope: FlushScope) {
+        // Every VMRUN starts with an empty TLB.
+    }
+
+    fn virtual_tsc(&self) -> u64 {
+        tsc::now().wrapping_add(self.tsc_offset)
+    }
+
+    fn l1_interrupt_deliverable(&self) -> bool {
+        apic::has_deliverable_interrupt()
+    }
+
+    #[expect(unsafe_code)] // UNSAFETY: WRMSR
+    fn write_xss(&mut self, value: u64) {
+        const IA32_XSS: u32 = 0xda0;
+        // SAFETY: the emulator uses no extended state; a processor without the register refuses.
+        let done = unsafe { msr::try_write(IA32_XSS, value) };
+        assert!(done.is_some() || value == 0, "the processor refuses XSS {value:#x}");
+    }
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Physical memory: who owns which part, frames of our own, the guests' memory, nested tables.
+
+#[cfg(target_os = "none")]
+pub mod frame;
+#[cfg(target_os = "none")]
+pub mod guest;
+pub mod layout;
+pub mod map;
+#[cfg(target_os = "none")]
+pub mod npt;
+pub mod walk;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Copies to and from the memory of the guests, which run on other processors meanwhile.
+//!
+//! Guest memory is never a Rust reference: string instructions move the bytes, each access is
+//! checked against the ranges that belong to guests.
+
+// UNSAFETY: memory that guests write at the same time.
+#![expect(unsafe_code)]
+
+use super::map::Range;
+use core::arch::asm;
+
+/// The ranges of RAM that guests may reach.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestMemory {
+    ranges: [Range; Self::RANGES],
+}
+
+impl GuestMemory {
+    /// How many ranges there are.
+    pub const RANGES: usize = 8;
+
+    /// Declares which memory belongs to guests.
+    ///
+    /// # Safety
+    ///
+    /// Every range is RAM, identity mapped, and holds nothing that a Rust reference points to.
+    pub unsafe fn new(ranges: [Range; Self::RANGES]) -> Self {
+        Self { ranges }
+    }
+
+    /// Whether all of it belongs to guests.
+    pub fn contains(&self, gpa: u64, len_bytes: u64) -> bool {
+        self.ranges.iter().any(|range| range.contains(gpa, len_bytes))
+    }
+
+    /// Copies out of guest memory. Returns whether all of it belongs to guests.
+    #[must_use]
+    pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+        let is_ours = self.contains(gpa, bytes.len() as u64);
+        if is_ours {
+            // SAFETY: the source belongs to guests, checked above, and so is memory that no
+            // reference points to; the destination is a `&mut` of that length.
+            unsafe { copy(bytes.as_mut_ptr(), gpa as *const u8, bytes.len()) };
+        }
+        is_ours
+    }
+
+    /// Copies into guest memory. Returns whether all of it belongs to guests.
+    #[must_use]
+    pub fn write(&self, gpa: u64, bytes: &[u8]) -> bool {
+        let is_ours = self.contains(gpa, bytes.len() as u64);
+        if is_ours {
+            // SAFETY: as for `read`, the other way round.
+            unsafe { copy(gpa as *mut u8, bytes.as_ptr(), bytes.len()) };
+        }
+        is_ours
+    }
+
+    /// Fills guest memory with zero. Returns whether all of it belongs to guests.
+    #[must_use]
+    pub fn zero(&self, gpa: u64, len_bytes: u64) -> bool {
+        let is_ours = self.contains(gpa, len_bytes);
+        if is_ours {
+            // SAFETY: the destination belongs to guests, checked above.
+            unsafe {
+                asm!("rep stosb", inout("rcx") len_bytes => _, inout("rdi") gpa => _, in("al") 0u8,
+                    options(nostack, preserves_flags));
+            }
+        }
+        is_ours
+    }
+
+    /// Moves a range of guest memory to another that may overlap it.
+    #[must_use]
+    pub fn relocate(&self, from: Range, to: u64) -> bool {
+        let is_ours = self.contains(to, from.len_bytes());
+        if is_ours {
+            // SAFETY: the destination belongs to guests; the source is what the loader put into
+            // RAM, and memmove allows for overlap. No guest runs yet.
+            unsafe {
+                core::ptr::copy(from.start as *const u8, to as *mut u8, from.len_bytes() as usize);
+            };
+        }
+        is_ours
+    }
+
+    /// The 8 bytes at an address.
+    pub fn read_u64(&self, gpa: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read(gpa, &mut bytes).then(|| u64::from_le_bytes(bytes))
+    }
+}
+
+/// Copies bytes that another processor may be writing.
+///
+/// # Safety
+///
+/// Both ranges are mapped memory, and no reference other than the caller's own covers them.
+unsafe fn copy(to: *mut u8, from: *const u8, len_bytes: usize) {
+    // SAFETY: forwarded to the caller; assembly, because the compiler may not assume anything
+    // about what it reads.
+    unsafe {
+        asm!("rep movsb", inout("rcx") len_bytes => _, inout("rdi") to => _,
+            inout("rsi") from => _, options(nostack, preserves_flags));
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The memory map: what firmware reported, with our own parts cut out of it.
+//!
+//! [`super::layout`] decides what to cut out; `loader.rs` turns the result into L1's e820 table.
+
+/// A range of physical addresses, end exclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+}
+
+impl Range {
+    /// The range `start..end`; empty if `end` is not above `start`.
+    pub const fn new(start: u64, end: u64) -> Self {
+        Self { start, end: if end < start { start } else { end } }
+    }
+
+    /// Length.
+    pub const fn len_bytes(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether it contains nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+
+    /// Whether `len_bytes` bytes at `address` lie inside.
+    pub const fn contains(&self, address: u64, len_bytes: u64) -> bool {
+        address >= self.start && address <= self.end && len_bytes <= self.end - address
+    }
+
+    /// Whether the two share a byte.
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+}
+
+/// Kind of memory, numbered as in e820.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "e820 names")]
+pub enum Kind {
+    Ram = 1,
+    Reserved = 2,
+    Acpi = 3,
+    Nvs = 4,
+}
+
+impl Kind {
+    /// From an e820 number; unknown kinds are not to be used.
+    pub const fn from_e820(number: u32) -> Self {
+        match number {
+            1 => Self::Ram,
+            3 => Self::Acpi,
+            4 => Self::Nvs,
+            _ => Self::Reserved,
+        }
+    }
+}
+
+/// At most this many ranges.
+pub const CAPACITY: usize = 32;
+
+/// Ranges in ascending order without overlap.
+#[derive(Clone, Debug)]
+pub struct MemoryMap {
+    entries: [(Range, Kind); CAPACITY],
+    len: usize,
+}
+
+impl MemoryMap {
+    /// A map without ranges.
+    pub const fn new() -> Self {
+        Self { entries: [(Range::new(0, 0), Kind::Reserved); CAPACITY], len: 0 }
+    }
+
+    /// The ranges.
+    pub fn iter(&self) -> impl Iterator<Item = (Range, Kind)> + '_ {
+        self.entries.iter().take(self.len).copied()
+    }
+
+    /// Adds a range, cutting it out of whatever it covers. Panics when the map is full, which
+    /// only firmware with an absurd map could cause.
+    pub fn add(&mut self, range: Range, kind: Kind) {
+        if range.is_empty() {
+            return;
+        }
+        let mut result = Self::new();
+        for (old, old_kind) in self.iter() {
+            result.push(Range::new(old.start, old.end.min(range.start)), old_kind);
+            result.push(Range::new(old.start.max(range.end), old.end), old_kind);
+        }
+        result.push(range, kind);
+        let used = &mut result.entries[..result.len];
+        used.sort_unstable_by_key(|(range, _)| range.start);
+        *self = result;
+        self.merge();
+    }
+
+    fn push(&mut self, range: Range, kind: Kind) {
+        if !range.is_empty() {
+            self.entries[self.len] = (range, kind);
+            self.len += 1;
+        }
+    }
+
+    fn merge(&mut self) {
+        let mut result = Self::new();
+        for (range, kind) in self.iter() {
+            match result.entries[..result.len].last_mut() {
+                Some((last, last_kind)) if *last_kind == kind && last.end == range.start => {
+                    last.end = range.end;
+                }
+                _ => result.push(range, kind),
+            }
+        }
+        *self = result;
+    }
+
+    /// Kind of the byte at an address, if firmware said anything about it.
+    pub fn kind_at(&self, address: u64) -> Option<Kind> {
+        self.iter().find(|(range, _)| range.contains(address, 1)).map(|(_, kind)| kind)
+    }
+
+    /// Whether the whole range has one kind.
+    pub fn is_all(&self, wanted: Range, kind: Kind) -> bool {
+        self.iter()
+            .any(|(range, k)| k == kind && range.contains(wanted.start, wanted.len_bytes()))
+    }
+
+    /// End of the highest RAM range below a limit.
+    pub fn ram_end_below(&self, limit: u64) -> Option<u64> {
+        let below = self.iter().filter(|(range, k)| *k == Kind::Ram && range.end <= limit);
+        below.map(|(range, _)| range.end).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_splits_the_range_around_it() {
+        let mut map = MemoryMap::new();
+        map.add(Range::new(0, 0x10000), Kind::Ram);
+        map.add(Range::new(0x4000, 0x6000), Kind::Reserved);
+        let entries: Vec<_> = map.iter().collect();
+        assert_eq!(
+            entries,
+            [
+                (Range::new(0, 0x4000), Kind::Ram),
+                (Range::new(0x4000, 0x6000), Kind::Reserved),
+                (Range::new(0x6000, 0x10000), Kind::Ram),
+            ]
+        );
+        assert_eq!(map.kind_at(0x5fff), Some(Kind::Reserved));
+        assert_eq!(map.kind_at(0x10000), None);
+        assert_eq!(map.ram_end_below(0x10000), Some(0x10000));
+    }
+
+    #[test]
+    fn equal_neighbours_become_one() {
+        let mut map = MemoryMap::new();
+        map.add(Range::new(0x2000, 0x3000), Kind::Ram);
+        map.add(Range::new(0x1000, 0x2000), Kind::Ram);
+        assert!(map.is_all(Range::new(0x1000, 0x3000), Kind::Ram));
+    }
+
+    #[test]
+    fn contains_does_not_overflow() {
+        assert!(!Range::new(0x1000, 0x2000).contains(0x1800, u64::MAX));
+        assert!(!Range::new(0x1000, 0x2000).contains(u64::MAX, 1));
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The nested address spaces of the TD: L1's, with a private and a shared half, and one per L2.
+//!
+//! They follow the TD's page table in `tdx_model`, page by page: `machine.rs` calls in here when
+//! the model changes a mapping.
+
+use super::frame::{FramePool, TableFrames};
+use svm::npt::{Npt, OutOfFrames, Rights};
+use tdx_model::gpa::{Gpa, Level, SHARED_BIT, VmIndex};
+use tdx_model::machine::L1Mapping;
+
+const PAGE: u64 = 4096;
+
+/// All nested tables of the TD.
+pub struct AddressSpaces {
+    pool: &'static FramePool,
+    l1: Npt,
+    l2: [Npt; 3],
+}
+
+impl AddressSpaces {
+    /// Empty address spaces.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn new(pool: &'static FramePool) -> Result<Self, OutOfFrames> {
+        let frames = &mut TableFrames(pool);
+        let l1 = Npt::new(frames)?;
+        Ok(Self { pool, l1, l2: [Npt::new(frames)?, Npt::new(frames)?, Npt::new(frames)?] })
+    }
+
+    /// Root of L1's tables.
+    pub fn l1_root_pa(&self) -> u64 {
+        self.l1.root_pa()
+    }
+
+    /// Root of an L2's tables.
+    pub fn l2_root_pa(&self, vm: VmIndex) -> u64 {
+        self.l2_npt(vm).root_pa()
+    }
+
+    fn l2_npt(&self, vm: VmIndex) -> &Npt {
+        &self.l2[usize::from(vm.number() - 1)]
+    }
+
+    /// Makes L1 reach a page by one alias, or by none. Returns whether a translation was taken
+    /// away that processors inside L1 may still hold. RAM has one host address for both aliases.
+    pub fn set_l1(&mut self, gpa: Gpa, mapping: L1Mapping) -> Result<bool, OutOfFrames> {
+        let private = gpa.without_shared().0;
+        let shared = private | SHARED_BIT;
+        let frames = &mut TableFrames(self.pool);
+        let (wanted, other) = match mapping {
+            L1Mapping::Private => (Some(private), shared),
+            L1Mapping::Shared => (Some(shared), private),
+            L1Mapping::Absent => (None, private),
+        };
+        let mut was_removed = self.l1.unmap(frames, other);
+        match wanted {
+            Some(address) => self.l1.map(frames, address, private, Rights::ALL)?,
+            None => was_removed |= self.l1.unmap(frames, shared),
+        }
+        if mapping != L1Mapping::Shared {
+            // What the host mapped for an L2 was the shared page that no longer is.
+            for npt in &self.l2 {
+                was_removed |= npt.unmap(frames, shared);
+            }
+        }
+        Ok(was_removed)
+    }
+
+    /// Maps firmware's legacy area into both halves.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn map_legacy(&mut self, gpa: u64) -> Result<(), OutOfFrames> {
+        let frames = &mut TableFrames(self.pool);
+        self.l1.map(frames, gpa, gpa, Rights::ALL)?;
+        self.l1.map(frames, gpa | SHARED_BIT, gpa, Rights::ALL)
+    }
+
+    /// Gives an L2 a page with these rights, or takes it away.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn set_l2(
+        &mut self,
+        vm: VmIndex,
+        gpa: Gpa,
+        level: Level,
+        rights: Option<Rights>,
+    ) -> Result<(), OutOfFrames> {
+        let npt = *self.l2_npt(vm);
+        let frames = &mut TableFrames(self.pool);
+        let start = gpa.align_down(level).0;
+        for page in (start..start + level.len_bytes()).step_by(PAGE as usize) {
+            match rights {
+                Some(rights) => npt.map(frames, page, page & !SHARED_BIT, rights)?,
+                None => {
+                    npt.unmap(frames, page);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rights of an L2 at an address now.
+    pub fn l2_rights(&self, vm: VmIndex, gpa: u64) -> Option<Rights> {
+        self.l2_npt(vm).rights(&TableFrames(self.pool), gpa)
+    }
+}

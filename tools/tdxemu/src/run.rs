@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The loop: run a guest, see why it stopped, let the model and the host decide, go on.
+
+use crate::console::{self, End};
+use crate::cpu::apic;
+use crate::setup::{Platform, Start, platform};
+use crate::vp::{Vp, flat_long_mode};
+use crate::{acpi, l1, l2, log, smp, stats};
+
+/// Starts L1 on the first processor.
+pub fn first_processor(start: Start) -> ! {
+    let index = smp::current_index();
+    let mut vp = new_vp(index, platform());
+    start_l1(&mut vp, start.rip);
+    vp.l1.gprs.rsi = start.rsi;
+    log!(Info, "L1 starts at {:#x}", start.rip);
+    run(vp)
+}
+
+/// Waits in the wake-up mailbox, then runs L1 on another processor.
+pub fn other_processor(index: usize) -> ! {
+    let platform = platform();
+    apic::start_timer();
+    let rip = loop {
+        smp::doze();
+        if let Some(rip) = read_mailbox(platform, smp::apic_id(index)) {
+            break rip;
+        }
+    };
+    apic::stop_timer();
+    let mut vp = new_vp(index, platform);
+    start_l1(&mut vp, rip);
+    log!(Info, "vCPU {index} wakes up at {rip:#x}");
+    run(vp)
+}
+
+/// Looks whether L1 wants this processor, and acknowledges.
+fn read_mailbox(platform: &Platform, apic_id: u32) -> Option<u64> {
+    use acpi::mailbox::{APIC_ID, COMMAND, VECTOR, WAKE};
+    let page = platform.mailbox_pa;
+    let head = platform.memory.read_u64(page + COMMAND)?.to_le_bytes();
+    let [c0, c1, _, _, a0, a1, a2, a3] = head;
+    const _: () = assert!(COMMAND == 0 && APIC_ID == 4);
+    let is_mine = u32::from_le_bytes([a0, a1, a2, a3]) == apic_id;
+    if u16::from_le_bytes([c0, c1]) != WAKE || !is_mine {
+        return None;
+    }
+    let rip = platform.memory.read_u64(page + VECTOR)?;
+    platform.memory.write(page + COMMAND, &[0; 2]).then_some(rip)
+}
+
+fn new_vp(index: usize, platform: &'static Platform) -> Vp {
+    Vp::new(index, platform).unwrap_or_else(|reason| {
+        log!(Error, "{reason}");
+        console::end(End::Setup)
+    })
+}
+
+fn start_l1(vp: &mut Vp, rip: u64) {
+    let start_cr3 = vp.platform.start_cr3;
+    let save = &mut vp.l1.vmcb.save;
+    flat_long_mode(save, rip);
+    save.cr3 = start_cr3;
+    vp.load_l1();
+}
+
+fn run(mut vp: Vp) -> ! {
+    loop {
+        match vp.model.current_vm {
+            None => l1::step(&mut vp),
+            Some(vm) => l2::step(&mut vp, vm),
+        }
+    }
+}
+
+/// Stops the machine because of L1.
+pub fn end_by_l1(reason: End, what: core::fmt::Arguments<'_>) -> ! {
+    log!(Error, "{what}");
+    stats::report_summary();
+    console::end(reason)
+}
+
+/// Stops the machine at something the emulator does not model, and shows the processor's state.
+pub fn not_modelled(vp: &Vp, what: core::fmt::Arguments<'_>) -> ! {
+    let guest = match vp.model.current_vm {
+        None => &vp.l1,
+        Some(vm) => &vp.l2[usize::from(vm.number() - 1)].guest,
+    };
+    let (control, save) = (&guest.vmcb.control, &guest.vmcb.save);
+    console::line(format_args!("vCPU {} {:?}", vp.index, vp.model.current_vm));
+    console::line(format_args!(
+        "exit {:#x} info {:#x} {:#x} event {:x?} rip {:#x} rflags {:#x} cpl {}",
+        control.exit_code,
+        control.exit_info_1,
+        control.exit_info_2,
+        control.exit_int_info,
+        save.rip,
+        save.rflags,
+        save.cpl
+    ));
+    console::line(format_args!(
+        "cr0 {:#x} cr2 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x} cs {:x?}",
+        save.cr0, save.cr2, save.cr3, save.cr4, save.efer, save.cs
+    ));
+    console::line(format_args!("{:x?}", guest.gprs));
+    panic!("not modelled: {what}")
+}

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! From the loader's hand-over to a TD that can run: memory is divided, L1's kernel and tables
+//! are in place, the TD's page table says who owns what.
+//!
+//! The order matters: the kernel and the RAM disk are moved out of where QEMU put them before
+//! anything of ours is written there.
+
+// UNSAFETY: declares which memory is whose.
+#![expect(unsafe_code)]
+
+use crate::acpi::{self, Physical};
+use crate::boot::{self, Handover};
+use crate::config::{self, Config};
+use crate::cpu::{self, tsc};
+use crate::loader::{self, BootParams, Facts, Kernel};
+use crate::mem::frame::FramePool;
+use crate::mem::guest::GuestMemory;
+use crate::mem::layout::{self, Layout};
+use crate::mem::map::{Kind, MemoryMap, Range};
+use crate::mem::npt::AddressSpaces;
+use crate::{log, smp};
+use core::fmt::Write;
+use spin::{Mutex, Once};
+use tdx_model::gpa::{Gpa, Level};
+use tdx_model::page_state::{PageEntry, Pages};
+use tdx_model::td::{CpuFeatures, Td, TdConfig, attributes};
+
+/// What a page-table change of the TD touches.
+pub struct World {
+    /// The TD as the TDX module sees it.
+    pub td: Td<'static>,
+    /// The nested tables that follow it.
+    pub spaces: AddressSpaces,
+}
+
+/// Everything the processors share.
+pub struct Platform {
+    /// Options.
+    pub config: Config,
+    /// Frames of the emulator.
+    pub pool: FramePool,
+    /// Memory of the guests.
+    pub memory: GuestMemory,
+    /// Memory map as L1 sees it.
+    pub map: MemoryMap,
+    /// Rate of the time-stamp counter.
+    pub tsc_khz: u64,
+    /// Multiprocessor Wakeup mailbox.
+    pub mailbox_pa: u64,
+    /// Page tables that processors of L1 start with.
+    pub start_cr3: u64,
+    /// The TD. Set right after everything above.
+    pub world: Once<Mutex<World>>,
+}
+
+static PLATFORM: Once<Platform> = Once::new();
+
+impl Platform {
+    /// The TD and its tables, locked.
+    pub fn world(&self) -> spin::MutexGuard<'_, World> {
+        self.world.wait().lock()
+    }
+}
+
+/// The platform; only after [`prepare`].
+pub fn platform() -> &'static Platform {
+    PLATFORM.wait()
+}
+
+/// How the first processor starts L1.
+pub struct Start {
+    /// Entry point.
+    pub rip: u64,
+    /// Zero page.
+    pub rsi: u64,
+}
+
+/// Firmware's memory, read where it is. Only used before any guest runs.
+struct Firmware;
+
+impl Physical for Firmware {
+    fn read(&self, address: u64, bytes: &mut [u8]) {
+        // SAFETY: ACPI tables lie in RAM or ROM, which is identity mapped; nothing writes there.
+        unsafe {
+            core::ptr::copy_nonoverlapping(address as *const u8, bytes.as_mut_ptr(), bytes.len());
+        };
+    }
+}
+
+/// Prepares everything and starts the other processors.
+///
+/// # Errors
+///
+/// In words for the user, when the machine or the command line cannot be used.
+pub fn prepare(handover: Handover) -> Result<Start, &'static str> {
+    let (config, l1_cmdline) = match config::parse(handover.cmdline) {
+        Ok(parsed) => parsed,
+        Err(config::Refused(word)) => {
+            log!(Error, "unknown option or value: {word}");
+            return Err(config::KNOWN);
+        }
+    };
+    log::set_level(config.log);
+    let tables = acpi::find(&Firmware, handover.rsdp_pa)?;
+    declare_processors(&tables)?;
+
+    let mut first_page: BootParams = [0; 4096];
+    Firmware.read(loader::BZIMAGE_PA, &mut first_page);
+    let kernel = loader::inspect(&first_page)?;
+    let layout = layout::plan(
+        &handover.map,
+        handover.initrd.len_bytes(),
+        config.vtl0_bytes,
+        smp::count() as u64,
+        kernel.load_pa + kernel.init_bytes,
+    )?;
+    let map = l1_map(&handover, &layout);
+    let memory = guest_memory(&layout);
+    place_kernel(&memory, &kernel, handover.initrd)?;
+    if !memory.relocate(handover.initrd, layout.initrd.start) {
+        return Err("the initial RAM disk does not fit");
+    }
+    write_cmdline(&memory, &kernel, l1_cmdline, layout.vtl0)?;
+
+    // SAFETY: `layout` gives the pool RAM that no one else has, L1's map says reserved, and the
+    // page table of the TD never maps.
+    let pool = unsafe { FramePool::new(layout.pool) };
+    let nvs = layout.firmware.start + layout::FIRMWARE_ACPI_PAGES * 4096;
+    let start_cr3 = write_start_tables(&memory, nvs + 4096)?;
+    let rsdp_pa = write_acpi(&memory, &tables, nvs, layout.firmware.start)?;
+    let facts = Facts {
+        initrd_pa: layout.initrd.start,
+        initrd_bytes: layout.initrd.len_bytes(),
+        rsdp_pa,
+        map: &map,
+    };
+    let page = loader::boot_params(&first_page, &facts);
+    if !memory.write(loader::BOOT_PARAMS_PA, &page) {
+        return Err("no memory for the zero page");
+    }
+
+    let tsc_khz = (tsc::measure_khz() + 500) / 1000 * 1000;
+    let platform = PLATFORM.call_once(|| Platform {
+        config,
+        pool,
+        memory,
+        map,
+        tsc_khz,
+        mailbox_pa: nvs,
+        start_cr3,
+        world: Once::new(),
+    });
+    let world = build_td(platform, &layout)?;
+    platform.world.call_once(|| Mutex::new(world));
+    log!(
+        Info,
+        "TD with {} vCPUs, {} L2 VMs, TSC {} MHz, VTL0 memory {:#x}..{:#x}, {} frames left",
+        smp::count(),
+        config.l2_vms,
+        tsc_khz / 1000,
+        layout.vtl0.start,
+        layout.vtl0.end,
+        platform.pool.frames_left()
+    );
+    // SAFETY: the trampoline page is ordinary low memory that L1 does not use yet; the platform
+    // and the TD are complete.
+    unsafe { smp::start_others(&platform.pool)? };
+    Ok(Start { rip: kernel.entry_pa(), rsi: loader::BOOT_PARAMS_PA })
+}
+
+fn declare_processors(tables: &acpi::Tables) -> Result<(), &'static str> {
+    let mut ids = [0; smp::MAX_CPUS + 1];
+    let mut count = 0;
+    acpi::processors(&Firmware, tables, |id| {
+        if let Some(slot) = ids.get_mut(count) {
+            *slot = id;
+            count += 1;
+        }
+    });
+    smp::declare(&ids[..count])
+}
+
+/// L1's memory map: firmware's, minus what is ours, with the ACPI tables named as such, because
+/// Linux reads memory of any other reserved kind through shared addresses.
+fn l1_map(handover: &Handover, layout: &Layout) -> MemoryMap {
+    let mut map = MemoryMap::new();
+    for (range, kind) in handover.map.iter() {
+        let is_firmware_tables = kind == Kind::Reserved
+            && range.start < layout.ram_end
+            && range.end >= layout.ram_end
+            && range.start >= layout.vtl0.end;
+        map.add(range, if is_firmware_tables { Kind::Acpi } else { kind });
+    }
+    map.add(boot::image(), Kind::Reserved);
+    map.add(layout.pool, Kind::Reserved);
+    map.add(layout.vtl0, Kind::Reserved);
+    let nvs = layout.firmware.start + layout::FIRMWARE_ACPI_PAGES * 4096;
+    map.add(Range::new(layout.firmware.start, nvs), Kind::Acpi);
+    map.add(Range::new(nvs, layout.firmware.end), Kind::Nvs);
+    map
+}
+
+/// All of RAM except the image and the pool.
+fn guest_memory(layout: &Layout) -> GuestMemory {
+    let image = boot::image();
+    let mut ranges = [Range::new(0, 0); GuestMemory::RANGES];
+    ranges[0] = Range::new(0, image.start);
+    ranges[1] = Range::new(image.end, layout.pool.start);
+    ranges[2] = Range::new(layout.pool.end, layout.ram_end);
+    // SAFETY: these are RAM (and the ROM below 1 MiB) without image and pool, where all of the
+    // emulator's references point.
+    unsafe { GuestMemory::new(ranges) }
+}
+
+fn place_kernel(memory: &GuestMemory, kernel: &Kernel, initrd: Range) -> Result<(), &'static str> {
+    let payload = loader::BZIMAGE_PA + kernel.payload_offset;
+    let source = Range::new(payload, payload + kernel.payload_bytes);
+    let target = Range::new(kernel.load_pa, kernel.load_pa + kernel.init_bytes);
+    if source.overlaps(&initrd) || target.overlaps(&initrd) || target.overlaps(&source) {
+        return Err("kernel and initial RAM disk overlap in memory: give QEMU more with -m");
+    }
+    if target.overlaps(&boot::image()) || !memory.relocate(source, target.start) {
+        return Err("the kernel does not fit into memory");
+    }
+    Ok(())
+}
+
+/// A string that stops growing at its end.
+struct Line {
+    bytes: [u8; loader::CMDLINE_BYTES],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        // One byte stays for the terminating zero.
+        let room = self.bytes.len() - 1;
+        let target = self.bytes.get_mut(self.len..self.len + text.len());
+        match target {
+            Some(target) if self.len + text.len() <= room => {
+                target.copy_from_slice(text.as_bytes());
+                self.len += text.len();
+                Ok(())
+            }
+            _ => Err(core::fmt::Error),
+        }
+    }
+}
+
+fn write_cmdline(
+    memory: &GuestMemory,
+    kernel: &Kernel,
+    given: &str,
+    vtl0: Range,
+) -> Result<(), &'static str> {
+    const TOO_LONG: &str = "the kernel command line is too long";
+    let mut line = Line { bytes: [0; loader::CMDLINE_BYTES], len: 0 };
+    let (start, len_bytes) = (vtl0.start, vtl0.len_bytes());
+    write!(line, "{given} vtl0_mem={start:#x},{len_bytes:#x}").map_err(|_| TOO_LONG)?;
+    if line.len as u64 > kernel.cmdline_bytes || !memory.write(loader::CMDLINE_PA, &line.bytes) {
+        return Err(TOO_LONG);
+    }
+    Ok(())
+}
+
+/// Writes an identity map of 512 GiB into two pages and returns the value for CR3.
+fn write_start_tables(memory: &GuestMemory, start: u64) -> Result<u64, &'static str> {
+    const TABLE: u64 = 0x63;
+    const LARGE_PAGE: u64 = 0xe3;
+    let pdpt = start + 4096;
+    let mut ok = memory.zero(start, 4096) && memory.write(start, &(pdpt | TABLE).to_le_bytes());
+    for gib in 0..512u64 {
+        ok &= memory.write(pdpt + 8 * gib, &(gib << 30 | LARGE_PAGE).to_le_bytes());
+    }
+    if ok { Ok(start) } else { Err("no memory for L1's first page tables") }
+}
+
+fn write_acpi(
+    memory: &GuestMemory,
+    tables: &acpi::Tables,
+    mailbox_pa: u64,
+    start: u64,
+) -> Result<u64, &'static str> {
+    let mut area = [0; 4096 * layout::FIRMWARE_ACPI_PAGES as usize];
+    let rsdp_pa = acpi::build(&Firmware, tables, mailbox_pa, &mut area, start)?;
+    if !memory.write(start, &area) || !memory.zero(mailbox_pa, 4096) {
+        return Err("no memory for the ACPI tables");
+    }
+    Ok(rsdp_pa)
+}
+
+/// Builds the TD: measured memory for L1, pending memory for VTL0.
+fn build_td(platform: &'static Platform, layout: &Layout) -> Result<World, &'static str> {
+    const NO_FRAMES: &str = "the frame pool is too small";
+    let pages = usize::try_from(layout.ram_end / 4096).map_err(|_| NO_FRAMES)?;
+    let entries = platform.pool.allocate_slice::<PageEntry>(pages).ok_or(NO_FRAMES)?;
+    let mut td = Td::new(td_config(platform), Pages::new(entries));
+    let mut spaces = AddressSpaces::new(&platform.pool).map_err(|_| NO_FRAMES)?;
+
+    let image = boot::image();
+    let given = [
+        Range::new(0, 0xa_0000),
+        Range::new(0xc_0000, image.start),
+        Range::new(image.end, layout.pool.start),
+        Range::new(layout.firmware.start, layout.vtl0.start),
+        Range::new(layout.vtl0.end, layout.ram_end),
+    ];
+    for range in given {
+        td.pages.host_add_mapped(Gpa(range.start), range.len_bytes());
+        for page in (range.start..range.end).step_by(4096) {
+            let mapping = tdx_model::machine::L1Mapping::Private;
+            spaces.set_l1(Gpa(page), mapping).map_err(|_| NO_FRAMES)?;
+        }
+    }
+    // Linux looks for tables in firmware's area through shared and through private addresses.
+    const LEGACY: Range = Range::new(0x9_f000, 0x10_0000);
+    for page in (LEGACY.start..LEGACY.end).step_by(4096) {
+        spaces.map_legacy(page).map_err(|_| NO_FRAMES)?;
+    }
+    for page in (layout.vtl0.start..layout.vtl0.end).step_by(2 << 20) {
+        if !td.pages.host_aug_pending(Gpa(page), Level::Size2M) {
+            return Err("VTL0's memory is not free");
+        }
+    }
+    Ok(World { td, spaces })
+}
+
+fn td_config(platform: &Platform) -> TdConfig {
+    let vcpus = smp::count() as u32; // CAST: at most MAX_CPUS
+    TdConfig {
+        attributes: attributes::SEPT_VE_DISABLE,
+        xfam: xfam(),
+        config_flags: 0,
+        num_vcpus: vcpus,
+        max_vcpus: vcpus,
+        num_l2_vms: platform.config.l2_vms,
+        tsc_khz: platform.tsc_khz as u32, // CAST: below 4 THz
+        uuid: [0x6d73_6876_5f76_746c, 0x5f74_6478, 0, 0],
+        cpu: cpu_features(),
+    }
+}
+
+/// The XSAVE components the processor has, which are granted in full.
+fn xfam() -> u64 {
+    let user = cpu::cpuid(0xd, 0);
+    let supervisor = cpu::cpuid(0xd, 1);
+    u64::from(user.edx) << 32
+        | u64::from(user.eax)
+        | u64::from(supervisor.edx) << 32
+        | u64::from(supervisor.ecx)
+}
+
+fn cpu_features() -> CpuFeatures {
+    let basic = cpu::cpuid(1, 0);
+    let extended = cpu::cpuid(7, 0);
+    let supervisor = cpu::cpuid(0xd, 1);
+    let xss = match supervisor.eax & 8 {
+        0 => 0,
+        _ => u64::from(supervisor.edx) << 32 | u64::from(supervisor.ecx),
+    };
+    CpuFeatures {
+        cr4_fixed1: cr4_bits(basic.ecx, basic.edx, extended.ebx, extended.ecx),
+        xss,
+        has_tsx: false,
+        has_waitpkg: extended.ecx & 1 << 5 != 0,
+        has_tsc_deadline: basic.ecx & 1 << 24 != 0,
+    }
+}
+
+/// CR4 bits the processor takes, and VMXE, which every TDX processor has.
+fn cr4_bits(leaf1_ecx: u32, leaf1_edx: u32, leaf7_ebx: u32, leaf7_ecx: u32) -> u64 {
+    const VMXE: u64 = 1 << 13;
+    // VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR, OSXMMEXCPT.
+    const ALWAYS: u64 = 0x7ff;
+    let bits = [
+        (leaf7_ecx & 1 << 2 != 0, 11),  // UMIP
+        (leaf7_ecx & 1 << 16 != 0, 12), // LA57
+        (leaf7_ebx & 1 != 0, 16),       // FSGSBASE
+        (leaf1_ecx & 1 << 17 != 0, 17), // PCIDE
+        (leaf1_ecx & 1 << 26 != 0, 18), // OSXSAVE
+        (leaf7_ebx & 1 << 7 != 0, 20),  // SMEP
+        (leaf7_ebx & 1 << 20 != 0, 21), // SMAP
+        (leaf7_ecx & 1 << 3 != 0, 22),  // PKE
+    ];
+    let has_mce = leaf1_edx & 1 << 7 != 0;
+    let base = if has_mce { ALWAYS | VMXE } else { (ALWAYS | VMXE) & !(1 << 6) };
+    bits.iter().filter(|(has, _)| *has).fold(base, |word, (_, bit)| word | 1u64 << bit)
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! One virtual processor of the TD: its guest contexts, the module's state of it, its clock.
+//!
+//! `run.rs` drives it, `l1.rs` and `l2.rs` handle what it stops for. It belongs to one physical
+//! processor and is never shared.
+
+use crate::cpu::{cr, msr, svm_mode, tsc};
+use crate::mem::frame::FramePool;
+use crate::mem::guest::GuestMemory;
+use crate::mem::walk::{self, Paging};
+use crate::setup::{Platform, World};
+use crate::smp::{CPUS, CpuShared};
+use core::ptr::addr_of;
+use svm::insn::{self, Insn, MAX_LEN_BYTES, Mode};
+use svm::intercept::{Exceptions, Misc1, Misc2};
+use svm::iopm::Iopm;
+use svm::msrpm::{Access, Intercept, Msrpm};
+use svm::segment;
+use svm::vmcb::{InterruptControl, NESTED_PAGING, Save, Segment, TLB_FLUSH_ALL};
+use svm::vmrun::{self, VmrunReady};
+use svm::{SvmExit, Vmcb};
+use tdx_model::gpa::{SHARED_BIT, VmIndex};
+
+#[expect(unsafe_code)] // UNSAFETY: a piece of code and its address
+mod idle {
+    // The guest that sleeps: it leaves as soon as an interrupt is pending, without taking it.
+    core::arch::global_asm!(
+        ".globl emu_idle_guest",
+        "emu_idle_guest:",
+        "hlt",
+        "jmp emu_idle_guest",
+    );
+    unsafe extern "C" {
+        pub(super) static emu_idle_guest: u8;
+    }
+}
+
+static IOPM: Iopm = Iopm::ALL;
+
+const NO_FRAMES: &str = "no frames left for a virtual processor";
+
+/// L1's time-stamp counter.
+pub struct Clock {
+    offset: u64,
+    left_guest_at: u64,
+    is_time_hidden: bool,
+}
+
+impl Clock {
+    /// Takes the time since the guest was left out of its TSC, if so configured. Returns the
+    /// offset for the VMCB.
+    fn enter(&mut self) -> u64 {
+        if self.is_time_hidden {
+            let away = tsc::now().wrapping_sub(self.left_guest_at);
+            self.offset = self.offset.wrapping_sub(away);
+        }
+        self.offset
+    }
+
+    fn leave(&mut self) {
+        if self.is_time_hidden {
+            self.left_guest_at = tsc::now();
+        }
+    }
+
+    /// What has to be added to the TSC to get L1's, as of when the guest was left.
+    pub fn offset(&self) -> u64 {
+        if !self.is_time_hidden {
+            return self.offset;
+        }
+        self.offset.wrapping_sub(tsc::now().wrapping_sub(self.left_guest_at))
+    }
+}
+
+/// An L2 VM on this processor.
+pub struct L2Context {
+    /// VMCB and registers.
+    pub guest: svm::Vcpu,
+    /// Which MSR accesses leave it.
+    pub msrpm: &'static mut Msrpm,
+    /// L1's bitmap that `msrpm` was made from.
+    pub msr_bitmap: &'static mut [u64; tdx_model::vcpu::MSR_BITMAP_WORDS],
+    /// Software event injected at the latest entry: address of its instruction and its length.
+    pub injected_software: Option<(u64, u32)>,
+}
+
+/// A virtual processor.
+pub struct Vp {
+    /// VCPU_INDEX.
+    pub index: usize,
+    /// What other processors see of it.
+    pub shared: &'static CpuShared,
+    /// What all processors share.
+    pub platform: &'static Platform,
+    /// L1.
+    pub l1: svm::Vcpu,
+    /// VM 1 to 3.
+    pub l2: [L2Context; 3],
+    /// The TDX module's state of this processor.
+    pub model: &'static mut tdx_model::vcpu::Vcpu,
+    /// L1's clock.
+    pub clock: Clock,
+    ready: VmrunReady,
+    idle: svm::Vcpu,
+}
+
+impl Vp {
+    /// Turns SVM on and makes the contexts.
+    ///
+    /// # Errors
+    ///
+    /// When the processor or the frame pool cannot do it.
+    pub fn new(index: usize, platform: &'static Platform) -> Result<Self, &'static str> {
+        let pool = &platform.pool;
+        let ready = svm_mode::enable(pool)?;
+        let model = tdx_model::vcpu::Vcpu::new(index as u32); // CAST: at most MAX_CPUS
+        let world = platform.world();
+        let l1 = new_l1(pool, &world)?;
+        let l2 = [
+            new_l2(pool, &world, VmIndex::Vm1)?,
+            new_l2(pool, &world, VmIndex::Vm2)?,
+            new_l2(pool, &world, VmIndex::Vm3)?,
+        ];
+        drop(world);
+        Ok(Self {
+            index,
+            shared: &CPUS[index],
+            platform,
+            l1,
+            l2,
+            model: pool.store(model).ok_or(NO_FRAMES)?,
+            clock: Clock {
+                offset: 0,
+                left_guest_at: tsc::now(),
+                is_time_hidden: platform.config.is_time_hidden,
+            },
+            ready,
+            idle: new_idle(pool)?,
+        })
+    }
+
+    /// Where L1 is.
+    pub fn rip(&self) -> u64 {
+        self.l1.vmcb.save.rip
+    }
+
+    /// The context of an L2.
+    pub fn l2_mut(&mut self, vm: VmIndex) -> &mut L2Context {
+        &mut self.l2[usize::from(vm.number() - 1)]
+    }
+
+    /// Runs a guest of this processor until it leaves.
+    pub fn run_guest(&mut self, vm: Option<VmIndex>) -> SvmExit {
+        let tsc_offset = self.clock.enter();
+        let number = vm.map_or(0, |vm| usize::from(vm.number()));
+        let guest = match vm {
+            None => &mut self.l1,
+            Some(_) => &mut self.l2[number - 1].guest,
+        };
+        guest.vmcb.control.tsc_offset = tsc_offset;
+        self.shared.enter_guest();
+        let exit = guest.run_to_exit(&self.ready);
+        self.shared.leave_guest();
+        let (code, rip) = (guest.vmcb.control.exit_code, guest.vmcb.save.rip);
+        self.clock.leave();
+        self.shared.stats.count_exit(number, code, rip);
+        exit
+    }
+
+    /// Sleeps until an interrupt or NMI is pending, and takes neither.
+    pub fn sleep(&mut self) -> SvmExit {
+        self.clock.enter();
+        let exit = self.idle.run_to_exit(&self.ready);
+        self.clock.leave();
+        exit
+    }
+
+    /// Takes the NMI that the last exit reported. Returns whether it was meant for L1.
+    pub fn take_nmi(&self) -> bool {
+        vmrun::consume_nmi(&self.ready);
+        !self.shared.take_kick()
+    }
+
+    /// Hands the processor from L1 to an L2: what the TDX module switches is exchanged, what it
+    /// does not switch stays in place for the next VM to find. [TDP: state not switched]
+    pub fn switch_to_l2(&mut self, vm: VmIndex) {
+        let to = &mut self.l2[usize::from(vm.number() - 1)].guest.vmcb;
+        switch(&self.ready, self.l1.vmcb, to);
+    }
+
+    /// The way back.
+    pub fn switch_to_l1(&mut self, vm: VmIndex) {
+        let from = &mut self.l2[usize::from(vm.number() - 1)].guest.vmcb;
+        switch(&self.ready, from, self.l1.vmcb);
+    }
+
+    /// Loads the hidden registers of L1 before its first instruction.
+    pub fn load_l1(&self) {
+        vmrun::vmload(&self.ready, self.l1.vmcb);
+    }
+}
+
+fn switch(ready: &VmrunReady, from: &mut Vmcb, to: &mut Vmcb) {
+    vmrun::vmsave(ready, from);
+    vmrun::leak_shared_syscall_state(&from.save, &mut to.save);
+    to.save.cr2 = from.save.cr2;
+    to.save.dr6 = from.save.dr6;
+    vmrun::vmload(ready, to);
+}
+
+fn new_guest(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
+    let vmcb = pool.allocate_zeroed::<Vmcb>().ok_or(NO_FRAMES)?;
+    vmcb.control.guest_asid = 1;
+    vmcb.control.tlb_control = TLB_FLUSH_ALL;
+    vmcb.control.iopm_base_pa = addr_of!(IOPM) as u64;
+    vmcb.control.intercept_misc2 = Misc2::SVM_INSTRUCTIONS;
+    vmcb.save.efer = msr::EFER_SVME;
+    Ok(svm::Vcpu::new(vmcb))
+}
+
+fn new_l1(pool: &FramePool, world: &World) -> Result<svm::Vcpu, &'static str> {
+    let guest = new_guest(pool)?;
+    let msrpm = pool.allocate_zeroed::<Msrpm>().ok_or(NO_FRAMES)?;
+    fill_l1_msrpm(msrpm, world);
+    let control = &mut guest.vmcb.control;
+    control.msrpm_base_pa = core::ptr::from_ref(msrpm) as u64;
+    control.nested_ctl = NESTED_PAGING;
+    control.nested_cr3 = world.spaces.l1_root_pa();
+    control.intercept_exceptions = Exceptions::UD;
+    // Interrupts are not intercepted: L1 takes them from the physical local APIC.
+    control.intercept_misc1 = Misc1::NMI
+        | Misc1::CPUID
+        | Misc1::HLT
+        | Misc1::IOIO
+        | Misc1::MSR
+        | Misc1::INVD
+        | Misc1::RSM
+        | Misc1::TASK_SWITCH
+        | Misc1::SHUTDOWN;
+    control.intercept_misc2 |= Misc2::WBINVD | Misc2::MONITOR | Misc2::MWAIT;
+    Ok(guest)
+}
+
+/// What the TD's table passes runs natively, except EFER, where SVME has to be hidden.
+fn fill_l1_msrpm(msrpm: &mut Msrpm, world: &World) {
+    *msrpm = Msrpm::ALL;
+    for msr in (0..0x2000).chain(0xc000_0000..0xc000_2000) {
+        for (access, model_access) in ACCESSES {
+            let passes = tdx_model::msr::is_passed_through(&world.td.config, msr, model_access);
+            if passes && msr != msr::EFER {
+                msrpm.set(msr, access, Intercept::No);
+            }
+        }
+    }
+}
+
+/// The two directions in both vocabularies.
+pub const ACCESSES: [(Access, tdx_model::msr::Access); 2] = [
+    (Access::Read, tdx_model::msr::Access::Read),
+    (Access::Write, tdx_model::msr::Access::Write),
+];
+
+fn new_l2(pool: &FramePool, world: &World, vm: VmIndex) -> Result<L2Context, &'static str> {
+    let guest = new_guest(pool)?;
+    let msrpm = pool.allocate_zeroed::<Msrpm>().ok_or(NO_FRAMES)?;
+    *msrpm = Msrpm::ALL;
+    let all = [u64::MAX; tdx_model::vcpu::MSR_BITMAP_WORDS];
+    let msr_bitmap = pool.store(all).ok_or(NO_FRAMES)?;
+    let control = &mut guest.vmcb.control;
+    control.msrpm_base_pa = core::ptr::from_ref(&*msrpm) as u64;
+    control.nested_ctl = NESTED_PAGING;
+    control.nested_cr3 = world.spaces.l2_root_pa(vm);
+    control.int_ctl = InterruptControl::new().with_v_intr_masking(true);
+    Ok(L2Context { guest, msrpm, msr_bitmap, injected_software: None })
+}
+
+fn new_idle(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
+    let guest = new_guest(pool)?;
+    let control = &mut guest.vmcb.control;
+    control.intercept_exceptions = Exceptions::all();
+    control.intercept_misc1 = Misc1::INTR | Misc1::NMI | Misc1::SHUTDOWN;
+    control.int_ctl = InterruptControl::new().with_v_intr_masking(true);
+    let save = &mut guest.vmcb.save;
+    flat_long_mode(save, addr_of!(idle::emu_idle_guest) as u64);
+    save.cr3 = cr::read_cr3();
+    save.rflags |= 1 << 9;
+    Ok(guest)
+}
+
+/// 64-bit mode with flat segments, interrupts off, at `rip`.
+pub fn flat_long_mode(save: &mut Save, rip: u64) {
+    let data = Segment { selector: 0x18, attributes: 0xc93, limit: u32::MAX, base: 0 };
+    save.cs = Segment { selector: 0x10, attributes: 0xa9b, limit: u32::MAX, base: 0 };
+    (save.ds, save.es, save.ss, save.fs, save.gs) = (data, data, data, data, data);
+    save.tr = Segment { selector: 0, attributes: 0x8b, limit: 0xffff, base: 0 };
+    save.ldtr = Segment { selector: 0, attributes: segment::attributes(0x1_0082), ..data };
+    save.cr0 = u64::from(cr::HOST_CR0);
+    save.cr4 = u64::from(cr::HOST_CR4);
+    save.efer = msr::EFER_LME | msr::EFER_LMA | msr::EFER_NXE | msr::EFER_SVME;
+    save.dr6 = 0xffff_0ff0;
+    save.dr7 = 0x400;
+    save.rflags = 2;
+    save.rip = rip;
+    save.g_pat = 0x0007_0406_0007_0406;
+}
+
+/// The bytes at a guest's RIP. Fewer than a whole instruction where memory ends.
+pub struct Fetched {
+    bytes: [u8; MAX_LEN_BYTES],
+    len: usize,
+}
+
+impl Fetched {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Fetches the instruction a guest stopped at, through its own page tables.
+pub fn fetch(guest: &svm::Vcpu, memory: &GuestMemory) -> Fetched {
+    let save = &guest.vmcb.save;
+    let paging = Paging { cr0: save.cr0, cr3: save.cr3, cr4: save.cr4, efer: save.efer };
+    let mut linear = save.rip;
+    if Mode::of(save) != Mode::Code64 {
+        linear = linear.wrapping_add(save.cs.base) & 0xffff_ffff;
+    }
+    let read = |gpa: u64| memory.read_u64(gpa & !SHARED_BIT);
+    let mut fetched = Fetched { bytes: [0; MAX_LEN_BYTES], len: 0 };
+    while fetched.len < MAX_LEN_BYTES {
+        let at = linear.wrapping_add(fetched.len as u64);
+        let Some(gpa) = walk::translate(paging, at, read) else { break };
+        let in_page = 4096 - (at as usize & 4095);
+        let end = MAX_LEN_BYTES.min(fetched.len + in_page);
+        if !memory.read(gpa & !SHARED_BIT, &mut fetched.bytes[fetched.len..end]) {
+            break;
+        }
+        fetched.len = end;
+    }
+    fetched
+}
+
+/// Decodes the instruction a guest stopped at.
+pub fn decode(guest: &svm::Vcpu, memory: &GuestMemory) -> Option<Insn> {
+    insn::decode(fetch(guest, memory).bytes(), Mode::of(&guest.vmcb.save))
+}
