@@ -27,7 +27,7 @@ impl Features {
     ///
     /// # Errors
     ///
-    /// ENODEV outside a TD and in one without L2 VMs, with one line in the log that says so.
+    /// ENODEV outside a TD and in one without L2 VMs, with one line in the log that says so. ENOMEM.
     pub(crate) fn detect() -> Result<Self> {
         if !is_td() {
             pr_err!("not loaded: this is no TDX guest (CPUID leaf 0x21)\n");
@@ -42,7 +42,7 @@ impl Features {
             has_tsc_aux: ffi::cpuid(0x8000_0001, 0).edx & (1 << 27) != 0,
             // IBRS, STIBP or SSBD.
             has_spec_ctrl: extended.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
-            mxcsr: fpu::mxcsr_mask(),
+            mxcsr: fpu::mxcsr_mask()?,
         };
         let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
         let xsave_bytes = has_xsave.then(|| ffi::cpuid(0xd, 0).ecx as usize); // CAST: u32 fits

@@ -165,23 +165,28 @@ impl<'a> InUse<'a> {
 }
 
 /// Bits that MXCSR may have on this processor.
-pub(crate) fn mxcsr_mask() -> u32 {
+///
+/// # Errors
+///
+/// ENOMEM.
+pub(crate) fn mxcsr_mask() -> Result<u32> {
     #[repr(C, align(16))]
     struct Image([u32; 128]);
-    let mut image = Image([0; 128]);
+    // Not on the stack: the kernel aligns that to 8 bytes only, whatever the compiler thinks.
+    let mut image = KBox::new(Image([0; 128]), GFP_KERNEL)?;
     {
         let _stay = PreemptOff::new();
         // SAFETY: In a task that is not inside another such section; paired below.
         unsafe { abi::kernel_fpu_begin_mask(0) };
         // SAFETY: The image is aligned and has the 512 bytes that FXSAVE writes.
-        unsafe { asm!("fxsave64 [{}]", in(reg) &mut image, options(nostack)) };
+        unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut *image, options(nostack)) };
         // SAFETY: Paired with the call above.
         unsafe { abi::kernel_fpu_end() };
     }
-    match image.0[MXCSR_MASK_OFFSET / 4] {
+    Ok(match image.0[MXCSR_MASK_OFFSET / 4] {
         0 => MXCSR_MASK_DEFAULT,
         mask => mask,
-    }
+    })
 }
 
 /// EAX and EDX of the XSAVE instructions.

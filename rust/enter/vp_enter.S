@@ -51,6 +51,7 @@ SYM_FUNC_START(vtl_vp_enter)
 	xorl	%r15d, %r15d
 	movl	$VTL_TDG_VP_ENTER, %eax
 	movq	%rbx, %cr2
+	xorl	%ebx, %ebx
 
 	.byte	0x66, 0x0f, 0x01, 0xcc		/* TDCALL */
 
