@@ -5,7 +5,8 @@
 //! not by the effective ones.
 
 use crate::Field;
-use crate::l2_exit::{L2Exit, Route, is_64_bit, step_rip};
+use crate::l2_exit::{L2Exit, Route};
+use crate::l2_state::{is_64_bit, step_rip};
 use crate::td::TdConfig;
 use crate::vcpu::L2Vm;
 use crate::vmcs::CR0_VARIABLE;

@@ -2,12 +2,13 @@
 //! What happens when an L2 VM exits: who gets the exit, and how L1 sees it.
 //!
 //! The emulator stores the L2's state into [`crate::vcpu::L2Vm`] and calls [`l2_exit`]. MSR and CR
-//! exits are decided in `l2_msr.rs` and `l2_cr.rs`. The way in is `leaf/tdg_vp_enter.rs`
+//! exits are decided in `l2_msr.rs` and `l2_cr.rs`, state is moved by `l2_state.rs`. The way in is `leaf/tdg_vp_enter.rs`
 //! [ABI L2 VM exits].
 
 use crate::Field;
 use crate::gpa::{Gpa, Rights, VmIndex};
 use crate::gprs::Gprs;
+use crate::l2_state::{exit_image, record, step_rip, store_guest_state};
 use crate::leaf::tdg_vp_vmcall;
 use crate::machine::Machine;
 use crate::msr::Access;
@@ -97,8 +98,6 @@ const VECTOR_GP: u32 = 13;
 
 /// Exit-reason bits whose presence the module takes for corruption: pending MTF, root mode.
 const CORRUPT_REASON_BITS: u32 = 7 << 28;
-/// Interruptibility: blocking by STI and by MOV SS.
-const BLOCKING_STI_MOV_SS: u64 = 3;
 /// Interruptibility: blocking by NMI.
 const BLOCKING_NMI: u64 = 1 << 3;
 /// EPT-violation qualification: linear address valid, NMI unblocked by IRET.
@@ -214,150 +213,6 @@ pub fn l2_vmcall_done(vcpu: &mut Vcpu, vm: VmIndex) {
     step_rip(l2);
 }
 
-/// Reads L2_ENTER_GUEST_STATE.
-pub(crate) fn load_guest_state<M: Machine>(l2: &mut L2Vm, gpa: Gpa, machine: &mut M) {
-    let mut words = [0_u64; 19];
-    for (offset, word) in (0..).step_by(8).zip(words.iter_mut()) {
-        let mut bytes = [0; 8];
-        machine.read_memory(Gpa(gpa.0 + offset), &mut bytes);
-        *word = u64::from_le_bytes(bytes);
-    }
-    let mut status = [0; 2];
-    machine.read_memory(Gpa(gpa.0 + INTERRUPT_STATUS_OFFSET), &mut status);
-    let [
-        rax,
-        rcx,
-        rdx,
-        rbx,
-        rsp,
-        rbp,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-        rest @ ..,
-    ] = words;
-    let [rflags, rip, ssp] = rest;
-    l2.gprs = Gprs {
-        rax,
-        rcx,
-        rdx,
-        rbx,
-        rsp,
-        rbp,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-    };
-    l2.vmcs.set(Field::GuestRsp, rsp);
-    l2.vmcs.set(Field::GuestRflags, rflags);
-    l2.vmcs.set(Field::GuestRip, rip);
-    l2.vmcs.set(Field::GuestSsp, ssp);
-    l2.vmcs.set(
-        Field::GuestInterruptStatus,
-        u64::from(u16::from_le_bytes(status)),
-    );
-}
-
-/// Writes L2_ENTER_GUEST_STATE back to where it was read from.
-pub(crate) fn store_guest_state<M: Machine>(l2: &L2Vm, machine: &mut M) {
-    let Some(gpa) = l2.state_gpa else {
-        return;
-    };
-    let gprs = Gprs {
-        rsp: l2.vmcs.get(Field::GuestRsp),
-        ..l2.gprs
-    };
-    let tail = [Field::GuestRflags, Field::GuestRip, Field::GuestSsp].map(|f| l2.vmcs.get(f));
-    for (offset, word) in (0..)
-        .step_by(8)
-        .zip(gprs.to_array().into_iter().chain(tail))
-    {
-        machine.write_memory(Gpa(gpa.0 + offset), &word.to_le_bytes());
-    }
-    // CAST: the field is 16 bits wide.
-    let status = l2.vmcs.get(Field::GuestInterruptStatus) as u16;
-    machine.write_memory(Gpa(gpa.0 + INTERRUPT_STATUS_OFFSET), &status.to_le_bytes());
-}
-
-const INTERRUPT_STATUS_OFFSET: u64 = 0x98;
-
-/// Puts the exit into the VMCS, where L1 can read it too.
-pub(crate) fn record(l2: &mut L2Vm, exit: &L2Exit) {
-    let L2Exit {
-        reason,
-        qualification,
-        gla,
-        gpa,
-        cpl,
-        ..
-    } = *exit;
-    let fields = [
-        (Field::ExitReason, reason),
-        (Field::ExitInterruptionInfo, exit.interruption_info),
-        (Field::ExitErrorCode, exit.interruption_error),
-        (Field::IdtVectoringInfo, exit.idt_vectoring_info),
-        (Field::IdtVectoringErrorCode, exit.idt_vectoring_error),
-        (Field::ExitInstructionLength, exit.instruction_length),
-        (Field::ExitInstructionInfo, exit.instruction_info),
-    ];
-    for (field, value) in fields {
-        l2.vmcs.set(field, u64::from(value));
-    }
-    l2.vmcs.set(Field::ExitQualification, qualification);
-    l2.vmcs.set(Field::GuestLinearAddress, gla);
-    if matches!(reason & 0xffff, 48 | 49) {
-        l2.vmcs.set(Field::GuestPhysicalAddress, gpa);
-    }
-    l2.last_cpl = cpl;
-    let is_entry_failure = reason >> 31 != 0;
-    if !is_entry_failure {
-        // An exit consumes the injected event; a failed entry does not.
-        let info = l2.vmcs.get(Field::EntryInterruptionInfo);
-        l2.vmcs
-            .set(Field::EntryInterruptionInfo, info & !u64::from(VALID));
-    }
-}
-
-/// L1's registers after an exit, RAX excepted. RSP is L1's own.
-pub(crate) fn exit_image(l2: &L2Vm, l1_rsp: u64, eeq_type: u64) -> Gprs {
-    let get = |field| l2.vmcs.get(field);
-    let pair = |low, high| get(low) | get(high) << 32;
-    let access_and_limit =
-        (get(Field::GuestCsAccess) & 0xffff) << 16 | get(Field::GuestCsLimit) << 32;
-    Gprs {
-        rax: 0,
-        rcx: get(Field::ExitQualification),
-        rdx: get(Field::GuestLinearAddress),
-        rbx: 0,
-        rsp: l1_rsp,
-        rbp: l2.gprs.rbp,
-        rsi: get(Field::GuestCsSelector) | access_and_limit,
-        rdi: get(Field::GuestCsBase),
-        r8: get(Field::GuestPhysicalAddress),
-        r9: pair(Field::ExitInterruptionInfo, Field::ExitErrorCode),
-        r10: pair(Field::IdtVectoringInfo, Field::IdtVectoringErrorCode),
-        r11: pair(Field::ExitInstructionInfo, Field::ExitInstructionLength),
-        r12: u64::from(l2.last_cpl & 3),
-        r13: eeq_type,
-        r14: 0,
-        r15: 0,
-    }
-}
-
 /// How an exit is presented to L1.
 #[derive(Clone, Copy)]
 struct Delivery {
@@ -431,44 +286,6 @@ fn convert_to_exception_exit(l2: &mut L2Vm, info: u32, error: u32) {
     l2.vmcs.set(Field::ExitQualification, 0);
     l2.vmcs.set(Field::ExitInterruptionInfo, u64::from(info));
     l2.vmcs.set(Field::ExitErrorCode, u64::from(error));
-}
-
-/// Steps the L2 over the instruction that exited.
-pub(crate) fn step_rip(l2: &mut L2Vm) {
-    /// RFLAGS.TF, and single-step in the pending debug exceptions.
-    const TF: u64 = 1 << 8;
-    const PENDING_BS: u64 = 1 << 14;
-    /// DEBUGCTL.BTF.
-    const BTF: u64 = 1 << 1;
-    let next = l2
-        .vmcs
-        .get(Field::GuestRip)
-        .wrapping_add(l2.vmcs.get(Field::ExitInstructionLength));
-    l2.vmcs.set(
-        Field::GuestRip,
-        if is_64_bit(l2) {
-            next
-        } else {
-            next & 0xffff_ffff
-        },
-    );
-    let blocking = l2.vmcs.get(Field::GuestInterruptibility);
-    l2.vmcs.set(
-        Field::GuestInterruptibility,
-        blocking & !BLOCKING_STI_MOV_SS,
-    );
-    let steps =
-        l2.vmcs.get(Field::GuestRflags) & TF != 0 && l2.vmcs.get(Field::GuestDebugctl) & BTF == 0;
-    if steps {
-        let pending = l2.vmcs.get(Field::GuestPendingDebug);
-        l2.vmcs.set(Field::GuestPendingDebug, pending | PENDING_BS);
-    }
-}
-
-/// Whether the L2 runs 64-bit code: IA-32e mode and CS.L.
-pub(crate) fn is_64_bit(l2: &L2Vm) -> bool {
-    l2.vmcs.get(Field::EntryControls) & 0x200 != 0
-        && l2.vmcs.get(Field::GuestCsAccess) & 0x2000 != 0
 }
 
 fn route<M: Machine>(

@@ -4,7 +4,8 @@
 //! Called from `l2_exit.rs`; the table is in `msr.rs`.
 
 use crate::Field;
-use crate::l2_exit::{Route, step_rip};
+use crate::l2_exit::Route;
+use crate::l2_state::step_rip;
 use crate::machine::Machine;
 use crate::msr::{
     self, Access, Action, DEBUGCTL, DEBUGCTL_TR, DEBUGCTL_TR_BTS, DEBUGCTL_VALID, EFER,

@@ -32,6 +32,7 @@ pub mod host;
 mod l2_cr;
 pub mod l2_exit;
 mod l2_msr;
+mod l2_state;
 mod leaf;
 pub mod machine;
 mod metadata;

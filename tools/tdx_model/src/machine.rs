@@ -60,7 +60,8 @@ pub trait Machine {
     /// The TSC that L1 and L2 read.
     fn virtual_tsc(&self) -> u64;
 
-    /// Whether L1's virtual APIC has an interrupt above its priority: RVI[7:4] > PPR[7:4].
+    /// Whether L1's virtual APIC has an interrupt above its priority: the
+    /// priority class of RVI is greater than that of PPR.
     fn l1_interrupt_deliverable(&self) -> bool;
 
     /// Loads IA32_XSS of this logical processor. The value has been checked against XFAM and the

@@ -6,7 +6,8 @@
 use super::{Call, Done, Leaf, Stop, must_be_zero, private_operand};
 use crate::entry_checks::{self, EntryFailure};
 use crate::gpa::{Gpa, VmIndex};
-use crate::l2_exit;
+use crate::l2_exit::L2Exit;
+use crate::l2_state;
 use crate::machine::{FlushScope, Machine};
 use crate::status::{Operand, Status};
 
@@ -42,7 +43,7 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     }
     let l2 = call.vcpu.l2_mut(vm);
     l2.state_gpa = Some(state);
-    l2_exit::load_guest_state(l2, state, call.machine);
+    l2_state::load_guest_state(l2, state, call.machine);
     match entry_checks::check(&call.td.config, l2, vtpr(vapic, call.machine)) {
         Ok(()) => {
             call.vcpu.current_vm = Some(vm);
@@ -62,14 +63,14 @@ fn fail<M: Machine>(call: &mut Call<'_, '_, M>, vm: VmIndex, failure: EntryFailu
             Status::L2_VM_ENTRY_FAILED
         }
         EntryFailure::GuestState { qualification } => {
-            let exit = l2_exit::L2Exit {
+            let exit = L2Exit {
                 reason: REASON_INVALID_GUEST_STATE,
                 qualification,
                 ..Default::default()
             };
-            l2_exit::record(l2, &exit);
-            l2_exit::store_guest_state(l2, call.machine);
-            *call.gprs = l2_exit::exit_image(l2, call.gprs.rsp, 0);
+            l2_state::record(l2, &exit);
+            l2_state::store_guest_state(l2, call.machine);
+            *call.gprs = l2_state::exit_image(l2, call.gprs.rsp, 0);
             Status::SUCCESS.with(REASON_INVALID_GUEST_STATE)
         }
     }
