@@ -137,6 +137,11 @@ impl Layout {
         self.load_offset
     }
 
+    /// The mode the guest starts in.
+    pub(crate) fn mode(&self) -> ModeName {
+        self.mode
+    }
+
     /// The guest's memory.
     pub(crate) fn memory(&self) -> GpaRange {
         self.memory

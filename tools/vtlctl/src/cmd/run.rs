@@ -81,7 +81,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     // A bad file is found before anything changes.
     let guest = match &arguments.file {
         Some(path) => image::read(path, layout.room())?,
-        None => asm::demo(arguments.mode).to_vec(),
+        None => demo(&layout).map_err(usage)?.to_vec(),
     };
     if !arguments.json {
         let (size, entry, mode) = (guest.len(), layout.entry(), arguments.mode.name());
@@ -100,6 +100,16 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let end = serve(&mut vp, &limit, &mut tally, &mut console)?;
     report(&vp, &end, &tally, console, &limit);
     Ok(end.status())
+}
+
+/// The built-in guest, which knows 32-bit addresses only.
+fn demo(layout: &Layout) -> anyhow::Result<&'static [u8]> {
+    let memory = layout.memory();
+    anyhow::ensure!(
+        memory.end() <= 1 << 32,
+        "the demo guest needs memory below 4 GiB, {memory} is not; choose another with --memory"
+    );
+    Ok(asm::demo(layout.mode()))
 }
 
 /// Accepts the guest's memory, gives VTL0 its rights, and copies the guest.
