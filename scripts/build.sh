@@ -64,6 +64,7 @@ build_initramfs() {
 	cp "$BUILD/vtlctl" "$tree/bin/vtlctl"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
+	rm -f "$tree"/selftests/*.o
 	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
 	chmod 755 "$tree/init"
 	(cd "$tree" && find . | LC_ALL=C sort | in_root_cpio) >"$BUILD/initramfs.cpio.new"
