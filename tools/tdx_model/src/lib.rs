@@ -51,5 +51,7 @@ extern crate std;
 mod robustness;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod two_readings;
 
 pub use fields::Field;

@@ -91,7 +91,9 @@ mod tests {
     use crate::dispatch::Outcome;
     use crate::gpa::Level;
     use crate::gprs::Gprs;
-    use crate::testing::{Event, STATE, call, complete, with_td};
+    use crate::td::Td;
+    use crate::testing::{Event, FakeMachine, STATE, call, complete, with_td};
+    use crate::vcpu::Vcpu;
     use crate::ve::{Eeq, TdExit};
 
     const VM1: u64 = 1 << 52;
@@ -246,5 +248,60 @@ mod tests {
             assert_eq!(g.rbp, 0x1234);
             assert_eq!(vcpu.l2(VmIndex::Vm1).vmcs.get(Field::InstructionError), 7);
         });
+    }
+
+    /// Writes L2 VMCS fields of VM 1 through TDG.VP.WR, every bit of each.
+    fn write(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, fields: &[(Field, u64)]) {
+        for (field, r8) in fields {
+            let rdx = 0x2424 << 48 | field.encoding();
+            let mut g = Gprs {
+                rdx,
+                r8: *r8,
+                r9: u64::MAX,
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, m, 10, &mut g), 0, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn real_protected_and_long_mode_can_be_set_up_by_l1_and_entered() {
+        let real = [
+            (Field::GuestCr0, 0x30),
+            (Field::GuestEfer, 0x800),
+            (Field::GuestCsAccess, 0x9b),
+            (Field::GuestCsLimit, 0xffff),
+            (Field::GuestTrLimit, 0x67),
+            (Field::GuestLdtrAccess, 0x1_0000),
+        ];
+        let protected = [(Field::GuestCr0, 0x31), (Field::GuestEfer, 0x800)];
+        let long = [
+            (Field::GuestCr0, 0x8005_0033),
+            (Field::GuestCr3, 0x1000),
+            (Field::GuestCr4, 0x2660),
+            (Field::GuestEfer, 0xd01),
+            (Field::EntryControls, 0x003e_c204),
+            (Field::GuestCsAccess, 0xa09b),
+        ];
+        for fields in [&real[..], &protected, &long] {
+            with_td(|td, vcpu, m| {
+                m.prepare_l2(vcpu);
+                write(
+                    td,
+                    vcpu,
+                    m,
+                    &[(Field::Cr0Shadow, 0x10), (Field::Cr0Mask, u64::MAX)],
+                );
+                write(
+                    td,
+                    vcpu,
+                    m,
+                    &[(Field::Cr4Shadow, 0), (Field::Cr4Mask, u64::MAX)],
+                );
+                write(td, vcpu, m, fields);
+                let outcome = call(td, vcpu, m, 25, &mut enter());
+                assert_eq!(outcome, Outcome::EnterL2(VmIndex::Vm1));
+            });
+        }
     }
 }

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The kernel module's reading of the specification against this one.
+//!
+//! The module's numbers live in `rust/pure`, written independently; here its own typed calls are
+//! answered by this crate. Where the two disagree, one of them has misread.
+
+use std::vec::Vec;
+
+use vtl_pure::pure::exit::{Exit, RawExit, classify};
+use vtl_pure::pure::field::{FieldId, VmIndex as DriverVm};
+use vtl_pure::pure::leaf as driver_leaf;
+use vtl_pure::pure::status::{Operand as DriverOperand, Status as DriverStatus};
+use vtl_pure::pure::tdcall::{
+    PageState, Registers, Tdcall, tdg_mem_page_attr_rd, tdg_vm_rd, tdg_vp_wr,
+};
+
+use crate::dispatch::{Outcome, leaf_name, tdcall};
+use crate::gpa::{Gpa, Level, VmIndex};
+use crate::gprs::Gprs;
+use crate::l2_exit::{HostRouted, L2Exit, L2Outcome, l2_exit, resume_l1};
+use crate::status::{Operand, Status};
+use crate::td::Td;
+use crate::testing::{FakeMachine, KERNEL, STATE, VAPIC, with_td};
+use crate::vcpu::Vcpu;
+
+/// The instruction, answered by the model.
+struct Model<'a, 'm> {
+    td: &'a mut Td<'m>,
+    vcpu: &'a mut Vcpu,
+    machine: &'a mut FakeMachine,
+}
+
+impl Tdcall for Model<'_, '_> {
+    fn tdcall(&mut self, registers: Registers) -> Registers {
+        let Registers {
+            rax,
+            rcx,
+            rdx,
+            r8,
+            r9,
+            r10,
+            r11,
+        } = registers;
+        let mut g = Gprs {
+            rax,
+            rcx,
+            rdx,
+            r8,
+            r9,
+            r10,
+            r11,
+            ..Gprs::ZERO
+        };
+        let outcome = tdcall(self.td, self.vcpu, &mut g, KERNEL, self.machine);
+        assert_eq!(outcome, Outcome::Complete);
+        Registers {
+            rax: g.rax,
+            rcx: g.rcx,
+            rdx: g.rdx,
+            r8: g.r8,
+            r9: g.r9,
+            r10: g.r10,
+            r11: g.r11,
+        }
+    }
+}
+
+#[test]
+fn status_codes_agree() {
+    let pairs = [
+        (DriverStatus::SUCCESS, Status::SUCCESS),
+        (DriverStatus::OPERAND_INVALID, Status::OPERAND_INVALID),
+        (DriverStatus::OPERAND_BUSY, Status::OPERAND_BUSY),
+        (
+            DriverStatus::L2_EXIT_HOST_ROUTED_ASYNC,
+            Status::L2_EXIT_HOST_ROUTED_ASYNC,
+        ),
+        (
+            DriverStatus::L2_EXIT_HOST_ROUTED_TDVMCALL,
+            Status::L2_EXIT_HOST_ROUTED_TDVMCALL,
+        ),
+        (
+            DriverStatus::L2_EXIT_PENDING_INTERRUPT,
+            Status::L2_EXIT_PENDING_INTERRUPT,
+        ),
+        (DriverStatus::PENDING_INTERRUPT, Status::PENDING_INTERRUPT),
+    ];
+    for (driver, model) in pairs {
+        assert_eq!(u64::from(driver) << 32, model.0, "{model:?}");
+    }
+    let operands = [
+        (DriverOperand::Rax, Operand::Rax),
+        (DriverOperand::Rcx, Operand::Rcx),
+        (DriverOperand::Rdx, Operand::Rdx),
+        (DriverOperand::R8, Operand::R8),
+    ];
+    for (driver, model) in operands {
+        assert_eq!(
+            DriverStatus::operand_invalid(driver).0,
+            Status::invalid(model).0
+        );
+    }
+}
+
+#[test]
+fn leaf_numbers_agree() {
+    let pairs = [
+        (driver_leaf::TDG_MEM_PAGE_ACCEPT, "TDG.MEM.PAGE.ACCEPT"),
+        (driver_leaf::TDG_VM_RD, "TDG.VM.RD"),
+        (driver_leaf::TDG_VP_RD, "TDG.VP.RD"),
+        (driver_leaf::TDG_VP_WR, "TDG.VP.WR"),
+        (driver_leaf::TDG_SYS_RD, "TDG.SYS.RD"),
+        (driver_leaf::TDG_MEM_PAGE_ATTR_RD, "TDG.MEM.PAGE.ATTR.RD"),
+        (driver_leaf::TDG_MEM_PAGE_ATTR_WR, "TDG.MEM.PAGE.ATTR.WR"),
+        (driver_leaf::TDG_VP_ENTER, "TDG.VP.ENTER"),
+    ];
+    for (leaf, name) in pairs {
+        assert_eq!(u16::try_from(leaf).ok().and_then(leaf_name), Some(name));
+    }
+}
+
+#[test]
+fn the_drivers_calls_have_the_effect_it_expects() {
+    with_td(|td, vcpu, machine| {
+        assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size4K));
+        let mut model = Model { td, vcpu, machine };
+        assert_eq!(tdg_vm_rd(&mut model, FieldId::NUM_L2_VMS), Ok(2));
+        for number in [1, 2] {
+            let vm = DriverVm::new(number).expect("an L2");
+            let field = FieldId::virtual_apic_address(vm);
+            assert_eq!(tdg_vp_wr(&mut model, field, VAPIC), Ok(()));
+            let vm = VmIndex::new(number).expect("an L2");
+            assert_eq!(model.vcpu.l2(vm).virtual_apic_gpa(), Some(Gpa(VAPIC)));
+        }
+        let absent = DriverVm::new(3).expect("an L2");
+        let refused = tdg_vp_wr(&mut model, FieldId::virtual_apic_address(absent), VAPIC);
+        assert_eq!(
+            refused.map_err(|s| s.0),
+            Err(Status::METADATA_FIELD_ID_INCORRECT.0)
+        );
+        assert_eq!(
+            tdg_mem_page_attr_rd(&mut model, 0x1000),
+            Ok(PageState::Accepted)
+        );
+        assert_eq!(
+            tdg_mem_page_attr_rd(&mut model, 0x20_0000),
+            Ok(PageState::Pending)
+        );
+    });
+}
+
+fn classified(g: &Gprs) -> Exit {
+    let Gprs {
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        ..
+    } = *g;
+    classify(&RawExit {
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+    })
+}
+
+#[test]
+fn the_driver_understands_every_way_back_from_an_l2() {
+    with_td(|td, vcpu, m| {
+        m.prepare_l2(vcpu);
+        let enter = Gprs {
+            rax: 25,
+            rcx: 1 << 52,
+            rdx: STATE,
+            ..Gprs::ZERO
+        };
+        let mut seen = Vec::new();
+
+        m.is_interrupt_pending = true;
+        let mut g = enter;
+        assert_eq!(tdcall(td, vcpu, &mut g, KERNEL, m), Outcome::Complete);
+        seen.push(classified(&g));
+        m.is_interrupt_pending = false;
+
+        let mut g = Gprs { rcx: 0, ..enter };
+        assert_eq!(tdcall(td, vcpu, &mut g, KERNEL, m), Outcome::Complete);
+        seen.push(classified(&g));
+
+        for reason in [10, 1] {
+            let mut g = enter;
+            assert_eq!(
+                tdcall(td, vcpu, &mut g, KERNEL, m),
+                Outcome::EnterL2(VmIndex::Vm1)
+            );
+            let e = L2Exit {
+                reason,
+                ..L2Exit::default()
+            };
+            let outcome = l2_exit(td, vcpu, VmIndex::Vm1, &e, &mut g, m);
+            assert_eq!(outcome, L2Outcome::ToL1);
+            seen.push(classified(&g));
+        }
+        for kind in [HostRouted::Async, HostRouted::Tdvmcall] {
+            let mut g = enter;
+            resume_l1(td, vcpu, VmIndex::Vm1, kind, &mut g, m);
+            seen.push(classified(&g));
+        }
+        let want = [
+            Exit::NotEntered,
+            Exit::Refused,
+            Exit::ForL1,
+            Exit::Interrupted,
+            Exit::HostRouted,
+            Exit::HostRouted,
+        ];
+        assert_eq!(seen, want);
+    });
+}
