@@ -36,7 +36,9 @@
  * EFAULT	memory given by pointer can't be read or written.
  * EINVAL	a field has a value that the interface doesn't allow.
  * EOPNOTSUPP	the field is known, this value of it is not served.
- * EPERM	CAP_SYS_ADMIN is missing (at open).
+ * EPERM	CAP_SYS_ADMIN is missing (at open); an executable mapping is asked
+ *		for where the kernel itself forbids it, before this driver is
+ *		asked (descriptors made by MSHV_CREATE_VTL). Elsewhere: EINVAL.
  * EINTR	no exit to look at: a signal is pending, or ``cancel`` is set.
  *		The same call may be made again.
  * EBUSY	another thread runs the VP of this CPU.
