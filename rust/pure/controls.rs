@@ -95,7 +95,7 @@ mod tests {
             flags: 0,
             vp_flags: 0,
             deadline_update: 0,
-            entry_rcx: 1 << 52 | 1,
+            entry_rcx: (1 << 52) | 1,
             msrs: SharedMsrs::default(),
             cr2: u64::MAX,
             mxcsr: 0x1f80,
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_good_snapshot_passes_unchanged() {
         let entry = good().validate(&LIMITS).unwrap();
-        assert_eq!(entry.rcx.raw(), 1 << 52 | 1);
+        assert_eq!(entry.rcx.raw(), (1 << 52) | 1);
         assert_eq!(entry.cr2, u64::MAX);
     }
 
@@ -122,7 +122,7 @@ mod tests {
                 ..good()
             },
             Controls {
-                entry_rcx: 1 << 52 | 4,
+                entry_rcx: (1 << 52) | 4,
                 ..good()
             },
             Controls {

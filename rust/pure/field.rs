@@ -45,7 +45,8 @@ pub enum VpClass {
 }
 
 /// Bits that are zero in an id of a single element: reserved ones, "last element" and "last field".
-const NOT_SINGLE: u64 = 0xff << 24 | 0xf << 34 | 0x1ff << 38 | 0x7 << 47 | 1 << 55 | 1 << 62;
+const NOT_SINGLE: u64 =
+    (0xff << 24) | (0xf << 34) | (0x1ff << 38) | (0x7 << 47) | (1 << 55) | (1 << 62);
 const SIZE_8: u64 = 3 << 32;
 const CONTEXT_VP: u64 = 2 << 52;
 
@@ -55,7 +56,7 @@ impl FieldId {
 
     /// Virtual-APIC address (VMCS encoding 2012) of an L2 VM.
     pub const fn virtual_apic_address(vm: VmIndex) -> Self {
-        Self((28 + 8 * vm.get() as u64) << 56 | CONTEXT_VP | SIZE_8 | vmcs::VIRTUAL_APIC_ADDRESS)
+        Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | SIZE_8 | vmcs::VIRTUAL_APIC_ADDRESS)
     }
 
     /// Which field within the class.
@@ -128,7 +129,7 @@ mod tests {
     fn sequences_and_reserved_bits_are_seen() {
         let plain = FieldId::virtual_apic_address(VmIndex::VM1);
         for bit in (24..32).chain(34..50).chain([55, 62]) {
-            assert!(!FieldId(plain.0 | 1 << bit).is_single(), "bit {bit}");
+            assert!(!FieldId(plain.0 | (1 << bit)).is_single(), "bit {bit}");
         }
         assert!(plain.is_single());
     }

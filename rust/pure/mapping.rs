@@ -51,7 +51,7 @@ mod tests {
     fn only_run_and_vapic_pages_are_there() {
         assert_eq!(VtlPage::decode(7), Some(VtlPage::Run { cpu: 7 }));
         assert_eq!(
-            VtlPage::decode(3 << 16 | 0xffff),
+            VtlPage::decode((3 << 16) | 0xffff),
             Some(VtlPage::Vapic { cpu: 0xffff })
         );
         for kind in [1, 2, 4, 5, 1 << 20, u64::MAX >> 16] {

@@ -39,7 +39,7 @@ mod tests {
 
     fn after(status: u64, r10: u64) -> Next {
         next(&RawExit {
-            rax: status << 32 | 1,
+            rax: (status << 32) | 1,
             r10,
             ..RawExit::default()
         })

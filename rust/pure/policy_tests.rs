@@ -37,7 +37,7 @@ fn only_listed_leaves_pass() {
         assert_eq!(ask(leaf, LOWER, 0, 0), refused(Operand::Rax), "leaf {leaf}");
     }
     for leaf in listed
-        .map(|leaf| leaf | 1 << 16)
+        .map(|leaf| leaf | (1 << 16))
         .into_iter()
         .filter(|leaf| leaf & 0xff != 7)
     {
@@ -47,8 +47,8 @@ fn only_listed_leaves_pass() {
             "leaf {leaf:#x}"
         );
     }
-    assert_eq!(ask(7 | 1 << 16, 0, 0, 0), Ok(Scope::Td));
-    assert_eq!(ask(7 | 1 << 32, 0, 0, 0), refused(Operand::Rax));
+    assert_eq!(ask(7 | (1 << 16), 0, 0, 0), Ok(Scope::Td));
+    assert_eq!(ask(7 | (1 << 32), 0, 0, 0), refused(Operand::Rax));
 }
 
 #[test]
@@ -73,19 +73,19 @@ fn mapping_words_are_checked() {
     assert_eq!(ask(24, LOWER | 3, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, LOWER | 8, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, (LOWER + 0x1000) | 1, 0, 0), refused(Operand::Rcx));
-    assert_eq!(ask(24, LOWER | 1 << 52, 0, 0), refused(Operand::Rcx));
+    assert_eq!(ask(24, LOWER | (1 << 52), 0, 0), refused(Operand::Rcx));
 }
 
 #[test]
 fn fields_of_the_l2_vms_pass() {
     for class in [36, 37, 38, 44, 45, 46, 52, 53, 54] {
         assert_eq!(
-            ask(9, 0, class << 56 | 0x6800, 0),
+            ask(9, 0, (class << 56) | 0x6800, 0),
             Ok(Scope::Vp),
             "class {class}"
         );
         assert_eq!(
-            ask(10, 0, class << 56 | 0x6800, 0),
+            ask(10, 0, (class << 56) | 0x6800, 0),
             Ok(Scope::Vp),
             "class {class}"
         );
@@ -103,7 +103,7 @@ fn fields_of_the_l2_vms_pass() {
         );
     }
     assert_eq!(ask(9, 0, u64::MAX, 0), refused(Operand::Rdx));
-    assert_eq!(ask(10, 0, 36 << 56 | 1 << 38, 0), refused(Operand::Rdx));
+    assert_eq!(ask(10, 0, (36 << 56) | (1 << 38), 0), refused(Operand::Rdx));
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn of_the_management_fields_only_those_of_l2_vms_pass() {
         } else {
             refused(Operand::Rdx)
         };
-        assert_eq!(ask(9, 0, 32 << 56 | code, 0), expected, "code {code:#x}");
-        assert_eq!(ask(10, 0, 32 << 56 | code, 0), expected, "code {code:#x}");
+        assert_eq!(ask(9, 0, (32 << 56) | code, 0), expected, "code {code:#x}");
+        assert_eq!(ask(10, 0, (32 << 56) | code, 0), expected, "code {code:#x}");
     }
 }
 
@@ -123,25 +123,31 @@ fn of_the_management_fields_only_those_of_l2_vms_pass() {
 fn the_virtual_apic_page_of_vm_1_stays() {
     for variant in [0, 1, 1 << 32, 1 << 50, 1 << 63] {
         assert_eq!(
-            ask(10, 0, 36 << 56 | 0x2012 | variant, LOWER),
+            ask(10, 0, (36 << 56) | 0x2012 | variant, LOWER),
             refused(Operand::Rdx)
         );
     }
-    assert_eq!(ask(9, 0, 36 << 56 | 0x2012, 0), Ok(Scope::Vp));
+    assert_eq!(ask(9, 0, (36 << 56) | 0x2012, 0), Ok(Scope::Vp));
 }
 
 #[test]
 fn other_virtual_apic_pages_are_not_system_ram() {
-    assert_eq!(ask(10, 0, 44 << 56 | 0x2012, LOWER), Ok(Scope::Vp));
-    assert_eq!(ask(10, 0, 44 << 56 | 0x2012, 0x1000), refused(Operand::R8));
-    assert_eq!(ask(10, 0, 52 << 56 | 0x2013, 0x1000), refused(Operand::R8));
+    assert_eq!(ask(10, 0, (44 << 56) | 0x2012, LOWER), Ok(Scope::Vp));
     assert_eq!(
-        ask(10, 0, 44 << 56 | 0x2012, LOWER + 1),
+        ask(10, 0, (44 << 56) | 0x2012, 0x1000),
+        refused(Operand::R8)
+    );
+    assert_eq!(
+        ask(10, 0, (52 << 56) | 0x2013, 0x1000),
+        refused(Operand::R8)
+    );
+    assert_eq!(
+        ask(10, 0, (44 << 56) | 0x2012, LOWER + 1),
         refused(Operand::R8)
     );
     let partial = Registers {
         rax: 10,
-        rdx: 44 << 56 | 0x2012,
+        rdx: (44 << 56) | 0x2012,
         r8: LOWER,
         r9: !0xfff,
         ..Registers::default()
@@ -151,6 +157,9 @@ fn other_virtual_apic_pages_are_not_system_ram() {
 
 #[test]
 fn the_monitor_trap_flag_is_refused() {
-    assert_eq!(ask(10, 0, 36 << 56 | 0x4002, 1 << 27), refused(Operand::R8));
-    assert_eq!(ask(10, 0, 36 << 56 | 0x4002, 1 << 2), Ok(Scope::Vp));
+    assert_eq!(
+        ask(10, 0, (36 << 56) | 0x4002, 1 << 27),
+        refused(Operand::R8)
+    );
+    assert_eq!(ask(10, 0, (36 << 56) | 0x4002, 1 << 2), Ok(Scope::Vp));
 }

@@ -41,7 +41,7 @@ impl Status {
 
     /// Status and its details in one word.
     pub const fn new(name: u32, details: u32) -> Self {
-        Self((name as u64) << 32 | details as u64)
+        Self(((name as u64) << 32) | details as u64)
     }
 
     /// What the TDX module answers when `operand` is not acceptable.

@@ -158,7 +158,7 @@ mod tests {
             tdg_mem_page_attr_rd(&mut tdx, 0x8000_0000)
         };
         assert_eq!(state(0x8000_0001), Ok(PageState::Accepted));
-        assert_eq!(state(0x8000_0001 | 1 << 62), Ok(PageState::Pending));
+        assert_eq!(state(0x8000_0001 | (1 << 62)), Ok(PageState::Pending));
     }
 
     #[test]

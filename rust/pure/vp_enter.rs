@@ -56,13 +56,13 @@ mod tests {
     #[test]
     fn every_reserved_bit_is_refused() {
         for bit in (2..52).chain(54..64) {
-            assert_eq!(EntryRcx::new(1 << 52 | 1 << bit, 3), None, "bit {bit}");
+            assert_eq!(EntryRcx::new((1 << 52) | (1 << bit), 3), None, "bit {bit}");
         }
     }
 
     #[test]
     fn invalidation_is_taken_off() {
-        let entry = EntryRcx::new(1 << 52 | 2, 1).unwrap();
+        let entry = EntryRcx::new((1 << 52) | 2, 1).unwrap();
         assert!(entry.invalidates());
         assert_eq!(entry.without_invalidation().raw(), 1 << 52);
         assert!(!entry.without_invalidation().invalidates());
