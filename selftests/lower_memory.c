@@ -91,7 +91,7 @@ TEST_F(lower, an_executable_mapping_is_refused)
 
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, VTL_PAGE_SIZE, READ_WRITE | PROT_EXEC,
 				   MAP_SHARED, self->fd, (off_t)self->base));
-	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(vtl_exec_errno(DEV_MSHV_VTL_LOW), errno);
 	memory = vtl_map_low(self->base, VTL_PAGE_SIZE);
 	ASSERT_NE(MAP_FAILED, memory);
 	EXPECT_EQ(-1, mprotect(memory, VTL_PAGE_SIZE, PROT_READ | PROT_EXEC));

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "kselftest.h"
@@ -107,6 +108,19 @@ int vtl_pin(int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+/*
+ * The error of an executable mapping of a device: the driver's own, unless the
+ * folder is mounted such that the kernel refuses before it asks the driver.
+ */
+int vtl_exec_errno(const char *path)
+{
+	struct statvfs info;
+
+	if (!statvfs(path, &info) && info.f_flag & ST_NOEXEC)
+		return EPERM;
+	return EINVAL;
 }
 
 int vtl_tdcall(int fd, struct mshv_tdcall *call)
