@@ -68,7 +68,12 @@ pub fn find(memory: &impl Physical, rsdp: u64) -> Result<Tables, &'static str> {
         let mut name = [0; 4];
         memory.read(table, &mut name);
         if &name == b"APIC" {
-            return Ok(Tables { rsdp, rsdt, madt: table, madt_slot: slot });
+            return Ok(Tables {
+                rsdp,
+                rsdt,
+                madt: table,
+                madt_slot: slot,
+            });
         }
     }
     Err("no MADT among the ACPI tables")
@@ -116,7 +121,10 @@ pub fn build(
         return Err(TOO_BIG);
     }
     // CAST: the tables lie below 4 GiB, as ACPI 1.0 root tables require.
-    let (rsdt_pa, madt_pa) = (area_pa as u32 + rsdt_at as u32, area_pa as u32 + madt_at as u32);
+    let (rsdt_pa, madt_pa) = (
+        area_pa as u32 + rsdt_at as u32,
+        area_pa as u32 + madt_at as u32,
+    );
 
     let rsdp = &mut area[..RSDP_BYTES];
     memory.read(tables.rsdp, rsdp);

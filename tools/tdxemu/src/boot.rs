@@ -109,7 +109,10 @@ pub unsafe fn read_handover(start_info_pa: u64) -> Result<Handover, &'static str
         let entry_pa = info.memmap_paddr + index * size_of::<MemmapEntry>() as u64;
         // SAFETY: the loader says that many entries are there.
         let entry = unsafe { (entry_pa as *const MemmapEntry).read_unaligned() };
-        map.add(Range::new(entry.addr, entry.addr + entry.size), Kind::from_e820(entry.kind));
+        map.add(
+            Range::new(entry.addr, entry.addr + entry.size),
+            Kind::from_e820(entry.kind),
+        );
     }
     let mut initrd = Range::new(0, 0);
     if info.nr_modules > 0 {
@@ -124,13 +127,23 @@ pub unsafe fn read_handover(start_info_pa: u64) -> Result<Handover, &'static str
         // `main.rs` has copied what it needs.
         unsafe { core::ffi::CStr::from_ptr(info.cmdline_paddr as *const core::ffi::c_char) }
     };
-    let cmdline = cmdline.to_str().map_err(|_| "the command line is not text")?;
-    Ok(Handover { cmdline, initrd, map, rsdp_pa: info.rsdp_paddr })
+    let cmdline = cmdline
+        .to_str()
+        .map_err(|_| "the command line is not text")?;
+    Ok(Handover {
+        cmdline,
+        initrd,
+        map,
+        rsdp_pa: info.rsdp_paddr,
+    })
 }
 
 /// The memory of this program.
 pub fn image() -> Range {
-    Range::new(addr_of!(emu_image_start) as u64, addr_of!(emu_image_end) as u64)
+    Range::new(
+        addr_of!(emu_image_start) as u64,
+        addr_of!(emu_image_end) as u64,
+    )
 }
 
 /// Copies the real-mode code to its page and returns the start-up vector for it.

@@ -28,8 +28,12 @@ pub struct Config {
 
 impl Config {
     /// What holds where nothing is said.
-    pub const DEFAULT: Self =
-        Self { vtl0_bytes: 64 << 20, l2_vms: 2, log: Level::Info, is_time_hidden: false };
+    pub const DEFAULT: Self = Self {
+        vtl0_bytes: 64 << 20,
+        l2_vms: 2,
+        log: Level::Info,
+        is_time_hidden: false,
+    };
 }
 
 /// What the user is told after a refusal.
@@ -85,7 +89,9 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
 }
 
 fn size(text: &str) -> Option<u64> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, suffix) = text.split_at(split);
     let shift = match suffix {
         "" => 0,
@@ -119,7 +125,14 @@ mod tests {
 
     #[test]
     fn unknown_words_and_values_are_refused_by_name() {
-        for word in ["emu.vtl0=65K", "emu.vtl0=0", "emu.l2=4", "emu.log=loud", "emu.x=1", "quiet"] {
+        for word in [
+            "emu.vtl0=65K",
+            "emu.vtl0=0",
+            "emu.l2=4",
+            "emu.log=loud",
+            "emu.x=1",
+            "quiet",
+        ] {
             let line = format!("emu.l2=1 {word} -- console=ttyS0");
             assert_eq!(parse(&line), Err(Refused(word)));
         }

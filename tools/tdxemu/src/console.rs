@@ -53,7 +53,11 @@ pub fn line(arguments: fmt::Arguments<'_>) {
         core::hint::spin_loop();
     }
     // Writing to the port cannot fail.
-    let _ = writeln!(DebugConsole, "tdxemu[{}] {arguments}", crate::smp::current_index());
+    let _ = writeln!(
+        DebugConsole,
+        "tdxemu[{}] {arguments}",
+        crate::smp::current_index()
+    );
     drop(held);
 }
 

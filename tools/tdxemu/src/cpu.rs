@@ -11,7 +11,6 @@ pub mod tsc;
 
 /// Result of CPUID.
 #[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "register names")]
 pub struct CpuidResult {
     pub eax: u32,
     pub ebx: u32,
@@ -30,5 +29,10 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
             options(nomem, nostack, preserves_flags));
     }
     // CAST: CPUID writes 32 bits.
-    CpuidResult { eax, ebx: ebx as u32, ecx, edx }
+    CpuidResult {
+        eax,
+        ebx: ebx as u32,
+        ecx,
+        edx,
+    }
 }

@@ -19,11 +19,13 @@ use crate::mem::npt::AddressSpaces;
 use crate::run::{end_by_l1, not_modelled};
 use crate::setup::World;
 use crate::vp::Vp;
-use tdx_model::gpa::{Gpa, Level};
+use svm::npt::Rights;
+use tdx_model::gpa::{Gpa, Level, VmIndex};
 use tdx_model::gprs::Gprs;
 use tdx_model::machine::L1Mapping;
 use tdx_model::page_state::PageState;
 use tdx_model::td::Td;
+use tdx_model::vcpu::l2_ctls;
 use tdx_model::ve::{Eeq, TdExit};
 
 /// Status in R10.
@@ -127,8 +129,58 @@ pub fn l1_td_exit(vp: &mut Vp, exit: TdExit) {
         td.host_demote_page(gpa, &mut processor);
         processor.finish();
     } else {
-        end_by_l1(End::L1, format_args!("the host has no memory for {exit:x?} at {:#x}", vp.rip()))
+        end_by_l1(
+            End::L1,
+            format_args!("the host has no memory for {exit:x?} at {:#x}", vp.rip()),
+        )
     }
+}
+
+/// How the host goes on after a TD exit from an L2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// With the L2, as if nothing had happened.
+    L2,
+    /// With L1, which learns of the exit.
+    L1,
+}
+
+/// A TD exit from an L2.
+pub fn l2_td_exit(vp: &mut Vp, vm: VmIndex, exit: TdExit) -> Resume {
+    match exit {
+        TdExit::EptViolation { gpa, .. } => l2_ept_violation(vp, vm, gpa),
+        // The one asynchronous exit that gets here is an NMI, and those are L1's.
+        TdExit::Async { .. } => {
+            vp.inject_nmi();
+            Resume::L1
+        }
+        TdExit::L2Vmcall { mask, .. } => {
+            let mut view = vp.model.l2(vm).gprs.selected(mask);
+            vmcall(vp, &mut view);
+            vp.model.l2_mut(vm).gprs.merge(&view, mask);
+            tdx_model::l2_exit::l2_vmcall_done(vp.model, vm);
+            Resume::L2
+        }
+    }
+}
+
+/// The host maps shared pages for an L2 that uses the host's tables. Everything else is L1's to
+/// emulate: the host has no memory there.
+fn l2_ept_violation(vp: &Vp, vm: VmIndex, gpa: Gpa) -> Resume {
+    let mut world = vp.platform.world();
+    let World { td, spaces } = &mut *world;
+    let uses_host_tables = vp.model.l2_ctls(vm) & l2_ctls::ENABLE_SHARED_EPTP != 0;
+    let is_shared_page =
+        gpa.is_shared() && td.pages.state(gpa.without_shared()) == PageState::Shared;
+    if !uses_host_tables || !is_shared_page {
+        return Resume::L1;
+    }
+    let mapped = spaces.set_l2(vm, gpa, Level::Size4K, Some(Rights::ALL));
+    assert!(
+        mapped.is_ok(),
+        "the frame pool was sized for every page of every VM"
+    );
+    Resume::L2
 }
 
 /// Maps for L1 what the page table says it may reach: another processor has just changed it.
@@ -140,5 +192,8 @@ pub fn map_again(td: &Td<'_>, spaces: &mut AddressSpaces, gpa: u64) {
         PageState::Free | PageState::Pending => return,
     };
     let mapped = spaces.set_l1(page, mapping);
-    assert!(mapped.is_ok(), "the frame pool was sized for every page of every VM");
+    assert!(
+        mapped.is_ok(),
+        "the frame pool was sized for every page of every VM"
+    );
 }

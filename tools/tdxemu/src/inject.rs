@@ -43,7 +43,10 @@ impl Vp {
     /// NMI.
     pub fn inject_nmi(&mut self) {
         self.l1.inject(
-            Event::new().with_vector(NMI).with_kind(Event::NMI).with_is_valid(true),
+            Event::new()
+                .with_vector(NMI)
+                .with_kind(Event::NMI)
+                .with_is_valid(true),
         );
     }
 

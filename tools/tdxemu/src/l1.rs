@@ -34,20 +34,19 @@ pub fn step(vp: &mut Vp) {
         SvmExit::Io { info, next_rip } => io(vp, info, next_rip),
         SvmExit::Msr(access) => msr(vp, access),
         SvmExit::Npf { error, gpa } => ept_violation(vp, error, gpa),
-        SvmExit::Hlt
-        | SvmExit::Wbinvd
-        | SvmExit::Invd
-        | SvmExit::Monitor
-        | SvmExit::Mwait => plain_ve(vp, &exit),
+        SvmExit::Hlt | SvmExit::Wbinvd | SvmExit::Invd | SvmExit::Monitor | SvmExit::Mwait => {
+            plain_ve(vp, &exit)
+        }
         SvmExit::Nmi => {
             if vp.take_nmi() {
                 vp.inject_nmi();
             }
         }
         SvmExit::Vmmcall | SvmExit::SvmInstruction | SvmExit::Rsm => vp.inject_ud(),
-        SvmExit::Shutdown => {
-            end_by_l1(End::L1, format_args!("L1 shut down (triple fault) at {:#x}", vp.rip()))
-        }
+        SvmExit::Shutdown => end_by_l1(
+            End::L1,
+            format_args!("L1 shut down (triple fault) at {:#x}", vp.rip()),
+        ),
         _ => not_modelled(vp, format_args!("L1 exit {exit:x?}")),
     }
     // An event whose delivery was interrupted is delivered again, unless the cause of the
@@ -55,7 +54,10 @@ pub fn step(vp: &mut Vp) {
     if let Some(event) = interrupted {
         let ours = vp.l1.vmcb.control.event_inj;
         if ours.is_valid() {
-            not_modelled(vp, format_args!("{ours:x?} during the delivery of {event:x?}"));
+            not_modelled(
+                vp,
+                format_args!("{ours:x?} during the delivery of {event:x?}"),
+            );
         }
         vp.l1.inject(event);
     }
@@ -87,7 +89,11 @@ fn undefined_opcode(vp: &mut Vp) {
         tdcall(vp);
     } else if fetched.bytes().starts_with(&VMCALL) {
         let instruction_length = VMCALL.len() as u32;
-        vp.raise_ve(VeInfo { reason: reason::VMCALL, instruction_length, ..VeInfo::default() });
+        vp.raise_ve(VeInfo {
+            reason: reason::VMCALL,
+            instruction_length,
+            ..VeInfo::default()
+        });
     } else {
         vp.inject_ud();
     }
@@ -102,7 +108,10 @@ pub fn complete_tdcall(vp: &mut Vp, gprs: &Gprs) {
 fn tdcall(vp: &mut Vp) {
     let mut gprs = gprs(vp);
     vp.shared.stats.count_leaf(gprs.rax);
-    let caller = Caller { cpl: vp.l1.vmcb.save.cpl, long_mode_64: vp.l1.is_64_bit() };
+    let caller = Caller {
+        cpl: vp.l1.vmcb.save.cpl,
+        long_mode_64: vp.l1.is_64_bit(),
+    };
     let mut world = vp.platform.world();
     let World { td, spaces } = &mut *world;
     let mut processor = Processor::new(vp, spaces);
@@ -182,7 +191,11 @@ fn fix_up_cpuid(vp: &Vp, leaf: u32, value: &mut CpuidResult) {
     const OSPKE: u32 = 1 << 4;
     let cr4 = vp.l1.vmcb.save.cr4;
     let mirror = |word: u32, mask: u32, cr4_bit: u32| {
-        if cr4 >> cr4_bit & 1 != 0 { word | mask } else { word & !mask }
+        if cr4 >> cr4_bit & 1 != 0 {
+            word | mask
+        } else {
+            word & !mask
+        }
     };
     match leaf {
         1 => value.ecx = mirror(value.ecx, OSXSAVE, 18),
@@ -198,7 +211,11 @@ fn plain_ve(vp: &mut Vp, exit: &SvmExit) {
     };
     let insn = decode(&vp.l1, &vp.platform.memory);
     let instruction_length = insn.map_or(0, |insn| u32::from(insn.len_bytes));
-    vp.raise_ve(VeInfo { reason, instruction_length, ..VeInfo::default() });
+    vp.raise_ve(VeInfo {
+        reason,
+        instruction_length,
+        ..VeInfo::default()
+    });
 }
 
 fn io(vp: &mut Vp, info: IoInfo, next_rip: u64) {
@@ -243,7 +260,11 @@ fn msr(vp: &mut Vp, access: Access) {
                 Access::Write => reason::WRMSR,
             };
             let instruction_length = u32::from(len_bytes);
-            return vp.raise_ve(VeInfo { reason, instruction_length, ..VeInfo::default() });
+            return vp.raise_ve(VeInfo {
+                reason,
+                instruction_length,
+                ..VeInfo::default()
+            });
         }
     };
     match done {
@@ -273,9 +294,9 @@ fn ept_violation(vp: &mut Vp, error: NpfError, gpa: u64) {
     let gla = match insn {
         _ if error.is_fetch() => Some(save.rip),
         // SVM does not tell the linear address; the operand of the instruction does.
-        Some(insn) if !error.is_table_walk() => {
-            insn.memory.map(|m| m.linear_address(insn.len_bytes, &vp.l1.gprs, save))
-        }
+        Some(insn) if !error.is_table_walk() => insn
+            .memory
+            .map(|m| m.linear_address(insn.len_bytes, &vp.l1.gprs, save)),
         _ => None,
     };
     let violation = L1EptViolation {
@@ -305,4 +326,3 @@ fn ept_violation(vp: &mut Vp, error: NpfError, gpa: u64) {
         L1EptOutcome::TdExit(exit) => host::l1_td_exit(vp, exit),
     }
 }
-

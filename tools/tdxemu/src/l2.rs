@@ -1,7 +1,136 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! L2.
-use crate::run::not_modelled;
+//! L2: entering a VM of the TD, and what becomes of its exits.
+//!
+//! The VMCS in `tdx_model` is the one truth about an L2. Each run goes [`load`] (VMCS to VMCB) →
+//! VMRUN → [`store`] (back) → [`translate`] (the exit in the words of VMX) → `tdx_model::l2_exit`,
+//! which says who gets it.
+
+mod cr;
+mod event;
+mod load;
+mod msr;
+mod store;
+mod translate;
+mod vapic;
+
+use crate::console::End;
+use crate::host;
+use crate::l1;
+use crate::machine::Processor;
+use crate::run::end_by_l1;
+use crate::setup::World;
 use crate::vp::Vp;
+use svm::vmx_names::reason;
 use tdx_model::gpa::VmIndex;
-pub fn enter(vp: &mut Vp, vm: VmIndex) { not_modelled(vp, format_args!("L2 {vm:?}")) }
-pub fn step(vp: &mut Vp, vm: VmIndex) { not_modelled(vp, format_args!("L2 {vm:?}")) }
+use tdx_model::gprs::Gprs;
+use tdx_model::l2_exit::{self, HostRouted, L2Exit, L2Outcome};
+use tdx_model::vcpu::Vcpu;
+use tdx_model::ve::TdExit;
+
+/// What an exit of the hardware turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// An exit that a VMX processor would have had too.
+    Exit(L2Exit),
+    /// Something that only the emulator has to do with; the L2 goes on.
+    Internal,
+}
+
+/// TDG.VP.ENTER has passed its checks: the processor goes over to the L2.
+pub fn enter(vp: &mut Vp, vm: VmIndex) {
+    vp.switch_to_l2(vm);
+}
+
+/// Runs an L2 once and deals with its exit.
+pub fn step(vp: &mut Vp, vm: VmIndex) {
+    if let Some(exit) = before_entry(vp, vm) {
+        return exit_to_module(vp, vm, &exit);
+    }
+    load::load(vp, vm);
+    let exit = vp.run_l2(vm);
+    store::store(vp, vm);
+    match translate::translate(vp, vm, exit) {
+        Verdict::Exit(exit) => exit_to_module(vp, vm, &exit),
+        Verdict::Internal => event::deliver_again(vp, vm),
+    }
+}
+
+/// Exits that happen before the first instruction.
+fn before_entry(vp: &mut Vp, vm: VmIndex) -> Option<L2Exit> {
+    let now = tdx_model_tsc(vp);
+    let is_expired = vp
+        .model
+        .tsc_deadline(vm)
+        .is_some_and(|deadline| deadline <= now);
+    if is_expired {
+        if event::has_entry_event(vp.model, vm) {
+            // The event is delivered first; the kick ends the run right behind it.
+            vp.kick_self();
+            return None;
+        }
+        return Some(plain_exit(vp, vm, reason::PREEMPTION_TIMER));
+    }
+    event::nmi_window(vp, vm)
+}
+
+fn tdx_model_tsc(vp: &Vp) -> u64 {
+    crate::cpu::tsc::now().wrapping_add(vp.clock.offset())
+}
+
+/// An exit that carries nothing but its reason.
+fn plain_exit(vp: &Vp, vm: VmIndex, reason: u32) -> L2Exit {
+    let cpl = vp.l2_ref(vm).guest.vmcb.save.cpl;
+    L2Exit {
+        reason,
+        cpl,
+        ..L2Exit::default()
+    }
+}
+
+/// Calls the model with everything it needs.
+fn with_model(
+    vp: &mut Vp,
+    call: impl FnOnce(&mut tdx_model::td::Td<'_>, &mut Vcpu, &mut Gprs, &mut Processor<'_>) -> L2Outcome,
+) -> (L2Outcome, Gprs) {
+    let mut gprs = l1::gprs(vp);
+    let mut world = vp.platform.world();
+    let World { td, spaces } = &mut *world;
+    let mut processor = Processor::new(vp, spaces);
+    let outcome = call(td, vp.model, &mut gprs, &mut processor);
+    processor.finish();
+    (outcome, gprs)
+}
+
+fn exit_to_module(vp: &mut Vp, vm: VmIndex, exit: &L2Exit) {
+    let (outcome, gprs) = with_model(vp, |td, vcpu, gprs, m| {
+        l2_exit::l2_exit(td, vcpu, vm, exit, gprs, m)
+    });
+    act(vp, vm, outcome, &gprs);
+}
+
+fn act(vp: &mut Vp, vm: VmIndex, outcome: L2Outcome, l1_gprs: &Gprs) {
+    match outcome {
+        L2Outcome::ToL1 => {
+            vp.switch_to_l1(vm);
+            l1::complete_tdcall(vp, l1_gprs);
+        }
+        L2Outcome::Resume => event::deliver_again(vp, vm),
+        L2Outcome::ToHost(exit) => to_host(vp, vm, exit),
+        L2Outcome::Fatal(why) => {
+            end_by_l1(End::L1, format_args!("the TDX module ends the TD: {why}"))
+        }
+    }
+}
+
+/// A TD exit from an L2: the host enters it again, or resumes L1.
+fn to_host(vp: &mut Vp, vm: VmIndex, exit: TdExit) {
+    let (outcome, gprs) = match host::l2_td_exit(vp, vm, exit) {
+        host::Resume::L2 => with_model(vp, |td, vcpu, gprs, m| {
+            l2_exit::enter_after_host(td, vcpu, vm, gprs, m)
+        }),
+        host::Resume::L1 => with_model(vp, |td, vcpu, gprs, m| {
+            l2_exit::resume_l1(td, vcpu, vm, HostRouted::Async, gprs, m)
+        }),
+    };
+    act(vp, vm, outcome, &gprs);
+}

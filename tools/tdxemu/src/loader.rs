@@ -120,8 +120,16 @@ pub fn boot_params(first_page: &BootParams, facts: &Facts<'_>) -> BootParams {
     put(&mut page, SETUP_SECTS, &first_page[SETUP_SECTS..header_end]);
     page[TYPE_OF_LOADER] = LOADER_UNDEFINED;
     // CAST: RAM disk and command line lie below 3 GiB, see mem/layout.rs.
-    put(&mut page, RAMDISK_IMAGE, &(facts.initrd_pa as u32).to_le_bytes());
-    put(&mut page, RAMDISK_SIZE, &(facts.initrd_bytes as u32).to_le_bytes());
+    put(
+        &mut page,
+        RAMDISK_IMAGE,
+        &(facts.initrd_pa as u32).to_le_bytes(),
+    );
+    put(
+        &mut page,
+        RAMDISK_SIZE,
+        &(facts.initrd_bytes as u32).to_le_bytes(),
+    );
     put(&mut page, CMD_LINE_PTR, &(CMDLINE_PA as u32).to_le_bytes());
     put(&mut page, ACPI_RSDP, &facts.rsdp_pa.to_le_bytes());
     let mut entries = 0;
@@ -174,8 +182,12 @@ mod tests {
         let mut map = MemoryMap::new();
         map.add(Range::new(0x1000, 0x3000), Kind::Ram);
         map.add(Range::new(0x3000, 0x4000), Kind::Nvs);
-        let facts =
-            Facts { initrd_pa: 0x3000_0000, initrd_bytes: 77, rsdp_pa: 0x55, map: &map };
+        let facts = Facts {
+            initrd_pa: 0x3000_0000,
+            initrd_bytes: 77,
+            rsdp_pa: 0x55,
+            map: &map,
+        };
         let page = boot_params(&image(), &facts);
         assert_eq!(page[E820_ENTRIES], 2);
         assert_eq!(get(&page, E820_TABLE + 8), 0x2000u64.to_le_bytes());

@@ -52,15 +52,24 @@ pub fn npt_rights(rights: Rights) -> Option<NptRights> {
 
 impl Machine for Processor<'_> {
     fn read_memory(&mut self, gpa: Gpa, buf: &mut [u8]) {
-        assert!(self.memory.read(gpa.0, buf), "the model reads {gpa:x?}, which is no guest's");
+        assert!(
+            self.memory.read(gpa.0, buf),
+            "the model reads {gpa:x?}, which is no guest's"
+        );
     }
 
     fn write_memory(&mut self, gpa: Gpa, bytes: &[u8]) {
-        assert!(self.memory.write(gpa.0, bytes), "the model writes {gpa:x?}, which is no guest's");
+        assert!(
+            self.memory.write(gpa.0, bytes),
+            "the model writes {gpa:x?}, which is no guest's"
+        );
     }
 
     fn zero_memory(&mut self, gpa: Gpa, len_bytes: u64) {
-        assert!(self.memory.zero(gpa.0, len_bytes), "the model clears {gpa:x?}, no guest's");
+        assert!(
+            self.memory.zero(gpa.0, len_bytes),
+            "the model clears {gpa:x?}, no guest's"
+        );
     }
 
     fn l1_mapping_changed(&mut self, gpa: Gpa, level: Level, mapping: L1Mapping) {
@@ -73,7 +82,10 @@ impl Machine for Processor<'_> {
     fn l2_mapping_changed(&mut self, vm: VmIndex, gpa: Gpa, level: Level, rights: Option<Rights>) {
         let nested = rights.map(|rights| {
             npt_rights(rights).unwrap_or_else(|| {
-                panic!("not modelled: rights {:#x} without read for {vm:?}", rights.bits())
+                panic!(
+                    "not modelled: rights {:#x} without read for {vm:?}",
+                    rights.bits()
+                )
             })
         });
         // Other processors inside the L2 keep what they have until L1 makes them flush: that is
@@ -98,6 +110,9 @@ impl Machine for Processor<'_> {
         const IA32_XSS: u32 = 0xda0;
         // SAFETY: the emulator uses no extended state; a processor without the register refuses.
         let done = unsafe { msr::try_write(IA32_XSS, value) };
-        assert!(done.is_some() || value == 0, "the processor refuses XSS {value:#x}");
+        assert!(
+            done.is_some() || value == 0,
+            "the processor refuses XSS {value:#x}"
+        );
     }
 }

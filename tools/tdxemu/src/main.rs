@@ -11,8 +11,14 @@
 //! where they are tested; the program itself then only says how to build it.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
-#![cfg_attr(not(target_os = "none"), allow(dead_code, reason = "only tests use it on a host"))]
-#![allow(unreachable_pub, reason = "a program: pub means visible to the other modules")]
+#![cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only tests use it on a host")
+)]
+#![allow(
+    unreachable_pub,
+    reason = "a program: pub means visible to the other modules"
+)]
 
 mod acpi;
 mod config;

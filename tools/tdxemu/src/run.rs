@@ -46,7 +46,10 @@ fn read_mailbox(platform: &Platform, apic_id: u32) -> Option<u64> {
         return None;
     }
     let rip = platform.memory.read_u64(page + VECTOR)?;
-    platform.memory.write(page + COMMAND, &[0; 2]).then_some(rip)
+    platform
+        .memory
+        .write(page + COMMAND, &[0; 2])
+        .then_some(rip)
 }
 
 fn new_vp(index: usize, platform: &'static Platform) -> Vp {

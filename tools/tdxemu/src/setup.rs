@@ -165,7 +165,10 @@ pub fn prepare(handover: Handover) -> Result<Start, &'static str> {
     // SAFETY: the trampoline page is ordinary low memory that L1 does not use yet; the platform
     // and the TD are complete.
     unsafe { smp::start_others(&platform.pool)? };
-    Ok(Start { rip: kernel.entry_pa(), rsi: loader::BOOT_PARAMS_PA })
+    Ok(Start {
+        rip: kernel.entry_pa(),
+        rsi: loader::BOOT_PARAMS_PA,
+    })
 }
 
 fn declare_processors(tables: &acpi::Tables) -> Result<(), &'static str> {
@@ -254,7 +257,10 @@ fn write_cmdline(
     vtl0: Range,
 ) -> Result<(), &'static str> {
     const TOO_LONG: &str = "the kernel command line is too long";
-    let mut line = Line { bytes: [0; loader::CMDLINE_BYTES], len: 0 };
+    let mut line = Line {
+        bytes: [0; loader::CMDLINE_BYTES],
+        len: 0,
+    };
     let (start, len_bytes) = (vtl0.start, vtl0.len_bytes());
     write!(line, "{given} vtl0_mem={start:#x},{len_bytes:#x}").map_err(|_| TOO_LONG)?;
     if line.len as u64 > kernel.cmdline_bytes || !memory.write(loader::CMDLINE_PA, &line.bytes) {
@@ -272,7 +278,11 @@ fn write_start_tables(memory: &GuestMemory, start: u64) -> Result<u64, &'static 
     for gib in 0..512u64 {
         ok &= memory.write(pdpt + 8 * gib, &(gib << 30 | LARGE_PAGE).to_le_bytes());
     }
-    if ok { Ok(start) } else { Err("no memory for L1's first page tables") }
+    if ok {
+        Ok(start)
+    } else {
+        Err("no memory for L1's first page tables")
+    }
 }
 
 fn write_acpi(
@@ -293,7 +303,10 @@ fn write_acpi(
 fn build_td(platform: &'static Platform, layout: &Layout) -> Result<World, &'static str> {
     const NO_FRAMES: &str = "the frame pool is too small";
     let pages = usize::try_from(layout.ram_end / 4096).map_err(|_| NO_FRAMES)?;
-    let entries = platform.pool.allocate_slice::<PageEntry>(pages).ok_or(NO_FRAMES)?;
+    let entries = platform
+        .pool
+        .allocate_slice::<PageEntry>(pages)
+        .ok_or(NO_FRAMES)?;
     let mut td = Td::new(td_config(platform), Pages::new(entries));
     let mut spaces = AddressSpaces::new(&platform.pool).map_err(|_| NO_FRAMES)?;
 
@@ -306,7 +319,8 @@ fn build_td(platform: &'static Platform, layout: &Layout) -> Result<World, &'sta
         Range::new(layout.vtl0.end, layout.ram_end),
     ];
     for range in given {
-        td.pages.host_add_mapped(Gpa(range.start), range.len_bytes());
+        td.pages
+            .host_add_mapped(Gpa(range.start), range.len_bytes());
         for page in (range.start..range.end).step_by(4096) {
             let mapping = tdx_model::machine::L1Mapping::Private;
             spaces.set_l1(Gpa(page), mapping).map_err(|_| NO_FRAMES)?;
@@ -383,6 +397,12 @@ fn cr4_bits(leaf1_ecx: u32, leaf1_edx: u32, leaf7_ebx: u32, leaf7_ecx: u32) -> u
         (leaf7_ecx & 1 << 3 != 0, 22),  // PKE
     ];
     let has_mce = leaf1_edx & 1 << 7 != 0;
-    let base = if has_mce { ALWAYS | VMXE } else { (ALWAYS | VMXE) & !(1 << 6) };
-    bits.iter().filter(|(has, _)| *has).fold(base, |word, (_, bit)| word | 1u64 << bit)
+    let base = if has_mce {
+        ALWAYS | VMXE
+    } else {
+        (ALWAYS | VMXE) & !(1 << 6)
+    };
+    bits.iter()
+        .filter(|(has, _)| *has)
+        .fold(base, |word, (_, bit)| word | 1u64 << bit)
 }

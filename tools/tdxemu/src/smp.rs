@@ -48,12 +48,19 @@ impl CpuShared {
         // ORDERING: sequentially consistent, so that either the shooter sees this store or this
         // processor sees the changed table.
         self.is_in_guest.store(true, Ordering::SeqCst);
-        self.entered_epoch.store(EPOCH.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.entered_epoch
+            .store(EPOCH.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     /// Announces that this processor has left its guest.
     pub fn leave_guest(&self) {
         self.is_in_guest.store(false, Ordering::SeqCst);
+    }
+
+    /// Makes the processor leave its guest, or leave the next one at once.
+    pub fn kick(&self, index: usize) {
+        self.is_kicked.store(true, Ordering::SeqCst);
+        apic::send_nmi(apic_id(index));
     }
 
     /// Whether the NMI just taken was a kick. Asks once.
@@ -106,7 +113,9 @@ pub fn declare(apic_ids: &[u32]) -> Result<(), &'static str> {
         shared.apic_id.store(*id, Ordering::Relaxed);
     }
     COUNT.store(apic_ids.len() as u32, Ordering::Relaxed); // CAST: at most MAX_CPUS
-    index_of(apic::id()).map(drop).ok_or("the MADT does not list the first processor")
+    index_of(apic::id())
+        .map(drop)
+        .ok_or("the MADT does not list the first processor")
 }
 
 #[unsafe(no_mangle)]
@@ -125,7 +134,9 @@ pub unsafe fn start_others(pool: &FramePool) -> Result<(), &'static str> {
         return Ok(());
     }
     let frames = others as u64 * (STACK_BYTES as u64 / 4096);
-    let stacks = pool.allocate_many(frames).ok_or("no frames for the stacks of the processors")?;
+    let stacks = pool
+        .allocate_many(frames)
+        .ok_or("no frames for the stacks of the processors")?;
     emu_ap_stacks.store(stacks, Ordering::SeqCst);
     // SAFETY: the page is free by `# Safety`.
     let vector = unsafe { crate::boot::install_trampoline() };
@@ -142,7 +153,10 @@ extern "C" fn emu_ap_main(_number: u32) -> ! {
     idt::load();
     apic::enable();
     let Some(index) = index_of(apic::id()) else {
-        panic!("a processor started that the MADT does not list: APIC id {}", apic::id());
+        panic!(
+            "a processor started that the MADT does not list: APIC id {}",
+            apic::id()
+        );
     };
     CPUS[index].is_up.store(true, Ordering::SeqCst);
     crate::run::other_processor(index)
@@ -165,8 +179,7 @@ pub fn shootdown(own_index: usize) {
         if index == own_index || !needs_kick(shared) {
             continue;
         }
-        shared.is_kicked.store(true, Ordering::SeqCst);
-        apic::send_nmi(apic_id(index));
+        shared.kick(index);
         while needs_kick(shared) {
             core::hint::spin_loop();
         }

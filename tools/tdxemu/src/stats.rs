@@ -24,12 +24,11 @@ pub struct Stats {
 impl Stats {
     /// All zero.
     pub const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
         Self {
-            exits: [ZERO; VMS],
-            leaves: [ZERO; LEAVES],
-            recent_code: [ZERO; RECENT],
-            recent_rip: [ZERO; RECENT],
+            exits: [const { AtomicU64::new(0) }; VMS],
+            leaves: [const { AtomicU64::new(0) }; LEAVES],
+            recent_code: [const { AtomicU64::new(0) }; RECENT],
+            recent_rip: [const { AtomicU64::new(0) }; RECENT],
             total: AtomicU64::new(0),
         }
     }
@@ -54,7 +53,9 @@ impl Stats {
 
 fn cpus() -> impl Iterator<Item = (usize, &'static Stats)> {
     let is_used = |stats: &Stats| stats.total.load(Ordering::Relaxed) != 0;
-    (0..MAX_CPUS).map(|index| (index, &CPUS[index].stats)).filter(move |(_, s)| is_used(s))
+    (0..MAX_CPUS)
+        .map(|index| (index, &CPUS[index].stats))
+        .filter(move |(_, s)| is_used(s))
 }
 
 /// Logs one line of exits per processor and VM, and at level debug the TDCALLs per leaf.
@@ -89,7 +90,9 @@ pub fn report_recent_exits() {
             let code = stats.recent_code[slot].load(Ordering::Relaxed);
             let rip = stats.recent_rip[slot].load(Ordering::Relaxed);
             let (vm, code) = (code >> 56, code & 0x00ff_ffff_ffff_ffff);
-            crate::console::line(format_args!("vCPU {index} VM {vm} exit {code:#x} rip {rip:#x}"));
+            crate::console::line(format_args!(
+                "vCPU {index} VM {vm} exit {code:#x} rip {rip:#x}"
+            ));
         }
     }
 }

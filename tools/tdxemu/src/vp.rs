@@ -68,7 +68,8 @@ impl Clock {
         if !self.is_time_hidden {
             return self.offset;
         }
-        self.offset.wrapping_sub(tsc::now().wrapping_sub(self.left_guest_at))
+        self.offset
+            .wrapping_sub(tsc::now().wrapping_sub(self.left_guest_at))
     }
 }
 
@@ -149,6 +150,11 @@ impl Vp {
         &mut self.l2[usize::from(vm.number() - 1)]
     }
 
+    /// The context of an L2, to look at.
+    pub fn l2_ref(&self, vm: VmIndex) -> &L2Context {
+        &self.l2[usize::from(vm.number() - 1)]
+    }
+
     /// Runs a guest of this processor until it leaves.
     pub fn run_guest(&mut self, vm: Option<VmIndex>) -> SvmExit {
         let tsc_offset = self.clock.enter();
@@ -181,17 +187,33 @@ impl Vp {
         !self.shared.take_kick()
     }
 
+    /// Runs an L2 with its own FS, GS, TR, LDTR and SYSENTER registers.
+    pub fn run_l2(&mut self, vm: VmIndex) -> SvmExit {
+        let number = usize::from(vm.number() - 1);
+        vmrun::vmload(&self.ready, self.l2[number].guest.vmcb);
+        let exit = self.run_guest(Some(vm));
+        vmrun::vmsave(&self.ready, self.l2[number].guest.vmcb);
+        exit
+    }
+
     /// Hands the processor from L1 to an L2: what the TDX module switches is exchanged, what it
     /// does not switch stays in place for the next VM to find. [TDP: state not switched]
     pub fn switch_to_l2(&mut self, vm: VmIndex) {
+        vmrun::vmsave(&self.ready, self.l1.vmcb);
         let to = &mut self.l2[usize::from(vm.number() - 1)].guest.vmcb;
-        switch(&self.ready, self.l1.vmcb, to);
+        leak_unswitched(&self.l1.vmcb.save, &mut to.save);
     }
 
     /// The way back.
     pub fn switch_to_l1(&mut self, vm: VmIndex) {
-        let from = &mut self.l2[usize::from(vm.number() - 1)].guest.vmcb;
-        switch(&self.ready, from, self.l1.vmcb);
+        let from = &self.l2[usize::from(vm.number() - 1)].guest.vmcb;
+        leak_unswitched(&from.save, &mut self.l1.vmcb.save);
+        vmrun::vmload(&self.ready, self.l1.vmcb);
+    }
+
+    /// Makes the next run end at once, after the event it injects.
+    pub fn kick_self(&self) {
+        self.shared.kick(self.index);
     }
 
     /// Loads the hidden registers of L1 before its first instruction.
@@ -200,12 +222,12 @@ impl Vp {
     }
 }
 
-fn switch(ready: &VmrunReady, from: &mut Vmcb, to: &mut Vmcb) {
-    vmrun::vmsave(ready, from);
-    vmrun::leak_shared_syscall_state(&from.save, &mut to.save);
-    to.save.cr2 = from.save.cr2;
-    to.save.dr6 = from.save.dr6;
-    vmrun::vmload(ready, to);
+/// What VMRUN and VMLOAD would switch although the TDX module does not. DR0 to DR3, XCR0, TSC_AUX
+/// and the extended state are switched by neither and simply stay.
+fn leak_unswitched(from: &Save, to: &mut Save) {
+    vmrun::leak_shared_syscall_state(from, to);
+    to.cr2 = from.cr2;
+    to.dr6 = from.dr6;
 }
 
 fn new_guest(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
@@ -271,7 +293,12 @@ fn new_l2(pool: &FramePool, world: &World, vm: VmIndex) -> Result<L2Context, &'s
     control.nested_ctl = NESTED_PAGING;
     control.nested_cr3 = world.spaces.l2_root_pa(vm);
     control.int_ctl = InterruptControl::new().with_v_intr_masking(true);
-    Ok(L2Context { guest, msrpm, msr_bitmap, injected_software: None })
+    Ok(L2Context {
+        guest,
+        msrpm,
+        msr_bitmap,
+        injected_software: None,
+    })
 }
 
 fn new_idle(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
@@ -289,11 +316,30 @@ fn new_idle(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
 
 /// 64-bit mode with flat segments, interrupts off, at `rip`.
 pub fn flat_long_mode(save: &mut Save, rip: u64) {
-    let data = Segment { selector: 0x18, attributes: 0xc93, limit: u32::MAX, base: 0 };
-    save.cs = Segment { selector: 0x10, attributes: 0xa9b, limit: u32::MAX, base: 0 };
+    let data = Segment {
+        selector: 0x18,
+        attributes: 0xc93,
+        limit: u32::MAX,
+        base: 0,
+    };
+    save.cs = Segment {
+        selector: 0x10,
+        attributes: 0xa9b,
+        limit: u32::MAX,
+        base: 0,
+    };
     (save.ds, save.es, save.ss, save.fs, save.gs) = (data, data, data, data, data);
-    save.tr = Segment { selector: 0, attributes: 0x8b, limit: 0xffff, base: 0 };
-    save.ldtr = Segment { selector: 0, attributes: segment::attributes(0x1_0082), ..data };
+    save.tr = Segment {
+        selector: 0,
+        attributes: 0x8b,
+        limit: 0xffff,
+        base: 0,
+    };
+    save.ldtr = Segment {
+        selector: 0,
+        attributes: segment::attributes(0x1_0082),
+        ..data
+    };
     save.cr0 = u64::from(cr::HOST_CR0);
     save.cr4 = u64::from(cr::HOST_CR4);
     save.efer = msr::EFER_LME | msr::EFER_LMA | msr::EFER_NXE | msr::EFER_SVME;
@@ -320,16 +366,26 @@ impl Fetched {
 /// Fetches the instruction a guest stopped at, through its own page tables.
 pub fn fetch(guest: &svm::Vcpu, memory: &GuestMemory) -> Fetched {
     let save = &guest.vmcb.save;
-    let paging = Paging { cr0: save.cr0, cr3: save.cr3, cr4: save.cr4, efer: save.efer };
+    let paging = Paging {
+        cr0: save.cr0,
+        cr3: save.cr3,
+        cr4: save.cr4,
+        efer: save.efer,
+    };
     let mut linear = save.rip;
     if Mode::of(save) != Mode::Code64 {
         linear = linear.wrapping_add(save.cs.base) & 0xffff_ffff;
     }
     let read = |gpa: u64| memory.read_u64(gpa & !SHARED_BIT);
-    let mut fetched = Fetched { bytes: [0; MAX_LEN_BYTES], len: 0 };
+    let mut fetched = Fetched {
+        bytes: [0; MAX_LEN_BYTES],
+        len: 0,
+    };
     while fetched.len < MAX_LEN_BYTES {
         let at = linear.wrapping_add(fetched.len as u64);
-        let Some(gpa) = walk::translate(paging, at, read) else { break };
+        let Some(gpa) = walk::translate(paging, at, read) else {
+            break;
+        };
         let in_page = 4096 - (at as usize & 4095);
         let end = MAX_LEN_BYTES.min(fetched.len + in_page);
         if !memory.read(gpa & !SHARED_BIT, &mut fetched.bytes[fetched.len..end]) {

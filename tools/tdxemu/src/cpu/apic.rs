@@ -9,8 +9,6 @@
 
 use super::msr;
 
-/// First x2APIC register.
-pub const BASE: u32 = 0x800;
 const ID: u32 = 0x802;
 const PPR: u32 = 0x80a;
 const EOI: u32 = 0x80b;

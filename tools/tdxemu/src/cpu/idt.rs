@@ -27,7 +27,6 @@ const GP: u64 = 13;
 /// What the stubs push.
 #[repr(C)]
 #[derive(Debug)]
-#[expect(missing_docs, reason = "register names")]
 pub struct Frame {
     pub r15: u64,
     pub r14: u64,
@@ -80,8 +79,10 @@ fn gate(vector: usize) -> Gate {
 /// Loads the table on this processor.
 pub fn load() {
     let table = IDT.call_once(|| core::array::from_fn(gate));
-    let pointer =
-        TablePointer { limit: (size_of_val(table) - 1) as u16, base: table.as_ptr() as u64 };
+    let pointer = TablePointer {
+        limit: (size_of_val(table) - 1) as u16,
+        base: table.as_ptr() as u64,
+    };
     // SAFETY: the table is static, its gates lead to the stubs of idt.S in the code segment that
     // header.S loaded.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };

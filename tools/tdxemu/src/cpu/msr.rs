@@ -15,8 +15,6 @@ pub const EFER: u32 = 0xc000_0080;
 /// VM_HSAVE_PA.
 pub const VM_HSAVE_PA: u32 = 0xc001_0117;
 
-/// EFER.SCE.
-pub const EFER_SCE: u64 = 1;
 /// EFER.LME.
 pub const EFER_LME: u64 = 1 << 8;
 /// EFER.LMA.

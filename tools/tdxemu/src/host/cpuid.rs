@@ -13,7 +13,12 @@ const FEATURES_LEAF: u64 = 0x4000_0001;
 pub fn cpuid(gprs: &mut Gprs) {
     let word = |bytes: [u8; 4]| u64::from(u32::from_le_bytes(bytes));
     (gprs.r12, gprs.r13, gprs.r14, gprs.r15) = match gprs.r12 {
-        SIGNATURE_LEAF => (FEATURES_LEAF, word(*b"KVMK"), word(*b"VMKV"), word(*b"M\0\0\0")),
+        SIGNATURE_LEAF => (
+            FEATURES_LEAF,
+            word(*b"KVMK"),
+            word(*b"VMKV"),
+            word(*b"M\0\0\0"),
+        ),
         _ => (0, 0, 0, 0),
     };
 }

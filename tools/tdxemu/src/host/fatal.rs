@@ -23,7 +23,10 @@ pub fn report(gprs: &Gprs) -> ! {
             *byte = b'?';
         }
     }
-    let len = text.iter().position(|byte| *byte == 0).unwrap_or(TEXT_BYTES);
+    let len = text
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(TEXT_BYTES);
     let message = core::str::from_utf8(&text[..len]).unwrap_or("");
     end_by_l1(
         End::L1,

@@ -50,12 +50,14 @@ fn notice_the_end(port: u64, data: u64) {
             log!(Info, "L1 powers off");
             stats::report_summary();
         }
-        RESET_CONTROL if data & RESET_CPU != 0 => {
-            end_by_l1(End::Reset, format_args!("L1 asks for a reset, which is not modelled"))
-        }
-        KEYBOARD_COMMAND if data & 0xff == KEYBOARD_RESET => {
-            end_by_l1(End::Reset, format_args!("L1 asks for a reset, which is not modelled"))
-        }
+        RESET_CONTROL if data & RESET_CPU != 0 => end_by_l1(
+            End::Reset,
+            format_args!("L1 asks for a reset, which is not modelled"),
+        ),
+        KEYBOARD_COMMAND if data & 0xff == KEYBOARD_RESET => end_by_l1(
+            End::Reset,
+            format_args!("L1 asks for a reset, which is not modelled"),
+        ),
         _ => {}
     }
 }

@@ -33,7 +33,11 @@ pub fn map_gpa(vp: &Vp, start: u64, len_bytes: u64) -> (u64, u64) {
     if !vp.platform.memory.contains(first.0, len_bytes) {
         return (status::INVALID_OPERAND, start);
     }
-    let to = if gpa.is_shared() { Conversion::ToShared } else { Conversion::ToPrivate };
+    let to = if gpa.is_shared() {
+        Conversion::ToShared
+    } else {
+        Conversion::ToPrivate
+    };
     let mut processor = Processor::new(vp, spaces);
     let result = td.host_convert(first, len_bytes, to, &mut processor);
     processor.finish();

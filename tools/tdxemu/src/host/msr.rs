@@ -17,6 +17,14 @@ const MISC_ENABLE: u32 = 0x1a0;
 const MTRR_CAP: u32 = 0xfe;
 const MTRR_DEF_TYPE: u32 = 0x2ff;
 const MCG_CAP: u32 = 0x179;
+const MCG_STATUS: u32 = 0x17a;
+const MCG_CTL: u32 = 0x17b;
+/// Control, status, address and detail of up to 32 machine-check banks, which stay empty.
+const MACHINE_CHECK_BANKS: core::ops::RangeInclusive<u32> = 0x400..=0x47f;
+/// Microcode revision. Linux writes zero before it reads.
+const MICROCODE_REVISION: u32 = 0x8b;
+/// Locked, nothing enabled.
+const FEATURE_CONTROL: u32 = 0x3a;
 
 /// Reads. `None` refuses, and Linux then raises #GP.
 pub fn read(index: u64) -> Option<u64> {
@@ -24,6 +32,10 @@ pub fn read(index: u64) -> Option<u64> {
     match index {
         msr::APIC_BASE | MISC_ENABLE | MTRR_CAP | MTRR_DEF_TYPE | MCG_CAP => msr::try_read(index),
         index if X2APIC.contains(&index) => msr::try_read(index),
+        FEATURE_CONTROL => Some(1),
+        MICROCODE_REVISION => Some(1 << 32),
+        MCG_STATUS | MCG_CTL => Some(0),
+        index if MACHINE_CHECK_BANKS.contains(&index) => Some(0),
         _ => {
             log!(Debug, "RDMSR {index:#x} is refused");
             None
@@ -36,10 +48,15 @@ pub fn write(index: u64, value: u64) -> Option<()> {
     let index = u32::try_from(index).ok()?;
     match index {
         apic::ICR if !HARMLESS_DELIVERY.contains(&(value >> 8 & 7)) => {
-            log!(Warn, "L1 writes {value:#x} to the interrupt command register: ignored");
+            log!(
+                Warn,
+                "L1 writes {value:#x} to the interrupt command register: ignored"
+            );
             Some(())
         }
         index if X2APIC.contains(&index) => write_natively(index, value),
+        MICROCODE_REVISION | MCG_STATUS | MCG_CTL => Some(()),
+        index if MACHINE_CHECK_BANKS.contains(&index) => Some(()),
         _ => {
             log!(Debug, "WRMSR {index:#x} of {value:#x} is refused");
             None

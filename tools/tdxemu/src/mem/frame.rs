@@ -23,15 +23,24 @@ impl FramePool {
     ///
     /// The range is page-aligned RAM that nothing else uses, now or later, and no guest can reach.
     pub unsafe fn new(range: Range) -> Self {
-        Self { next: AtomicU64::new(range.start), end: range.end }
+        Self {
+            next: AtomicU64::new(range.start),
+            end: range.end,
+        }
     }
 
     /// Physical address of `count` zeroed frames in a row.
     pub fn allocate_many(&self, count: u64) -> Option<u64> {
         let len_bytes = count.checked_mul(FRAME_BYTES)?;
-        let take = |next: u64| next.checked_add(len_bytes).filter(|&after| after <= self.end);
+        let take = |next: u64| {
+            next.checked_add(len_bytes)
+                .filter(|&after| after <= self.end)
+        };
         // ORDERING: the counter alone decides who owns a frame.
-        let start = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        let start = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .ok()?;
         // SAFETY: the range was handed out by the line above to this call only, and `new` vouches
         // for the whole pool; memory is identity mapped.
         unsafe { core::ptr::write_bytes(start as *mut u8, 0, len_bytes as usize) };
@@ -93,6 +102,11 @@ unsafe impl Zeroable for svm::msrpm::Msrpm {}
 // SAFETY: a transparent integer, for which zero is the default value.
 unsafe impl Zeroable for tdx_model::page_state::PageEntry {}
 
+fn entry_address(table_pa: u64, index: usize) -> u64 {
+    assert!(index < 512, "a table has 512 entries");
+    table_pa + 8 * index as u64
+}
+
 /// Nested page tables in frames of the pool.
 pub struct TableFrames<'p>(pub &'p FramePool);
 
@@ -102,15 +116,13 @@ impl Frames for TableFrames<'_> {
     }
 
     fn read_entry(&self, table_pa: u64, index: usize) -> u64 {
-        assert!(index < 512);
-        // SAFETY: `svm::npt` passes only frames it got from `allocate` above; the index is in
-        // range; volatile because processors walk the table.
-        unsafe { (table_pa as *const u64).add(index).read_volatile() }
+        // SAFETY: `svm::npt` passes only frames it got from `allocate` above, and `entry_address`
+        // stays inside; volatile because processors walk the table.
+        unsafe { (entry_address(table_pa, index) as *const u64).read_volatile() }
     }
 
     fn write_entry(&mut self, table_pa: u64, index: usize, entry: u64) {
-        assert!(index < 512);
         // SAFETY: as for `read_entry`; the lock around the tables makes this the one writer.
-        unsafe { (table_pa as *mut u64).add(index).write_volatile(entry) }
+        unsafe { (entry_address(table_pa, index) as *mut u64).write_volatile(entry) }
     }
 }

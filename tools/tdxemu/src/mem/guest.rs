@@ -31,7 +31,9 @@ impl GuestMemory {
 
     /// Whether all of it belongs to guests.
     pub fn contains(&self, gpa: u64, len_bytes: u64) -> bool {
-        self.ranges.iter().any(|range| range.contains(gpa, len_bytes))
+        self.ranges
+            .iter()
+            .any(|range| range.contains(gpa, len_bytes))
     }
 
     /// Copies out of guest memory. Returns whether all of it belongs to guests.
@@ -79,7 +81,11 @@ impl GuestMemory {
             // SAFETY: the destination belongs to guests; the source is what the loader put into
             // RAM, and memmove allows for overlap. No guest runs yet.
             unsafe {
-                core::ptr::copy(from.start as *const u8, to as *mut u8, from.len_bytes() as usize);
+                core::ptr::copy(
+                    from.start as *const u8,
+                    to as *mut u8,
+                    from.len_bytes() as usize,
+                );
             };
         }
         is_ours
@@ -88,7 +94,8 @@ impl GuestMemory {
     /// The 8 bytes at an address.
     pub fn read_u64(&self, gpa: u64) -> Option<u64> {
         let mut bytes = [0; 8];
-        self.read(gpa, &mut bytes).then(|| u64::from_le_bytes(bytes))
+        self.read(gpa, &mut bytes)
+            .then(|| u64::from_le_bytes(bytes))
     }
 }
 

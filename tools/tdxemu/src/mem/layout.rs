@@ -52,7 +52,8 @@ pub fn plan(
     cpus: u64,
     kernel_end: u64,
 ) -> Result<Layout, &'static str> {
-    const TOO_SMALL: &str = "not enough memory below 3 GiB: give QEMU more with -m, or less to vtl0";
+    const TOO_SMALL: &str =
+        "not enough memory below 3 GiB: give QEMU more with -m, or less to vtl0";
     let usable_end = map.ram_end_below(LIMIT).ok_or(TOO_SMALL)?;
     // Firmware keeps its tables right above the usable RAM; the TD's page table covers them.
     let ram_end = usable_end.next_multiple_of(2 * MIB);
@@ -65,12 +66,16 @@ pub fn plan(
     let firmware = below(vtl0.start, firmware_bytes, PAGE)?;
     let pool = below(firmware.start, pool_bytes(ram_end, cpus), PAGE)?;
     let initrd = below(pool.start, initrd_bytes, PAGE)?;
-    if initrd.start < kernel_end
-        || !map.is_all(Range::new(initrd.start, vtl0.end), Kind::Ram)
-    {
+    if initrd.start < kernel_end || !map.is_all(Range::new(initrd.start, vtl0.end), Kind::Ram) {
         return Err(TOO_SMALL);
     }
-    Ok(Layout { vtl0, firmware, pool, initrd, ram_end })
+    Ok(Layout {
+        vtl0,
+        firmware,
+        pool,
+        initrd,
+        ram_end,
+    })
 }
 
 #[cfg(test)]

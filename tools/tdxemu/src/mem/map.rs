@@ -15,7 +15,10 @@ pub struct Range {
 impl Range {
     /// The range `start..end`; empty if `end` is not above `start`.
     pub const fn new(start: u64, end: u64) -> Self {
-        Self { start, end: if end < start { start } else { end } }
+        Self {
+            start,
+            end: if end < start { start } else { end },
+        }
     }
 
     /// Length.
@@ -41,7 +44,6 @@ impl Range {
 
 /// Kind of memory, numbered as in e820.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "e820 names")]
 pub enum Kind {
     Ram = 1,
     Reserved = 2,
@@ -74,7 +76,10 @@ pub struct MemoryMap {
 impl MemoryMap {
     /// A map without ranges.
     pub const fn new() -> Self {
-        Self { entries: [(Range::new(0, 0), Kind::Reserved); CAPACITY], len: 0 }
+        Self {
+            entries: [(Range::new(0, 0), Kind::Reserved); CAPACITY],
+            len: 0,
+        }
     }
 
     /// The ranges.
@@ -122,7 +127,9 @@ impl MemoryMap {
 
     /// Kind of the byte at an address, if firmware said anything about it.
     pub fn kind_at(&self, address: u64) -> Option<Kind> {
-        self.iter().find(|(range, _)| range.contains(address, 1)).map(|(_, kind)| kind)
+        self.iter()
+            .find(|(range, _)| range.contains(address, 1))
+            .map(|(_, kind)| kind)
     }
 
     /// Whether the whole range has one kind.
@@ -133,7 +140,9 @@ impl MemoryMap {
 
     /// End of the highest RAM range below a limit.
     pub fn ram_end_below(&self, limit: u64) -> Option<u64> {
-        let below = self.iter().filter(|(range, k)| *k == Kind::Ram && range.end <= limit);
+        let below = self
+            .iter()
+            .filter(|(range, k)| *k == Kind::Ram && range.end <= limit);
         below.map(|(range, _)| range.end).max()
     }
 }

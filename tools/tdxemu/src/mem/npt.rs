@@ -27,7 +27,11 @@ impl AddressSpaces {
     pub fn new(pool: &'static FramePool) -> Result<Self, OutOfFrames> {
         let frames = &mut TableFrames(pool);
         let l1 = Npt::new(frames)?;
-        Ok(Self { pool, l1, l2: [Npt::new(frames)?, Npt::new(frames)?, Npt::new(frames)?] })
+        Ok(Self {
+            pool,
+            l1,
+            l2: [Npt::new(frames)?, Npt::new(frames)?, Npt::new(frames)?],
+        })
     }
 
     /// Root of L1's tables.

@@ -5,7 +5,6 @@
 
 /// Paging state of a guest.
 #[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "register names")]
 pub struct Paging {
     pub cr0: u64,
     pub cr3: u64,
@@ -36,7 +35,11 @@ pub fn translate(paging: Paging, gla: u64, read: impl Fn(u64) -> Option<u64>) ->
         (true, false) => 4,
         (false, _) => 3,
     };
-    let mut table = if levels == 3 { paging.cr3 & 0xffff_ffe0 } else { paging.cr3 & ADDRESS };
+    let mut table = if levels == 3 {
+        paging.cr3 & 0xffff_ffe0
+    } else {
+        paging.cr3 & ADDRESS
+    };
     for level in (0..levels).rev() {
         let shift = 12 + 9 * level;
         let mask = if level == 2 && levels == 3 { 3 } else { 511 };
@@ -55,14 +58,14 @@ pub fn translate(paging: Paging, gla: u64, read: impl Fn(u64) -> Option<u64>) ->
     None
 }
 
-fn translate_32_bit(
-    paging: Paging,
-    gla: u64,
-    read: impl Fn(u64) -> Option<u64>,
-) -> Option<u64> {
+fn translate_32_bit(paging: Paging, gla: u64, read: impl Fn(u64) -> Option<u64>) -> Option<u64> {
     let read_u32 = |address: u64| {
         let word = read(address & !7)?;
-        Some(if address & 4 == 0 { word & 0xffff_ffff } else { word >> 32 })
+        Some(if address & 4 == 0 {
+            word & 0xffff_ffff
+        } else {
+            word >> 32
+        })
     };
     let directory = read_u32((paging.cr3 & 0xffff_f000) + 4 * ((gla >> 22) & 1023))?;
     if directory & PRESENT == 0 {
@@ -83,15 +86,26 @@ mod tests {
 
     fn walk(paging: Paging, gla: u64, entries: &[(u64, u64)]) -> Option<u64> {
         let memory: HashMap<u64, u64> = entries.iter().copied().collect();
-        translate(paging, gla, |address| Some(*memory.get(&address).unwrap_or(&0)))
+        translate(paging, gla, |address| {
+            Some(*memory.get(&address).unwrap_or(&0))
+        })
     }
 
-    const LONG: Paging = Paging { cr0: PG, cr3: 0x1000, cr4: PAE, efer: LMA };
+    const LONG: Paging = Paging {
+        cr0: PG,
+        cr3: 0x1000,
+        cr4: PAE,
+        efer: LMA,
+    };
 
     #[test]
     fn four_levels_end_in_a_small_page() {
-        let entries =
-            [(0x1000, 0x2001), (0x2008, 0x3001), (0x3010, 0x4001), (0x4018, 0x7001)];
+        let entries = [
+            (0x1000, 0x2001),
+            (0x2008, 0x3001),
+            (0x3010, 0x4001),
+            (0x4018, 0x7001),
+        ];
         let gla = 1 << 30 | 2 << 21 | 3 << 12 | 0x123;
         assert_eq!(walk(LONG, gla, &entries), Some(0x7123));
     }
@@ -106,7 +120,11 @@ mod tests {
 
     #[test]
     fn pae_outside_long_mode_has_three_levels() {
-        let paging = Paging { efer: 0, cr3: 0x1020, ..LONG };
+        let paging = Paging {
+            efer: 0,
+            cr3: 0x1020,
+            ..LONG
+        };
         let entries = [(0x1038, 0x2001), (0x2000, 0x0020_0081)];
         assert_eq!(walk(paging, 0xc000_0010, &entries), Some(0x20_0010));
     }
@@ -119,7 +137,11 @@ mod tests {
 
     #[test]
     fn two_level_tables_use_both_halves_of_a_word() {
-        let paging = Paging { cr4: 0, efer: 0, ..LONG };
+        let paging = Paging {
+            cr4: 0,
+            efer: 0,
+            ..LONG
+        };
         let entries = [(0x1000, 0x2001 << 32), (0x2000, 0x5001)];
         assert_eq!(walk(paging, 0x40_0004, &entries), Some(0x5004));
     }
