@@ -111,16 +111,14 @@ int vtl_pin(int cpu)
 }
 
 /*
- * The error of an executable mapping of a device: the driver's own, unless the
- * folder is mounted such that the kernel refuses before it asks the driver.
+ * Whether the folder of a device is mounted such that the kernel refuses an
+ * executable mapping (EPERM) before it asks the driver (EINVAL).
  */
-int vtl_exec_errno(const char *path)
+bool vtl_is_noexec(const char *path)
 {
 	struct statvfs info;
 
-	if (!statvfs(path, &info) && info.f_flag & ST_NOEXEC)
-		return EPERM;
-	return EINVAL;
+	return !statvfs(path, &info) && info.f_flag & ST_NOEXEC;
 }
 
 int vtl_tdcall(int fd, struct mshv_tdcall *call)

@@ -98,7 +98,7 @@ bool vtl_system_ram(uint64_t *gpa);
 void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu);
 void *vtl_map_low(uint64_t gpa, size_t size);
 int vtl_pin(int cpu);
-int vtl_exec_errno(const char *path);
+bool vtl_is_noexec(const char *path);
 
 int vtl_tdcall(int fd, struct mshv_tdcall *call);
 uint32_t vtl_status(const struct mshv_tdcall *call);
