@@ -204,10 +204,9 @@ macro_rules! offsets {
     };
 }
 
-const SAVE_BASE: usize = 0x400;
 const _: () = assert!(size_of::<Vmcb>() == 4096 && size_of::<Segment>() == 16);
-const _: () = assert!(size_of::<Control>() == SAVE_BASE);
-offsets!(Vmcb: control = 0, save = SAVE_BASE);
+const _: () = assert!(size_of::<Control>() == 0x400);
+offsets!(Vmcb: control = 0, save = 0x400);
 offsets!(Control: intercept_cr_read = 0, intercept_cr_write = 2, intercept_dr_read = 4,
     intercept_dr_write = 6, intercept_exceptions = 8, intercept_misc1 = 0xc,
     intercept_misc2 = 0x10, intercept_misc3 = 0x14, pause_filter_threshold = 0x3c,

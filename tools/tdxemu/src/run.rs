@@ -38,11 +38,10 @@ pub fn other_processor(index: usize) -> ! {
 fn read_mailbox(platform: &Platform, apic_id: u32) -> Option<u64> {
     use acpi::mailbox::{APIC_ID, COMMAND, VECTOR, WAKE};
     let page = platform.mailbox_pa;
-    let head = platform.memory.read_u64(page + COMMAND)?.to_le_bytes();
-    let [c0, c1, _, _, a0, a1, a2, a3] = head;
-    const _: () = assert!(COMMAND == 0 && APIC_ID == 4);
-    let is_mine = u32::from_le_bytes([a0, a1, a2, a3]) == apic_id;
-    if u16::from_le_bytes([c0, c1]) != WAKE || !is_mine {
+    // CAST: the fields have 16 and 32 bits.
+    let command = platform.memory.read_u64(page + COMMAND)? as u16;
+    let wanted = platform.memory.read_u64(page + APIC_ID)? as u32;
+    if command != WAKE || wanted != apic_id {
         return None;
     }
     let rip = platform.memory.read_u64(page + VECTOR)?;
