@@ -43,10 +43,9 @@ reload_many_times() {
 			return 1
 		fi
 		insmod "$MODULE" || { echo "# insmod failed in round $round"; return 1; }
-		[ -c /dev/mshv ] && [ -c /dev/mshv_vtl ] && [ -c /dev/mshv_vtl_low ] || {
-			echo "# a device is missing in round $round"
-			return 1
-		}
+		for device in mshv mshv_vtl mshv_vtl_low; do
+			[ -c "/dev/$device" ] || { echo "# no /dev/$device in round $round"; return 1; }
+		done
 	done
 }
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A guest at VTL0: each exit arrives, and each answer reaches the guest. */
+#include <asm/prctl.h>
+#include <sys/syscall.h>
+
 #include "kselftest_harness.h"
 #include "vtl_util.h"
 
@@ -144,6 +147,62 @@ TEST_F(vp, sse_state_travels_both_ways)
 	EXPECT_EQ(0xffffffff, xmm1[0]);
 	EXPECT_EQ(0xffffffff, xmm1[3]);
 	EXPECT_EQ(0xc0ffee, xmm0[0]);
+}
+
+/* A pattern in every SSE register of this thread; the reverse reads it back. */
+static void run_with_pattern(struct vtl_guest *guest, uint64_t pattern,
+			     uint64_t after[2])
+{
+	register uint64_t number asm("rax") = SYS_ioctl;
+	register uint64_t fd asm("rdi") = guest->fd;
+	register uint64_t command asm("rsi") = MSHV_RETURN_TO_LOWER_VTL;
+	register uint64_t argument asm("rdx") = 0;
+
+	asm volatile("movq %[pattern], %%xmm0\n\t"
+		     "movq %[pattern], %%xmm1\n\t"
+		     "movq %[pattern], %%xmm15\n\t"
+		     "syscall\n\t"
+		     "movq %%xmm1, (%[after])\n\t"
+		     "movq %%xmm15, 8(%[after])"
+		     : "+r"(number)
+		     : [pattern] "r"(pattern), [after] "r"(after), "r"(fd),
+		       "r"(command), "r"(argument)
+		     : "rcx", "r11", "xmm0", "xmm1", "xmm15", "memory");
+}
+
+TEST_F(vp, sse_state_of_this_level_stays_here)
+{
+	const uint64_t pattern = 0x5ec2e75ec2e7ULL;
+	volatile uint64_t *image =
+		(volatile uint64_t *)self->guest.run->tdx.fx_state;
+	uint64_t after[2] = { 0, 0 };
+	size_t i;
+
+	LOAD(vtl_guest_fpu);
+	do {
+		run_with_pattern(&self->guest, pattern, after);
+		EXPECT_EQ(pattern, after[0]);
+		EXPECT_EQ(pattern, after[1]);
+	} while (INFO.rax >> 32);
+	ASSERT_EQ(EXIT_HLT, vtl_exit_reason(&self->guest));
+	/* The guest found zeros, and left nothing but what it made. */
+	EXPECT_EQ(0, GPR(RAX));
+	for (i = 0; i < 512 / sizeof(*image); i++)
+		EXPECT_NE(pattern, image[i]);
+}
+
+TEST_F(vp, gs_bases_of_both_levels_are_kept_apart)
+{
+	const unsigned long own = 0x7f0012345000UL, guests = 0x123450000UL;
+	unsigned long found = 0;
+
+	LOAD(vtl_guest_registers);
+	self->guest.run->tdx.vp_state.msr_kernel_gs_base = guests;
+	ASSERT_EQ(0, syscall(SYS_arch_prctl, ARCH_SET_GS, own));
+	ASSERT_EXIT(EXIT_HLT);
+	ASSERT_EQ(0, syscall(SYS_arch_prctl, ARCH_GET_GS, &found));
+	EXPECT_EQ(own, found);
+	EXPECT_EQ(guests, self->guest.run->tdx.vp_state.msr_kernel_gs_base);
 }
 
 TEST_F(vp, a_triple_fault_is_reported)

@@ -103,6 +103,22 @@ pub(crate) const fn msr(index: u32) -> Msr {
     }
 }
 
+/// Whether the processor takes this value; the kernel refuses to enter the
+/// guest with one that it does not.
+pub(crate) const fn is_loadable(register: SwitchedState, value: u64) -> bool {
+    /// With 48 bits, as the guest has no five-level paging.
+    const fn is_canonical(address: u64) -> bool {
+        // CAST: sign extension of bit 47 is what canonical means.
+        ((address << 16) as i64 >> 16) as u64 == address
+    }
+    match register {
+        SwitchedState::KernelGsBase | SwitchedState::Lstar => is_canonical(value),
+        SwitchedState::Sfmask | SwitchedState::TscAux => value >> 32 == 0,
+        SwitchedState::Star | SwitchedState::Cr2 => true,
+        SwitchedState::Xss => value == 0,
+    }
+}
+
 /// What a port access is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PortService {
@@ -172,6 +188,14 @@ mod tests {
         assert_eq!(msr(0xc000_0080), Msr::Efer);
         assert_eq!(msr(0xc000_0083), Msr::Unknown);
         assert_eq!(msr(0x4000_0000), Msr::Unknown);
+    }
+
+    #[test]
+    fn values_that_would_fault_are_not_loadable() {
+        assert!(is_loadable(SwitchedState::Lstar, 0xffff_8000_0000_0000));
+        assert!(!is_loadable(SwitchedState::Lstar, 1 << 47));
+        assert!(!is_loadable(SwitchedState::Sfmask, 1 << 32));
+        assert!(is_loadable(SwitchedState::Star, u64::MAX));
     }
 
     #[test]

@@ -5,17 +5,18 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use vtl::exit::{MsrRead, MsrWrite};
 use vtl::field::L2Field;
-use vtl::{Exception, Exit, GpaRange, Gpr, LowerMemory, Mshv, PageRights, Vm, Vp};
+use vtl::{Exit, GpaRange, Gpr, LowerMemory, Mshv, PageRights, Vm, Vp};
 
 use crate::cmd::run::limit::Limit;
+use crate::cmd::run::msr::Fault;
 use crate::layout::{Layout, ModeName};
-use crate::services::{self, Msr, PortService};
+use crate::services::{self, PortService};
 use crate::tally::Tally;
 use crate::{ExitStatus, Failure, asm, dump, image, options};
 
 mod limit;
+mod msr;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -151,6 +152,7 @@ fn serve(
     console: &mut Console,
 ) -> anyhow::Result<End> {
     let cpu = vp.cpu();
+    let mut last_fault = None;
     loop {
         if let Some(text) = limit.reached(tally.total()) {
             return Ok(End::Limit(text));
@@ -176,8 +178,8 @@ fn serve(
                     "string I/O to port {number:#x} is not supported (expected IN or OUT)"
                 )));
             }
-            Exit::MsrRead(read) => read_msr(read)?,
-            Exit::MsrWrite(write) => write_msr(write)?,
+            Exit::MsrRead(read) => last_fault = msr::read(read)?.or(last_fault),
+            Exit::MsrWrite(write) => last_fault = msr::write(write)?.or(last_fault),
             Exit::Vmcall(call) => {
                 let result =
                     services::service(call.gpr(Gpr::Rax), call.gpr(Gpr::Rbx), call.gpr(Gpr::Rcx));
@@ -189,50 +191,18 @@ fn serve(
                 return Ok(End::Halted);
             }
             Exit::Interrupted | Exit::NotEntered(_) => {}
-            other => return Ok(End::Failed(describe(&other))),
+            other => return Ok(End::Failed(describe(&other) + &hint(&other, last_fault))),
         }
     }
 }
 
-fn read_msr(read: MsrRead<'_>) -> vtl::Result<()> {
-    let value = match services::msr(read.index()) {
-        Msr::Field(field) => read.vp().read(field)?,
-        Msr::Efer => read.vp().read(L2Field::GUEST_IA32_EFER)?,
-        Msr::Switched(register) => read.vp().page().switched(register),
-        Msr::Tsc => vtl::tsc(),
-        Msr::Constant(value) => value,
-        Msr::Unknown => return read.fault(Exception::GeneralProtection),
-    };
-    read.answer(value);
-    Ok(())
-}
-
-fn write_msr(write: MsrWrite<'_>) -> vtl::Result<()> {
-    const EFER_SCE: u64 = 1;
-    let value = write.value();
-    match services::msr(write.index()) {
-        Msr::Field(field) => {
-            // The TDX module knows which values the field may have.
-            if write.vp().write(field, value).is_err() {
-                return write.fault(Exception::GeneralProtection);
-            }
-        }
-        Msr::Switched(register) => write.vp().page().set_switched(register, value),
-        Msr::Efer => {
-            let current = write.vp().read(L2Field::GUEST_IA32_EFER)?;
-            if (value ^ current) & !EFER_SCE != 0 {
-                return write.fault(Exception::GeneralProtection);
-            }
-            write
-                .vp()
-                .write_masked(L2Field::GUEST_IA32_EFER, value, EFER_SCE)?;
-        }
-        Msr::Tsc | Msr::Constant(_) | Msr::Unknown => {
-            return write.fault(Exception::GeneralProtection);
-        }
+/// What may have led to a triple fault: a guest without handlers dies of the
+/// first exception it gets.
+fn hint(exit: &Exit<'_>, last_fault: Option<Fault>) -> String {
+    match (exit, last_fault) {
+        (Exit::TripleFault, Some(fault)) => format!(", after {fault}"),
+        _ => String::new(),
     }
-    write.complete();
-    Ok(())
 }
 
 fn describe(exit: &Exit<'_>) -> String {
@@ -316,7 +286,7 @@ fn report(vp: &Vp, end: &End, tally: &Tally, console: Console, limit: &Limit) {
         println!("\nstate of cpu {}:\n{}", vp.cpu(), dump::table(&registers));
     }
     println!(
-        "\n{tally}\n\n{} after {:.2} s",
+        "\n{tally}\n\n{} ({:.2} s)",
         end.text(),
         limit.elapsed_seconds()
     );

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The floor: TDG.VP.ENTER in a kernel loop, by the test module
+//! `selftests/bench`. It places its own markers.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+
+use anyhow::Context as _;
+use vtl::{Gpr, Vp};
+
+const DEVICE: &str = "/dev/vtl_floor";
+/// L2_ENTER_GUEST_STATE: 16 registers, RFLAGS, RIP, SSP, interrupt status.
+const GUEST_STATE_WORDS: usize = 20;
+const RFLAGS: usize = 16;
+const RIP: usize = 17;
+
+/// Has the kernel enter `vp`'s guest `rounds` times, from where it stands.
+///
+/// # Errors
+///
+/// When the device refuses. A machine without the test module is none.
+pub(super) fn run(vp: &Vp, rounds: u32) -> anyhow::Result<Outcome> {
+    let mut device = match OpenOptions::new().write(true).open(DEVICE) {
+        Ok(device) => device,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Outcome::NoDevice),
+        Err(error) => return Err(error).context(DEVICE),
+    };
+    device
+        .write_all(&request(vp, rounds))
+        .with_context(|| format!("{DEVICE} refused {rounds} rounds"))?;
+    Ok(Outcome::Done)
+}
+
+/// Whether the floor could be walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    NoDevice,
+}
+
+/// `struct floor_request`: entry RCX, rounds, guest state.
+fn request(vp: &Vp, rounds: u32) -> Vec<u8> {
+    let page = vp.page();
+    let mut state = [0u64; GUEST_STATE_WORDS];
+    for (gpr, _) in Gpr::ALL {
+        state[gpr as usize] = page.gpr(gpr);
+    }
+    state[RFLAGS] = page.rflags();
+    state[RIP] = page.rip();
+    [page.entry_rcx(), u64::from(rounds)]
+        .iter()
+        .chain(&state)
+        .flat_map(|word| word.to_le_bytes())
+        .collect()
+}
