@@ -4,7 +4,7 @@
 //! Only layouts and numbers, written a second time on purpose: the assertions
 //! at the end hold them against the numbers of the ABI text. Nothing here is
 //! ever used as a reference to shared memory; [`crate::run_page`] takes the
-//! offsets and [`crate::sys`] the command numbers.
+//! offsets and `sys` the command numbers.
 
 /// Command numbers as the kernel sees them (type 0xb8).
 pub mod command {
@@ -35,7 +35,7 @@ pub const PAGE_KIND_VAPIC: u32 = 3;
 /// File offset of the page `kind` of the virtual processor `cpu`.
 pub const fn page_offset(kind: u32, cpu: u32) -> u64 {
     // CAST: widening.
-    ((kind as u64) << 16 | cpu as u64) * PAGE_LEN as u64
+    (((kind as u64) << 16) | cpu as u64) * PAGE_LEN as u64
 }
 
 /// Operand of [`command::TDCALL`], registers in and out.
@@ -240,7 +240,7 @@ mod tests {
 
     /// Encodes a command the way the kernel's macros do.
     fn encode(direction: u32, number: u32, size: u32) -> u32 {
-        direction << 30 | size << 16 | 0xb8 << 8 | number
+        (direction << 30) | (size << 16) | (0xb8 << 8) | number
     }
 
     #[test]

@@ -5,10 +5,14 @@
 //! [`Kind`]; [`Exit`] adds the borrowed processor, so that an answer can be
 //! given once and only before the next run. Made by [`crate::vp::Vp::run`].
 
+mod port;
+
 use crate::abi::ExitInfo;
 use crate::run_page::{Gpr, RunPage};
 use crate::vp::{Exception, Vp};
 use crate::{Result, Status, reason};
+
+pub use port::{Direction, Port, PortAccess};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -115,7 +119,7 @@ impl<'a> Exit<'a> {
         let instruction = Instruction { vp, info };
         match classify(&info) {
             Kind::Cpuid => Self::Cpuid(Cpuid(instruction)),
-            Kind::Port(port) => Self::Port(PortAccess { instruction, port }),
+            Kind::Port(port) => Self::Port(PortAccess::new(instruction, port)),
             Kind::MsrRead => Self::MsrRead(MsrRead(instruction)),
             Kind::MsrWrite => Self::MsrWrite(MsrWrite(instruction)),
             Kind::Vmcall => Self::Vmcall(Vmcall(instruction)),
@@ -226,97 +230,6 @@ impl Cpuid<'_> {
     }
 }
 
-/// Which way data moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the port to the guest.
-    In,
-    /// From the guest to the port.
-    Out,
-}
-
-/// A decoded port access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// Port number.
-    pub number: u16,
-    /// 1, 2 or 4.
-    pub size_bytes: u8,
-    /// In or out.
-    pub direction: Direction,
-    /// INS or OUTS, which move memory.
-    pub is_string: bool,
-}
-
-impl Port {
-    fn from_qualification(qualification: u64) -> Self {
-        let direction = if qualification & 1 << 3 != 0 {
-            Direction::In
-        } else {
-            Direction::Out
-        };
-        let size_bytes = match qualification & 7 {
-            0 => 1,
-            1 => 2,
-            _ => 4,
-        };
-        Self {
-            // CAST: the port is in bits 31:16.
-            number: (qualification >> 16) as u16,
-            size_bytes,
-            direction,
-            is_string: qualification & 1 << 4 != 0,
-        }
-    }
-
-    const fn mask(self) -> u64 {
-        match self.size_bytes {
-            1 => 0xff,
-            2 => 0xffff,
-            _ => 0xffff_ffff,
-        }
-    }
-}
-
-/// Port input or output.
-#[derive(Debug)]
-pub struct PortAccess<'a> {
-    instruction: Instruction<'a>,
-    port: Port,
-}
-
-impl PortAccess<'_> {
-    /// Which port, how wide, which way.
-    pub fn port(&self) -> Port {
-        self.port
-    }
-
-    /// The value that goes out.
-    pub fn value(&self) -> u32 {
-        low(self.instruction.page().gpr(Gpr::Rax) & self.port.mask())
-    }
-
-    /// Steps over an output.
-    pub fn complete(self) {
-        self.instruction.complete();
-    }
-
-    /// Gives the value that comes in, and steps over the instruction.
-    pub fn answer(self, value: u32) {
-        let page = self.instruction.page();
-        let merged = merge_input(page.gpr(Gpr::Rax), self.port, value);
-        page.set_gpr(Gpr::Rax, merged);
-        self.instruction.complete();
-    }
-}
-
-/// A narrow input leaves the upper part of RAX, a 32-bit one clears it.
-fn merge_input(rax: u64, port: Port, value: u32) -> u64 {
-    let mask = port.mask();
-    let kept = if port.size_bytes == 4 { 0 } else { rax & !mask };
-    kept | u64::from(value) & mask
-}
-
 /// RDMSR.
 #[derive(Debug)]
 pub struct MsrRead<'a>(Instruction<'a>);
@@ -362,7 +275,7 @@ impl<'a> MsrWrite<'a> {
     /// EDX:EAX.
     pub fn value(&self) -> u64 {
         let page = self.0.page();
-        page.gpr(Gpr::Rdx) << 32 | page.gpr(Gpr::Rax) & 0xffff_ffff
+        (page.gpr(Gpr::Rdx) << 32) | page.gpr(Gpr::Rax) & 0xffff_ffff
     }
 
     /// The processor, for fields of the L2 VMCS.
@@ -450,7 +363,7 @@ mod tests {
     fn status_decides_before_the_reason() {
         assert_eq!(classify(&info(10)), Kind::Cpuid);
         for code in [0x1100_u64, 0x1101, 0x1102, 0x1120, 0xc000_0100] {
-            let raw = code << 32 | 10;
+            let raw = (code << 32) | 10;
             assert_eq!(
                 classify(&info(raw)),
                 Kind::NotEntered(Status::from_raw(raw))
@@ -460,7 +373,7 @@ mod tests {
 
     #[test]
     fn flags_above_the_basic_reason_are_ignored_but_entry_failure() {
-        assert_eq!(classify(&info(1 << 26 | 12)), Kind::Halt);
+        assert_eq!(classify(&info((1 << 26) | 12)), Kind::Halt);
         let failed = ExitInfo {
             rax: 0x8000_0021,
             rcx: 4,
@@ -484,39 +397,6 @@ mod tests {
                 Kind::NotEntered(_) | Kind::EntryFailure { .. }
             ));
         }
-    }
-
-    #[test]
-    fn port_accesses_are_decoded() {
-        let output = ExitInfo {
-            rax: 30,
-            rcx: 0xe9 << 16,
-            ..ExitInfo::default()
-        };
-        let expected = Port {
-            number: 0xe9,
-            size_bytes: 1,
-            direction: Direction::Out,
-            is_string: false,
-        };
-        assert_eq!(classify(&output), Kind::Port(expected));
-        let input = Port::from_qualification(0x3f8 << 16 | 1 << 4 | 1 << 3 | 3);
-        assert_eq!((input.number, input.size_bytes), (0x3f8, 4));
-        assert_eq!((input.direction, input.is_string), (Direction::In, true));
-    }
-
-    #[test]
-    fn narrow_inputs_keep_the_rest_of_rax() {
-        let port = |size_bytes| Port {
-            number: 0,
-            size_bytes,
-            direction: Direction::In,
-            is_string: false,
-        };
-        let rax = 0x1111_2222_3333_4444;
-        assert_eq!(merge_input(rax, port(1), u32::MAX), 0x1111_2222_3333_44ff);
-        assert_eq!(merge_input(rax, port(2), 0), 0x1111_2222_3333_0000);
-        assert_eq!(merge_input(rax, port(4), 7), 7);
     }
 
     #[test]

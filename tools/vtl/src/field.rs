@@ -65,10 +65,10 @@ impl L2Field {
         const INCREMENT_BY_TWO: u64 = 1 << 50;
         let class = 36 + 8 * (vm.index() - 1);
         // CAST: widening.
-        class << 56
+        (class << 56)
             | CONTEXT_VCPU
             | INCREMENT_BY_TWO
-            | (self.width as u64) << 32
+            | ((self.width as u64) << 32)
             | self.encoding as u64
     }
 
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn width_agrees_with_the_vmcs_encoding() {
         for field in ALL {
-            let expected = match field.encoding >> 13 & 3 {
+            let expected = match (field.encoding >> 13) & 3 {
                 0 => Width::U16,
                 2 => Width::U32,
                 _ => Width::U64,

@@ -72,7 +72,7 @@ struct Segment {
     access_rights: u64,
 }
 
-/// Selector of [`code`](ModeValues::code) in a table the caller may provide.
+/// Selector of the code segment in a table the caller may provide.
 pub const CODE_SELECTOR: u64 = 0x08;
 /// Selector of the data segments.
 pub const DATA_SELECTOR: u64 = 0x10;
@@ -157,7 +157,7 @@ impl Vp {
     }
 
     fn reset_controls(&self, values: &ModeValues) -> Result<()> {
-        const WINDOW_EXITING: u64 = 1 << 2 | 1 << 22;
+        const WINDOW_EXITING: u64 = (1 << 2) | (1 << 22);
         const EXCEPTIONS_L1_MAY_CHOOSE: u64 = 0xfffb_ffff;
         const DR7_FIXED: u64 = 0x400;
         const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;

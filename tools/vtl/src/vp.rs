@@ -85,7 +85,7 @@ impl Redelivery {
     }
 
     const fn is_nmi(self) -> bool {
-        self.entry_info >> 8 & 7 == 2
+        (self.entry_info >> 8) & 7 == 2
     }
 }
 
@@ -158,7 +158,7 @@ impl Vp {
     /// Clears the run page; the next entry flushes cached translations.
     pub(crate) fn reset_page(&self) {
         self.page
-            .reset(self.vm.index() << ENTRY_VM_SHIFT | ENTRY_INVD_ALL);
+            .reset((self.vm.index() << ENTRY_VM_SHIFT) | ENTRY_INVD_ALL);
     }
 
     /// Lets the lower VTL run until something is to be handled here.
@@ -279,8 +279,8 @@ pub(crate) mod tests {
     #[test]
     fn an_event_that_was_cut_off_is_delivered_again() {
         let info = ExitInfo {
-            rax: 0x1102 << 32 | 1,
-            r10: 0x18 << 32 | 0x8000_1b0d,
+            rax: (0x1102 << 32) | 1,
+            r10: (0x18 << 32) | 0x8000_1b0d,
             r11: 2 << 32,
             ..ExitInfo::default()
         };

@@ -222,7 +222,7 @@ impl Layout {
             CODE32
         };
         let task = self.task_segment();
-        let task_low = BUSY_TASK | (task & 0xff_ffff) << 16 | (task >> 24 & 0xff) << 56;
+        let task_low = BUSY_TASK | ((task & 0xff_ffff) << 16) | (((task >> 24) & 0xff) << 56);
         [0, code, DATA, task_low, task >> 32]
     }
 
@@ -240,7 +240,7 @@ impl Layout {
             *entry = (pointers + table * PAGE) | PRESENT_WRITABLE;
         }
         for (entry, page) in leaves.iter_mut().zip(0_u64..) {
-            *entry = page << 21 | PRESENT_WRITABLE | LARGE;
+            *entry = (page << 21) | PRESENT_WRITABLE | LARGE;
         }
         Ok(bytes_of(&words))
     }
@@ -270,9 +270,9 @@ mod tests {
             let at = usize::try_from(table - base - TABLES_OFFSET + index * 8)?;
             Ok(u64::from_le_bytes(tables[at..at + 8].try_into()?))
         };
-        let top = word(base + TABLES_OFFSET, address >> 39 & 0x1ff)?;
-        let middle = word(top & !0xfff, address >> 30 & 0x1ff)?;
-        let leaf = word(middle & !0xfff, address >> 21 & 0x1ff)?;
+        let top = word(base + TABLES_OFFSET, (address >> 39) & 0x1ff)?;
+        let middle = word(top & !0xfff, (address >> 30) & 0x1ff)?;
+        let leaf = word(middle & !0xfff, (address >> 21) & 0x1ff)?;
         for entry in [top, middle, leaf] {
             anyhow::ensure!(entry & 3 == 3, "not present: {entry:#x}");
         }

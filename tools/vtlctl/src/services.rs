@@ -16,21 +16,11 @@ const LEAF_EXTENDED: u32 = 0x8000_0000;
 /// are this level's own; features are those the start state enables.
 pub(crate) fn virtual_cpuid(leaf: u32, cpu: u32) -> [u32; 4] {
     /// FPU, TSC, MSR, PAE, CX8, PGE, CMOV, PAT, FXSR, SSE, SSE2.
-    const FEATURES_EDX: u32 = 1
-        | 1 << 4
-        | 1 << 5
-        | 1 << 6
-        | 1 << 8
-        | 1 << 13
-        | 1 << 15
-        | 1 << 16
-        | 1 << 24
-        | 1 << 25
-        | 1 << 26;
+    const FEATURES_EDX: u32 = bits(&[0, 4, 5, 6, 8, 13, 15, 16, 24, 25, 26]);
     /// Runs under a hypervisor.
-    const FEATURES_ECX: u32 = 1 << 31;
+    const FEATURES_ECX: u32 = bits(&[31]);
     /// SYSCALL, NX, long mode.
-    const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 29;
+    const EXTENDED_EDX: u32 = bits(&[11, 20, 29]);
     match leaf {
         0 => {
             let own = cpuid!(0);
@@ -38,12 +28,7 @@ pub(crate) fn virtual_cpuid(leaf: u32, cpu: u32) -> [u32; 4] {
         }
         1 => {
             let own = cpuid!(1);
-            [
-                own.eax,
-                cpu << 24,
-                FEATURES_ECX & own.ecx | 1 << 31,
-                FEATURES_EDX & own.edx,
-            ]
+            [own.eax, cpu << 24, FEATURES_ECX, FEATURES_EDX & own.edx]
         }
         LEAF_HYPERVISOR => {
             let word = |at: usize| {
@@ -60,6 +45,17 @@ pub(crate) fn virtual_cpuid(leaf: u32, cpu: u32) -> [u32; 4] {
         0x8000_0001 => [0, 0, 0, EXTENDED_EDX & cpuid!(0x8000_0001).edx],
         _ => [0; 4],
     }
+}
+
+/// A word with these bits set.
+const fn bits(numbers: &[u32]) -> u32 {
+    let mut word = 0;
+    let mut at = 0;
+    while at < numbers.len() {
+        word |= 1 << numbers[at];
+        at += 1;
+    }
+    word
 }
 
 /// Where the value of an MSR lives.
@@ -180,7 +176,7 @@ mod tests {
     fn unknown_leaves_are_zero_and_the_cpu_number_is_shown() {
         assert_eq!(virtual_cpuid(0x21, 0), [0; 4]);
         assert_eq!(virtual_cpuid(1, 3)[1], 3 << 24);
-        assert_ne!(virtual_cpuid(1, 0)[2] & 1 << 31, 0);
+        assert_ne!(virtual_cpuid(1, 0)[2] & (1 << 31), 0);
     }
 
     #[test]
