@@ -411,6 +411,36 @@ fn implied_operand(
 }
 
 impl MemoryOperand {
+    /// Size of the address: 16, 32 or 64 bits.
+    pub const fn address_bits(&self) -> u8 {
+        self.address_bits
+    }
+
+    /// The operand as VMX describes it in the instruction information of descriptor-table exits,
+    /// bits 27:0. [SDM 3C table 27-9]
+    pub fn vmx_instruction_info(&self) -> u32 {
+        const NO_INDEX: u32 = 1 << 22;
+        const NO_BASE: u32 = 1 << 27;
+        let index = self
+            .index
+            .map_or(NO_INDEX, |number| u32::from(number) << 18);
+        let base = self.base.map_or(NO_BASE, |number| u32::from(number) << 23);
+        let size = u32::from(self.address_bits / 32) << 7;
+        u32::from(self.scale) | size | (self.segment as u32) << 15 | index | base
+    }
+
+    /// Displacement; with RIP-relative addressing the whole address.
+    pub fn vmx_displacement(&self, len_bytes: u8, save: &Save) -> u64 {
+        let next = save.rip.wrapping_add(u64::from(len_bytes));
+        let base = if self.is_rip_relative { next } else { 0 };
+        base.wrapping_add(self.displacement as u64) // CAST: two's complement
+    }
+
+    /// Segment, after prefixes.
+    pub const fn segment(&self) -> SegmentName {
+        self.segment
+    }
+
     /// Linear address of the operand of an instruction that starts at `save.rip`.
     pub fn linear_address(&self, len_bytes: u8, gprs: &Gprs, save: &Save) -> u64 {
         let mut address = self.displacement as u64; // CAST: two's complement

@@ -5,12 +5,13 @@
 
 use crate::console::End;
 use crate::cpu::{self, msr};
+use crate::fetch::{decode, fetch};
 use crate::host;
 use crate::log;
 use crate::machine::Processor;
 use crate::run::{end_by_l1, not_modelled};
 use crate::setup::World;
-use crate::vp::{Vp, decode, fetch};
+use crate::vp::Vp;
 use svm::SvmExit;
 use svm::exit::{IoInfo, NpfError};
 use svm::msrpm::Access;

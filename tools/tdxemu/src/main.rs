@@ -33,6 +33,8 @@ mod console;
 #[cfg(target_os = "none")]
 mod cpu;
 #[cfg(target_os = "none")]
+mod fetch;
+#[cfg(target_os = "none")]
 mod host;
 #[cfg(target_os = "none")]
 mod inject;

@@ -8,10 +8,12 @@
 // UNSAFETY: declares which memory is whose.
 #![expect(unsafe_code)]
 
+mod td;
+
 use crate::acpi::{self, Physical};
 use crate::boot::{self, Handover};
 use crate::config::{self, Config};
-use crate::cpu::{self, tsc};
+use crate::cpu::tsc;
 use crate::loader::{self, BootParams, Facts, Kernel};
 use crate::mem::frame::FramePool;
 use crate::mem::guest::GuestMemory;
@@ -21,9 +23,7 @@ use crate::mem::npt::AddressSpaces;
 use crate::{log, smp};
 use core::fmt::Write;
 use spin::{Mutex, Once};
-use tdx_model::gpa::{Gpa, Level};
-use tdx_model::page_state::{PageEntry, Pages};
-use tdx_model::td::{CpuFeatures, Td, TdConfig, attributes};
+use tdx_model::td::Td;
 
 /// What a page-table change of the TD touches.
 pub struct World {
@@ -150,7 +150,7 @@ pub fn prepare(handover: Handover) -> Result<Start, &'static str> {
         start_cr3,
         world: Once::new(),
     });
-    let world = build_td(platform, &layout)?;
+    let world = td::build(platform, &layout)?;
     platform.world.call_once(|| Mutex::new(world));
     log!(
         Info,
@@ -297,112 +297,4 @@ fn write_acpi(
         return Err("no memory for the ACPI tables");
     }
     Ok(rsdp_pa)
-}
-
-/// Builds the TD: measured memory for L1, pending memory for VTL0.
-fn build_td(platform: &'static Platform, layout: &Layout) -> Result<World, &'static str> {
-    const NO_FRAMES: &str = "the frame pool is too small";
-    let pages = usize::try_from(layout.ram_end / 4096).map_err(|_| NO_FRAMES)?;
-    let entries = platform
-        .pool
-        .allocate_slice::<PageEntry>(pages)
-        .ok_or(NO_FRAMES)?;
-    let mut td = Td::new(td_config(platform), Pages::new(entries));
-    let mut spaces = AddressSpaces::new(&platform.pool).map_err(|_| NO_FRAMES)?;
-
-    let image = boot::image();
-    let given = [
-        Range::new(0, 0xa_0000),
-        Range::new(0xc_0000, image.start),
-        Range::new(image.end, layout.pool.start),
-        Range::new(layout.firmware.start, layout.vtl0.start),
-        Range::new(layout.vtl0.end, layout.ram_end),
-    ];
-    for range in given {
-        td.pages
-            .host_add_mapped(Gpa(range.start), range.len_bytes());
-        for page in (range.start..range.end).step_by(4096) {
-            let mapping = tdx_model::machine::L1Mapping::Private;
-            spaces.set_l1(Gpa(page), mapping).map_err(|_| NO_FRAMES)?;
-        }
-    }
-    // Linux looks for tables in firmware's area through shared and through private addresses.
-    const LEGACY: Range = Range::new(0x9_f000, 0x10_0000);
-    for page in (LEGACY.start..LEGACY.end).step_by(4096) {
-        spaces.map_legacy(page).map_err(|_| NO_FRAMES)?;
-    }
-    for page in (layout.vtl0.start..layout.vtl0.end).step_by(2 << 20) {
-        if !td.pages.host_aug_pending(Gpa(page), Level::Size2M) {
-            return Err("VTL0's memory is not free");
-        }
-    }
-    Ok(World { td, spaces })
-}
-
-fn td_config(platform: &Platform) -> TdConfig {
-    let vcpus = smp::count() as u32; // CAST: at most MAX_CPUS
-    TdConfig {
-        attributes: attributes::SEPT_VE_DISABLE,
-        xfam: xfam(),
-        config_flags: 0,
-        num_vcpus: vcpus,
-        max_vcpus: vcpus,
-        num_l2_vms: platform.config.l2_vms,
-        tsc_khz: platform.tsc_khz as u32, // CAST: below 4 THz
-        uuid: [0x6d73_6876_5f76_746c, 0x5f74_6478, 0, 0],
-        cpu: cpu_features(),
-    }
-}
-
-/// The XSAVE components the processor has, which are granted in full.
-fn xfam() -> u64 {
-    let user = cpu::cpuid(0xd, 0);
-    let supervisor = cpu::cpuid(0xd, 1);
-    u64::from(user.edx) << 32
-        | u64::from(user.eax)
-        | u64::from(supervisor.edx) << 32
-        | u64::from(supervisor.ecx)
-}
-
-fn cpu_features() -> CpuFeatures {
-    let basic = cpu::cpuid(1, 0);
-    let extended = cpu::cpuid(7, 0);
-    let supervisor = cpu::cpuid(0xd, 1);
-    let xss = match supervisor.eax & 8 {
-        0 => 0,
-        _ => u64::from(supervisor.edx) << 32 | u64::from(supervisor.ecx),
-    };
-    CpuFeatures {
-        cr4_fixed1: cr4_bits(basic.ecx, basic.edx, extended.ebx, extended.ecx),
-        xss,
-        has_tsx: false,
-        has_waitpkg: extended.ecx & 1 << 5 != 0,
-        has_tsc_deadline: basic.ecx & 1 << 24 != 0,
-    }
-}
-
-/// CR4 bits the processor takes, and VMXE, which every TDX processor has.
-fn cr4_bits(leaf1_ecx: u32, leaf1_edx: u32, leaf7_ebx: u32, leaf7_ecx: u32) -> u64 {
-    const VMXE: u64 = 1 << 13;
-    // VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR, OSXMMEXCPT.
-    const ALWAYS: u64 = 0x7ff;
-    let bits = [
-        (leaf7_ecx & 1 << 2 != 0, 11),  // UMIP
-        (leaf7_ecx & 1 << 16 != 0, 12), // LA57
-        (leaf7_ebx & 1 != 0, 16),       // FSGSBASE
-        (leaf1_ecx & 1 << 17 != 0, 17), // PCIDE
-        (leaf1_ecx & 1 << 26 != 0, 18), // OSXSAVE
-        (leaf7_ebx & 1 << 7 != 0, 20),  // SMEP
-        (leaf7_ebx & 1 << 20 != 0, 21), // SMAP
-        (leaf7_ecx & 1 << 3 != 0, 22),  // PKE
-    ];
-    let has_mce = leaf1_edx & 1 << 7 != 0;
-    let base = if has_mce {
-        ALWAYS | VMXE
-    } else {
-        (ALWAYS | VMXE) & !(1 << 6)
-    };
-    bits.iter()
-        .filter(|(has, _)| *has)
-        .fold(base, |word, (_, bit)| word | 1u64 << bit)
 }

@@ -6,12 +6,9 @@
 
 use crate::cpu::{cr, msr, svm_mode, tsc};
 use crate::mem::frame::FramePool;
-use crate::mem::guest::GuestMemory;
-use crate::mem::walk::{self, Paging};
 use crate::setup::{Platform, World};
 use crate::smp::{CPUS, CpuShared};
 use core::ptr::addr_of;
-use svm::insn::{self, Insn, MAX_LEN_BYTES, Mode};
 use svm::intercept::{Exceptions, Misc1, Misc2};
 use svm::iopm::Iopm;
 use svm::msrpm::{Access, Intercept, Msrpm};
@@ -19,7 +16,7 @@ use svm::segment;
 use svm::vmcb::{InterruptControl, NESTED_PAGING, Save, Segment, TLB_FLUSH_ALL};
 use svm::vmrun::{self, VmrunReady};
 use svm::{SvmExit, Vmcb};
-use tdx_model::gpa::{SHARED_BIT, VmIndex};
+use tdx_model::gpa::VmIndex;
 
 #[expect(unsafe_code)] // UNSAFETY: a piece of code and its address
 mod idle {
@@ -348,55 +345,4 @@ pub fn flat_long_mode(save: &mut Save, rip: u64) {
     save.rflags = 2;
     save.rip = rip;
     save.g_pat = 0x0007_0406_0007_0406;
-}
-
-/// The bytes at a guest's RIP. Fewer than a whole instruction where memory ends.
-pub struct Fetched {
-    bytes: [u8; MAX_LEN_BYTES],
-    len: usize,
-}
-
-impl Fetched {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// Fetches the instruction a guest stopped at, through its own page tables.
-pub fn fetch(guest: &svm::Vcpu, memory: &GuestMemory) -> Fetched {
-    let save = &guest.vmcb.save;
-    let paging = Paging {
-        cr0: save.cr0,
-        cr3: save.cr3,
-        cr4: save.cr4,
-        efer: save.efer,
-    };
-    let mut linear = save.rip;
-    if Mode::of(save) != Mode::Code64 {
-        linear = linear.wrapping_add(save.cs.base) & 0xffff_ffff;
-    }
-    let read = |gpa: u64| memory.read_u64(gpa & !SHARED_BIT);
-    let mut fetched = Fetched {
-        bytes: [0; MAX_LEN_BYTES],
-        len: 0,
-    };
-    while fetched.len < MAX_LEN_BYTES {
-        let at = linear.wrapping_add(fetched.len as u64);
-        let Some(gpa) = walk::translate(paging, at, read) else {
-            break;
-        };
-        let in_page = 4096 - (at as usize & 4095);
-        let end = MAX_LEN_BYTES.min(fetched.len + in_page);
-        if !memory.read(gpa & !SHARED_BIT, &mut fetched.bytes[fetched.len..end]) {
-            break;
-        }
-        fetched.len = end;
-    }
-    fetched
-}
-
-/// Decodes the instruction a guest stopped at.
-pub fn decode(guest: &svm::Vcpu, memory: &GuestMemory) -> Option<Insn> {
-    insn::decode(fetch(guest, memory).bytes(), Mode::of(&guest.vmcb.save))
 }

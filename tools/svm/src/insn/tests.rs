@@ -116,3 +116,19 @@ fn linear_addresses_follow_base_index_and_segment() {
     assert_eq!(address(&[0x65, 0x8b, 0x00]), 0xffff_8000_0000_2000);
     assert_eq!(address(&[0x41, 0x8b, 0x04, 0x24]), 0x50);
 }
+
+#[test]
+fn descriptor_table_operands_have_the_vmx_form() {
+    let vmcb = long_mode_vmcb();
+    let info = |bytes: &[u8]| decode(bytes, Mode::Code64).unwrap().memory.unwrap();
+    // sidt [rax+rcx*8+10h]: scale 3, 64-bit address, DS, index 1, base 0.
+    let sidt = info(&[0x0f, 0x01, 0x4c, 0xc8, 0x10]);
+    assert_eq!(sidt.vmx_instruction_info(), 3 | 2 << 7 | 3 << 15 | 1 << 18);
+    assert_eq!(sidt.vmx_displacement(5, &vmcb.save), 0x10);
+    // lgdt [abs]: neither index nor base.
+    let lgdt = info(&[0x0f, 0x01, 0x14, 0x25, 0, 0x10, 0, 0]);
+    assert_eq!(
+        lgdt.vmx_instruction_info(),
+        2 << 7 | 3 << 15 | 1 << 22 | 1 << 27
+    );
+}

@@ -5,9 +5,9 @@
 use super::load::primary;
 use super::{Verdict, event, msr, plain_exit, vapic};
 use crate::cpu::msr::{EFER_LMA, EFER_LME};
-use crate::run::not_modelled;
-use crate::vp::{Vp, decode};
-use svm::insn::{Insn, Map, Mode};
+use crate::fetch::{decode, translate};
+use crate::vp::Vp;
+use svm::insn::{Insn, Map, ModRm, Mode};
 use svm::vmx_names::reason;
 use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
@@ -15,6 +15,7 @@ use tdx_model::l2_exit::L2Exit;
 
 const VECTOR_UD: u8 = 6;
 const VECTOR_GP: u8 = 13;
+const VECTOR_PF: u8 = 14;
 
 const CR0_PE: u64 = 1;
 const CR0_TS: u64 = 1 << 3;
@@ -34,24 +35,17 @@ const LMSW: u64 = 3;
 
 /// Deals with an intercepted access. SVM says little about it, so the instruction is decoded.
 pub fn access(vp: &mut Vp, vm: VmIndex) -> Verdict {
+    // Code that changed between the exit and the look at it is executed again.
     let Some(insn) = decode(&vp.l2_ref(vm).guest, &vp.platform.memory) else {
-        not_modelled(
-            vp,
-            format_args!("control-register access that cannot be decoded"),
-        )
+        return Verdict::Internal;
     };
-    let modrm = insn.modrm;
-    match (insn.map, insn.opcode, modrm) {
+    match (insn.map, insn.opcode, insn.modrm) {
         (Map::Map0f, 0x06, _) => clts(vp, vm, &insn),
         (Map::Map0f, 0x20, Some(modrm)) => mov_from(vp, vm, &insn, modrm.reg, modrm.rm),
         (Map::Map0f, 0x22, Some(modrm)) => mov_to(vp, vm, &insn, modrm.reg, modrm.rm),
-        (Map::Map0f, 0x01, Some(modrm)) if modrm.is_register() && modrm.extension() == 4 => {
-            smsw(vp, vm, &insn, modrm.rm)
-        }
-        (Map::Map0f, 0x01, Some(modrm)) if modrm.is_register() && modrm.extension() == 6 => {
-            lmsw(vp, vm, &insn, modrm.rm)
-        }
-        _ => not_modelled(vp, format_args!("control-register access by {insn:x?}")),
+        (Map::Map0f, 0x01, Some(modrm)) if modrm.extension() == 4 => smsw(vp, vm, &insn, modrm),
+        (Map::Map0f, 0x01, Some(modrm)) if modrm.extension() == 6 => lmsw(vp, vm, &insn, modrm),
+        _ => Verdict::Internal,
     }
 }
 
@@ -224,15 +218,50 @@ fn clts(vp: &mut Vp, vm: VmIndex, insn: &Insn) -> Verdict {
     done(vp, vm, insn)
 }
 
-fn lmsw(vp: &mut Vp, vm: VmIndex, insn: &Insn, gpr: u8) -> Verdict {
+/// Guest-physical address of the memory operand, or the page fault that the L2 gets.
+fn operand_gpa(vp: &mut Vp, vm: VmIndex, insn: &Insn) -> Result<(u64, u64), Verdict> {
+    let guest = &vp.l2_ref(vm).guest;
+    let linear = insn.memory.map_or(0, |memory| {
+        memory.linear_address(insn.len_bytes, &guest.gprs, &guest.vmcb.save)
+    });
+    match translate(guest, &vp.platform.memory, linear) {
+        Some(gpa) => Ok((linear, gpa)),
+        None => Err(page_fault(vp, vm, linear)),
+    }
+}
+
+fn page_fault(vp: &mut Vp, vm: VmIndex, linear: u64) -> Verdict {
+    vp.l2_mut(vm).guest.vmcb.save.cr2 = linear;
+    event::raise(vp, vm, VECTOR_PF, 0)
+}
+
+fn lmsw(vp: &mut Vp, vm: VmIndex, insn: &Insn, modrm: ModRm) -> Verdict {
     const WRITABLE: u64 = 0xf;
-    let source = register(vp, vm, gpr) & 0xffff;
+    const MEMORY: u64 = 1 << 6;
+    let (source, form) = if modrm.is_register() {
+        (register(vp, vm, modrm.rm) & 0xffff, 0)
+    } else {
+        let (linear, gpa) = match operand_gpa(vp, vm, insn) {
+            Ok(found) => found,
+            Err(verdict) => return verdict,
+        };
+        let mut bytes = [0; 2];
+        if !vp.platform.memory.read(gpa, &mut bytes) {
+            return page_fault(vp, vm, linear);
+        }
+        (u64::from(u16::from_le_bytes(bytes)), MEMORY)
+    };
     let vmcs = &mut vp.model.l2_mut(vm).vmcs;
     let (mask, shadow) = (vmcs.effective_cr0_mask(), vmcs.effective_cr0_shadow());
     // LMSW sets PE but never clears it.
     let wanted = (source & WRITABLE) | (vmcs.visible_cr0() & CR0_PE);
     if (wanted ^ shadow) & mask & WRITABLE != 0 {
-        return exit(vp, vm, insn, qualification(0, LMSW, 0) | source << 16);
+        return exit(
+            vp,
+            vm,
+            insn,
+            qualification(0, LMSW, 0) | form | source << 16,
+        );
     }
     let loaded = WRITABLE & !mask;
     let cr0 = vmcs.get(Field::GuestCr0);
@@ -240,17 +269,29 @@ fn lmsw(vp: &mut Vp, vm: VmIndex, insn: &Insn, gpr: u8) -> Verdict {
     done(vp, vm, insn)
 }
 
-fn smsw(vp: &mut Vp, vm: VmIndex, insn: &Insn, gpr: u8) -> Verdict {
+fn smsw(vp: &mut Vp, vm: VmIndex, insn: &Insn, modrm: ModRm) -> Verdict {
     let visible = vp.model.l2(vm).vmcs.visible_cr0();
-    let old = vp.l2_ref(vm).guest.gprs.get(gpr);
+    if !modrm.is_register() {
+        let (linear, gpa) = match operand_gpa(vp, vm, insn) {
+            Ok(found) => found,
+            Err(verdict) => return verdict,
+        };
+        let rights = vp.platform.world().spaces.l2_rights(vm, gpa);
+        let is_writable = rights.is_some_and(|rights| rights.is_writable);
+        let word = (visible as u16).to_le_bytes(); // CAST: the instruction stores 16 bits
+        if !is_writable || !vp.platform.memory.write(gpa, &word) {
+            return page_fault(vp, vm, linear);
+        }
+        return done(vp, vm, insn);
+    }
+    let old = vp.l2_ref(vm).guest.gprs.get(modrm.rm);
     // The prefix selects the size that the code segment does not have.
-    let is_16_bit =
-        insn.has_operand_size != (Mode::of(&vp.l2_ref(vm).guest.vmcb.save) == Mode::Code16);
-    let value = match (insn.has_rex_w, is_16_bit) {
+    let is_code_16 = Mode::of(&vp.l2_ref(vm).guest.vmcb.save) == Mode::Code16;
+    let value = match (insn.has_rex_w, insn.has_operand_size != is_code_16) {
         (true, _) => visible,
         (false, true) => (old & !0xffff) | (visible & 0xffff),
         (false, false) => visible & 0xffff_ffff,
     };
-    set_register(vp, vm, gpr, value);
+    set_register(vp, vm, modrm.rm, value);
     done(vp, vm, insn)
 }

@@ -3,12 +3,14 @@
 
 use super::load::primary;
 use super::{Verdict, cr, event, msr, plain_exit};
+use crate::fetch::{decode, fetch};
 use crate::log;
 use crate::run::not_modelled;
-use crate::vp::{Vp, decode, fetch};
+use crate::vp::Vp;
 use svm::SvmExit;
-use svm::exit::{IoInfo, NpfError};
+use svm::exit::{IoInfo, NpfError, Table};
 use svm::insn::{Insn, Map, Mode};
+use svm::msrpm::Access;
 use svm::vmx_names::{self, reason};
 use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
@@ -52,10 +54,8 @@ pub fn translate(vp: &mut Vp, vm: VmIndex, exit: SvmExit) -> Verdict {
         SvmExit::DrWrite(number) => debug_register(vp, vm, number, 0),
         SvmExit::Invlpg => invlpg(vp, vm),
         SvmExit::TaskSwitch => task_switch(vp, vm),
-        SvmExit::TableRead(_) | SvmExit::TableWrite(_) => not_modelled(
-            vp,
-            format_args!("descriptor-table exit of an L2: {exit:x?}"),
-        ),
+        SvmExit::TableRead(table) => descriptor_table(vp, vm, &exit, table, Access::Read),
+        SvmExit::TableWrite(table) => descriptor_table(vp, vm, &exit, table, Access::Write),
         SvmExit::Invalid => {
             log!(Warn, "VMRUN refused the state of {vm:?}");
             Verdict::Exit(plain_exit(
@@ -186,15 +186,16 @@ fn undefined_opcode(vp: &mut Vp, vm: VmIndex) -> Verdict {
 
 /// INT n, INT3 and INTO, intercepted only because L1 wants #BP or #OF.
 fn software_interrupt(vp: &mut Vp, vm: VmIndex) -> Verdict {
+    // Code that changed between the exit and the look at it is executed again.
     let Some(insn) = insn(vp, vm) else {
-        not_modelled(vp, format_args!("INT n that cannot be decoded"))
+        return Verdict::Internal;
     };
     let length = u32::from(insn.len_bytes);
     let (vector, kind) = match (insn.map, insn.opcode) {
         (Map::Primary, 0xcc) => (VECTOR_BP, TYPE_SOFTWARE_EXCEPTION),
         (Map::Primary, 0xce) => (VECTOR_OF, TYPE_SOFTWARE_EXCEPTION),
         (Map::Primary, 0xcd) => (insn.immediate, TYPE_SOFTWARE_INTERRUPT),
-        _ => not_modelled(vp, format_args!("INT n exit at {insn:x?}")),
+        _ => return Verdict::Internal,
     };
     let info = VALID | kind | u32::from(vector);
     let vmcs = &mut vp.model.l2_mut(vm).vmcs;
@@ -243,15 +244,18 @@ fn ept_violation(vp: &Vp, vm: VmIndex, error: NpfError, gpa: u64) -> Verdict {
 fn io(vp: &Vp, vm: VmIndex, info: IoInfo, next_rip: u64) -> Verdict {
     let guest = &vp.l2_ref(vm).guest;
     let insn = insn(vp, vm);
-    let gla = match insn.and_then(|insn| insn.memory) {
-        Some(memory) if info.is_string() => memory.linear_address(0, &guest.gprs, &guest.vmcb.save),
-        _ => 0,
-    };
-    // Bits 9:7 address size (0 is 16, 1 is 32, 2 is 64), bits 17:15 segment, for strings only.
-    let instruction_info = if info.is_string() {
-        u32::from(info.address_size() >> 1) << 7 | u32::from(info.segment()) << 15
-    } else {
-        0
+    // Strings tell their address; bits 9:7 of the information are its size (0 is 16, 1 is 32, 2 is
+    // 64), bits 17:15 its segment. TCG leaves the corresponding SVM bits clear.
+    let (gla, instruction_info) = match insn.and_then(|insn| insn.memory) {
+        Some(memory) if info.is_string() => {
+            let size = u32::from(memory.address_bits() / 32);
+            let segment = memory.segment() as u32;
+            (
+                memory.linear_address(0, &guest.gprs, &guest.vmcb.save),
+                size << 7 | segment << 15,
+            )
+        }
+        _ => (0, 0),
     };
     Verdict::Exit(L2Exit {
         qualification: vmx_names::io_qualification(info, insn.map(|insn| insn.opcode)),
@@ -284,6 +288,33 @@ fn invlpg(vp: &Vp, vm: VmIndex) -> Verdict {
         qualification: address.unwrap_or(0),
         instruction_length: insn.map_or(0, |insn| u32::from(insn.len_bytes)),
         ..plain_exit(vp, vm, reason::INVLPG)
+    })
+}
+
+/// SGDT, SIDT, LGDT, LIDT, SLDT, STR, LLDT and LTR: the operand is described in the instruction
+/// information, bits 29:28 say which of a group of four it is.
+fn descriptor_table(vp: &Vp, vm: VmIndex, exit: &SvmExit, table: Table, access: Access) -> Verdict {
+    const REGISTER: u32 = 1 << 10;
+    let reason = vmx_names::basic_reason(exit).unwrap_or(reason::GDTR_OR_IDTR);
+    let Some(insn) = insn(vp, vm) else {
+        return Verdict::Internal;
+    };
+    let save = &vp.l2_ref(vm).guest.vmcb.save;
+    let (operand, qualification) = match (insn.memory, insn.modrm) {
+        (Some(memory), _) => (
+            memory.vmx_instruction_info(),
+            memory.vmx_displacement(insn.len_bytes, save),
+        ),
+        (None, Some(modrm)) => (REGISTER | u32::from(modrm.rm) << 3, 0),
+        (None, None) => (0, 0),
+    };
+    let group = u32::from(matches!(table, Table::Idtr | Table::Tr));
+    let loads = u32::from(access == Access::Write) << 1;
+    Verdict::Exit(L2Exit {
+        qualification,
+        instruction_info: operand | (loads | group) << 28,
+        instruction_length: u32::from(insn.len_bytes),
+        ..plain_exit(vp, vm, reason)
     })
 }
 

@@ -21,6 +21,7 @@ const IRR: u64 = 0x200;
 const SELF_IPI: u64 = 0x3f0;
 
 const RFLAGS_IF: u64 = 1 << 9;
+const WRITES_CR8: u16 = 1 << 8;
 
 /// The page.
 struct Page {
@@ -125,10 +126,13 @@ pub fn load(vp: &mut Vp, vm: VmIndex) {
         return open_window(vp, vm, None);
     }
     let (rvi, svi) = status(vp, vm);
-    if !has_delivery(vp, vm) || rvi >> 4 <= page.update_ppr(svi) >> 4 {
-        if has_delivery(vp, vm) && rvi >> 4 > svi >> 4 {
-            // Only TPR holds it back, which CR8 can lower without an exit.
-            open_window(vp, vm, Some(rvi));
+    if !has_delivery(vp, vm) {
+        return;
+    }
+    if rvi >> 4 <= page.update_ppr(svi) >> 4 {
+        if rvi >> 4 > svi >> 4 {
+            // Only TPR holds it back, and CR8 can lower that.
+            vp.l2_mut(vm).guest.vmcb.control.intercept_cr_write |= WRITES_CR8;
         }
         return;
     }
@@ -147,6 +151,9 @@ pub fn load(vp: &mut Vp, vm: VmIndex) {
 fn open_window(vp: &mut Vp, vm: VmIndex, vector: Option<u8>) {
     let control = &mut vp.l2_mut(vm).guest.vmcb.control;
     control.intercept_misc1 |= Misc1::VINTR;
+    // TCG aborts when a guest lowers CR8 while V_IRQ is set (it raises the virtual interrupt
+    // without its lock), so such a write is carried out here.
+    control.intercept_cr_write |= WRITES_CR8;
     control.int_ctl = control
         .int_ctl
         .with_v_irq(true)
