@@ -426,7 +426,7 @@ impl MemoryOperand {
             .map_or(NO_INDEX, |number| u32::from(number) << 18);
         let base = self.base.map_or(NO_BASE, |number| u32::from(number) << 23);
         let size = u32::from(self.address_bits / 32) << 7;
-        u32::from(self.scale) | size | (self.segment as u32) << 15 | index | base
+        u32::from(self.scale) | size | ((self.segment as u32) << 15) | index | base
     }
 
     /// Displacement; with RIP-relative addressing the whole address.

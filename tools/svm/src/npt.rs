@@ -188,17 +188,17 @@ mod tests {
         let npt = Npt::new(&mut pool).unwrap();
         npt.map(&mut pool, 0x5000, 0x5000, Rights::ALL).unwrap();
         assert_eq!(npt.rights(&pool, 0x5000), Some(Rights::ALL));
-        assert_eq!(npt.rights(&pool, 0x5000 | 1 << 47), None);
+        assert_eq!(npt.rights(&pool, 0x5000 | (1 << 47)), None);
         let read_only = Rights {
             is_writable: false,
             is_executable: false,
         };
-        npt.map(&mut pool, 0x5000 | 1 << 47, 0x5000, read_only)
+        npt.map(&mut pool, 0x5000 | (1 << 47), 0x5000, read_only)
             .unwrap();
-        assert_eq!(npt.rights(&pool, 0x5000 | 1 << 47), Some(read_only));
+        assert_eq!(npt.rights(&pool, 0x5000 | (1 << 47)), Some(read_only));
         assert!(npt.unmap(&mut pool, 0x5000));
         assert!(!npt.unmap(&mut pool, 0x5000));
-        assert_eq!(npt.rights(&pool, 0x5000 | 1 << 47), Some(read_only));
+        assert_eq!(npt.rights(&pool, 0x5000 | (1 << 47)), Some(read_only));
     }
 
     #[test]

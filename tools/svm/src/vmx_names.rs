@@ -116,7 +116,7 @@ pub const fn ept_qualification(error: NpfError, entry: Option<Rights>, has_gla: 
         word |= (rights.is_executable as u64) << 5;
     }
     word |= (has_gla as u64) << 7;
-    word | ((has_gla && !error.is_table_walk()) as u64) << 8
+    word | (((has_gla && !error.is_table_walk()) as u64) << 8)
 }
 
 /// VMX event word and error code of an interrupted SVM event. `software_vector` says which

@@ -32,8 +32,8 @@ use tdx_model::ve::{Eeq, TdExit};
 mod status {
     pub(super) const SUCCESS: u64 = 0;
     pub(super) const INVALID_OPERAND: u64 = 1 << 63;
-    pub(super) const ALIGN_ERROR: u64 = 1 << 63 | 2;
-    pub(super) const SUBFUNC_UNSUPPORTED: u64 = 1 << 63 | 3;
+    pub(super) const ALIGN_ERROR: u64 = (1 << 63) | 2;
+    pub(super) const SUBFUNC_UNSUPPORTED: u64 = (1 << 63) | 3;
 }
 
 /// Sub-function in R11.

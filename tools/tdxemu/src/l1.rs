@@ -192,7 +192,7 @@ fn fix_up_cpuid(vp: &Vp, leaf: u32, value: &mut CpuidResult) {
     const OSPKE: u32 = 1 << 4;
     let cr4 = vp.l1.vmcb.save.cr4;
     let mirror = |word: u32, mask: u32, cr4_bit: u32| {
-        if cr4 >> cr4_bit & 1 != 0 {
+        if (cr4 >> cr4_bit) & 1 != 0 {
             word | mask
         } else {
             word & !mask
@@ -235,7 +235,7 @@ fn msr(vp: &mut Vp, access: Access) {
     let gprs = &vp.l1.gprs;
     // CAST: RDMSR and WRMSR use the low halves.
     let (index, low) = (gprs.rcx as u32, gprs.rax as u32);
-    let value = gprs.rdx << 32 | u64::from(low);
+    let value = (gprs.rdx << 32) | u64::from(low);
     let direction = match access {
         Access::Read => Direction::Read,
         Access::Write => Direction::Write(value),
@@ -317,7 +317,7 @@ fn ept_violation(vp: &mut Vp, error: NpfError, gpa: u64) {
     match outcome {
         L1EptOutcome::Retry => {}
         L1EptOutcome::InjectPfReserved => {
-            const PRESENT_RESERVED: u32 = 1 | 1 << 3;
+            const PRESENT_RESERVED: u32 = 1 | (1 << 3);
             let write = u32::from(error.is_write()) << 1;
             let user = u32::from(vp.l1.vmcb.save.cpl == 3) << 2;
             vp.inject_pf(PRESENT_RESERVED | write | user, gla.unwrap_or(0));

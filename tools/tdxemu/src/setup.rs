@@ -276,7 +276,7 @@ fn write_start_tables(memory: &GuestMemory, start: u64) -> Result<u64, &'static 
     let pdpt = start + 4096;
     let mut ok = memory.zero(start, 4096) && memory.write(start, &(pdpt | TABLE).to_le_bytes());
     for gib in 0..512u64 {
-        ok &= memory.write(pdpt + 8 * gib, &(gib << 30 | LARGE_PAGE).to_le_bytes());
+        ok &= memory.write(pdpt + 8 * gib, &((gib << 30) | LARGE_PAGE).to_le_bytes());
     }
     if ok {
         Ok(start)

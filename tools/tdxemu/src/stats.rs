@@ -37,7 +37,7 @@ impl Stats {
     pub fn count_exit(&self, vm: usize, code: u64, rip: u64) {
         let number = self.total.fetch_add(1, Ordering::Relaxed);
         let slot = (number % RECENT as u64) as usize; // CAST: below RECENT
-        self.recent_code[slot].store(code | (vm as u64) << 56, Ordering::Relaxed);
+        self.recent_code[slot].store(code | ((vm as u64) << 56), Ordering::Relaxed);
         self.recent_rip[slot].store(rip, Ordering::Relaxed);
         if let Some(counter) = self.exits.get(vm) {
             counter.fetch_add(1, Ordering::Relaxed);

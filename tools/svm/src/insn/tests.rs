@@ -123,12 +123,15 @@ fn descriptor_table_operands_have_the_vmx_form() {
     let info = |bytes: &[u8]| decode(bytes, Mode::Code64).unwrap().memory.unwrap();
     // sidt [rax+rcx*8+10h]: scale 3, 64-bit address, DS, index 1, base 0.
     let sidt = info(&[0x0f, 0x01, 0x4c, 0xc8, 0x10]);
-    assert_eq!(sidt.vmx_instruction_info(), 3 | 2 << 7 | 3 << 15 | 1 << 18);
+    assert_eq!(
+        sidt.vmx_instruction_info(),
+        3 | (2 << 7) | (3 << 15) | (1 << 18)
+    );
     assert_eq!(sidt.vmx_displacement(5, &vmcb.save), 0x10);
     // lgdt [abs]: neither index nor base.
     let lgdt = info(&[0x0f, 0x01, 0x14, 0x25, 0, 0x10, 0, 0]);
     assert_eq!(
         lgdt.vmx_instruction_info(),
-        2 << 7 | 3 << 15 | 1 << 22 | 1 << 27
+        (2 << 7) | (3 << 15) | (1 << 22) | (1 << 27)
     );
 }

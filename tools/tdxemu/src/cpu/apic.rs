@@ -61,7 +61,7 @@ pub fn start_all_others(vector: u8) {
 
 /// Sends an NMI to one processor.
 pub fn send_nmi(apic_id: u32) {
-    write(ICR, u64::from(apic_id) << 32 | 0x4400);
+    write(ICR, (u64::from(apic_id) << 32) | 0x4400);
 }
 
 /// Ends the interrupt in service.

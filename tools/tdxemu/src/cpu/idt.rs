@@ -72,8 +72,8 @@ fn gate(vector: usize) -> Gate {
     const INTERRUPT_GATE: u64 = 0x8e00_0000_0000;
     const CODE_SELECTOR: u64 = 8;
     let address = addr_of!(emu_idt_stubs) as u64 + 16 * vector as u64;
-    let low = (address & 0xffff) | CODE_SELECTOR << 16 | INTERRUPT_GATE;
-    Gate(low | (address & 0xffff_0000) << 32, address >> 32)
+    let low = (address & 0xffff) | (CODE_SELECTOR << 16) | INTERRUPT_GATE;
+    Gate(low | ((address & 0xffff_0000) << 32), address >> 32)
 }
 
 /// Loads the table on this processor.

@@ -19,7 +19,7 @@ pub fn enable(pool: &FramePool) -> Result<VmrunReady, &'static str> {
     const SVM_FUNCTION: u32 = 0x8000_000a;
     const NESTED_PAGING: u32 = 1;
     let features = crate::cpu::cpuid(SVM_FUNCTION, 0);
-    let is_amd_v = crate::cpu::cpuid(0x8000_0001, 0).ecx & 1 << 2 != 0;
+    let is_amd_v = crate::cpu::cpuid(0x8000_0001, 0).ecx & (1 << 2) != 0;
     if !is_amd_v || features.edx & NESTED_PAGING == 0 {
         return Err("the processor has no SVM with nested paging: QEMU needs -cpu max,+svm,+npt");
     }

@@ -14,7 +14,7 @@ pub fn now() -> u64 {
     unsafe {
         asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     }
-    u64::from(high) << 32 | u64::from(low)
+    (u64::from(high) << 32) | u64::from(low)
 }
 
 const PIT_HZ: u64 = 1_193_182;

@@ -47,7 +47,7 @@ pub fn read(index: u64) -> Option<u64> {
 pub fn write(index: u64, value: u64) -> Option<()> {
     let index = u32::try_from(index).ok()?;
     match index {
-        apic::ICR if !HARMLESS_DELIVERY.contains(&(value >> 8 & 7)) => {
+        apic::ICR if !HARMLESS_DELIVERY.contains(&((value >> 8) & 7)) => {
             log!(
                 Warn,
                 "L1 writes {value:#x} to the interrupt command register: ignored"

@@ -78,7 +78,7 @@ fn exit(vp: &Vp, vm: VmIndex, insn: &Insn, qualification: u64) -> Verdict {
 }
 
 const fn qualification(cr: u8, kind: u64, gpr: u8) -> u64 {
-    cr as u64 | kind << 4 | (gpr as u64) << 8
+    cr as u64 | (kind << 4) | ((gpr as u64) << 8)
 }
 
 fn done(vp: &mut Vp, vm: VmIndex, insn: &Insn) -> Verdict {
@@ -260,7 +260,7 @@ fn lmsw(vp: &mut Vp, vm: VmIndex, insn: &Insn, modrm: ModRm) -> Verdict {
             vp,
             vm,
             insn,
-            qualification(0, LMSW, 0) | form | source << 16,
+            qualification(0, LMSW, 0) | form | (source << 16),
         );
     }
     let loaded = WRITABLE & !mask;

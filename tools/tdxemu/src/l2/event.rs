@@ -108,7 +108,7 @@ pub fn deliver_again(vp: &mut Vp, vm: VmIndex) {
 pub fn raise(vp: &mut Vp, vm: VmIndex, vector: u8, error: u32) -> Verdict {
     let has_error = vmx_names::has_error_code(vector);
     let flag = if has_error { HAS_ERROR } else { 0 };
-    let info = VALID | flag | TYPE_EXCEPTION << 8 | u32::from(vector);
+    let info = VALID | flag | (TYPE_EXCEPTION << 8) | u32::from(vector);
     let vmcs = &mut vp.model.l2_mut(vm).vmcs;
     if vmcs.intercepts_exception(vector, error) {
         return Verdict::Exit(L2Exit {

@@ -147,7 +147,7 @@ fn load_state(vmcs: &Vmcs, save: &mut Save) {
     } else if save.rflags & RFLAGS_VM != 0 {
         3
     } else {
-        (vmcs.get(Field::GuestSsAccess) >> 5 & 3) as u8 // CAST: two bits
+        ((vmcs.get(Field::GuestSsAccess) >> 5) & 3) as u8 // CAST: two bits
     };
 }
 
@@ -166,7 +166,7 @@ fn load_controls(vmcs: &Vmcs, control: &mut Control) {
     );
     control.intercept_exceptions = exceptions;
 
-    const SOFTWARE_EXCEPTIONS: u32 = 1 << 3 | 1 << 4;
+    const SOFTWARE_EXCEPTIONS: u32 = (1 << 3) | (1 << 4);
     let mut misc1 = Misc1::INTR
         | Misc1::NMI
         | Misc1::CPUID

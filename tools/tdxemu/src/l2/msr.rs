@@ -70,7 +70,7 @@ pub fn access(vp: &mut Vp, vm: VmIndex, access: Access, len_bytes: u32) -> Verdi
     let l2 = vp.model.l2(vm);
     // CAST: RDMSR and WRMSR use the low halves.
     let (index, low) = (l2.gprs.rcx as u32, l2.gprs.rax as u32);
-    let value = l2.gprs.rdx << 32 | u64::from(low);
+    let value = (l2.gprs.rdx << 32) | u64::from(low);
     let model_access = match access {
         Access::Read => ModelAccess::Read,
         Access::Write => ModelAccess::Write,

@@ -142,7 +142,7 @@ fn store_stack_privilege(save: &Save, vmcs: &mut Vmcs) {
     if save.cr0 & CR0_PE == 0 {
         return;
     }
-    let access = vmcs.get32(Field::GuestSsAccess) & !(3 << 5) | u32::from(save.cpl) << 5;
+    let access = vmcs.get32(Field::GuestSsAccess) & !(3 << 5) | (u32::from(save.cpl) << 5);
     let access = if access & UNUSABLE != 0 {
         UNUSABLE | (access & 0x60)
     } else {

@@ -252,7 +252,7 @@ fn io(vp: &Vp, vm: VmIndex, info: IoInfo, next_rip: u64) -> Verdict {
             let segment = memory.segment() as u32;
             (
                 memory.linear_address(0, &guest.gprs, &guest.vmcb.save),
-                size << 7 | segment << 15,
+                (size << 7) | (segment << 15),
             )
         }
         _ => (0, 0),
@@ -271,7 +271,7 @@ fn debug_register(vp: &Vp, vm: VmIndex, number: u8, direction: u64) -> Verdict {
     let insn = insn(vp, vm);
     let gpr = insn.and_then(|insn| insn.modrm).map_or(0, |modrm| modrm.rm);
     Verdict::Exit(L2Exit {
-        qualification: u64::from(number & 7) | direction | u64::from(gpr) << 8,
+        qualification: u64::from(number & 7) | direction | (u64::from(gpr) << 8),
         instruction_length: insn.map_or(0, |insn| u32::from(insn.len_bytes)),
         ..plain_exit(vp, vm, reason::DR_ACCESS)
     })
@@ -305,14 +305,14 @@ fn descriptor_table(vp: &Vp, vm: VmIndex, exit: &SvmExit, table: Table, access: 
             memory.vmx_instruction_info(),
             memory.vmx_displacement(insn.len_bytes, save),
         ),
-        (None, Some(modrm)) => (REGISTER | u32::from(modrm.rm) << 3, 0),
+        (None, Some(modrm)) => (REGISTER | (u32::from(modrm.rm) << 3), 0),
         (None, None) => (0, 0),
     };
     let group = u32::from(matches!(table, Table::Idtr | Table::Tr));
     let loads = u32::from(access == Access::Write) << 1;
     Verdict::Exit(L2Exit {
         qualification,
-        instruction_info: operand | (loads | group) << 28,
+        instruction_info: operand | ((loads | group) << 28),
         instruction_length: u32::from(insn.len_bytes),
         ..plain_exit(vp, vm, reason)
     })
@@ -331,7 +331,7 @@ fn task_switch(vp: &Vp, vm: VmIndex) -> Verdict {
         _ => 0,
     };
     Verdict::Exit(L2Exit {
-        qualification: selector | source << 30,
+        qualification: selector | (source << 30),
         instruction_length: instruction_length(vp, vm),
         ..plain_exit(vp, vm, reason::TASK_SWITCH)
     })

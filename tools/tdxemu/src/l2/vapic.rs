@@ -95,7 +95,7 @@ fn status(vp: &Vp, vm: VmIndex) -> (u8, u8) {
 }
 
 fn set_status(vp: &mut Vp, vm: VmIndex, rvi: u8, svi: u8) {
-    let word = u64::from(rvi) | u64::from(svi) << 8;
+    let word = u64::from(rvi) | (u64::from(svi) << 8);
     vp.model
         .l2_mut(vm)
         .vmcs
@@ -187,7 +187,7 @@ pub fn store(vp: &mut Vp, vm: VmIndex) {
 
 /// MOV from CR8.
 pub fn read_cr8(vp: &Vp, vm: VmIndex) -> u64 {
-    Page::of(vp, vm).map_or(0, |page| u64::from(page.get(TPR) >> 4 & 15))
+    Page::of(vp, vm).map_or(0, |page| u64::from((page.get(TPR) >> 4) & 15))
 }
 
 /// MOV to CR8: TPR virtualization. The exit is trap-like.
@@ -245,7 +245,7 @@ fn end_of_interrupt(vp: &mut Vp, vm: VmIndex, page: &Page) -> Verdict {
         Field::EoiExitBitmap3,
     ];
     let bitmap = vp.model.l2(vm).vmcs.get(bitmaps[usize::from(vector / 64)]);
-    if bitmap >> (vector % 64) & 1 != 0 {
+    if (bitmap >> (vector % 64)) & 1 != 0 {
         return Verdict::Exit(L2Exit {
             qualification: u64::from(vector),
             ..plain_exit(vp, vm, reason::VIRTUALIZED_EOI)

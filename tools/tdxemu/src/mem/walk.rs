@@ -73,7 +73,7 @@ fn translate_32_bit(paging: Paging, gla: u64, read: impl Fn(u64) -> Option<u64>)
     }
     if directory & LARGE != 0 && paging.cr4 & PSE != 0 {
         let high = (directory >> 13) & 0xff;
-        return Some(high << 32 | (directory & 0xffc0_0000) | (gla & 0x3f_ffff));
+        return Some((high << 32) | (directory & 0xffc0_0000) | (gla & 0x3f_ffff));
     }
     let entry = read_u32((directory & 0xffff_f000) + 4 * ((gla >> 12) & 1023))?;
     (entry & PRESENT != 0).then_some((entry & 0xffff_f000) | (gla & 0xfff))
@@ -106,7 +106,7 @@ mod tests {
             (0x3010, 0x4001),
             (0x4018, 0x7001),
         ];
-        let gla = 1 << 30 | 2 << 21 | 3 << 12 | 0x123;
+        let gla = (1 << 30) | (2 << 21) | (3 << 12) | 0x123;
         assert_eq!(walk(LONG, gla, &entries), Some(0x7123));
     }
 

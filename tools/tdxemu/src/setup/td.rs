@@ -71,9 +71,9 @@ fn td_config(platform: &Platform) -> TdConfig {
 fn xfam() -> u64 {
     let user = cpu::cpuid(0xd, 0);
     let supervisor = cpu::cpuid(0xd, 1);
-    u64::from(user.edx) << 32
+    (u64::from(user.edx) << 32)
         | u64::from(user.eax)
-        | u64::from(supervisor.edx) << 32
+        | (u64::from(supervisor.edx) << 32)
         | u64::from(supervisor.ecx)
 }
 
@@ -83,14 +83,14 @@ fn cpu_features() -> CpuFeatures {
     let supervisor = cpu::cpuid(0xd, 1);
     let xss = match supervisor.eax & 8 {
         0 => 0,
-        _ => u64::from(supervisor.edx) << 32 | u64::from(supervisor.ecx),
+        _ => (u64::from(supervisor.edx) << 32) | u64::from(supervisor.ecx),
     };
     CpuFeatures {
         cr4_fixed1: cr4_bits(basic.ecx, basic.edx, extended.ebx, extended.ecx),
         xss,
         has_tsx: false,
-        has_waitpkg: extended.ecx & 1 << 5 != 0,
-        has_tsc_deadline: basic.ecx & 1 << 24 != 0,
+        has_waitpkg: extended.ecx & (1 << 5) != 0,
+        has_tsc_deadline: basic.ecx & (1 << 24) != 0,
     }
 }
 
@@ -100,16 +100,16 @@ fn cr4_bits(leaf1_ecx: u32, leaf1_edx: u32, leaf7_ebx: u32, leaf7_ecx: u32) -> u
     // VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR, OSXMMEXCPT.
     const ALWAYS: u64 = 0x7ff;
     let bits = [
-        (leaf7_ecx & 1 << 2 != 0, 11),  // UMIP
-        (leaf7_ecx & 1 << 16 != 0, 12), // LA57
-        (leaf7_ebx & 1 != 0, 16),       // FSGSBASE
-        (leaf1_ecx & 1 << 17 != 0, 17), // PCIDE
-        (leaf1_ecx & 1 << 26 != 0, 18), // OSXSAVE
-        (leaf7_ebx & 1 << 7 != 0, 20),  // SMEP
-        (leaf7_ebx & 1 << 20 != 0, 21), // SMAP
-        (leaf7_ecx & 1 << 3 != 0, 22),  // PKE
+        (leaf7_ecx & (1 << 2) != 0, 11),  // UMIP
+        (leaf7_ecx & (1 << 16) != 0, 12), // LA57
+        (leaf7_ebx & 1 != 0, 16),         // FSGSBASE
+        (leaf1_ecx & (1 << 17) != 0, 17), // PCIDE
+        (leaf1_ecx & (1 << 26) != 0, 18), // OSXSAVE
+        (leaf7_ebx & (1 << 7) != 0, 20),  // SMEP
+        (leaf7_ebx & (1 << 20) != 0, 21), // SMAP
+        (leaf7_ecx & (1 << 3) != 0, 22),  // PKE
     ];
-    let has_mce = leaf1_edx & 1 << 7 != 0;
+    let has_mce = leaf1_edx & (1 << 7) != 0;
     let base = if has_mce {
         ALWAYS | VMXE
     } else {
@@ -117,5 +117,5 @@ fn cr4_bits(leaf1_ecx: u32, leaf1_edx: u32, leaf7_ebx: u32, leaf7_ecx: u32) -> u
     };
     bits.iter()
         .filter(|(has, _)| *has)
-        .fold(base, |word, (_, bit)| word | 1u64 << bit)
+        .fold(base, |word, (_, bit)| word | (1u64 << bit))
 }
