@@ -5,10 +5,12 @@
 
 # machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
 # array $qemu. With COUNT_TO=FILE the machine counts instructions into FILE: one
-# instruction is a nanosecond, one CPU runs at a time, nothing random gets in.
+# instruction is a nanosecond and one CPU runs at a time. RDRAND stays: a TD's
+# kernel refuses to boot without it.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file
-	local accel=(-accel "tcg,thread=multi") cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
+	local accel=(-accel "tcg,thread=multi")
+	local cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
 	for file in "$BUILD/tdxemu" "$kernel" "$initrd"; do
 		[ -s "$file" ] || die "$file is missing or empty" "build it with: make image"
 		case $(realpath "$file") in
@@ -17,7 +19,6 @@ machine() {
 		esac
 	done
 	if [ -n "${COUNT_TO:-}" ]; then
-		cpu+=,-rdrand,-rdseed
 		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
 			-rtc "base=2026-01-01,clock=vm" -seed 1
 			-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO")

@@ -7,6 +7,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::classify::{Kind, classify};
 use crate::marker::Marker;
@@ -25,8 +26,21 @@ struct Opaque {
     _private: [u8; 0],
 }
 
+/// A QEMU scoreboard: one value per vCPU.
+type Scoreboard = *mut Opaque;
+
+/// `qemu_plugin_u64`: where a 64-bit word lies in each of a scoreboard's values.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Word {
+    board: Scoreboard,
+    offset: usize,
+}
+
 /// `QEMU_PLUGIN_CB_NO_REGS`: the callbacks look at no register.
 const NO_REGS: c_int = 0;
+/// `QEMU_PLUGIN_COND_NE`.
+const NOT_EQUAL: c_int = 3;
 
 unsafe extern "C" {
     fn qemu_plugin_register_vcpu_tb_trans_cb(
@@ -48,37 +62,85 @@ unsafe extern "C" {
         flags: c_int,
         data: *mut c_void,
     );
+    fn qemu_plugin_register_vcpu_insn_exec_cond_cb(
+        insn: *mut Opaque,
+        callback: extern "C" fn(c_uint, *mut c_void),
+        flags: c_int,
+        condition: c_int,
+        word: Word,
+        immediate: u64,
+        data: *mut c_void,
+    );
+    fn qemu_plugin_scoreboard_new(element_size: usize) -> Scoreboard;
+    fn qemu_plugin_u64_set(word: Word, vcpu: c_uint, value: u64);
+}
+
+/// Address of the scoreboard whose word is one while its vCPU is on a path.
+/// QEMU tests it in translated code, so that what is not measured stays fast.
+static ON_PATH: AtomicUsize = AtomicUsize::new(0);
+
+fn on_path() -> Word {
+    let board = std::ptr::with_exposed_provenance_mut(ON_PATH.load(Ordering::Relaxed));
+    Word { board, offset: 0 }
 }
 
 static TALLY: Mutex<Tally> = Mutex::new(Tally::new());
 static OUT: Mutex<String> = Mutex::new(String::new());
 
-/// Marks a callback word as a marker; the low bits are then path and kind.
-const MARKER: usize = 1 << 16;
-const MARKER_END: usize = 1 << 8;
+/// In a marker's callback word: the path ends. The low byte is the path.
+const ENDS: usize = 1 << 8;
 
-fn pack(bytes: &[u8]) -> usize {
-    match Marker::decode(bytes) {
-        Some(Marker::Begin(path)) => MARKER | usize::from(path),
-        Some(Marker::End(path)) => MARKER | MARKER_END | usize::from(path),
-        None => classify(bytes).to_bits(),
+extern "C" fn on_instruction(vcpu: c_uint, word: *mut c_void) {
+    if let Ok(mut tally) = TALLY.lock() {
+        tally.count(vcpu, Kind::from_bits(word.addr()));
     }
 }
 
-extern "C" fn on_instruction(vcpu: c_uint, word: *mut c_void) {
-    let word = word.addr();
-    let Ok(mut tally) = TALLY.lock() else { return };
-    if word & MARKER == 0 {
-        tally.count(vcpu, Kind::from_bits(word));
-        return;
-    }
-    let path = (word & 0xff) as u8; // CAST: masked to a byte
-    let marker = if word & MARKER_END != 0 {
+extern "C" fn on_marker(vcpu: c_uint, word: *mut c_void) {
+    let path = (word.addr() & 0xff) as u8; // CAST: masked to a byte
+    let ends = word.addr() & ENDS != 0;
+    let marker = if ends {
         Marker::End(path)
     } else {
         Marker::Begin(path)
     };
-    tally.mark(vcpu, marker);
+    if let Ok(mut tally) = TALLY.lock() {
+        tally.mark(vcpu, marker);
+    }
+    // SAFETY: the scoreboard was made in `qemu_plugin_install` and is never freed.
+    unsafe { qemu_plugin_u64_set(on_path(), vcpu, u64::from(!ends)) };
+}
+
+/// Has QEMU call this file whenever `insn` is executed.
+///
+/// # Safety
+///
+/// `insn` must be an instruction of the block that is being translated.
+unsafe fn observe(insn: *mut Opaque, bytes: &[u8]) {
+    let marker = match Marker::decode(bytes) {
+        Some(Marker::Begin(path)) => Some(usize::from(path)),
+        Some(Marker::End(path)) => Some(ENDS | usize::from(path)),
+        None => None,
+    };
+    if let Some(word) = marker {
+        let data = std::ptr::without_provenance_mut(word);
+        // SAFETY: `insn` by this function's contract; the word is a number.
+        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_marker, NO_REGS, data) };
+        return;
+    }
+    let data = std::ptr::without_provenance_mut(classify(bytes).to_bits());
+    // SAFETY: as above; the scoreboard lives as long as the process.
+    unsafe {
+        qemu_plugin_register_vcpu_insn_exec_cond_cb(
+            insn,
+            on_instruction,
+            NO_REGS,
+            NOT_EQUAL,
+            on_path(),
+            0,
+            data,
+        );
+    }
 }
 
 /// Called by QEMU for each block of code it translates.
@@ -99,10 +161,8 @@ unsafe extern "C" fn on_translation(_id: PluginId, block: *mut Opaque) {
         let mut bytes = [0u8; 16];
         // SAFETY: `insn` as above; the buffer is as long as is said.
         let len = unsafe { qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len()) };
-        let word = pack(&bytes[..len.min(bytes.len())]);
-        let data = std::ptr::without_provenance_mut(word);
-        // SAFETY: `insn` as above; the callback treats its word as a number.
-        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_instruction, NO_REGS, data) };
+        // SAFETY: `insn` came from the block that is being translated.
+        unsafe { observe(insn, &bytes[..len.min(bytes.len())]) };
     }
 }
 
@@ -150,6 +210,9 @@ unsafe extern "C" fn qemu_plugin_install(
         return -1;
     };
     *out = path;
+    // SAFETY: any size is good; the scoreboard is kept for ever.
+    let board = unsafe { qemu_plugin_scoreboard_new(size_of::<u64>()) };
+    ON_PATH.store(board.expose_provenance(), Ordering::Relaxed);
     // SAFETY: `id` is this plugin's; the callback lives as long as the process.
     unsafe { qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation) };
     // SAFETY: as above; the callback ignores its pointer.
