@@ -21,9 +21,9 @@ impl Kind {
     /// Packs the kind into bits, to travel through a callback's user pointer.
     pub fn to_bits(self) -> usize {
         usize::from(self.msr)
-            | usize::from(self.tdcall) << 1
-            | usize::from(self.fpu) << 2
-            | usize::from(self.locked) << 3
+            | (usize::from(self.tdcall) << 1)
+            | (usize::from(self.fpu) << 2)
+            | (usize::from(self.locked) << 3)
     }
 
     /// Undoes [`Kind::to_bits`].
@@ -78,7 +78,7 @@ const fn is_memory(modrm: u8) -> bool {
 }
 
 const fn reg(modrm: u8) -> u8 {
-    modrm >> 3 & 7
+    (modrm >> 3) & 7
 }
 
 #[cfg(test)]
