@@ -27,7 +27,7 @@ KIMAGE=${KIMAGE:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
 CARGO_CACHE=$CACHE/cargo		# CARGO_HOME inside the build root
 
 # Free space a cold set-up needs, in MiB.
-NEED_MIB=9000
+NEED_MIB=${NEED_MIB:-9000}
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
 	BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' PLAIN=$'\e[0m'

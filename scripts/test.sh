@@ -10,7 +10,7 @@
 . "$TOP/scripts/image.sh"
 
 half=${1:-all}
-host_log=$BUILD/test-host.log td_log=$BUILD/test-td.log
+host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log td_log=$BUILD/test-td.log
 passed=0 failed=0 skipped=0
 mkdir -p "$BUILD"
 
@@ -46,6 +46,18 @@ run_host() {
 		failed=$((failed + 1))
 }
 
+# The scripts' own behaviour when something is wrong.
+run_scripts() {
+	local status=0 planned p f
+	say "bad input to the scripts"
+	"$TOP/scripts/test-scripts.sh" | tee "$scripts_log" || status=$?
+	planned=$(sed -n 's/^1\.\.//p' "$scripts_log")
+	p=$(grep -c '^ok ' "$scripts_log") || :
+	f=$((${planned:-1} - p))
+	[ "$status" = 0 ] || [ "$f" != 0 ] || f=1
+	passed=$((passed + p)) failed=$((failed + f))
+}
+
 run_td() {
 	say "kselftests in a TD"
 	local status=0 before=$failed
@@ -56,12 +68,12 @@ run_td() {
 }
 
 case $half in
-all) build_image; run_host; run_td ;;
+all) build_image; run_host; run_scripts; run_td ;;
 host) run_host ;;
 td) run_td ;;
 *) die "unknown half '$half'" "known: host td" ;;
 esac
 
-cat "$host_log" "$td_log" >"$BUILD/test.log" 2>/dev/null || :
+cat "$host_log" "$scripts_log" "$td_log" >"$BUILD/test.log" 2>/dev/null || :
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

@@ -1,0 +1,69 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What the scripts do when something is wrong: a clear message, a status that
+# is not 0, and nothing half-made that would disturb the next try. Prints KTAP;
+# needs a finished set-up and a built emulator.
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+
+work=$(mktemp -d "$BUILD/test-scripts.XXXXXX")
+mounted=
+cleanup() {
+	[ -z "$mounted" ] || umount "$work/small"
+	rm -rf --one-file-system "$work"
+}
+trap cleanup EXIT
+number=0 failed=0
+
+# expect PATTERN NAME COMMAND...: COMMAND has to fail and to say PATTERN.
+expect() {
+	local pattern=$1 name=$2 status=0
+	shift 2
+	number=$((number + 1))
+	"$@" >"$work/out" 2>&1 </dev/null || status=$?
+	if [ "$status" != 0 ] && [ "$status" != 124 ] && grep -q -- "$pattern" "$work/out"; then
+		echo "ok $number $name"
+		return
+	fi
+	echo "# status $status, expected another than 0 and '$pattern' in:"
+	sed 's/^/# /' "$work/out"
+	echo "not ok $number $name"
+	failed=$((failed + 1))
+}
+
+# setup_in CACHE COMMAND...: a set-up in a cache of its own, under COMMAND.
+setup_in() {
+	local cache=$1
+	shift
+	MSHV_VTL_CACHE=$cache timeout 120 "$@" bash "$TOP/scripts/setup.sh"
+}
+
+echo "KTAP version 1"
+echo "1..7"
+
+mkdir "$work/small"
+mount -t tmpfs -o size=64m tmpfs "$work/small"
+mounted=1
+expect 'not enough room' no_room_is_said_before_anything_is_made setup_in "$work/small/cache" env
+
+expect 'build root.*failed' no_network_at_first_use_is_said \
+	setup_in "$work/offline" env NEED_MIB=1 unshare --net
+number=$((number + 1))
+if [ ! -e "$work/offline/root" ] && [ ! -e "$work/offline/stamp/root" ]; then
+	echo "ok $number a_failed_set_up_leaves_nothing_that_looks_finished"
+else
+	echo "not ok $number a_failed_set_up_leaves_nothing_that_looks_finished"
+	failed=$((failed + 1))
+fi
+
+mkdir "$work/tree"
+expect 'not a kernel tree prepared' a_wrong_kernel_tree_is_refused \
+	env KDIR="$work/tree" "$TOP/scripts/build.sh" module
+expect 'is missing or empty' a_missing_kernel_is_named \
+	env KERNEL="$work/none" INITRD="$work/none" "$TOP/scripts/emu-run.sh"
+expect 'KERNEL= and INITRD= are needed' emu_run_says_what_it_needs "$TOP/scripts/emu-run.sh"
+expect 'hide_time' an_unknown_emulator_option_lists_the_known_ones \
+	env LIMIT=60 "$TOP/scripts/td.sh" run "$work/td.log" emu.no_such_option=1
+[ "$failed" = 0 ]

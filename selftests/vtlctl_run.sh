@@ -1,0 +1,51 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# What `vtlctl run` does with good and bad guests: status codes and messages, as
+# a script sees them. Prints KTAP.
+
+VTLCTL=${VTLCTL:-vtlctl}
+command -v "$VTLCTL" >/dev/null || { echo "1..0 # SKIP no vtlctl in PATH"; exit 4; }
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+number=0
+failed=0
+
+# expect STATUS PATTERN NAME ARGUMENT...: runs `vtlctl run ARGUMENT...`.
+expect() {
+	wanted=$1 pattern=$2 name=$3
+	shift 3
+	number=$((number + 1))
+	"$VTLCTL" run "$@" >"$work/out" 2>&1
+	status=$?
+	if [ $status = "$wanted" ] && grep -qi -- "$pattern" "$work/out"; then
+		echo "ok $number $name"
+		return
+	fi
+	echo "# status $status, expected $wanted and '$pattern' in:"
+	sed 's/^/# /' "$work/out"
+	echo "not ok $number $name"
+	failed=$((failed + 1))
+}
+
+: >"$work/empty"
+# 1: hlt; jmp 1b -- the smallest guest that ends well.
+printf '\364\353\375' >"$work/halts"
+# jmp . -- one that never ends.
+printf '\353\376' >"$work/spins"
+# ud2 without an exception handler: a triple fault.
+printf '\017\013' >"$work/faults"
+truncate -s 128M "$work/large" 2>/dev/null || dd if=/dev/zero of="$work/large" bs=1M count=0 seek=128 2>/dev/null
+
+echo "TAP version 13"
+echo "1..9"
+expect 3 "$work/missing" a_missing_file_is_named "$work/missing"
+expect 3 empty an_empty_file_is_refused "$work/empty"
+expect 3 "larg\|fit" a_file_larger_than_the_memory_is_refused "$work/large"
+expect 3 "no regular file" a_directory_is_no_guest "$work"
+expect 2 mode an_unknown_mode_lists_the_known_ones --mode vm86 "$work/halts"
+expect 0 HLT a_guest_that_halts_ends_well "$work/halts"
+expect 5 "limit\|time" a_guest_that_spins_is_ended --timeout 1 "$work/spins"
+expect 4 triple a_guest_that_faults_is_reported "$work/faults"
+expect 0 HLT a_guest_runs_after_one_that_failed "$work/halts"
+[ $failed = 0 ]
