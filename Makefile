@@ -4,13 +4,14 @@
 # by scripts/, inside a build root that `make setup` makes.
 #
 # KDIR=   another kernel tree prepared for Rust modules (default: the project's)
+# KIMAGE= the kernel image that belongs to it, for run and test
 # V=1     show every command, and the whole console of the TD
 
 SHELL := /bin/bash
 S := scripts
 RUN := build/run.log
 TEST := build/test.log
-export KDIR V KERNEL INITRD CMDLINE EMU SMP MEM
+export KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
@@ -22,7 +23,7 @@ help: ## list the targets
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: KDIR= prepared kernel tree  SMP= vCPUs  MEM= memory  V=1 verbose"
+	@echo "  variables: KDIR= prepared kernel tree  KIMAGE= its kernel  SMP= vCPUs  MEM= memory  V=1 verbose"
 	@echo "             MSHV_VTL_CACHE= where downloads and the build root are kept"
 
 setup: ## set up everything needed (build root, kernel tree, crates); a no-op when done

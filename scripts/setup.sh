@@ -140,7 +140,8 @@ case ${1:-} in
 *) die "unknown option '$1'" "known: --remove" ;;
 esac
 [ "$(uname -m)" = x86_64 ] || die "this project needs an x86-64 machine, this is $(uname -m)"
-mkdir -p "$CACHE"
+mkdir -p "$CACHE" 2>/dev/null || die "cannot create the cache folder $CACHE" \
+	"set MSHV_VTL_CACHE to a folder you may write to"
 exec 9>"$CACHE/.lock"
 flock -n 9 || { say "another set-up is running, waiting for it"; flock 9; }
 [ -e "$CACHE/stamp/tree" ] || need_space "$CACHE" "$NEED_MIB"
