@@ -21,7 +21,8 @@
 
 use core::mem::offset_of;
 
-use crate::pure::uapi::run;
+use crate::pure::audit::ExitKind;
+use crate::pure::uapi::{info, run, stats};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 
@@ -71,7 +72,7 @@ assert_offsets! {
         tdx.entry_rcx => run::ENTRY_RCX,
         tdx.l2_enter_guest_state => run::GUEST_STATE,
         tdx.l2_enter_guest_state.rflags => run::GUEST_STATE + 0x80,
-        tdx.l2_enter_guest_state.rip => run::GUEST_STATE + 0x88,
+        tdx.l2_enter_guest_state.rip => run::GUEST_STATE_RIP,
         tdx.l2_enter_guest_state.ssp => run::GUEST_STATE + 0x90,
         tdx.l2_enter_guest_state.rvi => run::GUEST_STATE + 0x98,
         tdx.l2_enter_guest_state.svi => run::GUEST_STATE + 0x99,
@@ -85,8 +86,38 @@ assert_offsets! {
         proxy_irr_exit_mask => run::PROXY_IRR_EXIT_MASK,
         reserved => run::END,
     }
+    mshv_vtl_info: {
+        head.size => 0,
+        head.selector => info::FLAGS,
+        version => info::VERSION,
+        capabilities => info::CAPABILITIES,
+        tdx_features0 => info::TDX_FEATURES0,
+        attributes => info::ATTRIBUTES,
+        xfam => info::XFAM,
+        tsc_khz => info::TSC_KHZ,
+        num_l2_vms => info::NUM_L2_VMS,
+        num_cpus => info::NUM_CPUS,
+        audit_records => info::AUDIT_RECORDS,
+        exit_kinds => info::EXIT_KINDS,
+    }
+    mshv_vtl_stats: {
+        head.selector => stats::CPU,
+        refused => stats::REFUSED,
+        exit_kinds => stats::EXIT_KINDS,
+        exits => stats::EXITS,
+    }
+    mshv_vtl_exit_stats: { count => 0, handled => 8, cycles => 16, }
+    mshv_vtl_audit_record: {
+        sequence => 0, entry_tsc => 8, cycles => 16, status => 24, qualification => 32,
+        rip => 40, thread => 48, vp => 52, vm => 54, entry_reason => 55, exit_kind => 56,
+        flags => 57,
+    }
 }
 
+const _: () = assert!(size_of::<mshv_vtl_info>() == info::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
+const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
 const _: () = assert!(size_of::<mshv_tdcall>() == 56);
 const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);
 const _: () = assert!(size_of::<mshv_tdx_vp_context>() == 1024);

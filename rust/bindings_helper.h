@@ -10,3 +10,4 @@
 #include <asm/fpu/api.h>
 
 #include "helpers.h"
+#include "vtl_trace.h"

@@ -11,6 +11,7 @@ use kernel::sync::{Arc, SetOnce};
 use crate::abi;
 use crate::features::Features;
 use crate::irq::PreemptOff;
+use crate::pure::audit::is_ring_size;
 use crate::vp::Vp;
 
 kernel::sync::global_lock! {
@@ -26,6 +27,8 @@ pub(crate) fn machine() -> Option<Arc<Machine>> {
 /// What every open file and every CPU shares.
 pub(crate) struct Machine {
     features: Features,
+    /// Records in the audit ring of each VP.
+    audit_records: u32,
     /// Indexed by CPU number; filled when a CPU comes online, emptied never.
     vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
     /// CPUs whose VP could not be brought up.
@@ -33,7 +36,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn new() -> Result<Self> {
+    fn new(audit_records: u32) -> Result<Self> {
         let features = Features::detect()?;
         let mut vps = KVec::new();
         for _ in 0..kernel::cpu::nr_cpu_ids() {
@@ -41,6 +44,7 @@ impl Machine {
         }
         Ok(Self {
             features,
+            audit_records,
             vps,
             failed: Atomic::new(0),
         })
@@ -49,6 +53,21 @@ impl Machine {
     /// What processor and TD have.
     pub(crate) fn features(&self) -> &Features {
         &self.features
+    }
+
+    /// Records in the audit ring of each VP.
+    pub(crate) fn audit_records(&self) -> u32 {
+        self.audit_records
+    }
+
+    /// One more than the highest CPU number there can be.
+    pub(crate) fn num_cpus(&self) -> u32 {
+        self.vps.len() as u32 // CAST: made from a u32
+    }
+
+    /// The VP of the CPU that the caller is on at this moment, for counting only.
+    pub(crate) fn current_vp(&self) -> Option<&Vp> {
+        self.vp(kernel::cpu::CpuId::current().as_u32())
     }
 
     /// The VP of a CPU; `None` for numbers without a CPU and CPUs that were never online.
@@ -61,7 +80,7 @@ impl Machine {
     fn bring_up(&self, cpu: u32) -> Result {
         let slot = self.vps.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
         if slot.as_ref().is_none() {
-            slot.populate(Vp::new(&self.features)?);
+            slot.populate(Vp::new(cpu, &self.features, self.audit_records)?);
         }
         let vp = slot.as_ref().ok_or(ENXIO)?;
         let on_its_cpu = PreemptOff::new();
@@ -106,12 +125,18 @@ impl Published {
     ///
     /// # Errors
     ///
-    /// ENODEV where the driver is of no use, ENOMEM.
-    pub(crate) fn new() -> Result<Self> {
+    /// ENODEV where the driver is of no use, EINVAL for a wrong module parameter, ENOMEM.
+    pub(crate) fn new(audit_records: u32) -> Result<Self> {
+        if !is_ring_size(audit_records) {
+            pr_err!(
+                "not loaded: audit_records={audit_records} is no power of two from 64 to 65536\n"
+            );
+            return Err(EINVAL);
+        }
         // SAFETY: Once per load: only the module's init makes a `Published`, before any other use
         // of the lock, and a reload gets fresh statics.
         unsafe { MACHINE.init() };
-        let machine = Arc::new(Machine::new()?, GFP_KERNEL)?;
+        let machine = Arc::new(Machine::new(audit_records)?, GFP_KERNEL)?;
         *MACHINE.lock() = Some(machine);
         Ok(Self(()))
     }

@@ -11,9 +11,11 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel::uaccess::UserPtr;
 
+use crate::audit::event;
 use crate::cpu::{self, Machine};
 use crate::pure::uapi;
-use crate::{ffi, mem, request, run};
+use crate::stats::Refusal;
+use crate::{ffi, info, mem, request, run, trace};
 
 /// `/dev/mshv`.
 pub(crate) struct Mshv;
@@ -48,7 +50,12 @@ impl MiscDevice for Mshv {
     ) -> Result<isize> {
         match command {
             uapi::CHECK_EXTENSION => request::check_extension(UserPtr::from_addr(argument)),
-            uapi::CREATE_VTL => ffi::new_file_descriptor::<Vtl>(c"mshv_vtl", machine.into()),
+            uapi::CREATE_VTL => {
+                let number = ffi::new_file_descriptor::<Vtl>(c"mshv_vtl", machine.into())?;
+                event::vtl_created();
+                Ok(number)
+            }
+            uapi::VTL_INFO => info::info(&machine, UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),
         }
     }
@@ -73,11 +80,25 @@ impl MiscDevice for Vtl {
         argument: usize,
     ) -> Result<isize> {
         match command {
-            uapi::RETURN_TO_LOWER_VTL => run::return_to_lower_vtl(&machine).map(|()| 0),
-            uapi::TDCALL => request::tdcall(UserPtr::from_addr(argument)),
+            uapi::RETURN_TO_LOWER_VTL => run(&machine),
+            uapi::VTL_STATS => info::stats(&machine, UserPtr::from_addr(argument)),
+            uapi::TDCALL => request::tdcall(&machine, UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),
         }
     }
+}
+
+/// Runs the VP of this CPU. A refusal is counted and traced.
+fn run(machine: &Machine) -> Result<isize> {
+    let result = run::return_to_lower_vtl(machine);
+    if let Err(error) = result {
+        if let Some(vp) = machine.current_vp() {
+            vp.stats.refused(Refusal::of(error));
+        }
+        let errno = error.to_errno().unsigned_abs();
+        trace::vtl_refused(uapi::RETURN_TO_LOWER_VTL, 0, u64::from(errno));
+    }
+    result.map(|()| 0)
 }
 
 #[vtable]

@@ -39,6 +39,29 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
     }
 }
 
+/// The time-stamp counter.
+pub(crate) fn tsc() -> u64 {
+    // SAFETY: x86-64 always has RDTSC, and the kernel may execute it.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Number of the current thread.
+pub(crate) fn thread() -> u32 {
+    kernel::current!().pid() as u32 // CAST: never negative
+}
+
+/// Whether an event of a kind may be logged now, or there have been too many.
+pub(crate) fn is_event_allowed(kind: u32) -> bool {
+    // SAFETY: No requirement: an unknown kind is never allowed.
+    unsafe { abi::vtl_event_allowed(kind) }
+}
+
+/// Gives a text to the kernel's audit subsystem, or to its log.
+pub(crate) fn log_event(text: &CStr) {
+    // SAFETY: The text ends with a NUL and is only read during the call; in a task that may sleep.
+    unsafe { abi::vtl_event_log(text.as_char_ptr()) }
+}
+
 /// Bits of a linear address.
 pub(crate) fn address_bits() -> u8 {
     // SAFETY: No requirement.

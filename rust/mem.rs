@@ -23,20 +23,22 @@ impl SystemRam for KernelMemory {
     }
 }
 
-/// Maps run page or virtual APIC page: one page, chosen by the offset.
+/// Maps run page, virtual APIC page or audit ring, as the offset says.
 ///
 /// # Errors
 ///
 /// EINVAL for all that the ABI doesn't allow, and for CPUs without a VP.
 pub(crate) fn map_vtl_page(machine: &Machine, vma: &VmaNew) -> Result {
     prepare(vma)?;
+    let vp = |cpu| machine.vp(cpu).ok_or(EINVAL);
+    let page = match VtlPage::decode(ffi::page_offset(vma)).ok_or(EINVAL)? {
+        VtlPage::Run { cpu } => vp(cpu)?.run_page.page(),
+        VtlPage::Vapic { cpu } => &vp(cpu)?.vapic,
+        VtlPage::Audit { cpu } => return vp(cpu)?.ring.map(vma),
+    };
     if vma.end() - vma.start() != PAGE_SIZE {
         return Err(EINVAL);
     }
-    let page = match VtlPage::decode(ffi::page_offset(vma)).ok_or(EINVAL)? {
-        VtlPage::Run { cpu } => machine.vp(cpu).ok_or(EINVAL)?.run_page.page(),
-        VtlPage::Vapic { cpu } => &machine.vp(cpu).ok_or(EINVAL)?.vapic,
-    };
     page.map(vma)
 }
 

@@ -13,7 +13,7 @@
 //! The modules below stand in the order in which data passes. `pure` holds everything that only
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
-//! `msr`, `mem::fault` and `ffi`.
+//! `msr`, `mem::fault`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
 
@@ -22,6 +22,12 @@ mod request;
 mod vp;
 
 mod run;
+
+mod audit;
+mod debugfs;
+mod info;
+mod stats;
+mod trace;
 
 mod enter;
 mod fpu;
@@ -42,6 +48,7 @@ pub mod pure;
 
 use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 module! {
     type: MshvVtlTdx,
@@ -49,6 +56,12 @@ module! {
     authors: ["mshv_vtl_tdx contributors"],
     description: "Run lower virtual trust levels of a TDX trust domain",
     license: "GPL",
+    params: {
+        audit_records: u32 {
+            default: 1024,
+            description: "Records in the audit ring of each VP: a power of two from 64 to 65536",
+        },
+    },
 }
 
 /// The module, from load to unload.
@@ -63,6 +76,7 @@ struct MshvVtlTdx {
     _vtl: MiscDeviceRegistration<device::Vtl>,
     #[pin]
     _low: MiscDeviceRegistration<device::Low>,
+    _debugfs: debugfs::Debugfs,
     _hotplug: cpu::Hotplug,
     _published: cpu::Published,
 }
@@ -70,12 +84,21 @@ struct MshvVtlTdx {
 impl kernel::InPlaceModule for MshvVtlTdx {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            _published: cpu::Published::new()?,
+            _published: cpu::Published::new(module_parameters::audit_records.value())?,
             _hotplug: cpu::Hotplug::new()?,
+            _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.
             _low <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl_low" }),
             _vtl <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl" }),
             _mshv <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv" }),
         })
     }
+}
+
+/// The machine, once its VPs are up; that it is, is worth an event.
+fn loaded() -> Result<Arc<cpu::Machine>> {
+    let machine = cpu::machine().ok_or(ENODEV)?;
+    let num_l2_vms = machine.features().limits.num_l2_vms;
+    audit::event::loaded(num_l2_vms, machine.audit_records());
+    Ok(machine)
 }

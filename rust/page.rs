@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::alloc::flags::__GFP_ZERO;
-use kernel::mm::virt::VmaNew;
+use kernel::mm::virt::{VmaMixedMap, VmaNew};
 use kernel::page::{Page, PAGE_SIZE};
 use kernel::prelude::*;
 
@@ -46,7 +46,12 @@ impl SharedPage {
 
     /// Maps the page as the whole of a new mapping.
     pub(crate) fn map(&self, vma: &VmaNew) -> Result {
-        vma.set_mixedmap().vm_insert_page(vma.start(), &self.page)
+        self.map_at(vma.set_mixedmap(), vma.start())
+    }
+
+    /// Maps the page at an address of a new mapping.
+    pub(crate) fn map_at(&self, area: &VmaMixedMap, address: usize) -> Result {
+        area.vm_insert_page(address, &self.page)
     }
 
     /// Address of `T` at `offset`, or of the page's start when that would be outside or misaligned:

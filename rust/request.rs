@@ -5,11 +5,15 @@ use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::abi::mshv_tdcall;
+use crate::audit::event;
+use crate::cpu::Machine;
 use crate::mem::KernelMemory;
 use crate::pure::policy::{self, Scope};
+use crate::pure::status::Status;
 use crate::pure::tdcall::{Registers, Tdcall};
 use crate::pure::uapi;
-use crate::{irq, tdcall};
+use crate::stats::Refusal;
+use crate::{irq, tdcall, trace};
 
 /// `MSHV_CHECK_EXTENSION`.
 pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
@@ -23,19 +27,34 @@ pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
 /// # Errors
 ///
 /// EFAULT alone: a refusal is an answer, in `rax`, as it would be from the TDX module.
-pub(crate) fn tdcall(argument: UserPtr) -> Result<isize> {
+pub(crate) fn tdcall(machine: &Machine, argument: UserPtr) -> Result<isize> {
     let (mut reader, mut writer) =
         UserSlice::new(argument, size_of::<mshv_tdcall>()).reader_writer();
     let request = from_user(reader.read()?);
     let answer = match policy::decide(&request, &KernelMemory) {
-        Ok(scope) => execute(scope, request),
-        Err(status) => Registers {
-            rax: status.0,
-            ..request
-        },
+        Ok(scope) => {
+            let answer = execute(scope, request);
+            event::tdcall_executed(&request, Status(answer.rax));
+            answer
+        }
+        Err(status) => {
+            refused(machine, &request, status);
+            Registers {
+                rax: status.0,
+                ..request
+            }
+        }
     };
     writer.write(&to_user(answer))?;
     Ok(0)
+}
+
+fn refused(machine: &Machine, request: &Registers, status: Status) {
+    if let Some(vp) = machine.current_vp() {
+        vp.stats.refused(Refusal::Tdcall);
+    }
+    trace::vtl_refused(uapi::TDCALL, request.rax, status.0);
+    event::tdcall_refused(request, status);
 }
 
 fn execute(scope: Scope, request: Registers) -> Registers {

@@ -15,9 +15,11 @@ mod context;
 
 use kernel::prelude::*;
 
+use crate::audit::Entering;
 use crate::cpu::Machine;
 use crate::error;
 use crate::ffi;
+use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::exit::RawExit;
 use crate::pure::next::{next, Next};
 use crate::pure::status::Status;
@@ -41,16 +43,17 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
 }
 
 fn run(pinned: &mut Pinned<'_>) -> Result {
+    let mut reason = EntryReason::Userspace;
     loop {
         ffi::handle_guest_work()?;
-        let exit = match try_enter(pinned.arm())? {
+        let exit = match try_enter(pinned.arm(), reason)? {
             Attempt::Exited(exit) => exit,
             Attempt::WorkPending => continue,
         };
         // Interrupts are on again here, so that the one that stopped the lower VTL is taken.
         let run_page = &pinned.vp().run_page;
         match next(&exit) {
-            Next::EnterAgain => {}
+            Next::EnterAgain => reason = EntryReason::After(ExitKind::of(&exit)),
             Next::Userspace => {
                 run_page.store_exit(&exit);
                 return Ok(());
@@ -69,7 +72,7 @@ enum Attempt {
 }
 
 /// One attempt with interrupts off; they come on again with the drop of `armed`.
-fn try_enter(mut armed: Armed<'_>) -> Result<Attempt> {
+fn try_enter(mut armed: Armed<'_>, reason: EntryReason) -> Result<Attempt> {
     if armed.irqs.is_guest_work_pending() {
         return Ok(Attempt::WorkPending);
     }
@@ -86,5 +89,8 @@ fn try_enter(mut armed: Armed<'_>) -> Result<Attempt> {
         .read_controls(image)
         .validate(&armed.features.limits)
         .map_err(error::refusal)?;
-    Ok(Attempt::Exited(context::enter(&mut armed, &entry)))
+    let entering = Entering::new(armed.vp, entry.rcx, reason);
+    let exit = context::enter(&mut armed, &entry);
+    entering.record(armed.vp, &mut armed.private.switches, &exit);
+    Ok(Attempt::Exited(exit))
 }

@@ -11,6 +11,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::{new_mutex, Mutex};
 
+use crate::audit::{Ring, Switches};
 use crate::features::Features;
 use crate::fpu::ExtendedState;
 use crate::irq::PreemptOff;
@@ -18,16 +19,23 @@ use crate::page::SharedPage;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::status::Status;
 use crate::pure::tdcall::tdg_vp_wr;
+use crate::stats::Stats;
 use crate::tdcall;
 use run_page::RunPage;
 
 /// A virtual processor.
 #[pin_data]
 pub(crate) struct Vp {
+    /// CPU it belongs to.
+    pub(crate) cpu: u16,
     /// The page that userspace controls it by.
     pub(crate) run_page: RunPage,
     /// Virtual APIC page of VM 1.
     pub(crate) vapic: SharedPage,
+    /// Record of its switches.
+    pub(crate) ring: Ring,
+    /// Counters.
+    pub(crate) stats: Stats,
     /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving.
     ready: Atomic<u32>,
     /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
@@ -41,6 +49,8 @@ pub(crate) struct Private {
     pub(crate) extended: ExtendedState,
     /// IA32_SPEC_CTRL.
     pub(crate) spec_ctrl: u64,
+    /// Number of switches so far.
+    pub(crate) switches: Switches,
 }
 
 /// Where the virtual-APIC address of VM 1 points when no VP has one: the first page of memory,
@@ -49,16 +59,30 @@ const NOWHERE: u64 = 0;
 
 impl Vp {
     /// Makes a VP with empty pages and initial extended state.
-    pub(crate) fn new(features: &Features) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new(
+        cpu: u32,
+        features: &Features,
+        audit_records: u32,
+    ) -> Result<Pin<KBox<Self>>> {
+        let cpu = u16::try_from(cpu)?;
+        let ring = Ring::new(audit_records)?;
+        let stats = Stats::new()?;
         let run_page = RunPage::new(SharedPage::new()?);
         let vapic = SharedPage::new()?;
         let extended = ExtendedState::new(features)?;
         KBox::pin_init(
             pin_init!(Self {
+                cpu,
                 run_page,
                 vapic,
+                ring,
+                stats,
                 ready: Atomic::new(0),
-                private <- new_mutex!(Private { extended, spec_ctrl: 0 }, "mshv_vtl_tdx::vp"),
+                private <- new_mutex!(Private {
+                    extended,
+                    spec_ctrl: 0,
+                    switches: Switches::default(),
+                }, "mshv_vtl_tdx::vp"),
             }),
             GFP_KERNEL,
         )

@@ -20,11 +20,17 @@ static const struct number commands[] = {
 	NUMBER(MSHV_CREATE_VTL, 0x8001b81d),
 	NUMBER(MSHV_RETURN_TO_LOWER_VTL, 0x0000b827),
 	NUMBER(MSHV_TDCALL, 0xc038b832),
+	NUMBER(MSHV_VTL_INFO, 0xc008b860),
+	NUMBER(MSHV_VTL_STATS, 0xc008b861),
 	NUMBER(MSHV_CAP_CORE_API_STABLE, 0),
 	NUMBER(MSHV_CAP_REGISTER_PAGE, 1),
 	NUMBER(MSHV_CAP_VTL_RETURN_ACTION, 2),
 	NUMBER(MSHV_CAP_DR6_SHARED, 3),
 	NUMBER(MSHV_CAP_LOWER_VTL_TIMER_VIRT, 4),
+	NUMBER(MSHV_CAP_INFO, 0x100),
+	NUMBER(MSHV_CAP_STATS, 0x101),
+	NUMBER(MSHV_CAP_AUDIT_RING, 0x102),
+	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_AUDIT_RING, 5), 0x100005),
 	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_RUN_PAGE, 5), 5),
 	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_VAPIC_PAGE, 5), 0x30005),
 	NUMBER(MSHV_VTL_LOW_SHARED, 1ULL << 63),
@@ -42,6 +48,56 @@ static const struct number tdcall[] = {
 	NUMBER(offsetof(struct mshv_tdcall, r9), 32),
 	NUMBER(offsetof(struct mshv_tdcall, r10_out), 40),
 	NUMBER(offsetof(struct mshv_tdcall, r11_out), 48),
+};
+
+#define OFFSET(type, field) offsetof(struct mshv_vtl_##type, field)
+
+static const struct number telling[] = {
+	NUMBER(sizeof(struct mshv_vtl_info), 72),
+	NUMBER(OFFSET(info, head.size), 0),
+	NUMBER(OFFSET(info, head.selector), 4),
+	NUMBER(OFFSET(info, version), 8),
+	NUMBER(OFFSET(info, capabilities), 16),
+	NUMBER(OFFSET(info, tdx_features0), 24),
+	NUMBER(OFFSET(info, attributes), 32),
+	NUMBER(OFFSET(info, xfam), 40),
+	NUMBER(OFFSET(info, tsc_khz), 48),
+	NUMBER(OFFSET(info, num_l2_vms), 56),
+	NUMBER(OFFSET(info, num_cpus), 60),
+	NUMBER(OFFSET(info, audit_records), 64),
+	NUMBER(OFFSET(info, exit_kinds), 68),
+	NUMBER(sizeof(struct mshv_vtl_stats), 2568),
+	NUMBER(OFFSET(stats, refused), 8),
+	NUMBER(OFFSET(stats, exit_kinds), 64),
+	NUMBER(OFFSET(stats, exits), 72),
+	NUMBER(OFFSET(stats, exits[1].count), 96),
+	NUMBER(OFFSET(stats, exits[1].handled), 104),
+	NUMBER(OFFSET(stats, exits[1].cycles), 112),
+	NUMBER(MSHV_VTL_EXIT_HOST_ROUTED, 96),
+	NUMBER(MSHV_VTL_EXIT_INTERRUPTED, 97),
+	NUMBER(MSHV_VTL_EXIT_NOT_ENTERED, 98),
+	NUMBER(MSHV_VTL_EXIT_REFUSED, 99),
+	NUMBER(MSHV_VTL_EXIT_OTHER, 100),
+	NUMBER(MSHV_VTL_REFUSED_EINTR, 0),
+	NUMBER(MSHV_VTL_REFUSED_EBUSY, 1),
+	NUMBER(MSHV_VTL_REFUSED_EINVAL, 2),
+	NUMBER(MSHV_VTL_REFUSED_EOPNOTSUPP, 3),
+	NUMBER(MSHV_VTL_REFUSED_EIO, 4),
+	NUMBER(MSHV_VTL_REFUSED_OTHER, 5),
+	NUMBER(MSHV_VTL_REFUSED_TDCALL, 6),
+	NUMBER(sizeof(struct mshv_vtl_audit_record), 64),
+	NUMBER(OFFSET(audit_record, sequence), 0),
+	NUMBER(OFFSET(audit_record, entry_tsc), 8),
+	NUMBER(OFFSET(audit_record, cycles), 16),
+	NUMBER(OFFSET(audit_record, status), 24),
+	NUMBER(OFFSET(audit_record, qualification), 32),
+	NUMBER(OFFSET(audit_record, rip), 40),
+	NUMBER(OFFSET(audit_record, thread), 48),
+	NUMBER(OFFSET(audit_record, vp), 52),
+	NUMBER(OFFSET(audit_record, vm), 54),
+	NUMBER(OFFSET(audit_record, entry_reason), 55),
+	NUMBER(OFFSET(audit_record, exit_kind), 56),
+	NUMBER(OFFSET(audit_record, flags), 57),
 };
 
 static const struct number run_page[] = {
@@ -102,6 +158,11 @@ static const struct number run_page[] = {
 TEST(command_numbers)
 {
 	EXPECT_NUMBERS(commands);
+}
+
+TEST(structures_that_tell)
+{
+	EXPECT_NUMBERS(telling);
 }
 
 TEST(tdcall_operand)

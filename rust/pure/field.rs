@@ -54,6 +54,15 @@ impl FieldId {
     /// NUM_L2_VMS of the TD.
     pub const NUM_L2_VMS: Self = Self(0x9010_0001_0000_0005);
 
+    /// ATTRIBUTES of the TD.
+    pub const ATTRIBUTES: Self = Self(0x1110_0003_0000_0000);
+    /// XFAM of the TD: the extended state that it may use.
+    pub const XFAM: Self = Self(0x1110_0003_0000_0001);
+    /// TSC_FREQUENCY of the TD, in units of 25 MHz.
+    pub const TSC_FREQUENCY: Self = Self(0x1110_0001_0000_000c);
+    /// TDX_FEATURES0 of the TDX module.
+    pub const TDX_FEATURES0: Self = Self(0x0a00_0003_0000_0008);
+
     /// Virtual-APIC address (VMCS encoding 2012) of an L2 VM.
     pub const fn virtual_apic_address(vm: VmIndex) -> Self {
         Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | SIZE_8 | vmcs::VIRTUAL_APIC_ADDRESS)

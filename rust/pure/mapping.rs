@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Decodes the offsets of the two kinds of mmap.
 
-use super::uapi::{MMAP_KIND_SHIFT, MMAP_RUN_PAGE, MMAP_VAPIC_PAGE};
+use super::uapi::{MMAP_AUDIT_RING, MMAP_KIND_SHIFT, MMAP_RUN_PAGE, MMAP_VAPIC_PAGE};
 
-/// A page that a VTL file descriptor maps.
+/// What a VTL file descriptor maps: a page, or a ring of several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VtlPage {
     /// Run page of the VP.
@@ -16,6 +16,11 @@ pub enum VtlPage {
         /// CPU of the VP.
         cpu: u32,
     },
+    /// Audit ring of the VP.
+    Audit {
+        /// CPU of the VP.
+        cpu: u32,
+    },
 }
 
 impl VtlPage {
@@ -25,6 +30,7 @@ impl VtlPage {
         match page_offset >> MMAP_KIND_SHIFT {
             MMAP_RUN_PAGE => Some(Self::Run { cpu }),
             MMAP_VAPIC_PAGE => Some(Self::Vapic { cpu }),
+            MMAP_AUDIT_RING => Some(Self::Audit { cpu }),
             _ => None,
         }
     }
@@ -48,13 +54,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_run_and_vapic_pages_are_there() {
+    fn only_run_vapic_and_audit_pages_are_there() {
+        assert_eq!(VtlPage::decode(0x10_0001), Some(VtlPage::Audit { cpu: 1 }));
         assert_eq!(VtlPage::decode(7), Some(VtlPage::Run { cpu: 7 }));
         assert_eq!(
             VtlPage::decode((3 << 16) | 0xffff),
             Some(VtlPage::Vapic { cpu: 0xffff })
         );
-        for kind in [1, 2, 4, 5, 1 << 20, u64::MAX >> 16] {
+        for kind in [1, 2, 4, 5, 0xf, 0x11, 1 << 20, u64::MAX >> 16] {
             assert_eq!(VtlPage::decode(kind << 16), None, "kind {kind}");
         }
     }

@@ -46,6 +46,20 @@ pub fn tdg_vm_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status
     checked(out).map(|out| out.r8)
 }
 
+/// Reads a field of the TDX module. [ABI TDG.SYS.RD]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_sys_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
+    let out = tdcall.tdcall(Registers {
+        rax: leaf::TDG_SYS_RD,
+        rdx: field.0,
+        ..Registers::default()
+    });
+    checked(out).map(|out| out.r8)
+}
+
 /// Writes the whole of a field of the current VP. [ABI TDG.VP.WR]
 ///
 /// # Errors

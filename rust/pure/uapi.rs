@@ -12,6 +12,52 @@ pub const CREATE_VTL: u32 = 0x8001_b81d;
 pub const RETURN_TO_LOWER_VTL: u32 = 0x0000_b827;
 /// `MSHV_TDCALL`.
 pub const TDCALL: u32 = 0xc038_b832;
+/// `MSHV_VTL_INFO`: the number tells the size of the structure's head, so that the rest may grow.
+pub const VTL_INFO: u32 = 0xc008_b860;
+/// `MSHV_VTL_STATS`.
+pub const VTL_STATS: u32 = 0xc008_b861;
+
+/// Byte offsets in the answer of `MSHV_VTL_INFO`.
+pub mod info {
+    /// u32.
+    pub const FLAGS: usize = 4;
+    /// u64.
+    pub const VERSION: usize = 8;
+    /// u64.
+    pub const CAPABILITIES: usize = 16;
+    /// u64.
+    pub const TDX_FEATURES0: usize = 24;
+    /// u64.
+    pub const ATTRIBUTES: usize = 32;
+    /// u64.
+    pub const XFAM: usize = 40;
+    /// u64.
+    pub const TSC_KHZ: usize = 48;
+    /// u32.
+    pub const NUM_L2_VMS: usize = 56;
+    /// u32.
+    pub const NUM_CPUS: usize = 60;
+    /// u32.
+    pub const AUDIT_RECORDS: usize = 64;
+    /// u32.
+    pub const EXIT_KINDS: usize = 68;
+    /// Size of the first version.
+    pub const SIZE: usize = 72;
+}
+
+/// Byte offsets in the answer of `MSHV_VTL_STATS`.
+pub mod stats {
+    /// u32.
+    pub const CPU: usize = 4;
+    /// Seven u64.
+    pub const REFUSED: usize = 8;
+    /// u64.
+    pub const EXIT_KINDS: usize = 64;
+    /// Three u64 per kind.
+    pub const EXITS: usize = 72;
+    /// Size of the first version.
+    pub const SIZE: usize = 2568;
+}
 
 /// Byte offsets in the run page.
 pub mod run {
@@ -51,6 +97,8 @@ pub mod run {
     pub const ENTRY_RCX: usize = 504;
     /// L2_ENTER_GUEST_STATE, aligned to 256 bytes.
     pub const GUEST_STATE: usize = 512;
+    /// u64 within it: RIP.
+    pub const GUEST_STATE_RIP: usize = 648;
     /// u64.
     pub const TSC_DEADLINE: usize = 672;
     /// u8, bit 0.
@@ -77,8 +125,13 @@ pub const RUN_HALTED: u32 = 1;
 pub const MMAP_RUN_PAGE: u64 = 0;
 /// Kind of the virtual APIC page of VM 1.
 pub const MMAP_VAPIC_PAGE: u64 = 3;
+/// Kind of the audit ring of a VP, which is mapped as a whole and for reading only.
+pub const MMAP_AUDIT_RING: u64 = 0x10;
 /// The kind stands above the CPU number.
 pub const MMAP_KIND_SHIFT: u32 = 16;
+
+/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING.
+pub const OWN_CAPABILITIES: u64 = 0x7;
 
 /// Answers CHECK_EXTENSION; `None`: a property this driver has never heard of.
 pub const fn check_extension(capability: u32) -> Option<u32> {
@@ -88,6 +141,7 @@ pub const fn check_extension(capability: u32) -> Option<u32> {
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
         3 => Some(1), // DR6_SHARED: TDX switches DR7 only
         4 => Some(0), // LOWER_VTL_TIMER_VIRT: deadlines are not programmed
+        0x100..=0x102 => Some(1),
         _ => None,
     }
 }
@@ -107,12 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn own_capabilities_are_told_in_both_ways() {
+        for bit in 0..64 {
+            let is_told = (OWN_CAPABILITIES >> bit) & 1 == 1;
+            assert_eq!(check_extension(0x100 + bit), is_told.then_some(1));
+        }
+    }
+
+    #[test]
     fn command_numbers_carry_size_and_direction() {
         let field = |n: u32| (n >> 30, (n >> 16) & 0x3fff, (n >> 8) & 0xff, n & 0xff);
         assert_eq!(field(CHECK_EXTENSION), (1, 4, 0xb8, 0));
         assert_eq!(field(CREATE_VTL), (2, 1, 0xb8, 0x1d));
         assert_eq!(field(RETURN_TO_LOWER_VTL), (0, 0, 0xb8, 0x27));
         assert_eq!(field(TDCALL), (3, 56, 0xb8, 0x32));
+        assert_eq!(field(VTL_INFO), (3, 8, 0xb8, 0x60));
+        assert_eq!(field(VTL_STATS), (3, 8, 0xb8, 0x61));
     }
 
     #[test]

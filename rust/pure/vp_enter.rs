@@ -28,6 +28,14 @@ impl EntryRcx {
         self.0
     }
 
+    /// The VM to run.
+    pub const fn vm(self) -> VmIndex {
+        match VmIndex::new((self.0 & VM_MASK) >> VM_SHIFT) {
+            Some(vm) => vm,
+            None => VmIndex::VM1, // `new` lets no other VM through
+        }
+    }
+
     /// Whether the entry invalidates translations.
     pub const fn invalidates(self) -> bool {
         self.0 & INVD_TRANSLATIONS != 0
@@ -64,6 +72,7 @@ mod tests {
     fn invalidation_is_taken_off() {
         let entry = EntryRcx::new((1 << 52) | 2, 1).unwrap();
         assert!(entry.invalidates());
+        assert_eq!(entry.vm(), VmIndex::VM1);
         assert_eq!(entry.without_invalidation().raw(), 1 << 52);
         assert!(!entry.without_invalidation().invalidates());
     }

@@ -36,6 +36,11 @@ impl RunPage {
         self.0.phys() + offset::GUEST_STATE as u64 // CAST: an offset in a page
     }
 
+    /// Reads the instruction pointer of the lower VTL.
+    pub(crate) fn read_rip(&self) -> u64 {
+        self.0.read_u64(offset::GUEST_STATE_RIP)
+    }
+
     /// Reads whether userspace wants the VP out.
     pub(crate) fn read_cancel(&self) -> bool {
         self.0.read_u32(offset::CANCEL) != 0

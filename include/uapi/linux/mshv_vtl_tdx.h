@@ -43,6 +43,8 @@
  *		The same call may be made again.
  * EBUSY	another thread runs the VP of this CPU.
  * ENXIO	the VP of this CPU does not exist, or the CPU goes offline.
+ * E2BIG	a structure that may grow has something set that this module does
+ *		not know.
  * EIO		the TDX module refused; its status is in ``exit_info.rax``.
  *
  * A call that fails with EINVAL or EOPNOTSUPP has changed nothing.
@@ -79,6 +81,62 @@
 #define MSHV_CAP_DR6_SHARED 3
 /* The ``l2_tsc_deadline`` of the run page is served. */
 #define MSHV_CAP_LOWER_VTL_TIMER_VIRT 4
+
+/* MSHV_VTL_INFO is served. */
+#define MSHV_CAP_INFO 0x100
+/* MSHV_VTL_STATS is served. */
+#define MSHV_CAP_STATS 0x101
+/* MSHV_VTL_MMAP_AUDIT_RING can be mapped. */
+#define MSHV_CAP_AUDIT_RING 0x102
+
+/**
+ * struct mshv_vtl_head - Begin of every structure that may grow
+ * @size: in: bytes that the caller has, at least those of the structure's first
+ *	version; out: bytes that were written
+ * @selector: what is asked about, see there
+ *
+ * What lies beyond the part that the module knows must be zero, else E2BIG.
+ * The numbers of these commands carry the size of the head only.
+ */
+struct mshv_vtl_head {
+	__u32 size;
+	__u32 selector;
+};
+
+/**
+ * struct mshv_vtl_info - Facts that do not change while the module is loaded
+ * @head: the selector is zero
+ * @version: of the module: major << 32 | minor << 16 | patch
+ * @capabilities: bit n: MSHV_CHECK_EXTENSION of 0x100 + n answers 1
+ * @tdx_features0: TDX_FEATURES0 of the TDX module, 0 where it does not tell
+ * @attributes: ATTRIBUTES of the TD
+ * @xfam: XFAM of the TD
+ * @tsc_khz: frequency of the time-stamp counter
+ * @num_l2_vms: L2 VMs of the TD
+ * @num_cpus: one more than the highest CPU number there can be
+ * @audit_records: records in the audit ring of a VP, a power of two
+ * @exit_kinds: kinds of exit that are counted
+ */
+struct mshv_vtl_info {
+	struct mshv_vtl_head head;
+	__u64 version;
+	__u64 capabilities;
+	__u64 tdx_features0;
+	__u64 attributes;
+	__u64 xfam;
+	__u64 tsc_khz;
+	__u32 num_l2_vms;
+	__u32 num_cpus;
+	__u32 audit_records;
+	__u32 exit_kinds;
+};
+
+/**
+ * MSHV_VTL_INFO - Ask for facts about module and trust domain
+ *
+ * Argument: struct mshv_vtl_info.
+ */
+#define MSHV_VTL_INFO _IOWR(MSHV_IOCTL, 0x60, struct mshv_vtl_head)
 
 /* Commands of a VTL file descriptor. */
 
@@ -121,14 +179,112 @@ struct mshv_tdcall {
 #define MSHV_TDCALL _IOWR(MSHV_IOCTL, 0x32, struct mshv_tdcall)
 
 /*
+ * Kinds of exit. Below 96: the basic reason of an exit that userspace sees.
+ */
+#define MSHV_VTL_EXIT_HOST_ROUTED 96
+#define MSHV_VTL_EXIT_INTERRUPTED 97
+#define MSHV_VTL_EXIT_NOT_ENTERED 98
+#define MSHV_VTL_EXIT_REFUSED 99
+#define MSHV_VTL_EXIT_OTHER 100
+#define MSHV_VTL_EXIT_KINDS 104
+
+/**
+ * struct mshv_vtl_exit_stats - Exits of one kind
+ * @count: how many
+ * @handled: those after which the kernel entered again by itself
+ * @cycles: TSC ticks from before the entry to behind the exit, all together
+ */
+struct mshv_vtl_exit_stats {
+	__u64 count;
+	__u64 handled;
+	__u64 cycles;
+};
+
+/* Indices of @refused: by errno of MSHV_RETURN_TO_LOWER_VTL, and TDCALLs. */
+#define MSHV_VTL_REFUSED_EINTR 0
+#define MSHV_VTL_REFUSED_EBUSY 1
+#define MSHV_VTL_REFUSED_EINVAL 2
+#define MSHV_VTL_REFUSED_EOPNOTSUPP 3
+#define MSHV_VTL_REFUSED_EIO 4
+#define MSHV_VTL_REFUSED_OTHER 5
+#define MSHV_VTL_REFUSED_TDCALL 6
+
+/**
+ * struct mshv_vtl_stats - Counters of one VP since the module was loaded
+ * @head: the selector is the CPU of the VP; without such a VP: ENXIO
+ * @refused: what was refused, MSHV_VTL_REFUSED_*
+ * @exit_kinds: elements of @exits that the module knows
+ * @exits: by kind
+ */
+struct mshv_vtl_stats {
+	struct mshv_vtl_head head;
+	__u64 refused[7];
+	__u64 exit_kinds;
+	struct mshv_vtl_exit_stats exits[MSHV_VTL_EXIT_KINDS];
+};
+
+/**
+ * MSHV_VTL_STATS - Read the counters of a VP
+ *
+ * Argument: struct mshv_vtl_stats.
+ */
+#define MSHV_VTL_STATS _IOWR(MSHV_IOCTL, 0x61, struct mshv_vtl_head)
+
+/*
  * What a VTL file descriptor maps: one page, MAP_SHARED, not executable; the
- * offset in pages says which.
+ * offset in pages says which. The audit ring is mapped as a whole, @audit_records
+ * of struct mshv_vtl_audit_record, and for reading only.
  */
 #define MSHV_VTL_MMAP_RUN_PAGE 0 /* struct mshv_vtl_run */
 #define MSHV_VTL_MMAP_VAPIC_PAGE 3 /* virtual APIC page of VM 1 */
+#define MSHV_VTL_MMAP_AUDIT_RING 0x10 /* struct mshv_vtl_audit_record[] */
 #define MSHV_VTL_MMAP_KIND_SHIFT 16
 #define MSHV_VTL_MMAP_PGOFF(kind, cpu) \
 	(((kind) << MSHV_VTL_MMAP_KIND_SHIFT) | (cpu))
+
+/**
+ * struct mshv_vtl_audit_record - One switch to a lower VTL and back
+ * @sequence: number of the switch, from 1; stands in slot
+ *	@sequence % audit_records. 0: none yet, or being written
+ * @entry_tsc: TSC before the entry
+ * @cycles: TSC ticks from there to behind the exit
+ * @status: completion status (high half) and raw exit reason (low half)
+ * @qualification: exit qualification
+ * @rip: instruction pointer of the lower VTL after the exit
+ * @thread: thread that ran the VP
+ * @vp: CPU of the VP
+ * @vm: VM that was entered, 1 is VTL0
+ * @entry_reason: 0: userspace called; else one more than the kind of the exit
+ *	that the kernel dealt with itself before
+ * @exit_kind: kind of this exit
+ * @flags: MSHV_VTL_AUDIT_*
+ * @reserved: zero
+ *
+ * Read @sequence, then the rest, then @sequence again: when both are the same
+ * and not zero, the record is whole.
+ */
+struct mshv_vtl_audit_record {
+	__u64 sequence;
+	__u64 entry_tsc;
+	__u64 cycles;
+	__u64 status;
+	__u64 qualification;
+	__u64 rip;
+	__u32 thread;
+	__u16 vp;
+	__u8 vm;
+	__u8 entry_reason;
+	__u8 exit_kind;
+	__u8 flags;
+	__u8 reserved[6];
+};
+
+/* Instructions of the lower VTL may have run. */
+#define MSHV_VTL_AUDIT_HAS_RUN (1 << 0)
+/* The exit cut off the delivery of an event. */
+#define MSHV_VTL_AUDIT_EVENT_CUT_OFF (1 << 1)
+/* The entry was to invalidate translations. */
+#define MSHV_VTL_AUDIT_INVALIDATED (1 << 2)
 
 /* Offset bit of /dev/mshv_vtl_low that asks for the host-shared alias. */
 #define MSHV_VTL_LOW_SHARED (1ULL << 63)

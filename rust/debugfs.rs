@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `/sys/kernel/debug/mshv_vtl_tdx/stats`: the counters of every VP, for a person to read. Programs
+//! use `MSHV_VTL_STATS`.
+
+use kernel::debugfs::{Dir, File};
+use kernel::fmt;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::cpu::Machine;
+use crate::vp::Vp;
+
+/// The folder; it goes with the drop.
+pub(crate) struct Debugfs {
+    _stats: Pin<KBox<File<Arc<Machine>>>>,
+}
+
+impl Debugfs {
+    /// Makes the folder. Without debugfs there is none, and that is no error.
+    pub(crate) fn new(machine: Arc<Machine>) -> Result<Self> {
+        let folder = Dir::new(c"mshv_vtl_tdx");
+        let stats = folder.read_callback_file(c"stats", machine, &show);
+        Ok(Self {
+            _stats: KBox::pin_init(stats, GFP_KERNEL)?,
+        })
+    }
+}
+
+fn show(machine: &Arc<Machine>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    (0..machine.num_cpus())
+        .filter_map(|cpu| machine.vp(cpu))
+        .try_for_each(|vp| show_vp(vp, f))
+}
+
+fn show_vp(vp: &Vp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "vp {} refused", vp.cpu)?;
+    for count in vp.stats.refusals() {
+        write!(f, " {count}")?;
+    }
+    writeln!(f)?;
+    for exits in vp.stats.exits().filter(|exits| exits.count != 0) {
+        writeln!(
+            f,
+            "vp {} exit {} count {} handled {} cycles {}",
+            vp.cpu, exits.kind, exits.count, exits.handled, exits.cycles
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What is written down about each switch: the kinds of exit that statistics count by, why a lower
+//! VTL was entered, and the 64-byte record of the audit ring.
+//!
+//! `rust/audit.rs` writes the records, `rust/stats.rs` counts by kind.
+
+use super::exit::{classify, Exit, RawExit};
+use super::vp_enter::EntryRcx;
+
+/// What statistics tell apart: the basic reason of an exit that is L1's, else what became of the
+/// entry. Always below [`ExitKind::COUNT`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExitKind(u8);
+
+impl ExitKind {
+    /// An exit that the host routed to L1.
+    pub const HOST_ROUTED: Self = Self(96);
+    /// An interrupt for VTL2.
+    pub const INTERRUPTED: Self = Self(97);
+    /// The lower VTL did not run, nothing is wrong.
+    pub const NOT_ENTERED: Self = Self(98);
+    /// The TDX module refused.
+    pub const REFUSED: Self = Self(99);
+    /// An exit with a basic reason beyond those numbered.
+    pub const OTHER: Self = Self(100);
+    /// Number of kinds.
+    pub const COUNT: usize = 104;
+
+    /// The kind of an exit.
+    pub const fn of(exit: &RawExit) -> Self {
+        match classify(exit) {
+            Exit::ForL1 => match exit.status().details() & 0xffff {
+                reason @ 0..=95 => Self(reason as u8), // CAST: at most 95
+                _ => Self::OTHER,
+            },
+            Exit::HostRouted => Self::HOST_ROUTED,
+            Exit::Interrupted => Self::INTERRUPTED,
+            Exit::NotEntered => Self::NOT_ENTERED,
+            Exit::Refused => Self::REFUSED,
+        }
+    }
+
+    /// The number, as userspace sees it.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// Why a lower VTL is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryReason {
+    /// Userspace called.
+    Userspace,
+    /// The kernel itself dealt with an exit of this kind.
+    After(ExitKind),
+}
+
+impl EntryReason {
+    /// The number in a record: 0 for userspace, else one more than that of the kind.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Userspace => 0,
+            Self::After(kind) => kind.number() + 1,
+        }
+    }
+}
+
+/// One switch to a lower VTL and back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Switch {
+    /// TSC before the entry.
+    pub entry_tsc: u64,
+    /// TSC from there to behind the exit.
+    pub cycles: u64,
+    /// Instruction pointer of the lower VTL after the exit.
+    pub rip: u64,
+    /// Thread that ran the VP.
+    pub thread: u32,
+    /// CPU of the VP.
+    pub vp: u16,
+    /// RCX of the entry.
+    pub entry_rcx: EntryRcx,
+    /// Why it was entered.
+    pub reason: EntryReason,
+    /// What TDG.VP.ENTER brought back.
+    pub exit: RawExit,
+}
+
+/// Flags of a record.
+mod flag {
+    /// Instructions of the lower VTL may have run.
+    pub(super) const HAS_RUN: u64 = 1 << 0;
+    /// The exit cut off the delivery of an event.
+    pub(super) const EVENT_CUT_OFF: u64 = 1 << 1;
+    /// The entry was to invalidate translations.
+    pub(super) const INVALIDATED: u64 = 1 << 2;
+}
+
+/// 8-byte words of a record. The first one is the sequence number.
+pub const RECORD_WORDS: usize = 8;
+
+impl Switch {
+    /// The words of the record behind the sequence number.
+    pub const fn words(&self) -> [u64; RECORD_WORDS - 1] {
+        let kind = ExitKind::of(&self.exit).number() as u64;
+        let mut flags = 0;
+        if classify(&self.exit).has_run() {
+            flags |= flag::HAS_RUN;
+            if self.exit.has_event_to_redeliver() {
+                flags |= flag::EVENT_CUT_OFF;
+            }
+        }
+        if self.entry_rcx.invalidates() {
+            flags |= flag::INVALIDATED;
+        }
+        let vm = self.entry_rcx.vm().get() as u64;
+        let reason = self.reason.number() as u64;
+        [
+            self.entry_tsc,
+            self.cycles,
+            self.exit.rax,
+            self.exit.rcx,
+            self.rip,
+            self.thread as u64 | ((self.vp as u64) << 32) | (vm << 48) | (reason << 56),
+            kind | (flags << 8),
+        ]
+    }
+}
+
+/// Where in a ring the record with a sequence number stands.
+pub const fn slot(sequence: u64, records: u32) -> usize {
+    if records == 0 {
+        return 0;
+    }
+    (sequence % records as u64) as usize // CAST: below a u32
+}
+
+/// Whether a ring can have so many records: they fill whole pages, and not too many.
+pub const fn is_ring_size(records: u32) -> bool {
+    records.is_power_of_two() && records >= 64 && records <= 1 << 16
+}
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Counters of one VP, and what userspace reads of them.
+//!
+//! Exits are counted in one place, [`Stats::count`], from the kind that `pure::audit` gives them.
+//! Each VP has its own memory. A reader may find one counter of an exit before the next one is
+//! written; each by itself is whole.
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+use crate::pure::audit::{EntryReason, ExitKind};
+
+/// Exits of one kind.
+struct Exits {
+    count: Atomic<u64>,
+    /// Those after which the kernel entered again by itself.
+    handled: Atomic<u64>,
+    /// TSC ticks from entry to exit.
+    cycles: Atomic<u64>,
+}
+
+/// What was refused, in the order of `struct mshv_vtl_stats`.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    /// EINTR: a signal, or a cancellation.
+    Interrupted,
+    /// EBUSY.
+    Busy,
+    /// EINVAL.
+    Invalid,
+    /// EOPNOTSUPP.
+    Unsupported,
+    /// EIO: by the TDX module.
+    TdxModule,
+    /// ENXIO, and whatever else.
+    Other,
+    /// A TDCALL, by the policy.
+    Tdcall,
+}
+
+impl Refusal {
+    const COUNT: usize = 7;
+
+    /// What a failed run is counted as.
+    pub(crate) fn of(error: Error) -> Self {
+        match error {
+            EINTR => Self::Interrupted,
+            EBUSY => Self::Busy,
+            EINVAL => Self::Invalid,
+            EOPNOTSUPP => Self::Unsupported,
+            EIO => Self::TdxModule,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Counters of one VP.
+pub(crate) struct Stats {
+    /// By the number of the kind; `ExitKind::COUNT` of them.
+    exits: KVec<Exits>,
+    refusals: [Atomic<u64>; Refusal::COUNT],
+}
+
+/// Counters of one kind of exit, read one by one.
+pub(crate) struct Snapshot {
+    /// Number of the kind.
+    pub(crate) kind: usize,
+    /// Exits.
+    pub(crate) count: u64,
+    /// Those that the kernel dealt with itself.
+    pub(crate) handled: u64,
+    /// TSC ticks.
+    pub(crate) cycles: u64,
+}
+
+impl Stats {
+    /// Everything zero.
+    pub(crate) fn new() -> Result<Self> {
+        let mut exits = KVec::with_capacity(ExitKind::COUNT, GFP_KERNEL)?;
+        for _ in 0..ExitKind::COUNT {
+            let exit = Exits {
+                count: Atomic::new(0),
+                handled: Atomic::new(0),
+                cycles: Atomic::new(0),
+            };
+            exits.push(exit, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            exits,
+            refusals: core::array::from_fn(|_| Atomic::new(0)),
+        })
+    }
+
+    /// Counts a switch. Only the thread with the claim to the VP does, so nothing is lost.
+    pub(crate) fn count(&self, reason: EntryReason, kind: ExitKind, cycles: u64) {
+        if let Some(exits) = self.exits.get(usize::from(kind.number())) {
+            add(&exits.count, 1);
+            add(&exits.cycles, cycles);
+        }
+        if let EntryReason::After(kind) = reason {
+            if let Some(exits) = self.exits.get(usize::from(kind.number())) {
+                add(&exits.handled, 1);
+            }
+        }
+    }
+
+    /// Counts a refusal, from any thread.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        if let Some(count) = self.refusals.get(refusal as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Refusals, in the order of [`Refusal`].
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = u64> + '_ {
+        self.refusals.iter().map(|count| count.load(Relaxed))
+    }
+
+    /// Every kind, in the order of its number.
+    pub(crate) fn exits(&self) -> impl Iterator<Item = Snapshot> + '_ {
+        let snapshot = |(kind, exits): (usize, &Exits)| Snapshot {
+            kind,
+            count: exits.count.load(Relaxed),
+            handled: exits.handled.load(Relaxed),
+            cycles: exits.cycles.load(Relaxed),
+        };
+        self.exits.iter().enumerate().map(snapshot)
+    }
+}
+
+/// Adds without a locked operation, where there is but one writer.
+fn add(counter: &Atomic<u64>, increment: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(increment), Relaxed);
+}
