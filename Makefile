@@ -15,7 +15,7 @@ export KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-td bench shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td bench shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -57,6 +57,9 @@ test: ## set up, build and pass all tests (console and KTAP: build/test.log)
 
 test-host: setup ## the host tests only (crates, without a machine)
 	@$(S)/test.sh host
+
+test-tmk: emulator ## the guest test microkernel on the emulator only
+	@$(S)/test.sh tmk
 
 test-td: image ## the kselftests in a TD only
 	@$(S)/test.sh td

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds one part of the project inside the build root:
-#   build.sh module | emulator | tools | selftests | bench | initramfs
+#   build.sh module | emulator | tmk | tools | selftests | bench | initramfs
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -28,11 +28,21 @@ build_module() {
 # The emulator is freestanding: its core library is built from the compiler's
 # own sources, without SSE, because VMRUN does not switch vector registers.
 build_emulator() {
+	build_bare_metal tdxemu
+	cp "$TARGET/$EMU_TRIPLE/release/tdxemu" "$BUILD/tdxemu"
+}
+
+# The guest test microkernel is a kernel image, not an ELF file.
+build_tmk() {
+	build_bare_metal tmk
+	in_root objcopy -O binary "$TARGET/$EMU_TRIPLE/release/tmk" "$BUILD/tmk"
+}
+
+build_bare_metal() {
 	cargo_in_root env RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings" \
-		cargo build --locked --release --manifest-path "$MANIFEST" -p tdxemu \
+		cargo build --locked --release --manifest-path "$MANIFEST" -p "$1" \
 		--target "$EMU_TRIPLE" -Zbuild-std=core,compiler_builtins \
 		-Zbuild-std-features=compiler-builtins-mem
-	cp "$TARGET/$EMU_TRIPLE/release/tdxemu" "$BUILD/tdxemu"
 }
 
 # Static, so that it runs in an initramfs without a C library.
@@ -78,6 +88,6 @@ in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
 need_root "building"
 mkdir -p "$BUILD"
 case ${1:-} in
-module | emulator | tools | selftests | bench | initramfs) "build_$1" ;;
-*) die "unknown part '${1:-}'" "known: module emulator tools selftests bench initramfs" ;;
+module | emulator | tmk | tools | selftests | bench | initramfs) "build_$1" ;;
+*) die "unknown part '${1:-}'" "known: module emulator tmk tools selftests bench initramfs" ;;
 esac

@@ -31,7 +31,7 @@ lint_clippy() {
 	in_root env CARGO_TARGET_DIR="$BUILD/cargo" cargo clippy --locked --workspace \
 		--all-targets --manifest-path "$MANIFEST" --quiet -- -D warnings
 	in_root env CARGO_TARGET_DIR="$BUILD/cargo" RUSTC_BOOTSTRAP=1 cargo clippy --locked \
-		-p tdxemu --target x86_64-unknown-none -Zbuild-std=core,compiler_builtins \
+		-p tdxemu -p tmk --target x86_64-unknown-none -Zbuild-std=core,compiler_builtins \
 		--manifest-path "$MANIFEST" --quiet -- -D warnings
 	clippy_module
 	say "clippy: ok"
@@ -81,7 +81,7 @@ house_unsafe() {
 		/unsafe *\{/ && FNR - seen > 8 { print FILENAME ":" FNR ": unsafe without SAFETY" }')
 	[ -z "$found" ] || complain "$found"
 	local area
-	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model; do
+	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model tools/tmk; do
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done

@@ -1,18 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make test`: host tests of the crates, then the kselftests inside a TD.
+# `make test`: host tests of the crates, bad input to the scripts, the guest test
+# microkernel on the emulator, then the kselftests inside a TD.
 # Everything is printed and kept in build/test.log; the last line counts.
-#   test.sh [host|td]      only that half
+#   test.sh [host|tmk|td]      only that part
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
 . "$TOP/scripts/image.sh"
 
-half=${1:-all}
-host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log td_log=$BUILD/test-td.log
+part=${1:-all}
+host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
+tmk_log=$BUILD/test-tmk.log td_log=$BUILD/test-td.log
 passed=0 failed=0 skipped=0
-mkdir -p "$BUILD"
+mkdir -p "$BUILD/log"
 
 # Adds the figures of cargo's closing lines. A log without one is a failure:
 # a build error must not look like no tests.
@@ -24,12 +26,12 @@ count_host() {
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-# Counts the TD's KTAP: each test case, not each file. A plan that was not
+# Counts the KTAP in a log: each test case, not each file. A plan that was not
 # finished, or no totals at all, is a failure.
-count_td() {
-	local p f s
+count_ktap() {
+	local log=$1 p f s
 	read -r p f s < <(sed -n 's/^# totals: pass:\([0-9]*\) fail:\([0-9]*\) skip:\([0-9]*\).*/\1 \2 \3/p' \
-		"$td_log" | tail -n 1) || { p=0 f=1 s=0; }
+		"$log" | tail -n 1) || { p=0 f=1 s=0; }
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
@@ -58,22 +60,32 @@ run_scripts() {
 	passed=$((passed + p)) failed=$((failed + f))
 }
 
+run_tmk() {
+	say "guest test microkernel on the emulator"
+	local status=0 before=$failed
+	"$TOP/scripts/build.sh" tmk >"$BUILD/log/tmk.log" 2>&1 || { cat "$BUILD/log/tmk.log"; status=1; }
+	"$TOP/scripts/tmk.sh" "$tmk_log" || status=$?
+	count_ktap "$tmk_log"
+	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
+}
+
 run_td() {
 	say "kselftests in a TD"
 	local status=0 before=$failed
 	"$TOP/scripts/td.sh" "test" "$td_log" || status=$?
-	count_td
+	count_ktap "$td_log"
 	# A TD that failed without a failed test case has failed all the same.
 	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
 }
 
-case $half in
-all) build_image; run_host; run_scripts; run_td ;;
+case $part in
+all) build_image; run_host; run_scripts; run_tmk; run_td ;;
 host) run_host ;;
+tmk) run_tmk ;;
 td) run_td ;;
-*) die "unknown half '$half'" "known: host td" ;;
+*) die "unknown part '$part'" "known: host tmk td" ;;
 esac
 
-cat "$host_log" "$scripts_log" "$td_log" >"$BUILD/test.log" 2>/dev/null || :
+cat "$host_log" "$scripts_log" "$tmk_log" "$td_log" >"$BUILD/test.log" 2>/dev/null || :
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

@@ -5,6 +5,7 @@ pub mod apic;
 pub mod cr;
 pub mod idt;
 pub mod msr;
+pub mod pic;
 pub mod port;
 pub mod svm_mode;
 pub mod tsc;

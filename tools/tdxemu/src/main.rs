@@ -63,6 +63,7 @@ mod vp;
 extern "C" fn emu_main(start_info_pa: u64) -> ! {
     cpu::idt::load();
     cpu::apic::enable();
+    cpu::pic::silence();
     // SAFETY: header.S passes what the loader left in EBX, and nothing has touched memory.
     let handover = unsafe { boot::read_handover(start_info_pa) };
     let start = match handover.and_then(setup::prepare) {

@@ -4,6 +4,7 @@
 use super::{event, msr, vapic};
 use crate::cpu;
 use crate::l1;
+use crate::run::not_modelled;
 use crate::vp::Vp;
 use svm::intercept::{Exceptions, Misc1, Misc2};
 use svm::segment;
@@ -31,6 +32,8 @@ pub(super) mod primary {
 pub(super) mod secondary {
     pub(in crate::l2) const DESCRIPTOR_TABLES: u32 = 1 << 2;
     pub(in crate::l2) const VIRTUAL_INTERRUPT_DELIVERY: u32 = 1 << 9;
+    /// Exits on RDRAND and RDSEED, for which SVM has no intercept.
+    pub(in crate::l2) const RANDOM: u32 = (1 << 11) | (1 << 16);
 }
 
 /// CR4.VMXE: an L2 has it set as any VMX guest; SVM knows no such bit.
@@ -45,6 +48,9 @@ const RFLAGS_VM: u64 = 1 << 17;
 
 /// Fills the VMCB and the registers of an L2.
 pub fn load(vp: &mut Vp, vm: VmIndex) {
+    if vp.model.l2(vm).vmcs.get32(Field::SecondaryControls) & secondary::RANDOM != 0 {
+        not_modelled(vp, format_args!("exiting on RDRAND or RDSEED"));
+    }
     msr::refresh_msrpm(vp, vm);
     let l2 = vp.model.l2(vm);
     let (vmcs, gprs) = (&l2.vmcs, l2.gprs);

@@ -1,0 +1,22 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make test-tmk`: boots the guest test microkernel (tools/tmk) on the emulator
+# and shows its KTAP. The console is kept in LOG (build/test-tmk.log).
+#   tmk.sh [LOG]
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+. "$TOP/scripts/machine.sh"
+
+log=${1:-$BUILD/test-tmk.log}
+emu_log=${log%.log}.emu.log
+SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.l2=3 ${EMU:-}" ""
+status=0
+in_root timeout --foreground "${LIMIT:-120}" "${qemu[@]}" </dev/null |
+	stdbuf -oL tr -d '\r' | tee "$log" || status=$?
+[ "$status" = 0 ] || {
+	tail -n 25 "$emu_log" >&2
+	die "the machine stopped with status $status" "console: $log" "emulator: $emu_log"
+}
+grep -q '^# totals: pass:[0-9]* fail:0 ' "$log" || die "tests failed" "console: $log" "emulator: $emu_log"

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The processor as L1 sees it: TDCALL, MSRs, the interrupt table, memory by address.
+
+// UNSAFETY: instructions, and memory that an L2 shares. The whole program has one thread.
+#![expect(unsafe_code)]
+
+use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+global_asm!(include_str!("start.S"), options(att_syntax));
+global_asm!(include_str!("guest.S"), options(att_syntax));
+
+/// General registers in the order of their numbers. RSP's place is not used.
+pub type Registers = [u64; 16];
+
+unsafe extern "C" {
+    fn tmk_tdcall(registers: *mut u64);
+    static tmk_l1_vectors: u8;
+    static tmk_image_start: u8;
+    static tmk_image_end: u8;
+}
+
+/// Executes TDCALL.
+pub fn tdcall(registers: &mut Registers) {
+    // SAFETY: start.S reads and writes the sixteen words and keeps what a callee has to keep. No
+    // leaf is used that takes away memory of this program.
+    unsafe { tmk_tdcall(registers.as_mut_ptr()) };
+}
+
+/// Pages of this program.
+pub fn image() -> (u64, u64) {
+    (
+        &raw const tmk_image_start as u64,
+        &raw const tmk_image_end as u64,
+    )
+}
+
+/// Reads a word of memory.
+pub fn peek(address: u64) -> u64 {
+    // SAFETY: the tests pass addresses of this program's pages or of accepted memory, all of
+    // which is identity mapped; no reference to it exists.
+    unsafe { (address as *const u64).read_volatile() }
+}
+
+/// Writes a word of memory.
+pub fn poke(address: u64, value: u64) {
+    // SAFETY: as for `peek`; the tests write only into pages that are L2's or buffers.
+    unsafe { (address as *mut u64).write_volatile(value) };
+}
+
+/// Reads half a word.
+pub fn peek32(address: u64) -> u32 {
+    // SAFETY: as for `peek`.
+    unsafe { (address as *const u32).read_volatile() }
+}
+
+/// Writes half a word.
+pub fn poke32(address: u64, value: u32) {
+    // SAFETY: as for `poke`.
+    unsafe { (address as *mut u32).write_volatile(value) };
+}
+
+/// RDMSR.
+pub fn rdmsr(index: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading has no effect; a refusal ends in the interrupt table, which reports it.
+    unsafe { asm!("rdmsr", in("ecx") index, out("eax") low, out("edx") high, options(nostack)) };
+    (u64::from(high) << 32) | u64::from(low)
+}
+
+/// WRMSR of a register that this program does not depend on.
+pub fn wrmsr(index: u32, value: u64) {
+    // CAST: halves.
+    let (low, high) = (value as u32, (value >> 32) as u32);
+    // SAFETY: the tests pass registers of the interrupt controller and of system calls, which
+    // this program does not use.
+    unsafe { asm!("wrmsr", in("ecx") index, in("eax") low, in("edx") high, options(nostack)) };
+}
+
+/// RDTSC.
+pub fn rdtsc() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: no effect.
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nostack, nomem)) };
+    (u64::from(high) << 32) | u64::from(low)
+}
+
+/// DR0.
+pub fn read_dr0() -> u64 {
+    let value;
+    // SAFETY: no effect.
+    unsafe { asm!("mov {}, dr0", out(reg) value, options(nostack, nomem)) };
+    value
+}
+
+/// CR2.
+pub fn read_cr2() -> u64 {
+    let value;
+    // SAFETY: no effect.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nostack, nomem)) };
+    value
+}
+
+/// Writes CR2.
+pub fn write_cr2(value: u64) {
+    // SAFETY: nothing here uses CR2.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, nomem)) };
+}
+
+/// XMM3, low half. The compiler uses no XMM register on this target.
+pub fn read_xmm3() -> u64 {
+    let value;
+    // SAFETY: no effect.
+    unsafe { asm!("movq {}, xmm3", out(reg) value, options(nostack, nomem)) };
+    value
+}
+
+/// Writes XMM3.
+pub fn write_xmm3(value: u64) {
+    // SAFETY: the compiler uses no XMM register on this target.
+    unsafe { asm!("movq xmm3, {}", in(reg) value, options(nostack, nomem)) };
+}
+
+/// Lets pending interrupts in.
+pub fn take_interrupts() {
+    // SAFETY: the interrupt table has all vectors.
+    unsafe { asm!("sti", "nop", "nop", "cli") };
+}
+
+static IDT: [AtomicU64; 512] = [const { AtomicU64::new(0) }; 512];
+static LAST_VECTOR: AtomicU64 = AtomicU64::new(0);
+
+/// The vector of the latest interrupt, 0 if there was none since the last call.
+pub fn taken_vector() -> u64 {
+    LAST_VECTOR.swap(0, Ordering::SeqCst)
+}
+
+/// The two words of a 64-bit interrupt gate.
+pub fn gate(handler: u64, selector: u64, dpl: u64) -> [u64; 2] {
+    let low = (handler & 0xffff) | (selector << 16) | ((0x8e00 | (dpl << 13)) << 32);
+    [low | (((handler >> 16) & 0xffff) << 48), handler >> 32]
+}
+
+/// Loads the interrupt table.
+pub fn load_idt() {
+    let vectors = &raw const tmk_l1_vectors as u64;
+    for number in 0..256 {
+        let words = gate(vectors + 16 * number as u64, 8, 0);
+        IDT[2 * number].store(words[0], Ordering::SeqCst);
+        IDT[2 * number + 1].store(words[1], Ordering::SeqCst);
+    }
+    let base = IDT.as_ptr() as u64;
+    // 16 bits limit and 64 bits base.
+    let pointer = [0x0fffu64 << 48, base];
+    // SAFETY: the table is complete and never moves.
+    unsafe { asm!("lidt [{}]", in(reg) pointer.as_ptr() as u64 + 6, options(readonly, nostack)) };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn tmk_event(vector: u64, error: u64, rip: u64) {
+    const X2APIC_EOI: u32 = 0x80b;
+    assert!(
+        vector >= 32,
+        "L1 took exception {vector}, error code {error:#x}, at {rip:#x}"
+    );
+    LAST_VECTOR.store(vector, Ordering::SeqCst);
+    wrmsr(X2APIC_EOI, 0);
+}
+
+/// Labels of guest.S.
+pub mod guest {
+    macro_rules! labels {
+        ($($name:ident)+) => {$(
+            #[doc = concat!("`", stringify!($name), "` of guest.S.")]
+            pub fn $name() -> u64 {
+                unsafe extern "C" { static $name: u8; }
+                &raw const $name as u64
+            }
+        )+};
+    }
+    labels! {
+        l2_real_mode l2_loop l2_gdt_pointer l2_tss_descriptor l2_vectors l2_idt
+        l2_task l2_stack_top l2_pml4
+        l2_nop l2_cpuid l2_sti l2_spin l2_hlt l2_ud l2_int3 l2_int80 l2_divide l2_trap_flag
+        l2_invd l2_wbinvd l2_xsetbv l2_pause l2_rdtsc l2_rdpmc l2_monitor_mwait
+        l2_tdcall l2_out l2_rep_outs l2_read_cr0 l2_write_cr0 l2_cr3 l2_read_cr4 l2_write_cr4
+        l2_read_cr8 l2_write_cr8 l2_clts l2_lmsw l2_read_dr7 l2_write_dr0 l2_invlpg l2_sgdt
+        l2_sldt l2_rdmsr l2_wrmsr l2_read l2_write l2_jump l2_xmm l2_user l2_user_vmcall
+    }
+}

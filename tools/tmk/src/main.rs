@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Guest test microkernel: an L1 without an operating system.
+//!
+//! The emulator boots it in place of a kernel. It runs L2 VMs from its own pages (`guest.S`) and
+//! looks, test by test, at what only execution can show; each test starts its L2 from reset. The
+//! results go to COM1 in KTAP. It reads the specification by itself (`tdx.rs`) and shares no
+//! constant with the model or the kernel module.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![allow(
+    unreachable_pub,
+    reason = "a program: pub means visible to the other modules"
+)]
+
+#[cfg(target_os = "none")]
+mod cpu;
+#[cfg(target_os = "none")]
+mod host;
+#[cfg(target_os = "none")]
+mod tdx;
+#[cfg(target_os = "none")]
+mod tests;
+#[cfg(target_os = "none")]
+mod vm;
+
+#[cfg(target_os = "none")]
+#[expect(unsafe_code)] // UNSAFETY: the entry point that assembly calls
+#[unsafe(no_mangle)]
+extern "C" fn tmk_main(boot_params: u64) -> ! {
+    use host::say;
+    cpu::load_idt();
+    tests::prepare();
+    say!("KTAP version 1");
+    say!("1..{}", tests::ALL.len());
+    let memory = tests::Memory::find(boot_params);
+    let (mut passed, mut failed) = (0, 0);
+    for (index, (name, test)) in tests::ALL.iter().enumerate() {
+        let number = index + 1;
+        let mut vm = vm::Vm::new(1);
+        match test(&mut vm, &memory) {
+            Ok(()) => {
+                passed += 1;
+                say!("ok {number} {name}");
+            }
+            Err(fail) => {
+                failed += 1;
+                let vm::Fail {
+                    line,
+                    file,
+                    what,
+                    got,
+                    want,
+                } = fail;
+                say!("# {file}:{line}: {what}: {got:#x}, expected {want:#x}");
+                say!("# exit {:x?}", vm.exit);
+                say!(
+                    "# L2 rip {:#x} rax {:#x} r8 {:#x} r9 {:#x} r10 {:#x}",
+                    vm.get(17),
+                    vm.get(0),
+                    vm.get(8),
+                    vm.get(9),
+                    vm.get(10)
+                );
+                say!("not ok {number} {name}");
+            }
+        }
+    }
+    say!("# totals: pass:{passed} fail:{failed} skip:0");
+    host::power_off()
+}
+
+#[cfg(target_os = "none")]
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    host::say!("Bail out! {info}");
+    host::power_off()
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() -> std::process::ExitCode {
+    eprintln!("tmk is a bare-metal program that the emulator boots: make test-tmk");
+    std::process::ExitCode::from(2)
+}

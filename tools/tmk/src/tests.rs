@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The tests, by name, and what they share.
+
+mod controls;
+mod events;
+mod exits;
+mod interrupts;
+mod memory;
+mod modes;
+mod td;
+
+use crate::cpu::{gate, guest, peek32, poke};
+use crate::vm::{Outcome, Vm};
+
+/// A test: a VM 1 without state, and spare memory.
+pub type Test = fn(&mut Vm, &Memory) -> Outcome;
+
+/// Memory set apart for VTL0, pending at first.
+pub struct Memory {
+    /// Start, a multiple of 2 MiB.
+    pub start: u64,
+}
+
+impl Memory {
+    /// Looks for `vtl0_mem=0x` in the command line of the zero page.
+    ///
+    /// # Panics
+    ///
+    /// When the emulator did not put it there.
+    pub fn find(boot_params: u64) -> Self {
+        const CMD_LINE_PTR: u64 = 0x228;
+        const KEY: &[u8] = b"vtl0_mem=0x";
+        let line = u64::from(peek32(boot_params + CMD_LINE_PTR));
+        let byte = |at: u64| peek32(line + at) as u8; // CAST: the low byte
+        let is_key = |at: &u64| KEY.iter().zip(*at..).all(|(key, at)| byte(at) == *key);
+        let found = (0..2000)
+            .find(is_key)
+            .expect("vtl0_mem= on the command line");
+        let digits = (found + KEY.len() as u64..).map(|at| char::from(byte(at)).to_digit(16));
+        let start = digits
+            .map_while(core::convert::identity)
+            .fold(0, |value, digit| (value << 4) | u64::from(digit));
+        Self { start }
+    }
+}
+
+/// Fills the tables that the L2 VMs share, and gives VM 1 the pages of this program.
+pub fn prepare() {
+    for vector in 0..256 {
+        let dpl = if matches!(vector, 3 | 0x80) { 3 } else { 0 };
+        let words = gate(guest::l2_vectors() + 16 * vector, 24, dpl);
+        poke(guest::l2_idt() + 16 * vector, words[0]);
+        poke(guest::l2_idt() + 16 * vector + 8, words[1]);
+    }
+    let task = guest::l2_task();
+    let low = 0x67 | ((task & 0xff_ffff) << 16) | (0x8b << 40) | (((task >> 24) & 0xff) << 56);
+    poke(guest::l2_tss_descriptor(), low);
+    poke(guest::l2_tss_descriptor() + 8, task >> 32);
+    // RSP0: events from user mode.
+    poke(task + 4, guest::l2_stack_top() - 2048);
+}
+
+macro_rules! tests {
+    ($($module:ident { $($name:ident)+ })+) => {
+        /// All tests in the order they run.
+        pub const ALL: &[(&str, Test)] =
+            &[$($((concat!(stringify!($module), ".", stringify!($name)), $module::$name),)+)+];
+    };
+}
+
+tests! {
+    td {
+        entry_without_virtual_apic_is_refused
+        entry_operands_are_checked_in_order
+    }
+    modes {
+        real_mode_to_long_mode
+        user_mode_is_reported
+        efer_is_written_by_the_module
+        bad_guest_state_fails_the_entry
+        triple_fault_leaves
+    }
+    exits {
+        unconditional_exits
+        io_exits_carry_their_qualification
+        exits_as_controlled
+        nothing_leaves_without_control
+        cr_accesses_carry_their_register
+        msr_bitmap_decides
+        forbidden_msrs_fault_in_the_l2
+        tdcall_leaves_to_l1
+    }
+    controls {
+        cr0_mask_and_shadow
+        cr4_mask_and_shadow
+        cr8_is_the_task_priority
+        exception_bitmap
+        page_fault_filter
+        trap_flag_steps
+    }
+    events {
+        exceptions_reach_the_l2
+        injected_exception_has_its_error_code
+        injected_software_interrupt_returns_behind
+        injected_interrupt
+        injected_nmi_blocks_until_iret
+        interrupt_window
+        interrupted_delivery_is_reported
+        interrupted_injection_is_reported
+    }
+    interrupts {
+        delivered_when_enabled
+        higher_class_first_and_eoi_exit
+        task_priority_holds_back
+        self_ipi
+        tpr_threshold
+        deadline_ends_a_spin
+        deadline_in_the_past_ends_at_once
+        pending_interrupt_refuses_entry
+        interrupt_while_in_l2
+    }
+    memory {
+        page_without_rights
+        read_only_page
+        missing_page_is_fetched_from
+        pending_page
+        large_page_then_small
+        rights_are_per_vm
+        invalidations_are_accepted
+        shared_address_goes_to_the_host
+    }
+    td {
+        l2_tdvmcall_goes_to_the_host_if_l1_says_so
+        l1_state_leaks_into_the_l2
+        l2_state_leaks_into_l1
+        every_vm_runs
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Pages of the L2: rights, pending pages, sizes, invalidation, shared addresses.
+
+use super::Memory;
+use crate::cpu::{guest, peek, poke};
+use crate::tdx::{call, leaf, rights, set_rights, status};
+use crate::vm::{Outcome, Vm, equal, reason, reg};
+
+const SIZE_2M: u64 = 1;
+const PENDING: u64 = 6;
+
+/// An accepted page of 2 MiB.
+fn page(memory: &Memory) -> u64 {
+    let page = memory.start + 0x20_0000;
+    // The second time it is accepted already, which is no error.
+    call(leaf::MEM_PAGE_ACCEPT, page | SIZE_2M, 0, 0, 0);
+    page
+}
+
+fn restrict(vm: &mut Vm, gpa: u64, rights: u64) -> Outcome {
+    equal!(set_rights(vm.number, gpa, rights), 0);
+    vm.invalidate = 1;
+    Ok(())
+}
+
+/// The exit of an EPT violation at `gpa`, with bits 8:0 of its qualification.
+fn expect_violation(vm: &mut Vm, gpa: u64, qualification: u64) -> Outcome {
+    vm.expect(reason::EPT_VIOLATION)?;
+    equal!(vm.exit[8], gpa);
+    equal!(vm.exit[1] & 0x1bf, qualification);
+    Ok(())
+}
+
+pub fn page_without_rights(vm: &mut Vm, memory: &Memory) -> Outcome {
+    vm.start()?;
+    let gpa = page(memory) + 0x10;
+    restrict(vm, page(memory) | SIZE_2M, 0)?;
+    poke(gpa, 0x1234);
+    vm.set(reg::RSI, gpa);
+    vm.call(guest::l2_read());
+    expect_violation(vm, gpa, 0x181)?;
+    equal!(vm.exit[2], gpa);
+    equal!(vm.exit[13], 0);
+    // Not skipped: after L1 has given the page the L2 reads it.
+    restrict(vm, page(memory) | SIZE_2M, rights::ALL)?;
+    vm.call_returns()
+}
+
+pub fn read_only_page(vm: &mut Vm, memory: &Memory) -> Outcome {
+    vm.start()?;
+    let gpa = page(memory) + 0x20;
+    restrict(vm, page(memory) | SIZE_2M, rights::READ)?;
+    poke(gpa, 0x99);
+    vm.set(reg::RSI, gpa);
+    vm.call(guest::l2_read());
+    vm.call_returns()?;
+    vm.call(guest::l2_write());
+    expect_violation(vm, gpa, 0x18a)?;
+    restrict(vm, page(memory) | SIZE_2M, rights::READ | rights::WRITE)?;
+    vm.call_returns()?;
+    equal!(peek(gpa), 0xc0);
+    vm.set(reg::RSI, gpa & !0xfff);
+    vm.call(guest::l2_jump());
+    expect_violation(vm, gpa & !0xfff, 0x19c)
+}
+
+pub fn missing_page_is_fetched_from(vm: &mut Vm, memory: &Memory) -> Outcome {
+    vm.start()?;
+    let gpa = page(memory);
+    restrict(vm, gpa | SIZE_2M, 0)?;
+    vm.set(reg::RSI, gpa);
+    vm.call(guest::l2_jump());
+    expect_violation(vm, gpa, 0x184)?;
+    equal!(vm.get(reg::RIP), gpa);
+    Ok(())
+}
+
+pub fn pending_page(vm: &mut Vm, memory: &Memory) -> Outcome {
+    vm.start()?;
+    let gpa = memory.start + 0x40_0000;
+    vm.set(reg::RSI, gpa + 8);
+    vm.call(guest::l2_read());
+    expect_violation(vm, gpa + 8, 0x181)?;
+    equal!(vm.exit[13], PENDING);
+    // Rights come before acceptance, and become usable with it.
+    restrict(vm, gpa | SIZE_2M, rights::ALL)?;
+    expect_violation(vm, gpa + 8, 0x181)?;
+    equal!(vm.exit[13], PENDING);
+    equal!(call(leaf::MEM_PAGE_ACCEPT, gpa | SIZE_2M, 0, 0, 0)[0], 0);
+    vm.invalidate = 1;
+    vm.call_returns()
+}
+
+pub fn large_page_then_small(vm: &mut Vm, memory: &Memory) -> Outcome {
+    const MISMATCH: u64 = 0xc000_0b0b;
+    vm.start()?;
+    let gpa = memory.start + 0x60_0000;
+    // The host splits a large pending page when L1 accepts a small one.
+    equal!(call(leaf::MEM_PAGE_ACCEPT, gpa, 0, 0, 0)[0], 0);
+    equal!(
+        call(leaf::MEM_PAGE_ACCEPT, gpa | SIZE_2M, 0, 0, 0)[0] >> 32,
+        MISMATCH
+    );
+    restrict(vm, gpa, rights::ALL)?;
+    vm.set(reg::RSI, gpa);
+    vm.call(guest::l2_read());
+    vm.call_returns()?;
+    vm.set(reg::RSI, gpa + 4096);
+    vm.call(guest::l2_read());
+    expect_violation(vm, gpa + 4096, 0x181)?;
+    equal!(vm.exit[13], PENDING);
+    let attributes = call(leaf::MEM_PAGE_ATTR_RD, gpa, 0, 0, 0);
+    equal!(attributes[0], 0);
+    equal!(attributes[1], gpa);
+    equal!((attributes[2] >> 16) & 0x800f, 0x800f);
+    Ok(())
+}
+
+pub fn rights_are_per_vm(vm: &mut Vm, memory: &Memory) -> Outcome {
+    let gpa = page(memory);
+    let mut other = Vm::new(2);
+    other.grant_image()?;
+    vm.start()?;
+    other.start()?;
+    restrict(vm, gpa | SIZE_2M, rights::ALL)?;
+    restrict(&mut other, gpa | SIZE_2M, rights::READ)?;
+    vm.set(reg::RSI, gpa);
+    vm.call(guest::l2_write());
+    vm.call_returns()?;
+    other.set(reg::RSI, gpa);
+    other.call(guest::l2_read());
+    other.call_returns()?;
+    other.call(guest::l2_write());
+    expect_violation(&mut other, gpa, 0x18a)
+}
+
+pub fn invalidations_are_accepted(vm: &mut Vm, memory: &Memory) -> Outcome {
+    let number = vm.number << 52;
+    vm.start()?;
+    equal!(call(leaf::VP_INVEPT, 1 << vm.number, 0, 0, 0)[0], 0);
+    equal!(
+        call(leaf::VP_INVEPT, 1, 0, 0, 0)[0],
+        (status::OPERAND_INVALID << 32) | 1
+    );
+    equal!(call(leaf::VP_INVGLA, number, page(memory), 0, 0)[0], 0);
+    let not_canonical = call(leaf::VP_INVGLA, number, 1 << 52, 0, 0)[0] >> 32;
+    equal!(not_canonical, status::GLA_NOT_CANONICAL);
+    for kind in 0..4 {
+        vm.invalidate = kind;
+        vm.call(guest::l2_nop());
+        vm.call_returns()?;
+    }
+    // Without rights the page is gone after TDG.VP.INVEPT alone.
+    restrict(vm, page(memory) | SIZE_2M, rights::ALL)?;
+    vm.set(reg::RSI, page(memory));
+    vm.call(guest::l2_read());
+    vm.call_returns()?;
+    equal!(set_rights(vm.number, page(memory) | SIZE_2M, 0), 0);
+    equal!(call(leaf::VP_INVEPT, 1 << vm.number, 0, 0, 0)[0], 0);
+    vm.call(guest::l2_read());
+    expect_violation(vm, page(memory), 0x181)
+}
+
+pub fn shared_address_goes_to_the_host(vm: &mut Vm, _: &Memory) -> Outcome {
+    const SHARED: u64 = 1 << 47;
+    const ALIAS: u64 = 4 << 30;
+    vm.start()?;
+    vm.set(reg::RSI, ALIAS + 0x5000);
+    vm.call(guest::l2_read());
+    // The host has nothing there and hands over to L1.
+    equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
+    equal!(vm.exit[0] & 0xffff_ffff, reason::EPT_VIOLATION);
+    equal!(vm.exit[8] & !0xfff, SHARED + 0x5000);
+    equal!(vm.exit[13], 0);
+    Ok(())
+}
