@@ -10,4 +10,5 @@
 #include <asm/fpu/api.h>
 
 #include "helpers.h"
+#include "mem/helpers.h"
 #include "vtl_trace.h"

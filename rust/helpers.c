@@ -117,11 +117,6 @@ void *vtl_alloc_zeroed(size_t len_bytes)
 	return alloc_pages_exact(len_bytes, GFP_KERNEL | __GFP_ZERO);
 }
 
-void vtl_vma_set_pfnmap(struct vm_area_struct *vma)
-{
-	vm_flags_set(vma, VM_PFNMAP);
-}
-
 /* Whether any byte of the range is memory that this Linux uses. */
 bool vtl_is_system_ram(u64 start, u64 len_bytes)
 {

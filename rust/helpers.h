@@ -11,7 +11,6 @@
 #include "enter/vp_enter.h"
 
 struct page;
-struct vm_area_struct;
 
 unsigned long vtl_irq_save(void);
 void vtl_irq_restore(unsigned long flags);
@@ -30,7 +29,6 @@ void vtl_write_pkru(u32 pkru);
 void *vtl_page_address(struct page *page);
 u64 vtl_page_phys(struct page *page);
 void *vtl_alloc_zeroed(size_t len_bytes);
-void vtl_vma_set_pfnmap(struct vm_area_struct *vma);
 bool vtl_is_system_ram(u64 start, u64 len_bytes);
 
 bool vtl_event_allowed(u32 kind);

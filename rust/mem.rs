@@ -4,6 +4,7 @@
 //! All are MAP_SHARED, never executable, not inherited by a child, not part of a core dump.
 
 mod fault;
+mod low;
 
 use kernel::mm::virt::{flags, VmaNew};
 use kernel::page::PAGE_SIZE;
@@ -11,15 +12,15 @@ use kernel::prelude::*;
 
 use crate::cpu::Machine;
 use crate::ffi;
-use crate::pure::mapping::{is_private_range, VtlPage};
-use crate::pure::policy::SystemRam;
+use crate::pure::mapping::{Alias, VtlPage};
+use crate::pure::policy::GuestMemory;
 
 /// Guest-physical memory as this kernel knows it.
 pub(crate) struct KernelMemory;
 
-impl SystemRam for KernelMemory {
-    fn intersects(&self, start_gpa: u64, len_bytes: u64) -> bool {
-        ffi::is_system_ram(start_gpa, len_bytes)
+impl GuestMemory for KernelMemory {
+    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool {
+        !ffi::is_system_ram(start_gpa, len_bytes) && low::is_known(start_gpa, len_bytes)
     }
 }
 
@@ -30,6 +31,7 @@ impl SystemRam for KernelMemory {
 /// EINVAL for all that the ABI doesn't allow, and for CPUs without a VP.
 pub(crate) fn map_vtl_page(machine: &Machine, vma: &VmaNew) -> Result {
     prepare(vma)?;
+    vma.set_io();
     let vp = |cpu| machine.vp(cpu).ok_or(EINVAL);
     let page = match VtlPage::decode(ffi::page_offset(vma)).ok_or(EINVAL)? {
         VtlPage::Run { cpu } => vp(cpu)?.run_page.page(),
@@ -50,10 +52,8 @@ pub(crate) fn map_vtl_page(machine: &Machine, vma: &VmaNew) -> Result {
 pub(crate) fn map_lower_memory(vma: &VmaNew) -> Result {
     prepare(vma)?;
     let count = ((vma.end() - vma.start()) / PAGE_SIZE) as u64; // CAST: usize has 64 bits
-    if !is_private_range(ffi::page_offset(vma), count) {
-        return Err(EINVAL);
-    }
-    fault::install(vma);
+    let alias = Alias::decode(ffi::page_offset(vma), count).ok_or(EINVAL)?;
+    fault::install(vma, alias);
     Ok(())
 }
 
@@ -62,7 +62,6 @@ fn prepare(vma: &VmaNew) -> Result {
         return Err(EINVAL);
     }
     vma.try_clear_mayexec()?;
-    vma.set_io();
     vma.set_dontexpand();
     vma.set_dontcopy();
     vma.set_dontdump();

@@ -13,7 +13,7 @@
 //! The modules below stand in the order in which data passes. `pure` holds everything that only
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
-//! `msr`, `mem::fault`, `trace` and `ffi`.
+//! `msr`, `mem::fault`, `mem::low`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
 
@@ -60,6 +60,10 @@ module! {
         audit_records: u32 {
             default: 1024,
             description: "Records in the audit ring of each VP: a power of two from 64 to 65536",
+        },
+        unlisted_memory: u8 {
+            default: 0,
+            description: "1: lower-VTL memory need not be in the firmware's memory map",
         },
     },
 }

@@ -2,6 +2,7 @@
 /* Mapping the memory of the lower VTLs: what is given, and how faults end. */
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "kselftest_harness.h"
 #include "vtl_util.h"
@@ -56,6 +57,29 @@ FIXTURE_TEARDOWN(lower)
 }
 
 #define READ_WRITE (PROT_READ | PROT_WRITE)
+/* Firmware's tables: listed, not System RAM, and there by both aliases. */
+#define FIRMWARE 0xf0000UL
+#define FIRMWARE_SIZE 0x10000UL
+
+/* Address space for an aligned mapping at the offset into a 2 MiB piece. */
+static uint8_t *reserve(size_t size)
+{
+	uint8_t *space = mmap(NULL, size + VTL_LARGE_SIZE, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (space == MAP_FAILED)
+		return NULL;
+	return (uint8_t *)(((uintptr_t)space + VTL_LARGE_SIZE - 1) &
+			   ~(VTL_LARGE_SIZE - 1));
+}
+
+static long minor_faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
 
 /*
  * A 2 MiB piece that nobody accepted yet, from the end of memory; 0 if there
@@ -119,13 +143,16 @@ TEST_F(lower, memory_of_this_kernel_is_never_given)
 
 /*
  * The SHARED bit of the address (the alias has its own bit, the highest of the
- * offset), and above it. An address below it that has no memory is no case: the
- * host decides what becomes of a TD that asks for it.
+ * offset), and above it, by both aliases.
  */
 TEST_F(lower, addresses_that_cannot_exist_are_refused)
 {
-	const uint64_t gpas[] = { 1ULL << 47, self->base | 1ULL << 47,
-				  1ULL << 48, 1ULL << 55 };
+	const uint64_t gpas[] = { 1ULL << 47,
+				  self->base | 1ULL << 47,
+				  1ULL << 48,
+				  1ULL << 55,
+				  MSHV_VTL_LOW_SHARED | 1ULL << 47,
+				  MSHV_VTL_LOW_SHARED | 1ULL << 55 };
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(gpas); i++) {
@@ -187,6 +214,131 @@ TEST_F(lower, one_mapping_may_cover_all_memory)
 	EXPECT_EQ(0, touch(memory, true));
 	EXPECT_EQ(0, touch(memory + VTL_LARGE_SIZE - 1, true));
 	EXPECT_EQ(0, munmap(memory, self->size));
+}
+
+/* Nothing is there at these addresses, and the host is not asked for it. */
+TEST_F(lower, an_address_without_memory_is_a_bus_error)
+{
+	const uint64_t gpas[] = { 1ULL << 40, (1ULL << 47) - VTL_PAGE_SIZE,
+				  MSHV_VTL_LOW_SHARED | 1ULL << 40 };
+	uint8_t *memory;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(gpas); i++) {
+		memory = vtl_map_low(gpas[i], VTL_PAGE_SIZE);
+		ASSERT_NE(MAP_FAILED, (void *)memory);
+		EXPECT_EQ(SIGBUS, touch(memory, false));
+		EXPECT_EQ(SIGBUS, touch(memory, true));
+		munmap(memory, VTL_PAGE_SIZE);
+	}
+}
+
+TEST_F(lower, hundreds_of_gib_are_mapped_at_once)
+{
+	const size_t size = 512UL << 30;
+	uint8_t *memory;
+
+	ASSERT_EQ(0, vtl_accept(self->vtl, self->base, VTL_LARGE_SIZE));
+	memory = vtl_map_low(0, size);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	EXPECT_EQ(0, touch(memory + self->base, true));
+	EXPECT_EQ(SIGBUS, touch(memory + size - 1, false));
+	EXPECT_EQ(0, munmap(memory, size));
+}
+
+TEST_F(lower, aligned_memory_is_mapped_in_large_pages)
+{
+	volatile uint8_t *memory = reserve(VTL_LARGE_SIZE);
+	long before;
+	size_t at;
+
+	ASSERT_NE(NULL, (void *)memory);
+	ASSERT_EQ(0, vtl_accept(self->vtl, self->base, VTL_LARGE_SIZE));
+	ASSERT_EQ((void *)memory,
+		  mmap((void *)memory, VTL_LARGE_SIZE, READ_WRITE,
+		       MAP_SHARED | MAP_FIXED, self->fd, (off_t)self->base));
+	before = minor_faults();
+	for (at = 0; at < VTL_LARGE_SIZE; at += VTL_PAGE_SIZE)
+		memory[at] = memory[at];
+	/* The kernel may have to make the mapping writable in a second one. */
+	EXPECT_GE(2, minor_faults() - before);
+	EXPECT_EQ(0, munmap((void *)memory, VTL_LARGE_SIZE));
+}
+
+/* Address and memory are 4 KiB apart: small pages, the same content. */
+TEST_F(lower, memory_that_is_not_aligned_is_mapped_in_small_pages)
+{
+	uint8_t *space = reserve(VTL_LARGE_SIZE);
+	volatile uint8_t *whole, *shifted;
+	const size_t size = VTL_LARGE_SIZE - VTL_PAGE_SIZE;
+
+	ASSERT_NE(NULL, space);
+	ASSERT_EQ(0, vtl_accept(self->vtl, self->base, VTL_LARGE_SIZE));
+	whole = vtl_map_low(self->base, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)whole);
+	shifted = mmap(space, size, READ_WRITE, MAP_SHARED | MAP_FIXED,
+		       self->fd, (off_t)(self->base + VTL_PAGE_SIZE));
+	ASSERT_EQ((void *)space, (void *)shifted);
+	whole[VTL_PAGE_SIZE] = 0x5a;
+	whole[VTL_LARGE_SIZE - 1] = 0xa5;
+	EXPECT_EQ(0x5a, shifted[0]);
+	EXPECT_EQ(0xa5, shifted[size - 1]);
+	munmap((void *)whole, VTL_LARGE_SIZE);
+	munmap(space, size);
+}
+
+/* A large mapping must not hide that one of its pages is not accepted. */
+TEST_F(lower, one_pending_page_keeps_its_piece_in_small_pages)
+{
+	uint64_t gpa = find_pending(self->vtl, self->base, self->size);
+	uint8_t *memory = reserve(VTL_LARGE_SIZE);
+
+	if (!gpa)
+		SKIP(return,
+			   "every page of VTL0's memory has been accepted before");
+	ASSERT_NE(NULL, memory);
+	ASSERT_EQ(0, vtl_accept(self->vtl, gpa, VTL_PAGE_SIZE));
+	ASSERT_EQ(memory, mmap(memory, VTL_LARGE_SIZE, READ_WRITE,
+			       MAP_SHARED | MAP_FIXED, self->fd, (off_t)gpa));
+	EXPECT_EQ(0, touch(memory, true));
+	EXPECT_EQ(SIGBUS, touch(memory + VTL_PAGE_SIZE, false));
+	ASSERT_EQ(0, vtl_accept(self->vtl, gpa + VTL_PAGE_SIZE,
+				VTL_LARGE_SIZE - VTL_PAGE_SIZE));
+	EXPECT_EQ(0, touch(memory + VTL_PAGE_SIZE, true));
+	EXPECT_EQ(0, touch(memory + VTL_LARGE_SIZE - 1, true));
+	munmap(memory, VTL_LARGE_SIZE);
+}
+
+TEST_F(lower, both_aliases_stand_side_by_side)
+{
+	uint8_t *private = vtl_map_low(FIRMWARE, FIRMWARE_SIZE);
+	uint8_t *shared =
+		vtl_map_low(MSHV_VTL_LOW_SHARED | FIRMWARE, FIRMWARE_SIZE);
+
+	ASSERT_NE(MAP_FAILED, (void *)private);
+	ASSERT_NE(MAP_FAILED, (void *)shared);
+	ASSERT_EQ(0, touch(private, false));
+	ASSERT_EQ(0, touch(shared, false));
+	EXPECT_EQ(0, memcmp(private, shared, FIRMWARE_SIZE));
+	/* The encryption attribute outlives a change of protection. */
+	ASSERT_EQ(0, mprotect(shared, FIRMWARE_SIZE, PROT_NONE));
+	ASSERT_EQ(0, mprotect(shared, FIRMWARE_SIZE, PROT_READ));
+	EXPECT_EQ(0, memcmp(private, shared, FIRMWARE_SIZE));
+	munmap(private, FIRMWARE_SIZE);
+	munmap(shared, FIRMWARE_SIZE);
+}
+
+TEST_F(lower, no_alias_reaches_memory_of_this_kernel)
+{
+	uint64_t gpa;
+	uint8_t *memory;
+
+	if (!vtl_system_ram(&gpa))
+		SKIP(return, "no System RAM range in /proc/iomem");
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | gpa, VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	EXPECT_EQ(SIGBUS, touch(memory, false));
+	EXPECT_EQ(SIGBUS, touch(memory, true));
 }
 
 TEST_F(lower, children_do_not_inherit_it)

@@ -205,4 +205,17 @@ TEST_F(tdcall, rights_of_a_page_are_read_back)
 		  vtl_set_rights(self->fd, base, VTL_LARGE_SIZE, RIGHTS_ALL));
 }
 
+/* The host of a real TD could only stop it when asked for such a page. */
+TEST_F(tdcall, pages_without_memory_are_refused)
+{
+	static const uint64_t gpas[] = { 1ULL << 40, (1ULL << 47) - 4096 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(gpas); i++) {
+		EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_RD, .rcx = gpas[i]);
+		EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = gpas[i]);
+		EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_WR, .rcx = gpas[i]);
+	}
+}
+
 TEST_HARNESS_MAIN

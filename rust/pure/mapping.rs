@@ -40,18 +40,94 @@ const PAGE_SHIFT: u32 = 12;
 /// Lowest SHARED bit there is, that of a 48-bit guest-physical address space: memory ends below.
 const END_PAGE: u64 = 1 << (47 - PAGE_SHIFT);
 
-/// Whether `count` pages from `first` are private addresses. The alias shared with the host, asked
-/// for by bit 63 of the byte offset, is beyond the end.
-pub const fn is_private_range(first: u64, count: u64) -> bool {
-    match first.checked_add(count) {
-        Some(end) => count > 0 && end <= END_PAGE,
-        None => false,
+/// In the offset of a mapping of lower-VTL memory, in pages: the alias shared with the host. It is
+/// bit 63 of the offset in bytes.
+const SHARED_ALIAS: u64 = 1 << (63 - PAGE_SHIFT);
+
+/// By which of its two aliases lower-VTL memory is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Alias {
+    /// Encrypted with the key of the TD.
+    Private,
+    /// Shared with the host.
+    Shared,
+}
+
+impl Alias {
+    /// Decodes the offset and length of a mapping, both in pages; `None` when any of it can't be
+    /// memory. A range does not reach from one alias into the other.
+    pub const fn decode(page_offset: u64, count: u64) -> Option<Self> {
+        match frame(page_offset).checked_add(count) {
+            Some(end) if count > 0 && end <= END_PAGE => {}
+            _ => return None,
+        }
+        if page_offset & SHARED_ALIAS == 0 {
+            Some(Self::Private)
+        } else {
+            Some(Self::Shared)
+        }
     }
+}
+
+/// Page frame that an offset in pages names by either alias.
+pub const fn frame(page_offset: u64) -> u64 {
+    page_offset & !SHARED_ALIAS
+}
+
+/// Whether an offset in pages names the alias shared with the host.
+pub const fn is_shared(page_offset: u64) -> bool {
+    page_offset & SHARED_ALIAS != 0
+}
+
+/// The piece of `1 << order` pages around a faulting address, if the area holds all of it and both
+/// sides are aligned to its size: the offset of its first page. `page_offset` is that of the address.
+pub fn whole_piece(
+    area: core::ops::Range<usize>,
+    address: usize,
+    page_offset: u64,
+    order: u32,
+) -> Option<u64> {
+    let pages = 1_u64.checked_shl(order)?;
+    let bytes = usize::try_from(pages.checked_mul(1 << PAGE_SHIFT)?).ok()?;
+    let start = address & !(bytes - 1);
+    let end = start.checked_add(bytes)?;
+    let distance = (address - start) >> PAGE_SHIFT;
+    let first = page_offset.checked_sub(distance as u64)?; // CAST: usize has 64 bits
+    (area.start <= start && end <= area.end && first & (pages - 1) == 0).then_some(first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_piece_is_whole_and_aligned_on_both_sides() {
+        const M2: usize = 2 << 20;
+        let area = 3 * M2..6 * M2;
+        let ask = |address, offset| whole_piece(area.clone(), address, offset, 9);
+        assert_eq!(ask(3 * M2, 0x400), Some(0x400));
+        assert_eq!(ask(4 * M2 + 0x5000, 0x605), Some(0x600));
+        assert_eq!(
+            ask(6 * M2 - 0x1000, (1 << 51) | 0x7ff),
+            Some((1 << 51) | 0x600)
+        );
+        assert_eq!(ask(4 * M2, 0x601), None, "offset not aligned");
+        assert_eq!(
+            ask(4 * M2 + 0x5000, 4),
+            None,
+            "begins before the first page"
+        );
+        assert_eq!(
+            whole_piece(3 * M2 + 0x1000..6 * M2, 3 * M2 + 0x1000, 1, 9),
+            None
+        );
+        assert_eq!(whole_piece(3 * M2..4 * M2 - 0x1000, 3 * M2, 0, 9), None);
+        assert_eq!(
+            whole_piece(0..usize::MAX, usize::MAX & !0xfff, u64::MAX, 9),
+            None
+        );
+        assert_eq!(whole_piece(0..usize::MAX, 0, 0, 64), None);
+    }
 
     #[test]
     fn only_run_vapic_and_audit_pages_are_there() {
@@ -67,13 +143,22 @@ mod tests {
     }
 
     #[test]
-    fn shared_and_overlong_ranges_are_not_private() {
-        assert!(is_private_range(0, 1));
-        assert!(is_private_range(END_PAGE - 1, 1));
-        assert!(!is_private_range(END_PAGE, 1));
-        assert!(!is_private_range(END_PAGE - 1, 2));
-        assert!(!is_private_range(1 << 51, 1), "bit 63 of the byte offset");
-        assert!(!is_private_range(u64::MAX, 1));
-        assert!(!is_private_range(0, 0));
+    fn bit_63_chooses_the_alias_and_memory_has_an_end() {
+        for (alias, bit) in [(Alias::Private, 0), (Alias::Shared, 1 << 51)] {
+            assert_eq!(Alias::decode(bit, 1), Some(alias));
+            assert_eq!(Alias::decode(bit | (END_PAGE - 1), 1), Some(alias));
+            assert_eq!(Alias::decode(bit, END_PAGE), Some(alias));
+            for (first, count) in [(END_PAGE, 1), (END_PAGE - 1, 2), (0, 0), (0, END_PAGE + 1)] {
+                assert_eq!(
+                    Alias::decode(bit | first, count),
+                    None,
+                    "{first:#x} {count}"
+                );
+            }
+            assert_eq!(frame(bit | 0x1234), 0x1234);
+        }
+        assert_eq!(Alias::decode(u64::MAX, 1), None);
+        assert_eq!(Alias::decode(0, u64::MAX), None);
+        assert_eq!(Alias::decode(1, u64::MAX), None);
     }
 }

@@ -9,6 +9,7 @@
 //! TDX numbers here are written from the specification independently of `tools/tdx_model`, so that
 //! a misreading on one side shows as a disagreement.
 
+pub mod accepted;
 pub mod audit;
 pub mod controls;
 pub mod exit;

@@ -10,10 +10,10 @@ use super::leaf;
 use super::status::{Operand, Status};
 use super::tdcall::Registers;
 
-/// Knows which guest-physical memory is in use by this Linux.
-pub trait SystemRam {
-    /// Whether any byte of the range is System RAM.
-    fn intersects(&self, start_gpa: u64, len_bytes: u64) -> bool;
+/// Knows whose guest-physical memory is.
+pub trait GuestMemory {
+    /// Whether all of a range is memory of the TD and none of it is System RAM of this Linux.
+    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool;
 }
 
 /// Where an allowed TDCALL may run.
@@ -32,14 +32,14 @@ type Verdict = Result<Scope, Operand>;
 /// # Errors
 ///
 /// The status to answer with instead of executing it.
-pub fn decide(request: &Registers, ram: &impl SystemRam) -> Result<Scope, Status> {
+pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Scope, Status> {
     let verdict = match request.rax {
         leaf::TDG_VM_RD | VM_RD_V1 | leaf::TDG_SYS_RD => Ok(Scope::Td),
         leaf::TDG_VP_RD => vp_field(FieldId(request.rdx)),
-        leaf::TDG_VP_WR => vp_write(request, ram),
-        leaf::TDG_MEM_PAGE_ACCEPT => mapping(request.rcx, 1, ram),
-        leaf::TDG_MEM_PAGE_ATTR_WR => mapping(request.rcx, 2, ram),
-        leaf::TDG_MEM_PAGE_ATTR_RD => not_ram(request.rcx & !0xfff, 0, Operand::Rcx, ram),
+        leaf::TDG_VP_WR => vp_write(request, memory),
+        leaf::TDG_MEM_PAGE_ACCEPT => mapping(request.rcx, 1, memory),
+        leaf::TDG_MEM_PAGE_ATTR_WR => mapping(request.rcx, 2, memory),
+        leaf::TDG_MEM_PAGE_ATTR_RD => lower(request.rcx & !0xfff, 0, Operand::Rcx, memory),
         _ => Err(Operand::Rax),
     };
     verdict.map_err(Status::operand_invalid)
@@ -65,7 +65,7 @@ const fn is_per_l2_vm(code: u64) -> bool {
         || matches!(code.wrapping_sub(management::TSC_DEADLINE), 1..=3)
 }
 
-fn vp_write(request: &Registers, ram: &impl SystemRam) -> Verdict {
+fn vp_write(request: &Registers, memory: &impl GuestMemory) -> Verdict {
     let field = FieldId(request.rdx);
     let scope = vp_field(field)?;
     let VpClass::L2Vmcs(vm) = field.vp_class() else {
@@ -73,7 +73,7 @@ fn vp_write(request: &Registers, ram: &impl SystemRam) -> Verdict {
     };
     // An odd encoding names the high half of the same field.
     match field.code() & !1 {
-        vmcs::VIRTUAL_APIC_ADDRESS => virtual_apic_address(vm, request, ram).map(|_| scope),
+        vmcs::VIRTUAL_APIC_ADDRESS => virtual_apic_address(vm, request, memory).map(|_| scope),
         vmcs::PRIMARY_CONTROLS if request.r8 & request.r9 & vmcs::PRIMARY_MTF != 0 => {
             Err(Operand::R8)
         }
@@ -83,7 +83,7 @@ fn vp_write(request: &Registers, ram: &impl SystemRam) -> Verdict {
 
 /// VM 1's virtual APIC page is the kernel's own and stays. Another VM's may be memory of a lower
 /// VTL; in System RAM it would let the lower VTL write there.
-fn virtual_apic_address(vm: VmIndex, request: &Registers, ram: &impl SystemRam) -> Verdict {
+fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &impl GuestMemory) -> Verdict {
     if vm == VmIndex::VM1 {
         return Err(Operand::Rdx);
     }
@@ -91,22 +91,22 @@ fn virtual_apic_address(vm: VmIndex, request: &Registers, ram: &impl SystemRam) 
     if request.r9 != u64::MAX || request.r8 & 0xfff != 0 {
         return Err(Operand::R8);
     }
-    not_ram(request.r8, 0, Operand::R8, ram)
+    lower(request.r8, 0, Operand::R8, memory)
 }
 
 /// Checks a mapping word: level in bits 2:0, aligned address in bits 51:12, the rest zero.
-fn mapping(word: u64, max_level: u64, ram: &impl SystemRam) -> Verdict {
+fn mapping(word: u64, max_level: u64, memory: &impl GuestMemory) -> Verdict {
     let level = word & 0x7;
     let gpa = word & !0x7;
     if level > max_level || gpa >> 52 != 0 || gpa & (level_bytes(level) - 1) != 0 {
         return Err(Operand::Rcx);
     }
-    not_ram(gpa, level, Operand::Rcx, ram)
+    lower(gpa, level, Operand::Rcx, memory)
 }
 
-fn not_ram(gpa: u64, level: u64, operand: Operand, ram: &impl SystemRam) -> Verdict {
+fn lower(gpa: u64, level: u64, operand: Operand, memory: &impl GuestMemory) -> Verdict {
     let len_bytes = level_bytes(level);
-    if gpa.checked_add(len_bytes).is_none() || ram.intersects(gpa, len_bytes) {
+    if gpa.checked_add(len_bytes).is_none() || !memory.is_lower(gpa, len_bytes) {
         return Err(operand);
     }
     Ok(Scope::Td)

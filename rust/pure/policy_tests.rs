@@ -5,12 +5,13 @@ use super::*;
 
 const RAM_END: u64 = 0x4000_0000;
 const LOWER: u64 = 0x8000_0000;
+const END: u64 = 0x1_0000_0000;
 
 struct Ram;
 
-impl SystemRam for Ram {
-    fn intersects(&self, start_gpa: u64, _len_bytes: u64) -> bool {
-        start_gpa < RAM_END
+impl GuestMemory for Ram {
+    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool {
+        start_gpa >= RAM_END && start_gpa + len_bytes <= END
     }
 }
 

@@ -80,7 +80,10 @@ pub fn tdg_vp_wr(tdcall: &mut impl Tdcall, field: FieldId, value: u64) -> Result
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PageState {
     /// Given by the host and accepted.
-    Accepted,
+    Accepted {
+        /// Size of the page that the TDX module holds: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB.
+        level: u8,
+    },
     /// Given, not accepted yet: an access raises #VE or worse.
     Pending,
 }
@@ -100,7 +103,9 @@ pub fn tdg_mem_page_attr_rd(tdcall: &mut impl Tdcall, gpa: u64) -> Result<PageSt
     });
     checked(out).map(|out| {
         if out.rcx & MAPPING_PENDING == 0 {
-            PageState::Accepted
+            PageState::Accepted {
+                level: (out.rcx & 0x7) as u8, // CAST: three bits
+            }
         } else {
             PageState::Pending
         }
@@ -171,7 +176,7 @@ mod tests {
             );
             tdg_mem_page_attr_rd(&mut tdx, 0x8000_0000)
         };
-        assert_eq!(state(0x8000_0001), Ok(PageState::Accepted));
+        assert_eq!(state(0x8000_0001), Ok(PageState::Accepted { level: 1 }));
         assert_eq!(state(0x8000_0001 | (1 << 62)), Ok(PageState::Pending));
     }
 

@@ -19,7 +19,9 @@
  *	is such a VTL file descriptor directly. It serves every virtual
  *	processor (VP); the VP index is the number of the Linux CPU.
  * ``/dev/mshv_vtl_low``
- *	maps memory of the lower VTLs by its guest-physical address.
+ *	maps memory of the lower VTLs by its guest-physical address;
+ *	%MSHV_VTL_LOW_SHARED in the offset chooses the alias shared with the
+ *	host.
  *
  * All have mode 0600 and want CAP_SYS_ADMIN at open.
  *
@@ -52,6 +54,9 @@
 
 /* The magic number of every command. */
 #define MSHV_IOCTL 0xB8
+
+/* In the offset of a mapping of /dev/mshv_vtl_low: the host-shared alias. */
+#define MSHV_VTL_LOW_SHARED (1ULL << 63)
 
 /* Commands of /dev/mshv. */
 

@@ -140,7 +140,7 @@ fn the_drivers_calls_have_the_effect_it_expects() {
         );
         assert_eq!(
             tdg_mem_page_attr_rd(&mut model, 0x1000),
-            Ok(PageState::Accepted)
+            Ok(PageState::Accepted { level: 0 })
         );
         assert_eq!(
             tdg_mem_page_attr_rd(&mut model, 0x20_0000),

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Whether a piece of lower-VTL memory may be mapped as one: each of its pages is accepted.
+//!
+//! The TDX module is asked about one page at a time and tells how large the page is that it holds,
+//! so a piece that was accepted in large pages costs few questions. The number of questions is
+//! bounded: where it is used up, the piece is mapped in smaller ones.
+
+use super::status::Status;
+use super::tdcall::{tdg_mem_page_attr_rd, PageState, Tdcall};
+
+/// What is known about a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// Every page may be touched.
+    Accepted,
+    /// Some page may not, or there were too many to ask.
+    NotAccepted,
+    /// Somebody changes a page at this moment.
+    Busy,
+}
+
+/// Questions per piece: those of 2 MiB in the smallest pages, or of 1 GiB in pages of 2 MiB.
+const MAX_QUESTIONS: u32 = 512;
+
+/// Looks at the piece of a level (0: 4 KiB, 1: 2 MiB, 2: 1 GiB) at an address aligned to it.
+pub fn is_accepted(tdcall: &mut impl Tdcall, gpa: u64, level: u8) -> Piece {
+    let end = gpa.saturating_add(bytes(level));
+    let mut at = gpa;
+    for _ in 0..MAX_QUESTIONS {
+        match tdg_mem_page_attr_rd(tdcall, at) {
+            Ok(PageState::Accepted { level }) => {
+                let bytes = bytes(level);
+                at = (at & !(bytes - 1)).saturating_add(bytes);
+            }
+            Ok(PageState::Pending) => return Piece::NotAccepted,
+            Err(status) if status.name() == Status::OPERAND_BUSY => return Piece::Busy,
+            Err(_) => return Piece::NotAccepted,
+        }
+        if at >= end {
+            return Piece::Accepted;
+        }
+    }
+    Piece::NotAccepted
+}
+
+/// Size of a page of a level; of the smallest, for levels that there are not.
+pub const fn bytes(level: u8) -> u64 {
+    match level {
+        1 => 1 << 21,
+        2 => 1 << 30,
+        _ => 1 << 12,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pure::tdcall::Registers;
+
+    const BASE: u64 = 0x4000_0000;
+
+    /// Memory in pages of one level, of which one may be pending.
+    struct Memory {
+        level: u64,
+        pending: Option<u64>,
+        status: u64,
+        questions: u32,
+    }
+
+    impl Memory {
+        const fn of_level(level: u64) -> Self {
+            Self {
+                level,
+                pending: None,
+                status: 0,
+                questions: 0,
+            }
+        }
+    }
+
+    impl Tdcall for Memory {
+        fn tdcall(&mut self, registers: Registers) -> Registers {
+            self.questions += 1;
+            let is_pending = self.pending == Some(registers.rcx);
+            Registers {
+                rax: self.status,
+                rcx: (registers.rcx & !0xfff) | self.level | (u64::from(is_pending) << 62),
+                ..registers
+            }
+        }
+    }
+
+    fn ask(memory: &mut Memory, level: u8) -> (Piece, u32) {
+        (is_accepted(memory, BASE, level), memory.questions)
+    }
+
+    #[test]
+    fn a_large_page_is_one_question() {
+        for (held, wanted) in [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)] {
+            let mut memory = Memory::of_level(held);
+            assert_eq!(ask(&mut memory, wanted), (Piece::Accepted, 1));
+        }
+    }
+
+    #[test]
+    fn every_small_page_of_a_large_piece_is_asked() {
+        assert_eq!(ask(&mut Memory::of_level(0), 1), (Piece::Accepted, 512));
+        assert_eq!(ask(&mut Memory::of_level(1), 2), (Piece::Accepted, 512));
+        let mut memory = Memory::of_level(0);
+        memory.pending = Some(BASE + 511 * 4096);
+        assert_eq!(ask(&mut memory, 1), (Piece::NotAccepted, 512));
+        memory = Memory::of_level(0);
+        memory.pending = Some(BASE);
+        assert_eq!(ask(&mut memory, 0), (Piece::NotAccepted, 1));
+    }
+
+    #[test]
+    fn questions_are_bounded() {
+        assert_eq!(ask(&mut Memory::of_level(0), 2), (Piece::NotAccepted, 512));
+    }
+
+    #[test]
+    fn an_odd_answer_does_not_loop() {
+        let mut memory = Memory::of_level(7);
+        assert_eq!(ask(&mut memory, 2), (Piece::NotAccepted, 512));
+        let last = u64::MAX & !0xfff & !(1 << 62);
+        assert_eq!(is_accepted(&mut memory, last, 0), Piece::Accepted);
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let mut memory = Memory::of_level(0);
+        memory.status = Status::new(Status::OPERAND_BUSY, 1).0;
+        assert_eq!(ask(&mut memory, 1), (Piece::Busy, 1));
+        memory.status = 0xc000_0100_0000_0001;
+        memory.questions = 0;
+        assert_eq!(ask(&mut memory, 1), (Piece::NotAccepted, 1));
+    }
+}
