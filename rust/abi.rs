@@ -29,6 +29,10 @@ include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 // SAFETY: Integers without padding; asserted below.
 unsafe impl kernel::transmute::FromBytes for mshv_tdcall {}
 // SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_set_poll_file {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_kick_cpus {}
+// SAFETY: As above.
 unsafe impl kernel::transmute::AsBytes for mshv_tdcall {}
 
 /// Asserts at compile time that fields stand where the ABI says.
@@ -119,6 +123,8 @@ const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
 const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
 const _: () = assert!(size_of::<mshv_tdcall>() == 56);
+const _: () = assert!(size_of::<mshv_set_poll_file>() == 8);
+const _: () = assert!(size_of::<mshv_kick_cpus>() == 24);
 const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);
 const _: () = assert!(size_of::<mshv_tdx_vp_context>() == 1024);
 const _: () = assert!(size_of::<mshv_vtl_run>() == run::END + 4);

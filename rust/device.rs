@@ -8,14 +8,15 @@ use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
-use kernel::sync::{Arc, ArcBorrow};
+use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
 use kernel::uaccess::UserPtr;
 
 use crate::audit::event;
 use crate::cpu::{self, Machine};
+use crate::poll_file::{self, PollFile};
 use crate::pure::uapi;
 use crate::stats::Refusal;
-use crate::{ffi, info, mem, request, run, trace};
+use crate::{ffi, info, kick, mem, request, run, trace};
 
 /// `/dev/mshv`.
 pub(crate) struct Mshv;
@@ -25,6 +26,35 @@ pub(crate) struct Vtl;
 
 /// `/dev/mshv_vtl_low`.
 pub(crate) struct Low;
+
+/// One open VTL file.
+#[pin_data]
+pub(crate) struct VtlFile {
+    machine: Arc<Machine>,
+    /// Files that cancel runs; they are let go with this one.
+    #[pin]
+    poll_files: Mutex<KVec<PollFile>>,
+}
+
+impl VtlFile {
+    fn new(machine: Arc<Machine>) -> Result<Arc<Self>> {
+        let init = pin_init!(Self {
+            machine,
+            poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
+        });
+        Arc::pin_init(init, GFP_KERNEL)
+    }
+
+    /// Replaces the file that cancels the runs of a VP.
+    ///
+    /// # Errors
+    ///
+    /// As `poll_file::set`.
+    pub(crate) fn set_poll_file(&self, cpu: u32, descriptor: i32) -> Result {
+        let mut files = self.poll_files.lock();
+        poll_file::set(&mut files, self.machine.clone(), cpu, descriptor)
+    }
+}
 
 /// What every open needs: the privilege, and the machine.
 fn open() -> Result<Arc<Machine>> {
@@ -51,7 +81,8 @@ impl MiscDevice for Mshv {
         match command {
             uapi::CHECK_EXTENSION => request::check_extension(UserPtr::from_addr(argument)),
             uapi::CREATE_VTL => {
-                let number = ffi::new_file_descriptor::<Vtl>(c"mshv_vtl", machine.into())?;
+                let vtl = VtlFile::new(machine.into())?;
+                let number = ffi::new_file_descriptor::<Vtl>(c"mshv_vtl", vtl)?;
                 event::vtl_created();
                 Ok(number)
             }
@@ -63,26 +94,28 @@ impl MiscDevice for Mshv {
 
 #[vtable]
 impl MiscDevice for Vtl {
-    type Ptr = Arc<Machine>;
+    type Ptr = Arc<VtlFile>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Machine>> {
-        open()
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<VtlFile>> {
+        VtlFile::new(open()?)
     }
 
-    fn mmap(machine: ArcBorrow<'_, Machine>, _file: &File, vma: &VmaNew) -> Result {
-        mem::map_vtl_page(&machine, vma)
+    fn mmap(vtl: ArcBorrow<'_, VtlFile>, _file: &File, vma: &VmaNew) -> Result {
+        mem::map_vtl_page(&vtl.machine, vma)
     }
 
     fn ioctl(
-        machine: ArcBorrow<'_, Machine>,
+        vtl: ArcBorrow<'_, VtlFile>,
         _file: &File,
         command: u32,
         argument: usize,
     ) -> Result<isize> {
         match command {
-            uapi::RETURN_TO_LOWER_VTL => run(&machine),
-            uapi::VTL_STATS => info::stats(&machine, UserPtr::from_addr(argument)),
-            uapi::TDCALL => request::tdcall(&machine, UserPtr::from_addr(argument)),
+            uapi::RETURN_TO_LOWER_VTL => run(&vtl.machine),
+            uapi::VTL_STATS => info::stats(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::TDCALL => request::tdcall(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::SET_POLL_FILE => kick::set_poll_file(vtl, UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),
         }
     }

@@ -86,6 +86,38 @@ pub(crate) fn handle_guest_work() -> Result {
     to_result(unsafe { abi::xfer_to_guest_mode_handle_work() })
 }
 
+/// Whether another task wants the CPU.
+pub(crate) fn need_resched() -> bool {
+    // SAFETY: No requirement.
+    unsafe { abi::vtl_need_resched() }
+}
+
+/// Leaves the core to its other thread for a moment.
+pub(crate) fn relax() {
+    // SAFETY: No requirement.
+    unsafe { abi::vtl_relax() }
+}
+
+/// A clock that goes on steadily as long as the task stays on its CPU.
+pub(crate) fn clock_ns() -> u64 {
+    // SAFETY: No requirement.
+    unsafe { abi::vtl_clock_ns() }
+}
+
+/// One turn of a loop that waits for another CPU.
+///
+/// # Errors
+///
+/// EINTR when the task was killed.
+pub(crate) fn relax_or_yield() -> Result {
+    // SAFETY: In a task that may sleep.
+    if unsafe { abi::vtl_relax_or_yield() } {
+        Ok(())
+    } else {
+        Err(EINTR)
+    }
+}
+
 /// Kernel address of a page.
 pub(crate) fn page_address(page: &Page) -> Option<NonNull<u8>> {
     // SAFETY: The page is valid by the invariant of `Page`.

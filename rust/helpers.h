@@ -9,6 +9,7 @@
 #include <linux/types.h>
 #include <linux/mshv_vtl_tdx.h>
 #include "enter/vp_enter.h"
+#include "wake.h"
 
 struct page;
 

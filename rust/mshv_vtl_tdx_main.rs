@@ -18,6 +18,7 @@
 #![deny(unsafe_code)]
 
 mod device;
+mod kick;
 mod request;
 mod vp;
 
@@ -43,6 +44,7 @@ mod ffi;
 mod irq;
 mod msr;
 mod page;
+mod poll_file;
 
 pub mod pure;
 

@@ -81,6 +81,12 @@ impl SharedPage {
     }
 
     /// Writes a word, once.
+    pub(crate) fn write_u32(&self, offset: usize, value: u32) {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
+        unsafe { self.at::<u32>(offset).write_volatile(value) }
+    }
+
+    /// Writes a word, once.
     pub(crate) fn write_u64(&self, offset: usize, value: u64) {
         // SAFETY: `at` returns an aligned address within the page, which `self` owns.
         unsafe { self.at::<u64>(offset).write_volatile(value) }

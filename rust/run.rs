@@ -12,6 +12,7 @@
 //! between would otherwise wait for the lower VTL to stop by itself.
 
 mod context;
+mod halt;
 
 use kernel::prelude::*;
 
@@ -49,6 +50,10 @@ fn run(pinned: &mut Pinned<'_>) -> Result {
         let exit = match try_enter(pinned.arm(), reason)? {
             Attempt::Exited(exit) => exit,
             Attempt::WorkPending => continue,
+            Attempt::Halted => {
+                halt::wait(pinned)?;
+                continue;
+            }
         };
         // Interrupts are on again here, so that the one that stopped the lower VTL is taken.
         let run_page = &pinned.vp().run_page;
@@ -69,6 +74,7 @@ fn run(pinned: &mut Pinned<'_>) -> Result {
 enum Attempt {
     Exited(RawExit),
     WorkPending,
+    Halted,
 }
 
 /// One attempt with interrupts off; they come on again with the drop of `armed`.
@@ -79,7 +85,9 @@ fn try_enter(mut armed: Armed<'_>, reason: EntryReason) -> Result<Attempt> {
     if !armed.vp.is_ready() {
         return Err(ENXIO);
     }
-    if armed.vp.run_page.read_cancel() {
+    // From here on a kick interrupts this CPU; what was written before it is seen below.
+    let _inside = armed.vp.wake.enter(&armed.irqs);
+    if armed.vp.run_page.has_attention() {
         return Err(EINTR);
     }
     let run_page = &armed.vp.run_page;
@@ -89,6 +97,9 @@ fn try_enter(mut armed: Armed<'_>, reason: EntryReason) -> Result<Attempt> {
         .read_controls(image)
         .validate(&armed.features.limits)
         .map_err(error::refusal)?;
+    if entry.is_halted {
+        return Ok(Attempt::Halted);
+    }
     let entering = Entering::new(armed.vp, entry.rcx, reason);
     let exit = context::enter(&mut armed, &entry);
     entering.record(armed.vp, &mut armed.private.switches, &exit);

@@ -6,6 +6,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod run_page;
+pub(crate) mod wake;
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
@@ -17,11 +18,13 @@ use crate::fpu::ExtendedState;
 use crate::irq::PreemptOff;
 use crate::page::SharedPage;
 use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::halt_poll::HaltPoll;
 use crate::pure::status::Status;
 use crate::pure::tdcall::tdg_vp_wr;
 use crate::stats::Stats;
 use crate::tdcall;
 use run_page::RunPage;
+use wake::Wake;
 
 /// A virtual processor.
 #[pin_data]
@@ -36,6 +39,8 @@ pub(crate) struct Vp {
     pub(crate) ring: Ring,
     /// Counters.
     pub(crate) stats: Stats,
+    /// How its thread is reached.
+    pub(crate) wake: Wake,
     /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving.
     ready: Atomic<u32>,
     /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
@@ -51,6 +56,8 @@ pub(crate) struct Private {
     pub(crate) spec_ctrl: u64,
     /// Number of switches so far.
     pub(crate) switches: Switches,
+    /// How long a halt looks around before it sleeps.
+    pub(crate) halt_poll: HaltPoll,
 }
 
 /// Where the virtual-APIC address of VM 1 points when no VP has one: the first page of memory,
@@ -60,13 +67,14 @@ const NOWHERE: u64 = 0;
 impl Vp {
     /// Makes a VP with empty pages and initial extended state.
     pub(crate) fn new(
-        cpu: u32,
+        index: u32,
         features: &Features,
         audit_records: u32,
     ) -> Result<Pin<KBox<Self>>> {
-        let cpu = u16::try_from(cpu)?;
+        let cpu = u16::try_from(index)?;
         let ring = Ring::new(audit_records)?;
         let stats = Stats::new()?;
+        let wake = Wake::new(index);
         let run_page = RunPage::new(SharedPage::new()?);
         let vapic = SharedPage::new()?;
         let extended = ExtendedState::new(features)?;
@@ -77,11 +85,13 @@ impl Vp {
                 vapic,
                 ring,
                 stats,
+                wake,
                 ready: Atomic::new(0),
                 private <- new_mutex!(Private {
                     extended,
                     spec_ctrl: 0,
                     switches: Switches::default(),
+                    halt_poll: HaltPoll::new(),
                 }, "mshv_vtl_tdx::vp"),
             }),
             GFP_KERNEL,
@@ -110,6 +120,12 @@ impl Vp {
         if let Err(status) = tdg_vp_wr(&mut tdcall::Instruction, field, NOWHERE) {
             pr_warn!("virtual APIC page not released: status {:#x}\n", status.0);
         }
+    }
+
+    /// Ends the current run of the VP, or its next one. In any context.
+    pub(crate) fn cancel(&self) {
+        self.run_page.set_cancel();
+        self.wake.kick();
     }
 
     /// Whether the VP may enter a lower VTL.

@@ -37,6 +37,10 @@ static const struct number commands[] = {
 	NUMBER(MSHV_TDX_ENTRY_INVD_MASK, 3),
 	NUMBER(MSHV_TDX_ENTRY_VM_SHIFT, 52),
 	NUMBER(MSHV_VTL_RUN_HALTED, 1),
+	NUMBER(MSHV_KICK_WAIT, 1),
+	NUMBER(MSHV_KICK_CANCEL, 2),
+	NUMBER(MSHV_SET_POLL_FILE, 0x4008b825),
+	NUMBER(MSHV_KICK_CPUS, 0x4018b838),
 };
 
 static const struct number tdcall[] = {

@@ -36,6 +36,8 @@ pub struct Entry {
     pub msrs: SharedMsrs,
     /// CR2.
     pub cr2: u64,
+    /// Wait instead of entering.
+    pub is_halted: bool,
 }
 
 /// Why a snapshot is not acted on.
@@ -54,7 +56,7 @@ impl Controls {
     ///
     /// # Errors
     ///
-    /// Halting, timers and cache flushes on behalf of the lower VTL are not served: they are
+    /// Timers and cache flushes on behalf of the lower VTL are not served: they are
     /// refused rather than left undone.
     pub const fn validate(&self, limits: &Limits) -> Result<Entry, Refusal> {
         if self.flags & !RUN_HALTED != 0 || self.vp_flags & !VP_FLAGS_KNOWN != 0 {
@@ -66,13 +68,14 @@ impl Controls {
         if !self.msrs.is_loadable(limits) || self.mxcsr & !limits.mxcsr != 0 {
             return Err(Refusal::Invalid);
         }
-        if self.flags != 0 || self.vp_flags != 0 || self.deadline_update & 1 != 0 {
+        if self.vp_flags != 0 || self.deadline_update & 1 != 0 {
             return Err(Refusal::Unsupported);
         }
         Ok(Entry {
             rcx,
             msrs: self.msrs,
             cr2: self.cr2,
+            is_halted: self.flags & RUN_HALTED != 0,
         })
     }
 }
@@ -147,12 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn halted_is_passed_on() {
+        assert!(!good().validate(&LIMITS).unwrap().is_halted);
+        let halted = Controls {
+            flags: RUN_HALTED,
+            ..good()
+        };
+        assert!(halted.validate(&LIMITS).unwrap().is_halted);
+    }
+
+    #[test]
     fn what_is_not_served_is_refused_and_not_ignored() {
         let known = [
-            Controls {
-                flags: RUN_HALTED,
-                ..good()
-            },
             Controls {
                 vp_flags: 1,
                 ..good()

@@ -58,6 +58,10 @@ pub mod stats {
     /// Size of the first version.
     pub const SIZE: usize = 2568;
 }
+/// `MSHV_SET_POLL_FILE`.
+pub const SET_POLL_FILE: u32 = 0x4008_b825;
+/// `MSHV_KICK_CPUS`.
+pub const KICK_CPUS: u32 = 0x4018_b838;
 
 /// Byte offsets in the run page.
 pub mod run {
@@ -121,6 +125,10 @@ pub mod run {
 
 /// `flags` bit 0: the lower VTL is halted.
 pub const RUN_HALTED: u32 = 1;
+/// `MSHV_KICK_CPUS`: return when the listed CPUs have left the lower VTL.
+pub const KICK_WAIT: u64 = 1;
+/// `MSHV_KICK_CPUS`: cancel the runs.
+pub const KICK_CANCEL: u64 = 2;
 /// Kind of the run page in the offset of an mmap of a VTL file descriptor.
 pub const MMAP_RUN_PAGE: u64 = 0;
 /// Kind of the virtual APIC page of VM 1.

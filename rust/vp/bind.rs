@@ -51,6 +51,11 @@ impl<'m> Pinned<'m> {
         self.vp
     }
 
+    /// What only this thread may touch.
+    pub(crate) fn private(&mut self) -> &mut Private {
+        &mut self.private
+    }
+
     /// Turns interrupts off for an entry.
     pub(crate) fn arm(&mut self) -> Armed<'_> {
         let irqs = IrqsOff::new();

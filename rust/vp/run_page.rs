@@ -10,6 +10,7 @@ use crate::pure::controls::Controls;
 use crate::pure::exit::RawExit;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::uapi::run as offset;
+use crate::pure::uapi::RUN_HALTED;
 use crate::pure::vp_enter::EntryRcx;
 
 /// Size of an FXSAVE image in 8-byte words.
@@ -44,6 +45,26 @@ impl RunPage {
     /// Reads whether userspace wants the VP out.
     pub(crate) fn read_cancel(&self) -> bool {
         self.0.read_u32(offset::CANCEL) != 0
+    }
+
+    /// Wants the VP out.
+    pub(crate) fn set_cancel(&self) {
+        self.0.write_u32(offset::CANCEL, 1);
+    }
+
+    /// Whether userspace, or somebody who kicked, has something for the thread of the VP.
+    pub(crate) fn has_attention(&self) -> bool {
+        self.read_cancel() || self.read_scan_proxy_irr()
+    }
+
+    /// Whether interrupts from the host wait in the run page.
+    pub(crate) fn read_scan_proxy_irr(&self) -> bool {
+        self.0.read_u8(offset::SCAN_PROXY_IRR) != 0
+    }
+
+    /// Whether the lower VTL is halted.
+    pub(crate) fn read_halted(&self) -> bool {
+        self.0.read_u32(offset::FLAGS) & RUN_HALTED != 0
     }
 
     /// Copies the x87 and SSE image to `image`.

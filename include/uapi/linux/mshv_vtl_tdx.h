@@ -41,7 +41,8 @@
  * EPERM	CAP_SYS_ADMIN is missing (at open); an executable mapping is asked
  *		for where the kernel itself forbids it, before this driver is
  *		asked (descriptors made by MSHV_CREATE_VTL). Elsewhere: EINVAL.
- * EINTR	no exit to look at: a signal is pending, or ``cancel`` is set.
+ * EINTR	no exit to look at: a signal is pending, or ``cancel`` or
+ *		``scan_proxy_irr`` is set.
  *		The same call may be made again.
  * EBUSY	another thread runs the VP of this CPU.
  * ENXIO	the VP of this CPU does not exist, or the CPU goes offline.
@@ -152,6 +153,56 @@ struct mshv_vtl_info {
  * has to see, described by ``tdx.exit_info``. EINTR: nothing to see.
  */
 #define MSHV_RETURN_TO_LOWER_VTL _IO(MSHV_IOCTL, 0x27)
+
+/**
+ * struct mshv_set_poll_file - Operand of MSHV_SET_POLL_FILE
+ * @cpu: the VP
+ * @fd: the file; negative: none any more
+ */
+struct mshv_set_poll_file {
+	__u32 cpu;
+	__s32 fd;
+};
+
+/**
+ * MSHV_SET_POLL_FILE - Cancel runs of a VP whenever a file is readable
+ *
+ * When @fd of struct mshv_set_poll_file becomes readable, ``cancel`` of the
+ * VP's run page is set and its thread brought out; so it is at once if the
+ * file is readable already. A file descriptor of /dev/mshv_vtl has one file
+ * for each VP: a new one replaces it. Closing that descriptor lets go of all.
+ * ENXIO: no such VP. EBADF: no such file. EINVAL: it can't be polled. On
+ * failure the earlier file stays.
+ */
+#define MSHV_SET_POLL_FILE _IOW(MSHV_IOCTL, 0x25, struct mshv_set_poll_file)
+
+/**
+ * struct mshv_kick_cpus - Operand of MSHV_KICK_CPUS
+ * @len_bits: length of the mask in bits
+ * @cpu_mask: pointer to the mask; bit n is CPU n, lowest first in each byte
+ * @flags: MSHV_KICK_*
+ */
+struct mshv_kick_cpus {
+	__u64 len_bits;
+	__u64 cpu_mask;
+	__u64 flags;
+};
+
+/**
+ * MSHV_KICK_CPUS - Bring VPs out of the lower VTL
+ *
+ * Every listed VP that is inside a lower VTL leaves it, and looks at its run
+ * page before it enters again. A halted one looks, too. VPs that are not
+ * inside, or whose CPU was never online, are left alone (but cancelled, with
+ * MSHV_KICK_CANCEL). EINVAL: unknown flags, or bits of CPUs that can't exist.
+ * EINTR: killed while waiting.
+ */
+#define MSHV_KICK_CPUS _IOW(MSHV_IOCTL, 0x38, struct mshv_kick_cpus)
+
+/* Return only when none of them is in the stay it was kicked from. */
+#define MSHV_KICK_WAIT (1ULL << 0)
+/* Set ``cancel`` of their run pages first. */
+#define MSHV_KICK_CANCEL (1ULL << 1)
 
 /**
  * struct mshv_tdcall - Registers of a TDCALL
@@ -462,7 +513,11 @@ struct mshv_vtl_run {
 	__u32 reserved;
 };
 
-/* The lower VTL is halted: wait instead of entering it. */
+/*
+ * The lower VTL is halted: sleep instead of entering it, until ``cancel`` or
+ * ``scan_proxy_irr`` is set (EINTR), a signal comes (EINTR), or the flag is
+ * cleared. A sleeping thread notices what was written when it is kicked.
+ */
 #define MSHV_VTL_RUN_HALTED (1U << 0)
 
 #endif /* _UAPI_LINUX_MSHV_VTL_TDX_H */

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+//! How long a halted VP looks around before it sleeps.
+//!
+//! Sleeping and waking cost two context switches and, in an idle L1, a HLT that the host has to
+//! serve. Where wake-ups come quickly a short look saves that; where they don't it only burns CPU.
+//! So the window grows when a look has paid, or would have, and goes to nothing otherwise.
+
+/// Adaptive window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HaltPoll {
+    window_ns: u64,
+}
+
+/// The first window after none.
+const FIRST_NS: u64 = 5_000;
+/// The window never gets longer.
+const LONGEST_NS: u64 = 80_000;
+
+impl HaltPoll {
+    /// No window yet.
+    pub const fn new() -> Self {
+        Self { window_ns: 0 }
+    }
+
+    /// How long to look now.
+    pub const fn window_ns(self) -> u64 {
+        self.window_ns
+    }
+
+    /// What the halt teaches that took `waited_ns` from its beginning to the wake-up.
+    pub const fn learn(self, waited_ns: u64) -> Self {
+        if waited_ns <= self.window_ns {
+            return self;
+        }
+        if waited_ns > LONGEST_NS {
+            return Self::new();
+        }
+        let doubled = self.window_ns * 2;
+        let window_ns = if doubled < FIRST_NS {
+            FIRST_NS
+        } else if doubled > LONGEST_NS {
+            LONGEST_NS
+        } else {
+            doubled
+        };
+        Self { window_ns }
+    }
+}
+
+impl Default for HaltPoll {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_halts_grow_the_window_up_to_its_limit() {
+        let mut poll = HaltPoll::new();
+        let mut before = 0;
+        for _ in 0..10 {
+            poll = poll.learn(LONGEST_NS);
+            assert!(poll.window_ns() >= before && poll.window_ns() <= LONGEST_NS);
+            before = poll.window_ns();
+        }
+        assert_eq!(before, LONGEST_NS);
+    }
+
+    #[test]
+    fn a_hit_leaves_it_and_a_long_halt_ends_it() {
+        let poll = HaltPoll::new().learn(1);
+        assert_eq!(poll.window_ns(), FIRST_NS);
+        assert_eq!(poll.learn(FIRST_NS), poll);
+        assert_eq!(poll.learn(LONGEST_NS + 1), HaltPoll::new());
+        assert_eq!(poll.learn(u64::MAX), HaltPoll::new());
+    }
+}

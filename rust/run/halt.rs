@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A halted VP: its thread looks around for a short while, then sleeps in the scheduler, so that
+//! others use the CPU, or L1's idle loop gives it to the host.
+
+use kernel::prelude::*;
+
+use crate::ffi;
+use crate::vp::bind::Pinned;
+use crate::vp::Vp;
+
+/// Waits until there is a reason to look at the run page again.
+///
+/// # Errors
+///
+/// EINTR when a signal is pending.
+pub(super) fn wait(pinned: &mut Pinned<'_>) -> Result {
+    let begin_ns = ffi::clock_ns();
+    let result = if look_around(
+        pinned.vp(),
+        begin_ns,
+        pinned.private().halt_poll.window_ns(),
+    ) {
+        Ok(())
+    } else {
+        pinned.vp().wake.sleep(pinned.vp(), is_awake)
+    };
+    let waited_ns = ffi::clock_ns().wrapping_sub(begin_ns);
+    let private = pinned.private();
+    private.halt_poll = private.halt_poll.learn(waited_ns);
+    result
+}
+
+/// Asked after each kick, and whenever the scheduler wakes the thread.
+fn is_awake(vp: &Vp) -> bool {
+    vp.run_page.has_attention() || !vp.run_page.read_halted()
+}
+
+/// Returns whether a reason came within the window. Gives up when another task wants the CPU.
+fn look_around(vp: &Vp, begin_ns: u64, window_ns: u64) -> bool {
+    while ffi::clock_ns().wrapping_sub(begin_ns) < window_ns {
+        if is_awake(vp) {
+            return true;
+        }
+        if ffi::need_resched() {
+            break;
+        }
+        ffi::relax();
+    }
+    is_awake(vp)
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Getting a VP's thread out of the lower VTL, or out of its sleep.
+//!
+//! Whoever wants the thread's attention first writes the reason into the run page (`cancel`, a
+//! proxied interrupt), then calls [`Wake::kick`]:
+//!
+//! ```text
+//! who kicks                          the thread, before an entry     ... before it sleeps
+//! reason := 1                        place := inside                 sleeper := current
+//! full barrier                       full barrier                    full barrier
+//! place is inside? interrupt it      reason set? don't enter         reason set? don't sleep
+//! sleeper there? wake it
+//! ```
+//!
+//! Of two such sides at least one sees the other's write, so no wake-up is lost: either the thread
+//! sees the reason, or the other side sees the thread. The interrupt finds the thread with
+//! interrupts off, so it stays pending until TDG.VP.ENTER, which then returns.
+
+// UNSAFETY: FFI with the wait queue's memory.
+#![allow(unsafe_code)]
+
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
+use kernel::sync::barrier::smp_mb;
+use kernel::types::Opaque;
+
+use crate::abi;
+use crate::irq::IrqsOff;
+use crate::pure::place::Place;
+
+/// Where the thread of a VP is, and how to reach it.
+pub(crate) struct Wake {
+    cpu: u32,
+    /// A [`Place`], written by the thread, but for the mark of a kick.
+    place: Atomic<u64>,
+    sleeper: Opaque<bindings::rcuwait>,
+}
+
+// SAFETY: A rcuwait is made to be woken from anywhere; that one thread sleeps on it at a time
+// follows from `sleep`'s callers having claimed the VP.
+unsafe impl Send for Wake {}
+// SAFETY: As above.
+unsafe impl Sync for Wake {}
+
+impl Wake {
+    /// Nobody inside, nobody asleep.
+    pub(crate) fn new(cpu: u32) -> Self {
+        Self {
+            cpu,
+            place: Atomic::new(Place::OUTSIDE.0),
+            sleeper: Opaque::new(bindings::rcuwait::default()),
+        }
+    }
+
+    /// The thread is about to enter: from here on a kick interrupts its CPU.
+    pub(crate) fn enter(&self, _irqs: &IrqsOff) -> Inside<'_> {
+        let place = Place(self.place.load(Relaxed)).entered();
+        // ORDERING: the full barrier of the diagram; only this thread and kicks write the word.
+        self.place.xchg(place.0, Full);
+        Inside { wake: self, place }
+    }
+
+    /// Makes the thread look at the run page again. Returns where it was: once that stay is over, it
+    /// has left or will look.
+    pub(crate) fn kick(&self) -> Place {
+        // ORDERING: the full barrier of the diagram, behind the caller's write.
+        smp_mb(kernel::sync::barrier::Full);
+        let place = Place(self.place.load(Relaxed));
+        if let Some(kicked) = place.kicked() {
+            // Who fails has met another kick, or the thread on its way out.
+            if self.place.cmpxchg(place.0, kicked.0, Relaxed).is_ok() {
+                // SAFETY: The CPU is online: a thread inside the lower VTL keeps it from going.
+                unsafe { abi::vtl_send_reschedule(self.cpu) };
+            }
+        }
+        // SAFETY: Initialised in `new`, lives as long as `self`.
+        unsafe { bindings::rcuwait_wake_up(self.sleeper.get()) };
+        place
+    }
+
+    /// Where the thread is.
+    pub(crate) fn place(&self) -> Place {
+        // ORDERING: who sees that the thread has left sees what it wrote before.
+        Place(self.place.load(Acquire))
+    }
+
+    /// Sleeps until `is_awake`, which each kick asks again.
+    ///
+    /// # Errors
+    ///
+    /// EINTR when a signal is pending.
+    pub(crate) fn sleep<T>(&self, claimed: &T, is_awake: fn(&T) -> bool) -> Result {
+        struct Question<'a, T>(&'a T, fn(&T) -> bool);
+        extern "C" fn ask<T>(question: *mut c_void) -> bool {
+            // SAFETY: The pointer passed below, during that call.
+            let Question(subject, is_awake) = unsafe { &*question.cast::<Question<'_, T>>() };
+            is_awake(subject)
+        }
+        let question = Question(claimed, is_awake);
+        let argument = (&raw const question).cast_mut().cast();
+        // SAFETY: `sleeper` as in `kick`; in a task that may sleep; `ask` gets the type it expects.
+        let result = unsafe { abi::vtl_sleep(self.sleeper.get(), Some(ask::<T>), argument) };
+        kernel::error::to_result(result)
+    }
+}
+
+/// The thread may be inside the lower VTL.
+#[must_use]
+pub(crate) struct Inside<'a> {
+    wake: &'a Wake,
+    place: Place,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // ORDERING: who sees this sees that the lower VTL has stopped. A kick's mark that this
+        // store overwrites has done its work: the caller looks at the run page again.
+        self.wake.place.store(self.place.left().0, Release);
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Waiting and waking. Who wakes whom, and why no wake-up is lost, stands in
+ * rust/vp/wake.rs; here are the kernel's macros, and one registration with the
+ * wait queue of a file.
+ */
+#include <linux/file.h>
+#include <linux/poll.h>
+#include <linux/rcuwait.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <trace/events/ipi.h>
+
+#include "wake.h"
+
+/* 0 when is_awake() said so, -EINTR for a signal. */
+int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
+	      void *argument)
+{
+	return rcuwait_wait_event(sleeper, is_awake(argument),
+				  TASK_INTERRUPTIBLE);
+}
+
+/* An interrupt for that CPU, which does nothing but arrive. */
+void vtl_send_reschedule(u32 cpu)
+{
+	smp_send_reschedule(cpu);
+}
+
+bool vtl_need_resched(void)
+{
+	return need_resched();
+}
+
+void vtl_relax(void)
+{
+	cpu_relax();
+}
+
+/* False when the task was killed. */
+bool vtl_relax_or_yield(void)
+{
+	cond_resched();
+	cpu_relax();
+	return !fatal_signal_pending(current);
+}
+
+u64 vtl_clock_ns(void)
+{
+	return local_clock();
+}
+
+/*
+ * One registration. @head becomes NULL when the wait queue goes away before the
+ * file (POLLFREE: signalfd, binder); its memory is then kept by RCU only.
+ */
+struct vtl_poll {
+	struct wait_queue_entry entry;
+	struct wait_queue_head *head;
+	struct file *file;
+	void (*wake)(void *argument);
+	void *argument;
+};
+
+/* For the time of vtl_poll_new() only. */
+struct vtl_poll_table {
+	poll_table table;
+	struct vtl_poll *poll;
+	bool has_several;
+};
+
+static int vtl_poll_event(struct wait_queue_entry *entry, unsigned int mode,
+			  int sync, void *key)
+{
+	struct vtl_poll *poll = container_of(entry, struct vtl_poll, entry);
+	__poll_t events = key_to_poll(key);
+
+	if (!events || events & (EPOLLIN | EPOLLHUP | EPOLLERR | POLLFREE))
+		poll->wake(poll->argument);
+	if (events & POLLFREE) {
+		list_del_init(&entry->entry);
+		/*
+		 * The last access to @poll: from here on vtl_poll_free() may
+		 * free it. Pairs with the acquire there.
+		 */
+		smp_store_release(&poll->head, NULL);
+	}
+	return 0;
+}
+
+static void vtl_poll_queue(struct file *file, struct wait_queue_head *head,
+			   poll_table *table)
+{
+	struct vtl_poll_table *this =
+		container_of(table, struct vtl_poll_table, table);
+	struct vtl_poll *poll = this->poll;
+
+	if (poll->head) {
+		this->has_several = true;
+		return;
+	}
+	poll->head = head;
+	add_wait_queue(head, &poll->entry);
+}
+
+static void vtl_poll_remove(struct vtl_poll *poll)
+{
+	struct wait_queue_head *head;
+
+	/* RCU keeps the memory of a queue that goes away while we lock it. */
+	rcu_read_lock();
+	/* Pairs with the release in vtl_poll_event(). */
+	head = smp_load_acquire(&poll->head);
+	if (head)
+		remove_wait_queue(head, &poll->entry);
+	rcu_read_unlock();
+}
+
+/*
+ * Calls @wake whenever @file becomes readable, and at once if it is; in any
+ * context, under the lock of the wait queue. EINVAL for files that can't be
+ * polled, or wait in more than one place.
+ */
+struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
+			      void *argument)
+{
+	struct vtl_poll_table this = {};
+	struct vtl_poll *poll;
+	__poll_t ready;
+
+	if (!file_can_poll(file))
+		return ERR_PTR(-EINVAL);
+	poll = kzalloc(sizeof(*poll), GFP_KERNEL_ACCOUNT);
+	if (!poll)
+		return ERR_PTR(-ENOMEM);
+	poll->wake = wake;
+	poll->argument = argument;
+	poll->file = get_file(file);
+	init_waitqueue_func_entry(&poll->entry, vtl_poll_event);
+	INIT_LIST_HEAD(&poll->entry.entry);
+	this.poll = poll;
+	init_poll_funcptr(&this.table, vtl_poll_queue);
+	ready = vfs_poll(file, &this.table);
+	if (!poll->head || this.has_several) {
+		vtl_poll_free(poll);
+		return ERR_PTR(-EINVAL);
+	}
+	if (ready & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		wake(argument);
+	return poll;
+}
+
+/* Afterwards @wake is not called any more, nor running. */
+void vtl_poll_free(struct vtl_poll *poll)
+{
+	vtl_poll_remove(poll);
+	fput(poll->file);
+	kfree(poll);
+}

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Getting a thread out of the lower VTL, or out of a halt, from outside:
+ * MSHV_KICK_CPUS and MSHV_SET_POLL_FILE.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "kselftest_harness.h"
+#include "vtl_util.h"
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+}
+
+FIXTURE(kick)
+{
+	struct vtl_guest guest;
+	int event;
+};
+
+FIXTURE_SETUP(kick)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	uint64_t base, size;
+
+	sigaction(SIGALRM, &action, NULL);
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	self->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	ASSERT_LE(0, self->event);
+	ASSERT_EQ(0, vtl_guest_open(&self->guest, 0))
+	{
+		TH_LOG("%s", self->guest.why);
+	}
+	ASSERT_EQ(0, vtl_guest_load(&self->guest, vtl_guest_spin,
+				    vtl_guest_spin_end))
+	{
+		TH_LOG("%s", self->guest.why);
+	}
+}
+
+FIXTURE_TEARDOWN(kick)
+{
+	if (self->guest.run)
+		self->guest.run->flags = 0;
+	vtl_guest_close(&self->guest);
+	close(self->event);
+}
+
+static int kick_cpus(int fd, const void *mask, uint64_t len_bits,
+		     uint64_t flags)
+{
+	struct mshv_kick_cpus request = {
+		.len_bits = len_bits,
+		.cpu_mask = (uintptr_t)mask,
+		.flags = flags,
+	};
+
+	return ioctl(fd, MSHV_KICK_CPUS, &request) ? -errno : 0;
+}
+
+static int set_poll_file(int fd, uint32_t cpu, int32_t file)
+{
+	struct mshv_set_poll_file request = { .cpu = cpu, .fd = file };
+
+	return ioctl(fd, MSHV_SET_POLL_FILE, &request) ? -errno : 0;
+}
+
+static int post(int event)
+{
+	uint64_t one = 1;
+
+	return write(event, &one, sizeof(one)) == sizeof(one) ? 0 : -errno;
+}
+
+static bool drain(int event)
+{
+	uint64_t count;
+
+	return read(event, &count, sizeof(count)) == sizeof(count);
+}
+
+static void alarm_ms(unsigned int ms)
+{
+	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
+
+	setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+/* What a second thread does 100 ms from now, on any CPU. */
+struct action {
+	struct vtl_guest *guest;
+	int event; /* posted, if not negative */
+	uint64_t flags; /* of the kick otherwise */
+	int result;
+};
+
+static void *act(void *argument)
+{
+	struct action *action = argument;
+	unsigned char mask = 1;
+
+	usleep(100 * 1000);
+	if (action->event >= 0)
+		action->result = post(action->event);
+	else
+		action->result =
+			kick_cpus(action->guest->fd, &mask, 8, action->flags);
+	return NULL;
+}
+
+static int enter_while(struct action *action)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	cpu_set_t all;
+	int cpu, result;
+
+	CPU_ZERO(&all);
+	for (cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++)
+		CPU_SET(cpu, &all);
+	pthread_attr_init(&attributes);
+	pthread_attr_setaffinity_np(&attributes, sizeof(all), &all);
+	action->result = 1;
+	if (pthread_create(&thread, &attributes, act, action))
+		return 1;
+	result = vtl_enter(action->guest);
+	pthread_join(thread, NULL);
+	return result;
+}
+
+TEST_F(kick, a_halted_processor_sleeps_until_a_signal)
+{
+	uint64_t cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
+	uint64_t wall = now_ns(CLOCK_MONOTONIC);
+
+	self->guest.run->flags = MSHV_VTL_RUN_HALTED;
+	alarm_ms(500);
+	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
+	EXPECT_LE(400000000ULL, now_ns(CLOCK_MONOTONIC) - wall);
+	EXPECT_GT(250000000ULL, now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu);
+	/* The lower VTL did not run. */
+	EXPECT_EQ(0, self->guest.run->tdx.l2_enter_guest_state.gpr[RAX]);
+	EXPECT_EQ(TDX_PENDING_INTERRUPT,
+		  self->guest.run->tdx.exit_info.rax >> 32);
+}
+
+TEST_F(kick, a_cancelled_halt_does_not_begin)
+{
+	self->guest.run->flags = MSHV_VTL_RUN_HALTED;
+	self->guest.run->cancel = 1;
+	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
+	self->guest.run->cancel = 0;
+	self->guest.run->scan_proxy_irr = 1;
+	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
+	self->guest.run->scan_proxy_irr = 0;
+}
+
+TEST_F(kick, a_kick_with_cancel_ends_a_halt)
+{
+	struct action action = { .guest = &self->guest,
+				 .event = -1,
+				 .flags = MSHV_KICK_CANCEL };
+
+	self->guest.run->flags = MSHV_VTL_RUN_HALTED;
+	EXPECT_EQ(-EINTR, enter_while(&action));
+	EXPECT_EQ(0, action.result);
+	EXPECT_EQ(1, self->guest.run->cancel);
+}
+
+TEST_F(kick, a_kick_with_cancel_ends_a_run)
+{
+	struct action action = { .guest = &self->guest,
+				 .event = -1,
+				 .flags = MSHV_KICK_CANCEL | MSHV_KICK_WAIT };
+
+	EXPECT_EQ(-EINTR, enter_while(&action));
+	EXPECT_EQ(0, action.result);
+	EXPECT_EQ(1, self->guest.run->cancel);
+	EXPECT_NE(0, self->guest.run->tdx.l2_enter_guest_state.gpr[RAX]);
+}
+
+TEST_F(kick, a_kick_alone_lets_the_guest_go_on)
+{
+	struct action action = { .guest = &self->guest,
+				 .event = -1,
+				 .flags = MSHV_KICK_WAIT };
+	uint64_t wall = now_ns(CLOCK_MONOTONIC);
+
+	alarm_ms(600);
+	EXPECT_EQ(-EINTR, enter_while(&action));
+	EXPECT_EQ(0, action.result);
+	EXPECT_EQ(0, self->guest.run->cancel);
+	EXPECT_LE(500000000ULL, now_ns(CLOCK_MONOTONIC) - wall);
+}
+
+TEST_F(kick, nobody_inside_is_nobody_to_wait_for)
+{
+	unsigned char mask[8] = { 1 };
+
+	EXPECT_EQ(0, kick_cpus(self->guest.fd, mask, 8, MSHV_KICK_WAIT));
+	EXPECT_EQ(0, kick_cpus(self->guest.fd, mask, 64, 0));
+	EXPECT_EQ(0, kick_cpus(self->guest.fd, NULL, 0, MSHV_KICK_WAIT));
+	EXPECT_EQ(0, self->guest.run->cancel);
+	EXPECT_EQ(0, kick_cpus(self->guest.fd, mask, 8, MSHV_KICK_CANCEL));
+	EXPECT_EQ(1, self->guest.run->cancel);
+}
+
+TEST_F(kick, the_length_counts_bits)
+{
+	unsigned char *pages = mmap(NULL, 2 * VTL_PAGE_SIZE,
+				    PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *last = pages + VTL_PAGE_SIZE - 1;
+
+	ASSERT_NE(MAP_FAILED, pages);
+	ASSERT_EQ(0, mprotect(pages + VTL_PAGE_SIZE, VTL_PAGE_SIZE, PROT_NONE));
+	*last = 1;
+	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 8, 0));
+	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 1, 0));
+	EXPECT_EQ(-EFAULT, kick_cpus(self->guest.fd, last, 9, 0));
+	/* Bits behind the length are not looked at. */
+	*last = 0xff;
+	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 1, 0));
+	munmap(pages, 2 * VTL_PAGE_SIZE);
+}
+
+TEST_F(kick, wrong_operands_change_nothing)
+{
+	unsigned char mask[8192] = { 1 };
+
+	EXPECT_EQ(-EINVAL,
+		  kick_cpus(self->guest.fd, mask, 8, MSHV_KICK_CANCEL | 4));
+	EXPECT_EQ(-EINVAL, kick_cpus(self->guest.fd, mask, 8,
+				     MSHV_KICK_CANCEL | 1ULL << 63));
+	EXPECT_EQ(-EINVAL,
+		  kick_cpus(self->guest.fd, mask, 65537, MSHV_KICK_CANCEL));
+	EXPECT_EQ(-EINVAL,
+		  kick_cpus(self->guest.fd, mask, ~0ULL, MSHV_KICK_CANCEL));
+	EXPECT_EQ(-EFAULT,
+		  kick_cpus(self->guest.fd, NULL, 8, MSHV_KICK_CANCEL));
+	mask[sizeof(mask) - 1] = 0x80;
+	EXPECT_EQ(-EINVAL,
+		  kick_cpus(self->guest.fd, mask, 65536, MSHV_KICK_CANCEL));
+	EXPECT_EQ(0, self->guest.run->cancel);
+}
+
+TEST_F(kick, a_poll_file_ends_a_halt)
+{
+	struct action action = { .guest = &self->guest, .event = self->event };
+
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
+	EXPECT_EQ(0, self->guest.run->cancel);
+	self->guest.run->flags = MSHV_VTL_RUN_HALTED;
+	EXPECT_EQ(-EINTR, enter_while(&action));
+	EXPECT_EQ(0, action.result);
+	EXPECT_EQ(1, self->guest.run->cancel);
+}
+
+TEST_F(kick, a_poll_file_ends_a_run)
+{
+	struct action action = { .guest = &self->guest, .event = self->event };
+
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
+	EXPECT_EQ(-EINTR, enter_while(&action));
+	EXPECT_EQ(0, action.result);
+	EXPECT_EQ(1, self->guest.run->cancel);
+}
+
+TEST_F(kick, a_file_that_is_ready_cancels_at_once)
+{
+	ASSERT_EQ(0, post(self->event));
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
+	EXPECT_EQ(1, self->guest.run->cancel);
+}
+
+TEST_F(kick, only_the_latest_file_counts)
+{
+	int second = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, second));
+	ASSERT_EQ(0, post(self->event));
+	EXPECT_EQ(0, self->guest.run->cancel);
+	ASSERT_EQ(0, post(second));
+	EXPECT_EQ(1, self->guest.run->cancel);
+	self->guest.run->cancel = 0;
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, -1));
+	ASSERT_EQ(0, post(second));
+	EXPECT_EQ(0, self->guest.run->cancel);
+	/* None there: nothing to do. */
+	EXPECT_EQ(0, set_poll_file(self->guest.fd, 0, -1));
+	close(second);
+}
+
+TEST_F(kick, the_file_may_be_closed_before_and_is_let_go_at_the_end)
+{
+	int own = vtl_open(DEV_MSHV_VTL);
+	int ends[2];
+
+	ASSERT_LE(0, own);
+	ASSERT_EQ(0, pipe(ends));
+	/* The read end lives on in the registration alone. */
+	ASSERT_EQ(0, set_poll_file(own, 0, ends[0]));
+	close(ends[0]);
+	EXPECT_EQ(1, write(ends[1], "x", 1));
+	EXPECT_EQ(1, self->guest.run->cancel);
+	self->guest.run->cancel = 0;
+	close(own);
+	signal(SIGPIPE, SIG_IGN);
+	EXPECT_EQ(-1, write(ends[1], "x", 1));
+	EXPECT_EQ(EPIPE, errno);
+	EXPECT_EQ(0, self->guest.run->cancel);
+	close(ends[1]);
+}
+
+/* A signalfd's wait queue belongs to the process that waits, and goes with it. */
+TEST_F(kick, a_wait_queue_may_go_before_its_file)
+{
+	pid_t child;
+	int status, round;
+
+	for (round = 0; round < 3; round++) {
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			sigset_t set;
+			int file;
+
+			sigemptyset(&set);
+			sigaddset(&set, SIGUSR2);
+			sigprocmask(SIG_BLOCK, &set, NULL);
+			file = signalfd(-1, &set, 0);
+			_exit(set_poll_file(self->guest.fd, 0, file) ? 1 : 0);
+		}
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		ASSERT_EQ(0, status);
+		/* Whoever waited is told that nothing more will come. */
+		EXPECT_EQ(1, self->guest.run->cancel);
+		self->guest.run->cancel = 0;
+	}
+	EXPECT_EQ(0, set_poll_file(self->guest.fd, 0, -1));
+	EXPECT_EQ(0, self->guest.run->cancel);
+}
+
+TEST_F(kick, wrong_poll_files_are_refused_and_the_old_one_stays)
+{
+	int plain = open("/proc/self/exe", O_RDONLY);
+
+	ASSERT_LE(0, plain);
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
+	EXPECT_EQ(-EINVAL, set_poll_file(self->guest.fd, 0, plain));
+	EXPECT_EQ(-EINVAL, set_poll_file(self->guest.fd, 0, self->guest.fd));
+	EXPECT_EQ(-EBADF, set_poll_file(self->guest.fd, 0, 1 << 20));
+	EXPECT_EQ(-ENXIO, set_poll_file(self->guest.fd, 1 << 20, self->event));
+	EXPECT_EQ(-ENXIO, set_poll_file(self->guest.fd, ~0U, -1));
+	EXPECT_EQ(0, self->guest.run->cancel);
+	ASSERT_EQ(0, post(self->event));
+	EXPECT_EQ(1, self->guest.run->cancel);
+	close(plain);
+}
+
+/*
+ * Two threads throw a ball: each event is posted only when the one before was
+ * taken, at no moment that the other thread could know. One lost wake-up and
+ * the game stands still until the alarm.
+ */
+struct game {
+	int event;
+	volatile bool is_over;
+	volatile uint64_t taken;
+	uint64_t posted;
+};
+
+static void *throw(void *argument)
+{
+	struct game *game = argument;
+	unsigned int dice = 1;
+
+	while (!game->is_over) {
+		if (game->taken != game->posted) {
+			if (!(dice & 7))
+				sched_yield();
+			continue;
+		}
+		for (dice = dice * 1103515245 + 12345; dice & 0x1f00;
+		     dice -= 0x100)
+			__asm__ volatile("pause");
+		game->posted++;
+		post(game->event);
+	}
+	return NULL;
+}
+
+TEST_F(kick, no_wake_up_is_lost)
+{
+	struct game game = { .event = self->event };
+	pthread_attr_t attributes;
+	cpu_set_t other;
+	pthread_t thread;
+	uint64_t end = now_ns(CLOCK_MONOTONIC) + 3000000000ULL;
+	uint64_t round = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	CPU_ZERO(&other);
+	CPU_SET(1, &other);
+	pthread_attr_init(&attributes);
+	pthread_attr_setaffinity_np(&attributes, sizeof(other), &other);
+	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
+	alarm_ms(30000);
+	ASSERT_EQ(0, pthread_create(&thread, &attributes, throw, &game));
+	while (now_ns(CLOCK_MONOTONIC) < end) {
+		/* As a client has to: first forget, then look, then wait. */
+		self->guest.run->cancel = 0;
+		__sync_synchronize();
+		if (drain(self->event)) {
+			game.taken++;
+			continue;
+		}
+		self->guest.run->flags = round++ & 1 ? MSHV_VTL_RUN_HALTED : 0;
+		ASSERT_EQ(-EINTR, vtl_enter(&self->guest));
+		ASSERT_EQ(1, self->guest.run->cancel)
+		{
+			TH_LOG("lost after %llu events",
+			       (unsigned long long)game.taken);
+		}
+	}
+	game.is_over = true;
+	pthread_join(thread, NULL);
+	alarm_ms(0);
+	TH_LOG("%llu events, %llu waits", (unsigned long long)game.taken,
+	       (unsigned long long)round);
+	EXPECT_LT(100, game.taken);
+}
+
+TEST_HARNESS_MAIN
