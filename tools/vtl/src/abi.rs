@@ -16,6 +16,10 @@ pub mod command {
     pub const RETURN_TO_LOWER_VTL: u32 = 0x0000_b827;
     /// Executes one permitted TDCALL leaf.
     pub const TDCALL: u32 = 0xc038_b832;
+    /// Asks `/dev/mshv` for facts; the number carries the size of the head.
+    pub const VTL_INFO: u32 = 0xc008_b860;
+    /// Reads the counters of a virtual processor; likewise.
+    pub const VTL_STATS: u32 = 0xc008_b861;
 }
 
 /// Path of the control device.
@@ -31,6 +35,8 @@ pub const PAGE_LEN: usize = 4096;
 pub const PAGE_KIND_RUN: u32 = 0;
 /// Mapping kind of VTL0's virtual-APIC page.
 pub const PAGE_KIND_VAPIC: u32 = 3;
+/// Mapping kind of the audit ring.
+pub const PAGE_KIND_AUDIT: u32 = 0x10;
 
 /// File offset of the page `kind` of the virtual processor `cpu`.
 pub const fn page_offset(kind: u32, cpu: u32) -> u64 {
@@ -250,6 +256,8 @@ mod tests {
         assert_eq!(command::RETURN_TO_LOWER_VTL, encode(0, 0x27, 0));
         // CAST: the size is 56.
         assert_eq!(command::TDCALL, encode(3, 0x32, size_of::<Tdcall>() as u32));
+        assert_eq!(command::VTL_INFO, encode(3, 0x60, 8));
+        assert_eq!(command::VTL_STATS, encode(3, 0x61, 8));
     }
 
     #[test]

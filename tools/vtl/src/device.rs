@@ -9,6 +9,8 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::audit::Ring;
+use crate::stats::{Info, Stats};
 use crate::vp::{Vm, Vp};
 use crate::{Error, Result, RunPage, abi, sys};
 
@@ -26,16 +28,25 @@ pub enum Extension {
     Dr6Shared = 3,
     /// The kernel serves the lower VTL's TSC deadline.
     LowerVtlTimerVirt = 4,
+    /// [`Mshv::info`] is served.
+    Info = 0x100,
+    /// [`Vtl::stats`] is served.
+    Stats = 0x101,
+    /// [`Vtl::map_audit_ring`] is served.
+    AuditRing = 0x102,
 }
 
 impl Extension {
     /// All capabilities this crate knows.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::CoreApiStable,
         Self::RegisterPage,
         Self::VtlReturnAction,
         Self::Dr6Shared,
         Self::LowerVtlTimerVirt,
+        Self::Info,
+        Self::Stats,
+        Self::AuditRing,
     ];
 
     /// Name as the header spells it, without prefix.
@@ -46,6 +57,9 @@ impl Extension {
             Self::VtlReturnAction => "VTL_RETURN_ACTION",
             Self::Dr6Shared => "DR6_SHARED",
             Self::LowerVtlTimerVirt => "LOWER_VTL_TIMER_VIRT",
+            Self::Info => "INFO",
+            Self::Stats => "STATS",
+            Self::AuditRing => "AUDIT_RING",
         }
     }
 }
@@ -79,6 +93,21 @@ impl Mshv {
             Err(Errno::OPNOTSUPP) => Ok(None),
             Err(errno) => Err(Error::CheckExtension { number, errno }),
         }
+    }
+
+    /// Facts about module and trust domain.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub fn info(&self) -> Result<Info> {
+        let mut words = [0; Info::WORDS];
+        sys::query::<{ abi::command::VTL_INFO }>(&self.fd, 0, &mut words).map_err(|errno| {
+            Error::Query {
+                what: "facts",
+                errno,
+            }
+        })?;
+        Ok(Info::from_words(&words))
     }
 
     /// Makes a VTL file.
@@ -123,6 +152,33 @@ impl Vtl {
     /// [`Error::MapRunPage`].
     pub fn map_run_page(&self, cpu: u32) -> Result<RunPage> {
         RunPage::map(self.fd(), cpu).map_err(|errno| Error::MapRunPage { cpu, errno })
+    }
+
+    /// Reads the counters of the virtual processor of `cpu`; `None` without one.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub fn stats(&self, cpu: u32) -> Result<Option<Stats>> {
+        let mut words = [0; Stats::WORDS];
+        match sys::query::<{ abi::command::VTL_STATS }>(self.fd(), cpu, &mut words) {
+            Ok(()) => Ok(Some(Stats::from_words(&words))),
+            Err(Errno::NXIO) => Ok(None),
+            Err(errno) => Err(Error::Query {
+                what: "counters",
+                errno,
+            }),
+        }
+    }
+
+    /// Maps the audit ring of `cpu`; [`Info::audit_records`] is its length.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub fn map_audit_ring(&self, cpu: u32, info: &Info) -> Result<Ring> {
+        Ring::map(self.fd(), cpu, info.audit_records).map_err(|errno| Error::Query {
+            what: "the audit ring",
+            errno,
+        })
     }
 
     /// Executes one TDCALL leaf with exactly these registers.

@@ -63,6 +63,14 @@ pub enum Error {
     /// The TDX module refused the entry.
     #[error("the TDX module refused TDG.VP.ENTER: {0}")]
     EntryRefused(Status),
+    /// Facts, counters or the audit ring are not to be had.
+    #[error("cannot read {what}: {errno} ({})", query_hint(*errno))]
+    Query {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        errno: Errno,
+    },
     /// The TDCALL ioctl itself failed.
     #[error("the TDCALL ioctl failed: {0}")]
     TdcallIoctl(Errno),
@@ -105,6 +113,7 @@ impl Error {
             | Self::MapRunPage { errno, .. }
             | Self::MapMemory { errno, .. }
             | Self::Bind { errno, .. }
+            | Self::Query { errno, .. }
             | Self::Run { errno } => Some(*errno),
             Self::CreateVtl(errno) | Self::TdcallIoctl(errno) => Some(*errno),
             Self::EntryRefused(_)
@@ -127,6 +136,14 @@ fn open_hint(errno: Errno) -> &'static str {
     match errno {
         Errno::NOENT => "is mshv_vtl_tdx loaded, and devtmpfs mounted on /dev?",
         Errno::PERM | Errno::ACCESS => "CAP_SYS_ADMIN is needed",
+        _ => "the kernel log may say more",
+    }
+}
+
+fn query_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOTTY => "this kernel module is older than that",
+        Errno::INVAL => "this kernel module is older, or the CPU has no virtual processor",
         _ => "the kernel log may say more",
     }
 }

@@ -9,11 +9,12 @@
 //! * [`Vp`]: one virtual processor, bound to its CPU and to this thread;
 //! * [`RunPage`]: the page a `Vp` shares with the kernel;
 //! * [`LowerMemory`]: memory of the lower VTLs, mapped here;
-//! * [`Exit`]: why the lower VTL stopped, and how to answer.
+//! * [`Exit`]: why the lower VTL stopped, and how to answer;
+//! * [`audit::Ring`], [`Stats`]: what a virtual processor did so far.
 //!
 //! Data flows [`device`] → [`vp`] → [`run_page`] → [`exit`]; [`tdcall`],
 //! [`field`] and [`status`] are the TDX vocabulary beside it. Unsafe code is
-//! in `sys`, `run_page` and `memory` only.
+//! in `sys`, `run_page`, `memory` and `audit` only.
 //!
 //! ```no_run
 //! use vtl::{Exit, Mode, Mshv, Vm};
@@ -35,6 +36,7 @@
 //! ```
 
 pub mod abi;
+pub mod audit;
 pub mod device;
 pub mod error;
 pub mod exit;
@@ -43,6 +45,7 @@ pub mod memory;
 pub mod reason;
 pub mod run_page;
 pub mod start;
+pub mod stats;
 pub mod status;
 mod sys;
 pub mod tdcall;
@@ -54,6 +57,7 @@ pub use exit::Exit;
 pub use memory::{GpaRange, LowerMemory};
 pub use run_page::{Canceller, Gpr, RunPage};
 pub use start::Mode;
+pub use stats::{Info, Stats};
 pub use status::Status;
 pub use sys::tsc;
 pub use tdcall::{Accepted, PageRights};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The system calls of the ABI: four ioctls, one mmap, and the time-stamp
+//! The system calls of the ABI: six ioctls, one mmap, and the time-stamp
 //! counter. Nothing else touches the kernel with a raw pointer.
 //!
 //! Below [`crate::device`], [`crate::run_page`] and [`crate::memory`].
@@ -77,37 +77,61 @@ pub(crate) fn return_to_lower_vtl(fd: impl AsFd) -> Result<(), Errno> {
     unsafe { rustix::ioctl::ioctl(fd, request) }.map(drop)
 }
 
-/// Executes one TDCALL; all of its registers are in `call` afterwards.
-pub(crate) fn tdcall(fd: impl AsFd, call: &mut abi::Tdcall) -> Result<(), Errno> {
-    /// Borrows the operand instead of moving it, so that the outputs arrive.
-    struct Borrowed<'a>(&'a mut abi::Tdcall);
+/// An ioctl that borrows its operand, so that the outputs arrive there.
+struct InPlace<'a, const COMMAND: Opcode, T: ?Sized>(&'a mut T);
 
-    // SAFETY: the pointer is the borrowed operand, 56 bytes as the command
-    // number says, exclusively borrowed for the whole call.
-    unsafe impl Ioctl for Borrowed<'_> {
-        type Output = ();
+// SAFETY: the pointer is the operand, exclusively borrowed for the whole call;
+// every caller below says why the kernel writes no more than that.
+unsafe impl<const COMMAND: Opcode, T: ?Sized> Ioctl for InPlace<'_, COMMAND, T> {
+    type Output = ();
 
-        const IS_MUTATING: bool = true;
+    const IS_MUTATING: bool = true;
 
-        fn opcode(&self) -> Opcode {
-            command::TDCALL
-        }
-
-        fn as_ptr(&mut self) -> *mut c_void {
-            core::ptr::from_mut(self.0).cast()
-        }
-
-        unsafe fn output_from_ptr(
-            _answer: IoctlOutput,
-            _operand: *mut c_void,
-        ) -> rustix::io::Result<()> {
-            Ok(())
-        }
+    fn opcode(&self) -> Opcode {
+        COMMAND
     }
 
-    // SAFETY: see the implementation above. What a TDCALL may do to memory of
-    // this process is bounded by the kernel's policy, not by this crate.
-    unsafe { rustix::ioctl::ioctl(fd, Borrowed(call)) }
+    fn as_ptr(&mut self) -> *mut c_void {
+        core::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(
+        _answer: IoctlOutput,
+        _operand: *mut c_void,
+    ) -> rustix::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Executes one TDCALL; all of its registers are in `call` afterwards.
+pub(crate) fn tdcall(fd: impl AsFd, call: &mut abi::Tdcall) -> Result<(), Errno> {
+    let request = InPlace::<{ command::TDCALL }, _>(call);
+    // SAFETY: the operand has the 56 bytes of the command number. What a TDCALL
+    // may do to memory of this process is bounded by the kernel's policy, not
+    // by this crate.
+    unsafe { rustix::ioctl::ioctl(fd, request) }
+}
+
+/// Fills `words`, a structure that may grow, by COMMAND. The first word becomes
+/// its head: size, and `selector`.
+///
+/// Only for commands whose operand begins with its size.
+pub(crate) fn query<const COMMAND: Opcode>(
+    fd: impl AsFd,
+    selector: u32,
+    words: &mut [u64],
+) -> Result<(), Errno> {
+    let Some(head) = words.first_mut() else {
+        return Err(Errno::INVAL);
+    };
+    // Little-endian: the size is the low half. One word is left for it.
+    *head = u64::from(selector) << 32;
+    let len = u32::try_from(size_of_val(words)).map_err(|_| Errno::TOOBIG)?;
+    words[0] |= u64::from(len);
+    let request = InPlace::<COMMAND, [u64]>(words);
+    // SAFETY: the kernel reads and writes as many bytes as the operand's first
+    // word says, and that is the length of the slice.
+    unsafe { rustix::ioctl::ioctl(fd, request) }
 }
 
 /// A shared mapping, unmapped on drop.
@@ -126,7 +150,15 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes of `fd` at `offset`, readable and writable, shared.
     pub(crate) fn new(fd: impl AsFd, offset: u64, len: usize) -> Result<Self, Errno> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        Self::with(fd, offset, len, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// Maps `len` bytes of `fd` at `offset`, readable, shared.
+    pub(crate) fn read_only(fd: impl AsFd, offset: u64, len: usize) -> Result<Self, Errno> {
+        Self::with(fd, offset, len, ProtFlags::READ)
+    }
+
+    fn with(fd: impl AsFd, offset: u64, len: usize, protection: ProtFlags) -> Result<Self, Errno> {
         // SAFETY: the kernel chooses an unused address, so no existing memory
         // is replaced.
         let start = unsafe {

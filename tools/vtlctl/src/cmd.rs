@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The commands, one file each.
 
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod probe;
 pub(crate) mod run;
+pub(crate) mod stats;

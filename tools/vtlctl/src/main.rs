@@ -34,6 +34,10 @@ enum Command {
     Run(cmd::run::Arguments),
     /// Measure the cost of an ioctl and of one round trip to VTL0.
     Bench(cmd::bench::Arguments),
+    /// Show what each virtual processor did so far.
+    Stats(cmd::stats::Arguments),
+    /// Follow, save or verify the record of every switch.
+    Audit(cmd::audit::Arguments),
 }
 
 const STATUS_HELP: &str = "Exit status:
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
         Command::Probe(arguments) => cmd::probe::main(&arguments),
         Command::Run(arguments) => cmd::run::main(&arguments),
         Command::Bench(arguments) => cmd::bench::main(&arguments),
+        Command::Stats(arguments) => cmd::stats::main(&arguments),
+        Command::Audit(arguments) => cmd::audit::main(&arguments),
     };
     let status = outcome.unwrap_or_else(|failure| {
         eprintln!("vtlctl: {:#}", failure.error);

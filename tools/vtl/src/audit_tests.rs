@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Tests of `audit.rs`, with anonymous memory in place of the kernel's ring.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+
+const RECORDS: u64 = 64;
+
+fn ring() -> Result<Ring, Errno> {
+    Ok(Ring {
+        mapping: Mapping::anonymous(4096)?,
+        records: RECORDS,
+    })
+}
+
+/// Stores a word the way the kernel does.
+fn store(ring: &Ring, slot: u64, index: usize, value: u64) {
+    let offset = slot as usize * RECORD_LEN + index * 8;
+    // SAFETY: slots and words of the tests are inside the ring.
+    let pointer = unsafe { ring.mapping.start().as_ptr().add(offset) };
+    // SAFETY: the mapping is owned by `ring`, aligned, and writable in tests.
+    unsafe { AtomicU64::from_ptr(pointer.cast()) }.store(value, Ordering::Relaxed);
+}
+
+/// A record whose words all follow from its number.
+fn record(sequence: u64) -> Record {
+    Record {
+        sequence,
+        entry_tsc: sequence * 100,
+        cycles: sequence * 3,
+        status: Status::from_raw(10),
+        qualification: sequence ^ 0x5555,
+        rip: sequence << 20,
+        thread: sequence as u32,
+        vp: 3,
+        vm: 1,
+        entry_reason: EntryReason::After(ExitKind(97)),
+        exit_kind: ExitKind(10),
+        flags: 1,
+    }
+}
+
+fn write(ring: &Ring, sequence: u64) {
+    let slot = sequence % RECORDS;
+    store(ring, slot, 0, 0);
+    fence(Ordering::Release);
+    for (index, word) in record(sequence).to_words().into_iter().enumerate().skip(1) {
+        store(ring, slot, index, word);
+    }
+    fence(Ordering::Release);
+    store(ring, slot, 0, sequence);
+}
+
+#[test]
+fn words_and_records_are_the_same() {
+    let words = record(0x1234).to_words();
+    assert_eq!(Record::from_words(words), record(0x1234));
+    assert_eq!(words[6] >> 32, 0x6201_0003, "reason, VM, VP");
+    assert_eq!(words[7], 0x10a);
+}
+
+#[test]
+fn records_are_found_by_their_number() -> Result<(), Errno> {
+    let ring = ring()?;
+    assert_eq!(ring.newest(), 0);
+    assert_eq!(ring.read(1), Found::NotYet);
+    for sequence in 1..=70 {
+        write(&ring, sequence);
+    }
+    assert_eq!(ring.newest(), 70);
+    assert_eq!(ring.read(70), Found::Record(record(70)));
+    assert_eq!(ring.read(7), Found::Record(record(7)));
+    assert_eq!(ring.read(6), Found::Overwritten);
+    assert_eq!(ring.read(71), Found::NotYet);
+    Ok(())
+}
+
+#[test]
+fn a_record_that_is_never_finished_is_not_there() -> Result<(), Errno> {
+    let ring = ring()?;
+    for sequence in 1..=64 {
+        write(&ring, sequence);
+    }
+    store(&ring, 65 % RECORDS, 0, 0);
+    assert_eq!(ring.read(65), Found::NotYet);
+    assert_eq!(ring.read(1), Found::NotYet);
+    Ok(())
+}
+
+#[test]
+fn a_follower_says_what_it_missed() -> Result<(), Errno> {
+    let ring = ring()?;
+    for sequence in 1..=10 {
+        write(&ring, sequence);
+    }
+    let mut follower = Follower::from_oldest(ring);
+    for sequence in 1..=10 {
+        assert_eq!(follower.step(), Some(Step::Record(record(sequence))));
+    }
+    assert_eq!(follower.step(), None);
+    for sequence in 11..=200 {
+        write(&follower.ring, sequence);
+    }
+    // 137 is the oldest one there; eight more are left out to be safe.
+    assert_eq!(follower.step(), Some(Step::Missed(145 - 11)));
+    assert_eq!(follower.step(), Some(Step::Record(record(145))));
+    Ok(())
+}
+
+#[test]
+fn a_follower_can_begin_now() -> Result<(), Errno> {
+    let ring = ring()?;
+    write(&ring, 1);
+    let mut follower = Follower::from_now(ring);
+    assert_eq!(follower.step(), None);
+    write(&follower.ring, 2);
+    assert_eq!(follower.step(), Some(Step::Record(record(2))));
+    Ok(())
+}
+
+#[test]
+fn no_torn_record_is_taken_for_whole() -> Result<(), Errno> {
+    const LAST: u64 = 200_000;
+    let ring = ring()?;
+    let is_done = AtomicBool::new(false);
+    let mut whole = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for sequence in 1..=LAST {
+                write(&ring, sequence);
+            }
+            is_done.store(true, Ordering::Release);
+        });
+        while !is_done.load(Ordering::Acquire) {
+            let newest = ring.newest();
+            for sequence in newest.saturating_sub(RECORDS)..newest + 2 {
+                if let Found::Record(found) = ring.read(sequence) {
+                    assert_eq!(found, record(sequence));
+                    whole += 1;
+                }
+            }
+        }
+    });
+    assert_eq!(ring.read(LAST), Found::Record(record(LAST)));
+    // On one CPU the writer may be done before the reader begins.
+    println!("{whole} records read while they were written");
+    Ok(())
+}
+
+#[test]
+fn kinds_have_names() {
+    assert_eq!(ExitKind(10).to_string(), "CPUID");
+    assert_eq!(ExitKind(97).to_string(), "INTERRUPTED");
+    assert_eq!(ExitKind(103).to_string(), "KIND_103");
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Facts about module and trust domain, and counters of a virtual processor,
+//! as the kernel's structures hold them.
+
+use crate::audit::ExitKind;
+
+/// Facts that do not change while the module is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Version of the module: major, minor, patch.
+    pub version: (u16, u16, u16),
+    /// Bit n: the kernel answers 1 for capability 0x100 + n.
+    pub capabilities: u64,
+    /// TDX_FEATURES0 of the TDX module; 0 where it does not tell.
+    pub tdx_features0: u64,
+    /// ATTRIBUTES of the trust domain.
+    pub attributes: u64,
+    /// XFAM of the trust domain.
+    pub xfam: u64,
+    /// Frequency of the time-stamp counter.
+    pub tsc_khz: u64,
+    /// L2 VMs of the trust domain.
+    pub num_l2_vms: u32,
+    /// One more than the highest CPU number there can be.
+    pub num_cpus: u32,
+    /// Records in the audit ring of a virtual processor.
+    pub audit_records: u32,
+    /// Kinds of exit that are counted.
+    pub exit_kinds: u32,
+}
+
+impl Info {
+    /// Size of the kernel's structure in words.
+    pub(crate) const WORDS: usize = 9;
+
+    pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
+        let [
+            _,
+            version,
+            capabilities,
+            tdx_features0,
+            attributes,
+            xfam,
+            tsc_khz,
+            ..,
+        ] = *words;
+        let (num_l2_vms, num_cpus) = halves(words[7]);
+        let (audit_records, exit_kinds) = halves(words[8]);
+        // CAST: 16 bits each.
+        let part = |shift: u32| (version >> shift) as u16;
+        Self {
+            version: (part(32), part(16), part(0)),
+            capabilities,
+            tdx_features0,
+            attributes,
+            xfam,
+            tsc_khz,
+            num_l2_vms,
+            num_cpus,
+            audit_records,
+            exit_kinds,
+        }
+    }
+}
+
+/// What the kernel refuses, in the order of its counters.
+pub const REFUSALS: [&str; 7] = [
+    "EINTR",
+    "EBUSY",
+    "EINVAL",
+    "EOPNOTSUPP",
+    "EIO",
+    "OTHER",
+    "TDCALL",
+];
+
+/// Exits of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitStats {
+    /// The kind.
+    pub kind: ExitKind,
+    /// How many.
+    pub count: u64,
+    /// Those after which the kernel entered again by itself.
+    pub handled: u64,
+    /// TSC ticks from entry to exit.
+    pub cycles: u64,
+}
+
+/// Counters of one virtual processor since the module was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Refusals, as [`REFUSALS`] names them.
+    pub refused: [u64; REFUSALS.len()],
+    /// Exits by kind; kinds that never came are left out.
+    pub exits: Vec<ExitStats>,
+}
+
+impl Stats {
+    const KINDS: usize = 104;
+    const EXITS: usize = 9;
+    /// Size of the kernel's structure in words.
+    pub(crate) const WORDS: usize = Self::EXITS + 3 * Self::KINDS;
+
+    pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
+        let [_, refused @ ..] = words;
+        let known = words[Self::EXITS - 1];
+        let exits = words[Self::EXITS..]
+            .chunks_exact(3)
+            .zip(0u8..)
+            .filter(|(exit, kind)| u64::from(*kind) < known && exit[0] != 0)
+            .map(|(exit, kind)| ExitStats {
+                kind: ExitKind(kind),
+                count: exit[0],
+                handled: exit[1],
+                cycles: exit[2],
+            })
+            .collect();
+        Self {
+            refused: core::array::from_fn(|index| refused[index]),
+            exits,
+        }
+    }
+}
+
+/// Two neighbours in memory.
+fn halves(word: u64) -> (u32, u32) {
+    // CAST: low and high half.
+    (word as u32, (word >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_stand_where_the_abi_says() {
+        let words = [
+            72,
+            (1 << 32) | (2 << 16) | 3,
+            7,
+            0x80,
+            0x10,
+            3,
+            2_000_000,
+            (8 << 32) | 2,
+            (104 << 32) | 1024,
+        ];
+        let info = Info::from_words(&words);
+        assert_eq!(info.version, (1, 2, 3));
+        assert_eq!((info.num_l2_vms, info.num_cpus), (2, 8));
+        assert_eq!((info.audit_records, info.exit_kinds), (1024, 104));
+        assert_eq!(
+            (info.xfam, info.attributes, info.tdx_features0),
+            (3, 0x10, 0x80)
+        );
+    }
+
+    #[test]
+    fn only_exits_that_came_are_listed() {
+        let mut words = [0; Stats::WORDS];
+        words[1..9].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 104]);
+        let cpuid = Stats::EXITS + 30;
+        words[cpuid..cpuid + 3].copy_from_slice(&[5, 1, 900]);
+        let stats = Stats::from_words(&words);
+        assert_eq!(stats.refused, [1, 2, 3, 4, 5, 6, 7]);
+        let expected = ExitStats {
+            kind: ExitKind(10),
+            count: 5,
+            handled: 1,
+            cycles: 900,
+        };
+        assert_eq!(stats.exits, [expected]);
+    }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `vtlctl stats`: what each virtual processor did since the module was
+//! loaded, for people, for programs, for Prometheus.
+
+use std::fmt::Write as _;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+use vtl::stats::{ExitStats, REFUSALS};
+use vtl::{Info, Mshv, Stats, Vtl};
+
+use crate::{ExitStatus, Failure};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only the virtual processor of this CPU
+    #[arg(long, value_name = "N")]
+    cpu: Option<u32>,
+    /// Print one JSON object instead of a table
+    #[arg(long, conflicts_with = "prometheus")]
+    json: bool,
+    /// Print the text format of Prometheus instead of a table
+    #[arg(long)]
+    prometheus: bool,
+}
+
+/// Counters of one virtual processor, by its CPU.
+type Vps = Vec<(u32, Stats)>;
+
+pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let mshv = Mshv::open()?;
+    let info = mshv.info()?;
+    let vps = read(&mshv.create_vtl()?, &info, arguments.cpu)?;
+    if arguments.json {
+        println!("{}", to_json(&vps, &info));
+    } else if arguments.prometheus {
+        print!("{}", to_prometheus(&vps, &info));
+    } else {
+        print!("{}", to_table(&vps, &info));
+    }
+    Ok(ExitStatus::Success)
+}
+
+fn read(vtl: &Vtl, info: &Info, only: Option<u32>) -> anyhow::Result<Vps> {
+    let cpus = only.map_or(0..info.num_cpus, |cpu| cpu..cpu.saturating_add(1));
+    let mut vps = Vps::new();
+    for cpu in cpus {
+        if let Some(stats) = vtl.stats(cpu)? {
+            vps.push((cpu, stats));
+        }
+    }
+    if let (Some(cpu), true) = (only, vps.is_empty()) {
+        bail!("cpu {cpu} has no virtual processor");
+    }
+    Ok(vps)
+}
+
+/// Ticks as seconds; `None` when the frequency is not known.
+fn seconds(cycles: u64, info: &Info) -> Option<f64> {
+    // CAST: 53 bits of precision are enough for a time.
+    (info.tsc_khz != 0).then(|| cycles as f64 / (info.tsc_khz as f64 * 1000.0))
+}
+
+/// Mean length in microseconds, or in ticks when the frequency is not known.
+fn mean(exit: &ExitStats, info: &Info) -> f64 {
+    // CAST: as above.
+    let count = exit.count.max(1) as f64;
+    match seconds(exit.cycles, info) {
+        Some(seconds) => seconds * 1e6 / count,
+        None => exit.cycles as f64 / count,
+    }
+}
+
+fn to_table(vps: &Vps, info: &Info) -> String {
+    let unit = if info.tsc_khz == 0 { "ticks" } else { "us" };
+    let mut text = format!(
+        "{:>4} {:<28}{:>14}{:>14}{:>14}\n",
+        "vp",
+        "exit",
+        "count",
+        "in kernel",
+        format!("mean {unit}")
+    );
+    for (cpu, stats) in vps {
+        for exit in &stats.exits {
+            let mean = mean(exit, info);
+            // Writing to a string never fails.
+            let _ = writeln!(
+                text,
+                "{cpu:>4} {:<28}{:>14}{:>14}{mean:>14.1}",
+                exit.kind, exit.count, exit.handled
+            );
+        }
+    }
+    for (cpu, stats) in vps {
+        for (name, count) in REFUSALS.iter().zip(stats.refused) {
+            if count != 0 {
+                let _ = writeln!(text, "{cpu:>4} refused: {name:<19}{count:>14}");
+            }
+        }
+    }
+    text
+}
+
+fn to_json(vps: &Vps, info: &Info) -> Value {
+    let vps: Vec<_> = vps
+        .iter()
+        .map(|(cpu, stats)| {
+            let refused: serde_json::Map<_, _> = REFUSALS
+                .iter()
+                .zip(stats.refused)
+                .map(|(name, count)| ((*name).to_owned(), count.into()))
+                .collect();
+            let exits: Vec<_> = stats
+                .exits
+                .iter()
+                .map(|exit| {
+                    json!({
+                        "kind": exit.kind.0,
+                        "name": exit.kind.to_string(),
+                        "count": exit.count,
+                        "handled": exit.handled,
+                        "cycles": exit.cycles,
+                    })
+                })
+                .collect();
+            json!({ "vp": cpu, "exits": exits, "refused": refused })
+        })
+        .collect();
+    json!({ "tsc_khz": info.tsc_khz, "vps": vps })
+}
+
+fn to_prometheus(vps: &Vps, info: &Info) -> String {
+    let mut text = String::new();
+    family(
+        &mut text,
+        "mshv_vtl_exits_total",
+        "Exits of lower VTLs.",
+        vps,
+        |exit| Some(exit.count.to_string()),
+    );
+    family(
+        &mut text,
+        "mshv_vtl_exits_handled_total",
+        "Exits that the kernel dealt with itself.",
+        vps,
+        |exit| Some(exit.handled.to_string()),
+    );
+    family(
+        &mut text,
+        "mshv_vtl_run_seconds_total",
+        "Time from entry to exit.",
+        vps,
+        |exit| seconds(exit.cycles, info).map(|seconds| format!("{seconds:.9}")),
+    );
+    let name = "mshv_vtl_refused_total";
+    let _ = writeln!(text, "# HELP {name} Commands that were refused.");
+    let _ = writeln!(text, "# TYPE {name} counter");
+    for (cpu, stats) in vps {
+        for (reason, count) in REFUSALS.iter().zip(stats.refused) {
+            let _ = writeln!(text, "{name}{{vp=\"{cpu}\",reason=\"{reason}\"}} {count}");
+        }
+    }
+    text
+}
+
+/// One metric for each virtual processor and kind of exit.
+fn family(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    vps: &Vps,
+    value: impl Fn(&ExitStats) -> Option<String>,
+) {
+    let _ = writeln!(text, "# HELP {name} {help}");
+    let _ = writeln!(text, "# TYPE {name} counter");
+    for (cpu, stats) in vps {
+        for exit in &stats.exits {
+            if let Some(value) = value(exit) {
+                let kind = exit.kind;
+                let _ = writeln!(text, "{name}{{vp=\"{cpu}\",exit=\"{kind}\"}} {value}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vtl::audit::ExitKind;
+
+    fn info(tsc_khz: u64) -> Info {
+        Info {
+            version: (0, 1, 0),
+            capabilities: 7,
+            tdx_features0: 0,
+            attributes: 0,
+            xfam: 3,
+            tsc_khz,
+            num_l2_vms: 1,
+            num_cpus: 2,
+            audit_records: 64,
+            exit_kinds: 104,
+        }
+    }
+
+    fn vps() -> Vps {
+        let exit = ExitStats {
+            kind: ExitKind(10),
+            count: 4,
+            handled: 1,
+            cycles: 8000,
+        };
+        let stats = Stats {
+            refused: [0, 0, 3, 0, 0, 0, 0],
+            exits: vec![exit],
+        };
+        vec![(1, stats)]
+    }
+
+    #[test]
+    fn the_table_shows_times_in_microseconds_where_it_can() {
+        let table = to_table(&vps(), &info(1_000_000));
+        assert!(table.contains("mean us"), "{table}");
+        let line = table.lines().find(|line| line.contains("CPUID"));
+        assert!(line.is_some_and(|line| line.ends_with(" 2.0")), "{table}");
+        assert!(table.contains("refused: EINVAL"), "{table}");
+        assert!(to_table(&vps(), &info(0)).contains("mean ticks"));
+    }
+
+    #[test]
+    fn json_names_kinds_and_refusals() {
+        let json = to_json(&vps(), &info(1_000_000));
+        assert_eq!(json["vps"][0]["exits"][0]["name"], "CPUID");
+        assert_eq!(json["vps"][0]["exits"][0]["cycles"], 8000);
+        assert_eq!(json["vps"][0]["refused"]["EINVAL"], 3);
+    }
+
+    #[test]
+    fn prometheus_text_has_a_type_for_each_metric() {
+        let text = to_prometheus(&vps(), &info(1_000_000));
+        assert!(text.contains("mshv_vtl_exits_total{vp=\"1\",exit=\"CPUID\"} 4\n"));
+        assert!(
+            text.contains("mshv_vtl_run_seconds_total{vp=\"1\",exit=\"CPUID\"} 0.000008000\n"),
+            "{text}"
+        );
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split('{').next().unwrap_or_default();
+            assert!(text.contains(&format!("# TYPE {name} counter\n")), "{line}");
+        }
+        let unknown = to_prometheus(&vps(), &info(0));
+        assert!(
+            !unknown.contains("run_seconds_total{"),
+            "no frequency, no time"
+        );
+    }
+}
