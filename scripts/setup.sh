@@ -91,7 +91,7 @@ unpack_source() {
 	mkdir -p "$new"
 	dpkg-deb --fsys-tarfile "$CACHE/kernel/debs"/linux-source-*.deb |
 		tar -xO "./usr/src/linux-source-$KERNEL_SERIES.tar.xz" |
-		tar -xJ -C "$new" --strip-components=1
+		in_root tar -xJ -C "$new" --strip-components=1
 	mv "$new" "$CACHE/kernel/src"
 }
 
