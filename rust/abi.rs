@@ -35,6 +35,9 @@ unsafe impl kernel::transmute::FromBytes for mshv_kick_cpus {}
 // SAFETY: As above.
 unsafe impl kernel::transmute::AsBytes for mshv_tdcall {}
 
+// SAFETY: Integers without padding; asserted below.
+unsafe impl kernel::transmute::FromBytes for mshv_vtl_ram_disposition {}
+
 /// Asserts at compile time that fields stand where the ABI says.
 macro_rules! assert_offsets {
     ($($type:ty: { $($($field:ident).+ => $offset:expr,)+ })+) => {
@@ -43,6 +46,9 @@ macro_rules! assert_offsets {
 }
 
 assert_offsets! {
+    mshv_vtl_ram_disposition: {
+        start_pfn => 0, last_pfn => 8,
+    }
     mshv_tdcall: {
         rax => 0, rcx => 8, rdx => 16, r8 => 24, r9 => 32, r10_out => 40, r11_out => 48,
     }
@@ -125,6 +131,7 @@ const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
 const _: () = assert!(size_of::<mshv_tdcall>() == 56);
 const _: () = assert!(size_of::<mshv_set_poll_file>() == 8);
 const _: () = assert!(size_of::<mshv_kick_cpus>() == 24);
+const _: () = assert!(size_of::<mshv_vtl_ram_disposition>() == 16);
 const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);
 const _: () = assert!(size_of::<mshv_tdx_vp_context>() == 1024);
 const _: () = assert!(size_of::<mshv_vtl_run>() == run::END + 4);

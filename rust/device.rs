@@ -13,6 +13,7 @@ use kernel::uaccess::UserPtr;
 
 use crate::audit::event;
 use crate::cpu::{self, Machine};
+use crate::mem::registered;
 use crate::poll_file::{self, PollFile};
 use crate::pure::uapi;
 use crate::stats::Refusal;
@@ -34,6 +35,7 @@ pub(crate) struct VtlFile {
     /// Files that cancel runs; they are let go with this one.
     #[pin]
     poll_files: Mutex<KVec<PollFile>>,
+    _memory: registered::User,
 }
 
 impl VtlFile {
@@ -41,6 +43,7 @@ impl VtlFile {
         let init = pin_init!(Self {
             machine,
             poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
+            _memory: registered::User::new(),
         });
         Arc::pin_init(init, GFP_KERNEL)
     }
@@ -113,6 +116,9 @@ impl MiscDevice for Vtl {
         match command {
             uapi::RETURN_TO_LOWER_VTL => run(&vtl.machine),
             uapi::VTL_STATS => info::stats(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::ADD_VTL0_MEMORY => request::add_vtl0_memory(UserPtr::from_addr(argument)),
+            uapi::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(UserPtr::from_addr(argument)),
+            uapi::RESTORE_PARTITION_TIME => Err(EOPNOTSUPP),
             uapi::TDCALL => request::tdcall(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::SET_POLL_FILE => kick::set_poll_file(vtl, UserPtr::from_addr(argument)),
@@ -136,13 +142,14 @@ fn run(machine: &Machine) -> Result<isize> {
 
 #[vtable]
 impl MiscDevice for Low {
-    type Ptr = Arc<Machine>;
+    type Ptr = Arc<registered::User>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Machine>> {
-        open()
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        open()?;
+        Ok(Arc::new(registered::User::new(), GFP_KERNEL)?)
     }
 
-    fn mmap(_machine: ArcBorrow<'_, Machine>, _file: &File, vma: &VmaNew) -> Result {
+    fn mmap(_user: ArcBorrow<'_, registered::User>, _file: &File, vma: &VmaNew) -> Result {
         mem::map_lower_memory(vma)
     }
 }

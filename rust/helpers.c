@@ -82,6 +82,12 @@ u64 vtl_rdmsr(u32 msr)
 	return value;
 }
 
+/* For registers that the TDX module may refuse. */
+int vtl_rdmsr_safe(u32 msr, u64 *value)
+{
+	return rdmsrq_safe(msr, value);
+}
+
 void vtl_wrmsr(u32 msr, u64 value)
 {
 	wrmsrq(msr, value);

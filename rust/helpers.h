@@ -23,6 +23,7 @@ bool vtl_guest_work_pending(void);
 
 u64 vtl_rdmsr(u32 msr);
 void vtl_wrmsr(u32 msr, u64 value);
+int vtl_rdmsr_safe(u32 msr, u64 *value);
 u32 vtl_address_bits(void);
 u32 vtl_read_pkru(void);
 void vtl_write_pkru(u32 pkru);

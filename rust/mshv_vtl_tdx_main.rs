@@ -13,7 +13,7 @@
 //! The modules below stand in the order in which data passes. `pure` holds everything that only
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
-//! `msr`, `mem::fault`, `mem::low`, `trace` and `ffi`.
+//! `msr`, `mem::fault`, `mem::low`, `mem::registered`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
 
@@ -85,11 +85,13 @@ struct MshvVtlTdx {
     _debugfs: debugfs::Debugfs,
     _hotplug: cpu::Hotplug,
     _published: cpu::Published,
+    _registry: mem::registered::Registry,
 }
 
 impl kernel::InPlaceModule for MshvVtlTdx {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _registry: mem::registered::Registry::new(),
             _published: cpu::Published::new(module_parameters::audit_records.value())?,
             _hotplug: cpu::Hotplug::new()?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,

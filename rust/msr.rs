@@ -4,6 +4,9 @@
 // UNSAFETY: RDMSR and WRMSR, through C.
 #![allow(unsafe_code)]
 
+use kernel::error::to_result;
+use kernel::prelude::*;
+
 use crate::abi;
 use crate::irq::IrqsOff;
 
@@ -35,4 +38,19 @@ pub(crate) fn write(msr: Msr, value: u64, _irqs: &IrqsOff) {
     // SAFETY: None of the registers that `Msr` can name affects kernel code with interrupts off;
     // `IrqsOff` proves that; a value that `pure::msr` let through does not fault.
     unsafe { abi::vtl_wrmsr(msr as u32, value) }
+}
+
+/// IA32_VMX_CR4_FIXED1, which the TDX module emulates where a TD has L2 VMs.
+const VMX_CR4_FIXED1: u32 = 0x489;
+
+/// Reads which bits of CR4 may be set. [SDM A.8]
+///
+/// # Errors
+///
+/// EIO when the TDX module does not let this Linux read it.
+pub(crate) fn read_vmx_cr4_fixed1() -> Result<u64> {
+    let mut value = 0;
+    // SAFETY: Reading has no side effect, and a fault is caught.
+    to_result(unsafe { abi::vtl_rdmsr_safe(VMX_CR4_FIXED1, &mut value) }).map_err(|_| EIO)?;
+    Ok(value)
 }

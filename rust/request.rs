@@ -4,22 +4,55 @@
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
-use crate::abi::mshv_tdcall;
+use crate::abi::{mshv_tdcall, mshv_vtl_ram_disposition};
 use crate::audit::event;
 use crate::cpu::Machine;
-use crate::mem::KernelMemory;
+use crate::mem::{registered, KernelMemory};
 use crate::pure::policy::{self, Scope};
+use crate::pure::ranges;
 use crate::pure::status::Status;
 use crate::pure::tdcall::{Registers, Tdcall};
 use crate::pure::uapi;
 use crate::stats::Refusal;
-use crate::{irq, tdcall, trace};
+use crate::{irq, msr, tdcall, trace};
 
 /// `MSHV_CHECK_EXTENSION`.
 pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
     let capability: u32 = UserSlice::new(argument, size_of::<u32>()).reader().read()?;
     let answer = uapi::check_extension(capability).ok_or(EOPNOTSUPP)?;
     Ok(answer as isize) // CAST: 0 or 1
+}
+
+/// `MSHV_ADD_VTL0_MEMORY`.
+///
+/// # Errors
+///
+/// EINVAL for what is no memory of a lower VTL, EOPNOTSUPP for shared memory, ENOSPC, ENOMEM.
+pub(crate) fn add_vtl0_memory(argument: UserPtr) -> Result<isize> {
+    let mshv_vtl_ram_disposition {
+        start_pfn,
+        last_pfn,
+    } = UserSlice::new(argument, size_of::<mshv_vtl_ram_disposition>())
+        .reader()
+        .read()?;
+    match ranges::Request::new(start_pfn, last_pfn).ok_or(EINVAL)? {
+        ranges::Request::Private(frames) => registered::add(frames)?,
+        ranges::Request::Shared(_) => return Err(EOPNOTSUPP),
+    }
+    Ok(0)
+}
+
+/// `MSHV_READ_VMX_CR4_FIXED1`.
+///
+/// # Errors
+///
+/// EFAULT. EIO: the TDX module does not let this Linux read the register.
+pub(crate) fn read_cr4_fixed1(argument: UserPtr) -> Result<isize> {
+    let value = msr::read_vmx_cr4_fixed1()?;
+    UserSlice::new(argument, size_of::<u64>())
+        .writer()
+        .write(&value)?;
+    Ok(0)
 }
 
 /// `MSHV_TDCALL`.

@@ -56,6 +56,15 @@ build_tools() {
 build_selftests() {
 	in_root make -C "$TOP/selftests" CC=gcc-14 KSRC="$KSRC" OUTPUT="$BUILD/selftests" \
 		-j"$(nproc)" all
+	build_ramdisk
+}
+
+# The kernel's own ramdisk driver, which its image leaves out: a test of direct
+# I/O needs a block device. A kernel tree of somebody else's may have it built in.
+build_ramdisk() {
+	[ -z "${KDIR:-}" ] && [ ! -e "$BUILD/ramdisk/brd.ko" ] || return 0
+	mkdir -p "$BUILD/ramdisk"
+	kernel_make M="$KSRC/drivers/block" MO="$BUILD/ramdisk" brd.ko
 }
 
 # The plugin that counts, and the floor that everything is compared with.
@@ -76,6 +85,7 @@ build_initramfs() {
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
 	rm -f "$tree"/selftests/*.o
 	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
+	[ ! -e "$BUILD/ramdisk/brd.ko" ] || cp "$BUILD/ramdisk/brd.ko" "$tree/lib/"
 	chmod 755 "$tree/init"
 	(cd "$tree" && find . | LC_ALL=C sort | in_root_cpio) >"$BUILD/initramfs.cpio.new"
 	gzip -1 -n -c "$BUILD/initramfs.cpio.new" >"$BUILD/initramfs.new"

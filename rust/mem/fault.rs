@@ -13,7 +13,7 @@ use kernel::mm::virt::{VmaNew, VmaRef};
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
-use super::KernelMemory;
+use super::{registered, KernelMemory};
 use crate::abi;
 use crate::pure::accepted::{bytes, is_accepted, Piece};
 use crate::pure::mapping::{frame, is_shared, whole_piece, Alias};
@@ -67,6 +67,10 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
     let about = unsafe { (*vmf).__bindgen_anon_1 };
     let page = about.pgoff as u64; // CAST: unsigned long has 64 bits
     match look(page, 0) {
+        // SAFETY: The frame is registered and stays so, because the area's file is open.
+        Piece::Accepted if registered::contains(frame(page)) => unsafe {
+            abi::vtl_pages_insert(vmf, frame(page) as usize, 0) // CAST: as above
+        },
         // SAFETY: The area takes pages without struct page; the frame is no memory of this kernel.
         Piece::Accepted => unsafe {
             bindings::vmf_insert_mixed(about.vma, about.address, frame(page) as usize)
@@ -103,6 +107,14 @@ unsafe extern "C" fn huge_fault(vmf: *mut bindings::vm_fault, order: c_uint) -> 
     let flags = unsafe { (*vmf).flags };
     let is_write = flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
     let frame = frame(page) as usize; // CAST: unsigned long has 64 bits
+    if registered::contains(frame as u64) {
+        // A structure covers 2 MiB, and registered are whole pieces of that size.
+        return match level {
+            // SAFETY: The frame is registered and stays so, because the area's file is open.
+            1 => unsafe { abi::vtl_pages_insert(vmf, frame, order) },
+            _ => FALLBACK,
+        };
+    }
     if level == 1 {
         // SAFETY: The area takes frames, the frame is aligned as the address is, and lies with all
         // that follow it outside the memory of this kernel.

@@ -3,8 +3,12 @@
  * Kernel inline functions and macros that mappings of lower-VTL memory need.
  */
 #include <linux/align.h>
+#include <linux/memory_hotplug.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
 #include <asm/e820/api.h>
 
 #include "helpers.h"
@@ -30,8 +34,75 @@ bool vtl_is_listed_memory(u64 start, u64 len_bytes)
 	u64 end = start + len_bytes;
 	u64 page;
 
-	for (page = ALIGN_DOWN(start, PAGE_SIZE); page < end; page += PAGE_SIZE)
+	for (page = ALIGN_DOWN(start, PAGE_SIZE); page < end;
+	     page += PAGE_SIZE) {
 		if (!e820__mapped_any(page, page + PAGE_SIZE, 0))
 			return false;
+		if (IS_ALIGNED(page, PMD_SIZE))
+			cond_resched();
+	}
 	return true;
+}
+
+/*
+ * Makes page structures and a place in the direct map for private memory of a
+ * lower VTL. Both ends are multiples of 2 MiB.
+ */
+struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
+{
+	const struct range allowed = mhp_get_pluggable_range(true);
+	struct dev_pagemap *map;
+	void *address;
+
+	/* memremap_pages() warns about what it does not take. */
+	if (start < allowed.start || start + len_bytes - 1 > allowed.end)
+		return ERR_PTR(-EINVAL);
+	map = kzalloc_obj(*map);
+	if (!map)
+		return ERR_PTR(-ENOMEM);
+	map->type = MEMORY_DEVICE_GENERIC;
+	map->vmemmap_shift = PMD_ORDER;
+	map->nr_range = 1;
+	map->range.start = start;
+	map->range.end = start + len_bytes - 1;
+	address = memremap_pages(map, NUMA_NO_NODE);
+	if (IS_ERR(address)) {
+		kfree(map);
+		return ERR_CAST(address);
+	}
+	return map;
+}
+
+/* Whether anybody but the range itself holds a page of it. */
+static bool is_in_use(const struct range *range)
+{
+	unsigned long frame;
+
+	for (frame = PHYS_PFN(range->start); frame <= PHYS_PFN(range->end);
+	     frame += 1UL << PMD_ORDER)
+		if (folio_ref_count(page_folio(pfn_to_page(frame))) != 1)
+			return true;
+	return false;
+}
+
+/* Takes back what vtl_pages_make() made, unless a page is still held. */
+bool vtl_pages_remove(struct dev_pagemap *map)
+{
+	if (is_in_use(&map->range))
+		return false;
+	memunmap_pages(map);
+	kfree(map);
+	return true;
+}
+
+/* Maps a page that has a structure, so that it can be pinned. */
+vm_fault_t vtl_pages_insert(struct vm_fault *vmf, unsigned long frame,
+			    unsigned int order)
+{
+	bool write = vmf->flags & FAULT_FLAG_WRITE;
+	struct page *page = pfn_to_page(frame);
+
+	if (order == PMD_ORDER)
+		return vmf_insert_folio_pmd(vmf, page_folio(page), write);
+	return vmf_insert_page_mkwrite(vmf, page, write);
 }

@@ -5,14 +5,22 @@
 #ifndef _MSHV_VTL_TDX_MEM_HELPERS_H
 #define _MSHV_VTL_TDX_MEM_HELPERS_H
 
+#include <linux/mm_types.h>
 #include <linux/types.h>
 
+struct dev_pagemap;
 struct vm_area_struct;
+struct vm_fault;
 
 #define VTL_PMD_ORDER 9
 #define VTL_PUD_ORDER 18
 
 void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared);
 bool vtl_is_listed_memory(u64 start, u64 len_bytes);
+
+struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes);
+bool vtl_pages_remove(struct dev_pagemap *map);
+vm_fault_t vtl_pages_insert(struct vm_fault *vmf, unsigned long frame,
+			    unsigned int order);
 
 #endif

@@ -38,7 +38,7 @@ impl VtlPage {
 
 const PAGE_SHIFT: u32 = 12;
 /// Lowest SHARED bit there is, that of a 48-bit guest-physical address space: memory ends below.
-const END_PAGE: u64 = 1 << (47 - PAGE_SHIFT);
+pub(super) const END_PAGE: u64 = 1 << (47 - PAGE_SHIFT);
 
 /// In the offset of a mapping of lower-VTL memory, in pages: the alias shared with the host. It is
 /// bit 63 of the offset in bytes.

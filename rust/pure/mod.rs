@@ -21,6 +21,7 @@ pub mod msr;
 pub mod next;
 pub mod place;
 pub mod policy;
+pub mod ranges;
 pub mod status;
 pub mod tdcall;
 pub mod uapi;

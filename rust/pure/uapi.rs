@@ -10,6 +10,12 @@ pub const CHECK_EXTENSION: u32 = 0x4004_b800;
 pub const CREATE_VTL: u32 = 0x8001_b81d;
 /// `MSHV_RETURN_TO_LOWER_VTL`.
 pub const RETURN_TO_LOWER_VTL: u32 = 0x0000_b827;
+/// `MSHV_RESTORE_PARTITION_TIME`.
+pub const RESTORE_PARTITION_TIME: u32 = 0x4018_b813;
+/// `MSHV_ADD_VTL0_MEMORY`.
+pub const ADD_VTL0_MEMORY: u32 = 0x4010_b821;
+/// `MSHV_READ_VMX_CR4_FIXED1`.
+pub const READ_VMX_CR4_FIXED1: u32 = 0x8008_b833;
 /// `MSHV_TDCALL`.
 pub const TDCALL: u32 = 0xc038_b832;
 /// `MSHV_VTL_INFO`: the number tells the size of the structure's head, so that the rest may grow.

@@ -72,6 +72,19 @@ guest vtl_guest_store
 	jmp	.
 vtl_guest_store_end:
 
+/* Sums up ecx words from esi in eax and inverts each, then halts. */
+guest vtl_guest_checksum
+	xorl	%eax, %eax
+1:	roll	$1, %eax
+	addl	(%esi), %eax
+	notl	(%esi)
+	addl	$4, %esi
+	decl	%ecx
+	jnz	1b
+	hlt
+	jmp	.
+vtl_guest_checksum_end:
+
 /* Raises an exception nobody handles. */
 guest vtl_guest_undefined
 	ud2

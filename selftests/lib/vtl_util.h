@@ -79,6 +79,7 @@ DECLARE_GUEST(vtl_guest_spin);
 DECLARE_GUEST(vtl_guest_registers);
 DECLARE_GUEST(vtl_guest_fpu);
 DECLARE_GUEST(vtl_guest_store);
+DECLARE_GUEST(vtl_guest_checksum);
 DECLARE_GUEST(vtl_guest_undefined);
 
 /* One virtual processor with a guest in front of its first instruction. */

@@ -205,6 +205,59 @@ struct mshv_kick_cpus {
 #define MSHV_KICK_CANCEL (1ULL << 1)
 
 /**
+ * struct mshv_vtl_ram_disposition - Memory to register
+ * @start_pfn: first page frame; MSHV_VTL_RAM_SHARED: memory shared with the
+ *	host, which is not served
+ * @last_pfn: page frame behind the last
+ *
+ * Both are multiples of 512: whole pieces of 2 MiB.
+ */
+struct mshv_vtl_ram_disposition {
+	__u64 start_pfn;
+	__u64 last_pfn;
+};
+
+/* In start_pfn. */
+#define MSHV_VTL_RAM_SHARED (1ULL << 51)
+
+/**
+ * MSHV_ADD_VTL0_MEMORY - Make memory of a lower VTL usable for direct I/O
+ *
+ * What of the range is registered already stays, the rest is added. Mappings
+ * of /dev/mshv_vtl_low made or faulted in afterwards can be pinned. All is
+ * taken back when the last VTL and vtl_low descriptor and mapping is gone.
+ */
+#define MSHV_ADD_VTL0_MEMORY \
+	_IOW(MSHV_IOCTL, 0x21, struct mshv_vtl_ram_disposition)
+
+/**
+ * struct mshv_vtl_partition_time - Not served on TDX
+ * @tsc_sequence: not looked at
+ * @reserved: not looked at
+ * @reference_time_100ns: not looked at
+ * @tsc: not looked at
+ */
+struct mshv_vtl_partition_time {
+	__u32 tsc_sequence;
+	__u32 reserved;
+	__u64 reference_time_100ns;
+	__u64 tsc;
+};
+
+/**
+ * MSHV_RESTORE_PARTITION_TIME - EOPNOTSUPP: nobody may set the time of a TD
+ */
+#define MSHV_RESTORE_PARTITION_TIME \
+	_IOW(MSHV_IOCTL, 0x13, struct mshv_vtl_partition_time)
+
+/**
+ * MSHV_READ_VMX_CR4_FIXED1 - Which bits of CR4 a lower VTL may set
+ *
+ * Argument: pointer to a __u64, which gets IA32_VMX_CR4_FIXED1.
+ */
+#define MSHV_READ_VMX_CR4_FIXED1 _IOR(MSHV_IOCTL, 0x33, __u64)
+
+/**
  * struct mshv_tdcall - Registers of a TDCALL
  * @rax: in: leaf, out: completion status of the TDX module
  * @rcx: in and out

@@ -2,7 +2,7 @@
 //! Shadow of the kernel module's `rust/pure`: compiles the very same files for the host, so that
 //! their tests, and whatever else wants to look at the decisions, run without a kernel.
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 // The module's own settings format it.

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Which part of a range of lower-VTL memory is new.
+//!
+//! Userspace registers the same memory more than once, and in pieces that overlap: what is there
+//! stays, what is missing is added.
+
+use super::mapping::END_PAGE;
+
+/// Page frames from `first` up to, not including, `end`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frames {
+    /// The first.
+    pub first: u64,
+    /// The one behind the last.
+    pub end: u64,
+}
+
+/// In the first frame of a registration: the memory is shared with the host.
+const SHARED: u64 = 1 << 51;
+/// The kernel makes page structures for pieces of 2 MiB.
+const FRAMES_PER_PIECE: u64 = 512;
+
+/// What a registration asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Private memory.
+    Private(Frames),
+    /// Memory shared with the host.
+    Shared(Frames),
+}
+
+impl Request {
+    /// Checks what userspace wrote; `None`: nothing that could be memory, or not in whole pieces.
+    pub const fn new(first: u64, end: u64) -> Option<Self> {
+        let is_shared = first & SHARED != 0;
+        let first = first & !SHARED;
+        if first >= end || end > END_PAGE || (first | end) % FRAMES_PER_PIECE != 0 {
+            return None;
+        }
+        let frames = Frames { first, end };
+        Some(if is_shared {
+            Self::Shared(frames)
+        } else {
+            Self::Private(frames)
+        })
+    }
+}
+
+impl Frames {
+    /// Whether the frame is one of them.
+    pub const fn contains(self, frame: u64) -> bool {
+        self.first <= frame && frame < self.end
+    }
+}
+
+/// The first part of `wanted` that is in none of the ranges. `ranges` may be in any order.
+pub fn first_missing<'a>(
+    wanted: Frames,
+    ranges: impl Iterator<Item = &'a Frames> + Clone,
+) -> Option<Frames> {
+    let mut first = wanted.first;
+    // Each round gets past one range at least, and no range is passed twice.
+    while let Some(range) = ranges.clone().find(|range| range.contains(first)) {
+        first = range.end;
+    }
+    if first >= wanted.end {
+        return None;
+    }
+    let next = ranges.map(|range| range.first).filter(|at| *at > first);
+    let end = next.fold(wanted.end, u64::min);
+    Some(Frames { first, end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn frames(first: u64, end: u64) -> Frames {
+        Frames { first, end }
+    }
+
+    #[test]
+    fn requests_are_whole_pieces_of_memory() {
+        let ok = frames(0x400, 0x800);
+        assert_eq!(Request::new(0x400, 0x800), Some(Request::Private(ok)));
+        let shared = Request::new(SHARED | 0x400, 0x800);
+        assert_eq!(shared, Some(Request::Shared(ok)));
+        assert!(Request::new(0, END_PAGE).is_some());
+        for (first, end) in [
+            (0x400, 0x400),
+            (0x800, 0x400),
+            (0x401, 0x800),
+            (0x400, 0x801),
+            (0, END_PAGE + 0x200),
+            (END_PAGE, END_PAGE + 0x200),
+            (0x400, SHARED | 0x800),
+            (u64::MAX, 0),
+            (0, u64::MAX),
+            (1 << 52, 1 << 53),
+        ] {
+            assert_eq!(Request::new(first, end), None, "{first:#x} {end:#x}");
+        }
+    }
+
+    /// Adds what is missing until nothing is.
+    fn add(known: &mut Vec<Frames>, wanted: Frames) -> Vec<Frames> {
+        let mut added = Vec::new();
+        while let Some(part) = first_missing(wanted, known.iter()) {
+            known.push(part);
+            added.push(part);
+        }
+        added
+    }
+
+    #[test]
+    fn only_what_is_missing_is_added() {
+        let mut known = Vec::new();
+        assert_eq!(add(&mut known, frames(10, 20)), [frames(10, 20)]);
+        assert_eq!(add(&mut known, frames(10, 20)), []);
+        assert_eq!(add(&mut known, frames(12, 15)), []);
+        assert_eq!(add(&mut known, frames(15, 25)), [frames(20, 25)]);
+        assert_eq!(add(&mut known, frames(30, 40)), [frames(30, 40)]);
+        let rest = [frames(5, 10), frames(25, 30), frames(40, 45)];
+        assert_eq!(add(&mut known, frames(5, 45)), rest);
+        assert_eq!(add(&mut known, frames(5, 45)), []);
+        assert_eq!(add(&mut known, frames(45, 46)), [frames(45, 46)]);
+    }
+}
