@@ -15,7 +15,7 @@ export KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td bench shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td bench bench-emu shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -66,6 +66,10 @@ test-td: image ## the kselftests in a TD only
 
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
+
+bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round trip [RUNS=]
+	@$(S)/build.sh tmk
+	@$(S)/bench-emu.sh
 
 shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
 	@$(S)/td.sh shell build/shell.log

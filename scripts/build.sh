@@ -39,7 +39,9 @@ build_tmk() {
 }
 
 build_bare_metal() {
-	cargo_in_root env RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings" \
+	cargo_in_root env RUSTC_BOOTSTRAP=1 \
+		CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
+		RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings" \
 		cargo build --locked --release --manifest-path "$MANIFEST" -p "$1" \
 		--target "$EMU_TRIPLE" -Zbuild-std=core,compiler_builtins \
 		-Zbuild-std-features=compiler-builtins-mem

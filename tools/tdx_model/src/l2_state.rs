@@ -18,14 +18,13 @@ const BLOCKING_STI_MOV_SS: u64 = 3;
 
 /// Reads L2_ENTER_GUEST_STATE.
 pub(crate) fn load_guest_state<M: Machine>(l2: &mut L2Vm, gpa: Gpa, machine: &mut M) {
+    let mut bytes = [0; STATE_BYTES];
+    machine.read_memory(gpa, &mut bytes);
     let mut words = [0_u64; 19];
-    for (offset, word) in (0..).step_by(8).zip(words.iter_mut()) {
-        let mut bytes = [0; 8];
-        machine.read_memory(Gpa(gpa.0 + offset), &mut bytes);
-        *word = u64::from_le_bytes(bytes);
+    for (word, slot) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = slot.try_into().map_or(0, u64::from_le_bytes);
     }
-    let mut status = [0; 2];
-    machine.read_memory(Gpa(gpa.0 + INTERRUPT_STATUS_OFFSET), &mut status);
+    let status = bytes.last_chunk().copied().unwrap_or_default();
     let [
         rax,
         rcx,
@@ -84,18 +83,21 @@ pub(crate) fn store_guest_state<M: Machine>(l2: &L2Vm, machine: &mut M) {
         ..l2.gprs
     };
     let tail = [Field::GuestRflags, Field::GuestRip, Field::GuestSsp].map(|f| l2.vmcs.get(f));
-    for (offset, word) in (0..)
-        .step_by(8)
-        .zip(gprs.to_array().into_iter().chain(tail))
-    {
-        machine.write_memory(Gpa(gpa.0 + offset), &word.to_le_bytes());
+    let mut bytes = [0; STATE_BYTES];
+    let words = gprs.to_array().into_iter().chain(tail);
+    for (slot, word) in bytes.chunks_exact_mut(8).zip(words) {
+        slot.copy_from_slice(&word.to_le_bytes());
     }
     // CAST: the field is 16 bits wide.
     let status = l2.vmcs.get(Field::GuestInterruptStatus) as u16;
-    machine.write_memory(Gpa(gpa.0 + INTERRUPT_STATUS_OFFSET), &status.to_le_bytes());
+    if let Some(slot) = bytes.last_chunk_mut() {
+        *slot = status.to_le_bytes();
+    }
+    machine.write_memory(gpa, &bytes);
 }
 
-const INTERRUPT_STATUS_OFFSET: u64 = 0x98;
+/// Bytes of L2_ENTER_GUEST_STATE up to the interrupt status, which is the last.
+const STATE_BYTES: usize = 0x9a;
 
 /// Puts the exit into the VMCS, where L1 can read it too.
 pub(crate) fn record(l2: &mut L2Vm, exit: &L2Exit) {

@@ -36,6 +36,8 @@ pub struct L2Vm {
     pub gprs: Gprs,
     /// MSR bitmap as L1 wrote it; a fresh one intercepts everything.
     pub msr_bitmap: [u64; MSR_BITMAP_WORDS],
+    /// Counts the writes of L1 to `msr_bitmap`.
+    pub msr_bitmap_writes: u64,
     /// L1's L2_ENTER_GUEST_STATE, known after the first entry.
     pub(crate) state_gpa: Option<Gpa>,
     /// Privilege level at the last exit.
@@ -48,6 +50,7 @@ impl L2Vm {
             vmcs: Vmcs::new(),
             gprs: Gprs::ZERO,
             msr_bitmap: [u64::MAX; MSR_BITMAP_WORDS],
+            msr_bitmap_writes: 0,
             state_gpa: None,
             last_cpl: 0,
         }

@@ -9,6 +9,7 @@
 //! | `emu.vtl0` | size with suffix K, M or G, a multiple of 2 MiB | `64M` | memory set apart for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | what the debug console shows |
+//! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
 //! | `emu.hide_time` | 0, 1 | `0` | take the emulator's own time out of L1's TSC |
 
 use crate::log::Level;
@@ -24,6 +25,8 @@ pub struct Config {
     pub log: Level,
     /// Whether L1's TSC stands still while the emulator runs.
     pub is_time_hidden: bool,
+    /// Whether a plain exit is measured before L1 starts.
+    pub is_bench: bool,
 }
 
 impl Config {
@@ -33,12 +36,13 @@ impl Config {
         l2_vms: 2,
         log: Level::Info,
         is_time_hidden: false,
+        is_bench: false,
     };
 }
 
 /// What the user is told after a refusal.
 pub const KNOWN: &str = "emu.vtl0=SIZE (multiple of 2M) emu.l2=0..3 \
-     emu.log=error|warn|info|debug emu.hide_time=0|1";
+     emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// A word of the command line that cannot be obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +80,19 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
         }
         "l2" => config.l2_vms = value.parse().ok().filter(|vms| *vms <= 3)?,
         "log" => config.log = Level::from_name(value)?,
-        "hide_time" => {
-            config.is_time_hidden = match value {
-                "0" => false,
-                "1" => true,
-                _ => return None,
-            }
-        }
+        "hide_time" => config.is_time_hidden = switch(value)?,
+        "bench" => config.is_bench = switch(value)?,
         _ => return None,
     }
     Some(())
+}
+
+fn switch(value: &str) -> Option<bool> {
+    match value {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
 }
 
 fn size(text: &str) -> Option<u64> {

@@ -70,18 +70,40 @@ pub fn gprs(vp: &Vp) -> Gprs {
     to_model(g)
 }
 
-/// Converts between the two register files, which have the same order for the same reason.
+/// Converts between the two register files. Field by field: this is on the way of each exit.
+macro_rules! convert {
+    ($from:expr, $to:ident) => {{
+        let g = $from;
+        $to {
+            rax: g.rax,
+            rcx: g.rcx,
+            rdx: g.rdx,
+            rbx: g.rbx,
+            rsp: g.rsp,
+            rbp: g.rbp,
+            rsi: g.rsi,
+            rdi: g.rdi,
+            r8: g.r8,
+            r9: g.r9,
+            r10: g.r10,
+            r11: g.r11,
+            r12: g.r12,
+            r13: g.r13,
+            r14: g.r14,
+            r15: g.r15,
+        }
+    }};
+}
+
+/// The model's form of a register file.
 pub fn to_model(g: &svm::Gprs) -> Gprs {
-    Gprs::from_array(core::array::from_fn(|number| g.get(number as u8))) // CAST: below 16
+    convert!(g, Gprs)
 }
 
 /// The other way round.
 pub fn from_model(g: &Gprs) -> svm::Gprs {
-    let mut result = svm::Gprs::default();
-    for number in 0..16 {
-        result.set(number, g.get(number));
-    }
-    result
+    use svm::Gprs as Svm;
+    convert!(g, Svm)
 }
 
 fn undefined_opcode(vp: &mut Vp) {

@@ -11,6 +11,9 @@ use crate::{acpi, l1, l2, log, smp, stats};
 pub fn first_processor(start: Start) -> ! {
     let index = smp::current_index();
     let mut vp = new_vp(index, platform());
+    if vp.platform.config.is_bench {
+        log!(Info, "bench: plain exit {} ticks", vp.measure_plain_exit());
+    }
     start_l1(&mut vp, start.rip);
     vp.l1.gprs.rsi = start.rsi;
     log!(Info, "L1 starts at {:#x}", start.rip);

@@ -26,9 +26,15 @@ mod idle {
         "emu_idle_guest:",
         "hlt",
         "jmp emu_idle_guest",
+        // The guest that leaves at once, for measuring.
+        ".globl emu_leaving_guest",
+        "emu_leaving_guest:",
+        "cpuid",
+        "jmp emu_leaving_guest",
     );
     unsafe extern "C" {
         pub(super) static emu_idle_guest: u8;
+        pub(super) static emu_leaving_guest: u8;
     }
 }
 
@@ -78,6 +84,8 @@ pub struct L2Context {
     pub msrpm: &'static mut Msrpm,
     /// L1's bitmap that `msrpm` was made from.
     pub msr_bitmap: &'static mut [u64; tdx_model::vcpu::MSR_BITMAP_WORDS],
+    /// How often L1 had written to its bitmap then.
+    pub msr_bitmap_writes: u64,
     /// Software event injected at the latest entry: address of its instruction and its length.
     pub injected_software: Option<(u64, u32)>,
 }
@@ -176,6 +184,22 @@ impl Vp {
         let exit = self.idle.run_to_exit(&self.ready);
         self.clock.leave();
         exit
+    }
+
+    /// What an exit and a VMRUN cost without anything in between, in TSC ticks.
+    pub fn measure_plain_exit(&mut self) -> u64 {
+        const RUNS: u64 = 20_000;
+        let idle_rip = self.idle.vmcb.save.rip;
+        self.idle.vmcb.save.rip = addr_of!(idle::emu_leaving_guest) as u64;
+        self.idle.vmcb.control.intercept_misc1 |= Misc1::CPUID;
+        let start = tsc::now();
+        for _ in 0..RUNS {
+            self.idle.run_to_exit(&self.ready);
+        }
+        let ticks = (tsc::now() - start) / RUNS;
+        self.idle.vmcb.control.intercept_misc1 &= !Misc1::CPUID;
+        self.idle.vmcb.save.rip = idle_rip;
+        ticks
     }
 
     /// Takes the NMI that the last exit reported. Returns whether it was meant for L1.
@@ -294,6 +318,7 @@ fn new_l2(pool: &FramePool, world: &World, vm: VmIndex) -> Result<L2Context, &'s
         guest,
         msrpm,
         msr_bitmap,
+        msr_bitmap_writes: 0,
         injected_software: None,
     })
 }

@@ -13,6 +13,8 @@
 )]
 
 #[cfg(target_os = "none")]
+mod bench;
+#[cfg(target_os = "none")]
 mod cpu;
 #[cfg(target_os = "none")]
 mod host;
@@ -30,6 +32,12 @@ extern "C" fn tmk_main(boot_params: u64) -> ! {
     use host::say;
     cpu::load_idt();
     tests::prepare();
+    if tests::find_word(boot_params, b"tmk.do=bench").is_some() {
+        if let Err(fail) = bench::run(&mut vm::Vm::new(1)) {
+            say!("{fail:x?}");
+        }
+        host::power_off();
+    }
     say!("KTAP version 1");
     say!("1..{}", tests::ALL.len());
     let memory = tests::Memory::find(boot_params);

@@ -28,20 +28,27 @@ impl Memory {
     ///
     /// When the emulator did not put it there.
     pub fn find(boot_params: u64) -> Self {
-        const CMD_LINE_PTR: u64 = 0x228;
-        const KEY: &[u8] = b"vtl0_mem=0x";
-        let line = u64::from(peek32(boot_params + CMD_LINE_PTR));
-        let byte = |at: u64| peek32(line + at) as u8; // CAST: the low byte
-        let is_key = |at: &u64| KEY.iter().zip(*at..).all(|(key, at)| byte(at) == *key);
-        let found = (0..2000)
-            .find(is_key)
-            .expect("vtl0_mem= on the command line");
-        let digits = (found + KEY.len() as u64..).map(|at| char::from(byte(at)).to_digit(16));
+        let digits = find_word(boot_params, b"vtl0_mem=0x").expect("vtl0_mem= is missing");
+        let digits = (digits..).map(|at| char::from(byte(at)).to_digit(16));
         let start = digits
             .map_while(core::convert::identity)
             .fold(0, |value, digit| (value << 4) | u64::from(digit));
         Self { start }
     }
+}
+
+fn byte(at: u64) -> u8 {
+    peek32(at) as u8 // CAST: the low byte
+}
+
+/// Where the command line goes on behind `word`.
+pub fn find_word(boot_params: u64, word: &[u8]) -> Option<u64> {
+    const CMD_LINE_PTR: u64 = 0x228;
+    const CMD_LINE_BYTES: u64 = 2047;
+    let line = u64::from(peek32(boot_params + CMD_LINE_PTR));
+    let is_word = |at: &u64| word.iter().zip(*at..).all(|(want, at)| byte(at) == *want);
+    let found = (line..line + CMD_LINE_BYTES).find(is_word)?;
+    Some(found + word.len() as u64)
 }
 
 /// Fills the tables that the L2 VMs share, and gives VM 1 the pages of this program.

@@ -179,6 +179,7 @@ pub(crate) fn write(
                     is_gpa: false,
                 }
                 .merge(request)?;
+                l2.msr_bitmap_writes += 1;
                 Ok(old)
             }
         };

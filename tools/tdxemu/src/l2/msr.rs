@@ -26,9 +26,10 @@ fn is_always_intercepted(index: u32) -> bool {
 pub fn refresh_msrpm(vp: &mut Vp, vm: VmIndex) {
     let l2 = vp.model.l2(vm);
     let context = &mut vp.l2[usize::from(vm.number() - 1)];
-    if context.msr_bitmap[..] == l2.msr_bitmap[..] {
+    if context.msr_bitmap_writes == l2.msr_bitmap_writes {
         return;
     }
+    context.msr_bitmap_writes = l2.msr_bitmap_writes;
     let world = vp.platform.world();
     let config = &world.td.config;
     for word in 0..l2.msr_bitmap.len() {

@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make bench-emu`: what the emulator costs. CPU time of a boot to userspace as a
+# TD against the same kernel directly on QEMU, and of a round trip L1 to L2 to L1
+# against a plain exit with VMRUN. The last line has the two ratios. The cheapest
+# of RUNS runs counts: a busy machine makes things slower, never faster.
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+. "$TOP/scripts/machine.sh"
+
+runs=${RUNS:-3}
+log=$BUILD/bench-emu.log
+emu_log=$BUILD/bench-emu.emu.log
+: >"$log"
+
+# cpu_seconds COMMAND...: user and system time, the console goes to $log.
+cpu_seconds() {
+	local TIMEFORMAT='%U %S' spent
+	spent=$( { time in_root timeout --foreground "${LIMIT:-300}" "$@" </dev/null >>"$log" 2>&1; } 2>&1) ||
+		die "a boot failed" "console: $log" "emulator: $emu_log"
+	awk '{ print $1 + $2 }' <<<"$spent"
+}
+
+smallest() { sort -g | head -n 1; }
+
+boots() {
+	local run before
+	for run in $(seq "$runs"); do
+		before=$(grep -c '=== VTL2 status: 0' "$log") || :
+		cpu_seconds "$@"
+		[ "$(grep -c '=== VTL2 status: 0' "$log")" -gt "$before" ] ||
+			die "boot $run did not reach userspace" "console: $log"
+	done | smallest
+}
+
+command_line="console=ttyS0 panic=-1 quiet vtl.do=boot"
+say "booting as a TD, $runs times"
+machine "$KIMAGE" "$BUILD/initramfs" "$emu_log" "" "$command_line"
+td=$(boots "${qemu[@]}")
+say "booting without the emulator, $runs times"
+direct=()
+skip=0
+for word in "${qemu[@]}"; do
+	# Neither the emulator nor what it is given: the kernel itself.
+	case $word in
+	-kernel | -initrd | -append) skip=1 ;;
+	loader,*) unset 'direct[-1]' ;;
+	*) [ "$skip" = 1 ] || direct+=("$word"); skip=0 ;;
+	esac
+done
+plain=$(boots "${direct[@]}" -kernel "$KIMAGE" -initrd "$BUILD/initramfs" -append "$command_line")
+
+say "round trips, $runs times"
+SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.bench=1" "tmk.do=bench"
+trips=() exits=()
+for _ in $(seq "$runs"); do
+	cpu_seconds "${qemu[@]}" >/dev/null
+	trips+=("$(sed -n 's/.*bench: round trip \([0-9]*\) ticks.*/\1/p' "$log" | tail -n 1)")
+	exits+=("$(sed -n 's/.*bench: plain exit \([0-9]*\) ticks.*/\1/p' "$emu_log")")
+done
+trip=$(printf '%s\n' "${trips[@]}" | smallest) exit=$(printf '%s\n' "${exits[@]}" | smallest)
+
+printf 'boot to userspace, CPU seconds:  %s as a TD, %s directly\n' "$td" "$plain"
+printf 'TSC ticks:                       %s for a round trip, %s for an exit and VMRUN\n' "$trip" "$exit"
+awk -v td="$td" -v plain="$plain" -v trip="$trip" -v leave="$exit" \
+	'BEGIN { printf "ratios: boot %.2f, round trip %.2f\n", td / plain, trip / leave }'
