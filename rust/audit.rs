@@ -118,10 +118,10 @@ impl Entering {
             vp: vp.cpu,
             entry_rcx: self.entry_rcx,
             reason: self.reason,
-            exit: *exit,
+            exit,
         };
         // The first record has number 1: 0 says that there is none.
-        switches.count += 1;
+        switches.count = switches.count.wrapping_add(1);
         vp.ring.write(switches.count, &switch.words());
         let kind = ExitKind::of(exit);
         vp.stats.count(self.reason, kind, switch.cycles);

@@ -5,18 +5,22 @@
 //! Each VP has its own memory. A reader may find one counter of an exit before the next one is
 //! written; each by itself is whole.
 
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
 
 use crate::pure::audit::{EntryReason, ExitKind};
 
 /// Exits of one kind.
+///
+/// These are `core`'s atomics because the kernel's are calls of a C function each, and this is on the
+/// way of every switch.
 struct Exits {
-    count: Atomic<u64>,
+    count: AtomicU64,
     /// Those after which the kernel entered again by itself.
-    handled: Atomic<u64>,
+    handled: AtomicU64,
     /// TSC ticks from entry to exit.
-    cycles: Atomic<u64>,
+    cycles: AtomicU64,
 }
 
 /// What was refused, in the order of `struct mshv_vtl_stats`.
@@ -58,7 +62,7 @@ impl Refusal {
 pub(crate) struct Stats {
     /// By the number of the kind; `ExitKind::COUNT` of them.
     exits: KVec<Exits>,
-    refusals: [Atomic<u64>; Refusal::COUNT],
+    refusals: [AtomicU64; Refusal::COUNT],
 }
 
 /// Counters of one kind of exit, read one by one.
@@ -79,15 +83,15 @@ impl Stats {
         let mut exits = KVec::with_capacity(ExitKind::COUNT, GFP_KERNEL)?;
         for _ in 0..ExitKind::COUNT {
             let exit = Exits {
-                count: Atomic::new(0),
-                handled: Atomic::new(0),
-                cycles: Atomic::new(0),
+                count: AtomicU64::new(0),
+                handled: AtomicU64::new(0),
+                cycles: AtomicU64::new(0),
             };
             exits.push(exit, GFP_KERNEL)?;
         }
         Ok(Self {
             exits,
-            refusals: core::array::from_fn(|_| Atomic::new(0)),
+            refusals: core::array::from_fn(|_| AtomicU64::new(0)),
         })
     }
 
@@ -129,6 +133,6 @@ impl Stats {
 }
 
 /// Adds without a locked operation, where there is but one writer.
-fn add(counter: &Atomic<u64>, increment: u64) {
+fn add(counter: &AtomicU64, increment: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(increment), Relaxed);
 }

@@ -57,6 +57,29 @@ second_load_refused() {
 	is_loaded
 }
 
+# Refused with a line that names parameter and range; what is allowed works.
+wrong_ring_sizes_refused() {
+	rmmod $NAME || return 1
+	for records in 0 32 1000 131072 4294967295; do
+		if insmod "$MODULE" audit_records=$records 2>/dev/null; then
+			echo "# audit_records=$records was taken"
+			return 1
+		fi
+		dmesg | tail -n 5 | grep -q "audit_records=$records is no power of two" ||
+			{ echo "# audit_records=$records: no word in the log"; return 1; }
+	done
+	! is_loaded
+}
+
+other_ring_sizes_work() {
+	for records in 128 4096; do
+		insmod "$MODULE" audit_records=$records || return 1
+		./audit_ring >/dev/null 2>&1 || { echo "# audit_ring failed with $records"; return 1; }
+		rmmod $NAME || return 1
+	done
+	insmod "$MODULE"
+}
+
 works_after_reload() { ./vp_run >/dev/null 2>&1; }
 
 no_kernel_complaint() {
@@ -66,7 +89,7 @@ no_kernel_complaint() {
 }
 
 echo "TAP version 13"
-echo "1..7"
+echo "1..9"
 for node in mshv mshv_vtl mshv_vtl_low; do
 	refused_while_open "/dev/$node"
 	result $? "unload_is_refused_while_${node}_is_open"
@@ -75,6 +98,10 @@ second_load_refused
 result $? "a_second_load_is_refused"
 reload_many_times
 result $? "it_reloads_${RELOADS}_times"
+wrong_ring_sizes_refused
+result $? "wrong_ring_sizes_are_refused"
+other_ring_sizes_work
+result $? "other_ring_sizes_work"
 is_loaded || insmod "$MODULE"
 works_after_reload
 result $? "a_guest_runs_after_the_reloads"

@@ -67,7 +67,7 @@ impl EntryReason {
 
 /// One switch to a lower VTL and back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Switch {
+pub struct Switch<'a> {
     /// TSC before the entry.
     pub entry_tsc: u64,
     /// TSC from there to behind the exit.
@@ -83,7 +83,7 @@ pub struct Switch {
     /// Why it was entered.
     pub reason: EntryReason,
     /// What TDG.VP.ENTER brought back.
-    pub exit: RawExit,
+    pub exit: &'a RawExit,
 }
 
 /// Flags of a record.
@@ -99,12 +99,13 @@ mod flag {
 /// 8-byte words of a record. The first one is the sequence number.
 pub const RECORD_WORDS: usize = 8;
 
-impl Switch {
+impl Switch<'_> {
     /// The words of the record behind the sequence number.
+    #[inline]
     pub const fn words(&self) -> [u64; RECORD_WORDS - 1] {
-        let kind = ExitKind::of(&self.exit).number() as u64;
+        let kind = ExitKind::of(self.exit).number() as u64;
         let mut flags = 0;
-        if classify(&self.exit).has_run() {
+        if classify(self.exit).has_run() {
             flags |= flag::HAS_RUN;
             if self.exit.has_event_to_redeliver() {
                 flags |= flag::EVENT_CUT_OFF;
@@ -127,12 +128,11 @@ impl Switch {
     }
 }
 
-/// Where in a ring the record with a sequence number stands.
+/// Where in a ring the record with a sequence number stands: the remainder, because
+/// [`is_ring_size`] lets powers of two through only.
 pub const fn slot(sequence: u64, records: u32) -> usize {
-    if records == 0 {
-        return 0;
-    }
-    (sequence % records as u64) as usize // CAST: below a u32
+    let mask = (records as u64).wrapping_sub(1);
+    (sequence & mask) as usize // CAST: usize has 64 bits
 }
 
 /// Whether a ring can have so many records: they fill whole pages, and not too many.
