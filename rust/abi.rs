@@ -33,6 +33,12 @@ unsafe impl kernel::transmute::FromBytes for mshv_set_poll_file {}
 // SAFETY: As above.
 unsafe impl kernel::transmute::FromBytes for mshv_kick_cpus {}
 // SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_vp_registers {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_register {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::AsBytes for mshv_register {}
+// SAFETY: As above.
 unsafe impl kernel::transmute::AsBytes for mshv_tdcall {}
 
 // SAFETY: Integers without padding; asserted below.
@@ -130,6 +136,8 @@ const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
 const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
 const _: () = assert!(size_of::<mshv_tdcall>() == 56);
 const _: () = assert!(size_of::<mshv_set_poll_file>() == 8);
+const _: () = assert!(size_of::<mshv_vp_registers>() == 16);
+const _: () = assert!(size_of::<mshv_register>() == 32);
 const _: () = assert!(size_of::<mshv_kick_cpus>() == 24);
 const _: () = assert!(size_of::<mshv_vtl_ram_disposition>() == 16);
 const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);

@@ -17,7 +17,7 @@ use crate::mem::registered;
 use crate::poll_file::{self, PollFile};
 use crate::pure::uapi;
 use crate::stats::Refusal;
-use crate::{ffi, info, kick, mem, request, run, trace};
+use crate::{ffi, info, kick, mem, registers, request, run, trace};
 
 /// `/dev/mshv`.
 pub(crate) struct Mshv;
@@ -120,6 +120,8 @@ impl MiscDevice for Vtl {
             uapi::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(UserPtr::from_addr(argument)),
             uapi::RESTORE_PARTITION_TIME => Err(EOPNOTSUPP),
             uapi::TDCALL => request::tdcall(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::GET_VP_REGISTERS => registers::get(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::SET_VP_REGISTERS => registers::set(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::SET_POLL_FILE => kick::set_poll_file(vtl, UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),

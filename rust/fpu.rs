@@ -17,6 +17,7 @@ use kernel::prelude::*;
 use crate::abi;
 use crate::features::Features;
 use crate::irq::{IrqsOff, PreemptOff};
+use crate::pure::registers::XFEM_START;
 use crate::vp::run_page::FX_WORDS;
 
 /// XSTATE_BV, the word behind the legacy region: which components the image holds.
@@ -37,6 +38,11 @@ pub(crate) struct Format {
 }
 
 impl Format {
+    /// XCR0 of VTL2; zero: the processor has FXSAVE only.
+    pub(crate) fn xcr0(&self) -> u64 {
+        self.xcr0
+    }
+
     /// Asks the processor. `xsave_bytes` is the largest image for any XCR0, `None` without XSAVE.
     pub(crate) fn new(xsave_bytes: Option<usize>) -> Self {
         let Some(len_bytes) = xsave_bytes else {
@@ -65,6 +71,8 @@ impl Format {
 pub(crate) struct ExtendedState {
     image: NonNull<u64>,
     format: Format,
+    /// XCR0 while the lower VTL runs; XSETBV takes it.
+    xfem: u64,
 }
 
 // SAFETY: The image is owned memory of the direct map.
@@ -78,7 +86,34 @@ impl ExtendedState {
         let image = unsafe { abi::vtl_alloc_zeroed(format.len_bytes) };
         let image = NonNull::new(image.cast()).ok_or(ENOMEM)?;
         // INVARIANT: just allocated, zeroed, with this size.
-        Ok(Self { image, format })
+        Ok(Self {
+            image,
+            format,
+            xfem: XFEM_START,
+        })
+    }
+
+    /// XCR0 of the lower VTL.
+    pub(crate) fn xfem(&self) -> u64 {
+        self.xfem
+    }
+
+    /// Sets XCR0 of the lower VTL to a value that `pure::registers` let through.
+    pub(crate) fn set_xfem(&mut self, xfem: u64) {
+        self.xfem = xfem;
+    }
+
+    /// Changes XCR0 between VTL2's value and the lower VTL's, where they differ.
+    fn write_xcr0(&self, value: u64, _irqs: &IrqsOff) {
+        if self.format.xcr0 == 0 || self.xfem == self.format.xcr0 {
+            return;
+        }
+        let (low, high) = halves(value);
+        // SAFETY: XSAVE is on, and XSETBV takes both values. The registers of components that are
+        // off keep what they hold; `save` and `restore` run with VTL2's value.
+        unsafe {
+            asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nomem, nostack));
+        }
     }
 
     /// x87 and SSE state in FXSAVE format.
@@ -146,6 +181,7 @@ impl<'a> InUse<'a> {
         // SAFETY: Reads a register where there is one.
         let host_pkru = unsafe { abi::vtl_read_pkru() };
         state.restore(irqs);
+        state.write_xcr0(state.xfem, irqs);
         Self {
             state,
             irqs,
@@ -156,6 +192,7 @@ impl<'a> InUse<'a> {
     /// Stores the lower VTL's state. What is left in the registers is replaced by the task's before
     /// userspace runs.
     pub(crate) fn store(self) {
+        self.state.write_xcr0(self.state.format.xcr0, self.irqs);
         self.state.save(self.irqs);
         // SAFETY: The value is the one that `load` read.
         unsafe { abi::vtl_write_pkru(self.host_pkru) };

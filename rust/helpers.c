@@ -11,6 +11,7 @@
 #include <linux/mm.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/pkru.h>
 #include <asm/processor.h>
@@ -96,6 +97,37 @@ void vtl_wrmsr(u32 msr, u64 value)
 u32 vtl_address_bits(void)
 {
 	return cpu_feature_enabled(X86_FEATURE_LA57) ? 57 : 48;
+}
+
+/* Returns DR7 as it was, zero if no breakpoint was armed. */
+u64 vtl_breakpoints_off(void)
+{
+	return local_db_save();
+}
+
+void vtl_breakpoints_restore(u64 dr7)
+{
+	local_db_restore(dr7);
+}
+
+#define VTL_EXCHANGE_DEBUG(number, value)            \
+	do {                                         \
+		unsigned long _old;                  \
+                                                     \
+		get_debugreg(_old, number);          \
+		if (_old != (value))                 \
+			set_debugreg(value, number); \
+		(value) = _old;                      \
+	} while (0)
+
+/* DR0 to DR3 and DR6 against @regs; writes only what differs. */
+void vtl_exchange_debug(u64 regs[5])
+{
+	VTL_EXCHANGE_DEBUG(0, regs[0]);
+	VTL_EXCHANGE_DEBUG(1, regs[1]);
+	VTL_EXCHANGE_DEBUG(2, regs[2]);
+	VTL_EXCHANGE_DEBUG(3, regs[3]);
+	VTL_EXCHANGE_DEBUG(6, regs[4]);
 }
 
 u32 vtl_read_pkru(void)

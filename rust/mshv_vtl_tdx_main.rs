@@ -19,6 +19,7 @@
 
 mod device;
 mod kick;
+mod registers;
 mod request;
 mod vp;
 
@@ -38,6 +39,7 @@ mod tdcall;
 
 mod abi;
 mod cpu;
+mod debug_regs;
 mod error;
 mod features;
 mod ffi;

@@ -13,12 +13,14 @@ use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::{new_mutex, Mutex};
 
 use crate::audit::{Ring, Switches};
+use crate::debug_regs::DebugRegs;
 use crate::features::Features;
 use crate::fpu::ExtendedState;
 use crate::irq::PreemptOff;
 use crate::page::SharedPage;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
+use crate::pure::registers::Register;
 use crate::pure::status::Status;
 use crate::pure::tdcall::tdg_vp_wr;
 use crate::stats::Stats;
@@ -54,10 +56,34 @@ pub(crate) struct Private {
     pub(crate) extended: ExtendedState,
     /// IA32_SPEC_CTRL.
     pub(crate) spec_ctrl: u64,
+    /// DR0 to DR3, DR6.
+    pub(crate) debug: DebugRegs,
     /// Number of switches so far.
     pub(crate) switches: Switches,
     /// How long a halt looks around before it sleeps.
     pub(crate) halt_poll: HaltPoll,
+}
+
+impl Private {
+    /// Value of a register that the run page has no place for.
+    pub(crate) fn register(&self, register: Register) -> u64 {
+        match register {
+            Register::Xfem => self.extended.xfem(),
+            Register::Debug(index) => self.debug.0.get(index).copied().unwrap_or(0),
+        }
+    }
+
+    /// Sets a register to a value that `Register::takes`.
+    pub(crate) fn set_register(&mut self, register: Register, value: u64) {
+        match register {
+            Register::Xfem => self.extended.set_xfem(value),
+            Register::Debug(index) => {
+                if let Some(slot) = self.debug.0.get_mut(index) {
+                    *slot = value;
+                }
+            }
+        }
+    }
 }
 
 /// Where the virtual-APIC address of VM 1 points when no VP has one: the first page of memory,
@@ -90,6 +116,7 @@ impl Vp {
                 private <- new_mutex!(Private {
                     extended,
                     spec_ctrl: 0,
+                    debug: DebugRegs::new(),
                     switches: Switches::default(),
                     halt_poll: HaltPoll::new(),
                 }, "mshv_vtl_tdx::vp"),

@@ -22,6 +22,7 @@ pub mod next;
 pub mod place;
 pub mod policy;
 pub mod ranges;
+pub mod registers;
 pub mod status;
 pub mod tdcall;
 pub mod uapi;

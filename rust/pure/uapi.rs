@@ -64,6 +64,10 @@ pub mod stats {
     /// Size of the first version.
     pub const SIZE: usize = 2568;
 }
+/// `MSHV_GET_VP_REGISTERS`.
+pub const GET_VP_REGISTERS: u32 = 0xc010_b805;
+/// `MSHV_SET_VP_REGISTERS`.
+pub const SET_VP_REGISTERS: u32 = 0x4010_b806;
 /// `MSHV_SET_POLL_FILE`.
 pub const SET_POLL_FILE: u32 = 0x4008_b825;
 /// `MSHV_KICK_CPUS`.

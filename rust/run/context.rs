@@ -7,13 +7,16 @@
 //! | CR2 | run page | none is needed |
 //! | x87, SSE | run page | task, by `kernel_fpu_begin` |
 //! | AVX and further XCR0 components | VP | task, by `kernel_fpu_begin` |
+//! | XCR0 | VP | a constant |
 //! | PKRU | VP | this stack frame |
+//! | DR0 to DR3, DR6 | VP | VP, while the lower VTL runs |
 //! | STAR, LSTAR, FMASK, TSC_AUX, KERNEL_GS_BASE, XSS | run page | this stack frame |
 //! | SPEC_CTRL | VP | this stack frame |
 //!
 //! VTL2's values are read anew each time: KERNEL_GS_BASE belongs to the current task, and no cached
 //! value can be stale.  [TDP 2.5]
 
+use crate::debug_regs::Exchanged;
 use crate::enter;
 use crate::features::Features;
 use crate::fpu::InUse;
@@ -33,6 +36,7 @@ pub(super) fn enter(armed: &mut Armed<'_>, entry: &Entry) -> RawExit {
     let fpu = InUse::load(&mut private.extended, irqs);
     let host_msrs = read_msrs(features, irqs);
     write_msrs(&host_msrs, &entry.msrs, irqs);
+    let debug = Exchanged::new(&mut private.debug, irqs);
     let host_spec_ctrl = exchange_spec_ctrl(private.spec_ctrl, features, irqs);
 
     let guest_state_gpa = armed.vp.run_page.guest_state_gpa();
@@ -40,6 +44,7 @@ pub(super) fn enter(armed: &mut Armed<'_>, entry: &Entry) -> RawExit {
 
     // First what the lower VTL could use against speculation in VTL2.
     private.spec_ctrl = exchange_spec_ctrl(host_spec_ctrl, features, irqs);
+    drop(debug);
     let guest_msrs = read_msrs(features, irqs);
     write_msrs(&guest_msrs, &host_msrs, irqs);
     fpu.store();

@@ -65,6 +65,36 @@ guest vtl_guest_fpu
 	jmp	.
 vtl_guest_fpu_end:
 
+/* Shows dr0 to dr3 and dr6, gives each another value, then halts. */
+guest vtl_guest_debug
+	movl	%dr0, %eax
+	movl	%dr1, %ecx
+	movl	%dr2, %edx
+	movl	%dr3, %esi
+	movl	%dr6, %edi
+	movl	$0x1110, %ebx
+	movl	%ebx, %dr0
+	movl	$0x2220, %ebx
+	movl	%ebx, %dr1
+	movl	$0x3330, %ebx
+	movl	%ebx, %dr2
+	movl	$0x4440, %ebx
+	movl	%ebx, %dr3
+	movl	$0xffff0ff3, %ebx
+	movl	%ebx, %dr6
+	hlt
+	jmp	.
+vtl_guest_debug_end:
+
+/* With CR4.OSXSAVE on, shows XCR0 in ebx, then halts. */
+guest vtl_guest_xcr0
+	xorl	%ecx, %ecx
+	xgetbv
+	movl	%eax, %ebx
+	hlt
+	jmp	.
+vtl_guest_xcr0_end:
+
 /* Writes to the address in ebx, then halts. */
 guest vtl_guest_store
 	movl	%eax, (%ebx)

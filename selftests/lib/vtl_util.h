@@ -78,6 +78,8 @@ DECLARE_GUEST(vtl_guest_exits);
 DECLARE_GUEST(vtl_guest_spin);
 DECLARE_GUEST(vtl_guest_registers);
 DECLARE_GUEST(vtl_guest_fpu);
+DECLARE_GUEST(vtl_guest_debug);
+DECLARE_GUEST(vtl_guest_xcr0);
 DECLARE_GUEST(vtl_guest_store);
 DECLARE_GUEST(vtl_guest_checksum);
 DECLARE_GUEST(vtl_guest_undefined);

@@ -155,6 +155,50 @@ struct mshv_vtl_info {
 #define MSHV_RETURN_TO_LOWER_VTL _IO(MSHV_IOCTL, 0x27)
 
 /**
+ * struct mshv_register - A register and its value
+ * @name: MSHV_REGISTER_*
+ * @reserved: zero
+ * @value: low half first; the high half is zero
+ */
+struct mshv_register {
+	__u32 name;
+	__u32 reserved[3];
+	__u64 value[2];
+};
+
+/**
+ * struct mshv_vp_registers - Operand of MSHV_GET_ and SET_VP_REGISTERS
+ * @count: 1 to 16
+ * @reserved: zero
+ * @registers: pointer to as many struct mshv_register
+ */
+struct mshv_vp_registers {
+	__u32 count;
+	__u32 reserved;
+	__u64 registers;
+};
+
+/**
+ * MSHV_GET_VP_REGISTERS - Read registers of the lower VTLs
+ * MSHV_SET_VP_REGISTERS - Write registers of the lower VTLs
+ *
+ * Of the VP of the current CPU. These registers are one for all lower VTLs and
+ * have no place in the run page. EINVAL: another register, or a value that the
+ * processor doesn't take; then nothing was written. EBUSY, ENXIO: as for
+ * MSHV_RETURN_TO_LOWER_VTL.
+ */
+#define MSHV_GET_VP_REGISTERS _IOWR(MSHV_IOCTL, 0x05, struct mshv_vp_registers)
+#define MSHV_SET_VP_REGISTERS _IOW(MSHV_IOCTL, 0x06, struct mshv_vp_registers)
+
+/* XCR0 of the lower VTLs: a part of what VTL2 has on. At first 1. */
+#define MSHV_REGISTER_XFEM 0x00040005
+#define MSHV_REGISTER_DR0 0x00050000
+#define MSHV_REGISTER_DR1 0x00050001
+#define MSHV_REGISTER_DR2 0x00050002
+#define MSHV_REGISTER_DR3 0x00050003
+#define MSHV_REGISTER_DR6 0x00050004
+
+/**
  * struct mshv_set_poll_file - Operand of MSHV_SET_POLL_FILE
  * @cpu: the VP
  * @fd: the file; negative: none any more
