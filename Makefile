@@ -11,11 +11,11 @@ SHELL := /bin/bash
 S := scripts
 RUN := build/run.log
 TEST := build/test.log
-export KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
+export T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td bench bench-emu shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td bench bench-emu fuzz shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -66,6 +66,9 @@ test-td: image ## the kselftests in a TD only
 
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
+
+fuzz: setup ## random guests and hosts against the model [T=seconds] [TARGET= SEED=]
+	@$(S)/fuzz.sh
 
 bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round trip [RUNS=]
 	@$(S)/build.sh tmk
