@@ -164,8 +164,8 @@ fn mask_leaf_7(config: &TdConfig, r: &mut CpuidResult) {
     if !config.has_xfam(xfam::TILE_DATA) {
         r.edx &= !(1 << 22 | 1 << 24 | 1 << 25);
     }
-    // EDX: PCONFIG.
-    r.edx &= !(1 << 18);
+    // EDX: PCONFIG. IA32_ARCH_CAPABILITIES is the module's, whatever the processor has.
+    r.edx = r.edx & !(1 << 18) | 1 << 29;
 }
 
 fn extended(leaf: u32, native: CpuidResult) -> CpuidResult {
@@ -258,6 +258,18 @@ mod tests {
                 ..request(0, 0)
             };
             assert_eq!(l1_cpuid(&td.config, vcpu, &user), CpuidOutcome::Ve);
+        });
+    }
+
+    #[test]
+    fn arch_capabilities_exist_whatever_the_processor_has() {
+        with_td(|td, vcpu, _| {
+            let mut request = request(7, 0);
+            request.native.edx = 0;
+            let CpuidOutcome::Value(value) = l1_cpuid(&td.config, vcpu, &request) else {
+                panic!("leaf 7 is virtualized");
+            };
+            assert_eq!(value.edx, 1 << 29);
         });
     }
 }
