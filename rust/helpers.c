@@ -113,7 +113,6 @@ void vtl_breakpoints_restore(u64 dr7)
 #define VTL_EXCHANGE_DEBUG(number, value)            \
 	do {                                         \
 		unsigned long _old;                  \
-                                                     \
 		get_debugreg(_old, number);          \
 		if (_old != (value))                 \
 			set_debugreg(value, number); \

@@ -132,7 +132,7 @@ struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
 
 	if (!file_can_poll(file))
 		return ERR_PTR(-EINVAL);
-	poll = kzalloc(sizeof(*poll), GFP_KERNEL_ACCOUNT);
+	poll = kzalloc_obj(*poll, GFP_KERNEL_ACCOUNT);
 	if (!poll)
 		return ERR_PTR(-ENOMEM);
 	poll->wake = wake;
