@@ -194,8 +194,12 @@ impl Ring {
             .unwrap_or(0)
     }
 
-    /// Looks for the record of a switch.
+    /// Looks for the record of a switch. The first one has the number 1; where
+    /// 0 stands, the kernel is writing.
     pub fn read(&self, sequence: u64) -> Found {
+        if sequence == 0 {
+            return Found::NotYet;
+        }
         let slot = sequence % self.records;
         for _ in 0..TRIES {
             let before = self.word(slot, 0);

@@ -89,6 +89,18 @@ fn a_record_that_is_never_finished_is_not_there() -> Result<(), Errno> {
 }
 
 #[test]
+fn a_record_being_written_is_not_the_record_of_switch_zero() -> Result<(), Errno> {
+    let ring = ring()?;
+    for sequence in 1..=64 {
+        write(&ring, sequence);
+    }
+    store(&ring, 0, 0, 0);
+    assert_eq!(ring.read(0), Found::NotYet);
+    assert_eq!(ring.read(64), Found::NotYet);
+    Ok(())
+}
+
+#[test]
 fn a_follower_says_what_it_missed() -> Result<(), Errno> {
     let ring = ring()?;
     for sequence in 1..=10 {
