@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # `make test`: host tests of the crates, bad input to the scripts, the guest test
-# microkernel on the emulator, then the kselftests inside a TD.
+# microkernel on the emulator, the kselftests inside a TD, then a guest in a TD
+# whose host is hostile.
 # Everything is printed and kept in build/test.log; the last line counts.
-#   test.sh [host|tmk|td]      only that part
+#   test.sh [host|tmk|td|hostile]      only that part
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -12,7 +13,7 @@
 
 part=${1:-all}
 host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
-tmk_log=$BUILD/test-tmk.log td_log=$BUILD/test-td.log
+tmk_log=$BUILD/test-tmk.log td_log=$BUILD/test-td.log hostile_log=$BUILD/test-hostile.log
 passed=0 failed=0 skipped=0
 mkdir -p "$BUILD/log"
 
@@ -78,14 +79,29 @@ run_td() {
 	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
 }
 
+# A guest runs as ever, and the kernel does not complain, whatever the host answers
+# and however often it takes the processor away.
+run_hostile() {
+	local seed=${SEED:-1}
+	say "a guest in a TD whose host is hostile (seed $seed)"
+	if "$TOP/scripts/td.sh" run "$hostile_log" emu.host=hyperv "emu.hostile=$seed" &&
+		grep -q 'Hypervisor detected: Microsoft Hyper-V' "$hostile_log"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+}
+
 case $part in
-all) build_image; run_host; run_scripts; run_tmk; run_td ;;
+all) build_image; run_host; run_scripts; run_tmk; run_td; run_hostile ;;
 host) run_host ;;
 tmk) run_tmk ;;
 td) run_td ;;
-*) die "unknown part '$part'" "known: host tmk td" ;;
+hostile) run_hostile ;;
+*) die "unknown part '$part'" "known: host tmk td hostile" ;;
 esac
 
-cat "$host_log" "$scripts_log" "$tmk_log" "$td_log" >"$BUILD/test.log" 2>/dev/null || :
+cat "$host_log" "$scripts_log" "$tmk_log" "$td_log" \
+	"$hostile_log" >"$BUILD/test.log" 2>/dev/null || :
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

@@ -11,7 +11,7 @@
 
 log=${1:-$BUILD/test-tmk.log}
 emu_log=${log%.log}.emu.log
-SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.l2=3 ${EMU:-}" ""
+SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.l2=3 emu.host=hyperv ${EMU:-}" ""
 status=0
 in_root timeout --foreground "${LIMIT:-120}" "${qemu[@]}" </dev/null |
 	stdbuf -oL tr -d '\r' | tee "$log" || status=$?

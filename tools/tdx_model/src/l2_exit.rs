@@ -164,6 +164,23 @@ pub fn resume_l1<M: Machine>(
     )
 }
 
+/// An interrupt of the host's own ends the run of an L2, and the host resumes L1 instead.
+pub fn host_interrupt<M: Machine>(
+    td: &mut Td<'_>,
+    vcpu: &mut Vcpu,
+    vm: VmIndex,
+    l1_gprs: &mut Gprs,
+    machine: &mut M,
+) -> L2Outcome {
+    const EXTERNAL_INTERRUPT: u32 = 1;
+    let exit = L2Exit {
+        reason: EXTERNAL_INTERRUPT,
+        ..L2Exit::default()
+    };
+    record(vcpu.l2_mut(vm), &exit);
+    resume_l1(td, vcpu, vm, HostRouted::Async, l1_gprs, machine)
+}
+
 /// The host enters the L2 again: an event whose delivery was interrupted is injected once more.
 pub fn enter_after_host<M: Machine>(
     td: &mut Td<'_>,

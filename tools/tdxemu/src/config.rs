@@ -10,9 +10,21 @@
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | what the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
+//! | `emu.host` | `generic`, `hyperv` | `generic` | whose identity and calls the host shows |
+//! | `emu.hostile` | seed, then any of `,irq` `,msg` `,result` `,page` `,exit` | none | what the host does against L1; a seed alone means all of it |
 //! | `emu.hide_time` | 0, 1 | `0` | take the emulator's own time out of L1's TSC |
 
+use crate::hostile::Hostile;
 use crate::log::Level;
+
+/// Whose identity the host shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// KVM's signature, the calls of the GHCI.
+    Generic,
+    /// Hyper-V's leaves, synthetic MSRs and hypercalls besides.
+    HyperV,
+}
 
 /// The options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +33,10 @@ pub struct Config {
     pub vtl0_bytes: u64,
     /// NUM_L2_VMS.
     pub l2_vms: u8,
+    /// Whose identity the host shows.
+    pub host: Host,
+    /// What the host does against L1.
+    pub hostile: Hostile,
     /// Log level.
     pub log: Level,
     /// Whether L1's TSC stands still while the emulator runs.
@@ -34,6 +50,8 @@ impl Config {
     pub const DEFAULT: Self = Self {
         vtl0_bytes: 64 << 20,
         l2_vms: 2,
+        host: Host::Generic,
+        hostile: Hostile::OFF,
         log: Level::Info,
         is_time_hidden: false,
         is_bench: false,
@@ -42,6 +60,7 @@ impl Config {
 
 /// What the user is told after a refusal.
 pub const KNOWN: &str = "emu.vtl0=SIZE (multiple of 2M) emu.l2=0..3 \
+     emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// A word of the command line that cannot be obeyed.
@@ -79,6 +98,14 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
             config.vtl0_bytes = size(value).filter(|bytes| *bytes > 0 && bytes % (2 << 20) == 0)?;
         }
         "l2" => config.l2_vms = value.parse().ok().filter(|vms| *vms <= 3)?,
+        "host" => {
+            config.host = match value {
+                "generic" => Host::Generic,
+                "hyperv" => Host::HyperV,
+                _ => return None,
+            }
+        }
+        "hostile" => config.hostile = Hostile::parse(value)?,
         "log" => config.log = Level::from_name(value)?,
         "hide_time" => config.is_time_hidden = switch(value)?,
         "bench" => config.is_bench = switch(value)?,
@@ -123,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn host_is_generic_and_keeps_to_the_rules_unless_told_otherwise() {
+        let (config, _) = parse("--").unwrap();
+        assert_eq!((config.host, config.hostile), (Host::Generic, Hostile::OFF));
+        let (config, _) = parse("emu.host=hyperv emu.hostile=3,exit -- quiet").unwrap();
+        assert_eq!(config.host, Host::HyperV);
+        assert_eq!(Some(config.hostile), Hostile::parse("3,exit"));
+    }
+
+    #[test]
     fn a_line_without_options_is_all_l1s() {
         assert_eq!(parse(" -- quiet"), Ok((Config::DEFAULT, "quiet")));
         assert_eq!(parse("quiet debug"), Ok((Config::DEFAULT, "quiet debug")));
@@ -137,6 +173,8 @@ mod tests {
             "emu.vtl0=0",
             "emu.l2=4",
             "emu.log=loud",
+            "emu.host=xen",
+            "emu.hostile=exit",
             "emu.x=1",
             "quiet",
         ] {

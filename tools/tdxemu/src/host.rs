@@ -5,14 +5,18 @@
 //! One file per group of calls. The host sees only the registers the mask selected.
 
 pub mod cpuid;
+pub mod debug_port;
 pub mod fatal;
 pub mod hlt;
+pub mod hypercall;
 pub mod io;
 pub mod map_gpa;
 pub mod mmio;
 pub mod msr;
+pub mod synic;
 
 use crate::console::End;
+use crate::hostile::{Chaos, Hostile, What};
 use crate::log;
 use crate::machine::Processor;
 use crate::mem::npt::AddressSpaces;
@@ -31,6 +35,7 @@ use tdx_model::ve::{Eeq, TdExit};
 /// Status in R10.
 mod status {
     pub(super) const SUCCESS: u64 = 0;
+    pub(super) const RETRY: u64 = 1;
     pub(super) const INVALID_OPERAND: u64 = 1 << 63;
     pub(super) const ALIGN_ERROR: u64 = (1 << 63) | 2;
     pub(super) const SUBFUNC_UNSUPPORTED: u64 = (1 << 63) | 3;
@@ -49,26 +54,66 @@ mod function {
     pub(super) const MAP_GPA: u64 = 0x1_0001;
     pub(super) const GET_QUOTE: u64 = 0x1_0002;
     pub(super) const REPORT_FATAL_ERROR: u64 = 0x1_0003;
+    pub(super) const SETUP_EVENT_NOTIFY: u64 = 0x1_0004;
+    pub(super) const SERVICE: u64 = 0x1_0005;
+}
+
+/// What the host keeps of one processor.
+pub struct Host {
+    /// Its hostile decisions.
+    pub chaos: Chaos,
+    /// A synthetic interrupt that is kept back until the next call: APIC id and vector.
+    pub late_interrupt: Option<(u32, u8)>,
+}
+
+impl Host {
+    /// Before L1 runs.
+    pub fn new(hostile: Hostile, index: usize) -> Self {
+        Self {
+            chaos: Chaos::new(hostile, index),
+            late_interrupt: None,
+        }
+    }
+}
+
+/// Whether the host takes the processor from an L2 that is about to run, and resumes L1.
+pub fn takes_processor(vp: &mut Vp) -> bool {
+    let is_asked_to = debug_port::takes_processor();
+    // Two in three: often enough to hit every path, seldom enough for the L2 to get on.
+    is_asked_to || (vp.host.chaos.is_on(What::Exit) && vp.host.chaos.below(3) != 0)
 }
 
 /// Answers a TDG.VP.VMCALL. `gprs` holds the selected registers, the others zero.
 pub fn vmcall(vp: &mut Vp, gprs: &mut Gprs) {
+    synic::deliver_late(vp);
+    let asked = *gprs;
     if gprs.r10 != 0 {
-        return vendor_call(gprs);
+        hypercall::vendor_call(vp, gprs);
+    } else {
+        standard_call(vp, gprs);
     }
+    if vp.host.chaos.is_on(What::Result) {
+        garble(vp, &asked, gprs);
+    }
+}
+
+fn standard_call(vp: &mut Vp, gprs: &mut Gprs) {
     let (r12, r13, r14, r15) = (gprs.r12, gprs.r13, gprs.r14, gprs.r15);
     gprs.r10 = match gprs.r11 {
         function::CPUID => {
-            cpuid::cpuid(gprs);
+            cpuid::cpuid(vp.platform.config.host, gprs);
             status::SUCCESS
         }
         function::HLT => {
             hlt::sleep(vp);
             status::SUCCESS
         }
+        function::IO if debug_port::PORTS.contains(&r14) => {
+            answer(gprs, debug_port::io(vp, r12, r13, r14, r15))
+        }
         function::IO => answer(gprs, io::io(r12, r13, r14, r15)),
-        function::RDMSR => answer(gprs, msr::read(r12)),
-        function::WRMSR => answer(gprs, msr::write(r12, r13).map(|()| 0)),
+        function::RDMSR => answer(gprs, msr::read(vp, r12)),
+        function::WRMSR => answer(gprs, msr::write(vp, r12, r13).map(|()| 0)),
         function::MMIO => answer(gprs, mmio::access(vp, r12, r13, r14, r15)),
         // Caches are coherent here; there is nothing to write back.
         function::WBINVD => status::SUCCESS,
@@ -79,13 +124,54 @@ pub fn vmcall(vp: &mut Vp, gprs: &mut Gprs) {
             result
         }
         function::REPORT_FATAL_ERROR => fatal::report(gprs),
-        // No quoting service here.
-        function::GET_QUOTE => status::SUBFUNC_UNSUPPORTED,
+        // No quoting service, so nothing that would ever notify, and no other service.
+        function::GET_QUOTE | function::SETUP_EVENT_NOTIFY | function::SERVICE => {
+            status::SUBFUNC_UNSUPPORTED
+        }
         other => {
             log!(Warn, "TDVMCALL {other:#x} is not offered by this host");
             status::SUBFUNC_UNSUPPORTED
         }
     };
+}
+
+/// A hostile host's answer. Registers that the call does not define carry noise. Results do too,
+/// now and then, where a kernel can do without them; a wrong answer about the console or the
+/// interrupt controller would only show that L1 needs both.
+fn garble(vp: &mut Vp, asked: &Gprs, gprs: &mut Gprs) {
+    let chaos = &mut vp.host.chaos;
+    for register in [
+        &mut gprs.rbx,
+        &mut gprs.rdx,
+        &mut gprs.rsi,
+        &mut gprs.rdi,
+        &mut gprs.r8,
+        &mut gprs.r9,
+    ] {
+        *register = chaos.next();
+    }
+    let has_more_results =
+        asked.r10 == 0 && matches!(asked.r11, function::CPUID | function::GET_TD_VM_CALL_INFO);
+    if !has_more_results {
+        for register in [&mut gprs.r12, &mut gprs.r13, &mut gprs.r14, &mut gprs.r15] {
+            *register = chaos.next();
+        }
+    }
+    let is_dispensable = asked.r10 != 0
+        || match asked.r11 {
+            function::IO => debug_port::PORTS.contains(&asked.r14),
+            function::RDMSR => synic::REGISTERS.contains(&asked.r12),
+            function::GET_QUOTE | function::SETUP_EVENT_NOTIFY | function::SERVICE => true,
+            _ => false,
+        };
+    if is_dispensable && chaos.strikes(What::Result, 4) {
+        let register = if chaos.below(2) == 0 {
+            &mut gprs.r10
+        } else {
+            &mut gprs.r11
+        };
+        *register = chaos.garble(*register);
+    }
 }
 
 /// Puts a result into R11, or refuses.
@@ -97,13 +183,6 @@ fn answer(gprs: &mut Gprs, result: Option<u64>) -> u64 {
         }
         None => status::INVALID_OPERAND,
     }
-}
-
-/// Calls of the hypervisor whose signature the host shows; it knows none of them.
-fn vendor_call(gprs: &mut Gprs) {
-    const NO_SUCH_CALL: i64 = -1000;
-    log!(Debug, "vendor call {:#x} is not offered", gprs.r10);
-    gprs.r10 = NO_SUCH_CALL as u64; // CAST: two's complement
 }
 
 /// Everything of the GHCI's base is there, nothing optional.

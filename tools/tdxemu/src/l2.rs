@@ -43,6 +43,13 @@ pub fn enter(vp: &mut Vp, vm: VmIndex) {
 
 /// Runs an L2 once and deals with its exit.
 pub fn step(vp: &mut Vp, vm: VmIndex) {
+    // The event of an entry comes before an interrupt of the host's.
+    if !event::has_entry_event(vp.model, vm) && host::takes_processor(vp) {
+        let (outcome, gprs) = with_model(vp, |td, vcpu, gprs, m| {
+            l2_exit::host_interrupt(td, vcpu, vm, gprs, m)
+        });
+        return act(vp, vm, outcome, &gprs);
+    }
     if let Some(exit) = before_entry(vp, vm) {
         return exit_to_module(vp, vm, &exit);
     }

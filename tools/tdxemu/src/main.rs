@@ -22,6 +22,8 @@
 
 mod acpi;
 mod config;
+mod hostile;
+mod hyperv;
 mod loader;
 mod log;
 mod mem;

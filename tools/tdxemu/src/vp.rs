@@ -106,6 +106,8 @@ pub struct Vp {
     pub model: &'static mut tdx_model::vcpu::Vcpu,
     /// L1's clock.
     pub clock: Clock,
+    /// What the host keeps of this processor.
+    pub host: crate::host::Host,
     ready: VmrunReady,
     idle: svm::Vcpu,
 }
@@ -140,6 +142,7 @@ impl Vp {
                 left_guest_at: tsc::now(),
                 is_time_hidden: platform.config.is_time_hidden,
             },
+            host: crate::host::Host::new(platform.config.hostile, index),
             ready,
             idle: new_idle(pool)?,
         })

@@ -9,7 +9,9 @@ const COM1: u64 = 0x3f8;
 const PM1A_CONTROL: u64 = 0x604;
 const S5: u64 = 0x2000;
 const IO: u64 = 0x1e;
+const RDMSR: u64 = 0x1f;
 const WRMSR: u64 = 0x20;
+const MAP_GPA: u64 = 0x1_0001;
 /// R10 to R15.
 const MASK: u64 = 0xfc00;
 
@@ -30,6 +32,43 @@ fn call(function: u64, operands: [u64; 4]) -> u64 {
 /// WRMSR by the host.
 pub fn wrmsr(index: u64, value: u64) {
     call(WRMSR, [index, value, 0, 0]);
+}
+
+/// RDMSR by the host.
+pub fn rdmsr(index: u64) -> u64 {
+    call(RDMSR, [index, 0, 0, 0])
+}
+
+/// Reads a byte from a port.
+pub fn read_port(port: u64) -> u64 {
+    call(IO, [1, 0, port, 0])
+}
+
+/// Writes a byte to a port.
+pub fn write_port(port: u64, byte: u64) {
+    call(IO, [1, 1, port, byte]);
+}
+
+/// Shares pages with the host, if the address has the SHARED bit, or takes them back.
+pub fn map_gpa(gpa: u64, len_bytes: u64) {
+    call(MAP_GPA, [gpa, len_bytes, 0, 0]);
+}
+
+/// A hypercall of Hyper-V: its result.
+pub fn hypercall(control: u64, input: u64, output: u64) -> u64 {
+    /// RDX, R8, R10, R11.
+    const MASK: u64 = 0x0d04;
+    let mut registers: Registers = [0; 16];
+    (registers[1], registers[10]) = (MASK, control);
+    (registers[2], registers[8]) = (input, output);
+    tdcall(&mut registers);
+    assert!(
+        registers[0] == 0 && registers[10] == 0,
+        "hypercall {control:#x}: {:#x} {:#x}",
+        registers[0],
+        registers[10]
+    );
+    registers[11]
 }
 
 /// Powers the machine off.

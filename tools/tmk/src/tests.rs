@@ -4,6 +4,7 @@
 mod controls;
 mod events;
 mod exits;
+mod host_actions;
 mod interrupts;
 mod memory;
 mod modes;
@@ -141,5 +142,13 @@ tests! {
         l1_state_leaks_into_the_l2
         l2_state_leaks_into_l1
         every_vm_runs
+    }
+    host_actions {
+        answers_tell_what_became_of_an_action
+        interrupt_is_posted
+        runs_of_the_l2_are_taken_as_asked
+        page_is_withdrawn_and_comes_back_pending
+        synic_posts_messages_and_events
+        hypercalls_use_shared_pages
     }
 }

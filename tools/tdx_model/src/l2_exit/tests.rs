@@ -236,6 +236,19 @@ fn host_routed_exit_repeats_the_last_reason() {
 }
 
 #[test]
+fn interrupt_of_the_host_reaches_l1_as_its_own_kind_of_exit() {
+    with_td(|td, vcpu, m| {
+        run(td, vcpu, m, &exit(74));
+        let rip = vcpu.l2(VM).vmcs.get(Field::GuestRip);
+        let mut g = Gprs::ZERO;
+        let outcome = host_interrupt(td, vcpu, VM, &mut g, m);
+        assert_eq!((outcome, g.rax), (L2Outcome::ToL1, 0x1100_0000_0001));
+        assert_eq!((g.rcx, g.r9), (0, 0));
+        assert_eq!(vcpu.l2(VM).vmcs.get(Field::GuestRip), rip);
+    });
+}
+
+#[test]
 fn interrupted_delivery_is_repeated_after_the_host_unless_intercepted() {
     with_td(|td, vcpu, m| {
         let e = L2Exit {

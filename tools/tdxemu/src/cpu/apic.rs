@@ -64,6 +64,11 @@ pub fn send_nmi(apic_id: u32) {
     write(ICR, (u64::from(apic_id) << 32) | 0x4400);
 }
 
+/// Sends an interrupt to one processor, whose APIC hands it to L1.
+pub fn send_interrupt(apic_id: u32, vector: u8) {
+    write(ICR, (u64::from(apic_id) << 32) | 0x4000 | u64::from(vector));
+}
+
 /// Ends the interrupt in service.
 pub fn end_of_interrupt() {
     write(EOI, 0);

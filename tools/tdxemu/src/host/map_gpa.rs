@@ -5,6 +5,7 @@
 //! a new private one that waits for acceptance.
 
 use super::status;
+use crate::hostile::What;
 use crate::machine::Processor;
 use crate::setup::World;
 use crate::vp::Vp;
@@ -15,7 +16,7 @@ const PAGE: u64 = 4096;
 
 /// Converts a range to the alias its SHARED bit names. Returns the status, and the first address
 /// that was not done.
-pub fn map_gpa(vp: &Vp, start: u64, len_bytes: u64) -> (u64, u64) {
+pub fn map_gpa(vp: &mut Vp, start: u64, len_bytes: u64) -> (u64, u64) {
     let gpa = Gpa(start);
     if start % PAGE != 0 || len_bytes % PAGE != 0 {
         return (status::ALIGN_ERROR, start);
@@ -24,6 +25,8 @@ pub fn map_gpa(vp: &Vp, start: u64, len_bytes: u64) -> (u64, u64) {
         return (status::INVALID_OPERAND, start);
     }
     let first = gpa.without_shared();
+    let asked_bytes = len_bytes;
+    let len_bytes = part_of(vp, len_bytes);
     let mut world = vp.platform.world();
     let World { td, spaces } = &mut *world;
     // Device memory has no private side: there is nothing to convert.
@@ -42,7 +45,19 @@ pub fn map_gpa(vp: &Vp, start: u64, len_bytes: u64) -> (u64, u64) {
     let result = td.host_convert(first, len_bytes, to, &mut processor);
     processor.finish();
     match result {
+        Ok(()) if len_bytes < asked_bytes => (status::RETRY, start + len_bytes),
         Ok(()) => (status::SUCCESS, start),
         Err(first_left) => (status::INVALID_OPERAND, first_left.0 | (start & SHARED_BIT)),
+    }
+}
+
+/// How much of a range is done before the host asks for a retry: all, unless it is hostile. At
+/// least a page, so that the caller gets on.
+fn part_of(vp: &mut Vp, len_bytes: u64) -> u64 {
+    let chaos = &mut vp.host.chaos;
+    if len_bytes > PAGE && chaos.strikes(What::Page, 2) {
+        PAGE * (1 + chaos.below(len_bytes / PAGE - 1))
+    } else {
+        len_bytes
     }
 }

@@ -5,8 +5,12 @@
 // UNSAFETY: WRMSR on L1's behalf.
 #![expect(unsafe_code)]
 
+use super::synic;
+use crate::config::Host;
 use crate::cpu::{apic, msr};
-use crate::log;
+use crate::hyperv::msr as synthetic;
+use crate::vp::Vp;
+use crate::{cpu, log};
 
 const X2APIC: core::ops::RangeInclusive<u32> = 0x802..=0x83f;
 /// Delivery modes of the interrupt command register that stay inside the TD: fixed, lowest
@@ -16,6 +20,12 @@ const HARMLESS_DELIVERY: [u64; 3] = [0, 1, 4];
 const MISC_ENABLE: u32 = 0x1a0;
 const MTRR_CAP: u32 = 0xfe;
 const MTRR_DEF_TYPE: u32 = 0x2ff;
+/// Variable ranges: base and mask of eight. Linux reads them under Hyper-V.
+const MTRR_VARIABLE: core::ops::RangeInclusive<u32> = 0x200..=0x20f;
+/// Fixed ranges.
+const MTRR_FIXED: [u32; 11] = [
+    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+];
 const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
 const MCG_CTL: u32 = 0x17b;
@@ -23,14 +33,26 @@ const MCG_CTL: u32 = 0x17b;
 const MACHINE_CHECK_BANKS: core::ops::RangeInclusive<u32> = 0x400..=0x47f;
 /// Microcode revision. Linux writes zero before it reads.
 const MICROCODE_REVISION: u32 = 0x8b;
+/// Hyper-V's registers.
+const SYNTHETIC: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_01ff;
+/// Rate of QEMU's local APIC timer.
+const APIC_HZ: u64 = 1_000_000_000;
 /// Locked, nothing enabled.
 const FEATURE_CONTROL: u32 = 0x3a;
 
+fn is_mtrr_range(index: u32) -> bool {
+    MTRR_VARIABLE.contains(&index) || MTRR_FIXED.contains(&index)
+}
+
 /// Reads. `None` refuses, and Linux then raises #GP.
-pub fn read(index: u64) -> Option<u64> {
+pub fn read(vp: &Vp, index: u64) -> Option<u64> {
     let index = u32::try_from(index).ok()?;
+    if vp.platform.config.host == Host::HyperV && SYNTHETIC.contains(&index) {
+        return read_synthetic(vp, index);
+    }
     match index {
         msr::APIC_BASE | MISC_ENABLE | MTRR_CAP | MTRR_DEF_TYPE | MCG_CAP => msr::try_read(index),
+        index if is_mtrr_range(index) => msr::try_read(index),
         index if X2APIC.contains(&index) => msr::try_read(index),
         FEATURE_CONTROL => Some(1),
         MICROCODE_REVISION => Some(1 << 32),
@@ -44,8 +66,11 @@ pub fn read(index: u64) -> Option<u64> {
 }
 
 /// Writes. `None` refuses.
-pub fn write(index: u64, value: u64) -> Option<()> {
+pub fn write(vp: &Vp, index: u64, value: u64) -> Option<()> {
     let index = u32::try_from(index).ok()?;
+    if vp.platform.config.host == Host::HyperV && SYNTHETIC.contains(&index) {
+        return write_synthetic(vp, index, value);
+    }
     match index {
         apic::ICR if !HARMLESS_DELIVERY.contains(&((value >> 8) & 7)) => {
             log!(
@@ -56,6 +81,9 @@ pub fn write(index: u64, value: u64) -> Option<()> {
         }
         index if X2APIC.contains(&index) => write_natively(index, value),
         MICROCODE_REVISION | MCG_STATUS | MCG_CTL => Some(()),
+        // A TD's memory is cached whatever these say; the emulator's own memory must stay so.
+        MTRR_DEF_TYPE => Some(()),
+        index if is_mtrr_range(index) => Some(()),
         index if MACHINE_CHECK_BANKS.contains(&index) => Some(()),
         _ => {
             log!(Debug, "WRMSR {index:#x} of {value:#x} is refused");
@@ -70,4 +98,34 @@ pub fn write_natively(index: u32, value: u64) -> Option<()> {
     // SAFETY: the callers pass no paging, mode or SVM register: the emulator does not depend on
     // what is left.
     unsafe { msr::try_write(index, value) }
+}
+
+fn read_synthetic(vp: &Vp, index: u32) -> Option<u64> {
+    match index {
+        synthetic::VP_INDEX => Some(vp.index as u64),
+        synthetic::TSC_FREQUENCY => Some(vp.platform.tsc_khz * 1000),
+        synthetic::APIC_FREQUENCY => Some(APIC_HZ),
+        synthetic::TIME_REF_COUNT => Some(time_100ns(vp)),
+        // No hypercall page: a TD calls by TDVMCALL.
+        synthetic::GUEST_OS_ID | synthetic::HYPERCALL | synthetic::TSC_INVARIANT_CONTROL => Some(0),
+        _ => synic::read(vp.index, index),
+    }
+}
+
+fn write_synthetic(vp: &Vp, index: u32, value: u64) -> Option<()> {
+    match index {
+        synthetic::GUEST_OS_ID => {
+            log!(Info, "vCPU {} names itself {value:#x}", vp.index);
+            Some(())
+        }
+        synthetic::TSC_INVARIANT_CONTROL => Some(()),
+        _ => synic::write(vp.index, index, value),
+    }
+}
+
+/// L1's time since the start in units of 100 ns.
+fn time_100ns(vp: &Vp) -> u64 {
+    let ticks = cpu::tsc::now().wrapping_add(vp.clock.offset());
+    // CAST: the quotient is smaller than the ticks as long as the rate is above 10 MHz.
+    (u128::from(ticks) * 10_000 / u128::from(vp.platform.tsc_khz.max(1))) as u64
 }

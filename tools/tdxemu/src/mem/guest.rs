@@ -59,6 +59,20 @@ impl GuestMemory {
         is_ours
     }
 
+    /// Sets bits of a byte, which guests may be changing too. Returns whether it belongs to them.
+    #[must_use]
+    pub fn set_bits(&self, gpa: u64, bits: u8) -> bool {
+        let is_ours = self.contains(gpa, 1);
+        if is_ours {
+            // SAFETY: the byte belongs to guests, checked above; the instruction is atomic.
+            unsafe {
+                asm!("lock or byte ptr [{}], {}", in(reg) gpa, in(reg_byte) bits,
+                    options(nostack));
+            }
+        }
+        is_ours
+    }
+
     /// Fills guest memory with zero. Returns whether all of it belongs to guests.
     #[must_use]
     pub fn zero(&self, gpa: u64, len_bytes: u64) -> bool {

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The debug port: L1 asks its host for an action. Not part of any real host.
+//!
+//! Bytes written to [`OPERAND`] are shifted into a 64-bit operand, highest byte first. A byte
+//! written to [`COMMAND`] starts an action and clears the operand; reading it tells what became
+//! of it, reading [`OPERAND`] how many runs are still to be taken. Both ports take single bytes. There is one operand for all processors.
+
+use super::synic::{self, Undelivered};
+use crate::cpu::apic;
+use crate::machine::Processor;
+use crate::setup::World;
+use crate::smp;
+use crate::vp::Vp;
+use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Mutex;
+use tdx_model::gpa::Gpa;
+use tdx_model::page_state::PageState;
+
+/// Both ports.
+pub const PORTS: core::ops::RangeInclusive<u64> = OPERAND..=COMMAND;
+const OPERAND: u64 = 0xec;
+const COMMAND: u64 = 0xed;
+
+/// Actions.
+mod command {
+    pub(super) const INTERRUPT: u8 = 1;
+    pub(super) const EXITS: u8 = 2;
+    pub(super) const EVENT: u8 = 3;
+    pub(super) const MESSAGE: u8 = 4;
+    pub(super) const WITHDRAW_PAGE: u8 = 5;
+    pub(super) const GIVE_PAGE: u8 = 6;
+}
+
+/// What became of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Answer {
+    Done = 0,
+    UnknownCommand = 1,
+    BadOperand = 2,
+    Off = 3,
+    Full = 4,
+}
+
+struct Port {
+    operand: u64,
+    answer: Answer,
+}
+
+static PORT: Mutex<Port> = Mutex::new(Port {
+    operand: 0,
+    answer: Answer::Done,
+});
+/// Runs of L2s that the host still lets pass.
+static SKIPPED_RUNS: AtomicU32 = AtomicU32::new(0);
+/// Runs of L2s after those that it takes the processor from.
+static TAKEN_RUNS: AtomicU32 = AtomicU32::new(0);
+
+/// One access, as in `io.rs`.
+pub fn io(vp: &mut Vp, size: u64, direction: u64, port: u64, data: u64) -> Option<u64> {
+    match (size, direction, port) {
+        (1, 0, COMMAND) => Some(PORT.lock().answer as u64),
+        // ORDERING: a counter that orders nothing else.
+        (1, 0, _) => Some(u64::from(TAKEN_RUNS.load(Ordering::Relaxed).min(0xff))),
+        (1, 1, OPERAND) => {
+            let mut state = PORT.lock();
+            state.operand = (state.operand << 8) | (data & 0xff);
+            Some(0)
+        }
+        (1, 1, COMMAND) => {
+            let operand = core::mem::take(&mut PORT.lock().operand);
+            let answer = act(vp, data as u8, operand); // CAST: one byte was written
+            PORT.lock().answer = answer;
+            Some(0)
+        }
+        _ => None,
+    }
+}
+
+fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
+    // CAST: fields of the operand.
+    let (low, second) = (operand as u8, usize::from((operand >> 8) as u8));
+    match command {
+        command::INTERRUPT if low < 32 || second >= smp::count() => Answer::BadOperand,
+        command::INTERRUPT => {
+            apic::send_interrupt(smp::apic_id(second), low);
+            Answer::Done
+        }
+        command::EXITS => {
+            // ORDERING: a test arms this before it runs an L2 on the same processor.
+            SKIPPED_RUNS.store((operand >> 16) as u32, Ordering::Relaxed); // CAST: a field
+            TAKEN_RUNS.store(u32::from(operand as u16), Ordering::Relaxed); // CAST: a field
+            Answer::Done
+        }
+        command::EVENT => {
+            let flag = u32::from((operand >> 16) as u16); // CAST: a field
+            delivery(synic::signal_event(vp, second, low, flag))
+        }
+        command::MESSAGE => {
+            let kind = u32::from((operand >> 16) as u16); // CAST: a field
+            delivery(synic::post_message(
+                vp,
+                second,
+                low,
+                kind | (1 << 31),
+                operand >> 32,
+            ))
+        }
+        command::WITHDRAW_PAGE => change_page(vp, operand, PageState::Mapped),
+        command::GIVE_PAGE => change_page(vp, operand, PageState::Free),
+        _ => Answer::UnknownCommand,
+    }
+}
+
+fn delivery(result: Result<(), Undelivered>) -> Answer {
+    match result {
+        Ok(()) => Answer::Done,
+        Err(Undelivered::NoProcessor) => Answer::BadOperand,
+        Err(Undelivered::Off) => Answer::Off,
+        Err(Undelivered::Full) => Answer::Full,
+    }
+}
+
+/// Takes a private page away, or gives a new one that is pending where there is none.
+fn change_page(vp: &Vp, gpa: u64, from: PageState) -> Answer {
+    let page = Gpa(gpa);
+    let mut world = vp.platform.world();
+    let World { td, spaces } = &mut *world;
+    if page.is_shared() || gpa % 4096 != 0 || page >= td.pages.end() {
+        return Answer::BadOperand;
+    }
+    let state = td.pages.state(page);
+    if from == PageState::Free {
+        let is_given = td.host_give_page(page);
+        return if is_given {
+            Answer::Done
+        } else {
+            Answer::BadOperand
+        };
+    }
+    if !matches!(state, PageState::Mapped | PageState::Pending) {
+        return Answer::BadOperand;
+    }
+    let mut processor = Processor::new(vp, spaces);
+    td.host_remove_page(page, &mut processor);
+    processor.finish();
+    Answer::Done
+}
+
+/// Whether a run of an L2 is one that L1 asked the host to take. Counts it.
+pub fn takes_processor() -> bool {
+    let one_less = |count: u32| count.checked_sub(1);
+    // ORDERING: counters that order nothing else.
+    if TAKEN_RUNS.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
+    let skips = SKIPPED_RUNS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+    skips.is_err()
+        && TAKEN_RUNS
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+}

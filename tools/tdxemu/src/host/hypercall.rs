@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Hypercalls by TDG.VP.VMCALL with R10 ≠ 0: Hyper-V's calls, in pages that L1 shares.
+//!
+//! The host knows no VMBus and no devices, so there are no connections to post to. Calls that
+//! are not offered get "no such code", never a made-up success.
+
+use super::{map_gpa, synic};
+use crate::config::Host;
+use crate::hyperv::{Control, result, status};
+use crate::log;
+use crate::smp;
+use crate::vp::Vp;
+use tdx_model::gpa::SHARED_BIT;
+use tdx_model::gprs::Gprs;
+
+/// Hypercall codes.
+mod code {
+    pub(super) const GET_VP_REGISTERS: u16 = 0x50;
+    pub(super) const SET_VP_REGISTERS: u16 = 0x51;
+    pub(super) const POST_MESSAGE: u16 = 0x5c;
+    pub(super) const SIGNAL_EVENT: u16 = 0x5d;
+    pub(super) const MODIFY_HOST_VISIBILITY: u16 = 0xdb;
+}
+
+/// Registers of a virtual processor.
+mod register {
+    pub(super) const VSM_CAPABILITIES: u32 = 0xd_0006;
+    pub(super) const VSM_PARTITION_CONFIG: u32 = 0xd_0007;
+    pub(super) const SINT0: u32 = 0xa_0000;
+    pub(super) const SINT15: u32 = 0xa_000f;
+    pub(super) const SIFP: u32 = 0xa_0012;
+    pub(super) const SIPP: u32 = 0xa_0013;
+}
+
+const SELF_PARTITION: u64 = u64::MAX;
+const SELF_VP: u32 = 0xffff_fffe;
+const HEADER_BYTES: u64 = 16;
+
+/// A call that ended early: its status.
+type Outcome = Result<(), u16>;
+
+/// One hypercall while it is carried out.
+struct Call {
+    control: Control,
+    input: u64,
+    output: u64,
+    reps_done: u16,
+}
+
+/// Answers a call with R10 ≠ 0.
+pub fn vendor_call(vp: &mut Vp, gprs: &mut Gprs) {
+    if vp.platform.config.host == Host::Generic {
+        const NO_SUCH_CALL: i64 = -1000;
+        log!(Debug, "vendor call {:#x} is not offered", gprs.r10);
+        gprs.r10 = NO_SUCH_CALL as u64; // CAST: two's complement
+        return;
+    }
+    let word = match Control::decode(gprs.r10) {
+        Some(control) => {
+            let mut call = Call {
+                control,
+                input: gprs.rdx,
+                output: gprs.r8,
+                reps_done: control.rep_start,
+            };
+            let outcome = call.run(vp).err().unwrap_or(status::SUCCESS);
+            log!(Debug, "hypercall {control:x?} ends with {outcome:#x}");
+            result(outcome, call.reps_done)
+        }
+        None => result(status::INVALID_HYPERCALL_INPUT, 0),
+    };
+    (gprs.r10, gprs.r11) = (0, word);
+}
+
+impl Call {
+    fn run(&mut self, vp: &mut Vp) -> Outcome {
+        match self.control.code {
+            code::GET_VP_REGISTERS => self.each(vp, 4, Self::get_register),
+            code::SET_VP_REGISTERS => self.each(vp, 32, Self::set_register),
+            code::MODIFY_HOST_VISIBILITY => self.each(vp, 8, Self::set_visibility),
+            // Without VMBus there are no connections.
+            code::POST_MESSAGE | code::SIGNAL_EVENT => Err(status::INVALID_CONNECTION_ID),
+            _ => Err(status::INVALID_HYPERCALL_CODE),
+        }
+    }
+
+    /// Carries out the elements that are left. The pages are checked before anything is done.
+    fn each(
+        &mut self,
+        vp: &mut Vp,
+        element_bytes: u64,
+        one: fn(&Self, &mut Vp, u64, u64) -> Outcome,
+    ) -> Outcome {
+        if self.control.is_fast || self.control.rep_count == 0 {
+            return Err(status::INVALID_HYPERCALL_INPUT);
+        }
+        let bytes = HEADER_BYTES + element_bytes * u64::from(self.control.rep_count);
+        if self.input % 8 != 0 {
+            return Err(status::INVALID_ALIGNMENT);
+        }
+        if !synic::is_shared(vp, self.input, bytes) {
+            return Err(status::INVALID_PARAMETER);
+        }
+        for rep in self.control.rep_start..self.control.rep_count {
+            let offset = HEADER_BYTES + element_bytes * u64::from(rep);
+            one(self, vp, offset, u64::from(rep))?;
+            self.reps_done = rep + 1;
+        }
+        Ok(())
+    }
+
+    /// A word of the input page.
+    fn word(&self, vp: &Vp, offset: u64) -> Result<u64, u16> {
+        let address = (self.input & !SHARED_BIT) + offset;
+        let mut bytes = [0; 8];
+        if !synic::is_shared(vp, address, 8) || !vp.platform.memory.read(address, &mut bytes) {
+            return Err(status::INVALID_PARAMETER);
+        }
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn check_partition(&self, vp: &Vp) -> Outcome {
+        match self.word(vp, 0)? {
+            SELF_PARTITION => Ok(()),
+            _ => Err(status::INVALID_PARTITION_ID),
+        }
+    }
+
+    /// Checks the header of the register calls and returns the processor.
+    fn target(&self, vp: &Vp) -> Result<usize, u16> {
+        self.check_partition(vp)?;
+        let index = self.word(vp, 8)? as u32; // CAST: the field has 32 bits
+        match usize::try_from(index) {
+            _ if index == SELF_VP => Ok(vp.index),
+            Ok(index) if index < smp::count() => Ok(index),
+            _ => Err(status::INVALID_VP_INDEX),
+        }
+    }
+
+    fn get_register(&self, vp: &mut Vp, offset: u64, rep: u64) -> Outcome {
+        self.target(vp)?;
+        // Names have 32 bits, two to a word.
+        let pair = self.word(vp, offset & !7)?;
+        let name = (pair >> (8 * (offset & 4))) as u32; // CAST: one of the two
+        let value: u64 = match name {
+            // Nothing of VSM is the host's to offer: the VTLs of a TD are L2 VMs.
+            register::VSM_CAPABILITIES | register::VSM_PARTITION_CONFIG => 0,
+            _ => return Err(status::INVALID_PARAMETER),
+        };
+        let address = (self.output & !SHARED_BIT).saturating_add(16 * rep);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&value.to_le_bytes());
+        let is_written =
+            synic::is_shared(vp, address, 16) && vp.platform.memory.write(address, &bytes);
+        if is_written {
+            Ok(())
+        } else {
+            Err(status::INVALID_PARAMETER)
+        }
+    }
+
+    /// Takes the registers that a paravisor sets. They configure what this host does for VTL0 of
+    /// its own accord, which is nothing.
+    fn set_register(&self, vp: &mut Vp, offset: u64, _rep: u64) -> Outcome {
+        self.target(vp)?;
+        let name = self.word(vp, offset)? as u32; // CAST: the field has 32 bits
+        match name {
+            register::VSM_PARTITION_CONFIG
+            | register::SIFP
+            | register::SIPP
+            | register::SINT0..=register::SINT15 => Ok(()),
+            _ => Err(status::INVALID_PARAMETER),
+        }
+    }
+
+    /// A page number and whether the host shall see the page: all or nothing.
+    fn set_visibility(&self, vp: &mut Vp, offset: u64, _rep: u64) -> Outcome {
+        const READ_WRITE: u64 = 3;
+        self.check_partition(vp)?;
+        let alias = match self.word(vp, 8)? & 0xffff_ffff {
+            0 => 0,
+            READ_WRITE => SHARED_BIT,
+            _ => return Err(status::INVALID_PARAMETER),
+        };
+        let page = self.word(vp, offset)?;
+        if page >= SHARED_BIT >> 12 {
+            return Err(status::INVALID_PARAMETER);
+        }
+        match map_gpa::map_gpa(vp, (page << 12) | alias, 4096) {
+            (super::status::SUCCESS, _) => Ok(()),
+            _ => Err(status::INVALID_PARAMETER),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The host's Hyper-V identity, as far as it needs no hardware: CPUID leaves, the control word of
+//! hypercalls, and a processor's synthetic interrupt controller. [TLFS]
+//!
+//! `host/` carries out what is decided here.
+
+/// Highest leaf of the hypervisor range.
+const MAX_LEAF: u32 = 0x4000_000c;
+
+/// A hypervisor leaf: EAX, EBX, ECX, EDX.
+///
+/// What is not offered is absent: no hypercall page, no timers, no reference TSC page, no VTL of
+/// the host's making, and no recommendations.
+pub fn cpuid(leaf: u32) -> [u32; 4] {
+    let word = |bytes: [u8; 4]| u32::from_le_bytes(bytes);
+    match leaf {
+        0x4000_0000 => [MAX_LEAF, word(*b"Micr"), word(*b"osof"), word(*b"t Hv")],
+        0x4000_0001 => [word(*b"Hv#1"), 0, 0, 0],
+        // Build, version 10.0.
+        0x4000_0002 => [20_348, 10 << 16, 0, 0],
+        0x4000_0003 => [FEATURES, PRIVILEGES_HIGH, 0, FREQUENCY_MSRS],
+        // "Never retry a spin lock by hypercall."
+        0x4000_0004 => [0, u32::MAX, 0, 0],
+        // Isolation: no paravisor, type TDX, the shared bit is bit 47 and active.
+        0x4000_000c => [0, 3 | (1 << 5) | (47 << 6), 0, 0],
+        _ => [0; 4],
+    }
+}
+
+/// Reference counter, SynIC, hypercall and VP-index MSRs, frequency MSRs, invariant TSC.
+const FEATURES: u32 = (1 << 1) | (1 << 2) | (1 << 5) | (1 << 6) | (1 << 11) | (1 << 15);
+/// Post messages, signal events, isolation.
+const PRIVILEGES_HIGH: u32 = (1 << 4) | (1 << 5) | (1 << 22);
+const FREQUENCY_MSRS: u32 = 1 << 8;
+
+/// Synthetic MSRs.
+pub mod msr {
+    #![allow(missing_docs)]
+    pub const GUEST_OS_ID: u32 = 0x4000_0000;
+    pub const HYPERCALL: u32 = 0x4000_0001;
+    pub const VP_INDEX: u32 = 0x4000_0002;
+    pub const TIME_REF_COUNT: u32 = 0x4000_0020;
+    pub const TSC_FREQUENCY: u32 = 0x4000_0022;
+    pub const APIC_FREQUENCY: u32 = 0x4000_0023;
+    pub const SCONTROL: u32 = 0x4000_0080;
+    pub const SVERSION: u32 = 0x4000_0081;
+    pub const SIEFP: u32 = 0x4000_0082;
+    pub const SIMP: u32 = 0x4000_0083;
+    pub const EOM: u32 = 0x4000_0084;
+    pub const SINT0: u32 = 0x4000_0090;
+    pub const SINT15: u32 = 0x4000_009f;
+    pub const TSC_INVARIANT_CONTROL: u32 = 0x4000_0118;
+}
+
+/// Status of a hypercall.
+pub mod status {
+    #![allow(missing_docs)]
+    pub const SUCCESS: u16 = 0;
+    pub const INVALID_HYPERCALL_CODE: u16 = 2;
+    pub const INVALID_HYPERCALL_INPUT: u16 = 3;
+    pub const INVALID_ALIGNMENT: u16 = 4;
+    pub const INVALID_PARAMETER: u16 = 5;
+    pub const INVALID_PARTITION_ID: u16 = 0xd;
+    pub const INVALID_VP_INDEX: u16 = 0xe;
+    pub const INVALID_CONNECTION_ID: u16 = 0x12;
+}
+
+/// The control word of a hypercall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Which call.
+    pub code: u16,
+    /// Whether the parameters are in registers.
+    pub is_fast: bool,
+    /// How many elements, of which the first `rep_start` are done.
+    pub rep_count: u16,
+    /// See `rep_count`.
+    pub rep_start: u16,
+}
+
+impl Control {
+    /// `None` if reserved bits are set, or more is said to be done than there is.
+    pub fn decode(word: u64) -> Option<Self> {
+        const RESERVED: u64 = (0x1f << 27) | (0xf << 44) | (0xf << 60);
+        let control = Self {
+            code: word as u16, // CAST: the low 16 bits
+            is_fast: word & (1 << 16) != 0,
+            // CAST: 12 bits each.
+            rep_count: ((word >> 32) & 0xfff) as u16,
+            rep_start: ((word >> 48) & 0xfff) as u16,
+        };
+        let is_simple = control.rep_count == 0 && control.rep_start == 0;
+        let is_sound = word & RESERVED == 0 && (is_simple || control.rep_start < control.rep_count);
+        is_sound.then_some(control)
+    }
+}
+
+/// A hypercall's result word.
+pub fn result(status: u16, reps_done: u16) -> u64 {
+    u64::from(status) | (u64::from(reps_done & 0xfff) << 32)
+}
+
+/// Number of synthetic interrupt sources.
+pub const SINTS: usize = 16;
+/// A message slot.
+pub const MESSAGE_BYTES: u64 = 256;
+/// Event flags of one SINT.
+pub const FLAGS_PER_SINT: u32 = 2048;
+
+const ENABLED: u64 = 1;
+const PAGE_MASK: u64 = !0xfff;
+const SINT_MASKED: u64 = 1 << 16;
+const SINT_POLLING: u64 = 1 << 18;
+
+/// The synthetic interrupt controller of one processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synic {
+    control: u64,
+    siefp: u64,
+    simp: u64,
+    sint: [u64; SINTS],
+}
+
+impl Synic {
+    /// After reset: off, every source masked.
+    pub const RESET: Self = Self {
+        control: 0,
+        siefp: 0,
+        simp: 0,
+        sint: [SINT_MASKED; SINTS],
+    };
+
+    /// RDMSR. `None` if it is not one of its registers.
+    pub fn read(&self, index: u32) -> Option<u64> {
+        match index {
+            msr::SCONTROL => Some(self.control),
+            msr::SVERSION => Some(1),
+            msr::SIEFP => Some(self.siefp),
+            msr::SIMP => Some(self.simp),
+            msr::EOM => Some(0),
+            msr::SINT0..=msr::SINT15 => Some(self.sint[(index - msr::SINT0) as usize]),
+            _ => None,
+        }
+    }
+
+    /// WRMSR. `None` refuses: no such register, read only, or a vector below 16 in a source that
+    /// is not masked.
+    pub fn write(&mut self, index: u32, value: u64) -> Option<()> {
+        match index {
+            msr::SCONTROL => self.control = value,
+            msr::SIEFP => self.siefp = value,
+            msr::SIMP => self.simp = value,
+            msr::EOM => {}
+            msr::SINT0..=msr::SINT15 => {
+                if value & (SINT_MASKED | SINT_POLLING) == 0 && value & 0xff < 16 {
+                    return None;
+                }
+                self.sint[(index - msr::SINT0) as usize] = value;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn source(&self, sint: u8) -> Option<u64> {
+        let source = *self.sint.get(usize::from(sint))?;
+        (self.control & ENABLED != 0 && source & SINT_MASKED == 0).then_some(source)
+    }
+
+    /// The vector to post after a message or flag for `sint`; none if it polls.
+    pub fn vector(&self, sint: u8) -> Option<u8> {
+        let source = self.source(sint)?;
+        (source & SINT_POLLING == 0).then_some(source as u8) // CAST: the vector is the low byte
+    }
+
+    /// Address of the message slot of `sint`, if it can take one.
+    pub fn message_slot(&self, sint: u8) -> Option<u64> {
+        self.source(sint)?;
+        (self.simp & ENABLED != 0)
+            .then_some((self.simp & PAGE_MASK) + MESSAGE_BYTES * u64::from(sint))
+    }
+
+    /// Address of the byte that holds an event flag, and its bit.
+    pub fn event_flag(&self, sint: u8, flag: u32) -> Option<(u64, u8)> {
+        self.source(sint)?;
+        if self.siefp & ENABLED == 0 || flag >= FLAGS_PER_SINT {
+            return None;
+        }
+        let sint_bytes = u64::from(FLAGS_PER_SINT / 8);
+        let byte = (self.siefp & PAGE_MASK) + sint_bytes * u64::from(sint) + u64::from(flag / 8);
+        Some((byte, 1 << (flag % 8)))
+    }
+}
+
+/// A message as it lies in its slot: type, size, flags, origin, then the payload.
+pub fn message(kind: u32, payload: &[u8; 8]) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..4].copy_from_slice(&kind.to_le_bytes());
+    bytes[4] = 8;
+    bytes[16..].copy_from_slice(payload);
+    bytes
+}
+
+/// Byte of a message that holds its flags, and the flag that asks for an EOM.
+pub const MESSAGE_FLAGS: u64 = 5;
+/// See [`MESSAGE_FLAGS`].
+pub const MESSAGE_PENDING: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_name_hyper_v_and_tdx_isolation() {
+        let [max, ebx, ecx, edx] = cpuid(0x4000_0000);
+        assert_eq!(max, 0x4000_000c);
+        let name: Vec<u8> = [ebx, ecx, edx]
+            .iter()
+            .flat_map(|w| w.to_le_bytes())
+            .collect();
+        assert_eq!(name, b"Microsoft Hv");
+        assert_eq!(cpuid(0x4000_0001)[0].to_le_bytes(), *b"Hv#1");
+        assert_eq!((cpuid(0x4000_0003)[1] >> 22) & 1, 1);
+        let [config_a, config_b, ..] = cpuid(0x4000_000c);
+        assert_eq!(
+            (config_a, config_b & 0xf, (config_b >> 6) & 0x3f),
+            (0, 3, 47)
+        );
+        assert_eq!(cpuid(0x4000_000d), [0; 4]);
+    }
+
+    #[test]
+    fn control_word_is_taken_apart_and_reserved_bits_are_refused() {
+        let control = Control::decode(0x0001_0003_0001_0051).unwrap();
+        assert_eq!((control.code, control.is_fast), (0x51, true));
+        assert_eq!((control.rep_count, control.rep_start), (3, 1));
+        for bad in [1u64 << 27, 1 << 44, 1 << 60, 3 << 48, (2 << 32) | (2 << 48)] {
+            assert_eq!(Control::decode(bad | 0x50), None, "{bad:#x}");
+        }
+        assert_eq!(result(status::INVALID_PARAMETER, 2), 0x2_0000_0005);
+    }
+
+    fn enabled() -> Synic {
+        let mut synic = Synic::RESET;
+        for (index, value) in [
+            (msr::SCONTROL, 1),
+            (msr::SIMP, 0x5001),
+            (msr::SIEFP, 0x6001),
+            (msr::SINT0 + 2, 0xf3),
+        ] {
+            synic.write(index, value).unwrap();
+        }
+        synic
+    }
+
+    #[test]
+    fn synic_is_silent_until_control_page_and_source_are_enabled() {
+        let on = enabled();
+        assert_eq!(on.message_slot(2), Some(0x5200));
+        assert_eq!(on.event_flag(2, 9), Some((0x6201, 2)));
+        assert_eq!(on.vector(2), Some(0xf3));
+        for (index, value) in [(msr::SCONTROL, 0), (msr::SINT0 + 2, 0x1_00f3)] {
+            let mut off = on;
+            off.write(index, value).unwrap();
+            assert_eq!(off.message_slot(2), None);
+            assert_eq!(off.event_flag(2, 0), None);
+            assert_eq!(off.vector(2), None);
+        }
+        let mut pages = on;
+        pages.write(msr::SIMP, 0x5000).unwrap();
+        pages.write(msr::SIEFP, 0x6000).unwrap();
+        assert_eq!(
+            (pages.message_slot(2), pages.event_flag(2, 0)),
+            (None, None)
+        );
+        assert_eq!(on.message_slot(16), None);
+        assert_eq!(on.event_flag(2, 2048), None);
+    }
+
+    #[test]
+    fn synic_registers_keep_their_values_and_bad_vectors_are_refused() {
+        let mut synic = enabled();
+        assert_eq!(synic.read(msr::SINT0), Some(0x1_0000));
+        assert_eq!(synic.read(msr::SIMP), Some(0x5001));
+        assert_eq!(
+            (synic.read(msr::SVERSION), synic.read(msr::EOM)),
+            (Some(1), Some(0))
+        );
+        assert_eq!(synic.write(msr::SVERSION, 1), None);
+        assert_eq!(synic.write(msr::SINT15 + 1, 0), None);
+        assert_eq!(synic.write(msr::SINT0, 15), None);
+        assert_eq!(synic.write(msr::SINT0, (1 << 18) | 5), Some(()));
+        assert_eq!(synic.read(msr::SINT0 - 1), None);
+    }
+
+    #[test]
+    fn source_that_polls_takes_messages_without_an_interrupt() {
+        let mut synic = enabled();
+        synic.write(msr::SINT0 + 2, (1 << 18) | 0xf3).unwrap();
+        assert_eq!(
+            (synic.vector(2), synic.message_slot(2)),
+            (None, Some(0x5200))
+        );
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What L1 asks of the emulated host: actions by the debug port, messages of Hyper-V's synthetic
+//! interrupt controller, hypercalls.
+
+use super::Memory;
+use crate::cpu::{guest, take_interrupts, taken_vector};
+use crate::host;
+use crate::tdx::{self, leaf, status};
+use crate::vm::{Outcome, Vm, equal};
+
+const INTERRUPT: u64 = 1;
+const EXITS: u64 = 2;
+const EVENT: u64 = 3;
+const MESSAGE: u64 = 4;
+const WITHDRAW_PAGE: u64 = 5;
+const GIVE_PAGE: u64 = 6;
+
+const DONE: u64 = 0;
+const UNKNOWN: u64 = 1;
+const BAD_OPERAND: u64 = 2;
+const OFF: u64 = 3;
+const FULL: u64 = 4;
+
+const SHARED: u64 = 1 << 47;
+/// Memory of VTL0 that no other test touches.
+const SPARE: u64 = 32 << 20;
+
+/// Starts an action and returns what became of it.
+fn ask(command: u64, operand: u64) -> u64 {
+    for byte in operand.to_be_bytes() {
+        host::write_port(0xec, u64::from(byte));
+    }
+    host::write_port(0xed, command);
+    host::read_port(0xed)
+}
+
+pub fn answers_tell_what_became_of_an_action(_: &mut Vm, memory: &Memory) -> Outcome {
+    equal!(ask(0, 0), UNKNOWN);
+    equal!(ask(0xff, 0), UNKNOWN);
+    // Vectors below 32 are exceptions; there is one processor.
+    equal!(ask(INTERRUPT, 31), BAD_OPERAND);
+    equal!(ask(INTERRUPT, 0x0161), BAD_OPERAND);
+    equal!(ask(EVENT, 0x0102), BAD_OPERAND);
+    equal!(ask(EVENT, 2), OFF);
+    equal!(ask(MESSAGE, 16), OFF);
+    equal!(ask(WITHDRAW_PAGE, memory.start + 1), BAD_OPERAND);
+    equal!(ask(GIVE_PAGE, memory.start), BAD_OPERAND);
+    equal!(ask(GIVE_PAGE, 1 << 46), BAD_OPERAND);
+    Ok(())
+}
+
+pub fn interrupt_is_posted(_: &mut Vm, _: &Memory) -> Outcome {
+    host::wrmsr(0x80f, 0x1ff); // APIC on
+    equal!(ask(INTERRUPT, 0x71), DONE);
+    take_interrupts();
+    equal!(taken_vector(), 0x71);
+    Ok(())
+}
+
+pub fn runs_of_the_l2_are_taken_as_asked(vm: &mut Vm, _: &Memory) -> Outcome {
+    vm.start()?;
+    equal!(ask(EXITS, (1 << 16) | 2), DONE);
+    vm.call(guest::l2_nop());
+    vm.call_returns()?;
+    equal!(host::read_port(0xec), 2);
+    vm.call(guest::l2_nop());
+    equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
+    // The reason is an external interrupt.
+    equal!(vm.exit[0] & 0xffff_ffff, 1);
+    equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
+    equal!(host::read_port(0xec), 0);
+    vm.call_returns()
+}
+
+pub fn page_is_withdrawn_and_comes_back_pending(_: &mut Vm, memory: &Memory) -> Outcome {
+    let page = memory.start + SPARE;
+    let accept = || tdx::call(leaf::MEM_PAGE_ACCEPT, page, 0, 0, 0)[0];
+    equal!(ask(WITHDRAW_PAGE, page), DONE);
+    equal!(ask(WITHDRAW_PAGE, page), BAD_OPERAND);
+    equal!(ask(GIVE_PAGE, page), DONE);
+    equal!(accept(), 0);
+    equal!(ask(WITHDRAW_PAGE, page), DONE);
+    equal!(ask(GIVE_PAGE, page), DONE);
+    equal!(accept(), 0);
+    Ok(())
+}
+
+pub fn synic_posts_messages_and_events(_: &mut Vm, memory: &Memory) -> Outcome {
+    const SCONTROL: u64 = 0x4000_0080;
+    const SIEFP: u64 = 0x4000_0082;
+    const SIMP: u64 = 0x4000_0083;
+    const SINT2: u64 = 0x4000_0092;
+    const MASKED: u64 = 1 << 16;
+    let pages = memory.start + SPARE + 0x2000;
+    host::wrmsr(0x80f, 0x1ff); // APIC on
+    host::wrmsr(SIMP, pages | 1);
+    host::wrmsr(SIEFP, (pages + 0x1000) | 1);
+    host::wrmsr(SINT2, 0x62);
+    host::wrmsr(SCONTROL, 1);
+    // The host does not reach private pages.
+    equal!(ask(MESSAGE, 2), OFF);
+    equal!(ask(EVENT, 2), OFF);
+    host::map_gpa(pages | SHARED, 0x2000);
+    equal!(ask(MESSAGE, (7 << 32) | (1 << 16) | 2), DONE);
+    take_interrupts();
+    equal!(taken_vector(), 0x62);
+    // No one has taken the message out of its slot.
+    equal!(ask(MESSAGE, 2), FULL);
+    equal!(ask(MESSAGE, 3), OFF);
+    host::wrmsr(SINT2, 0x63);
+    equal!(ask(EVENT, (2047 << 16) | 2), DONE);
+    take_interrupts();
+    equal!(taken_vector(), 0x63);
+    equal!(ask(EVENT, (2048 << 16) | 2), OFF);
+    equal!(host::rdmsr(SIMP), pages | 1);
+    host::wrmsr(SINT2, MASKED);
+    equal!(ask(EVENT, 2), OFF);
+    host::wrmsr(SCONTROL, 0);
+    Ok(())
+}
+
+pub fn hypercalls_use_shared_pages(_: &mut Vm, memory: &Memory) -> Outcome {
+    const ONE_REP: u64 = 1 << 32;
+    const SELF_PARTITION_MISSING: u64 = 0xd;
+    let (shared, private) = (memory.start + SPARE + 0x4000, memory.start + SPARE);
+    host::map_gpa(shared | SHARED, 0x1000);
+    let call = |control, input: u64| host::hypercall(control, input, shared + 2048);
+    // VMBus, and a call that no one knows.
+    equal!(call(0x5c, shared), 0x12);
+    equal!(call(0x5d, shared), 0x12);
+    equal!(call(0x123, shared), 2);
+    // Reserved bits, a rep call without reps, alignment, a page the host does not reach.
+    equal!(call(0x50 | (1 << 27), shared), 3);
+    equal!(call(0x50, shared), 3);
+    equal!(call(0x50 | ONE_REP, shared + 4), 4);
+    equal!(call(0x50 | ONE_REP, private), 5);
+    // The page is fresh: partition 0 is not L1's.
+    equal!(call(0x50 | ONE_REP, shared), SELF_PARTITION_MISSING);
+    Ok(())
+}
