@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `/sys/kernel/debug/mshv_vtl_tdx/stats`: the counters of every VP, for a person to read. Programs
-//! use `MSHV_VTL_STATS`.
+//! use `MSHV_VTL_STATS`. And `policy`: which TDCALLs userspace may execute, a line for each.
 
 use kernel::debugfs::{Dir, File};
 use kernel::fmt;
@@ -8,11 +8,13 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::cpu::Machine;
+use crate::pure::policy::{Entry, POLICY};
 use crate::vp::Vp;
 
 /// The folder; it goes with the drop.
 pub(crate) struct Debugfs {
     _stats: Pin<KBox<File<Arc<Machine>>>>,
+    _policy: Pin<KBox<File<()>>>,
 }
 
 impl Debugfs {
@@ -20,10 +22,21 @@ impl Debugfs {
     pub(crate) fn new(machine: Arc<Machine>) -> Result<Self> {
         let folder = Dir::new(c"mshv_vtl_tdx");
         let stats = folder.read_callback_file(c"stats", machine, &show);
+        let policy = folder.read_callback_file(c"policy", (), &show_policy);
         Ok(Self {
             _stats: KBox::pin_init(stats, GFP_KERNEL)?,
+            _policy: KBox::pin_init(policy, GFP_KERNEL)?,
         })
     }
+}
+
+fn show_policy(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    POLICY.iter().try_for_each(|entry| {
+        let version = entry.leaf >> 16;
+        let leaf = entry.leaf & 0xffff;
+        let Entry { name, reason, .. } = entry;
+        writeln!(f, "{leaf} {version} {name} {reason}")
+    })
 }
 
 fn show(machine: &Arc<Machine>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

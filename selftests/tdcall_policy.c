@@ -205,6 +205,27 @@ TEST_F(tdcall, rights_of_a_page_are_read_back)
 		  vtl_set_rights(self->fd, base, VTL_LARGE_SIZE, RIGHTS_ALL));
 }
 
+/* One address passes; a list only where this kernel keeps nothing. */
+TEST_F(tdcall, translations_can_be_invalidated)
+{
+	uint64_t base, size, ram;
+
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_INVGLA, .rcx = 1ULL << 52,
+		      .rdx = 0x7654000);
+	EXPECT_STATUS(TDX_OPERAND_INVALID, .rax = TDG_VP_INVGLA, .rcx = 0,
+		      .rdx = 0x7654000);
+	if (vtl_system_ram(&ram))
+		EXPECT_REFUSED(.rax = TDG_VP_INVGLA, .rcx = 1ULL << 52 | 1,
+			       .rdx = ram | 1ULL << 52);
+	EXPECT_REFUSED(.rax = TDG_VP_INVGLA, .rcx = 1ULL << 52 | 1,
+		       .rdx = 1ULL << 40 | 1ULL << 52);
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	ASSERT_EQ(0, vtl_accept(self->fd, base, VTL_LARGE_SIZE));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_INVGLA, .rcx = 1ULL << 52 | 1,
+		      .rdx = base | 1ULL << 52);
+}
+
 /* The host of a real TD could only stop it when asked for such a page. */
 TEST_F(tdcall, pages_without_memory_are_refused)
 {

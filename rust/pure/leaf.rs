@@ -17,6 +17,8 @@ pub const TDG_MEM_PAGE_ATTR_RD: u64 = 23;
 pub const TDG_MEM_PAGE_ATTR_WR: u64 = 24;
 /// TDG.VP.ENTER; `enter/vp_enter.h` has the same number for the stub.
 pub const TDG_VP_ENTER: u64 = 25;
+/// TDG.VP.INVGLA.
+pub const TDG_VP_INVGLA: u64 = 27;
 
 /// Version 1 of a leaf, in RAX[23:16]. Only TDG.VM.RD has one.
 pub const VERSION_1: u64 = 1 << 16;

@@ -25,6 +25,60 @@ pub enum Scope {
     Vp,
 }
 
+/// How the operands of a leaf are looked at.
+#[derive(Clone, Copy, Debug)]
+enum Check {
+    /// Not at all.
+    Nothing,
+    /// RDX names a field of an L2 VM.
+    VpField,
+    /// As `VpField`, and the value is harmless.
+    VpWrite,
+    /// RCX is a mapping of a lower VTL's memory.
+    Mapping {
+        /// Highest page size.
+        max_level: u64,
+    },
+    /// RCX is an address in a lower VTL's memory.
+    Page,
+    /// RDX is a linear address, or a list of them in a lower VTL's memory.
+    LinearAddresses,
+}
+
+/// An allowed leaf. What is not in [`POLICY`] is refused.
+pub struct Entry {
+    /// RAX: number and version.
+    pub leaf: u64,
+    /// Its name in the specification.
+    pub name: &'static str,
+    check: Check,
+    /// What of it is allowed, and why that gives no way into VTL2.
+    pub reason: &'static str,
+}
+
+/// The whole policy: one line for each leaf that userspace may execute.
+#[rustfmt::skip]
+pub static POLICY: [Entry; 9] = [
+    Entry { leaf: leaf::TDG_MEM_PAGE_ACCEPT, name: "MEM.PAGE.ACCEPT", check: Check::Mapping { max_level: 1 },
+        reason: "memory of lower VTLs: this Linux keeps nothing in it" },
+    Entry { leaf: leaf::TDG_VM_RD, name: "VM.RD", check: Check::Nothing,
+        reason: "every field: facts about the TD, no secret of VTL2" },
+    Entry { leaf: leaf::TDG_VM_RD | leaf::VERSION_1, name: "VM.RD.1", check: Check::Nothing,
+        reason: "every field: as version 0" },
+    Entry { leaf: leaf::TDG_VP_RD, name: "VP.RD", check: Check::VpField,
+        reason: "VMCS and MSR bitmaps of L2 VMs, L2_CTLS, TSC_DEADLINE: nothing of VTL2" },
+    Entry { leaf: leaf::TDG_VP_WR, name: "VP.WR", check: Check::VpWrite,
+        reason: "as VP.RD; virtual-APIC page of VM 2 and 3 in memory of lower VTLs; no monitor trap" },
+    Entry { leaf: leaf::TDG_SYS_RD, name: "SYS.RD", check: Check::Nothing,
+        reason: "every field: facts about the TDX module" },
+    Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_RD, name: "MEM.PAGE.ATTR.RD", check: Check::Page,
+        reason: "memory of lower VTLs: elsewhere the host might end the TD" },
+    Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_WR, name: "MEM.PAGE.ATTR.WR", check: Check::Mapping { max_level: 2 },
+        reason: "memory of lower VTLs: a right on System RAM would open VTL2 to an L2 VM" },
+    Entry { leaf: leaf::TDG_VP_INVGLA, name: "VP.INVGLA", check: Check::LinearAddresses,
+        reason: "translations of L2 VMs on this CPU; a list only in memory of lower VTLs" },
+];
+
 type Verdict = Result<Scope, Operand>;
 
 /// Decides about a request.
@@ -33,19 +87,28 @@ type Verdict = Result<Scope, Operand>;
 ///
 /// The status to answer with instead of executing it.
 pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Scope, Status> {
-    let verdict = match request.rax {
-        leaf::TDG_VM_RD | VM_RD_V1 | leaf::TDG_SYS_RD => Ok(Scope::Td),
-        leaf::TDG_VP_RD => vp_field(FieldId(request.rdx)),
-        leaf::TDG_VP_WR => vp_write(request, memory),
-        leaf::TDG_MEM_PAGE_ACCEPT => mapping(request.rcx, 1, memory),
-        leaf::TDG_MEM_PAGE_ATTR_WR => mapping(request.rcx, 2, memory),
-        leaf::TDG_MEM_PAGE_ATTR_RD => lower(request.rcx & !0xfff, 0, Operand::Rcx, memory),
-        _ => Err(Operand::Rax),
+    let entry = POLICY.iter().find(|entry| entry.leaf == request.rax);
+    let verdict = match entry.map(|entry| entry.check) {
+        Some(Check::Nothing) => Ok(Scope::Td),
+        Some(Check::VpField) => vp_field(FieldId(request.rdx)),
+        Some(Check::VpWrite) => vp_write(request, memory),
+        Some(Check::Mapping { max_level }) => mapping(request.rcx, max_level, memory),
+        Some(Check::Page) => lower(request.rcx & !0xfff, 0, Operand::Rcx, memory),
+        Some(Check::LinearAddresses) => linear_addresses(request, memory),
+        None => Err(Operand::Rax),
     };
     verdict.map_err(Status::operand_invalid)
 }
 
-const VM_RD_V1: u64 = leaf::TDG_VM_RD | leaf::VERSION_1;
+/// Addresses in one register, or in a list, which the TDX module then reads as VTL2 would.
+fn linear_addresses(request: &Registers, memory: &impl GuestMemory) -> Verdict {
+    const IS_LIST: u64 = 1 << 0;
+    const LIST_PAGE: u64 = 0x000f_ffff_ffff_f000;
+    if request.rcx & IS_LIST != 0 {
+        lower(request.rdx & LIST_PAGE, 0, Operand::Rdx, memory)?;
+    }
+    Ok(Scope::Vp)
+}
 
 /// Fields of L2 VMs, and nothing of L1's own state.
 const fn vp_field(field: FieldId) -> Verdict {

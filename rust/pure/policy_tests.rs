@@ -33,7 +33,7 @@ fn refused(operand: Operand) -> Result<Scope, Status> {
 
 #[test]
 fn only_listed_leaves_pass() {
-    let listed = [6, 7, 9, 10, 11, 23, 24];
+    let listed = [6, 7, 9, 10, 11, 23, 24, 27];
     for leaf in (0..64).filter(|leaf| !listed.contains(leaf)) {
         assert_eq!(ask(leaf, LOWER, 0, 0), refused(Operand::Rax), "leaf {leaf}");
     }
@@ -75,6 +75,24 @@ fn mapping_words_are_checked() {
     assert_eq!(ask(24, LOWER | 8, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, (LOWER + 0x1000) | 1, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, LOWER | (1 << 52), 0, 0), refused(Operand::Rcx));
+}
+
+#[test]
+fn a_list_of_linear_addresses_is_not_system_ram() {
+    let vm1 = 1 << 52;
+    assert_eq!(ask(27, vm1, 0x1000, 0), Ok(Scope::Vp), "one address");
+    assert_eq!(ask(27, vm1 | 1, LOWER | (3 << 52), 0), Ok(Scope::Vp));
+    assert_eq!(ask(27, vm1 | 1, 0x1000, 0), refused(Operand::Rdx));
+    assert_eq!(ask(27, vm1 | 1, u64::MAX, 0), refused(Operand::Rdx));
+}
+
+#[test]
+fn the_table_has_each_leaf_once_and_a_reason() {
+    for entry in &POLICY {
+        let same = POLICY.iter().filter(|other| other.leaf == entry.leaf);
+        assert_eq!(same.count(), 1, "{}", entry.name);
+        assert!(!entry.reason.is_empty() && !entry.reason.contains('\n'));
+    }
 }
 
 #[test]

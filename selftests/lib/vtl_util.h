@@ -29,6 +29,7 @@
 #define TDG_MEM_PAGE_ATTR_RD 23
 #define TDG_MEM_PAGE_ATTR_WR 24
 #define TDG_VP_ENTER 25
+#define TDG_VP_INVGLA 27
 
 /* Upper half of a completion status. */
 #define TDX_SUCCESS 0x00000000U

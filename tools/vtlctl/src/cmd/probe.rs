@@ -13,7 +13,13 @@ pub(crate) struct Arguments {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Print which TDCALLs the module lets userspace execute, and why
+    #[arg(long, conflicts_with = "json")]
+    policy: bool,
 }
+
+/// One line for each allowed leaf: number, version, name, reason.
+const POLICY_FILE: &str = "/sys/kernel/debug/mshv_vtl_tdx/policy";
 
 const MODULE_FOLDER: &str = "/sys/module/mshv_vtl_tdx";
 
@@ -32,6 +38,9 @@ enum Finding {
 type Findings = Vec<(&'static str, Finding)>;
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    if arguments.policy {
+        return print_policy();
+    }
     let mut findings = vec![tdx_guest(), module()];
     findings.extend(devices());
     findings.extend(extensions());
@@ -50,6 +59,29 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     } else {
         ExitStatus::Failure
     })
+}
+
+fn print_policy() -> Result<ExitStatus, Failure> {
+    let table = match std::fs::read_to_string(POLICY_FILE) {
+        Ok(table) => table,
+        Err(error) => {
+            eprintln!(
+                "vtlctl: cannot read {POLICY_FILE}: {error} (is the module loaded, and debugfs mounted?)"
+            );
+            return Ok(ExitStatus::Failure);
+        }
+    };
+    println!(
+        "{:>4} {:>7}  {:<17} allowed, and why",
+        "leaf", "version", "name"
+    );
+    for line in table.lines() {
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        println!("{:>4} {:>7}  {:<17} {}", word(), word(), word(), word());
+    }
+    println!("Every other TDCALL is answered with OPERAND_INVALID, and not executed.");
+    Ok(ExitStatus::Success)
 }
 
 /// CPUID leaf 0x21 [ABI 8].
