@@ -23,7 +23,7 @@ use tdx_model::l2_exit::{
     HostRouted, L2Outcome, enter_after_host, l2_exit, l2_vmcall_done, resume_l1,
 };
 use tdx_model::page_state::{PageEntry, Pages};
-use tdx_model::td::{CpuFeatures, Td, TdConfig, attributes, config_flags};
+use tdx_model::td::{CpuFeatures, FeatureLevel, L2Tables, Td, TdConfig, attributes, config_flags};
 use tdx_model::vcpu::Vcpu;
 use tdx_model::ve::{L1EptViolation, l1_ept_violation};
 
@@ -75,7 +75,9 @@ fn config(random: &mut Random) -> TdConfig {
         },
         xfam: 0x207 | random.next() & 0x6_9be0,
         config_flags: random.next()
-            & (config_flags::NO_RBP_MOD | config_flags::FLEXIBLE_PENDING_VE),
+            & (config_flags::NO_RBP_MOD
+                | config_flags::FLEXIBLE_PENDING_VE
+                | config_flags::PAGE_RELEASE),
         num_vcpus: 2,
         max_vcpus: 4,
         num_l2_vms: random.below(4) as u8, // CAST: below 4
@@ -88,6 +90,16 @@ fn config(random: &mut Random) -> TdConfig {
             has_waitpkg: random.below(2) == 0,
             has_tsc_deadline: random.below(2) == 0,
         },
+        feature_level: if random.below(4) == 0 {
+            FeatureLevel::Base
+        } else {
+            FeatureLevel::Later
+        },
+        l2_tables: match random.below(4) {
+            0 => L2Tables::OnDemand,
+            1 => L2Tables::Withheld,
+            _ => L2Tables::Given,
+        },
     }
 }
 
@@ -98,7 +110,7 @@ fn run(target: Target, seed: u64, machine: &mut Array) {
     let mut pages = Pages::new(&mut entries);
     pages.host_add_mapped(Gpa(0), MEMORY_BYTES as u64 / 4);
     let mut td = Td::new(config(&mut random), pages);
-    let mut vcpu = Box::new(Vcpu::new(random.below(2) as u32)); // CAST: below 2
+    let mut vcpu = Box::new(Vcpu::new(random.below(2) as u32, &td.config)); // CAST: below 2
     prepare(&mut td, &mut vcpu, machine);
     for _ in 0..40 {
         machine.is_interrupt_pending = random.below(16) == 0;
@@ -151,7 +163,8 @@ fn call(
         long_mode_64: true,
     }; // CAST: 0 or 1
     let before = gprs;
-    match tdcall(td, vcpu, &mut gprs, caller, machine) {
+    let outcome = tdcall(td, vcpu, &mut gprs, caller, machine);
+    match outcome {
         Outcome::Complete => assert_eq!(gprs.rsp, before.rsp, "RSP is never an output"),
         Outcome::EnterL2(vm) => {
             assert_eq!(vcpu.current_vm, Some(vm));
@@ -160,7 +173,7 @@ fn call(
                 "a VM the TD does not have"
             );
         }
-        Outcome::TdExit(_) | Outcome::Vmcall { .. } | Outcome::InjectGp => {
+        Outcome::TdExit(_) | Outcome::Vmcall { .. } | Outcome::InjectGp | Outcome::Fatal(_) => {
             assert_eq!(gprs, before, "nothing changes before the leaf is done");
         }
     }
@@ -197,7 +210,7 @@ fn exit(td: &mut Td<'_>, vcpu: &mut Vcpu, vm: VmIndex, random: &mut Random, mach
 
 fn host(td: &mut Td<'_>, random: &mut Random, machine: &mut Array) {
     let gpa = random.value();
-    match random.below(3) {
+    match random.below(4) {
         0 => {
             let level = if gpa & 1 == 0 {
                 Level::Size4K
@@ -212,6 +225,10 @@ fn host(td: &mut Td<'_>, random: &mut Random, machine: &mut Array) {
             Conversion::ToShared,
             machine,
         )),
+        2 => {
+            let vm = VmIndex::new(1 + random.below(3)).unwrap_or(VmIndex::Vm1);
+            td.pages.host_add_l2_table(vm, Gpa(gpa));
+        }
         _ => drop(td.host_convert(
             Gpa(gpa),
             random.below(0x1_0000),

@@ -33,6 +33,8 @@ pub enum Outcome {
     },
     /// The host gets control, RIP stays: the TDCALL is executed again afterwards.
     TdExit(TdExit),
+    /// A real module of this version would break here; the text says why.
+    Fatal(&'static str),
     /// Run this L2 from its state in [`Vcpu::l2`]. L1's RIP is stepped only when L1 runs again.
     EnterL2(VmIndex),
 }
@@ -63,6 +65,7 @@ pub fn tdcall<M: Machine>(
         Ok(Done::Vmcall { mask }) => Outcome::Vmcall { mask },
         Ok(Done::EnterL2(vm)) => Outcome::EnterL2(vm),
         Err(Stop::TdExit(exit)) => Outcome::TdExit(exit),
+        Err(Stop::Fatal(why)) => Outcome::Fatal(why),
     }
 }
 
@@ -96,6 +99,8 @@ pub const fn leaf_name(leaf: u16) -> Option<&'static str> {
         25 => "TDG.VP.ENTER",
         26 => "TDG.VP.INVEPT",
         27 => "TDG.VP.INVGLA",
+        29 => "TDG.MR.KEY.GET",
+        30 => "TDG.MEM.PAGE.RELEASE",
         _ => return None,
     })
 }
@@ -120,11 +125,16 @@ fn run<M: Machine>(rax: u64, call: Call<'_, '_, M>) -> Leaf {
         9 => leaf::tdg_vp_rd_wr::tdg_vp_rd(call),
         10 => leaf::tdg_vp_rd_wr::tdg_vp_wr(call),
         11 => leaf::tdg_sys_rd::tdg_sys_rd(call),
+        12 => leaf::tdg_sys_rdall::tdg_sys_rdall(call),
         23 => leaf::tdg_mem_page_attr_rd::tdg_mem_page_attr_rd(call),
         24 => leaf::tdg_mem_page_attr_wr::tdg_mem_page_attr_wr(call),
         25 => leaf::tdg_vp_enter::tdg_vp_enter(call),
         26 => leaf::tdg_vp_invept::tdg_vp_invept(call),
         27 => leaf::tdg_vp_invgla::tdg_vp_invgla(call),
+        30 if call.td.config.has_page_release() => {
+            leaf::tdg_mem_page_release::tdg_mem_page_release(call)
+        }
+        // Among them TDG.MR.KEY.GET, which a platform without sealing refuses like that.
         _ => Err(Stop::Refused(Status::invalid(Operand::Rax))),
     }
 }
@@ -138,12 +148,13 @@ mod tests {
     fn unknown_leaf_version_and_reserved_bits_are_refused_alike() {
         with_td(|td, vcpu, m| {
             let refused = [
-                12,
                 18,
+                20,
                 22,
                 28,
                 29,
                 30,
+                31,
                 0xffff,
                 1 << 16,
                 2 << 16 | 7,

@@ -4,8 +4,10 @@
 //! `vmcs.rs` stores the values, `metadata/vp.rs` gives L1 access by these masks, special rules are
 //! in `metadata/vmcs_rules.rs`. Fields that are not here do not exist for L1 [ABI L2 VMCS].
 //!
-//! Initial control values are those of a TD without PERFMON, PKS and WAITPKG, on a processor with
-//! the usual default-1 controls and without MONITOR.
+//! Initial control values in the table are those of a TD without PERFMON, PKS and WAITPKG, on a
+//! processor with the usual default-1 controls and without MONITOR; [`initial`] knows the rest.
+
+use crate::td::{TdConfig, attributes};
 
 /// Rules that hold for a field as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,6 +252,37 @@ pub(crate) const INITIAL: [u64; FIELD_COUNT] = {
     values
 };
 
+/// RDPMC exiting, which a TD with PERFMON does without.
+const PRIMARY_RDPMC: u64 = 1 << 11;
+/// Enable user wait and pause.
+const SECONDARY_USER_WAIT: u64 = 1 << 26;
+/// Load the host's and save the guest's IA32_PERF_GLOBAL_CTRL at exits.
+const EXIT_PERF_GLOBAL_CTRL: u64 = 1 << 12 | 1 << 30;
+/// Load the guest's IA32_PERF_GLOBAL_CTRL at entries.
+const ENTRY_PERF_GLOBAL_CTRL: u64 = 1 << 13;
+/// Load the guest's IA32_PKRS at entries.
+const ENTRY_PKRS: u64 = 1 << 22;
+
+/// The initial value of a field in this TD.
+pub(crate) fn initial(config: &TdConfig, field: Field) -> u64 {
+    let value = INITIAL.get(field as usize).copied().unwrap_or(0);
+    let is_debug = config.has_attributes(attributes::DEBUG);
+    let has_perfmon = config.has_attributes(attributes::PERFMON);
+    let with = |has: bool, bits: u64| if has { bits } else { 0 };
+    match field {
+        Field::PrimaryControls => value & !with(has_perfmon, PRIMARY_RDPMC),
+        Field::SecondaryControls => value | with(config.cpu.has_waitpkg, SECONDARY_USER_WAIT),
+        Field::ExitControls => value | with(has_perfmon || is_debug, EXIT_PERF_GLOBAL_CTRL),
+        Field::EntryControls => {
+            let has_pks = config.has_attributes(attributes::PKS);
+            value
+                | with(has_perfmon || is_debug, ENTRY_PERF_GLOBAL_CTRL)
+                | with(has_pks || is_debug, ENTRY_PKRS)
+        }
+        _ => value,
+    }
+}
+
 impl Field {
     /// The field with this encoding.
     #[must_use]
@@ -290,6 +323,7 @@ pub(crate) fn definitions_from(encoding: u64) -> &'static [FieldDef] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::with_td;
 
     #[test]
     fn table_is_sorted_even_and_indexed_by_the_enum() {
@@ -302,6 +336,45 @@ mod tests {
             assert_eq!(d.write & !d.read & !d.write, 0);
         }
         assert!(FIELDS.windows(2).all(|w| w[0].encoding < w[1].encoding));
+    }
+
+    #[test]
+    fn initial_controls_follow_perfmon_pks_debug_and_waitpkg() {
+        with_td(|td, _, _| {
+            const CONTROLS: [Field; 4] = [
+                Field::PrimaryControls,
+                Field::SecondaryControls,
+                Field::ExitControls,
+                Field::EntryControls,
+            ];
+            let mut of = |attributes, has_waitpkg| {
+                td.config.attributes = attributes;
+                td.config.cpu.has_waitpkg = has_waitpkg;
+                CONTROLS.map(|field| initial(&td.config, field))
+            };
+            let [primary, secondary, exit, entry] = of(0, false);
+            assert_eq!(
+                [primary, secondary, exit, entry],
+                [0xb522_6dfa, 0x1338_b3fa, 0x1f3c_8204, 0x003e_c004]
+            );
+            let perfmon = [
+                primary & !0x800,
+                secondary,
+                exit | 0x4000_1000,
+                entry | 0x2000,
+            ];
+            assert_eq!(of(1 << 63, false), perfmon);
+            let pks = [primary, secondary, exit, entry | 1 << 22];
+            assert_eq!(of(1 << 30, false), pks);
+            let debug = [
+                primary,
+                secondary,
+                exit | 0x4000_1000,
+                entry | 0x2000 | 1 << 22,
+            ];
+            assert_eq!(of(1, false), debug);
+            assert_eq!(of(0, true)[1], secondary | 1 << 26);
+        });
     }
 
     #[test]

@@ -13,9 +13,11 @@ use crate::ve::{Eeq, TdExit};
 pub(crate) mod tdg_mem_page_accept;
 pub(crate) mod tdg_mem_page_attr_rd;
 pub(crate) mod tdg_mem_page_attr_wr;
+pub(crate) mod tdg_mem_page_release;
 pub(crate) mod tdg_mr_report;
 pub(crate) mod tdg_mr_rtmr_extend;
 pub(crate) mod tdg_sys_rd;
+pub(crate) mod tdg_sys_rdall;
 pub(crate) mod tdg_vm_rd_wr;
 pub(crate) mod tdg_vp_cpuidve_set;
 pub(crate) mod tdg_vp_enter;
@@ -48,6 +50,8 @@ pub(crate) enum Done {
 pub(crate) enum Stop {
     Refused(Status),
     TdExit(TdExit),
+    /// What the module does is not defined; the text says what happened.
+    Fatal(&'static str),
 }
 
 pub(crate) type Leaf = Result<Done, Stop>;

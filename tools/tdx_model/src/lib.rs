@@ -13,11 +13,11 @@
 //!
 //! # What is not modelled
 //!
-//! - Leaves TDG.SYS.RDALL, TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT: refused as unknown.
-//! - Missing L2 secure EPT tables (L2_SEPT_WALK_FAILED): the host is taken to have given them all.
+//! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT, TDG.MR.KEY.GET: refused as unknown, which is
+//!   what a platform without them answers.
+//! - Missing tables above the lowest level of an L2's secure EPT: the host has given them all.
 //! - 1 GiB secure EPT leaves, blocked and exported pages, migration, debug TDs.
 //! - Interrupted completion of long leaves: they run to their end.
-//! - ATTRIBUTES.PERFMON and PKS change the MSR policy, but not the initial L2 controls.
 //! - TDREPORT has its real layout and hashes, but a MAC that says it is none.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -52,6 +52,8 @@ mod vmx_msrs;
 extern crate std;
 #[cfg(test)]
 mod robustness;
+#[cfg(test)]
+mod rules;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -2,8 +2,10 @@
 //! Metadata access: field ids, the order of fields, and the algebra of masked writes.
 //!
 //! The tables are `metadata/sys.rs`, `vm.rs` and `vp.rs`, one per context; the leaves that use them
-//! are `leaf/tdg_sys_rd.rs`, `tdg_vm_rd_wr.rs` and `tdg_vp_rd_wr.rs` [ABI MD_FIELD_ID].
+//! are `leaf/tdg_sys_rd.rs`, `tdg_vm_rd_wr.rs` and `tdg_vp_rd_wr.rs` [ABI MD_FIELD_ID]. Lists of
+//! fields are in `metadata/list.rs`.
 
+pub(crate) mod list;
 pub(crate) mod sys;
 pub(crate) mod vm;
 pub(crate) mod vmcs_rules;

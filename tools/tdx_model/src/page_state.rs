@@ -2,8 +2,8 @@
 //! The secure EPT of the TD as a flat table: state, level and L2 rights of each 4 KiB page.
 //!
 //! Read by the page leaves (`leaf/tdg_mem_page_*.rs`) and by `l2_exit.rs`; changed by them and by
-//! the host's side (`host.rs`). The TDX module has a tree per VM; a table gives the same answers,
-//! except that a table page the host never gave can not be missing.
+//! the host's side (`host.rs`). The TDX module has a tree per VM; a table gives the same answers.
+//! Of the L2 trees only the lowest tables can be missing: a bit in the first entry of each 2 MiB.
 
 use crate::gpa::{Gpa, Level, Rights, VmIndex};
 
@@ -22,7 +22,8 @@ pub enum PageState {
 
 /// The table's entry for one 4 KiB page. Its default is [`PageState::Free`].
 ///
-/// Bits 1:0 state, bit 2 set for a part of a 2 MiB leaf, 14:8, 22:16 and 30:24 rights of VM 1 to 3.
+/// Bits 1:0 state, bit 2 set for a part of a 2 MiB leaf, 14:8, 22:16 and 30:24 rights of VM 1 to 3;
+/// 15, 23 and 31, in the first page of 2 MiB only: the VM has a table for them.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageEntry(u32);
@@ -32,6 +33,7 @@ impl PageEntry {
     pub const FREE: Self = Self(0);
 
     const LARGE: u32 = 1 << 2;
+    const TABLES: u32 = 1 << 15 | 1 << 23 | 1 << 31;
 
     const fn new(state: PageState, level: Level) -> Self {
         let state = match state {
@@ -207,10 +209,36 @@ impl<'m> Pages<'m> {
     }
 
     /// TDH.MEM.PAGE.DEMOTE: splits the 2 MiB leaf around `gpa` into 4 KiB leaves; state and rights
-    /// stay. Harmless where there is none.
+    /// stay, and each L2 gets the table it takes. Harmless where there is none.
     pub fn host_demote(&mut self, gpa: Gpa) {
+        if self.entry(gpa).level() == Level::Size2M {
+            for vm in VmIndex::ALL {
+                self.host_add_l2_table(vm, gpa);
+            }
+        }
         for entry in self.slice_mut(gpa.align_down(Level::Size2M), Level::Size2M.pages()) {
             entry.0 &= !PageEntry::LARGE;
+        }
+    }
+
+    /// TDH.MEM.SEPT.ADD for an L2: a table for the 4 KiB pages of the 2 MiB around `gpa`.
+    pub fn host_add_l2_table(&mut self, vm: VmIndex, gpa: Gpa) {
+        for entry in self.slice_mut(gpa.align_down(Level::Size2M), 1) {
+            entry.0 |= 1 << (8 * vm.number() + 7);
+        }
+    }
+
+    /// Whether the host has given that table.
+    #[must_use]
+    pub fn has_l2_table(&self, vm: VmIndex, gpa: Gpa) -> bool {
+        let first = self.entry(gpa.align_down(Level::Size2M));
+        first.0 >> (8 * vm.number() + 7) & 1 != 0
+    }
+
+    /// Turns a mapped leaf back into a pending one; aliases keep their rights.
+    pub(crate) fn release(&mut self, start: Gpa, level: Level) {
+        for entry in self.slice_mut(start, level.pages()) {
+            *entry = entry.with_state(PageState::Pending);
         }
     }
 
@@ -229,7 +257,9 @@ impl<'m> Pages<'m> {
     }
 
     fn fill(&mut self, start: Gpa, pages: u64, entry: PageEntry) {
-        self.slice_mut(start, pages).fill(entry);
+        for slot in self.slice_mut(start, pages) {
+            slot.0 = (slot.0 & PageEntry::TABLES) | entry.0;
+        }
     }
 
     fn bounds(&self, start: Gpa, pages: u64) -> (usize, usize) {

@@ -48,6 +48,10 @@ statuses! {
     NO_VALID_VE_INFO = 0xc000_0704;
     /// A VMCS field could not be used; details are its encoding.
     TD_VMCS_FIELD_ERROR = 0xc000_0731;
+    /// No page at this address; later modules only.
+    EPT_ENTRY_FREE = 0xc000_0b01;
+    /// The page is not in the state the call needs; later modules only.
+    EPT_ENTRY_STATE_INCORRECT = 0xc000_0b0d;
     /// The page had been accepted before; not an error, but its content was kept.
     PAGE_ALREADY_ACCEPTED = 0x0000_0b0a;
     /// The page is mapped at another level; details are that level.
@@ -56,6 +60,8 @@ statuses! {
     L2_SEPT_WALK_FAILED = 0xc000_0b0f;
     /// The attributes asked for are not a legal combination.
     PAGE_ATTR_INVALID = 0xc000_0b11;
+    /// The list has no room for all fields; the next id is returned.
+    METADATA_LIST_OVERFLOW = 0xc000_0c04;
     /// No such metadata field.
     METADATA_FIELD_ID_INCORRECT = 0xc000_0c00;
     /// The field can not be written by this caller with this mask.

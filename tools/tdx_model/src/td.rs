@@ -3,7 +3,7 @@
 //!
 //! One per TD, shared by its virtual processors; the emulator locks it and passes it as `&mut`.
 
-use crate::gpa::VmIndex;
+use crate::gpa::{Gpa, Level, VmIndex};
 use crate::page_state::Pages;
 
 /// ATTRIBUTES bits the model acts on.
@@ -44,6 +44,8 @@ pub mod config_flags {
     pub const FLEXIBLE_PENDING_VE: u64 = 1 << 1;
     /// TDG.VP.VMCALL must not expose RBP.
     pub const NO_RBP_MOD: u64 = 1 << 2;
+    /// TDG.MEM.PAGE.RELEASE exists. Later modules only.
+    pub const PAGE_RELEASE: u64 = 1 << 6;
 }
 
 /// TD_CTLS bits the model has.
@@ -67,10 +69,42 @@ pub struct CpuFeatures {
     pub has_tsc_deadline: bool,
 }
 
+/// What of later modules there is besides version 1.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FeatureLevel {
+    /// Nothing.
+    Base,
+    /// TDG.MEM.PAGE.RELEASE where CONFIG_FLAGS has it, and L2_VM_ENTRY_FAILED.
+    Later,
+}
+
+impl FeatureLevel {
+    /// The level with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Base),
+            1 => Some(Self::Later),
+            _ => None,
+        }
+    }
+}
+
+/// What the host does about the tables that small pages need in the secure EPT of an L2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum L2Tables {
+    /// They are all there.
+    Given,
+    /// The host gives them when asked: VM_CTLS.EPT_VIOLATION_ON_L2_SEPT_WALK_FAILURE is set.
+    OnDemand,
+    /// There are none and the host is not asked: L1 gets L2_SEPT_WALK_FAILED.
+    Withheld,
+}
+
 /// What the TD was built with.
 #[derive(Clone, Copy, Debug)]
 pub struct TdConfig {
-    /// ATTRIBUTES. PERFMON and PKS are not modelled.
+    /// ATTRIBUTES.
     pub attributes: u64,
     /// XFAM.
     pub xfam: u64,
@@ -88,9 +122,19 @@ pub struct TdConfig {
     pub uuid: [u64; 4],
     /// The processor below.
     pub cpu: CpuFeatures,
+    /// What of later modules there is.
+    pub feature_level: FeatureLevel,
+    /// Tables of the L2 VMs.
+    pub l2_tables: L2Tables,
 }
 
 impl TdConfig {
+    /// Whether TDG.MEM.PAGE.RELEASE exists.
+    pub(crate) fn has_page_release(&self) -> bool {
+        self.feature_level >= FeatureLevel::Later
+            && self.config_flags & config_flags::PAGE_RELEASE != 0
+    }
+
     /// Whether all these ATTRIBUTES are set.
     #[must_use]
     pub const fn has_attributes(&self, bits: u64) -> bool {
@@ -160,6 +204,15 @@ pub struct Td<'m> {
     pub notify_enables: u64,
     /// Measurement registers; the builder of the TD fills in MRTD.
     pub measurements: Measurements,
+}
+
+impl Td<'_> {
+    /// Whether the secure EPT of an L2 reaches down to an entry of this level.
+    pub(crate) fn has_l2_table(&self, vm: VmIndex, gpa: Gpa, level: Level) -> bool {
+        level > Level::Size4K
+            || self.config.l2_tables == L2Tables::Given
+            || self.pages.has_l2_table(vm, gpa)
+    }
 }
 
 impl<'m> Td<'m> {

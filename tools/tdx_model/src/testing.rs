@@ -11,7 +11,7 @@ use crate::gpa::{Gpa, Level, Rights, VmIndex};
 use crate::gprs::Gprs;
 use crate::machine::{FlushScope, L1Mapping, Machine};
 use crate::page_state::{PageEntry, Pages};
-use crate::td::{CpuFeatures, Td, TdConfig, attributes, config_flags};
+use crate::td::{CpuFeatures, FeatureLevel, L2Tables, Td, TdConfig, attributes, config_flags};
 use crate::vcpu::Vcpu;
 
 /// Memory of the test TD: the first 2 MiB are mapped, the rest is free.
@@ -129,6 +129,8 @@ pub(crate) fn with_td(test: impl FnOnce(&mut Td<'_>, &mut Vcpu, &mut FakeMachine
             has_waitpkg: false,
             has_tsc_deadline: false,
         },
+        feature_level: FeatureLevel::Later,
+        l2_tables: L2Tables::Given,
     };
     let mut machine = FakeMachine {
         memory: vec![0; MEMORY_LEN],
@@ -137,7 +139,7 @@ pub(crate) fn with_td(test: impl FnOnce(&mut Td<'_>, &mut Vcpu, &mut FakeMachine
         tsc: 1000,
         xss: None,
     };
-    let mut vcpu = Box::new(Vcpu::new(1));
+    let mut vcpu = Box::new(Vcpu::new(1, &config));
     test(&mut Td::new(config, pages), &mut vcpu, &mut machine);
 }
 

@@ -7,20 +7,22 @@
 use std::vec::Vec;
 
 use vtl_pure::pure::exit::{Exit, RawExit, classify};
-use vtl_pure::pure::field::{FieldId, VmIndex as DriverVm};
+use vtl_pure::pure::field::{FieldId, VmIndex as DriverVm, management, vmcs};
 use vtl_pure::pure::leaf as driver_leaf;
+use vtl_pure::pure::policy::POLICY;
 use vtl_pure::pure::status::{Operand as DriverOperand, Status as DriverStatus};
 use vtl_pure::pure::tdcall::{
     PageState, Registers, Tdcall, tdg_mem_page_attr_rd, tdg_vm_rd, tdg_vp_wr,
 };
 
+use crate::Field;
 use crate::dispatch::{Outcome, leaf_name, tdcall};
 use crate::gpa::{Gpa, Level, VmIndex};
 use crate::gprs::Gprs;
 use crate::l2_exit::{HostRouted, L2Exit, L2Outcome, l2_exit, resume_l1};
 use crate::status::{Operand, Status};
 use crate::td::Td;
-use crate::testing::{FakeMachine, KERNEL, STATE, VAPIC, with_td};
+use crate::testing::{FakeMachine, KERNEL, STATE, VAPIC, complete, with_td};
 use crate::vcpu::Vcpu;
 
 /// The instruction, answered by the model.
@@ -113,10 +115,79 @@ fn leaf_numbers_agree() {
         (driver_leaf::TDG_MEM_PAGE_ATTR_RD, "TDG.MEM.PAGE.ATTR.RD"),
         (driver_leaf::TDG_MEM_PAGE_ATTR_WR, "TDG.MEM.PAGE.ATTR.WR"),
         (driver_leaf::TDG_VP_ENTER, "TDG.VP.ENTER"),
+        (driver_leaf::TDG_VP_INVGLA, "TDG.VP.INVGLA"),
     ];
     for (leaf, name) in pairs {
         assert_eq!(u16::try_from(leaf).ok().and_then(leaf_name), Some(name));
     }
+}
+
+#[test]
+fn every_leaf_of_the_drivers_policy_is_the_one_it_is_called() {
+    for entry in &POLICY {
+        let leaf = u16::try_from(entry.leaf & 0xffff).expect("16 bits");
+        let name = entry.name.trim_end_matches(".1");
+        let model = leaf_name(leaf).and_then(|name| name.strip_prefix("TDG."));
+        assert_eq!(model, Some(name), "{:#x}", entry.leaf);
+        let is_versioned = entry.leaf >> 16 != 0;
+        assert_eq!(is_versioned, entry.name.ends_with(".1"));
+    }
+}
+
+#[test]
+fn field_ids_of_the_driver_name_what_it_thinks() {
+    with_td(|td, vcpu, machine| {
+        td.config.xfam = 0xe7;
+        let mut model = Model { td, vcpu, machine };
+        let mut read = |id| tdg_vm_rd(&mut model, id);
+        assert_eq!(read(FieldId::NUM_L2_VMS), Ok(2));
+        assert_eq!(read(FieldId::ATTRIBUTES), Ok(1 << 28));
+        assert_eq!(read(FieldId::XFAM), Ok(0xe7));
+        // In units of 25 MHz.
+        assert_eq!(read(FieldId::TSC_FREQUENCY), Ok(98));
+        let mut g = Gprs {
+            rdx: FieldId::TDX_FEATURES0.0,
+            ..Gprs::ZERO
+        };
+        assert_eq!(complete(td, vcpu, machine, 11, &mut g), 0);
+        assert_eq!(g.r8 >> 7 & 1, 1, "TD partitioning");
+        for (code, value) in [(management::L2_CTLS, 3), (management::TSC_DEADLINE, 55)] {
+            let rdx = 0xa020_0003_0000_0000 | (code + 2);
+            let mut g = Gprs {
+                rdx,
+                r8: value,
+                r9: u64::MAX,
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, machine, 10, &mut g), 0);
+        }
+        assert_eq!(vcpu.l2_ctls(VmIndex::Vm2), 3);
+        assert_eq!(vcpu.tsc_deadline(VmIndex::Vm2), Some(55));
+        let field = Field::from_encoding(vmcs::VIRTUAL_APIC_ADDRESS);
+        assert_eq!(field, Some(Field::VirtualApicAddress));
+        let field = Field::from_encoding(vmcs::PRIMARY_CONTROLS);
+        assert_eq!(field, Some(Field::PrimaryControls));
+    });
+}
+
+#[test]
+fn monitor_trap_that_the_driver_forbids_would_be_the_end_of_the_td() {
+    with_td(|td, vcpu, m| {
+        m.prepare_l2(vcpu);
+        let mut g = Gprs {
+            rdx: 0x2424_0002 << 32 | vmcs::PRIMARY_CONTROLS,
+            r8: vmcs::PRIMARY_MTF,
+            r9: vmcs::PRIMARY_MTF,
+            ..Gprs::ZERO
+        };
+        assert_eq!(complete(td, vcpu, m, 10, &mut g), 0, "L1 may set it");
+        let e = L2Exit {
+            reason: 37,
+            ..L2Exit::default()
+        };
+        let outcome = l2_exit(td, vcpu, VmIndex::Vm1, &e, &mut g, m);
+        assert!(matches!(outcome, L2Outcome::Fatal(_)));
+    });
 }
 
 #[test]

@@ -45,9 +45,9 @@ pub struct L2Vm {
 }
 
 impl L2Vm {
-    const fn new() -> Self {
+    fn new(config: &TdConfig) -> Self {
         Self {
-            vmcs: Vmcs::new(),
+            vmcs: Vmcs::of_td(config),
             gprs: Gprs::ZERO,
             msr_bitmap: [u64::MAX; MSR_BITMAP_WORDS],
             msr_bitmap_writes: 0,
@@ -106,7 +106,7 @@ pub struct Vcpu {
 impl Vcpu {
     /// A fresh virtual processor, in L1.
     #[must_use]
-    pub const fn new(index: u32) -> Self {
+    pub fn new(index: u32, config: &TdConfig) -> Self {
         Self {
             index,
             current_vm: None,
@@ -116,7 +116,7 @@ impl Vcpu {
             cpuid_control: [0; 128],
             l2_ctls: [0; 4],
             tsc_deadline: [TSC_DEADLINE_OFF; 4],
-            l2: [const { L2Vm::new() }; 3],
+            l2: VmIndex::ALL.map(|_| L2Vm::new(config)),
         }
     }
 

@@ -56,6 +56,13 @@ pub enum Eeq {
         /// The level asked for.
         level: crate::gpa::Level,
     },
+    /// Type 2: TDG.MEM.PAGE.ATTR.WR found no table in the secure EPT of an L2.
+    L2Walk {
+        /// The L2.
+        vm: VmIndex,
+        /// The level whose table is missing.
+        level: crate::gpa::Level,
+    },
     /// Type 5: TDG.MEM.PAGE.ATTR.WR needs the page mapped at this level.
     AttrWr {
         /// The level asked for.

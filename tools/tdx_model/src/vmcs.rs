@@ -4,7 +4,7 @@
 //! The layers are the TDX module's own policy (*base*), what L1 asked for (the VMCS fields as L1
 //! reads them) and what the processor uses (*effective*) [ABI TDG.VP.WR, CR0 and CR4].
 
-use crate::fields::{FIELD_COUNT, Field, INITIAL};
+use crate::fields::{FIELD_COUNT, FIELDS, Field, INITIAL, initial};
 use crate::td::TdConfig;
 
 /// CR0 bits L1 may change: PG, AM, WP and 4:0. All others belong to the module.
@@ -46,7 +46,7 @@ struct Effective {
 }
 
 impl Vmcs {
-    /// The state of a fresh virtual processor.
+    /// The state of a fresh virtual processor of a TD without optional features.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -58,6 +58,15 @@ impl Vmcs {
                 cr4_shadow: 0x2040,
             },
         }
+    }
+
+    /// The state of a fresh virtual processor of this TD.
+    pub(crate) fn of_td(config: &TdConfig) -> Self {
+        let mut vmcs = Self::new();
+        for definition in &FIELDS {
+            vmcs.set(definition.field, initial(config, definition.field));
+        }
+        vmcs
     }
 
     /// The value of a field.

@@ -26,10 +26,7 @@ const EPT_SSS: u64 = 1 << 23;
 
 /// The value of a VMX capability MSR, if L1 may read it.
 pub(crate) fn value(config: &TdConfig, index: u32) -> Option<u64> {
-    let controls = |field: Field, write: u64| {
-        let initial = fields::definition_of(field.encoding()).map_or(0, |d| d.initial);
-        allowed(initial, write)
-    };
+    let controls = |field: Field, write: u64| allowed(fields::initial(config, field), write);
     let value = match index {
         0x480 => BASIC,
         0x485 => MISC,
@@ -64,6 +61,24 @@ mod tests {
             assert_eq!(value(&td.config, 0x48d), Some(0x0000_003f_0000_003f));
             let entry = value(&td.config, 0x490);
             assert_eq!(entry, Some(0x003e_c204_003e_c004));
+        });
+    }
+
+    #[test]
+    fn controls_of_granted_features_are_fixed_or_free_as_the_masks_say() {
+        with_td(|td, _, _| {
+            let bits = |config: &TdConfig, index: u32, bit: u64| {
+                let value = value(config, index).unwrap_or(0);
+                (value >> bit & 1, value >> (bit + 32) & 1)
+            };
+            // RDPMC exiting is fixed to 1 without PERFMON, L1's choice with it.
+            assert_eq!(bits(&td.config, 0x48e, 11), (1, 1));
+            assert_eq!(bits(&td.config, 0x490, 22), (0, 0));
+            td.config.attributes |= 1 << 63 | 1 << 30;
+            assert_eq!(bits(&td.config, 0x48e, 11), (0, 1));
+            for (index, bit) in [(0x48f, 12), (0x48f, 30), (0x490, 13), (0x490, 22)] {
+                assert_eq!(bits(&td.config, index, bit), (1, 1), "{index:#x} {bit}");
+            }
         });
     }
 

@@ -8,6 +8,8 @@
 //! |---|---|---|---|
 //! | `emu.vtl0` | size with suffix K, M or G, a multiple of 2 MiB | `64M` | memory set apart for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
+//! | `emu.feature_level` | 0, 1 | `1` | what of later TDX modules there is besides version 1.5 |
+//! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | tables of the L2 secure EPTs |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | what the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
 //! | `emu.host` | `generic`, `hyperv` | `generic` | whose identity and calls the host shows |
@@ -16,6 +18,7 @@
 
 use crate::hostile::Hostile;
 use crate::log::Level;
+use tdx_model::td::{FeatureLevel, L2Tables};
 
 /// Whose identity the host shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,10 @@ pub struct Config {
     pub host: Host,
     /// What the host does against L1.
     pub hostile: Hostile,
+    /// What of later TDX modules there is.
+    pub feature_level: FeatureLevel,
+    /// Whether the host gives tables for small pages of an L2.
+    pub l2_tables: L2Tables,
     /// Log level.
     pub log: Level,
     /// Whether L1's TSC stands still while the emulator runs.
@@ -52,6 +59,8 @@ impl Config {
         l2_vms: 2,
         host: Host::Generic,
         hostile: Hostile::OFF,
+        feature_level: FeatureLevel::Later,
+        l2_tables: L2Tables::Given,
         log: Level::Info,
         is_time_hidden: false,
         is_bench: false,
@@ -61,6 +70,7 @@ impl Config {
 /// What the user is told after a refusal.
 pub const KNOWN: &str = "emu.vtl0=SIZE (multiple of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
+     emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld \
      emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// A word of the command line that cannot be obeyed.
@@ -106,6 +116,15 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
             }
         }
         "hostile" => config.hostile = Hostile::parse(value)?,
+        "feature_level" => config.feature_level = FeatureLevel::new(value.parse().ok()?)?,
+        "l2_tables" => {
+            config.l2_tables = match value {
+                "given" => L2Tables::Given,
+                "ondemand" => L2Tables::OnDemand,
+                "withheld" => L2Tables::Withheld,
+                _ => return None,
+            }
+        }
         "log" => config.log = Level::from_name(value)?,
         "hide_time" => config.is_time_hidden = switch(value)?,
         "bench" => config.is_bench = switch(value)?,
@@ -159,6 +178,33 @@ mod tests {
     }
 
     #[test]
+    fn the_module_is_a_later_one_with_tables_given_unless_told_otherwise() {
+        let get = |line| parse(line).map(|(c, _)| (c.feature_level, c.l2_tables));
+        assert_eq!(get(""), Ok((FeatureLevel::Later, L2Tables::Given)));
+        let other = get("emu.feature_level=0 emu.l2_tables=withheld --");
+        assert_eq!(other, Ok((FeatureLevel::Base, L2Tables::Withheld)));
+        let asked = get("emu.feature_level=1 emu.l2_tables=ondemand --");
+        assert_eq!(asked, Ok((FeatureLevel::Later, L2Tables::OnDemand)));
+    }
+
+    #[test]
+    fn every_known_option_is_listed_with_its_values() {
+        for option in KNOWN.split_whitespace().filter(|w| w.starts_with("emu.")) {
+            let (key, values) = option.split_once('=').unwrap();
+            for value in values.split('|') {
+                let value = match value {
+                    "SIZE" => "2M",
+                    "0..3" => "3",
+                    value if value.starts_with("SEED") => "7,irq",
+                    value => value,
+                };
+                let line = format!("{key}={value} --");
+                assert!(parse(&line).is_ok(), "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn a_line_without_options_is_all_l1s() {
         assert_eq!(parse(" -- quiet"), Ok((Config::DEFAULT, "quiet")));
         assert_eq!(parse("quiet debug"), Ok((Config::DEFAULT, "quiet debug")));
@@ -174,6 +220,10 @@ mod tests {
             "emu.l2=4",
             "emu.log=loud",
             "emu.host=xen",
+            "emu.feature_level=2",
+            "emu.l2_tables=some",
+            "emu.bench=yes",
+            "emu.hide_time=2",
             "emu.hostile=exit",
             "emu.x=1",
             "quiet",

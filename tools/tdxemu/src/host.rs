@@ -203,7 +203,9 @@ pub fn l1_td_exit(vp: &mut Vp, exit: TdExit) {
     let World { td, spaces } = &mut *world;
     let is_large = td.pages.entry(gpa).is_leaf() && td.pages.entry(gpa).level() != Level::Size4K;
     let wants_smaller = matches!(eeq, Eeq::Accept { .. } | Eeq::AttrWr { .. }) && is_large;
-    if wants_smaller {
+    if let Eeq::L2Walk { vm, .. } = eeq {
+        td.pages.host_add_l2_table(vm, gpa);
+    } else if wants_smaller {
         let mut processor = Processor::new(vp, spaces);
         td.host_demote_page(gpa, &mut processor);
         processor.finish();

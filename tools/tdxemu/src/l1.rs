@@ -164,6 +164,7 @@ fn tdcall(vp: &mut Vp) {
             complete_tdcall(vp, &gprs);
         }
         Outcome::TdExit(exit) => host::l1_td_exit(vp, exit),
+        Outcome::Fatal(why) => end_by_l1(End::L1, format_args!("{why}, at {:#x}", vp.rip())),
         Outcome::EnterL2(vm) => crate::l2::enter(vp, vm),
     }
 }

@@ -121,8 +121,9 @@ impl Vp {
     pub fn new(index: usize, platform: &'static Platform) -> Result<Self, &'static str> {
         let pool = &platform.pool;
         let ready = svm_mode::enable(pool)?;
-        let model = tdx_model::vcpu::Vcpu::new(index as u32); // CAST: at most MAX_CPUS
         let world = platform.world();
+        // CAST: at most MAX_CPUS
+        let model = tdx_model::vcpu::Vcpu::new(index as u32, &world.td.config);
         let l1 = new_l1(pool, &world)?;
         let l2 = [
             new_l2(pool, &world, VmIndex::Vm1)?,

@@ -90,42 +90,6 @@ fn image_and_buffer_carry_everything() {
 }
 
 #[test]
-fn every_reason_has_the_route_of_the_specification() {
-    let host = [3, 5, 6, 74, 75];
-    let fatal = [
-        4, 34, 35, 37, 38, 41, 42, 44, 49, 62, 66, 78, 79, 100, 0xffff,
-    ];
-    for reason in (0..80).chain([100, 0xffff]) {
-        with_td(|td, vcpu, m| {
-            // As a CR exit: MOV to CR3.
-            let e = L2Exit {
-                qualification: 3,
-                ..exit(reason)
-            };
-            let (outcome, g) = run(td, vcpu, m, &e);
-            if host.contains(&reason) {
-                let interruption_info = 0;
-                let want = TdExit::Async {
-                    vm: VM,
-                    reason,
-                    interruption_info,
-                };
-                assert_eq!(outcome, L2Outcome::ToHost(want));
-            } else if fatal.contains(&reason) {
-                assert!(
-                    matches!(outcome, L2Outcome::Fatal(_)),
-                    "{reason}: {outcome:?}"
-                );
-            } else {
-                assert_eq!(outcome, L2Outcome::ToL1, "{reason}");
-                let status = if reason == 1 { 0x1102 << 32 } else { 0 };
-                assert_eq!(g.rax, status | u64::from(reason));
-            }
-        });
-    }
-}
-
-#[test]
 fn nmi_is_the_hosts_and_bus_lock_flag_does_not_change_the_route() {
     with_td(|td, vcpu, m| {
         let nmi = L2Exit {

@@ -7,7 +7,7 @@ use crate::gpa::{Gpa, Level, Rights, VmIndex};
 use crate::machine::{FlushScope, Machine};
 use crate::page_state::{PageEntry, PageState, Walk};
 use crate::status::{Operand, Status};
-use crate::td::TdConfig;
+use crate::td::{L2Tables, TdConfig};
 use crate::ve::Eeq;
 
 /// Attribute word: the word means something.
@@ -117,12 +117,28 @@ fn check<M: Machine>(call: &Call<'_, '_, M>) -> Result<Change, Refusal> {
         *slot = Some(merged);
         collected = put_word(collected, vm, attribute_word(merged));
     }
+    for (rights, vm) in rights.into_iter().zip(VmIndex::ALL) {
+        let is_new = rights.is_some_and(Rights::is_present) && !entry.rights(vm).is_present();
+        if is_new && !call.td.has_l2_table(vm, gpa, level) {
+            return Err(table_missing(&call.td.config, vm, gpa).into());
+        }
+    }
     Ok(Change { gpa, entry, rights })
 }
 
 /// The page is mapped by a table at the level asked for: details are the level below.
 const fn size_mismatch(level: Level) -> Stop {
     Stop::Refused(Status::PAGE_SIZE_MISMATCH.with(level.number().saturating_sub(1)))
+}
+
+/// The L2's secure EPT ends above the level of the page. Details: VM and level of the missing table.
+fn table_missing(config: &TdConfig, vm: VmIndex, gpa: Gpa) -> Stop {
+    let level = Level::Size2M;
+    if config.l2_tables == L2Tables::OnDemand {
+        return Stop::ept_violation(gpa, Eeq::L2Walk { vm, level });
+    }
+    let details = u32::from(vm.number()) << 16 | level.number();
+    Stop::Refused(Status::L2_SEPT_WALK_FAILED.with(details))
 }
 
 /// Words of VM 0 and of VMs the TD lacks must be 0; a word that is not must be valid.
@@ -323,6 +339,65 @@ mod tests {
             };
             assert_eq!(call(td, vcpu, m, 24, &mut small), Outcome::TdExit(exit));
             assert_eq!((small.rcx, small.rdx), (0x20_1000, vm1(0x8001)));
+        });
+    }
+
+    #[test]
+    fn missing_table_of_an_l2_is_a_status_that_names_vm_and_level() {
+        with_td(|td, vcpu, m| {
+            td.config.l2_tables = L2Tables::Withheld;
+            let grant = Gprs {
+                rcx: PAGE,
+                rdx: 0x8007 << 32 | vm1(0x8000),
+                r8: 7 << 32,
+                ..Gprs::ZERO
+            };
+            let mut g = grant;
+            let status = Status(complete(td, vcpu, m, 24, &mut g));
+            assert_eq!(status, Status::L2_SEPT_WALK_FAILED.with(2 << 16 | 1));
+            assert_eq!((g.rcx, g.rdx), (0, 0));
+            assert!(m.events.is_empty());
+            // An illegal combination is refused before the walk.
+            let mut illegal = Gprs {
+                rdx: 0x8002 << 32,
+                ..grant
+            };
+            let status = complete(td, vcpu, m, 24, &mut illegal);
+            assert_eq!(status, Status::PAGE_ATTR_INVALID.0);
+            // A large page needs no table of this kind.
+            assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size2M));
+            let mut large = Gprs {
+                rcx: 0x20_0001,
+                ..grant
+            };
+            assert_eq!(complete(td, vcpu, m, 24, &mut large), 0);
+        });
+    }
+
+    #[test]
+    fn host_that_wants_to_know_gives_the_table_and_the_call_is_repeated() {
+        with_td(|td, vcpu, m| {
+            td.config.l2_tables = L2Tables::OnDemand;
+            let mut g = Gprs {
+                rcx: PAGE,
+                rdx: vm1(0x8007),
+                r8: vm1(7),
+                ..Gprs::ZERO
+            };
+            let (vm, level) = (VmIndex::Vm1, Level::Size2M);
+            let exit = TdExit::EptViolation {
+                gpa: Gpa(PAGE),
+                vm: None,
+                qualification: 0,
+                eeq: Eeq::L2Walk { vm, level },
+            };
+            assert_eq!(call(td, vcpu, m, 24, &mut g), Outcome::TdExit(exit));
+            td.pages.host_add_l2_table(vm, Gpa(PAGE));
+            assert_eq!(complete(td, vcpu, m, 24, &mut g), 0);
+            // The table serves its 2 MiB and its VM.
+            assert!(td.has_l2_table(vm, Gpa(0x1f_f000), Level::Size4K));
+            assert!(!td.has_l2_table(vm, Gpa(0x20_0000), Level::Size4K));
+            assert!(!td.has_l2_table(VmIndex::Vm2, Gpa(PAGE), Level::Size4K));
         });
     }
 

@@ -10,6 +10,7 @@ use crate::l2_exit::L2Exit;
 use crate::l2_state;
 use crate::machine::{FlushScope, Machine};
 use crate::status::{Operand, Status};
+use crate::td::FeatureLevel;
 
 /// RCX 1:0, INVD_TRANSLATIONS.
 const INVD_MASK: u64 = 3;
@@ -49,18 +50,27 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
             call.vcpu.current_vm = Some(vm);
             Ok(Done::EnterL2(vm))
         }
-        Err(failure) => Ok(Done::Status(fail(&mut call, vm, failure))),
+        Err(failure) => fail(&mut call, vm, failure).map(Done::Status),
     }
 }
 
-/// The L2 did not run: the registers of an exit for bad guest state, a status for bad controls.
-fn fail<M: Machine>(call: &mut Call<'_, '_, M>, vm: VmIndex, failure: EntryFailure) -> Status {
+/// The L2 did not run: the registers of an exit for bad guest state, a status for bad controls,
+/// for which module 1.5 had none: it went into an invalid opcode of its own.
+fn fail<M: Machine>(
+    call: &mut Call<'_, '_, M>,
+    vm: VmIndex,
+    failure: EntryFailure,
+) -> Result<Status, Stop> {
+    let has_status = call.td.config.feature_level >= FeatureLevel::Later;
     let l2 = call.vcpu.l2_mut(vm);
     match failure {
+        EntryFailure::ControlFields if !has_status => Err(Stop::Fatal(
+            "bad control fields at TDG.VP.ENTER, which module 1.5 does not survive",
+        )),
         EntryFailure::ControlFields => {
             l2.vmcs
                 .set(crate::Field::InstructionError, ERROR_CONTROL_FIELDS);
-            Status::L2_VM_ENTRY_FAILED
+            Ok(Status::L2_VM_ENTRY_FAILED)
         }
         EntryFailure::GuestState { qualification } => {
             let exit = L2Exit {
@@ -71,7 +81,7 @@ fn fail<M: Machine>(call: &mut Call<'_, '_, M>, vm: VmIndex, failure: EntryFailu
             l2_state::record(l2, &exit);
             l2_state::store_guest_state(l2, call.machine);
             *call.gprs = l2_state::exit_image(l2, call.gprs.rsp, 0);
-            Status::SUCCESS.with(REASON_INVALID_GUEST_STATE)
+            Ok(Status::SUCCESS.with(REASON_INVALID_GUEST_STATE))
         }
     }
 }
@@ -247,6 +257,10 @@ mod tests {
             );
             assert_eq!(g.rbp, 0x1234);
             assert_eq!(vcpu.l2(VmIndex::Vm1).vmcs.get(Field::InstructionError), 7);
+            // The first modules had no status for it.
+            td.config.feature_level = FeatureLevel::Base;
+            let outcome = call(td, vcpu, m, 25, &mut enter());
+            assert!(matches!(outcome, Outcome::Fatal(_)), "{outcome:?}");
         });
     }
 

@@ -9,7 +9,7 @@ use crate::{boot, cpu, smp};
 use tdx_model::gpa::{Gpa, Level};
 use tdx_model::machine::L1Mapping;
 use tdx_model::page_state::{PageEntry, Pages};
-use tdx_model::td::{CpuFeatures, Td, TdConfig, attributes};
+use tdx_model::td::{CpuFeatures, FeatureLevel, Td, TdConfig, attributes, config_flags};
 
 /// Builds the TD: measured memory for L1, pending memory for VTL0.
 pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'static str> {
@@ -57,13 +57,18 @@ fn td_config(platform: &Platform) -> TdConfig {
     TdConfig {
         attributes: attributes::SEPT_VE_DISABLE,
         xfam: xfam(),
-        config_flags: 0,
+        config_flags: match platform.config.feature_level {
+            FeatureLevel::Base => 0,
+            FeatureLevel::Later => config_flags::PAGE_RELEASE,
+        },
         num_vcpus: vcpus,
         max_vcpus: vcpus,
         num_l2_vms: platform.config.l2_vms,
         tsc_khz: platform.tsc_khz as u32, // CAST: below 4 THz
         uuid: [0x6d73_6876_5f76_746c, 0x5f74_6478, 0, 0],
         cpu: cpu_features(),
+        feature_level: platform.config.feature_level,
+        l2_tables: platform.config.l2_tables,
     }
 }
 

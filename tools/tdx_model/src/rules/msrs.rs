@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The TD's MSR policy, every MSR of both bitmap ranges [ABI TD MSR table].
+
+use core::ops::RangeInclusive;
+
+use crate::msr::{Access, is_passed_through};
+use crate::msr::{Action, action};
+use crate::td::TdConfig;
+use crate::testing::with_td;
+
+/// Ranges of MSRs.
+type Set = &'static [RangeInclusive<u32>];
+
+/// A group of MSRs that are treated alike: read and write without and with the feature.
+struct Group {
+    name: &'static str,
+    msrs: Set,
+    without: [Action; 2],
+    with: [Action; 2],
+    grant: fn(&mut TdConfig),
+}
+
+const fn always(name: &'static str, msrs: Set, actions: [Action; 2]) -> Group {
+    Group {
+        name,
+        msrs,
+        without: actions,
+        with: actions,
+        grant: |_| {},
+    }
+}
+
+/// Native with the feature, #GP without.
+const fn granted(name: &'static str, msrs: Set, grant: fn(&mut TdConfig)) -> Group {
+    Group {
+        name,
+        msrs,
+        without: [Gp, Gp],
+        with: [Pass, Pass],
+        grant,
+    }
+}
+
+use Action::{Emulated, Gp, Pass, Ve};
+
+const PERFMON: fn(&mut TdConfig) = |config| config.attributes |= 1 << 63;
+const PT: fn(&mut TdConfig) = |config| config.xfam |= 1 << 8;
+const PERFMON_PT: fn(&mut TdConfig) = |config| {
+    config.attributes |= 1 << 63;
+    config.xfam |= 1 << 8;
+};
+
+static GROUPS: &[Group] = &[
+    always(
+        "native",
+        &[
+            0x48..=0x49,
+            0x10b..=0x10b,
+            0x174..=0x176,
+            0x277..=0x277,
+            0x600..=0x600,
+            0x808..=0x80c,
+            0x80e..=0x80e,
+            0x810..=0x827,
+            0x83f..=0x83f,
+            0x1b01..=0x1b01,
+            0xc000_0081..=0xc000_0082,
+            0xc000_0084..=0xc000_0084,
+            0xc000_0100..=0xc000_0103,
+        ],
+        [Pass, Pass],
+    ),
+    always(
+        "read natively, written by the host",
+        &[0x10..=0x10, 0xbc..=0xbc, 0xc80..=0xc80],
+        [Pass, Ve],
+    ),
+    always(
+        "forbidden",
+        &[
+            0x8c..=0x8f,
+            0x98..=0x9b,
+            0x9e..=0x9e,
+            0x195..=0x195,
+            0x276..=0x276,
+            0x500..=0x500,
+            0x800..=0x801,
+            0x804..=0x807,
+            0x829..=0x82e,
+            0x831..=0x831,
+            0x840..=0x8ff,
+            0xd90..=0xd90,
+            0xd93..=0xd93,
+        ],
+        [Gp, Gp],
+    ),
+    // MKTME partitioning, DCA, TME: on no processor here.
+    always(
+        "of features no processor has",
+        &[0x87..=0x87, 0x1f8..=0x1fa, 0x981..=0x984, 0x329..=0x329],
+        [Gp, Gp],
+    ),
+    always(
+        "capabilities",
+        &[0x480..=0x480, 0x485..=0x489, 0x48b..=0x492],
+        [Emulated, Gp],
+    ),
+    always(
+        "capabilities of old controls",
+        &[0x481..=0x484, 0x48a..=0x48a],
+        [Ve, Gp],
+    ),
+    always(
+        "read by the module",
+        &[0xbd..=0xbd, 0x10a..=0x10a],
+        [Emulated, Pass],
+    ),
+    always(
+        "written by the module",
+        &[0xda0..=0xda0, 0xc000_0080..=0xc000_0080],
+        [Pass, Emulated],
+    ),
+    always("DEBUGCTL", &[0x1d9..=0x1d9], [Emulated, Emulated]),
+    granted(
+        "PERFMON",
+        &[
+            0xc1..=0xc8,
+            0x186..=0x18d,
+            0x1a6..=0x1a7,
+            0x309..=0x310,
+            0x38d..=0x392,
+            0x3f1..=0x3f2,
+            0x3f6..=0x3f7,
+            0x4c1..=0x4c8,
+        ],
+        PERFMON,
+    ),
+    Group {
+        name: "MISC_ENABLE",
+        msrs: &[0x1a0..=0x1a0],
+        without: [Emulated, Ve],
+        with: [Pass, Ve],
+        grant: PERFMON,
+    },
+    Group {
+        name: "PERF_CAPABILITIES",
+        msrs: &[0x345..=0x345],
+        without: [Emulated, Gp],
+        with: [Pass, Pass],
+        grant: PERFMON_PT,
+    },
+    granted("WAITPKG", &[0xe1..=0xe1], |c| c.cpu.has_waitpkg = true),
+    granted("TSX", &[0x122..=0x122], |c| c.cpu.has_tsx = true),
+    granted("XFD", &[0x1c4..=0x1c5], |c| c.xfam |= 1 << 18),
+    granted("PT", &[0x560..=0x561, 0x570..=0x572, 0x580..=0x587], PT),
+    granted("CET", &[0x6a0..=0x6a0, 0x6a2..=0x6a2, 0x6a4..=0x6a8], |c| {
+        c.xfam |= 0x1800
+    }),
+    granted("PKS", &[0x6e1..=0x6e1], |c| c.attributes |= 1 << 30),
+    granted("UINTR", &[0x985..=0x98a], |c| c.xfam |= 1 << 14),
+    granted(
+        "LBR",
+        &[0x1200..=0x12ff, 0x14ce..=0x14cf, 0x1500..=0x16ff],
+        |c| c.xfam |= 1 << 15,
+    ),
+    Group {
+        name: "TSC_DEADLINE",
+        msrs: &[0x6e0..=0x6e0],
+        without: [Gp, Gp],
+        with: [Ve, Ve],
+        grant: |c| c.cpu.has_tsc_deadline = true,
+    },
+];
+
+fn group_of(msr: u32) -> Option<&'static Group> {
+    GROUPS
+        .iter()
+        .find(|group| group.msrs.iter().any(|range| range.contains(&msr)))
+}
+
+fn actions(config: &TdConfig, msr: u32) -> [Action; 2] {
+    [Access::Read, Access::Write].map(|access| action(config, msr, access))
+}
+
+#[test]
+fn every_msr_is_treated_as_the_table_says() {
+    with_td(|td, _, _| {
+        for msr in (0..0x2000).chain(0xc000_0000..0xc000_2000) {
+            let want = group_of(msr).map_or([Ve, Ve], |group| group.without);
+            assert_eq!(actions(&td.config, msr), want, "{msr:#x}");
+            let passes = is_passed_through(&td.config, msr, Access::Read);
+            assert_eq!(passes, want[0] == Pass, "{msr:#x}");
+        }
+    });
+}
+
+#[test]
+fn features_change_the_treatment_of_their_own_msrs_only() {
+    for group in GROUPS {
+        with_td(|td, _, _| {
+            let mut config = td.config;
+            (group.grant)(&mut config);
+            for msr in group.msrs.iter().cloned().flatten() {
+                let got = actions(&config, msr);
+                assert_eq!(got, group.with, "{} {msr:#x}", group.name);
+            }
+        });
+    }
+}
+
+#[test]
+fn msrs_outside_the_bitmap_are_the_hosts() {
+    with_td(|td, _, _| {
+        for msr in [0x2000, 0x4000_0000, 0x4000_0080, 0xc000_2000, u32::MAX] {
+            assert_eq!(actions(&td.config, msr), [Ve, Ve], "{msr:#x}");
+        }
+    });
+}
