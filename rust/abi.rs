@@ -22,7 +22,7 @@
 use core::mem::offset_of;
 
 use crate::pure::audit::ExitKind;
-use crate::pure::uapi::{info, run, stats};
+use crate::pure::uapi::{info, run, stats, HVCALL_STATUS};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 
@@ -44,6 +44,11 @@ unsafe impl kernel::transmute::AsBytes for mshv_tdcall {}
 // SAFETY: Integers without padding; asserted below.
 unsafe impl kernel::transmute::FromBytes for mshv_vtl_ram_disposition {}
 
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_vtl_hvcall_setup {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_vtl_hvcall {}
+
 /// Asserts at compile time that fields stand where the ABI says.
 macro_rules! assert_offsets {
     ($($type:ty: { $($($field:ident).+ => $offset:expr,)+ })+) => {
@@ -54,6 +59,13 @@ macro_rules! assert_offsets {
 assert_offsets! {
     mshv_vtl_ram_disposition: {
         start_pfn => 0, last_pfn => 8,
+    }
+    mshv_vtl_hvcall_setup: {
+        bitmap_array_size => 0, allow_bitmap_ptr => 8,
+    }
+    mshv_vtl_hvcall: {
+        control => 0, input_size => 8, input_ptr => 16, status => HVCALL_STATUS,
+        output_size => 32, output_ptr => 40,
     }
     mshv_tdcall: {
         rax => 0, rcx => 8, rdx => 16, r8 => 24, r9 => 32, r10_out => 40, r11_out => 48,
@@ -134,6 +146,8 @@ const _: () = assert!(size_of::<mshv_vtl_info>() == info::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
 const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
+const _: () = assert!(size_of::<mshv_vtl_hvcall_setup>() == 16);
+const _: () = assert!(size_of::<mshv_vtl_hvcall>() == 48);
 const _: () = assert!(size_of::<mshv_tdcall>() == 56);
 const _: () = assert!(size_of::<mshv_set_poll_file>() == 8);
 const _: () = assert!(size_of::<mshv_vp_registers>() == 16);

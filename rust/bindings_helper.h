@@ -10,5 +10,6 @@
 #include <asm/fpu/api.h>
 
 #include "helpers.h"
+#include "hv/helpers.h"
 #include "mem/helpers.h"
 #include "vtl_trace.h"

@@ -10,6 +10,7 @@ use kernel::sync::{Arc, SetOnce};
 
 use crate::abi;
 use crate::features::Features;
+use crate::hv::Host;
 use crate::irq::PreemptOff;
 use crate::pure::audit::is_ring_size;
 use crate::vp::Vp;
@@ -27,6 +28,8 @@ pub(crate) fn machine() -> Option<Arc<Machine>> {
 /// What every open file and every CPU shares.
 pub(crate) struct Machine {
     features: Features,
+    /// The host, if it is Hyper-V.
+    host: Option<Host>,
     /// Records in the audit ring of each VP.
     audit_records: u32,
     /// Indexed by CPU number; filled when a CPU comes online, emptied never.
@@ -44,6 +47,7 @@ impl Machine {
         }
         Ok(Self {
             features,
+            host: Host::detect()?,
             audit_records,
             vps,
             failed: Atomic::new(0),
@@ -53,6 +57,11 @@ impl Machine {
     /// What processor and TD have.
     pub(crate) fn features(&self) -> &Features {
         &self.features
+    }
+
+    /// The host, if it is Hyper-V.
+    pub(crate) fn host(&self) -> Option<&Host> {
+        self.host.as_ref()
     }
 
     /// Records in the audit ring of each VP.

@@ -60,7 +60,7 @@ impl VtlFile {
 }
 
 /// What every open needs: the privilege, and the machine.
-fn open() -> Result<Arc<Machine>> {
+pub(crate) fn open() -> Result<Arc<Machine>> {
     if !ffi::has_cap_sys_admin() {
         return Err(EPERM);
     }

@@ -170,3 +170,36 @@ pub(crate) fn new_file_descriptor<T: MiscDevice>(
     reservation.fd_install(file);
     Ok(number as isize) // CAST: a file descriptor is a small number
 }
+
+/// Whether the host is Hyper-V.
+pub(crate) fn is_on_hyper_v() -> bool {
+    // SAFETY: No requirement.
+    unsafe { abi::vtl_is_on_hyper_v() }
+}
+
+/// Asks the host for something, with the addresses of two pages that it shares. It can do no more
+/// with them than it can do anyway.
+pub(crate) fn hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64 {
+    // SAFETY: No requirement: the host has no access to private memory, whatever it is asked.
+    unsafe { abi::vtl_hypercall(control, input_phys, output_phys) }
+}
+
+/// Shares a page with the host.
+///
+/// # Errors
+///
+/// What the conversion says; the state of the page is then unknown.
+pub(crate) fn share_page(page: &Page) -> Result {
+    // SAFETY: The page is valid by the invariant of `Page`; in a task that may sleep.
+    to_result(unsafe { abi::vtl_share_page(page.as_ptr()) })
+}
+
+/// Takes a page back from the host.
+///
+/// # Errors
+///
+/// As [`share_page`].
+pub(crate) fn unshare_page(page: &Page) -> Result {
+    // SAFETY: As in `share_page`.
+    to_result(unsafe { abi::vtl_unshare_page(page.as_ptr()) })
+}

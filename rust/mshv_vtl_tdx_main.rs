@@ -37,6 +37,8 @@ mod fpu;
 mod mem;
 mod tdcall;
 
+mod hv;
+
 mod abi;
 mod cpu;
 mod debug_regs;
@@ -84,6 +86,7 @@ struct MshvVtlTdx {
     _vtl: MiscDeviceRegistration<device::Vtl>,
     #[pin]
     _low: MiscDeviceRegistration<device::Low>,
+    _on_hyper_v: Option<hv::Nodes>,
     _debugfs: debugfs::Debugfs,
     _hotplug: cpu::Hotplug,
     _published: cpu::Published,
@@ -98,6 +101,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
             _hotplug: cpu::Hotplug::new()?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.
+            _on_hyper_v: hv::Nodes::register()?,
             _low <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl_low" }),
             _vtl <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl" }),
             _mshv <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv" }),

@@ -11,6 +11,7 @@ use kernel::alloc::flags::__GFP_ZERO;
 use kernel::mm::virt::{VmaMixedMap, VmaNew};
 use kernel::page::{Page, PAGE_SIZE};
 use kernel::prelude::*;
+use kernel::transmute::{AsBytes, FromBytes};
 
 use crate::ffi;
 
@@ -39,6 +40,11 @@ impl SharedPage {
         Ok(Self { page, base })
     }
 
+    /// The page itself.
+    pub(crate) fn page(&self) -> &Page {
+        &self.page
+    }
+
     /// Its guest-physical address: L1's physical addresses are those of the TD.
     pub(crate) fn phys(&self) -> u64 {
         ffi::page_phys(&self.page)
@@ -62,34 +68,42 @@ impl SharedPage {
         self.base.as_ptr().wrapping_add(offset).cast()
     }
 
+    /// Reads an integer, once.
+    fn read<T: FromBytes>(&self, offset: usize) -> T {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns; any bytes are
+        // a `T`.
+        unsafe { self.at::<T>(offset).read_volatile() }
+    }
+
+    /// Writes an integer, once.
+    fn write<T: AsBytes>(&self, offset: usize, value: T) {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
+        unsafe { self.at::<T>(offset).write_volatile(value) }
+    }
+
     /// Reads a byte, once.
     pub(crate) fn read_u8(&self, offset: usize) -> u8 {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
-        unsafe { self.at::<u8>(offset).read_volatile() }
+        self.read(offset)
     }
 
     /// Reads a word, once.
     pub(crate) fn read_u32(&self, offset: usize) -> u32 {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
-        unsafe { self.at::<u32>(offset).read_volatile() }
+        self.read(offset)
     }
 
     /// Reads a word, once.
     pub(crate) fn read_u64(&self, offset: usize) -> u64 {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
-        unsafe { self.at::<u64>(offset).read_volatile() }
+        self.read(offset)
     }
 
     /// Writes a word, once.
     pub(crate) fn write_u32(&self, offset: usize, value: u32) {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
-        unsafe { self.at::<u32>(offset).write_volatile(value) }
+        self.write(offset, value);
     }
 
     /// Writes a word, once.
     pub(crate) fn write_u64(&self, offset: usize, value: u64) {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
-        unsafe { self.at::<u64>(offset).write_volatile(value) }
+        self.write(offset, value);
     }
 
     /// Writes `new` where `old` still stands.

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # `make test`: host tests of the crates, bad input to the scripts, the guest test
-# microkernel on the emulator, the kselftests inside a TD, then a guest in a TD
-# whose host is hostile.
+# microkernel on the emulator, the kselftests inside a TD and inside one whose host
+# is Hyper-V, then a guest in a TD whose host is hostile.
 # Everything is printed and kept in build/test.log; the last line counts.
-#   test.sh [host|tmk|td|hostile]      only that part
+#   test.sh [host|tmk|td|hyperv|hostile]      only that part
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -13,7 +13,8 @@
 
 part=${1:-all}
 host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
-tmk_log=$BUILD/test-tmk.log td_log=$BUILD/test-td.log hostile_log=$BUILD/test-hostile.log
+tmk_log=$BUILD/test-tmk.log td_log=$BUILD/test-td.log
+hyperv_log=$BUILD/test-hyperv.log hostile_log=$BUILD/test-hostile.log
 passed=0 failed=0 skipped=0
 mkdir -p "$BUILD/log"
 
@@ -72,9 +73,20 @@ run_tmk() {
 
 run_td() {
 	say "kselftests in a TD"
+	run_kselftests "test" "$td_log"
+}
+
+# Those of what only such a host offers.
+run_hyperv() {
+	say "kselftests in a TD whose host is Hyper-V"
+	run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv
+}
+
+# run_kselftests WHAT LOG [EMULATOR OPTION...]
+run_kselftests() {
 	local status=0 before=$failed
-	"$TOP/scripts/td.sh" "test" "$td_log" || status=$?
-	count_ktap "$td_log"
+	"$TOP/scripts/td.sh" "$@" || status=$?
+	count_ktap "$2"
 	# A TD that failed without a failed test case has failed all the same.
 	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
 }
@@ -93,15 +105,16 @@ run_hostile() {
 }
 
 case $part in
-all) build_image; run_host; run_scripts; run_tmk; run_td; run_hostile ;;
+all) build_image; run_host; run_scripts; run_tmk; run_td; run_hyperv; run_hostile ;;
 host) run_host ;;
 tmk) run_tmk ;;
 td) run_td ;;
+hyperv) run_hyperv ;;
 hostile) run_hostile ;;
-*) die "unknown part '$part'" "known: host tmk td hostile" ;;
+*) die "unknown part '$part'" "known: host tmk td hyperv hostile" ;;
 esac
 
 cat "$host_log" "$scripts_log" "$tmk_log" "$td_log" \
-	"$hostile_log" >"$BUILD/test.log" 2>/dev/null || :
+	"$hyperv_log" "$hostile_log" >"$BUILD/test.log" 2>/dev/null || :
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

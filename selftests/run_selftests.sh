@@ -3,9 +3,11 @@
 #
 # Runs all tests of this folder inside a TD and prints one KTAP stream: one
 # test per program, its cases indented below it. Status 0 if nothing failed.
-# MODULE= says where the module is, if it is not loaded yet.
+# MODULE= says where the module is, if it is not loaded yet; LIST= which file
+# names the tests.
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
+LIST=${LIST:-kselftest-list.txt}
 LIMIT_SECONDS=120
 cd "$(dirname "$0")" || exit 1
 pass=0 fail=0 skip=0 number=0 failed_programs=0
@@ -64,9 +66,9 @@ if [ ! -d /sys/module/mshv_vtl_tdx ] && ! insmod "$MODULE"; then
 	echo "# totals: pass:0 fail:1 skip:0"
 	exit 1
 fi
-echo "1..$(wc -l <kselftest-list.txt)"
+echo "1..$(wc -l <"$LIST")"
 while read -r program; do
 	run_program "$program" </dev/null
-done <kselftest-list.txt
+done <"$LIST"
 echo "# totals: pass:$pass fail:$fail skip:$skip"
 [ "$fail" = 0 ] && [ "$failed_programs" = 0 ]

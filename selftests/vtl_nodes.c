@@ -92,4 +92,11 @@ TEST_F(node, wants_cap_sys_admin)
 	EXPECT_EQ(EPERM, errno);
 }
 
+/* This run has a host without Hyper-V's identity. */
+TEST(nodes_of_hyper_v_are_absent_on_another_host)
+{
+	EXPECT_EQ(-1, vtl_open(DEV_MSHV_HVCALL));
+	EXPECT_EQ(ENOENT, errno);
+}
+
 TEST_HARNESS_MAIN

@@ -15,6 +15,7 @@ pub mod controls;
 pub mod exit;
 pub mod field;
 pub mod halt_poll;
+pub mod hv_call;
 pub mod leaf;
 pub mod mapping;
 pub mod msr;

@@ -18,6 +18,12 @@ pub const ADD_VTL0_MEMORY: u32 = 0x4010_b821;
 pub const READ_VMX_CR4_FIXED1: u32 = 0x8008_b833;
 /// `MSHV_TDCALL`.
 pub const TDCALL: u32 = 0xc038_b832;
+/// `MSHV_HVCALL_SETUP`.
+pub const HVCALL_SETUP: u32 = 0x4010_b81e;
+/// `MSHV_HVCALL`.
+pub const HVCALL: u32 = 0xc030_b81f;
+/// Byte offset of the status in the argument of `MSHV_HVCALL`.
+pub const HVCALL_STATUS: usize = 24;
 /// `MSHV_VTL_INFO`: the number tells the size of the structure's head, so that the rest may grow.
 pub const VTL_INFO: u32 = 0xc008_b860;
 /// `MSHV_VTL_STATS`.

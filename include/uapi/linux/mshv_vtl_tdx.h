@@ -22,6 +22,8 @@
  *	maps memory of the lower VTLs by its guest-physical address;
  *	%MSHV_VTL_LOW_SHARED in the offset chooses the alias shared with the
  *	host.
+ * ``/dev/mshv_hvcall``
+ *	makes hypercalls. It exists where the host is Hyper-V.
  *
  * All have mode 0600 and want CAP_SYS_ADMIN at open.
  *
@@ -247,6 +249,58 @@ struct mshv_kick_cpus {
 #define MSHV_KICK_WAIT (1ULL << 0)
 /* Set ``cancel`` of their run pages first. */
 #define MSHV_KICK_CANCEL (1ULL << 1)
+
+/* Commands of /dev/mshv_hvcall. */
+
+/**
+ * struct mshv_vtl_hvcall_setup - Which hypercalls a file is going to make
+ * @bitmap_array_size: bytes of the list, at most 8192
+ * @allow_bitmap_ptr: pointer to the list: bit n of byte m is code 8 m + n
+ */
+struct mshv_vtl_hvcall_setup {
+	__u64 bitmap_array_size;
+	__u64 allow_bitmap_ptr;
+};
+
+/**
+ * MSHV_HVCALL_SETUP - Say which hypercalls a file is going to make
+ *
+ * Once for each open file; before, none is allowed. EINVAL: the list is too
+ * long, or there is one already.
+ */
+#define MSHV_HVCALL_SETUP _IOW(MSHV_IOCTL, 0x1E, struct mshv_vtl_hvcall_setup)
+
+/**
+ * struct mshv_vtl_hvcall - A hypercall
+ * @control: the control word: 15:0 code, 26:17 size of a variable header,
+ *	43:32 number of elements, 59:48 elements that are done
+ * @input_size: bytes of input, at most 4096
+ * @input_ptr: pointer to the input
+ * @status: out: 15:0 result, 43:32 elements that are done
+ * @output_size: bytes of output, at most 4096
+ * @output_ptr: pointer to the output
+ */
+struct mshv_vtl_hvcall {
+	__u64 control;
+	__u64 input_size;
+	__u64 input_ptr;
+	__u64 status;
+	__u64 output_size;
+	__u64 output_ptr;
+};
+
+/**
+ * MSHV_HVCALL - Make a hypercall
+ *
+ * The call succeeds whatever the host answers: its answer is in @status of
+ * struct mshv_vtl_hvcall, and the output has zeros where the host wrote
+ * nothing. If @status says success, all elements are done, otherwise not all.
+ * EPERM: the file has not said that it would make this call. EINVAL: more
+ * than a page, or a control word with reserved bits, with parameters in
+ * registers (bit 16), for a nested hypervisor (bit 31), or with more elements
+ * done than there are.
+ */
+#define MSHV_HVCALL _IOWR(MSHV_IOCTL, 0x1F, struct mshv_vtl_hvcall)
 
 /**
  * struct mshv_vtl_ram_disposition - Memory to register

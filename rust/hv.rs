@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The host below, if it is Hyper-V: what only such a host offers.
+//!
+//! Hypercalls go out by TDG.VP.VMCALL through pages that are shared with the host. `hv::hvcall` is
+//! the device through which a paravisor makes them. On another host none of this exists.
+
+pub(crate) mod hvcall;
+mod page;
+
+use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
+use kernel::prelude::*;
+
+use crate::cpu;
+use crate::ffi;
+use crate::irq::PreemptOff;
+use crate::pure::hv_call::Control;
+use page::HostPage;
+
+/// The pages of a CPU. Between two calls both are zero.
+struct Pages {
+    input: HostPage,
+    output: HostPage,
+}
+
+/// The host, as a partner for hypercalls.
+pub(crate) struct Host {
+    /// Indexed by CPU number.
+    pages: KVec<Pages>,
+}
+
+impl Host {
+    /// `None` if the host is not Hyper-V, or does not share memory with us.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub(crate) fn detect() -> Result<Option<Self>> {
+        if !ffi::is_on_hyper_v() {
+            return Ok(None);
+        }
+        let num_cpus = kernel::cpu::nr_cpu_ids() as usize; // CAST: u32 fits
+        let mut pages = KVec::with_capacity(num_cpus, GFP_KERNEL)?;
+        for _ in 0..num_cpus {
+            let (Ok(input), Ok(output)) = (HostPage::new(), HostPage::new()) else {
+                pr_err!("no hypercalls: the host shares no memory\n");
+                return Ok(None);
+            };
+            pages.push(Pages { input, output }, GFP_KERNEL)?;
+        }
+        Ok(Some(Self { pages }))
+    }
+
+    /// Makes a hypercall. `output` gets what the host has written, zeros where it has not.
+    ///
+    /// # Errors
+    ///
+    /// ENXIO for a CPU without pages, which never is.
+    pub(crate) fn call(&self, control: Control, input: &[u8], output: &mut [u8]) -> Result<u64> {
+        // The pages are those of the CPU: nobody else may come in between.
+        let _alone = PreemptOff::new();
+        let cpu = kernel::cpu::CpuId::current().as_u32() as usize; // CAST: u32 fits
+        let pages = self.pages.get(cpu).ok_or(ENXIO)?;
+        pages.input.write(input);
+        let answer = ffi::hypercall(control.word(), pages.input.phys(), pages.output.phys());
+        pages.output.read(output);
+        // The host may have written more than was asked for, and to both pages.
+        pages.input.clear(kernel::page::PAGE_SIZE);
+        pages.output.clear(kernel::page::PAGE_SIZE);
+        Ok(control.settle(answer))
+    }
+}
+
+/// The nodes that exist on Hyper-V only.
+pub(crate) struct Nodes {
+    _hvcall: Pin<KBox<MiscDeviceRegistration<hvcall::HvCall>>>,
+}
+
+impl Nodes {
+    /// Registers them, if the host is Hyper-V.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registration.
+    pub(crate) fn register() -> Result<Option<Self>> {
+        let machine = cpu::machine().ok_or(ENODEV)?;
+        if machine.host().is_none() {
+            return Ok(None);
+        }
+        let name = MiscDeviceOptions {
+            name: c"mshv_hvcall",
+        };
+        Ok(Some(Self {
+            _hvcall: KBox::pin_init(MiscDeviceRegistration::register(name), GFP_KERNEL)?,
+        }))
+    }
+}

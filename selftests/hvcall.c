@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/mshv_hvcall on a host that is Hyper-V: what a file may call, what goes
+ * in and out, and what of the host's answer reaches the caller.
+ */
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+#include "vtl_util.h"
+
+#define GET_VP_REGISTERS 0x50
+#define SET_VP_REGISTERS 0x51
+#define POST_MESSAGE 0x5c
+#define NO_SUCH_CALL 0x123
+#define REPS(count) ((uint64_t)(count) << 32)
+#define DONE(count) ((uint64_t)(count) << 48)
+
+#define VSM_CAPABILITIES 0xd0006
+#define VSM_PARTITION_CONFIG 0xd0007
+#define NO_SUCH_REGISTER 0x7fffffff
+
+#define HV_INVALID_CODE 2
+#define HV_INVALID_INPUT 3
+#define HV_INVALID_PARAMETER 5
+#define HV_INVALID_PARTITION_ID 0xd
+
+/* Header of the register calls, and what follows it. */
+struct register_call {
+	uint64_t partition;
+	uint32_t vp;
+	uint8_t vtl, zero[3];
+	union {
+		uint32_t names[4];
+		struct {
+			uint32_t name, zero[3];
+			uint64_t value[2];
+		} set[2];
+	};
+};
+
+#define SELF { .partition = ~0ULL, .vp = 0xfffffffe }
+
+FIXTURE(hvcall)
+{
+	int fd;
+	struct mshv_vtl_hvcall call;
+};
+
+/* One bit for each of the calls above. */
+static int allow(int fd, size_t size)
+{
+	unsigned char list[64] = { 0 };
+	struct mshv_vtl_hvcall_setup setup = {
+		.bitmap_array_size = size,
+		.allow_bitmap_ptr = (uintptr_t)list,
+	};
+	static const unsigned int codes[] = { GET_VP_REGISTERS,
+					      SET_VP_REGISTERS, NO_SUCH_CALL };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(codes); i++)
+		list[codes[i] / 8] |= 1 << codes[i] % 8;
+	return ioctl(fd, MSHV_HVCALL_SETUP, &setup);
+}
+
+FIXTURE_SETUP(hvcall)
+{
+	self->fd = vtl_open(DEV_MSHV_HVCALL);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, allow(self->fd, 64));
+	self->call.status = 0x5555555555555555;
+}
+
+FIXTURE_TEARDOWN(hvcall)
+{
+	close(self->fd);
+}
+
+static int hvcall(struct mshv_vtl_hvcall *call, int fd, uint64_t control,
+		  const void *input, size_t input_size, void *output,
+		  size_t output_size)
+{
+	call->control = control;
+	call->input_ptr = (uintptr_t)input;
+	call->input_size = input_size;
+	call->output_ptr = (uintptr_t)output;
+	call->output_size = output_size;
+	return ioctl(fd, MSHV_HVCALL, call);
+}
+
+TEST_F(hvcall, reads_registers_and_says_how_many)
+{
+	struct register_call input = SELF;
+	uint64_t output[4];
+
+	memset(output, 0x55, sizeof(output));
+	input.names[0] = VSM_CAPABILITIES;
+	input.names[1] = VSM_PARTITION_CONFIG;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd, GET_VP_REGISTERS | REPS(2),
+			    &input, 24, output, sizeof(output)));
+	EXPECT_EQ(REPS(2), self->call.status);
+	EXPECT_EQ(0, output[0] | output[1] | output[2] | output[3]);
+}
+
+TEST_F(hvcall, sets_a_register)
+{
+	struct register_call input = SELF;
+
+	input.set[0].name = VSM_PARTITION_CONFIG;
+	input.set[0].value[0] = 1;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd, SET_VP_REGISTERS | REPS(1),
+			    &input, 48, NULL, 0));
+	EXPECT_EQ(REPS(1), self->call.status);
+}
+
+TEST_F(hvcall, tells_where_a_repeated_call_stopped)
+{
+	struct register_call input = SELF;
+	uint64_t output[4];
+
+	input.names[0] = VSM_CAPABILITIES;
+	input.names[1] = NO_SUCH_REGISTER;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd, GET_VP_REGISTERS | REPS(2),
+			    &input, 24, output, sizeof(output)));
+	EXPECT_EQ(REPS(1) | HV_INVALID_PARAMETER, self->call.status);
+}
+
+TEST_F(hvcall, goes_on_where_the_caller_says)
+{
+	struct register_call input = SELF;
+	uint64_t output[4];
+
+	input.names[0] = NO_SUCH_REGISTER;
+	input.names[1] = VSM_CAPABILITIES;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    GET_VP_REGISTERS | REPS(2) | DONE(1), &input, 24,
+			    output, sizeof(output)));
+	EXPECT_EQ(REPS(2), self->call.status);
+}
+
+TEST_F(hvcall, passes_the_refusals_of_the_host)
+{
+	struct register_call input = SELF;
+	uint64_t output[2];
+
+	ASSERT_EQ(0, hvcall(&self->call, self->fd, NO_SUCH_CALL, NULL, 0, NULL,
+			    0));
+	EXPECT_EQ(HV_INVALID_CODE, self->call.status);
+	/* A repeated call without repetitions. */
+	ASSERT_EQ(0, hvcall(&self->call, self->fd, GET_VP_REGISTERS, &input, 20,
+			    output, sizeof(output)));
+	EXPECT_EQ(HV_INVALID_INPUT, self->call.status);
+}
+
+/* No input at all is a page of zeros, whatever the call before left there. */
+TEST_F(hvcall, leaves_nothing_of_a_call_to_the_next)
+{
+	struct register_call input = SELF;
+	unsigned char output[4096];
+	unsigned int i, cpu;
+
+	input.names[0] = VSM_CAPABILITIES;
+	for (cpu = 0; cpu < 2; cpu++) {
+		ASSERT_EQ(0, vtl_pin(cpu));
+		ASSERT_EQ(0, hvcall(&self->call, self->fd,
+				    GET_VP_REGISTERS | REPS(1), &input, 20,
+				    output, 16));
+		EXPECT_EQ(REPS(1), self->call.status);
+		memset(output, 0x55, sizeof(output));
+		ASSERT_EQ(0, hvcall(&self->call, self->fd,
+				    GET_VP_REGISTERS | REPS(1), NULL, 0, output,
+				    sizeof(output)));
+		EXPECT_EQ(HV_INVALID_PARTITION_ID, self->call.status);
+		for (i = 0; i < sizeof(output); i++)
+			ASSERT_EQ(0, output[i]);
+	}
+}
+
+TEST_F(hvcall, writes_no_more_than_it_was_given_room_for)
+{
+	struct register_call input = SELF;
+	unsigned char output[64];
+	unsigned int i;
+
+	memset(output, 0x55, sizeof(output));
+	input.names[0] = VSM_CAPABILITIES;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd, GET_VP_REGISTERS | REPS(1),
+			    &input, 20, output + 3, 5));
+	EXPECT_EQ(REPS(1), self->call.status);
+	for (i = 0; i < sizeof(output); i++)
+		EXPECT_EQ(i >= 3 && i < 8 ? 0 : 0x55, output[i]);
+}
+
+TEST_F(hvcall, takes_a_page_and_not_a_byte_more)
+{
+	unsigned char pages[2][4097] = { 0 };
+
+	ASSERT_EQ(0, hvcall(&self->call, self->fd, NO_SUCH_CALL, pages[0], 4096,
+			    pages[1], 4096));
+	EXPECT_EQ(HV_INVALID_CODE, self->call.status);
+	EXPECT_EQ(-1, hvcall(&self->call, self->fd, NO_SUCH_CALL, pages[0],
+			     4097, NULL, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, hvcall(&self->call, self->fd, NO_SUCH_CALL, NULL, 0,
+			     pages[1], 4097));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, hvcall(&self->call, self->fd, NO_SUCH_CALL, pages[0],
+			     ~0UL, pages[1], ~0UL));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+TEST_F(hvcall, refuses_reserved_bits_of_the_control_word)
+{
+	unsigned int bit;
+
+	for (bit = 16; bit < 64; bit++) {
+		if ((bit >= 17 && bit <= 26) || (bit >= 32 && bit <= 43))
+			continue;
+		errno = 0;
+		EXPECT_EQ(-1,
+			  hvcall(&self->call, self->fd,
+				 NO_SUCH_CALL | 1ULL << bit, NULL, 0, NULL, 0));
+		EXPECT_EQ(EINVAL, errno)
+		{
+			TH_LOG("bit %u", bit);
+		}
+	}
+	EXPECT_EQ(-1,
+		  hvcall(&self->call, self->fd,
+			 NO_SUCH_CALL | REPS(2) | DONE(2), NULL, 0, NULL, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0x5555555555555555, self->call.status);
+}
+
+TEST_F(hvcall, refuses_calls_that_are_not_listed)
+{
+	static const unsigned int codes[] = { 0, 1, POST_MESSAGE, 0x52,
+					      0xffff };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(codes); i++) {
+		errno = 0;
+		EXPECT_EQ(-1, hvcall(&self->call, self->fd, codes[i], NULL, 0,
+				     NULL, 0));
+		EXPECT_EQ(EPERM, errno);
+	}
+}
+
+TEST_F(hvcall, is_set_up_once)
+{
+	EXPECT_EQ(-1, allow(self->fd, 64));
+	EXPECT_EQ(EINVAL, errno);
+	/* The first list stays. */
+	EXPECT_EQ(0, hvcall(&self->call, self->fd, NO_SUCH_CALL, NULL, 0, NULL,
+			    0));
+}
+
+TEST_F(hvcall, faults_on_bad_pointers)
+{
+	void *bad =
+		mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	EXPECT_EQ(-1, ioctl(self->fd, MSHV_HVCALL, bad));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, ioctl(self->fd, MSHV_HVCALL, NULL));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1,
+		  hvcall(&self->call, self->fd, NO_SUCH_CALL, bad, 8, NULL, 0));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1,
+		  hvcall(&self->call, self->fd, NO_SUCH_CALL, NULL, 0, bad, 8));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, ioctl(self->fd, MSHV_CREATE_VTL, NULL));
+	EXPECT_EQ(ENOTTY, errno);
+}
+
+/* A file without a list, or with one that could not be read. */
+TEST(file_without_a_list_may_call_nothing)
+{
+	struct mshv_vtl_hvcall_setup setup = { .bitmap_array_size = 8193 };
+	struct mshv_vtl_hvcall call = { 0 };
+	int fd = vtl_open(DEV_MSHV_HVCALL);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-1, hvcall(&call, fd, GET_VP_REGISTERS, NULL, 0, NULL, 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, ioctl(fd, MSHV_HVCALL_SETUP, &setup));
+	EXPECT_EQ(EINVAL, errno);
+	setup.bitmap_array_size = 8;
+	EXPECT_EQ(-1, ioctl(fd, MSHV_HVCALL_SETUP, &setup));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, hvcall(&call, fd, 0, NULL, 0, NULL, 0));
+	EXPECT_EQ(EPERM, errno);
+	/* It can still get one; what lies behind its end is not allowed. */
+	EXPECT_EQ(0, allow(fd, 32));
+	EXPECT_EQ(0, hvcall(&call, fd, GET_VP_REGISTERS, NULL, 0, NULL, 0));
+	EXPECT_EQ(-1, hvcall(&call, fd, NO_SUCH_CALL, NULL, 0, NULL, 0));
+	EXPECT_EQ(EPERM, errno);
+	close(fd);
+}
+
+/* Callers on the same CPU and on others never see each other's data. */
+TEST(callers_at_the_same_time_do_not_mix)
+{
+	int child, status, i;
+
+	for (child = 0; child < 4; child++) {
+		if (fork())
+			continue;
+		struct register_call input = SELF;
+		struct mshv_vtl_hvcall call = { 0 };
+		int fd = vtl_open(DEV_MSHV_HVCALL);
+		uint64_t output[8];
+
+		allow(fd, 64);
+		for (i = 0; i < 200; i++) {
+			unsigned int reps = child % 4 + 1;
+			unsigned int n;
+
+			for (n = 0; n < 4; n++)
+				input.names[n] = n < reps ? VSM_CAPABILITIES :
+							    NO_SUCH_REGISTER;
+			if (hvcall(&call, fd, GET_VP_REGISTERS | REPS(reps),
+				   &input, 16 + 4 * reps, output, 16 * reps) ||
+			    call.status != REPS(reps))
+				_exit(1);
+		}
+		_exit(0);
+	}
+	for (child = 0; child < 4; child++) {
+		wait(&status);
+		EXPECT_EQ(0, status);
+	}
+}
+
+TEST_HARNESS_MAIN
