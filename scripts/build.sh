@@ -59,6 +59,8 @@ build_selftests() {
 	in_root make -C "$TOP/selftests" CC=gcc-14 KSRC="$KSRC" OUTPUT="$BUILD/selftests" \
 		-j"$(nproc)" all
 	build_ramdisk
+	mkdir -p "$BUILD/debug_port"
+	kernel_make M="$TOP/selftests/debug_port" MO="$BUILD/debug_port" modules
 }
 
 # The kernel's own ramdisk driver, which its image leaves out: a test of direct
@@ -88,6 +90,8 @@ build_initramfs() {
 	rm -f "$tree"/selftests/*.o
 	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
 	[ ! -e "$BUILD/ramdisk/brd.ko" ] || cp "$BUILD/ramdisk/brd.ko" "$tree/lib/"
+	[ ! -e "$BUILD/debug_port/vtl_debug_port.ko" ] ||
+		cp "$BUILD/debug_port/vtl_debug_port.ko" "$tree/lib/"
 	chmod 755 "$tree/init"
 	(cd "$tree" && find . | LC_ALL=C sort | in_root_cpio) >"$BUILD/initramfs.cpio.new"
 	gzip -1 -n -c "$BUILD/initramfs.cpio.new" >"$BUILD/initramfs.new"

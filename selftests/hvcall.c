@@ -10,9 +10,13 @@
 #include "kselftest_harness.h"
 #include "vtl_util.h"
 
+#define ENABLE_PARTITION_VTL 0x0d
+#define ENABLE_VP_VTL 0x0f
 #define GET_VP_REGISTERS 0x50
 #define SET_VP_REGISTERS 0x51
 #define POST_MESSAGE 0x5c
+#define RETARGET_DEVICE_INTERRUPT 0x7e
+#define MODIFY_HOST_VISIBILITY 0xdb
 #define NO_SUCH_CALL 0x123
 #define REPS(count) ((uint64_t)(count) << 32)
 #define DONE(count) ((uint64_t)(count) << 48)
@@ -25,6 +29,8 @@
 #define HV_INVALID_INPUT 3
 #define HV_INVALID_PARAMETER 5
 #define HV_INVALID_PARTITION_ID 0xd
+#define HV_INVALID_DEVICE_ID 0x57
+#define HV_VTL_ALREADY_ENABLED 0x86
 
 /* Header of the register calls, and what follows it. */
 struct register_call {
@@ -56,8 +62,12 @@ static int allow(int fd, size_t size)
 		.bitmap_array_size = size,
 		.allow_bitmap_ptr = (uintptr_t)list,
 	};
-	static const unsigned int codes[] = { GET_VP_REGISTERS,
-					      SET_VP_REGISTERS, NO_SUCH_CALL };
+	static const unsigned int codes[] = {
+		ENABLE_PARTITION_VTL,	ENABLE_VP_VTL,
+		GET_VP_REGISTERS,	SET_VP_REGISTERS,
+		NO_SUCH_CALL,		RETARGET_DEVICE_INTERRUPT,
+		MODIFY_HOST_VISIBILITY,
+	};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(codes); i++)
@@ -101,7 +111,9 @@ TEST_F(hvcall, reads_registers_and_says_how_many)
 	ASSERT_EQ(0, hvcall(&self->call, self->fd, GET_VP_REGISTERS | REPS(2),
 			    &input, 24, output, sizeof(output)));
 	EXPECT_EQ(REPS(2), self->call.status);
-	EXPECT_EQ(0, output[0] | output[1] | output[2] | output[3]);
+	/* DR6 is shared; of the configuration nothing is set. */
+	EXPECT_EQ(1, output[0]);
+	EXPECT_EQ(0, output[1] | output[2] | output[3]);
 }
 
 TEST_F(hvcall, sets_a_register)
@@ -190,7 +202,67 @@ TEST_F(hvcall, writes_no_more_than_it_was_given_room_for)
 			    &input, 20, output + 3, 5));
 	EXPECT_EQ(REPS(1), self->call.status);
 	for (i = 0; i < sizeof(output); i++)
-		EXPECT_EQ(i >= 3 && i < 8 ? 0 : 0x55, output[i]);
+		EXPECT_EQ(i == 3 ? 1 : i > 3 && i < 8 ? 0 : 0x55, output[i]);
+}
+
+/* Pages of a lower VTL become shared, and then private again. */
+TEST_F(hvcall, changes_who_sees_a_page)
+{
+	struct {
+		uint64_t partition, visibility, pages[3];
+	} input = { .partition = ~0ULL };
+	uint64_t base, size;
+	unsigned int i;
+
+	ASSERT_TRUE(vtl_memory(&base, &size));
+	for (i = 0; i < 3; i++)
+		input.pages[i] = (base + size) / VTL_PAGE_SIZE - 3 + i;
+	for (i = 0; i < 2; i++) {
+		input.visibility = i == 0 ? 3 : 0;
+		ASSERT_EQ(0, hvcall(&self->call, self->fd,
+				    MODIFY_HOST_VISIBILITY | REPS(3), &input,
+				    sizeof(input), NULL, 0));
+		EXPECT_EQ(REPS(3), self->call.status);
+	}
+	input.pages[2] = ~0ULL;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(3), &input,
+			    sizeof(input), NULL, 0));
+	EXPECT_EQ(REPS(2) | HV_INVALID_PARAMETER, self->call.status);
+}
+
+TEST_F(hvcall, enables_vtl1_once)
+{
+	struct {
+		uint64_t partition;
+		uint32_t word[2];
+		unsigned char state[224];
+	} input = { .partition = ~0ULL };
+	uint64_t expected[] = { 0, HV_VTL_ALREADY_ENABLED };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		input.word[0] = 1;
+		input.word[1] = 0;
+		ASSERT_EQ(0, hvcall(&self->call, self->fd, ENABLE_PARTITION_VTL,
+				    &input, 16, NULL, 0));
+		EXPECT_EQ(expected[i], self->call.status);
+		input.word[0] = 0;
+		input.word[1] = 1;
+		ASSERT_EQ(0, hvcall(&self->call, self->fd, ENABLE_VP_VTL,
+				    &input, sizeof(input), NULL, 0));
+		EXPECT_EQ(expected[i], self->call.status);
+	}
+}
+
+TEST_F(hvcall, finds_no_device_to_retarget)
+{
+	uint64_t input[8] = { ~0ULL, 1 };
+
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    RETARGET_DEVICE_INTERRUPT | 1 << 17, input,
+			    sizeof(input), NULL, 0));
+	EXPECT_EQ(HV_INVALID_DEVICE_ID, self->call.status);
 }
 
 TEST_F(hvcall, takes_a_page_and_not_a_byte_more)

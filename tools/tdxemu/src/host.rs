@@ -17,6 +17,7 @@ pub mod synic;
 
 use crate::console::End;
 use crate::hostile::{Chaos, Hostile, What};
+use crate::hyperv::Message;
 use crate::log;
 use crate::machine::Processor;
 use crate::mem::npt::AddressSpaces;
@@ -64,6 +65,8 @@ pub struct Host {
     pub chaos: Chaos,
     /// A synthetic interrupt that is kept back until the next call: APIC id and vector.
     pub late_interrupt: Option<(u32, u8)>,
+    /// A message kept back for the next call: processor, source.
+    pub late_message: Option<(usize, u8, Message)>,
 }
 
 impl Host {
@@ -72,6 +75,7 @@ impl Host {
         Self {
             chaos: Chaos::new(hostile, index),
             late_interrupt: None,
+            late_message: None,
         }
     }
 }

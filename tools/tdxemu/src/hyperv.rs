@@ -19,8 +19,9 @@ pub fn cpuid(leaf: u32) -> [u32; 4] {
         // Build, version 10.0.
         0x4000_0002 => [20_348, 10 << 16, 0, 0],
         0x4000_0003 => [FEATURES, PRIVILEGES_HIGH, 0, FREQUENCY_MSRS],
-        // "Never retry a spin lock by hypercall."
-        0x4000_0004 => [0, u32::MAX, 0, 0],
+        // End interrupts of the SynIC by the interrupt controller, which the host does not see; never
+        // retry a spin lock by hypercall.
+        0x4000_0004 => [1 << 9, u32::MAX, 0, 0],
         // Isolation: no paravisor, type TDX, the shared bit is bit 47 and active.
         0x4000_000c => [0, 3 | (1 << 5) | (47 << 6), 0, 0],
         _ => [0; 4],
@@ -60,9 +61,13 @@ pub mod status {
     pub const INVALID_HYPERCALL_INPUT: u16 = 3;
     pub const INVALID_ALIGNMENT: u16 = 4;
     pub const INVALID_PARAMETER: u16 = 5;
+    pub const INVALID_SYNIC_STATE: u16 = 0xc;
     pub const INVALID_PARTITION_ID: u16 = 0xd;
     pub const INVALID_VP_INDEX: u16 = 0xe;
     pub const INVALID_CONNECTION_ID: u16 = 0x12;
+    pub const INSUFFICIENT_BUFFERS: u16 = 0x13;
+    pub const INVALID_DEVICE_ID: u16 = 0x57;
+    pub const VTL_ALREADY_ENABLED: u16 = 0x86;
 }
 
 /// The control word of a hypercall.
@@ -130,6 +135,12 @@ impl Synic {
         sint: [SINT_MASKED; SINTS],
     };
 
+    /// On, every source masked.
+    pub const ENABLED: Self = Self {
+        control: ENABLED,
+        ..Self::RESET
+    };
+
     /// RDMSR. `None` if it is not one of its registers.
     pub fn read(&self, index: u32) -> Option<u64> {
         match index {
@@ -193,12 +204,81 @@ impl Synic {
 }
 
 /// A message as it lies in its slot: type, size, flags, origin, then the payload.
-pub fn message(kind: u32, payload: &[u8; 8]) -> [u8; 24] {
-    let mut bytes = [0; 24];
+pub type Message = [u8; MESSAGE_BYTES as usize];
+
+/// Room for the payload of a message.
+pub const PAYLOAD_BYTES: usize = 240;
+
+/// Makes a message; of a payload that is too long, the rest is left out.
+pub fn message(kind: u32, payload: &[u8]) -> Message {
+    let mut bytes = [0; MESSAGE_BYTES as usize];
+    let payload = &payload[..payload.len().min(PAYLOAD_BYTES)];
     bytes[..4].copy_from_slice(&kind.to_le_bytes());
-    bytes[4] = 8;
-    bytes[16..].copy_from_slice(payload);
+    bytes[4] = payload.len() as u8; // CAST: at most 240
+    bytes[16..][..payload.len()].copy_from_slice(payload);
     bytes
+}
+
+/// Type of a message that tells VTL2 of interrupts for a lower VTL.
+pub const PROXY_INTERRUPT: u32 = 0x8001_000f;
+
+/// A message that asserts `count` vectors from `first` on for VTL0: a single one by its number, more
+/// by a map of all vectors.
+pub fn proxied(first: u8, count: u8) -> Message {
+    let mut payload = [0; 36];
+    if count <= 1 {
+        payload[4] = first;
+    } else {
+        payload[1] = 1;
+        for vector in (first..=u8::MAX).take(usize::from(count)) {
+            payload[4 + usize::from(vector / 8)] |= 1 << (vector % 8);
+        }
+    }
+    message(PROXY_INTERRUPT, &payload)
+}
+
+/// Messages of one processor that wait for their slots, oldest first.
+#[derive(Debug)]
+pub struct Queue {
+    waiting: [(u8, Message); QUEUE_LEN],
+    len: usize,
+}
+
+/// The host holds this many for a processor.
+pub const QUEUE_LEN: usize = 8;
+
+impl Queue {
+    /// Nothing waits.
+    pub const EMPTY: Self = Self {
+        waiting: [(0, [0; MESSAGE_BYTES as usize]); QUEUE_LEN],
+        len: 0,
+    };
+
+    /// Lets a message wait for the slot of `sint`. False if there is no room.
+    pub fn push(&mut self, sint: u8, message: &Message) -> bool {
+        let Some(free) = self.waiting.get_mut(self.len) else {
+            return false;
+        };
+        *free = (sint, *message);
+        self.len += 1;
+        true
+    }
+
+    /// Whether a message waits for the slot of `sint`.
+    pub fn has(&self, sint: u8) -> bool {
+        self.waiting[..self.len].iter().any(|(of, _)| *of == sint)
+    }
+
+    /// Takes out the oldest message for `sint`.
+    pub fn pop(&mut self, sint: u8) -> Option<Message> {
+        let position = self.waiting[..self.len]
+            .iter()
+            .position(|(of, _)| *of == sint)?;
+        let (_, message) = self.waiting[position];
+        self.waiting[position..self.len].rotate_left(1);
+        self.len -= 1;
+        Some(message)
+    }
 }
 
 /// Byte of a message that holds its flags, and the flag that asks for an EOM.
@@ -291,6 +371,39 @@ mod tests {
         assert_eq!(synic.write(msr::SINT0, 15), None);
         assert_eq!(synic.write(msr::SINT0, (1 << 18) | 5), Some(()));
         assert_eq!(synic.read(msr::SINT0 - 1), None);
+    }
+
+    #[test]
+    fn messages_wait_in_order_and_not_more_than_there_is_room_for() {
+        let mut queue = Queue::EMPTY;
+        assert_eq!(queue.pop(0), None);
+        for kind in 0..QUEUE_LEN as u32 {
+            let sint = (kind % 2) as u8;
+            assert!(queue.push(sint, &message(kind, &[])));
+        }
+        assert!(!queue.push(0, &message(99, &[])));
+        let kinds = |queue: &mut Queue, sint| {
+            core::iter::from_fn(|| queue.pop(sint).map(|m| m[0])).collect::<Vec<u8>>()
+        };
+        assert_eq!(kinds(&mut queue, 1), [1, 3, 5, 7]);
+        assert!(!queue.has(1) && queue.has(0));
+        assert!(queue.push(1, &message(9, &[])));
+        assert_eq!(kinds(&mut queue, 0), [0, 2, 4, 6]);
+        assert_eq!(kinds(&mut queue, 1), [9]);
+    }
+
+    #[test]
+    fn messages_have_header_and_payload_in_place() {
+        let long = message(0x8000_0001, &[7; 300]);
+        assert_eq!(long[..6], [1, 0, 0, 0x80, 240, 0]);
+        assert_eq!((long[15], long[16], long[255]), (0, 7, 7));
+        let single = proxied(0x41, 1);
+        assert_eq!(single[..5], [0xf, 0, 1, 0x80, 36]);
+        assert_eq!(single[16..24], [0, 0, 0, 0, 0x41, 0, 0, 0]);
+        let several = proxied(0xfe, 9);
+        assert_eq!(several[16..20], [0, 1, 0, 0]);
+        assert_eq!(several[20 + 31], 0xc0);
+        assert!(several[20..51].iter().all(|byte| *byte == 0));
     }
 
     #[test]

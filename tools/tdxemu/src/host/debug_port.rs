@@ -7,6 +7,7 @@
 
 use super::synic::{self, Undelivered};
 use crate::cpu::apic;
+use crate::hyperv;
 use crate::machine::Processor;
 use crate::setup::World;
 use crate::smp;
@@ -29,6 +30,7 @@ mod command {
     pub(super) const MESSAGE: u8 = 4;
     pub(super) const WITHDRAW_PAGE: u8 = 5;
     pub(super) const GIVE_PAGE: u8 = 6;
+    pub(super) const PROXY: u8 = 7;
 }
 
 /// What became of an action.
@@ -98,13 +100,13 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         }
         command::MESSAGE => {
             let kind = u32::from((operand >> 16) as u16); // CAST: a field
-            delivery(synic::post_message(
-                vp,
-                second,
-                low,
-                kind | (1 << 31),
-                operand >> 32,
-            ))
+            let payload = (operand >> 32).to_le_bytes();
+            let message = hyperv::message(kind | (1 << 31), &payload);
+            delivery(synic::post_message(vp, second, low, &message))
+        }
+        command::PROXY => {
+            let count = (operand >> 16) as u8; // CAST: a field
+            delivery(synic::proxy_interrupts(vp, second, low, count))
         }
         command::WITHDRAW_PAGE => change_page(vp, operand, PageState::Mapped),
         command::GIVE_PAGE => change_page(vp, operand, PageState::Free),

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Hypercalls by TDG.VP.VMCALL with R10 ≠ 0: Hyper-V's calls, in pages that L1 shares.
 //!
-//! The host knows no VMBus and no devices, so there are no connections to post to. Calls that
-//! are not offered get "no such code", never a made-up success.
+//! The host knows no VMBus and no devices. Calls that are not offered get "no such code", never a
+//! made-up success. Here are the registers and pages; messages and events are in `connection`, VTLs
+//! in `vtl`.
+
+mod connection;
+mod vtl;
 
 use super::{map_gpa, synic};
 use crate::config::Host;
-use crate::hyperv::{Control, result, status};
+use crate::hyperv::{self, Control, result, status};
 use crate::log;
 use crate::smp;
 use crate::vp::Vp;
@@ -15,10 +19,15 @@ use tdx_model::gprs::Gprs;
 
 /// Hypercall codes.
 mod code {
+    pub(super) const ENABLE_PARTITION_VTL: u16 = 0x0d;
+    pub(super) const ENABLE_VP_VTL: u16 = 0x0f;
     pub(super) const GET_VP_REGISTERS: u16 = 0x50;
     pub(super) const SET_VP_REGISTERS: u16 = 0x51;
     pub(super) const POST_MESSAGE: u16 = 0x5c;
     pub(super) const SIGNAL_EVENT: u16 = 0x5d;
+    pub(super) const RETARGET_DEVICE_INTERRUPT: u16 = 0x7e;
+    pub(super) const SIGNAL_EVENT_DIRECT: u16 = 0xc0;
+    pub(super) const POST_MESSAGE_DIRECT: u16 = 0xc1;
     pub(super) const MODIFY_HOST_VISIBILITY: u16 = 0xdb;
 }
 
@@ -78,8 +87,13 @@ impl Call {
             code::GET_VP_REGISTERS => self.each(vp, 4, Self::get_register),
             code::SET_VP_REGISTERS => self.each(vp, 32, Self::set_register),
             code::MODIFY_HOST_VISIBILITY => self.each(vp, 8, Self::set_visibility),
-            // Without VMBus there are no connections.
-            code::POST_MESSAGE | code::SIGNAL_EVENT => Err(status::INVALID_CONNECTION_ID),
+            code::POST_MESSAGE => self.post(vp),
+            code::SIGNAL_EVENT => self.signal(vp),
+            code::POST_MESSAGE_DIRECT => self.post_direct(vp),
+            code::SIGNAL_EVENT_DIRECT => self.signal_direct(vp),
+            code::ENABLE_PARTITION_VTL => self.enable_partition_vtl(vp),
+            code::ENABLE_VP_VTL => self.enable_vp_vtl(vp),
+            code::RETARGET_DEVICE_INTERRUPT => self.retarget_device_interrupt(vp),
             _ => Err(status::INVALID_HYPERCALL_CODE),
         }
     }
@@ -109,13 +123,49 @@ impl Call {
         Ok(())
     }
 
+    /// Checks a call without elements, whose input has `bytes` bytes in its page.
+    fn check_simple(&self, vp: &Vp, bytes: u64) -> Outcome {
+        if self.control.is_fast || self.control.rep_count != 0 {
+            return Err(status::INVALID_HYPERCALL_INPUT);
+        }
+        if self.input % 8 != 0 {
+            return Err(status::INVALID_ALIGNMENT);
+        }
+        if synic::is_shared(vp, self.input, bytes) {
+            Ok(())
+        } else {
+            Err(status::INVALID_PARAMETER)
+        }
+    }
+
+    /// Bytes of the input page.
+    fn bytes(&self, vp: &Vp, offset: u64, bytes: &mut [u8]) -> Outcome {
+        let address = (self.input & !SHARED_BIT) + offset;
+        if synic::is_shared(vp, address, bytes.len() as u64)
+            && vp.platform.memory.read(address, bytes)
+        {
+            Ok(())
+        } else {
+            Err(status::INVALID_PARAMETER)
+        }
+    }
+
+    /// Writes to the output page.
+    fn write_output(&self, vp: &Vp, offset: u64, bytes: &[u8]) -> Outcome {
+        let address = (self.output & !SHARED_BIT).saturating_add(offset);
+        if synic::is_shared(vp, address, bytes.len() as u64)
+            && vp.platform.memory.write(address, bytes)
+        {
+            Ok(())
+        } else {
+            Err(status::INVALID_PARAMETER)
+        }
+    }
+
     /// A word of the input page.
     fn word(&self, vp: &Vp, offset: u64) -> Result<u64, u16> {
-        let address = (self.input & !SHARED_BIT) + offset;
         let mut bytes = [0; 8];
-        if !synic::is_shared(vp, address, 8) || !vp.platform.memory.read(address, &mut bytes) {
-            return Err(status::INVALID_PARAMETER);
-        }
+        self.bytes(vp, offset, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
@@ -143,34 +193,36 @@ impl Call {
         let pair = self.word(vp, offset & !7)?;
         let name = (pair >> (8 * (offset & 4))) as u32; // CAST: one of the two
         let value: u64 = match name {
-            // Nothing of VSM is the host's to offer: the VTLs of a TD are L2 VMs.
-            register::VSM_CAPABILITIES | register::VSM_PARTITION_CONFIG => 0,
+            // Of VSM it says what is so on TDX, DR6 is shared; the VTLs of a TD are L2 VMs.
+            register::VSM_CAPABILITIES => 1,
+            register::VSM_PARTITION_CONFIG => 0,
             _ => return Err(status::INVALID_PARAMETER),
         };
-        let address = (self.output & !SHARED_BIT).saturating_add(16 * rep);
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&value.to_le_bytes());
-        let is_written =
-            synic::is_shared(vp, address, 16) && vp.platform.memory.write(address, &bytes);
-        if is_written {
-            Ok(())
-        } else {
-            Err(status::INVALID_PARAMETER)
-        }
+        self.write_output(vp, 16 * rep, &bytes)
     }
 
-    /// Takes the registers that a paravisor sets. They configure what this host does for VTL0 of
-    /// its own accord, which is nothing.
+    /// Takes the registers that a paravisor sets: the SynIC that the host keeps for VTL0, by which
+    /// direct messages and events go, and a configuration that concerns no TD.
     fn set_register(&self, vp: &mut Vp, offset: u64, _rep: u64) -> Outcome {
-        self.target(vp)?;
+        /// Bits of the VTL byte: this VTL is meant, not the caller's.
+        const VTL0: u8 = 0x10;
+        let index = self.target(vp)?;
+        let vtl = (self.word(vp, 8)? >> 32) as u8; // CAST: the byte behind the processor
         let name = self.word(vp, offset)? as u32; // CAST: the field has 32 bits
-        match name {
-            register::VSM_PARTITION_CONFIG
-            | register::SIFP
-            | register::SIPP
-            | register::SINT0..=register::SINT15 => Ok(()),
-            _ => Err(status::INVALID_PARAMETER),
+        let value = self.word(vp, offset + 16)?;
+        let register = match name {
+            register::VSM_PARTITION_CONFIG => return Ok(()),
+            register::SIFP => hyperv::msr::SIEFP,
+            register::SIPP => hyperv::msr::SIMP,
+            register::SINT0..=register::SINT15 => hyperv::msr::SINT0 + (name - register::SINT0),
+            _ => return Err(status::INVALID_PARAMETER),
+        };
+        if vtl != VTL0 {
+            return Err(status::INVALID_PARAMETER);
         }
+        synic::write_vtl0(index, register, value).ok_or(status::INVALID_PARAMETER)
     }
 
     /// A page number and whether the host shall see the page: all or nothing.

@@ -66,7 +66,7 @@ pub fn read(vp: &Vp, index: u64) -> Option<u64> {
 }
 
 /// Writes. `None` refuses.
-pub fn write(vp: &Vp, index: u64, value: u64) -> Option<()> {
+pub fn write(vp: &mut Vp, index: u64, value: u64) -> Option<()> {
     let index = u32::try_from(index).ok()?;
     if vp.platform.config.host == Host::HyperV && SYNTHETIC.contains(&index) {
         return write_synthetic(vp, index, value);
@@ -112,14 +112,14 @@ fn read_synthetic(vp: &Vp, index: u32) -> Option<u64> {
     }
 }
 
-fn write_synthetic(vp: &Vp, index: u32, value: u64) -> Option<()> {
+fn write_synthetic(vp: &mut Vp, index: u32, value: u64) -> Option<()> {
     match index {
         synthetic::GUEST_OS_ID => {
             log!(Info, "vCPU {} names itself {value:#x}", vp.index);
             Some(())
         }
         synthetic::TSC_INVARIANT_CONTROL => Some(()),
-        _ => synic::write(vp.index, index, value),
+        _ => synic::write(vp, index, value),
     }
 }
 

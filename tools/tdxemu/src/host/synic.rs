@@ -4,7 +4,7 @@
 
 use crate::cpu::apic;
 use crate::hostile::{Fate, What};
-use crate::hyperv::{self, Synic};
+use crate::hyperv::{self, Message, Queue, Synic};
 use crate::smp::{self, MAX_CPUS};
 use crate::vp::Vp;
 use spin::Mutex;
@@ -16,6 +16,13 @@ pub const REGISTERS: core::ops::RangeInclusive<u64> = 0x4000_0080..=0x4000_009f;
 
 static SYNICS: [Mutex<Synic>; MAX_CPUS] = [const { Mutex::new(Synic::RESET) }; MAX_CPUS];
 
+/// Those that the host keeps for VTL0.
+static VTL0_SYNICS: [Mutex<Synic>; MAX_CPUS] = [const { Mutex::new(Synic::ENABLED) }; MAX_CPUS];
+/// Messages that wait for their slots.
+static QUEUES: [Mutex<Queue>; MAX_CPUS] = [const { Mutex::new(Queue::EMPTY) }; MAX_CPUS];
+/// The source by which VTL2 hears of what concerns a lower VTL.
+const INTERCEPTION: u8 = 0;
+
 /// Why nothing was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undelivered {
@@ -23,7 +30,7 @@ pub enum Undelivered {
     NoProcessor,
     /// The source or its page is off, or the page is not shared.
     Off,
-    /// The slot still holds a message; it now says that another one waits.
+    /// The slot still holds a message, and as many wait as can.
     Full,
 }
 
@@ -32,9 +39,13 @@ pub fn read(index: usize, register: u32) -> Option<u64> {
     SYNICS[index].lock().read(register)
 }
 
-/// WRMSR of a register of processor `index`.
-pub fn write(index: usize, register: u32, value: u64) -> Option<()> {
-    SYNICS[index].lock().write(register, value)
+/// WRMSR of a register of the processor itself.
+pub fn write(vp: &mut Vp, register: u32, value: u64) -> Option<()> {
+    SYNICS[vp.index].lock().write(register, value)?;
+    if register == hyperv::msr::EOM {
+        deliver_waiting(vp, vp.index);
+    }
+    Some(())
 }
 
 /// What the controller of a processor is set to.
@@ -55,47 +66,126 @@ pub fn is_shared(vp: &Vp, gpa: u64, len_bytes: u64) -> bool {
         && world.td.pages.state(Gpa(first & !0xfff)) == PageState::Shared
 }
 
-/// Posts a message with eight bytes of payload to a source of a processor.
+/// Posts a message to a source of a processor. It waits if the slot is taken, and is delivered when
+/// L1 has emptied the slot and says so.
 ///
 /// # Errors
 ///
-/// When it cannot be delivered.
+/// When it cannot be delivered, nor wait.
 pub fn post_message(
     vp: &mut Vp,
     index: usize,
     sint: u8,
-    kind: u32,
-    payload: u64,
+    message: &Message,
 ) -> Result<(), Undelivered> {
-    let synic = synic(index)?;
-    let slot = synic.message_slot(sint).ok_or(Undelivered::Off)? & !SHARED_BIT;
-    if !is_shared(vp, slot, hyperv::MESSAGE_BYTES) {
-        return Err(Undelivered::Off);
+    slot(vp, index, sint)?;
+    match vp.host.chaos.fate(What::Message) {
+        Fate::Never => Ok(()),
+        Fate::Once => deliver_or_queue(vp, index, sint, message),
+        Fate::Twice => {
+            deliver_or_queue(vp, index, sint, message)?;
+            // There may be no room for the second one.
+            let _ = deliver_or_queue(vp, index, sint, message);
+            Ok(())
+        }
+        // Messages that come meanwhile overtake it.
+        Fate::Late => {
+            vp.host.late_message = Some((index, sint, *message));
+            Ok(())
+        }
     }
-    let times = times(vp.host.chaos.fate(What::Message));
+}
+
+/// Tells VTL2 on a processor of interrupts for VTL0 there.
+///
+/// # Errors
+///
+/// As [`post_message`].
+pub fn proxy_interrupts(
+    vp: &mut Vp,
+    index: usize,
+    first: u8,
+    count: u8,
+) -> Result<(), Undelivered> {
+    post_message(vp, index, INTERCEPTION, &hyperv::proxied(first, count))
+}
+
+/// Address of the slot of a source, which the host reaches.
+fn slot(vp: &Vp, index: usize, sint: u8) -> Result<u64, Undelivered> {
+    let slot = synic(index)?.message_slot(sint).ok_or(Undelivered::Off)? & !SHARED_BIT;
+    if is_shared(vp, slot, hyperv::MESSAGE_BYTES) {
+        Ok(slot)
+    } else {
+        Err(Undelivered::Off)
+    }
+}
+
+fn deliver_or_queue(
+    vp: &mut Vp,
+    index: usize,
+    sint: u8,
+    message: &Message,
+) -> Result<(), Undelivered> {
+    let slot = slot(vp, index, sint)?;
+    let mut queue = QUEUES[index].lock();
     let memory = &vp.platform.memory;
     let mut old = [0; 8];
     if !memory.read(slot, &mut old) {
         return Err(Undelivered::Off);
     }
-    if old[..4] != [0; 4] {
-        let flags = old[5] | hyperv::MESSAGE_PENDING;
-        let is_marked = memory.write(slot + hyperv::MESSAGE_FLAGS, &[flags]);
-        return Err(if is_marked {
-            Undelivered::Full
-        } else {
-            Undelivered::Off
-        });
-    }
-    let bytes = hyperv::message(kind, &payload.to_le_bytes());
-    for _ in 0..times {
-        // The type is what L1 polls for, so it comes last.
-        if !memory.write(slot + 4, &bytes[4..]) || !memory.write(slot, &bytes[..4]) {
-            return Err(Undelivered::Off);
+    if queue.has(sint) || old[..4] != [0; 4] {
+        if !queue.push(sint, message) {
+            return Err(Undelivered::Full);
         }
-        notify(vp, index, synic.vector(sint));
+        let is_marked = memory.set_bits(slot + hyperv::MESSAGE_FLAGS, hyperv::MESSAGE_PENDING);
+        drop(queue);
+        // L1 may have emptied the slot before it could see the mark, and then says nothing.
+        deliver_waiting(vp, index);
+        return if is_marked {
+            Ok(())
+        } else {
+            Err(Undelivered::Off)
+        };
     }
+    let is_written = write_message(vp, slot, message);
+    drop(queue);
+    if !is_written {
+        return Err(Undelivered::Off);
+    }
+    notify(vp, index, synic(index)?.vector(sint));
     Ok(())
+}
+
+/// Writes the type last, as it is what L1 looks at.
+fn write_message(vp: &Vp, slot: u64, message: &Message) -> bool {
+    let memory = &vp.platform.memory;
+    memory.write(slot + 4, &message[4..]) && memory.write(slot, &message[..4])
+}
+
+/// Puts messages that wait into slots that are free. One that is not the last is marked.
+fn deliver_waiting(vp: &mut Vp, index: usize) {
+    for sint in 0..hyperv::SINTS as u8 {
+        let Ok(slot) = slot(vp, index, sint) else {
+            continue;
+        };
+        let mut queue = QUEUES[index].lock();
+        let mut kind = [0; 4];
+        if !queue.has(sint) || !vp.platform.memory.read(slot, &mut kind) || kind != [0; 4] {
+            continue;
+        }
+        let Some(mut message) = queue.pop(sint) else {
+            continue;
+        };
+        if queue.has(sint) {
+            message[5] |= hyperv::MESSAGE_PENDING;
+        }
+        let is_written = write_message(vp, slot, &message);
+        drop(queue);
+        if is_written {
+            let vector = synic(index).ok().and_then(|synic| synic.vector(sint));
+            notify(vp, index, vector);
+        }
+    }
 }
 
 /// Sets an event flag of a source of a processor.
@@ -117,6 +207,67 @@ pub fn signal_event(vp: &mut Vp, index: usize, sint: u8, flag: u32) -> Result<()
         notify(vp, index, synic.vector(sint));
     }
     Ok(())
+}
+
+/// Sets a register of the SynIC that the host keeps for VTL0 of processor `index`.
+pub fn write_vtl0(index: usize, register: u32, value: u64) -> Option<()> {
+    VTL0_SYNICS[index].lock().write(register, value)
+}
+
+/// Puts a message into a slot of VTL0, and tells VTL2 of the interrupt.
+///
+/// # Errors
+///
+/// When the source or its page is off or not shared, or the slot is taken.
+pub fn post_to_vtl0(
+    vp: &mut Vp,
+    index: usize,
+    sint: u8,
+    message: &Message,
+) -> Result<(), Undelivered> {
+    let synic = *VTL0_SYNICS[index].lock();
+    let slot = synic.message_slot(sint).ok_or(Undelivered::Off)? & !SHARED_BIT;
+    let mut kind = [0; 4];
+    if !is_shared(vp, slot, hyperv::MESSAGE_BYTES) || !vp.platform.memory.read(slot, &mut kind) {
+        return Err(Undelivered::Off);
+    }
+    if kind != [0; 4] {
+        return Err(Undelivered::Full);
+    }
+    if !write_message(vp, slot, message) {
+        return Err(Undelivered::Off);
+    }
+    proxy(vp, index, synic.vector(sint))
+}
+
+/// Sets an event flag of VTL0, and tells VTL2 of the interrupt if it was clear, which it returns.
+///
+/// # Errors
+///
+/// When the source or its page is off or not shared.
+pub fn signal_to_vtl0(vp: &mut Vp, index: usize, sint: u8, flag: u32) -> Result<bool, Undelivered> {
+    let synic = *VTL0_SYNICS[index].lock();
+    let (byte, bit) = synic.event_flag(sint, flag).ok_or(Undelivered::Off)?;
+    let byte = byte & !SHARED_BIT;
+    let mut old = [0];
+    if !is_shared(vp, byte, 1) || !vp.platform.memory.read(byte, &mut old) {
+        return Err(Undelivered::Off);
+    }
+    if old[0] & bit != 0 {
+        return Ok(false);
+    }
+    if !vp.platform.memory.set_bits(byte, bit) {
+        return Err(Undelivered::Off);
+    }
+    proxy(vp, index, synic.vector(sint))?;
+    Ok(true)
+}
+
+fn proxy(vp: &mut Vp, index: usize, vector: Option<u8>) -> Result<(), Undelivered> {
+    match vector {
+        Some(vector) => proxy_interrupts(vp, index, vector, 1),
+        None => Ok(()),
+    }
 }
 
 fn times(fate: Fate) -> usize {
@@ -144,6 +295,10 @@ fn notify(vp: &mut Vp, index: usize, vector: Option<u8>) {
 
 /// Posts what was kept back.
 pub fn deliver_late(vp: &mut Vp) {
+    if let Some((index, sint, message)) = vp.host.late_message.take() {
+        // A source that was turned off meanwhile gets nothing.
+        let _ = deliver_or_queue(vp, index, sint, &message);
+    }
     if let Some((apic_id, vector)) = vp.host.late_interrupt.take() {
         apic::send_interrupt(apic_id, vector);
     }

@@ -14,6 +14,7 @@ const EVENT: u64 = 3;
 const MESSAGE: u64 = 4;
 const WITHDRAW_PAGE: u64 = 5;
 const GIVE_PAGE: u64 = 6;
+const PROXY: u64 = 7;
 
 const DONE: u64 = 0;
 const UNKNOWN: u64 = 1;
@@ -89,6 +90,8 @@ pub fn synic_posts_messages_and_events(_: &mut Vm, memory: &Memory) -> Outcome {
     const SCONTROL: u64 = 0x4000_0080;
     const SIEFP: u64 = 0x4000_0082;
     const SIMP: u64 = 0x4000_0083;
+    const EOM: u64 = 0x4000_0084;
+    const SINT0: u64 = 0x4000_0090;
     const SINT2: u64 = 0x4000_0092;
     const MASKED: u64 = 1 << 16;
     let pages = memory.start + SPARE + 0x2000;
@@ -104,9 +107,20 @@ pub fn synic_posts_messages_and_events(_: &mut Vm, memory: &Memory) -> Outcome {
     equal!(ask(MESSAGE, (7 << 32) | (1 << 16) | 2), DONE);
     take_interrupts();
     equal!(taken_vector(), 0x62);
-    // No one has taken the message out of its slot.
+    // No one takes the message out of its slot: others wait, but not any number.
+    for _ in 0..8 {
+        equal!(ask(MESSAGE, 2), DONE);
+    }
+    equal!(ask(MESSAGE, 2), FULL);
+    host::wrmsr(EOM, 0);
     equal!(ask(MESSAGE, 2), FULL);
     equal!(ask(MESSAGE, 3), OFF);
+    equal!(ask(PROXY, 0x0140), BAD_OPERAND);
+    equal!(ask(PROXY, 0x40), OFF);
+    host::wrmsr(SINT0, 0x64);
+    equal!(ask(PROXY, 0x40), DONE);
+    take_interrupts();
+    equal!(taken_vector(), 0x64);
     host::wrmsr(SINT2, 0x63);
     equal!(ask(EVENT, (2047 << 16) | 2), DONE);
     take_interrupts();
@@ -125,7 +139,7 @@ pub fn hypercalls_use_shared_pages(_: &mut Vm, memory: &Memory) -> Outcome {
     let (shared, private) = (memory.start + SPARE + 0x4000, memory.start + SPARE);
     host::map_gpa(shared | SHARED, 0x1000);
     let call = |control, input: u64| host::hypercall(control, input, shared + 2048);
-    // VMBus, and a call that no one knows.
+    // No such connection, and a call that no one knows.
     equal!(call(0x5c, shared), 0x12);
     equal!(call(0x5d, shared), 0x12);
     equal!(call(0x123, shared), 2);
