@@ -22,7 +22,7 @@
 use core::mem::offset_of;
 
 use crate::pure::audit::ExitKind;
-use crate::pure::uapi::{info, run, stats, HVCALL_STATUS};
+use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 
@@ -128,6 +128,10 @@ assert_offsets! {
         audit_records => info::AUDIT_RECORDS,
         exit_kinds => info::EXIT_KINDS,
     }
+    mshv_vtl_policy: {
+        leaf => policy::LEAF, lines => policy::LINES, name => policy::NAME,
+        reason => policy::REASON,
+    }
     mshv_vtl_stats: {
         head.selector => stats::CPU,
         refused => stats::REFUSED,
@@ -143,6 +147,7 @@ assert_offsets! {
 }
 
 const _: () = assert!(size_of::<mshv_vtl_info>() == info::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_policy>() == policy::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
 const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);

@@ -17,6 +17,7 @@ use crate::mem::registered;
 use crate::poll_file::{self, PollFile};
 use crate::pure::uapi;
 use crate::stats::Refusal;
+use crate::vp::apic_pages::{Owner, Pages};
 use crate::{ffi, info, kick, mem, registers, request, run, trace};
 
 /// `/dev/mshv`.
@@ -35,17 +36,31 @@ pub(crate) struct VtlFile {
     /// Files that cancel runs; they are let go with this one.
     #[pin]
     poll_files: Mutex<KVec<PollFile>>,
+    /// Virtual APIC pages; they are let go with this file.
+    pages: Pages,
     _memory: registered::User,
 }
 
 impl VtlFile {
     fn new(machine: Arc<Machine>) -> Result<Arc<Self>> {
+        let pages = Pages::new(machine.clone());
         let init = pin_init!(Self {
             machine,
+            pages,
             poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
             _memory: registered::User::new(),
         });
         Arc::pin_init(init, GFP_KERNEL)
+    }
+
+    /// The machine.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// As which it pins virtual APIC pages.
+    pub(crate) fn owner(&self) -> Owner {
+        self.pages.owner
     }
 
     /// Replaces the file that cancels the runs of a VP.
@@ -90,6 +105,7 @@ impl MiscDevice for Mshv {
                 Ok(number)
             }
             uapi::VTL_INFO => info::info(&machine, UserPtr::from_addr(argument)),
+            uapi::VTL_POLICY => info::policy(UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),
         }
     }
@@ -119,7 +135,7 @@ impl MiscDevice for Vtl {
             uapi::ADD_VTL0_MEMORY => request::add_vtl0_memory(UserPtr::from_addr(argument)),
             uapi::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(UserPtr::from_addr(argument)),
             uapi::RESTORE_PARTITION_TIME => Err(EOPNOTSUPP),
-            uapi::TDCALL => request::tdcall(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::TDCALL => request::tdcall::tdcall(&vtl, UserPtr::from_addr(argument)),
             uapi::GET_VP_REGISTERS => registers::get(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::SET_VP_REGISTERS => registers::set(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),

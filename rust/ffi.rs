@@ -118,6 +118,31 @@ pub(crate) fn relax_or_yield() -> Result {
     }
 }
 
+/// Whether the current thread can run on one CPU only.
+pub(crate) fn is_bound_to_cpu() -> bool {
+    // SAFETY: No requirement.
+    unsafe { abi::vtl_is_bound_to_cpu() }
+}
+
+/// Calls a function on a CPU, with interrupts off, and waits for it. `None` when it is offline.
+pub(crate) fn on_cpu<T>(cpu: u32, function: &(impl Fn() -> T + Sync)) -> Option<T> {
+    let mut answer = None;
+    let mut call = || answer = Some(function());
+    call_on_cpu(cpu, &mut call);
+    answer
+}
+
+fn call_on_cpu<F: FnMut()>(cpu: u32, function: &mut F) {
+    extern "C" fn trampoline<F: FnMut()>(function: *mut c_void) {
+        // SAFETY: The pointer is the one given below, exclusively borrowed until the call is over.
+        unsafe { (*function.cast::<F>())() }
+    }
+    let function = core::ptr::from_mut(function).cast();
+    // SAFETY: The call waits until the function has returned, so the borrow outlives it. What the
+    // function is, `on_cpu` promises to be usable from another CPU.
+    unsafe { abi::smp_call_function_single(cpu as c_int, Some(trampoline::<F>), function, true) };
+}
+
 /// Kernel address of a page.
 pub(crate) fn page_address(page: &Page) -> Option<NonNull<u8>> {
     // SAFETY: The page is valid by the invariant of `Page`.

@@ -69,6 +69,12 @@ void vtl_migrate_enable(void)
 	migrate_enable();
 }
 
+/* Whether the thread can't be on another CPU, ever, without being told. */
+bool vtl_is_bound_to_cpu(void)
+{
+	return current->nr_cpus_allowed == 1;
+}
+
 bool vtl_guest_work_pending(void)
 {
 	xfer_to_guest_mode_prepare();

@@ -20,6 +20,7 @@ void vtl_preempt_enable(void);
 u32 vtl_migrate_disable(void);
 void vtl_migrate_enable(void);
 bool vtl_guest_work_pending(void);
+bool vtl_is_bound_to_cpu(void);
 
 u64 vtl_rdmsr(u32 msr);
 void vtl_wrmsr(u32 msr, u64 value);

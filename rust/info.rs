@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands of our own that only tell: `MSHV_VTL_INFO` and `MSHV_VTL_STATS`.
+//! Commands of our own that only tell: `MSHV_VTL_INFO`, `MSHV_VTL_POLICY` and `MSHV_VTL_STATS`.
 //!
 //! Their structures begin with the size that the caller gives them, and may grow: a caller with an
 //! older structure gets as much as it has room for, one with a newer structure gets what this
@@ -11,9 +11,10 @@ use kernel::uaccess::{UserPtr, UserSlice};
 use crate::cpu::Machine;
 use crate::pure::audit::ExitKind;
 use crate::pure::field::FieldId;
+use crate::pure::policy::POLICY;
 use crate::pure::status::Status;
 use crate::pure::tdcall::{tdg_sys_rd, tdg_vm_rd};
-use crate::pure::uapi::{self, info, stats};
+use crate::pure::uapi::{self, info, policy, stats};
 use crate::tdcall;
 
 /// No structure is longer.
@@ -47,6 +48,31 @@ pub(crate) fn info(machine: &Machine, argument: UserPtr) -> Result<isize> {
         }
         Ok(())
     })
+}
+
+/// `MSHV_VTL_POLICY`.
+///
+/// # Errors
+///
+/// ENXIO for a line that there is not.
+pub(crate) fn policy(argument: UserPtr) -> Result<isize> {
+    answer(argument, policy::SIZE, |line, words| {
+        let entry = POLICY.get(line as usize).ok_or(ENXIO)?; // CAST: u32 fits
+        words.push(entry.leaf, GFP_KERNEL)?;
+        words.push(POLICY.len() as u64, GFP_KERNEL)?; // CAST: a small number
+        push_text(words, entry.name, policy::REASON - policy::NAME)?;
+        push_text(words, entry.reason, policy::SIZE - policy::REASON)
+    })
+}
+
+/// Adds a field of `len_bytes` with a text in it; a NUL is behind it at least.
+fn push_text(words: &mut KVec<u64>, text: &str, len_bytes: usize) -> Result {
+    let mut rest = text.bytes().take(len_bytes - 1);
+    for _ in 0..len_bytes / size_of::<u64>() {
+        let word = [(); 8].map(|()| rest.next().unwrap_or(0));
+        words.push(u64::from_le_bytes(word), GFP_KERNEL)?;
+    }
+    Ok(())
 }
 
 /// What the TDX module says, or 0 where it does not tell.

@@ -5,6 +5,7 @@
 
 mod fault;
 mod low;
+pub(crate) mod own_page;
 pub(crate) mod registered;
 
 use kernel::mm::virt::{flags, VmaNew};

@@ -13,7 +13,7 @@
 //! The modules below stand in the order in which data passes. `pure` holds everything that only
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
-//! `msr`, `mem::fault`, `mem::low`, `mem::registered`, `trace` and `ffi`.
+//! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::registered`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
 

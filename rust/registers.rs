@@ -2,33 +2,59 @@
 //! `MSHV_GET_VP_REGISTERS` and `MSHV_SET_VP_REGISTERS`: registers of the lower VTLs that have no
 //! place in the run page, of the VP of the current CPU.
 
+use core::mem::offset_of;
+
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
-use crate::abi::{mshv_register, mshv_vp_registers};
+use crate::abi::{mshv_register, mshv_vp_registers, MSHV_VP_MAX_REGISTERS};
 use crate::cpu::Machine;
 use crate::pure::registers::Register;
 use crate::vp::bind::Pinned;
 
-/// Registers per call.
-const MOST: u32 = 16;
-
-fn read_head(argument: UserPtr) -> Result<(UserPtr, usize)> {
-    let head: mshv_vp_registers = UserSlice::new(argument, size_of::<mshv_vp_registers>())
-        .reader()
-        .read()?;
-    if head.count == 0 || head.count > MOST || head.reserved != 0 {
-        return Err(EINVAL);
-    }
-    let registers = UserPtr::from_addr(head.registers as usize); // CAST: usize has 64 bits
-    Ok((registers, head.count as usize)) // CAST: at most 16
+/// A list of registers in userspace.
+struct List {
+    argument: UserPtr,
+    entries: UserPtr,
+    count: usize,
 }
 
-fn decode(entry: &mshv_register) -> Result<Register> {
-    if entry.reserved != [0; 3] {
-        return Err(EINVAL);
+impl List {
+    fn new(argument: UserPtr) -> Result<Self> {
+        let head: mshv_vp_registers = UserSlice::new(argument, size_of::<mshv_vp_registers>())
+            .reader()
+            .read()?;
+        if head.count == 0 || head.count > MSHV_VP_MAX_REGISTERS || head.failed != 0 {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            argument,
+            entries: UserPtr::from_addr(head.registers as usize), // CAST: usize has 64 bits
+            count: head.count as usize,                           // CAST: u32 fits
+        })
     }
-    Register::new(entry.name).ok_or(EINVAL)
+
+    fn slice(&self) -> UserSlice {
+        UserSlice::new(self.entries, self.count * size_of::<mshv_register>())
+    }
+
+    /// The answer for a register that is refused. Where there are several, userspace is told which;
+    /// a caller with a single one knows, and need not have a writable operand.
+    fn refused(&self, index: usize) -> Error {
+        if self.count > 1 {
+            let offset = offset_of!(mshv_vp_registers, failed);
+            let at = self.argument.wrapping_byte_add(offset);
+            let index = index as u32; // CAST: below `MSHV_VP_MAX_REGISTERS`
+            let mut writer = UserSlice::new(at, size_of::<u32>()).writer();
+            // The refusal is the answer, whether it can be explained or not.
+            let _ = writer.write(&index);
+        }
+        EINVAL
+    }
+}
+
+fn decode(entry: &mshv_register) -> Option<Register> {
+    Register::new(entry.name).filter(|_| entry.reserved == [0; 3])
 }
 
 /// `MSHV_GET_VP_REGISTERS`.
@@ -37,16 +63,21 @@ fn decode(entry: &mshv_register) -> Result<Register> {
 ///
 /// EFAULT; EINVAL for other registers; EBUSY, ENXIO as for a run.
 pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
-    let (registers, count) = read_head(argument)?;
-    let len_bytes = count * size_of::<mshv_register>();
-    let (mut reader, mut writer) = UserSlice::new(registers, len_bytes).reader_writer();
-    for _ in 0..count {
-        let mut entry: mshv_register = reader.read()?;
-        let register = decode(&entry)?;
-        let mut pinned = Pinned::claim(machine)?;
-        entry.value = [pinned.private().register(register), 0];
-        drop(pinned);
-        writer.write(&entry)?;
+    let list = List::new(argument)?;
+    let (mut reader, mut writer) = list.slice().reader_writer();
+    let mut entries = KVec::with_capacity(list.count, GFP_KERNEL)?;
+    for index in 0..list.count {
+        let entry: mshv_register = reader.read()?;
+        let register = decode(&entry).ok_or_else(|| list.refused(index))?;
+        entries.push((entry, register), GFP_KERNEL)?;
+    }
+    let mut pinned = Pinned::claim(machine)?;
+    for (entry, register) in &mut entries {
+        entry.value = [pinned.private().register(*register), 0];
+    }
+    drop(pinned);
+    for (entry, _) in &entries {
+        writer.write(entry)?;
     }
     Ok(0)
 }
@@ -58,16 +89,16 @@ pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
 /// EFAULT; EINVAL for other registers and values that the processor does not take; EBUSY, ENXIO as
 /// for a run. Then no register has changed.
 pub(crate) fn set(machine: &Machine, argument: UserPtr) -> Result<isize> {
-    let (registers, count) = read_head(argument)?;
-    let mut reader = UserSlice::new(registers, count * size_of::<mshv_register>()).reader();
-    let mut values = KVec::with_capacity(count, GFP_KERNEL)?;
-    for _ in 0..count {
+    let list = List::new(argument)?;
+    let mut reader = list.slice().reader();
+    let mut values = KVec::with_capacity(list.count, GFP_KERNEL)?;
+    for index in 0..list.count {
         let entry: mshv_register = reader.read()?;
-        let register = decode(&entry)?;
         let [value, high] = entry.value;
-        if high != 0 || !register.takes(value, machine.features().format.xcr0()) {
-            return Err(EINVAL);
-        }
+        let register = decode(&entry)
+            .filter(|_| high == 0)
+            .filter(|register| register.takes(value, machine.features().format.xcr0()))
+            .ok_or_else(|| list.refused(index))?;
         values.push((register, value), GFP_KERNEL)?;
     }
     let mut pinned = Pinned::claim(machine)?;

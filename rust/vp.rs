@@ -4,6 +4,7 @@
 //! A VP is made when its CPU comes online for the first time and stays until the module goes, so
 //! that a page once mapped by userspace is never taken away. `vp/bind.rs` says who may use it.
 
+pub(crate) mod apic_pages;
 pub(crate) mod bind;
 pub(crate) mod run_page;
 pub(crate) mod wake;
@@ -20,11 +21,13 @@ use crate::irq::PreemptOff;
 use crate::page::SharedPage;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
+use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
 use crate::pure::status::Status;
 use crate::pure::tdcall::tdg_vp_wr;
 use crate::stats::Stats;
 use crate::tdcall;
+use apic_pages::ApicPages;
 use run_page::RunPage;
 use wake::Wake;
 
@@ -37,6 +40,9 @@ pub(crate) struct Vp {
     pub(crate) run_page: RunPage,
     /// Virtual APIC page of VM 1.
     pub(crate) vapic: SharedPage,
+    /// Virtual APIC pages of the other VMs.
+    #[pin]
+    pub(crate) apic_pages: ApicPages,
     /// Record of its switches.
     pub(crate) ring: Ring,
     /// Counters.
@@ -58,6 +64,8 @@ pub(crate) struct Private {
     pub(crate) spec_ctrl: u64,
     /// DR0 to DR3, DR6.
     pub(crate) debug: DebugRegs,
+    /// Virtual MTRRs.
+    mtrrs: Mtrrs,
     /// Number of switches so far.
     pub(crate) switches: Switches,
     /// How long a halt looks around before it sleeps.
@@ -70,6 +78,7 @@ impl Private {
         match register {
             Register::Xfem => self.extended.xfem(),
             Register::Debug(index) => self.debug.0.get(index).copied().unwrap_or(0),
+            Register::Mtrr(mtrr) => self.mtrrs.get(mtrr),
         }
     }
 
@@ -82,6 +91,7 @@ impl Private {
                     *slot = value;
                 }
             }
+            Register::Mtrr(mtrr) => self.mtrrs.set(mtrr, value),
         }
     }
 }
@@ -109,6 +119,7 @@ impl Vp {
                 cpu,
                 run_page,
                 vapic,
+                apic_pages <- ApicPages::new(),
                 ring,
                 stats,
                 wake,
@@ -117,6 +128,7 @@ impl Vp {
                     extended,
                     spec_ctrl: 0,
                     debug: DebugRegs::new(),
+                    mtrrs: Mtrrs::START,
                     switches: Switches::default(),
                     halt_poll: HaltPoll::new(),
                 }, "mshv_vtl_tdx::vp"),

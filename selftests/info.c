@@ -23,7 +23,7 @@ FIXTURE(info)
 {
 	int mshv;
 	int vtl;
-	struct growing growing[2];
+	struct growing growing[3];
 	/* Ends where memory ends. */
 	unsigned char *page;
 };
@@ -40,6 +40,9 @@ FIXTURE_SETUP(info)
 	self->growing[1] = (struct growing){ MSHV_VTL_STATS,
 					     sizeof(struct mshv_vtl_stats),
 					     self->vtl };
+	self->growing[2] = (struct growing){ MSHV_VTL_POLICY,
+					     sizeof(struct mshv_vtl_policy),
+					     self->mshv };
 	self->page = mmap(NULL, 3 * VTL_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->page);
@@ -100,7 +103,7 @@ TEST_F(info, capabilities_are_those_that_check_extension_tells)
 	__u32 bit;
 
 	ASSERT_EQ(0, ioctl(self->mshv, MSHV_VTL_INFO, &info));
-	EXPECT_EQ(7, info.capabilities & 7);
+	EXPECT_EQ(15, info.capabilities & 15);
 	for (bit = 0; bit < 64; bit++) {
 		__u32 number = 0x100 + bit;
 		int answer = ioctl(self->mshv, MSHV_CHECK_EXTENSION, &number);
@@ -120,6 +123,42 @@ TEST_F(info, a_selector_is_refused)
 	EXPECT_EQ(-1, ioctl(self->mshv, MSHV_VTL_INFO, &info));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(0, info.version);
+}
+
+/* Each leaf that the policy lists is not refused for its number, others are. */
+TEST_F(info, the_policy_is_told_line_by_line)
+{
+	struct mshv_vtl_policy line = { .head.size = sizeof(line) };
+	uint64_t seen = 0;
+	unsigned int number;
+
+	ASSERT_EQ(0, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
+	ASSERT_LT(8, line.lines);
+	for (number = 0; number < line.lines; number++) {
+		line = (struct mshv_vtl_policy){
+			.head = { .size = sizeof(line), .selector = number }
+		};
+		ASSERT_EQ(0, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
+		EXPECT_EQ(sizeof(line), line.head.size);
+		EXPECT_EQ(number, line.head.selector);
+		EXPECT_EQ(0, line.reserved);
+		EXPECT_GT(sizeof(line.name), strlen(line.name));
+		EXPECT_LT(0, strlen(line.name));
+		EXPECT_GT(sizeof(line.reason), strlen(line.reason));
+		EXPECT_LT(0, strlen(line.reason));
+		if (!(line.leaf >> 16))
+			seen |= 1ULL << line.leaf;
+	}
+	EXPECT_EQ(1ULL << TDG_MEM_PAGE_ACCEPT | 1ULL << TDG_VM_RD |
+			  1ULL << TDG_VP_RD | 1ULL << TDG_VP_WR |
+			  1ULL << TDG_SYS_RD | 1ULL << TDG_MEM_PAGE_ATTR_RD |
+			  1ULL << TDG_MEM_PAGE_ATTR_WR | 1ULL << TDG_VP_INVGLA,
+		  seen);
+	for (number = line.lines; number != 0; number = number * 2) {
+		line.head.selector = number;
+		EXPECT_EQ(-1, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
+		EXPECT_EQ(ENXIO, errno);
+	}
 }
 
 TEST_F(info, other_files_do_not_know_the_commands)

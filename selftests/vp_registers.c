@@ -17,13 +17,18 @@ FIXTURE(registers)
 	struct vtl_guest guest;
 };
 
+/* What the kernel said about the entry that it refused. */
+static uint32_t failed;
+
 static int command(int fd, unsigned long number, struct mshv_register *entries,
 		   uint32_t count)
 {
 	struct mshv_vp_registers request = { .count = count,
 					     .registers = (uintptr_t)entries };
+	int result = ioctl(fd, number, &request) ? -errno : 0;
 
-	return ioctl(fd, number, &request) ? -errno : 0;
+	failed = request.failed;
+	return result;
 }
 
 static int set(struct vtl_guest *guest, uint32_t name, uint64_t value)
@@ -109,9 +114,11 @@ TEST_F(registers, wrong_values_change_nothing)
 TEST_F(registers, wrong_operands_are_refused)
 {
 	uint32_t others[] = { 0, 0x40004, 0x40006, 0x4ffff, 0x50005, ~0U };
-	struct mshv_register many[17] = { { .name = MSHV_REGISTER_DR0 } };
+	struct mshv_register many[MSHV_VP_MAX_REGISTERS + 1] = {
+		{ .name = MSHV_REGISTER_DR0 }
+	};
 	struct mshv_vp_registers request = { .count = 1,
-					     .reserved = 1,
+					     .failed = 1,
 					     .registers = (uintptr_t)many };
 	int fd = self->guest.fd;
 	size_t i;
@@ -121,7 +128,8 @@ TEST_F(registers, wrong_operands_are_refused)
 		EXPECT_EQ((uint64_t)-EINVAL, get(&self->guest, others[i]));
 	}
 	EXPECT_EQ(-EINVAL, command(fd, MSHV_GET_VP_REGISTERS, many, 0));
-	EXPECT_EQ(-EINVAL, command(fd, MSHV_GET_VP_REGISTERS, many, 17));
+	EXPECT_EQ(-EINVAL, command(fd, MSHV_GET_VP_REGISTERS, many,
+				   MSHV_VP_MAX_REGISTERS + 1));
 	EXPECT_EQ(-EINVAL, command(fd, MSHV_SET_VP_REGISTERS, many, ~0U));
 	EXPECT_EQ(-EFAULT, command(fd, MSHV_GET_VP_REGISTERS, NULL, 1));
 	EXPECT_EQ(-EFAULT, command(fd, MSHV_SET_VP_REGISTERS, NULL, 1));
@@ -129,6 +137,99 @@ TEST_F(registers, wrong_operands_are_refused)
 	EXPECT_EQ(EINVAL, errno);
 	many[0].reserved[2] = 1;
 	EXPECT_EQ(-EINVAL, command(fd, MSHV_GET_VP_REGISTERS, many, 1));
+}
+
+TEST_F(registers, the_refused_one_of_several_is_named)
+{
+	struct mshv_register three[3] = {
+		{ .name = MSHV_REGISTER_DR0, .value = { 5 } },
+		{ .name = MSHV_REGISTER_DR1, .value = { 6 } },
+		{ .name = 0x50005 },
+	};
+	int fd = self->guest.fd;
+
+	EXPECT_EQ(-EINVAL, command(fd, MSHV_SET_VP_REGISTERS, three, 3));
+	EXPECT_EQ(2, failed);
+	EXPECT_EQ(-EINVAL, command(fd, MSHV_GET_VP_REGISTERS, three, 3));
+	EXPECT_EQ(2, failed);
+	three[1].value[1] = 1;
+	EXPECT_EQ(-EINVAL, command(fd, MSHV_SET_VP_REGISTERS, three, 2));
+	EXPECT_EQ(1, failed);
+	/* Nothing was written, and who asks for one knows which it is. */
+	EXPECT_EQ(0, get(&self->guest, MSHV_REGISTER_DR0));
+	EXPECT_EQ(-EINVAL, command(fd, MSHV_SET_VP_REGISTERS, three + 2, 1));
+	EXPECT_EQ(0, failed);
+}
+
+TEST_F(registers, many_go_in_one_call)
+{
+	struct mshv_register many[MSHV_VP_MAX_REGISTERS];
+	int fd = self->guest.fd;
+	uint32_t i;
+
+	memset(many, 0, sizeof(many));
+	for (i = 0; i < ARRAY_SIZE(many); i++) {
+		many[i].name = MSHV_REGISTER_DR0 + i % 4;
+		many[i].value[0] = 0x1000 + i;
+	}
+	ASSERT_EQ(0, command(fd, MSHV_SET_VP_REGISTERS, many, ARRAY_SIZE(many)))
+	{
+		TH_LOG("entry %u", failed);
+	}
+	memset(many, 0, sizeof(many));
+	for (i = 0; i < ARRAY_SIZE(many); i++)
+		many[i].name = MSHV_REGISTER_DR0 + i % 4;
+	ASSERT_EQ(0,
+		  command(fd, MSHV_GET_VP_REGISTERS, many, ARRAY_SIZE(many)));
+	/* Later ones win. */
+	for (i = 0; i < ARRAY_SIZE(many); i++)
+		EXPECT_EQ(0x1000 + ARRAY_SIZE(many) - 4 + i % 4,
+			  many[i].value[0]);
+}
+
+#define MTRR_BASE(n) (MSHV_REGISTER_MTRR_PHYS_BASE0 + (n))
+#define MTRR_MASK(n) (MSHV_REGISTER_MTRR_PHYS_MASK0 + (n))
+
+TEST_F(registers, mtrrs_take_what_a_processor_takes)
+{
+	EXPECT_EQ(-EINVAL, set(&self->guest, MSHV_REGISTER_MTRR_CAP, 0x508));
+	EXPECT_EQ(-EINVAL,
+		  set(&self->guest, MSHV_REGISTER_MTRR_DEF_TYPE, 0xc02));
+	EXPECT_EQ(-EINVAL,
+		  set(&self->guest, MSHV_REGISTER_MTRR_DEF_TYPE, 1 << 12));
+	EXPECT_EQ(-EINVAL, set(&self->guest, MTRR_BASE(15), 0x100));
+	EXPECT_EQ(-EINVAL, set(&self->guest, MTRR_MASK(15), 1ULL << 52));
+	EXPECT_EQ(-EINVAL, set(&self->guest, MTRR_BASE(16), 6));
+	EXPECT_EQ(-EINVAL, set(&self->guest, MTRR_MASK(16), 0x800));
+	EXPECT_EQ(-EINVAL, set(&self->guest, MSHV_REGISTER_MTRR_FIX4K_C0000,
+			       7ULL << 56));
+	EXPECT_EQ(-EINVAL,
+		  set(&self->guest, MSHV_REGISTER_MTRR_FIX4K_C0000 + 8, 6));
+}
+
+TEST_F(registers, mtrrs_are_kept)
+{
+	uint32_t first[] = { MTRR_BASE(0), MTRR_MASK(0),
+			     MSHV_REGISTER_MTRR_FIX64K_00000 };
+	uint32_t count[] = { 16, 16, 11 };
+	uint64_t value[] = { 0x80000006, 0xf80000800, 0x0606060606060606 };
+	uint32_t i, n;
+
+	EXPECT_EQ(0x510, get(&self->guest, MSHV_REGISTER_MTRR_CAP));
+	EXPECT_EQ(0, set(&self->guest, MSHV_REGISTER_MTRR_CAP, 0x510));
+	EXPECT_EQ(0, set(&self->guest, MSHV_REGISTER_MTRR_DEF_TYPE, 0xc06));
+	EXPECT_EQ(0xc06, get(&self->guest, MSHV_REGISTER_MTRR_DEF_TYPE));
+	EXPECT_EQ(0, set(&self->guest, MSHV_REGISTER_MTRR_DEF_TYPE, 0));
+	for (i = 0; i < ARRAY_SIZE(first); i++) {
+		for (n = 0; n < count[i]; n++) {
+			EXPECT_EQ(0, get(&self->guest, first[i] + n));
+			EXPECT_EQ(0, set(&self->guest, first[i] + n, value[i]));
+		}
+		for (n = 0; n < count[i]; n++) {
+			EXPECT_EQ(value[i], get(&self->guest, first[i] + n));
+			EXPECT_EQ(0, set(&self->guest, first[i] + n, 0));
+		}
+	}
 }
 
 TEST_F(registers, the_guest_has_its_debug_registers)

@@ -18,6 +18,9 @@ struct vm_fault;
 void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared);
 bool vtl_is_listed_memory(u64 start, u64 len_bytes);
 
+bool vtl_pin_own_page(u64 gpa);
+void vtl_unpin_page(u64 gpa);
+
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes);
 bool vtl_pages_remove(struct dev_pagemap *map);
 vm_fault_t vtl_pages_insert(struct vm_fault *vmf, unsigned long frame,

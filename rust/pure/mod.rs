@@ -19,6 +19,7 @@ pub mod hv_call;
 pub mod leaf;
 pub mod mapping;
 pub mod msr;
+pub mod mtrr;
 pub mod next;
 pub mod place;
 pub mod policy;

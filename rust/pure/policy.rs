@@ -2,8 +2,9 @@
 //! Which TDCALLs userspace may execute.
 //!
 //! An allow-list: leaves that read what is no secret, and leaves that act on an L2 VM or on memory
-//! that is not the System RAM of this Linux. Nothing here may give userspace, or a lower VTL, a way
-//! into VTL2. What is refused is answered as the TDX module would answer an invalid operand.
+//! that is not the System RAM of this Linux, or is the caller's own. Nothing here may give userspace,
+//! or a lower VTL, a way into VTL2. What is refused is answered as the TDX module would answer an
+//! invalid operand.
 
 use super::field::{management, vmcs, FieldId, VmIndex, VpClass};
 use super::leaf;
@@ -21,8 +22,29 @@ pub trait GuestMemory {
 pub enum Scope {
     /// It acts on the TD; any CPU will do.
     Td,
-    /// It acts on the VP of the CPU it is executed on.
+    /// It acts on the VP of the CPU it is executed on: for a thread that can't be on another one.
     Vp,
+    /// As `Vp`; it tells the TDX module where the virtual APIC page of a VM is.
+    VirtualApic(VmIndex),
+}
+
+/// An allowed TDCALL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Permit {
+    /// Where it may run.
+    pub scope: Scope,
+    /// A page that is no memory of a lower VTL. The caller must own it, and it must stay where it is
+    /// as long as the TDX module uses it.
+    pub own_page: Option<OwnPage>,
+}
+
+/// A page that must be the caller's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnPage {
+    /// Its address.
+    pub gpa: u64,
+    /// What to refuse if it isn't the caller's.
+    pub operand: Operand,
 }
 
 /// How the operands of a leaf are looked at.
@@ -41,7 +63,7 @@ enum Check {
     },
     /// RCX is an address in a lower VTL's memory.
     Page,
-    /// RDX is a linear address, or a list of them in a lower VTL's memory.
+    /// RDX is a linear address, or a list of them in a lower VTL's or the caller's memory.
     LinearAddresses,
 }
 
@@ -68,7 +90,7 @@ pub static POLICY: [Entry; 9] = [
     Entry { leaf: leaf::TDG_VP_RD, name: "VP.RD", check: Check::VpField,
         reason: "VMCS and MSR bitmaps of L2 VMs, L2_CTLS, TSC_DEADLINE: nothing of VTL2" },
     Entry { leaf: leaf::TDG_VP_WR, name: "VP.WR", check: Check::VpWrite,
-        reason: "as VP.RD; virtual-APIC page of VM 2 and 3 in memory of lower VTLs; no monitor trap" },
+        reason: "as VP.RD; virtual-APIC page of VM 2 and 3: of lower VTLs or the caller's, pinned; no monitor trap" },
     Entry { leaf: leaf::TDG_SYS_RD, name: "SYS.RD", check: Check::Nothing,
         reason: "every field: facts about the TDX module" },
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_RD, name: "MEM.PAGE.ATTR.RD", check: Check::Page,
@@ -76,21 +98,28 @@ pub static POLICY: [Entry; 9] = [
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_WR, name: "MEM.PAGE.ATTR.WR", check: Check::Mapping { max_level: 2 },
         reason: "memory of lower VTLs: a right on System RAM would open VTL2 to an L2 VM" },
     Entry { leaf: leaf::TDG_VP_INVGLA, name: "VP.INVGLA", check: Check::LinearAddresses,
-        reason: "translations of L2 VMs on this CPU; a list only in memory of lower VTLs" },
+        reason: "translations of L2 VMs on this CPU; a list in memory of lower VTLs or the caller's, pinned" },
 ];
 
-type Verdict = Result<Scope, Operand>;
+type Verdict = Result<Permit, Operand>;
+
+const fn permit(scope: Scope) -> Permit {
+    Permit {
+        scope,
+        own_page: None,
+    }
+}
 
 /// Decides about a request.
 ///
 /// # Errors
 ///
 /// The status to answer with instead of executing it.
-pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Scope, Status> {
+pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Permit, Status> {
     let entry = POLICY.iter().find(|entry| entry.leaf == request.rax);
     let verdict = match entry.map(|entry| entry.check) {
-        Some(Check::Nothing) => Ok(Scope::Td),
-        Some(Check::VpField) => vp_field(FieldId(request.rdx)),
+        Some(Check::Nothing) => Ok(permit(Scope::Td)),
+        Some(Check::VpField) => vp_field(FieldId(request.rdx)).map(permit),
         Some(Check::VpWrite) => vp_write(request, memory),
         Some(Check::Mapping { max_level }) => mapping(request.rcx, max_level, memory),
         Some(Check::Page) => lower(request.rcx & !0xfff, 0, Operand::Rcx, memory),
@@ -104,14 +133,26 @@ pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Scope, S
 fn linear_addresses(request: &Registers, memory: &impl GuestMemory) -> Verdict {
     const IS_LIST: u64 = 1 << 0;
     const LIST_PAGE: u64 = 0x000f_ffff_ffff_f000;
-    if request.rcx & IS_LIST != 0 {
-        lower(request.rdx & LIST_PAGE, 0, Operand::Rdx, memory)?;
+    if request.rcx & IS_LIST == 0 {
+        return Ok(permit(Scope::Vp));
     }
-    Ok(Scope::Vp)
+    lower_or_own(request.rdx & LIST_PAGE, Scope::Vp, Operand::Rdx, memory)
+}
+
+/// A page of a lower VTL's memory, or else one of the caller.
+fn lower_or_own(gpa: u64, scope: Scope, operand: Operand, memory: &impl GuestMemory) -> Verdict {
+    if gpa >> 52 != 0 {
+        return Err(operand);
+    }
+    let is_lower = memory.is_lower(gpa, level_bytes(0));
+    Ok(Permit {
+        scope,
+        own_page: (!is_lower).then_some(OwnPage { gpa, operand }),
+    })
 }
 
 /// Fields of L2 VMs, and nothing of L1's own state.
-const fn vp_field(field: FieldId) -> Verdict {
+const fn vp_field(field: FieldId) -> Result<Scope, Operand> {
     if !field.is_single() {
         return Err(Operand::Rdx);
     }
@@ -132,29 +173,30 @@ fn vp_write(request: &Registers, memory: &impl GuestMemory) -> Verdict {
     let field = FieldId(request.rdx);
     let scope = vp_field(field)?;
     let VpClass::L2Vmcs(vm) = field.vp_class() else {
-        return Ok(scope);
+        return Ok(permit(scope));
     };
     // An odd encoding names the high half of the same field.
     match field.code() & !1 {
-        vmcs::VIRTUAL_APIC_ADDRESS => virtual_apic_address(vm, request, memory).map(|_| scope),
+        vmcs::VIRTUAL_APIC_ADDRESS => virtual_apic_address(vm, request, memory),
         vmcs::PRIMARY_CONTROLS if request.r8 & request.r9 & vmcs::PRIMARY_MTF != 0 => {
             Err(Operand::R8)
         }
-        _ => Ok(scope),
+        _ => Ok(permit(scope)),
     }
 }
 
 /// VM 1's virtual APIC page is the kernel's own and stays. Another VM's may be memory of a lower
-/// VTL; in System RAM it would let the lower VTL write there.
+/// VTL or a page of the caller; in other System RAM it would let the lower VTL write there.
 fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &impl GuestMemory) -> Verdict {
-    if vm == VmIndex::VM1 {
+    // Half an address can't be checked without the other half.
+    if vm == VmIndex::VM1 || request.rdx & 1 != 0 {
         return Err(Operand::Rdx);
     }
     // A partial mask would mix the address with bits that were not checked.
     if request.r9 != u64::MAX || request.r8 & 0xfff != 0 {
         return Err(Operand::R8);
     }
-    lower(request.r8, 0, Operand::R8, memory)
+    lower_or_own(request.r8, Scope::VirtualApic(vm), Operand::R8, memory)
 }
 
 /// Checks a mapping word: level in bits 2:0, aligned address in bits 51:12, the rest zero.
@@ -172,7 +214,7 @@ fn lower(gpa: u64, level: u64, operand: Operand, memory: &impl GuestMemory) -> V
     if gpa.checked_add(len_bytes).is_none() || !memory.is_lower(gpa, len_bytes) {
         return Err(operand);
     }
-    Ok(Scope::Td)
+    Ok(permit(Scope::Td))
 }
 
 /// 4 KiB, 2 MiB, 1 GiB for levels 0, 1, 2.

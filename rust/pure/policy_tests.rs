@@ -15,7 +15,14 @@ impl GuestMemory for Ram {
     }
 }
 
+/// The scope of what is allowed without a page of the caller.
 fn ask(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Scope, Status> {
+    let permit = ask_with_own(rax, rcx, rdx, r8)?;
+    assert_eq!(permit.own_page, None);
+    Ok(permit.scope)
+}
+
+fn ask_with_own(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Permit, Status> {
     let request = Registers {
         rax,
         rcx,
@@ -27,8 +34,25 @@ fn ask(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Scope, Status> {
     decide(&request, &Ram)
 }
 
-fn refused(operand: Operand) -> Result<Scope, Status> {
+fn own(scope: Scope, gpa: u64, operand: Operand) -> Result<Permit, Status> {
+    Ok(Permit {
+        scope,
+        own_page: Some(OwnPage { gpa, operand }),
+    })
+}
+
+fn refused<T>(operand: Operand) -> Result<T, Status> {
     Err(Status::operand_invalid(operand))
+}
+
+#[test]
+fn every_line_fits_the_answer_of_the_query() {
+    use crate::pure::uapi::policy::{NAME, REASON, SIZE};
+    for entry in &POLICY {
+        assert!(entry.name.len() < REASON - NAME, "{}", entry.name);
+        assert!(entry.reason.len() < SIZE - REASON, "{}", entry.reason);
+        assert!(entry.name.is_ascii() && entry.reason.is_ascii());
+    }
 }
 
 #[test]
@@ -78,12 +102,17 @@ fn mapping_words_are_checked() {
 }
 
 #[test]
-fn a_list_of_linear_addresses_is_not_system_ram() {
+fn a_list_of_linear_addresses_is_not_other_system_ram() {
     let vm1 = 1 << 52;
     assert_eq!(ask(27, vm1, 0x1000, 0), Ok(Scope::Vp), "one address");
     assert_eq!(ask(27, vm1 | 1, LOWER | (3 << 52), 0), Ok(Scope::Vp));
-    assert_eq!(ask(27, vm1 | 1, 0x1000, 0), refused(Operand::Rdx));
-    assert_eq!(ask(27, vm1 | 1, u64::MAX, 0), refused(Operand::Rdx));
+    let list = |rdx| ask_with_own(27, vm1 | 1, rdx, 0);
+    assert_eq!(
+        list(0x1000 | (3 << 52) | 7),
+        own(Scope::Vp, 0x1000, Operand::Rdx)
+    );
+    let last = 0x000f_ffff_ffff_f000;
+    assert_eq!(list(u64::MAX), own(Scope::Vp, last, Operand::Rdx));
 }
 
 #[test]
@@ -150,20 +179,19 @@ fn the_virtual_apic_page_of_vm_1_stays() {
 }
 
 #[test]
-fn other_virtual_apic_pages_are_not_system_ram() {
-    assert_eq!(ask(10, 0, (44 << 56) | 0x2012, LOWER), Ok(Scope::Vp));
-    assert_eq!(
-        ask(10, 0, (44 << 56) | 0x2012, 0x1000),
-        refused(Operand::R8)
-    );
-    assert_eq!(
-        ask(10, 0, (52 << 56) | 0x2013, 0x1000),
-        refused(Operand::R8)
-    );
-    assert_eq!(
-        ask(10, 0, (44 << 56) | 0x2012, LOWER + 1),
-        refused(Operand::R8)
-    );
+fn other_virtual_apic_pages_are_not_other_system_ram() {
+    for (class, vm) in [(44, 2), (52, 3)] {
+        let field = (class << 56) | 0x2012;
+        let scope = Scope::VirtualApic(VmIndex::new(vm).unwrap());
+        assert_eq!(ask(10, 0, field, LOWER), Ok(scope));
+        let write = |gpa| ask_with_own(10, 0, field, gpa);
+        assert_eq!(write(0x1000), own(scope, 0x1000, Operand::R8));
+        assert_eq!(write(LOWER + 1), refused(Operand::R8));
+        assert_eq!(write(1 << 52), refused(Operand::R8));
+        assert_eq!(write(1 << 63), refused(Operand::R8));
+        // The high half alone.
+        assert_eq!(ask(10, 0, field | 1, LOWER), refused(Operand::Rdx));
+    }
     let partial = Registers {
         rax: 10,
         rdx: (44 << 56) | 0x2012,

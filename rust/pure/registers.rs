@@ -2,6 +2,8 @@
 //! Registers of the lower VTLs that `MSHV_GET_VP_REGISTERS` and `MSHV_SET_VP_REGISTERS` know, and
 //! which values the processor takes for them.
 
+use super::mtrr::Mtrr;
+
 /// A register, by its name in the hypervisor's interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Register {
@@ -9,6 +11,8 @@ pub enum Register {
     Xfem,
     /// DR0 to DR3 (0 to 3) and DR6 (4): an index into [`DEBUG_START`].
     Debug(usize),
+    /// A virtual MTRR.
+    Mtrr(Mtrr),
 }
 
 const XFEM: u32 = 0x0004_0005;
@@ -28,7 +32,10 @@ impl Register {
         match name {
             XFEM => Some(Self::Xfem),
             DR0..=DR6 => Some(Self::Debug((name - DR0) as usize)), // CAST: at most 4
-            _ => None,
+            _ => match Mtrr::new(name) {
+                Some(mtrr) => Some(Self::Mtrr(mtrr)),
+                None => None,
+            },
         }
     }
 
@@ -38,6 +45,7 @@ impl Register {
             Self::Xfem => is_xfem(value, xcr0),
             Self::Debug(INDEX_DR6) => value >> 32 == 0,
             Self::Debug(_) => true,
+            Self::Mtrr(mtrr) => mtrr.takes(value),
         }
     }
 }

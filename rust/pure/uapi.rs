@@ -26,6 +26,8 @@ pub const HVCALL: u32 = 0xc030_b81f;
 pub const HVCALL_STATUS: usize = 24;
 /// `MSHV_VTL_INFO`: the number tells the size of the structure's head, so that the rest may grow.
 pub const VTL_INFO: u32 = 0xc008_b860;
+/// `MSHV_VTL_POLICY`.
+pub const VTL_POLICY: u32 = 0xc008_b862;
 /// `MSHV_VTL_STATS`.
 pub const VTL_STATS: u32 = 0xc008_b861;
 
@@ -55,6 +57,20 @@ pub mod info {
     pub const EXIT_KINDS: usize = 68;
     /// Size of the first version.
     pub const SIZE: usize = 72;
+}
+
+/// Byte offsets in the answer of `MSHV_VTL_POLICY`.
+pub mod policy {
+    /// u64.
+    pub const LEAF: usize = 8;
+    /// u32.
+    pub const LINES: usize = 16;
+    /// Text.
+    pub const NAME: usize = 24;
+    /// Text.
+    pub const REASON: usize = 48;
+    /// Size of the first version.
+    pub const SIZE: usize = 176;
 }
 
 /// Byte offsets in the answer of `MSHV_VTL_STATS`.
@@ -154,8 +170,8 @@ pub const MMAP_AUDIT_RING: u64 = 0x10;
 /// The kind stands above the CPU number.
 pub const MMAP_KIND_SHIFT: u32 = 16;
 
-/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING.
-pub const OWN_CAPABILITIES: u64 = 0x7;
+/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY.
+pub const OWN_CAPABILITIES: u64 = 0xf;
 
 /// Answers CHECK_EXTENSION; `None`: a property this driver has never heard of.
 pub const fn check_extension(capability: u32) -> Option<u32> {
@@ -165,7 +181,7 @@ pub const fn check_extension(capability: u32) -> Option<u32> {
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
         3 => Some(1), // DR6_SHARED: TDX switches DR7 only
         4 => Some(0), // LOWER_VTL_TIMER_VIRT: deadlines are not programmed
-        0x100..=0x102 => Some(1),
+        0x100..=0x103 => Some(1),
         _ => None,
     }
 }
@@ -200,6 +216,7 @@ mod tests {
         assert_eq!(field(RETURN_TO_LOWER_VTL), (0, 0, 0xb8, 0x27));
         assert_eq!(field(TDCALL), (3, 56, 0xb8, 0x32));
         assert_eq!(field(VTL_INFO), (3, 8, 0xb8, 0x60));
+        assert_eq!(field(VTL_POLICY), (3, 8, 0xb8, 0x62));
         assert_eq!(field(VTL_STATS), (3, 8, 0xb8, 0x61));
     }
 

@@ -96,6 +96,8 @@
 #define MSHV_CAP_STATS 0x101
 /* MSHV_VTL_MMAP_AUDIT_RING can be mapped. */
 #define MSHV_CAP_AUDIT_RING 0x102
+/* MSHV_VTL_POLICY is served. */
+#define MSHV_CAP_POLICY 0x103
 
 /**
  * struct mshv_vtl_head - Begin of every structure that may grow
@@ -146,6 +148,32 @@ struct mshv_vtl_info {
  */
 #define MSHV_VTL_INFO _IOWR(MSHV_IOCTL, 0x60, struct mshv_vtl_head)
 
+/**
+ * struct mshv_vtl_policy - One line of the TDCALL policy
+ * @head: the selector is the number of the line, from 0; behind the last: ENXIO
+ * @leaf: number (bits 15:0) and version (bits 23:16) of a leaf that MSHV_TDCALL
+ *	executes, if its operands allow it
+ * @lines: lines there are
+ * @reserved: zero
+ * @name: of the leaf, ends with a NUL
+ * @reason: what of it is allowed and why, in words, ends with a NUL
+ */
+struct mshv_vtl_policy {
+	struct mshv_vtl_head head;
+	__u64 leaf;
+	__u32 lines;
+	__u32 reserved;
+	char name[24];
+	char reason[128];
+};
+
+/**
+ * MSHV_VTL_POLICY - Ask which TDCALLs userspace may execute
+ *
+ * Argument: struct mshv_vtl_policy.
+ */
+#define MSHV_VTL_POLICY _IOWR(MSHV_IOCTL, 0x62, struct mshv_vtl_head)
+
 /* Commands of a VTL file descriptor. */
 
 /**
@@ -170,26 +198,35 @@ struct mshv_register {
 
 /**
  * struct mshv_vp_registers - Operand of MSHV_GET_ and SET_VP_REGISTERS
- * @count: 1 to 16
- * @reserved: zero
+ * @count: 1 to MSHV_VP_MAX_REGISTERS
+ * @failed: in: zero; out, with EINVAL and a count of more than one: index of
+ *	the register that was refused
  * @registers: pointer to as many struct mshv_register
  */
 struct mshv_vp_registers {
 	__u32 count;
-	__u32 reserved;
+	__u32 failed;
 	__u64 registers;
 };
 
+/* Registers per call. */
+#define MSHV_VP_MAX_REGISTERS 128
+
 /**
  * MSHV_GET_VP_REGISTERS - Read registers of the lower VTLs
- * MSHV_SET_VP_REGISTERS - Write registers of the lower VTLs
  *
  * Of the VP of the current CPU. These registers are one for all lower VTLs and
- * have no place in the run page. EINVAL: another register, or a value that the
- * processor doesn't take; then nothing was written. EBUSY, ENXIO: as for
- * MSHV_RETURN_TO_LOWER_VTL.
+ * have no place in the run page. EINVAL: another register; then none was
+ * read. EBUSY, ENXIO: as for MSHV_RETURN_TO_LOWER_VTL.
  */
 #define MSHV_GET_VP_REGISTERS _IOWR(MSHV_IOCTL, 0x05, struct mshv_vp_registers)
+
+/**
+ * MSHV_SET_VP_REGISTERS - Write registers of the lower VTLs
+ *
+ * As MSHV_GET_VP_REGISTERS. EINVAL also: a value that the processor doesn't
+ * take. When the call fails, none was written.
+ */
 #define MSHV_SET_VP_REGISTERS _IOW(MSHV_IOCTL, 0x06, struct mshv_vp_registers)
 
 /* XCR0 of the lower VTLs: a part of what VTL2 has on. At first 1. */
@@ -199,6 +236,16 @@ struct mshv_vp_registers {
 #define MSHV_REGISTER_DR2 0x00050002
 #define MSHV_REGISTER_DR3 0x00050003
 #define MSHV_REGISTER_DR6 0x00050004
+/* Virtual MTRRs: kept, and checked as a processor does, but without effect. */
+#define MSHV_REGISTER_MTRR_CAP 0x0008000d
+#define MSHV_REGISTER_MTRR_DEF_TYPE 0x0008000e
+/* Sixteen of each. */
+#define MSHV_REGISTER_MTRR_PHYS_BASE0 0x00080010
+#define MSHV_REGISTER_MTRR_PHYS_MASK0 0x00080040
+/* One for 64 KiB pieces, two for 16 KiB, eight for 4 KiB, lowest first. */
+#define MSHV_REGISTER_MTRR_FIX64K_00000 0x00080070
+#define MSHV_REGISTER_MTRR_FIX16K_80000 0x00080071
+#define MSHV_REGISTER_MTRR_FIX4K_C0000 0x00080073
 
 /**
  * struct mshv_set_poll_file - Operand of MSHV_SET_POLL_FILE

@@ -18,6 +18,8 @@ pub mod command {
     pub const TDCALL: u32 = 0xc038_b832;
     /// Asks `/dev/mshv` for facts; the number carries the size of the head.
     pub const VTL_INFO: u32 = 0xc008_b860;
+    /// Asks `/dev/mshv` for a line of the TDCALL policy; likewise.
+    pub const VTL_POLICY: u32 = 0xc008_b862;
     /// Reads the counters of a virtual processor; likewise.
     pub const VTL_STATS: u32 = 0xc008_b861;
 }
@@ -257,6 +259,7 @@ mod tests {
         // CAST: the size is 56.
         assert_eq!(command::TDCALL, encode(3, 0x32, size_of::<Tdcall>() as u32));
         assert_eq!(command::VTL_INFO, encode(3, 0x60, 8));
+        assert_eq!(command::VTL_POLICY, encode(3, 0x62, 8));
         assert_eq!(command::VTL_STATS, encode(3, 0x61, 8));
     }
 

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::audit::Ring;
-use crate::stats::{Info, Stats};
+use crate::stats::{Info, PolicyLine, Stats};
 use crate::vp::{Vm, Vp};
 use crate::{Error, Result, RunPage, abi, sys};
 
@@ -34,11 +34,13 @@ pub enum Extension {
     Stats = 0x101,
     /// [`Vtl::map_audit_ring`] is served.
     AuditRing = 0x102,
+    /// [`Mshv::policy`] is served.
+    Policy = 0x103,
 }
 
 impl Extension {
     /// All capabilities this crate knows.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CoreApiStable,
         Self::RegisterPage,
         Self::VtlReturnAction,
@@ -47,6 +49,7 @@ impl Extension {
         Self::Info,
         Self::Stats,
         Self::AuditRing,
+        Self::Policy,
     ];
 
     /// Name as the header spells it, without prefix.
@@ -60,6 +63,7 @@ impl Extension {
             Self::Info => "INFO",
             Self::Stats => "STATS",
             Self::AuditRing => "AUDIT_RING",
+            Self::Policy => "POLICY",
         }
     }
 }
@@ -108,6 +112,29 @@ impl Mshv {
             }
         })?;
         Ok(Info::from_words(&words))
+    }
+
+    /// The TDCALLs that userspace may execute, one line each.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub fn policy(&self) -> Result<Vec<PolicyLine>> {
+        let mut lines = Vec::new();
+        loop {
+            let mut words = [0; PolicyLine::WORDS];
+            // More lines than a u32 counts there are not.
+            let number = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+            match sys::query::<{ abi::command::VTL_POLICY }>(&self.fd, number, &mut words) {
+                Ok(()) => lines.push(PolicyLine::from_words(&words)),
+                Err(Errno::NXIO) => return Ok(lines),
+                Err(errno) => {
+                    return Err(Error::Query {
+                        what: "the TDCALL policy",
+                        errno,
+                    });
+                }
+            }
+        }
     }
 
     /// Makes a VTL file.

@@ -57,7 +57,7 @@ pub use exit::Exit;
 pub use memory::{GpaRange, LowerMemory};
 pub use run_page::{Canceller, Gpr, RunPage};
 pub use start::Mode;
-pub use stats::{Info, Stats};
+pub use stats::{Info, PolicyLine, Stats};
 pub use status::Status;
 pub use sys::tsc;
 pub use tdcall::{Accepted, PageRights};

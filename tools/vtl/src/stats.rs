@@ -63,6 +63,39 @@ impl Info {
     }
 }
 
+/// A leaf that userspace may execute by TDCALL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyLine {
+    /// Number of the leaf.
+    pub leaf: u16,
+    /// Version of the leaf.
+    pub version: u8,
+    /// Its name in the specification.
+    pub name: String,
+    /// What of it is allowed, and why.
+    pub reason: String,
+}
+
+impl PolicyLine {
+    /// Size of the kernel's structure in words.
+    pub(crate) const WORDS: usize = 22;
+
+    pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
+        let text = |words: &[u64]| {
+            let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+            let bytes: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Self {
+            // CAST: bits 15:0 and 23:16.
+            leaf: words[1] as u16,
+            version: (words[1] >> 16) as u8,
+            name: text(&words[3..6]),
+            reason: text(&words[6..]),
+        }
+    }
+}
+
 /// What the kernel refuses, in the order of its counters.
 pub const REFUSALS: [&str; 7] = [
     "EINTR",

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use raw_cpuid::cpuid;
-use vtl::{Extension, Mshv, Vtl, abi, field};
+use vtl::{Extension, Mshv, PolicyLine, Vtl, abi, field};
 
 use crate::{ExitStatus, Failure, options};
 
@@ -17,9 +17,6 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "json")]
     policy: bool,
 }
-
-/// One line for each allowed leaf: number, version, name, reason.
-const POLICY_FILE: &str = "/sys/kernel/debug/mshv_vtl_tdx/policy";
 
 const MODULE_FOLDER: &str = "/sys/module/mshv_vtl_tdx";
 
@@ -62,12 +59,10 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 }
 
 fn print_policy() -> Result<ExitStatus, Failure> {
-    let table = match std::fs::read_to_string(POLICY_FILE) {
-        Ok(table) => table,
+    let policy = match Mshv::open().and_then(|mshv| mshv.policy()) {
+        Ok(policy) => policy,
         Err(error) => {
-            eprintln!(
-                "vtlctl: cannot read {POLICY_FILE}: {error} (is the module loaded, and debugfs mounted?)"
-            );
+            eprintln!("vtlctl: {error}");
             return Ok(ExitStatus::Failure);
         }
     };
@@ -75,10 +70,14 @@ fn print_policy() -> Result<ExitStatus, Failure> {
         "{:>4} {:>7}  {:<17} allowed, and why",
         "leaf", "version", "name"
     );
-    for line in table.lines() {
-        let mut words = line.splitn(4, ' ');
-        let mut word = || words.next().unwrap_or_default();
-        println!("{:>4} {:>7}  {:<17} {}", word(), word(), word(), word());
+    for line in policy {
+        let PolicyLine {
+            leaf,
+            version,
+            name,
+            reason,
+        } = line;
+        println!("{leaf:>4} {version:>7}  {name:<17} {reason}");
     }
     println!("Every other TDCALL is answered with OPERAND_INVALID, and not executed.");
     Ok(ExitStatus::Success)

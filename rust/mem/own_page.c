@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Finds and pins a page of the caller by its physical address. own_page.rs says
+ * what for.
+ */
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/page-flags.h>
+#include <linux/pagemap.h>
+#include <linux/sched.h>
+
+#include "helpers.h"
+
+/* What is known about a page from the page itself: only a hint. */
+struct hint {
+	struct address_space *mapping; /* NULL: anonymous */
+	pgoff_t offset;
+};
+
+static bool look_at(struct page *page, struct hint *hint)
+{
+	struct folio *folio = page_folio(page);
+	bool is_anonymous, is_same;
+
+	if (!folio_try_get(folio))
+		return false;
+	is_same = page_folio(page) == folio;
+	is_anonymous = folio_test_anon(folio);
+	hint->mapping = is_anonymous ? NULL : folio->mapping;
+	hint->offset = page_pgoff(folio, page);
+	folio_put(folio);
+	/* A page of the kernel belongs to nobody. */
+	return is_same && (is_anonymous || hint->mapping);
+}
+
+/* Where the page would be in an area, 0: nowhere. */
+static unsigned long address_in(const struct vm_area_struct *vma,
+				const struct hint *hint)
+{
+	if (hint->mapping) {
+		if (!vma->vm_file || vma->vm_file->f_mapping != hint->mapping)
+			return 0;
+	} else if (!vma->anon_vma) {
+		return 0;
+	}
+	if (!(vma->vm_flags & VM_WRITE) || hint->offset < vma->vm_pgoff ||
+	    hint->offset - vma->vm_pgoff >= vma_pages(vma))
+		return 0;
+	return vma->vm_start + ((hint->offset - vma->vm_pgoff) << PAGE_SHIFT);
+}
+
+/*
+ * Pins the page at a physical address, if the current process has it mapped
+ * writable. Whatever the hint says: it counts which page is pinned in the end.
+ */
+bool vtl_pin_own_page(u64 gpa)
+{
+	struct page *page = pfn_to_online_page(PHYS_PFN(gpa));
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	struct hint hint;
+	bool is_pinned = false;
+
+	VMA_ITERATOR(areas, mm, 0);
+
+	if (!page || !mm || !look_at(page, &hint))
+		return false;
+	mmap_read_lock(mm);
+	for_each_vma(areas, vma) {
+		unsigned long address = address_in(vma, &hint);
+		struct page *found;
+
+		if (!address ||
+		    pin_user_pages(address, 1, FOLL_WRITE | FOLL_LONGTERM,
+				   &found) != 1)
+			continue;
+		is_pinned = found == page;
+		if (is_pinned)
+			break;
+		unpin_user_page(found);
+	}
+	mmap_read_unlock(mm);
+	return is_pinned;
+}
+
+/* What the TDX module wrote is the process's to see. */
+void vtl_unpin_page(u64 gpa)
+{
+	struct page *page = pfn_to_page(PHYS_PFN(gpa));
+
+	unpin_user_pages_dirty_lock(&page, 1, true);
+}

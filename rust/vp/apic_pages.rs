@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Virtual APIC pages of VM 2 and VM 3 of a VP, which userspace chooses.
+//!
+//! One may be a page of the process that sets it. It is pinned then, until another takes its place
+//! or the VTL file by which it was set is closed. CPUs of a TD are never offline, so one can always be
+//! told to forget a page; were it not, the page would stay pinned.
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+use super::NOWHERE;
+use crate::cpu::Machine;
+use crate::irq::{MigrateOff, PreemptOff};
+use crate::mem::own_page::PinnedPage;
+use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::status::{Operand, Status};
+use crate::pure::tdcall::{tdg_vp_wr, Registers, Tdcall};
+use crate::{ffi, tdcall};
+
+/// Which VTL file, for comparing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner(u64);
+
+/// The pages that were set by one VTL file, of all VPs.
+pub(crate) struct Pages {
+    machine: Arc<Machine>,
+    pub(crate) owner: Owner,
+}
+
+impl Pages {
+    /// None yet.
+    pub(crate) fn new(machine: Arc<Machine>) -> Self {
+        static OPENED: Atomic<u64> = Atomic::new(0);
+        // ORDERING: a number that differs from all others is all that is wanted.
+        let owner = Owner(OPENED.fetch_add(1, Relaxed));
+        Self { machine, owner }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        for cpu in 0..self.machine.num_cpus() {
+            if let Some(vp) = self.machine.vp(cpu) {
+                vp.apic_pages.release(cpu, self.owner);
+            }
+        }
+    }
+}
+
+/// What takes the place of the page of a VM.
+pub(crate) struct Replacement {
+    pub(crate) vm: VmIndex,
+    pub(crate) owner: Owner,
+    /// `None` for memory of a lower VTL, which needs no pin.
+    pub(crate) page: Option<PinnedPage>,
+}
+
+/// The pinned pages of a VP.
+#[pin_data]
+pub(crate) struct ApicPages {
+    #[pin]
+    pinned: Mutex<KVec<Pinned>>,
+}
+
+struct Pinned {
+    vm: VmIndex,
+    owner: Owner,
+    /// Held, not looked at.
+    _page: PinnedPage,
+}
+
+impl ApicPages {
+    /// None yet.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            pinned <- new_mutex!(KVec::new(), "mshv_vtl_tdx::apic_pages"),
+        })
+    }
+
+    /// Executes a request that sets the page of a VM, on the CPU of the VP.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer with when it can't be executed.
+    pub(crate) fn replace(
+        &self,
+        replacement: Replacement,
+        request: Registers,
+        _on_its_cpu: &MigrateOff,
+    ) -> Result<Registers, Status> {
+        let Replacement { vm, owner, page } = replacement;
+        let mut pinned = self.pinned.lock();
+        if pinned.reserve(1, GFP_KERNEL).is_err() {
+            return Err(Status::operand_invalid(Operand::R8));
+        }
+        let answer = {
+            let _stay = PreemptOff::new();
+            tdcall::Instruction.tdcall(request)
+        };
+        if Status(answer.rax).name() != Status::SUCCESS {
+            return Ok(answer);
+        }
+        // The TDX module has forgotten the earlier page.
+        pinned.retain(|other| other.vm != vm);
+        if let Some(page) = page {
+            if let Err(error) = pinned.push_within_capacity(Pinned {
+                vm,
+                owner,
+                _page: page,
+            }) {
+                // There is room, as made above. Were there none, the page would have to stay pinned.
+                core::mem::forget(error);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Takes away the pages of a VTL file that is closed. `cpu` is the CPU of the VP.
+    pub(crate) fn release(&self, cpu: u32, owner: Owner) {
+        self.pinned.lock().retain(|pinned| {
+            let forget = || write(pinned.vm, NOWHERE);
+            pinned.owner != owner || !ffi::on_cpu(cpu, &forget).unwrap_or(false)
+        });
+    }
+}
+
+/// Writes the address on the current CPU. Returns whether the TDX module took it.
+fn write(vm: VmIndex, gpa: u64) -> bool {
+    let field = FieldId::virtual_apic_address(vm);
+    match tdg_vp_wr(&mut tdcall::Instruction, field, gpa) {
+        Ok(()) => true,
+        Err(status) => {
+            let status = status.0;
+            pr_warn!("virtual APIC address {gpa:#x} refused: status {status:#x}\n");
+            false
+        }
+    }
+}
