@@ -15,7 +15,7 @@ export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td bench bench-emu fuzz soak shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td bench bench-emu fuzz miri soak shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -69,6 +69,9 @@ bench: ## count instructions of each path, deterministically (build/bench.json)
 
 fuzz: setup ## random guests and hosts against the model [T=seconds] [TARGET= SEED=]
 	@$(S)/fuzz.sh
+
+miri: ## the tests of tdx_model and rust/pure under Miri (fetches it once; needs rustup)
+	@$(S)/miri.sh
 
 soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20)
 	@$(S)/soak.sh

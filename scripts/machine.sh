@@ -4,8 +4,8 @@
 # The QEMU machine that the emulator runs on. Sourced after env.sh.
 
 # machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
-# array $qemu. With COUNT_TO=FILE the machine counts instructions into FILE: one
-# instruction is a nanosecond and one CPU runs at a time. RDRAND stays: a TD's
+# array $qemu. With ICOUNT=1 one instruction is a nanosecond and one CPU runs at a
+# time; with COUNT_TO=FILE a plugin also counts instructions into FILE. RDRAND stays: a TD's
 # kernel refuses to boot without it.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file
@@ -18,10 +18,12 @@ machine() {
 		*) die "$file lies neither in $TOP nor in $CACHE" "copy it to $BUILD" ;;
 		esac
 	done
-	if [ -n "${COUNT_TO:-}" ]; then
+	if [ -n "${COUNT_TO:-}${ICOUNT:-}" ]; then
 		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
-			-rtc "base=2026-01-01,clock=vm" -seed 1
-			-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO")
+			-rtc "base=2026-01-01,clock=vm" -seed 1)
+	fi
+	if [ -n "${COUNT_TO:-}" ]; then
+		accel+=(-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO")
 	fi
 	# shellcheck disable=SC2034 # the caller runs it
 	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"

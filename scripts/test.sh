@@ -13,8 +13,8 @@
 
 part=${1:-all}
 host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
-tmk_log=$BUILD/test-tmk.log td_log=$BUILD/test-td.log
-hyperv_log=$BUILD/test-hyperv.log hostile_log=$BUILD/test-hostile.log
+tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
+td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log hostile_log=$BUILD/test-hostile.log
 passed=0 failed=0 skipped=0
 mkdir -p "$BUILD/log"
 
@@ -64,10 +64,28 @@ run_scripts() {
 
 run_tmk() {
 	say "guest test microkernel on the emulator"
-	local status=0 before=$failed
-	"$TOP/scripts/build.sh" tmk >"$BUILD/log/tmk.log" 2>&1 || { cat "$BUILD/log/tmk.log"; status=1; }
-	"$TOP/scripts/tmk.sh" "$tmk_log" || status=$?
-	count_ktap "$tmk_log"
+	rm -f "$tmk_log" "$smp_log" "$ends_log"
+	if ! "$TOP/scripts/build.sh" tmk >"$BUILD/log/tmk.log" 2>&1; then
+		cat "$BUILD/log/tmk.log"
+		failed=$((failed + 1))
+		return
+	fi
+	count_tmk "$tmk_log" "$TOP/scripts/tmk.sh" "$tmk_log"
+	say "the same on eight processors"
+	count_tmk "$smp_log" "$TOP/scripts/tmk.sh" "$smp_log" smp
+	say "how the emulator's machine ends"
+	count_tmk "$ends_log" run_ends
+}
+
+run_ends() { "$TOP/scripts/test-emu-ends.sh" | tee "$ends_log"; }
+
+# count_tmk LOG COMMAND...: the command writes KTAP to LOG. One that failed without
+# a failed test has failed all the same.
+count_tmk() {
+	local log=$1 status=0 before=$failed
+	shift
+	"$@" || status=$?
+	count_ktap "$log"
 	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
 }
 
@@ -114,7 +132,7 @@ hostile) run_hostile ;;
 *) die "unknown part '$part'" "known: host tmk td hyperv hostile" ;;
 esac
 
-cat "$host_log" "$scripts_log" "$tmk_log" "$td_log" \
+cat "$host_log" "$scripts_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" \
 	"$hyperv_log" "$hostile_log" >"$BUILD/test.log" 2>/dev/null || :
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

@@ -3,7 +3,8 @@
 #
 # `make test-tmk`: boots the guest test microkernel (tools/tmk) on the emulator
 # and shows its KTAP. The console is kept in LOG (build/test-tmk.log).
-#   tmk.sh [LOG]
+#   tmk.sh [LOG]		the tests of one processor
+#   tmk.sh LOG smp	those of eight, with a host that gives an L2's tables on demand
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -11,7 +12,13 @@
 
 log=${1:-$BUILD/test-tmk.log}
 emu_log=${log%.log}.emu.log
-SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.l2=3 emu.host=hyperv ${EMU:-}" ""
+processors=1 options="emu.l2=3 emu.host=hyperv" command_line=
+case ${2:-} in
+'') ;;
+smp) processors=8 options="emu.l2=3 emu.l2_tables=ondemand" command_line=tmk.do=smp ;;
+*) die "unknown part '$2'" "known: smp" ;;
+esac
+SMP=$processors machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "$options ${EMU:-}" "$command_line"
 status=0
 in_root timeout --foreground "${LIMIT:-120}" "${qemu[@]}" </dev/null |
 	stdbuf -oL tr -d '\r' | tee "$log" || status=$?

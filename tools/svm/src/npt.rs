@@ -119,6 +119,12 @@ impl Npt {
         Ok(())
     }
 
+    /// Makes this address space use `other`'s tables for the 512 GiB around `gpa`.
+    pub fn share_lower_tables(&self, frames: &mut impl Frames, other: &Self, gpa: u64) {
+        let entry = frames.read_entry(other.root_pa, index(gpa, 3));
+        frames.write_entry(self.root_pa, index(gpa, 3), entry);
+    }
+
     /// Removes one page. Returns whether it was mapped, that is, whether processors inside the
     /// guest may still hold a translation.
     pub fn unmap(&self, frames: &mut impl Frames, gpa: u64) -> bool {
@@ -199,6 +205,21 @@ mod tests {
         assert!(npt.unmap(&mut pool, 0x5000));
         assert!(!npt.unmap(&mut pool, 0x5000));
         assert_eq!(npt.rights(&pool, 0x5000 | (1 << 47)), Some(read_only));
+    }
+
+    #[test]
+    fn lower_tables_are_shared_and_other_halves_are_not() {
+        let mut pool = Pool::with_capacity(16);
+        let (all, private) = (Npt::new(&mut pool).unwrap(), Npt::new(&mut pool).unwrap());
+        for gpa in [0x5000, 0x5000 | (1 << 47)] {
+            all.map(&mut pool, gpa, 0x5000, Rights::ALL).unwrap();
+        }
+        private.share_lower_tables(&mut pool, &all, 0x5000);
+        assert_eq!(private.rights(&pool, 0x5000), Some(Rights::ALL));
+        assert_eq!(private.rights(&pool, 0x5000 | (1 << 47)), None);
+        // Later changes are seen by both.
+        assert!(all.unmap(&mut pool, 0x5000));
+        assert_eq!(private.rights(&pool, 0x5000), None);
     }
 
     #[test]

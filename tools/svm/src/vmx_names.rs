@@ -46,6 +46,7 @@ pub mod reason {
     pub const GDTR_OR_IDTR: u32 = 46;
     pub const LDTR_OR_TR: u32 = 47;
     pub const EPT_VIOLATION: u32 = 48;
+    pub const RDTSCP: u32 = 51;
     pub const PREEMPTION_TIMER: u32 = 52;
     pub const WBINVD: u32 = 54;
     pub const XSETBV: u32 = 55;
@@ -66,6 +67,7 @@ pub const fn basic_reason(exit: &SvmExit) -> Option<u32> {
         SvmExit::TableRead(Table::Ldtr | Table::Tr)
         | SvmExit::TableWrite(Table::Ldtr | Table::Tr) => reason::LDTR_OR_TR,
         SvmExit::Rdtsc => reason::RDTSC,
+        SvmExit::Rdtscp => reason::RDTSCP,
         SvmExit::Rdpmc => reason::RDPMC,
         SvmExit::Cpuid => reason::CPUID,
         SvmExit::Invd => reason::INVD,

@@ -185,7 +185,8 @@ fn run(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    // Miri is a few hundred times slower.
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 300 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_guests_and_hosts_can_not_break_the_model(steps in prop::collection::vec(step(), 1..40)) {

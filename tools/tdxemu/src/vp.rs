@@ -82,6 +82,8 @@ pub struct L2Context {
     pub guest: svm::Vcpu,
     /// Which MSR accesses leave it.
     pub msrpm: &'static mut Msrpm,
+    /// Roots of its nested tables: without and with the shared pages the host maps.
+    pub nested_roots: [u64; 2],
     /// L1's bitmap that `msrpm` was made from.
     pub msr_bitmap: &'static mut [u64; tdx_model::vcpu::MSR_BITMAP_WORDS],
     /// How often L1 had written to its bitmap then.
@@ -316,11 +318,13 @@ fn new_l2(pool: &FramePool, world: &World, vm: VmIndex) -> Result<L2Context, &'s
     let control = &mut guest.vmcb.control;
     control.msrpm_base_pa = core::ptr::from_ref(&*msrpm) as u64;
     control.nested_ctl = NESTED_PAGING;
-    control.nested_cr3 = world.spaces.l2_root_pa(vm);
+    let nested_roots = world.spaces.l2_root_pas(vm);
+    control.nested_cr3 = nested_roots[0];
     control.int_ctl = InterruptControl::new().with_v_intr_masking(true);
     Ok(L2Context {
         guest,
         msrpm,
+        nested_roots,
         msr_bitmap,
         msr_bitmap_writes: 0,
         injected_software: None,

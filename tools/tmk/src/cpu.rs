@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The processor as L1 sees it: TDCALL, MSRs, the interrupt table, memory by address.
+//! The processor as L1 sees it: TDCALL, MSRs, the interrupt table, memory by address. What a TDX
+//! module does not switch is in `leaky`.
 
-// UNSAFETY: instructions, and memory that an L2 shares. The whole program has one thread.
+// UNSAFETY: instructions, and memory that an L2 shares. Processors share no memory but atomics,
+// and what one of them hands to an L2 of its own.
 #![expect(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -10,15 +12,22 @@ use core::sync::atomic::{AtomicU64, Ordering};
 global_asm!(include_str!("start.S"), options(att_syntax));
 global_asm!(include_str!("guest.S"), options(att_syntax));
 
+/// Most processors this program has room for.
+pub const CPUS: usize = 8;
+
 /// General registers in the order of their numbers. RSP's place is not used.
 pub type Registers = [u64; 16];
 
 unsafe extern "C" {
     fn tmk_tdcall(registers: *mut u64);
     static tmk_l1_vectors: u8;
+    static tmk_ap_start: u8;
+    static tmk_ap_stack: u8;
     static tmk_image_start: u8;
     static tmk_image_end: u8;
 }
+
+pub mod leaky;
 
 /// Executes TDCALL.
 pub fn tdcall(registers: &mut Registers) {
@@ -33,6 +42,16 @@ pub fn image() -> (u64, u64) {
         &raw const tmk_image_start as u64,
         &raw const tmk_image_end as u64,
     )
+}
+
+/// Where another processor starts.
+pub fn ap_start() -> u64 {
+    &raw const tmk_ap_start as u64
+}
+
+/// Where it finds the address of its stack.
+pub fn ap_stack() -> u64 {
+    &raw const tmk_ap_stack as u64
 }
 
 /// Reads a word of memory.
@@ -85,40 +104,19 @@ pub fn rdtsc() -> u64 {
     (u64::from(high) << 32) | u64::from(low)
 }
 
-/// DR0.
-pub fn read_dr0() -> u64 {
-    let value;
+/// Root of this program's page tables.
+pub fn read_cr3() -> u64 {
+    let value: u64;
     // SAFETY: no effect.
-    unsafe { asm!("mov {}, dr0", out(reg) value, options(nostack, nomem)) };
-    value
+    unsafe { asm!("mov {}, cr3", out(reg) value, options(nostack, nomem)) };
+    value & !0xfff
 }
 
-/// CR2.
-pub fn read_cr2() -> u64 {
-    let value;
-    // SAFETY: no effect.
-    unsafe { asm!("mov {}, cr2", out(reg) value, options(nostack, nomem)) };
-    value
-}
-
-/// Writes CR2.
-pub fn write_cr2(value: u64) {
-    // SAFETY: nothing here uses CR2.
-    unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, nomem)) };
-}
-
-/// XMM3, low half. The compiler uses no XMM register on this target.
-pub fn read_xmm3() -> u64 {
-    let value;
-    // SAFETY: no effect.
-    unsafe { asm!("movq {}, xmm3", out(reg) value, options(nostack, nomem)) };
-    value
-}
-
-/// Writes XMM3.
-pub fn write_xmm3(value: u64) {
-    // SAFETY: the compiler uses no XMM register on this target.
-    unsafe { asm!("movq xmm3, {}", in(reg) value, options(nostack, nomem)) };
+/// APIC id of this processor, which counts from 0.
+pub fn index() -> usize {
+    // SAFETY: every 64-bit processor has CPUID.
+    let leaf = unsafe { core::arch::x86_64::__cpuid(1) };
+    (leaf.ebx >> 24) as usize // CAST: eight bits
 }
 
 /// Lets pending interrupts in.
@@ -127,12 +125,21 @@ pub fn take_interrupts() {
     unsafe { asm!("sti", "nop", "nop", "cli") };
 }
 
-static IDT: [AtomicU64; 512] = [const { AtomicU64::new(0) }; 512];
-static LAST_VECTOR: AtomicU64 = AtomicU64::new(0);
+/// Faults where no handler can be reached.
+pub fn triple_fault() -> ! {
+    let nowhere = [0u64; 2];
+    // SAFETY: ends the machine.
+    unsafe {
+        asm!("lidt [{}]", "ud2", in(reg) nowhere.as_ptr(), options(readonly, nostack, noreturn));
+    }
+}
 
-/// The vector of the latest interrupt, 0 if there was none since the last call.
+static IDT: [AtomicU64; 512] = [const { AtomicU64::new(0) }; 512];
+static LAST_VECTORS: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
+
+/// The vector of the latest interrupt of this processor, 0 if there was none since the last call.
 pub fn taken_vector() -> u64 {
-    LAST_VECTOR.swap(0, Ordering::SeqCst)
+    LAST_VECTORS[index()].swap(0, Ordering::SeqCst)
 }
 
 /// The two words of a 64-bit interrupt gate.
@@ -159,11 +166,15 @@ pub fn load_idt() {
 #[unsafe(no_mangle)]
 extern "C" fn tmk_event(vector: u64, error: u64, rip: u64) {
     const X2APIC_EOI: u32 = 0x80b;
+    const NMI: u64 = 2;
+    if vector == NMI {
+        return LAST_VECTORS[index()].store(NMI, Ordering::SeqCst);
+    }
     assert!(
         vector >= 32,
         "L1 took exception {vector}, error code {error:#x}, at {rip:#x}"
     );
-    LAST_VECTOR.store(vector, Ordering::SeqCst);
+    LAST_VECTORS[index()].store(vector, Ordering::SeqCst);
     wrmsr(X2APIC_EOI, 0);
 }
 
@@ -185,6 +196,8 @@ pub mod guest {
         l2_invd l2_wbinvd l2_xsetbv l2_pause l2_rdtsc l2_rdpmc l2_monitor_mwait
         l2_tdcall l2_out l2_rep_outs l2_read_cr0 l2_write_cr0 l2_cr3 l2_read_cr4 l2_write_cr4
         l2_read_cr8 l2_write_cr8 l2_clts l2_lmsw l2_read_dr7 l2_write_dr0 l2_invlpg l2_sgdt
+        l2_read_drs l2_write_drs l2_read_cr2 l2_write_cr2 l2_xgetbv l2_ymm
+        l2_rdtscp l2_lgdt l2_lidt l2_str l2_lldt
         l2_sldt l2_rdmsr l2_wrmsr l2_read l2_write l2_jump l2_xmm l2_user l2_user_vmcall
     }
 }

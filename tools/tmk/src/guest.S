@@ -248,6 +248,56 @@ routine l2_read_dr7
 routine l2_write_dr0
 	movq	%rsi, %dr0
 	ret
+	# DR0 to DR3 from and to R8 to R11.
+routine l2_read_drs
+	movq	%dr0, %r8
+	movq	%dr1, %r9
+	movq	%dr2, %r10
+	movq	%dr3, %r11
+	ret
+routine l2_write_drs
+	movq	%r8, %dr0
+	movq	%r9, %dr1
+	movq	%r10, %dr2
+	movq	%r11, %dr3
+	ret
+routine l2_read_cr2
+	movq	%cr2, %rsi
+	ret
+routine l2_write_cr2
+	movq	%rsi, %cr2
+	ret
+routine l2_xgetbv
+	xorl	%ecx, %ecx
+	xgetbv
+	movl	%eax, %esi
+	ret
+	# Exchanges RSI with the third word of YMM4.
+routine l2_ymm
+	vextractf128 $1, %ymm4, %xmm5
+	vmovq	%xmm5, %rax
+	vmovq	%rsi, %xmm5
+	vinsertf128 $1, %xmm5, %ymm4, %ymm4
+	movq	%rax, %rsi
+	ret
+routine l2_rdtscp
+	rdtscp
+	ret
+routine l2_lgdt
+	sgdt	-64(%rsp)
+	lgdt	-64(%rsp)
+	ret
+routine l2_lidt
+	sidt	-64(%rsp)
+	lidt	-64(%rsp)
+	ret
+routine l2_str
+	str	%eax
+	ret
+routine l2_lldt
+	xorl	%eax, %eax
+	lldt	%ax
+	ret
 routine l2_invlpg
 	invlpg	(%rsi)
 	ret
@@ -279,6 +329,7 @@ routine l2_jump
 routine l2_xmm
 	movq	%xmm3, %rax
 	movq	%rsi, %xmm3
+	movq	%rax, %rsi
 	ret
 routine l2_syscall
 	syscall

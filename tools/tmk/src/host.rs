@@ -8,10 +8,12 @@ use core::fmt;
 const COM1: u64 = 0x3f8;
 const PM1A_CONTROL: u64 = 0x604;
 const S5: u64 = 0x2000;
+const HLT: u64 = 0x0c;
 const IO: u64 = 0x1e;
 const RDMSR: u64 = 0x1f;
 const WRMSR: u64 = 0x20;
 const MAP_GPA: u64 = 0x1_0001;
+const REPORT_FATAL_ERROR: u64 = 0x1_0003;
 /// R10 to R15.
 const MASK: u64 = 0xfc00;
 
@@ -34,6 +36,11 @@ pub fn wrmsr(index: u64, value: u64) {
     call(WRMSR, [index, value, 0, 0]);
 }
 
+/// Sleeps until an interrupt is pending, which stays so.
+pub fn sleep() {
+    call(HLT, [0; 4]);
+}
+
 /// RDMSR by the host.
 pub fn rdmsr(index: u64) -> u64 {
     call(RDMSR, [index, 0, 0, 0])
@@ -52,6 +59,11 @@ pub fn write_port(port: u64, byte: u64) {
 /// Shares pages with the host, if the address has the SHARED bit, or takes them back.
 pub fn map_gpa(gpa: u64, len_bytes: u64) {
     call(MAP_GPA, [gpa, len_bytes, 0, 0]);
+}
+
+/// Reports an error that ends the TD.
+pub fn report_fatal_error(code: u64) {
+    call(REPORT_FATAL_ERROR, [code, 0, 0, 0]);
 }
 
 /// A hypercall of Hyper-V: its result.

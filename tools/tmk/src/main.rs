@@ -17,11 +17,17 @@ mod bench;
 #[cfg(target_os = "none")]
 mod cpu;
 #[cfg(target_os = "none")]
+mod ends;
+#[cfg(target_os = "none")]
 mod host;
+#[cfg(target_os = "none")]
+mod smp;
 #[cfg(target_os = "none")]
 mod tdx;
 #[cfg(target_os = "none")]
 mod tests;
+#[cfg(target_os = "none")]
+mod time;
 #[cfg(target_os = "none")]
 mod vm;
 
@@ -29,23 +35,44 @@ mod vm;
 #[expect(unsafe_code)] // UNSAFETY: the entry point that assembly calls
 #[unsafe(no_mangle)]
 extern "C" fn tmk_main(boot_params: u64) -> ! {
-    use host::say;
     cpu::load_idt();
     tests::prepare();
-    if tests::find_word(boot_params, b"tmk.do=bench").is_some() {
-        if let Err(fail) = bench::run(&mut vm::Vm::new(1)) {
-            say!("{fail:x?}");
-        }
-        host::power_off();
-    }
-    say!("KTAP version 1");
-    say!("1..{}", tests::ALL.len());
     let memory = tests::Memory::find(boot_params);
+    let is_asked = |word: &[u8]| tests::find_word(boot_params, word).is_some();
+    let mut vm = vm::Vm::new(1);
+    if is_asked(b"tmk.do=bench") {
+        report(bench::run(&mut vm));
+    } else if is_asked(b"tmk.do=time") {
+        report(time::run(&mut vm, &memory));
+    } else if let Some(end) = ends::find(boot_params) {
+        report(end(&mut vm, &memory));
+    } else if is_asked(b"tmk.do=smp") {
+        smp::start_others(boot_params);
+        run_tests(tests::SMP, &memory);
+    } else {
+        run_tests(tests::ALL, &memory);
+    }
+    host::power_off()
+}
+
+#[cfg(target_os = "none")]
+fn report(outcome: vm::Outcome) {
+    if let Err(fail) = outcome {
+        host::say!("{fail:x?}");
+    }
+}
+
+/// Runs tests and prints KTAP.
+#[cfg(target_os = "none")]
+fn run_tests(tests: &[(&str, tests::Test)], memory: &tests::Memory) {
+    use host::say;
+    say!("KTAP version 1");
+    say!("1..{}", tests.len());
     let (mut passed, mut failed) = (0, 0);
-    for (index, (name, test)) in tests::ALL.iter().enumerate() {
+    for (index, (name, test)) in tests.iter().enumerate() {
         let number = index + 1;
         let mut vm = vm::Vm::new(1);
-        match test(&mut vm, &memory) {
+        match test(&mut vm, memory) {
             Ok(()) => {
                 passed += 1;
                 say!("ok {number} {name}");
@@ -74,7 +101,6 @@ extern "C" fn tmk_main(boot_params: u64) -> ! {
         }
     }
     say!("# totals: pass:{passed} fail:{failed} skip:0");
-    host::power_off()
 }
 
 #[cfg(target_os = "none")]

@@ -51,6 +51,26 @@ tmk_start:
 	call	tmk_main
 	ud2
 
+	# Another processor, woken through the mailbox: 64-bit mode, identity mapped.
+	.globl	tmk_ap_start
+tmk_ap_start:
+	cli
+	movq	tmk_ap_stack(%rip), %rsp
+	lgdt	tmk_gdt_pointer(%rip)
+	movl	$16, %eax
+	movl	%eax, %ds
+	movl	%eax, %es
+	movl	%eax, %ss
+	pushq	$8
+	leaq	1f(%rip), %rax
+	pushq	%rax
+	lretq
+1:	movq	%cr4, %rax
+	orq	$0x600, %rax
+	movq	%rax, %cr4
+	call	tmk_ap_main
+	ud2
+
 	# void tmk_tdcall(u64 registers[16]): loads all but RSP, executes, stores.
 	.globl	tmk_tdcall
 tmk_tdcall:
@@ -162,6 +182,10 @@ tmk_gdt:
 tmk_gdt_pointer:
 	.word	23
 	.quad	tmk_gdt
+	.balign	8
+	.globl	tmk_ap_stack
+tmk_ap_stack:
+	.quad	0			# written by smp.rs before each wake-up
 
 	.section .bss
 	.balign	4096

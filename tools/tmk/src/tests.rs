@@ -6,9 +6,12 @@ mod events;
 mod exits;
 mod host_actions;
 mod interrupts;
+mod leaks;
 mod memory;
 mod modes;
+pub mod smp;
 mod td;
+mod vapic;
 
 use crate::cpu::{gate, guest, peek32, poke};
 use crate::vm::{Outcome, Vm};
@@ -69,14 +72,14 @@ pub fn prepare() {
 }
 
 macro_rules! tests {
-    ($($module:ident { $($name:ident)+ })+) => {
-        /// All tests in the order they run.
-        pub const ALL: &[(&str, Test)] =
+    ($list:ident: $($module:ident { $($name:ident)+ })+) => {
+        /// Tests in the order they run.
+        pub const $list: &[(&str, Test)] =
             &[$($((concat!(stringify!($module), ".", stringify!($name)), $module::$name),)+)+];
     };
 }
 
-tests! {
+tests! { ALL:
     td {
         entry_without_virtual_apic_is_refused
         entry_operands_are_checked_in_order
@@ -92,6 +95,7 @@ tests! {
         unconditional_exits
         io_exits_carry_their_qualification
         exits_as_controlled
+        table_instructions_name_themselves
         nothing_leaves_without_control
         cr_accesses_carry_their_register
         msr_bitmap_decides
@@ -127,6 +131,16 @@ tests! {
         pending_interrupt_refuses_entry
         interrupt_while_in_l2
     }
+    vapic {
+        same_class_waits_for_the_eoi
+        higher_class_nests_and_its_eoi_uncovers_the_lower
+        eoi_without_an_interrupt_in_service
+        two_in_one_class_end_one_by_one
+        priority_is_the_higher_of_task_and_service
+        task_priority_by_msr_lets_an_interrupt_in
+        class_zero_is_never_delivered
+        request_without_rvi_is_not_seen
+    }
     memory {
         page_without_rights
         read_only_page
@@ -136,12 +150,24 @@ tests! {
         rights_are_per_vm
         invalidations_are_accepted
         shared_address_goes_to_the_host
+        shared_page_is_reached_through_the_hosts_tables
+        released_page_has_to_be_accepted_again
     }
     td {
         l2_tdvmcall_goes_to_the_host_if_l1_says_so
-        l1_state_leaks_into_the_l2
-        l2_state_leaks_into_l1
         every_vm_runs
+        each_vm_has_its_own_controls
+        interrupts_of_vms_do_not_mix
+        system_fields_come_as_a_list
+        bad_control_fields_fail_the_entry
+    }
+    leaks {
+        msrs_of_l1_are_found_by_the_l2
+        msrs_of_the_l2_are_found_by_l1_and_other_vms
+        debug_registers_leak_both_ways
+        cr2_leaks_both_ways
+        sse_registers_leak_both_ways
+        avx_registers_and_xcr0_leak_both_ways
     }
     host_actions {
         answers_tell_what_became_of_an_action
@@ -150,5 +176,17 @@ tests! {
         page_is_withdrawn_and_comes_back_pending
         synic_posts_messages_and_events
         hypercalls_use_shared_pages
+    }
+}
+
+// On several processors (`tmk.do=smp`).
+tests! { SMP:
+    smp {
+        every_processor_wakes_up
+        every_processor_runs_its_l2_at_the_same_time
+        every_l2_takes_its_own_interrupts
+        nmi_reaches_l1_while_its_l2_runs
+        interrupt_of_another_processor_ends_the_run
+        rights_are_taken_on_every_processor
     }
 }

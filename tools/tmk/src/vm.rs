@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! An L2 VM on this processor: its start state, entry, exit, and the words of the tests.
 
-use crate::cpu::{self, Registers, guest, peek, peek32, poke, poke32};
+use crate::cpu::{self, CPUS, Registers, guest, peek, peek32, poke, poke32};
 use crate::tdx::{self, leaf, rights, status, vmcs};
 use core::sync::atomic::AtomicU64;
 
@@ -99,11 +99,18 @@ impl Page {
     }
 }
 
-static STATES: [Page; 3] = [const { Page::new() }; 3];
-static VAPICS: [Page; 3] = [const { Page::new() }; 3];
+/// Pages of each VM of each processor.
+type Pages = [[Page; 3]; CPUS];
 
-/// An L2 VM.
+static STATES: Pages = [const { [const { Page::new() }; 3] }; CPUS];
+static VAPICS: Pages = [const { [const { Page::new() }; 3] }; CPUS];
+/// Stacks of the L2s of other processors than the first.
+static L2_STACKS: [Page; CPUS] = [const { Page::new() }; CPUS];
+
+/// An L2 VM, as this processor sees it.
 pub struct Vm {
+    /// The processor.
+    cpu: usize,
     /// Its number, 1 to 3.
     pub number: u64,
     /// Operands of the next entry besides the VM number.
@@ -116,6 +123,7 @@ impl Vm {
     /// The VM; nothing is written yet.
     pub fn new(number: u64) -> Self {
         Self {
+            cpu: cpu::index(),
             number,
             invalidate: 0,
             exit: [0; 16],
@@ -124,12 +132,12 @@ impl Vm {
 
     /// Its state buffer.
     pub fn state(&self) -> u64 {
-        STATES[self.number as usize - 1].0.as_ptr() as u64
+        STATES[self.cpu][self.number as usize - 1].0.as_ptr() as u64
     }
 
     /// Its virtual-APIC page.
     pub fn vapic(&self) -> u64 {
-        VAPICS[self.number as usize - 1].0.as_ptr() as u64
+        VAPICS[self.cpu][self.number as usize - 1].0.as_ptr() as u64
     }
 
     /// A register of the L2.
@@ -301,7 +309,11 @@ impl Vm {
             self.segment(number, 16, 0, 0xffff_ffff, 0xc093)?;
         }
         self.segment(1, 24, 0, 0xffff_ffff, 0xa09b)?;
-        self.set(reg::RSP, guest::l2_stack_top());
+        let stack_top = match self.cpu {
+            0 => guest::l2_stack_top(),
+            cpu => L2_STACKS[cpu].0.as_ptr() as u64 + 4096,
+        };
+        self.set(reg::RSP, stack_top);
         self.set(reg::RIP, guest::l2_loop());
         self.call_returns()
     }

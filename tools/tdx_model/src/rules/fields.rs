@@ -178,7 +178,8 @@ fn each_field_can_be_written_in_the_bits_of_its_mask_and_in_no_other() {
         let mask = listed.map_or(width(encoding), |(_, mask)| *mask);
         with_td(|td, vcpu, m| {
             let (_, old) = read(td, vcpu, m, encoding);
-            for bit in (0..64).map(|bit| 1_u64 << bit) {
+            let step = if cfg!(miri) { 17 } else { 1 };
+            for bit in (0..64).step_by(step).map(|bit| 1_u64 << bit) {
                 let (status, r8) = write(td, vcpu, m, (encoding, !old & bit, bit));
                 if mask & bit == 0 {
                     let want = (Status::METADATA_FIELD_NOT_WRITABLE, 0);

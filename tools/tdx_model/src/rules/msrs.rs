@@ -185,7 +185,9 @@ fn actions(config: &TdConfig, msr: u32) -> [Action; 2] {
 #[test]
 fn every_msr_is_treated_as_the_table_says() {
     with_td(|td, _, _| {
-        for msr in (0..0x2000).chain(0xc000_0000..0xc000_2000) {
+        let step = if cfg!(miri) { 61 } else { 1 };
+        let all = (0..0x2000).chain(0xc000_0000..0xc000_2000);
+        for msr in all.step_by(step) {
             let want = group_of(msr).map_or([Ve, Ve], |group| group.without);
             assert_eq!(actions(&td.config, msr), want, "{msr:#x}");
             let passes = is_passed_through(&td.config, msr, Access::Read);

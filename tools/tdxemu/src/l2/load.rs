@@ -11,6 +11,7 @@ use svm::segment;
 use svm::vmcb::{Control, INTERRUPT_SHADOW, Save, Segment};
 use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
+use tdx_model::vcpu::l2_ctls;
 use tdx_model::vmcs::Vmcs;
 
 /// Primary processor-based controls the emulator acts on. [SDM 3C 24.6.2]
@@ -59,6 +60,8 @@ pub fn load(vp: &mut Vp, vm: VmIndex) {
     context.guest.gprs.rsp = vmcs.get(Field::GuestRsp);
     load_state(vmcs, &mut context.guest.vmcb.save);
     load_controls(vmcs, &mut context.guest.vmcb.control);
+    let uses_host_tables = vp.model.l2_ctls(vm) & l2_ctls::ENABLE_SHARED_EPTP != 0;
+    context.guest.vmcb.control.nested_cr3 = context.nested_roots[usize::from(uses_host_tables)];
     vapic::load(vp, vm);
     event::load(vp, vm);
 }
@@ -202,6 +205,9 @@ fn load_controls(vmcs: &Vmcs, control: &mut Control) {
     control.intercept_misc1 = misc1;
     control.intercept_misc2 =
         Misc2::SVM_INSTRUCTIONS | Misc2::WBINVD | Misc2::MONITOR | Misc2::MWAIT | Misc2::XSETBV;
+    control
+        .intercept_misc2
+        .set(Misc2::RDTSCP, first & primary::RDTSC != 0);
     load_register_intercepts(vmcs, control, first, second);
     let blocking = vmcs.get(Field::GuestInterruptibility) & BLOCKING_STI_MOV_SS;
     control.int_state = if blocking != 0 { INTERRUPT_SHADOW } else { 0 };

@@ -72,6 +72,7 @@ pub fn translate(vp: &mut Vp, vm: VmIndex, exit: SvmExit) -> Verdict {
         | SvmExit::Wbinvd
         | SvmExit::Pause
         | SvmExit::Rdtsc
+        | SvmExit::Rdtscp
         | SvmExit::Rdpmc
         | SvmExit::Monitor
         | SvmExit::Mwait
@@ -80,7 +81,6 @@ pub fn translate(vp: &mut Vp, vm: VmIndex, exit: SvmExit) -> Verdict {
         | SvmExit::Init
         | SvmExit::Pushf
         | SvmExit::Popf
-        | SvmExit::Rdtscp
         | SvmExit::Icebp
         | SvmExit::Unknown(_) => not_modelled(vp, format_args!("L2 exit {exit:x?}")),
     };
@@ -110,10 +110,19 @@ fn instruction_length(vp: &Vp, vm: VmIndex) -> u32 {
 }
 
 fn instruction(vp: &Vp, vm: VmIndex, exit: &SvmExit) -> Verdict {
+    // RDTSC is 0F 31, RDTSCP 0F 01 F9.
+    const SECOND_BYTE_OF_RDTSCP: u8 = 0x01;
+    let insn = insn(vp, vm);
+    let is_rdtscp = insn.is_some_and(|insn| insn.opcode == SECOND_BYTE_OF_RDTSCP);
+    // TCG reports both as RDTSC.
+    let exit = match exit {
+        SvmExit::Rdtsc if is_rdtscp => &SvmExit::Rdtscp,
+        exit => exit,
+    };
     let Some(reason) = vmx_names::basic_reason(exit) else {
         not_modelled(vp, format_args!("L2 exit {exit:x?}"))
     };
-    let instruction_length = instruction_length(vp, vm);
+    let instruction_length = insn.map_or(0, |insn| u32::from(insn.len_bytes));
     Verdict::Exit(L2Exit {
         instruction_length,
         ..plain_exit(vp, vm, reason)

@@ -16,6 +16,8 @@ pub struct AddressSpaces {
     pool: &'static FramePool,
     l1: Npt,
     l2: [Npt; 3],
+    /// The private halves of `l2`, for a processor whose L2_CTLS keeps the host's tables out.
+    l2_private: [Npt; 3],
 }
 
 impl AddressSpaces {
@@ -31,6 +33,7 @@ impl AddressSpaces {
             pool,
             l1,
             l2: [Npt::new(frames)?, Npt::new(frames)?, Npt::new(frames)?],
+            l2_private: [Npt::new(frames)?, Npt::new(frames)?, Npt::new(frames)?],
         })
     }
 
@@ -39,9 +42,10 @@ impl AddressSpaces {
         self.l1.root_pa()
     }
 
-    /// Root of an L2's tables.
-    pub fn l2_root_pa(&self, vm: VmIndex) -> u64 {
-        self.l2_npt(vm).root_pa()
+    /// Roots of an L2's tables: without and with the shared pages that the host maps for it.
+    pub fn l2_root_pas(&self, vm: VmIndex) -> [u64; 2] {
+        let private = &self.l2_private[usize::from(vm.number() - 1)];
+        [private.root_pa(), self.l2_npt(vm).root_pa()]
     }
 
     fn l2_npt(&self, vm: VmIndex) -> &Npt {
@@ -106,6 +110,10 @@ impl AddressSpaces {
                     npt.unmap(frames, page);
                 }
             }
+        }
+        if !gpa.is_shared() {
+            let private = &self.l2_private[usize::from(vm.number() - 1)];
+            private.share_lower_tables(frames, &npt, start);
         }
         Ok(())
     }

@@ -53,14 +53,22 @@ pub fn io_exits_carry_their_qualification(vm: &mut Vm, _: &Memory) -> Outcome {
 }
 
 /// Field, bit and what it makes leave.
-const CONTROLLED: [(u64, u64, Exit); 7] = [
+const CONTROLLED: [(u64, u64, Exit); 11] = [
     (vmcs::PRIMARY_CONTROLS, 1 << 30, (guest::l2_pause, 40, 2)),
     (vmcs::PRIMARY_CONTROLS, 1 << 12, (guest::l2_rdtsc, 16, 2)),
+    (vmcs::PRIMARY_CONTROLS, 1 << 12, (guest::l2_rdtscp, 51, 3)),
     (vmcs::PRIMARY_CONTROLS, 1 << 23, (guest::l2_read_dr7, 29, 3)),
+    (
+        vmcs::PRIMARY_CONTROLS,
+        1 << 23,
+        (guest::l2_write_dr0, 29, 3),
+    ),
     (vmcs::PRIMARY_CONTROLS, 1 << 9, (guest::l2_invlpg, 14, 3)),
     (vmcs::PRIMARY_CONTROLS, 1 << 20, (guest::l2_read_cr8, 28, 4)),
     (vmcs::SECONDARY_CONTROLS, 1 << 2, (guest::l2_sgdt, 46, 5)),
     (vmcs::SECONDARY_CONTROLS, 1 << 2, (guest::l2_sldt, 47, 3)),
+    (vmcs::SECONDARY_CONTROLS, 1 << 2, (guest::l2_str, 47, 3)),
+    (vmcs::SECONDARY_CONTROLS, 1 << 2, (guest::l2_lldt, 47, 3)),
 ];
 
 pub fn exits_as_controlled(vm: &mut Vm, _: &Memory) -> Outcome {
@@ -77,6 +85,34 @@ pub fn exits_as_controlled(vm: &mut Vm, _: &Memory) -> Outcome {
     Ok(())
 }
 
+pub fn table_instructions_name_themselves(vm: &mut Vm, _: &Memory) -> Outcome {
+    const DESCRIPTOR_TABLES: u64 = 1 << 2;
+    // Routine, reason, and for each of its instructions length and identity.
+    type Tables = (fn() -> u64, u64, &'static [(u64, u64)]);
+    const TABLES: [Tables; 5] = [
+        (guest::l2_lgdt, 46, &[(5, 0), (5, 2)]),
+        (guest::l2_lidt, 46, &[(5, 1), (5, 3)]),
+        (guest::l2_sldt, 47, &[(3, 0)]),
+        (guest::l2_str, 47, &[(3, 1)]),
+        (guest::l2_lldt, 47, &[(3, 2)]),
+    ];
+    vm.start()?;
+    vm.write_bits(
+        vmcs::SECONDARY_CONTROLS,
+        DESCRIPTOR_TABLES,
+        DESCRIPTOR_TABLES,
+    )?;
+    for (routine, reason, instructions) in TABLES {
+        vm.call(routine());
+        for (length, identity) in instructions {
+            vm.expect_skip(reason, *length)?;
+            equal!((vm.exit[11] >> 28) & 3, *identity);
+        }
+        vm.call_returns()?;
+    }
+    Ok(())
+}
+
 pub fn nothing_leaves_without_control(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.start()?;
     for (_, _, (routine, _, _)) in CONTROLLED {
@@ -84,8 +120,11 @@ pub fn nothing_leaves_without_control(vm: &mut Vm, _: &Memory) -> Outcome {
         vm.call(routine());
         vm.call_returns()?;
     }
-    vm.call(guest::l2_cr3());
-    vm.call_returns()
+    for routine in [guest::l2_cr3, guest::l2_lgdt, guest::l2_lidt] {
+        vm.call(routine());
+        vm.call_returns()?;
+    }
+    Ok(())
 }
 
 pub fn cr_accesses_carry_their_register(vm: &mut Vm, _: &Memory) -> Outcome {

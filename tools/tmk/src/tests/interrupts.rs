@@ -7,17 +7,23 @@ use crate::host;
 use crate::tdx::{self, status, vmcs};
 use crate::vm::{Outcome, RFLAGS_IF, Vm, equal, reason, reg};
 
-const EOI: u32 = 0x80b;
-const PPR: u64 = 0xa0;
-const ISR: u64 = 0x100;
-const IRR: u64 = 0x200;
+/// x2APIC register that ends an interrupt.
+pub const EOI: u32 = 0x80b;
+/// Processor priority, in the virtual-APIC page.
+pub const PPR: u64 = 0xa0;
+/// Vectors in service.
+pub const ISR: u64 = 0x100;
+/// Vectors requested.
+pub const IRR: u64 = 0x200;
 
-fn start(vm: &mut Vm) -> Outcome {
+/// An L2 that ends its interrupts by itself.
+pub fn start(vm: &mut Vm) -> Outcome {
     vm.start()?;
     vm.pass_msr(EOI, true, true)
 }
 
-fn enable_interrupts(vm: &Vm) {
+/// Sets IF of the L2.
+pub fn enable_interrupts(vm: &Vm) {
     vm.set(reg::RFLAGS, vm.get(reg::RFLAGS) | RFLAGS_IF);
 }
 

@@ -2,10 +2,15 @@
 //! Pages of the L2: rights, pending pages, sizes, invalidation, shared addresses.
 
 use super::Memory;
-use crate::cpu::{guest, peek, poke};
-use crate::tdx::{call, leaf, rights, set_rights, status};
+use crate::cpu::{self, guest, peek, poke};
+use crate::host;
+use crate::tdx::{self, call, leaf, rights, set_rights, status};
 use crate::vm::{Outcome, Vm, equal, reason, reg};
+use core::sync::atomic::{AtomicU64, Ordering};
 
+const SHARED: u64 = 1 << 47;
+/// Where the L2's page tables have the first GiB with the SHARED bit.
+const ALIAS: u64 = 4 << 30;
 const SIZE_2M: u64 = 1;
 const PENDING: u64 = 6;
 
@@ -161,9 +166,79 @@ pub fn invalidations_are_accepted(vm: &mut Vm, memory: &Memory) -> Outcome {
     expect_violation(vm, page(memory), 0x181)
 }
 
+/// Where this program sees the first GiB through its shared alias.
+fn shared_window() -> u64 {
+    #[repr(align(4096))]
+    struct Table([AtomicU64; 512]);
+    static PDPT: Table = Table([const { AtomicU64::new(0) }; 512]);
+    const TABLE: u64 = 0x63;
+    const LARGE_PAGE: u64 = 0xe3;
+    PDPT.0[0].store(SHARED | LARGE_PAGE, Ordering::SeqCst);
+    poke(cpu::read_cr3() + 8 * 256, PDPT.0.as_ptr() as u64 | TABLE);
+    0xffff_8000_0000_0000
+}
+
+pub fn shared_page_is_reached_through_the_hosts_tables(vm: &mut Vm, memory: &Memory) -> Outcome {
+    const ENABLE_SHARED_EPTP: u64 = 1;
+    const PENDING: u64 = 1 << 62;
+    let page = memory.start + (48 << 20);
+    let set_ctls = |vm: &Vm, value| tdx::write(tdx::l2_ctls_id(vm.number), value, 7);
+    vm.start()?;
+    host::map_gpa(page | SHARED, 0x1000);
+    let window = shared_window() + page;
+    poke(window, 0x1111);
+    equal!(set_ctls(vm, ENABLE_SHARED_EPTP), 0);
+    vm.set(reg::RSI, ALIAS + page);
+    vm.call(guest::l2_read());
+    vm.call_returns()?;
+    vm.call(guest::l2_write());
+    vm.call_returns()?;
+    equal!(peek(window), 0xc0);
+    // Without the control the same processor finds nothing there again.
+    equal!(set_ctls(vm, 0), 0);
+    vm.call(guest::l2_read());
+    equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
+    equal!(vm.exit[8], SHARED + page);
+    equal!(set_ctls(vm, ENABLE_SHARED_EPTP), 0);
+    vm.call_returns()?;
+    // Private again: the alias is gone, the page pending.
+    host::map_gpa(page, 0x1000);
+    equal!(
+        call(leaf::MEM_PAGE_ATTR_RD, page, 0, 0, 0)[1],
+        page | PENDING
+    );
+    vm.invalidate = 1;
+    vm.call(guest::l2_read());
+    equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
+    equal!(vm.exit[8], SHARED + page);
+    Ok(())
+}
+
+pub fn released_page_has_to_be_accepted_again(vm: &mut Vm, memory: &Memory) -> Outcome {
+    const MEM_PAGE_RELEASE: u64 = 30;
+    const EPT_ENTRY_STATE_INCORRECT: u64 = 0xc000_0b0d;
+    let gpa = memory.start + 0x60_0000 + 0x8000;
+    vm.start()?;
+    equal!(call(leaf::MEM_PAGE_ACCEPT, gpa, 0, 0, 0)[0], 0);
+    restrict(vm, gpa, rights::ALL)?;
+    poke(gpa, 0x4242);
+    vm.set(reg::RSI, gpa);
+    vm.call(guest::l2_read());
+    vm.call_returns()?;
+    equal!(call(MEM_PAGE_RELEASE, gpa, 0, 0, 0)[0], 0);
+    let again = call(MEM_PAGE_RELEASE, gpa, 0, 0, 0);
+    equal!(again[0] >> 32, EPT_ENTRY_STATE_INCORRECT);
+    vm.invalidate = 1;
+    vm.call(guest::l2_read());
+    expect_violation(vm, gpa, 0x181)?;
+    equal!(vm.exit[13], PENDING);
+    equal!(call(leaf::MEM_PAGE_ACCEPT, gpa, 0, 0, 0)[0], 0);
+    equal!(peek(gpa), 0);
+    vm.invalidate = 1;
+    vm.call_returns()
+}
+
 pub fn shared_address_goes_to_the_host(vm: &mut Vm, _: &Memory) -> Outcome {
-    const SHARED: u64 = 1 << 47;
-    const ALIAS: u64 = 4 << 30;
     vm.start()?;
     vm.set(reg::RSI, ALIAS + 0x5000);
     vm.call(guest::l2_read());

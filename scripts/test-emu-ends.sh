@@ -1,0 +1,114 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# How the emulator's machine ends when it cannot go on, what its log then says, and
+# that time is the same in two runs. Each test is a boot of the guest test
+# microkernel (tools/tmk). Prints KTAP.
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+. "$TOP/scripts/machine.sh"
+
+work=$(mktemp -d "$BUILD/test-emu-ends.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+number=0 failed=0
+emu_log=$work/emu.log
+
+# boot OPTIONS WHAT: starts the microkernel with tmk.do=WHAT; sets $status. Its
+# console goes to $work/console.
+boot() {
+	rm -f "$emu_log"
+	SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "$1" "tmk.do=$2"
+	status=0
+	in_root timeout --foreground "${LIMIT:-60}" "${qemu[@]}" </dev/null >"$work/console" || status=$?
+}
+
+# verdict NAME: the test passed if the command before it did.
+verdict() {
+	local passed=$?
+	number=$((number + 1))
+	if [ "$passed" = 0 ]; then
+		echo "ok $number $1"
+		return
+	fi
+	echo "# status ${status:-}, console and log:"
+	sed 's/^/# /' "$work/console" "$emu_log" 2>/dev/null || :
+	echo "not ok $number $1"
+	failed=$((failed + 1))
+}
+
+# ends STATUS PATTERN...: the latest boot did, and its log has each pattern.
+ends() {
+	local want=$1 pattern
+	shift
+	[ "$status" = "$want" ] || return 1
+	for pattern in "$@"; do
+		grep -q -e "$pattern" "$emu_log" || { echo "# no '$pattern'"; return 1; }
+	done
+}
+
+# The log names the option, and then each one that the documentation has.
+lists_all_options() {
+	local option options
+	options=$(grep -o '^``emu\.[a-z0-9_]*' "$TOP/Documentation/emulator.rst" | tr -d '`')
+	[ "$(wc -w <<<"$options")" -ge 9 ] || return 1
+	for option in $options; do
+		grep -q -e "error: .*$option=" "$emu_log" || { echo "# $option is not listed"; return 1; }
+	done
+}
+
+echo "KTAP version 1"
+echo "1..13"
+
+set +e
+boot "emu.no_such_option=1" none
+ends 39 'unknown option or value: emu.no_such_option=1'
+verdict an_unknown_option_is_refused_by_name
+lists_all_options
+verdict the_refusal_lists_all_documented_options
+boot "emu.l2=4" none
+ends 39 'unknown option or value: emu.l2=4' 'emu.l2=0..3'
+verdict a_bad_value_is_refused_with_the_good_ones
+
+boot "" end_reset
+ends 37 'L1 asks for a reset' 'summary: vCPU 0 exits'
+verdict a_reset_ends_with_37
+boot "" end_fatal_error
+ends 35 'L1 reports a fatal error 0x1234'
+verdict a_fatal_error_ends_with_35
+boot "" end_triple_fault
+ends 35 'L1 shut down (triple fault) at 0x'
+verdict a_triple_fault_ends_with_35
+boot "" end_missing_page
+ends 35 'the host has no memory for .*Gpa(b0000000)'
+verdict an_access_nobody_serves_names_its_address
+boot "emu.feature_level=0" end_bad_entry
+ends 35 'bad control fields at TDG.VP.ENTER'
+verdict module_1_5_does_not_survive_bad_control_fields
+
+boot "" end_control
+ends 33 'not modelled: exiting on RDRAND' 'vCPU 0 Some(Vm1)' 'rip 0x' 'cr0 0x.*cr3 0x' \
+	'rax: ' 'vCPU 0 VM 1 exit 0x'
+verdict what_is_not_modelled_names_itself_and_shows_the_state
+boot "" end_execute_only
+ends 33 'not modelled: rights 0x4 without read for Vm1' 'vCPU 0 VM 0 exit 0x'
+verdict rights_that_svm_lacks_stop_the_machine
+
+boot "emu.log=debug" end_reset
+ends 37 'debug: ' 'info: '
+verdict level_debug_shows_more
+boot "emu.log=error" end_fatal_error
+ends 35 'error: ' && ! grep -q 'info: \|debug: \|warn: ' "$emu_log"
+verdict level_error_shows_errors_only
+
+# The second run logs each refused TDCALL, so the emulator works longer there; L1
+# must not see that.
+ICOUNT=1 boot "emu.hide_time=1" time
+[ "$status" = 0 ] && cp "$work/console" "$work/first" &&
+	ICOUNT=1 boot "emu.hide_time=1 emu.log=debug" time
+[ "$status" = 0 ] && [ "$(grep -c '^time: ' "$work/first")" = 7 ] && cmp "$work/first" "$work/console"
+verdict two_runs_give_the_same_ticks
+set -e
+
+echo "# totals: pass:$((number - failed)) fail:$failed skip:0"
+[ "$failed" = 0 ]

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Ways to end the machine, for `scripts/test-emu-ends.sh`: each shows one answer of the emulator to
+//! something that it, its host or a TDX module cannot go on after (`tmk.do=end_NAME`).
+
+use crate::cpu::{guest, peek};
+use crate::host;
+use crate::tdx::{self, leaf, vmcs};
+use crate::tests::{Memory, find_word};
+use crate::vm::{Outcome, Vm};
+
+type End = fn(&mut Vm, &Memory) -> Outcome;
+
+const ENDS: [(&[u8], End); 7] = [
+    (b"tmk.do=end_reset", reset),
+    (b"tmk.do=end_fatal_error", fatal_error),
+    (b"tmk.do=end_triple_fault", triple_fault),
+    (b"tmk.do=end_missing_page", missing_page),
+    (b"tmk.do=end_bad_entry", bad_entry),
+    (b"tmk.do=end_control", control),
+    (b"tmk.do=end_execute_only", execute_only),
+];
+
+/// The end that the command line asks for.
+pub fn find(boot_params: u64) -> Option<End> {
+    let is_asked = |(word, _): &&(&[u8], End)| find_word(boot_params, word).is_some();
+    ENDS.iter().find(is_asked).map(|(_, end)| *end)
+}
+
+/// L1 asks for a reset.
+fn reset(_: &mut Vm, _: &Memory) -> Outcome {
+    host::write_port(0xcf9, 6);
+    Ok(())
+}
+
+/// L1 reports a fatal error.
+fn fatal_error(_: &mut Vm, _: &Memory) -> Outcome {
+    host::report_fatal_error(0x1234);
+    Ok(())
+}
+
+/// L1 faults without a table to go by.
+fn triple_fault(_: &mut Vm, _: &Memory) -> Outcome {
+    crate::cpu::triple_fault()
+}
+
+/// L1 touches what the host has not given.
+fn missing_page(_: &mut Vm, _: &Memory) -> Outcome {
+    peek(0xb000_0000);
+    Ok(())
+}
+
+/// L1 enters an L2 with control fields that VMX refuses.
+fn bad_entry(vm: &mut Vm, _: &Memory) -> Outcome {
+    const CR3_TARGET_COUNT: u64 = 0x400a;
+    vm.grant_image()?;
+    vm.start()?;
+    vm.write(CR3_TARGET_COUNT, 5)?;
+    vm.enter();
+    Ok(())
+}
+
+/// A control for which SVM has no intercept: exiting on RDRAND.
+fn control(vm: &mut Vm, _: &Memory) -> Outcome {
+    const RDRAND: u64 = 1 << 11;
+    vm.grant_image()?;
+    vm.start()?;
+    vm.write_bits(vmcs::SECONDARY_CONTROLS, RDRAND, RDRAND)?;
+    vm.call(guest::l2_nop());
+    vm.enter();
+    Ok(())
+}
+
+/// Rights that nested paging of SVM does not have.
+fn execute_only(vm: &mut Vm, memory: &Memory) -> Outcome {
+    const EXECUTE_SUPERVISOR: u64 = 4;
+    vm.grant_image()?;
+    vm.start()?;
+    let page = memory.start + 0x20_0000;
+    tdx::call(leaf::MEM_PAGE_ACCEPT, page | 1, 0, 0, 0);
+    tdx::set_rights(vm.number, page | 1, EXECUTE_SUPERVISOR);
+    Ok(())
+}

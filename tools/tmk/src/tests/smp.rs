@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Several processors: L2s that run at the same time, and what they do to each other.
+
+use super::Memory;
+use crate::cpu::{self, CPUS, guest, peek, take_interrupts, taken_vector};
+use crate::host;
+use crate::smp::{run_on, send, wait};
+use crate::tdx::{self, leaf, rights, set_rights, status};
+use crate::vm::{Outcome, Vm, equal, reason, reg};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// What other processors can be told to do.
+pub const JOBS: [fn(&mut Vm) -> Outcome; 6] = [
+    nothing,
+    trips,
+    own_interrupts,
+    send_nmi,
+    send_interrupt,
+    read_until_taken,
+];
+const NOTHING: u64 = 0;
+const TRIPS: u64 = 1;
+const OWN_INTERRUPTS: u64 = 2;
+const SEND_NMI: u64 = 3;
+const SEND_INTERRUPT: u64 = 4;
+const READ_UNTIL_TAKEN: u64 = 5;
+
+/// What the first processor tells the others, and how many of them have got there.
+static STAGE: AtomicU64 = AtomicU64::new(0);
+static ARRIVED: AtomicU64 = AtomicU64::new(0);
+
+fn others() -> impl Iterator<Item = usize> {
+    1..CPUS
+}
+
+fn on_all(job: u64) -> Outcome {
+    for id in others() {
+        run_on(id, job);
+    }
+    Ok(())
+}
+
+fn all_done() -> Outcome {
+    for id in others() {
+        wait(id)?;
+    }
+    Ok(())
+}
+
+fn wait_for_stage(stage: u64) {
+    while STAGE.load(Ordering::SeqCst) != stage {
+        core::hint::spin_loop();
+    }
+}
+
+/// Tells the first processor, and waits for it.
+fn arrive_and_wait(stage: u64) {
+    ARRIVED.fetch_add(1, Ordering::SeqCst);
+    wait_for_stage(stage);
+}
+
+/// Waits for all others, and lets them go on.
+fn gather(stage: u64, change: impl FnOnce() -> Outcome) -> Outcome {
+    while ARRIVED.load(Ordering::SeqCst) != CPUS as u64 - 1 {
+        core::hint::spin_loop();
+    }
+    ARRIVED.store(0, Ordering::SeqCst);
+    let outcome = change();
+    STAGE.store(stage, Ordering::SeqCst);
+    outcome
+}
+
+fn nothing(_: &mut Vm) -> Outcome {
+    Ok(())
+}
+
+pub fn every_processor_wakes_up(_: &mut Vm, _: &Memory) -> Outcome {
+    // TDG.VP.INFO: NUM_VCPUS in the low half of R8.
+    equal!(tdx::call(1, 0, 0, 0, 0)[8] & 0xffff_ffff, CPUS as u64);
+    on_all(NOTHING)?;
+    all_done()
+}
+
+/// The L2 of this processor goes around with values that are its own.
+fn trips(_: &mut Vm) -> Outcome {
+    let id = cpu::index() as u64;
+    let mut vm = Vm::new(1 + id % 3);
+    vm.start()?;
+    vm.set(reg::RSI, 1 + id);
+    vm.call(guest::l2_write_cr8());
+    vm.call_returns()?;
+    for trip in 0..100 {
+        let value = (id << 32) | trip;
+        vm.set(reg::R12, value);
+        vm.call(guest::l2_cpuid());
+        vm.expect_skip(reason::CPUID, 2)?;
+        equal!(vm.get(reg::R12), value);
+        vm.call_returns()?;
+    }
+    vm.set(reg::RSI, 0);
+    vm.call(guest::l2_read_cr8());
+    vm.call_returns()?;
+    equal!(vm.get(reg::RSI), 1 + id);
+    Ok(())
+}
+
+pub fn every_processor_runs_its_l2_at_the_same_time(vm: &mut Vm, _: &Memory) -> Outcome {
+    for number in 1..4 {
+        Vm::new(number).grant_image()?;
+    }
+    on_all(TRIPS)?;
+    trips(vm)?;
+    all_done()
+}
+
+/// Self-IPIs of an L2 stay in its own virtual APIC.
+fn own_interrupts(vm: &mut Vm) -> Outcome {
+    const EOI: u32 = 0x80b;
+    const SELF_IPI: u32 = 0x83f;
+    let first = 0x40 + 8 * cpu::index() as u64;
+    vm.start()?;
+    vm.pass_msr(EOI, true, true)?;
+    vm.pass_msr(SELF_IPI, true, true)?;
+    for round in 0..20 {
+        let vector = first + round % 8;
+        super::interrupts::enable_interrupts(vm);
+        vm.set(reg::RSI, u64::from(SELF_IPI));
+        vm.set(reg::R12, vector);
+        vm.set(reg::R13, 0);
+        vm.call(guest::l2_wrmsr());
+        vm.expect_interrupt(vector)?;
+        equal!(vm.interrupt_status(), vector << 8);
+        vm.call_returns()?;
+    }
+    Ok(())
+}
+
+pub fn every_l2_takes_its_own_interrupts(vm: &mut Vm, _: &Memory) -> Outcome {
+    on_all(OWN_INTERRUPTS)?;
+    own_interrupts(vm)?;
+    all_done()
+}
+
+fn send_nmi(_: &mut Vm) -> Outcome {
+    const NMI: u64 = 4 << 8;
+    send_into_l2(NMI)
+}
+
+fn send_interrupt(_: &mut Vm) -> Outcome {
+    send_into_l2(0x71)
+}
+
+/// Sends, a little after the first processor has gone into its L2.
+fn send_into_l2(what: u64) -> Outcome {
+    wait_for_stage(1);
+    let start = cpu::rdtsc();
+    while cpu::rdtsc() - start < 20_000_000 {
+        core::hint::spin_loop();
+    }
+    send(0, what);
+    Ok(())
+}
+
+pub fn nmi_reaches_l1_while_its_l2_runs(vm: &mut Vm, _: &Memory) -> Outcome {
+    const NMI_INFO: u64 = 0x8000_0202;
+    const NMI: u64 = 2;
+    vm.start()?;
+    run_on(1, SEND_NMI);
+    vm.call(guest::l2_spin());
+    taken_vector();
+    STAGE.store(1, Ordering::SeqCst);
+    // The host takes it, and resumes L1, whose NMI it is.
+    equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
+    STAGE.store(0, Ordering::SeqCst);
+    equal!(vm.exit[0] & 0xffff_ffff, reason::EXCEPTION);
+    equal!(vm.exit[9] & 0xffff_ffff, NMI_INFO);
+    equal!(vm.get(reg::RIP), guest::l2_spin());
+    equal!(taken_vector(), NMI);
+    wait(1)?;
+    // The L2 knows nothing of it.
+    vm.set(reg::RIP, guest::l2_nop());
+    vm.call_returns()
+}
+
+pub fn interrupt_of_another_processor_ends_the_run(vm: &mut Vm, _: &Memory) -> Outcome {
+    vm.start()?;
+    host::wrmsr(0x80f, 0x1ff); // APIC on
+    run_on(1, SEND_INTERRUPT);
+    vm.call(guest::l2_spin());
+    STAGE.store(1, Ordering::SeqCst);
+    equal!(vm.enter(), status::L2_EXIT_PENDING_INTERRUPT);
+    STAGE.store(0, Ordering::SeqCst);
+    equal!(vm.get(reg::RIP), guest::l2_spin());
+    // It waits until L1 takes it, and keeps the L2 out until then.
+    equal!(vm.enter(), status::PENDING_INTERRUPT);
+    take_interrupts();
+    equal!(taken_vector(), 0x71);
+    wait(1)
+}
+
+/// Where the page is that [`read_until_taken`] reads.
+static PAGE: AtomicU64 = AtomicU64::new(0);
+
+/// Its L2 reads a page again and again, and finds it gone after an invalidation.
+fn read_until_taken(vm: &mut Vm) -> Outcome {
+    let page = PAGE.load(Ordering::SeqCst);
+    vm.start()?;
+    vm.set(reg::RSI, page);
+    vm.call(guest::l2_read());
+    vm.call_returns()?;
+    arrive_and_wait(1);
+    vm.invalidate = 1;
+    vm.expect(reason::EPT_VIOLATION)?;
+    equal!(vm.exit[8], page);
+    equal!(vm.exit[13], 0);
+    // Back again as soon as the first processor gives it.
+    arrive_and_wait(2);
+    vm.invalidate = 1;
+    vm.call_returns()
+}
+
+pub fn rights_are_taken_on_every_processor(vm: &mut Vm, memory: &Memory) -> Outcome {
+    let page = memory.start + 0x20_0000;
+    let set = |rights| {
+        equal!(set_rights(vm.number, page | 1, rights), 0);
+        Ok(())
+    };
+    tdx::call(leaf::MEM_PAGE_ACCEPT, page | 1, 0, 0, 0);
+    set(rights::ALL)?;
+    cpu::poke(page, 0x77);
+    PAGE.store(page, Ordering::SeqCst);
+    STAGE.store(0, Ordering::SeqCst);
+    on_all(READ_UNTIL_TAKEN)?;
+    gather(1, || set(0))?;
+    gather(2, || set(rights::ALL))?;
+    all_done()?;
+    equal!(peek(page), 0x77);
+    Ok(())
+}
