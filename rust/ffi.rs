@@ -69,6 +69,12 @@ pub(crate) fn address_bits() -> u8 {
     bits as u8 // CAST: 48 or 57
 }
 
+/// x2APIC ID of a CPU that can exist.
+pub(crate) fn apic_id(cpu: u32) -> u32 {
+    // SAFETY: No requirement: another number gives an ID that no CPU has.
+    unsafe { abi::vtl_apic_id(cpu) }
+}
+
 /// Whether the current task has CAP_SYS_ADMIN.
 pub(crate) fn has_cap_sys_admin() -> bool {
     // SAFETY: No requirement.

@@ -15,6 +15,7 @@
 #include <asm/msr.h>
 #include <asm/pkru.h>
 #include <asm/processor.h>
+#include <asm/smp.h>
 
 #include "helpers.h"
 
@@ -103,6 +104,11 @@ void vtl_wrmsr(u32 msr, u64 value)
 u32 vtl_address_bits(void)
 {
 	return cpu_feature_enabled(X86_FEATURE_LA57) ? 57 : 48;
+}
+
+u32 vtl_apic_id(u32 cpu)
+{
+	return cpu_possible(cpu) ? cpu_physical_id(cpu) : BAD_APICID;
 }
 
 /* Returns DR7 as it was, zero if no breakpoint was armed. */

@@ -26,6 +26,7 @@ u64 vtl_rdmsr(u32 msr);
 void vtl_wrmsr(u32 msr, u64 value);
 int vtl_rdmsr_safe(u32 msr, u64 *value);
 u32 vtl_address_bits(void);
+u32 vtl_apic_id(u32 cpu);
 u64 vtl_breakpoints_off(void);
 void vtl_breakpoints_restore(u64 dr7);
 void vtl_exchange_debug(u64 regs[5]);

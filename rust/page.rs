@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use kernel::alloc::flags::__GFP_ZERO;
 use kernel::mm::virt::{VmaMixedMap, VmaNew};
@@ -96,6 +96,11 @@ impl SharedPage {
         self.read(offset)
     }
 
+    /// Writes a byte, once.
+    pub(crate) fn write_u8(&self, offset: usize, value: u8) {
+        self.write(offset, value);
+    }
+
     /// Writes a word, once.
     pub(crate) fn write_u32(&self, offset: usize, value: u32) {
         self.write(offset, value);
@@ -104,6 +109,23 @@ impl SharedPage {
     /// Writes a word, once.
     pub(crate) fn write_u64(&self, offset: usize, value: u64) {
         self.write(offset, value);
+    }
+
+    /// A word that several CPUs and userspace change at the same time.
+    fn shared_u32(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: `at` returns an aligned address within the page, which `self` owns; all other
+        // access to it is volatile, atomic, or of another privilege level.
+        unsafe { AtomicU32::from_ptr(self.at(offset)) }
+    }
+
+    /// Sets bits of a word, as one access and a full barrier. Returns what stood there before.
+    pub(crate) fn set_bits_u32(&self, offset: usize, bits: u32) -> u32 {
+        self.shared_u32(offset).fetch_or(bits, Ordering::SeqCst)
+    }
+
+    /// Clears bits of a word, as one access and a full barrier. Returns what stood there before.
+    pub(crate) fn clear_bits_u32(&self, offset: usize, bits: u32) -> u32 {
+        self.shared_u32(offset).fetch_and(!bits, Ordering::SeqCst)
     }
 
     /// Writes `new` where `old` still stands.

@@ -7,6 +7,7 @@
 pub(crate) mod apic_pages;
 pub(crate) mod bind;
 pub(crate) mod run_page;
+pub(crate) mod vapic;
 pub(crate) mod wake;
 
 use kernel::prelude::*;
@@ -16,9 +17,11 @@ use kernel::sync::{new_mutex, Mutex};
 use crate::audit::{Ring, Switches};
 use crate::debug_regs::DebugRegs;
 use crate::features::Features;
+use crate::ffi;
 use crate::fpu::ExtendedState;
 use crate::irq::PreemptOff;
 use crate::page::SharedPage;
+use crate::pure::deadline::Deadlines;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
 use crate::pure::mtrr::Mtrrs;
@@ -36,6 +39,8 @@ use wake::Wake;
 pub(crate) struct Vp {
     /// CPU it belongs to.
     pub(crate) cpu: u16,
+    /// x2APIC ID of that CPU, which the lower VTLs' processor has, too.
+    pub(crate) apic_id: u32,
     /// The page that userspace controls it by.
     pub(crate) run_page: RunPage,
     /// Virtual APIC page of VM 1.
@@ -70,6 +75,8 @@ pub(crate) struct Private {
     pub(crate) switches: Switches,
     /// How long a halt looks around before it sleeps.
     pub(crate) halt_poll: HaltPoll,
+    /// Timers of the lower VTLs.
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Private {
@@ -117,6 +124,7 @@ impl Vp {
         KBox::pin_init(
             pin_init!(Self {
                 cpu,
+                apic_id: ffi::apic_id(index),
                 run_page,
                 vapic,
                 apic_pages <- ApicPages::new(),
@@ -131,6 +139,7 @@ impl Vp {
                     mtrrs: Mtrrs::START,
                     switches: Switches::default(),
                     halt_poll: HaltPoll::new(),
+                    deadlines: Deadlines::default(),
                 }, "mshv_vtl_tdx::vp"),
             }),
             GFP_KERNEL,

@@ -5,22 +5,68 @@
  * wait queue of a file.
  */
 #include <linux/file.h>
+#include <linux/hrtimer.h>
 #include <linux/poll.h>
 #include <linux/rcuwait.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <asm/tsc.h>
 #include <trace/events/ipi.h>
 
 #include "wake.h"
 
-/* 0 when is_awake() said so, -EINTR for a signal. */
-int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
-	      void *argument)
+/* Ends a sleep. Lives on the stack of the sleeping task. */
+struct vtl_alarm {
+	struct hrtimer timer;
+	struct rcuwait *sleeper;
+	bool is_over;
+};
+
+static enum hrtimer_restart vtl_alarm(struct hrtimer *timer)
 {
-	return rcuwait_wait_event(sleeper, is_awake(argument),
-				  TASK_INTERRUPTIBLE);
+	struct vtl_alarm *alarm = container_of(timer, struct vtl_alarm, timer);
+
+	/* The barrier of rcuwait_wake_up() stands behind the store. */
+	WRITE_ONCE(alarm->is_over, true);
+	rcuwait_wake_up(alarm->sleeper);
+	return HRTIMER_NORESTART;
+}
+
+/* Nobody needs to sleep longer without a look around. */
+#define VTL_LONGEST_SLEEP_NS (3600ULL * NSEC_PER_SEC)
+
+static u64 vtl_ticks_to_ns(u64 ticks)
+{
+	if (ticks / tsc_khz >= VTL_LONGEST_SLEEP_NS / NSEC_PER_MSEC)
+		return VTL_LONGEST_SLEEP_NS;
+	return ticks * NSEC_PER_MSEC / tsc_khz + 1;
+}
+
+/*
+ * 0 when is_awake() said so, or @most_ticks of the TSC are over (all ones:
+ * never); -EINTR for a signal.
+ */
+int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
+	      void *argument, u64 most_ticks)
+{
+	struct vtl_alarm alarm = { .sleeper = sleeper };
+	int result;
+
+	if (most_ticks == U64_MAX)
+		return rcuwait_wait_event(sleeper, is_awake(argument),
+					  TASK_INTERRUPTIBLE);
+	hrtimer_setup_on_stack(&alarm.timer, vtl_alarm, CLOCK_MONOTONIC,
+			       HRTIMER_MODE_REL_PINNED);
+	hrtimer_start(&alarm.timer, ns_to_ktime(vtl_ticks_to_ns(most_ticks)),
+		      HRTIMER_MODE_REL_PINNED);
+	result = rcuwait_wait_event(
+		sleeper, is_awake(argument) || READ_ONCE(alarm.is_over),
+		TASK_INTERRUPTIBLE);
+	hrtimer_cancel(&alarm.timer);
+	destroy_hrtimer_on_stack(&alarm.timer);
+	return result;
 }
 
 /* An interrupt for that CPU, which does nothing but arrive. */

@@ -13,7 +13,7 @@ struct rcuwait;
 struct vtl_poll;
 
 int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
-	      void *argument);
+	      void *argument, u64 most_ticks);
 void vtl_send_reschedule(u32 cpu);
 bool vtl_need_resched(void);
 void vtl_relax(void);

@@ -4,7 +4,9 @@
 //! The run page can change under the kernel's eyes at any time. `vp/run_page.rs` reads every field
 //! once into [`Controls`]; only what comes out of [`Controls::validate`] is acted on.
 
+use super::deadline::field_value;
 use super::msr::{Limits, SharedMsrs};
+use super::offload::Offload;
 use super::uapi::RUN_HALTED;
 use super::vp_enter::EntryRcx;
 
@@ -17,6 +19,10 @@ pub struct Controls {
     pub vp_flags: u64,
     /// Update byte of the TSC deadline.
     pub deadline_update: u8,
+    /// The TSC deadline; every value is good.
+    pub deadline: u64,
+    /// What the kernel may handle itself; every value is good.
+    pub offload: u8,
     /// RCX of TDG.VP.ENTER.
     pub entry_rcx: u64,
     /// Shared MSRs.
@@ -38,6 +44,10 @@ pub struct Entry {
     pub cr2: u64,
     /// Wait instead of entering.
     pub is_halted: bool,
+    /// What the kernel may handle itself.
+    pub offload: Offload,
+    /// Value that the deadline of the VM gets before.
+    pub deadline: Option<u64>,
 }
 
 /// Why a snapshot is not acted on.
@@ -56,8 +66,8 @@ impl Controls {
     ///
     /// # Errors
     ///
-    /// Timers and cache flushes on behalf of the lower VTL are not served: they are
-    /// refused rather than left undone.
+    /// Cache flushes on behalf of the lower VTL are not served: they are refused rather than left
+    /// undone.
     pub const fn validate(&self, limits: &Limits) -> Result<Entry, Refusal> {
         if self.flags & !RUN_HALTED != 0 || self.vp_flags & !VP_FLAGS_KNOWN != 0 {
             return Err(Refusal::Invalid);
@@ -68,7 +78,7 @@ impl Controls {
         if !self.msrs.is_loadable(limits) || self.mxcsr & !limits.mxcsr != 0 {
             return Err(Refusal::Invalid);
         }
-        if self.vp_flags != 0 || self.deadline_update & 1 != 0 {
+        if self.vp_flags != 0 {
             return Err(Refusal::Unsupported);
         }
         Ok(Entry {
@@ -76,6 +86,12 @@ impl Controls {
             msrs: self.msrs,
             cr2: self.cr2,
             is_halted: self.flags & RUN_HALTED != 0,
+            offload: Offload::new(self.offload, rcx.vm()),
+            deadline: if self.deadline_update & 1 != 0 {
+                Some(field_value(self.deadline))
+            } else {
+                None
+            },
         })
     }
 }
@@ -98,6 +114,8 @@ mod tests {
             flags: 0,
             vp_flags: 0,
             deadline_update: 0,
+            deadline: 5,
+            offload: 3,
             entry_rcx: (1 << 52) | 1,
             msrs: SharedMsrs::default(),
             cr2: u64::MAX,
@@ -160,6 +178,33 @@ mod tests {
     }
 
     #[test]
+    fn the_deadline_counts_only_with_its_update() {
+        let deadline = |deadline_update, deadline| {
+            let controls = Controls {
+                deadline_update,
+                deadline,
+                ..good()
+            };
+            controls.validate(&LIMITS).unwrap().deadline
+        };
+        assert_eq!(deadline(0, 5), None);
+        assert_eq!(deadline(1, 5), Some(5));
+        assert_eq!(deadline(1, 0), Some(u64::MAX));
+    }
+
+    #[test]
+    fn offload_belongs_to_the_vm_that_is_entered() {
+        let vm2 = Controls {
+            entry_rcx: 2 << 52,
+            ..good()
+        };
+        let is_served =
+            |controls: Controls| controls.validate(&LIMITS).unwrap().offload.takes_icr();
+        assert!(is_served(good()));
+        assert!(!is_served(vm2));
+    }
+
+    #[test]
     fn what_is_not_served_is_refused_and_not_ignored() {
         let known = [
             Controls {
@@ -168,10 +213,6 @@ mod tests {
             },
             Controls {
                 vp_flags: 2,
-                ..good()
-            },
-            Controls {
-                deadline_update: 1,
                 ..good()
             },
         ];

@@ -47,6 +47,7 @@ pub enum VpClass {
 /// Bits that are zero in an id of a single element: reserved ones, "last element" and "last field".
 const NOT_SINGLE: u64 =
     (0xff << 24) | (0xf << 34) | (0x1ff << 38) | (0x7 << 47) | (1 << 55) | (1 << 62);
+const SIZE_4: u64 = 2 << 32;
 const SIZE_8: u64 = 3 << 32;
 const CONTEXT_VP: u64 = 2 << 52;
 
@@ -66,6 +67,17 @@ impl FieldId {
     /// Virtual-APIC address (VMCS encoding 2012) of an L2 VM.
     pub const fn virtual_apic_address(vm: VmIndex) -> Self {
         Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | SIZE_8 | vmcs::VIRTUAL_APIC_ADDRESS)
+    }
+
+    /// Guest interruptibility state (VMCS encoding 4824) of an L2 VM.
+    pub const fn interruptibility(vm: VmIndex) -> Self {
+        Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | SIZE_4 | vmcs::INTERRUPTIBILITY)
+    }
+
+    /// TSC_DEADLINE of an L2 VM.
+    pub const fn tsc_deadline(vm: VmIndex) -> Self {
+        const BASE: u64 = (0xa0 << 56) | CONTEXT_VP | SIZE_8 | management::TSC_DEADLINE;
+        Self(BASE + vm.get() as u64)
     }
 
     /// Which field within the class.
@@ -105,6 +117,10 @@ pub mod management {
 pub mod vmcs {
     /// Virtual-APIC address.
     pub const VIRTUAL_APIC_ADDRESS: u64 = 0x2012;
+    /// Guest interruptibility state.
+    pub const INTERRUPTIBILITY: u64 = 0x4824;
+    /// Blocking by STI and by MOV SS in it.
+    pub const SHADOW: u64 = 0x3;
     /// Primary processor-based execution controls.
     pub const PRIMARY_CONTROLS: u64 = 0x4002;
     /// Monitor trap flag in the primary controls: its exit kills a production TD. [TDP]
@@ -121,6 +137,10 @@ mod tests {
         assert_eq!(id(1), 0x2420_0003_0000_2012);
         assert_eq!(id(2), 0x2c20_0003_0000_2012);
         assert_eq!(id(3), 0x3420_0003_0000_2012);
+        let vm2 = VmIndex::new(2).unwrap();
+        assert_eq!(FieldId::tsc_deadline(VmIndex::VM1).0, 0xa020_0003_0000_0059);
+        assert_eq!(FieldId::tsc_deadline(vm2).0, 0xa020_0003_0000_005a);
+        assert_eq!(FieldId::interruptibility(vm2).0, 0x2c20_0002_0000_4824);
     }
 
     #[test]

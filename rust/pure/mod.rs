@@ -10,17 +10,22 @@
 //! a misreading on one side shows as a disagreement.
 
 pub mod accepted;
+pub mod apic;
 pub mod audit;
 pub mod controls;
+pub mod deadline;
 pub mod exit;
 pub mod field;
 pub mod halt_poll;
+pub mod handled;
 pub mod hv_call;
+pub mod icr;
 pub mod leaf;
 pub mod mapping;
 pub mod msr;
 pub mod mtrr;
 pub mod next;
+pub mod offload;
 pub mod place;
 pub mod policy;
 pub mod ranges;

@@ -2,6 +2,8 @@
 //! Decides what follows an exit. The run loop only carries it out.
 
 use super::exit::{classify, Exit, RawExit};
+use super::handled::{handled, Guest, Handled};
+use super::offload::Offload;
 
 /// What the run loop does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,23 +12,25 @@ pub enum Next {
     Userspace,
     /// Take interrupts and signals, then enter again.
     EnterAgain,
+    /// Carry out an instruction of the lower VTL, then as above.
+    Handle(Handled),
     /// Return EIO; the status stays readable in the run page.
     Fail,
 }
 
 /// The decision. An exit with an event to redeliver always goes to userspace: entering again would
-/// lose the event.
-pub const fn next(exit: &RawExit) -> Next {
-    match classify(exit) {
-        Exit::ForL1 => Next::Userspace,
-        Exit::HostRouted | Exit::Interrupted => {
-            if exit.has_event_to_redeliver() {
-                Next::Userspace
-            } else {
-                Next::EnterAgain
-            }
-        }
-        Exit::NotEntered => Next::EnterAgain,
+/// lose the event. `guest` is asked only where its registers matter.
+pub fn next(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Next {
+    let class = classify(exit);
+    if class.has_run() && exit.has_event_to_redeliver() {
+        return Next::Userspace;
+    }
+    match class {
+        Exit::ForL1 => match handled(exit, offload, guest) {
+            Some(handled) => Next::Handle(handled),
+            None => Next::Userspace,
+        },
+        Exit::HostRouted | Exit::Interrupted | Exit::NotEntered => Next::EnterAgain,
         Exit::Refused => Next::Fail,
     }
 }
@@ -34,40 +38,96 @@ pub const fn next(exit: &RawExit) -> Next {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pure::field::VmIndex;
+    use crate::pure::status::Status;
 
     const VECTORING: u64 = 0x8000_0030;
+    const BENIGN: [u32; 6] = [0, 0x1100, 0x1101, 0x1102, 0x1120, 0x1140];
 
-    fn after(status: u64, r10: u64) -> Next {
-        next(&RawExit {
-            rax: (status << 32) | 1,
+    /// Everything is served, and the guest is where each exit could be handled.
+    fn after(rax: u64, r10: u64) -> Next {
+        let exit = RawExit {
+            rax,
             r10,
+            r11: 2 << 32,
             ..RawExit::default()
-        })
+        };
+        let guest = || Guest {
+            rcx: 0x4000_00f0,
+            rflags: 0x202,
+            ..Guest::default()
+        };
+        next(&exit, Offload::new(0xff, VmIndex::VM1), guest)
+    }
+
+    fn status(name: u32, details: u32) -> u64 {
+        Status::new(name, details).0
     }
 
     #[test]
     fn exits_for_l1_go_to_userspace() {
-        assert_eq!(after(0, 0), Next::Userspace);
-        assert_eq!(after(0, VECTORING), Next::Userspace);
+        assert_eq!(after(status(0, 1), 0), Next::Userspace);
+        assert_eq!(after(status(0, 52), 0), Next::Userspace);
+        assert_eq!(after(status(0, 45), 0), Next::Userspace);
     }
 
     #[test]
     fn interrupts_and_host_routed_exits_stay_in_the_kernel() {
-        for status in [0x1100, 0x1101, 0x1102] {
-            assert_eq!(after(status, 0), Next::EnterAgain);
+        for name in [0x1100, 0x1101, 0x1102] {
+            assert_eq!(after(status(name, 1), 0), Next::EnterAgain);
+        }
+    }
+
+    #[test]
+    fn a_host_routed_exit_is_never_emulated() {
+        for name in BENIGN.into_iter().skip(1) {
+            for details in 0..0x1_0000 {
+                let next = after(status(name, details), 0);
+                assert_eq!(next, Next::EnterAgain, "{name:#x} {details}");
+            }
         }
     }
 
     #[test]
     fn an_event_cut_off_by_the_exit_is_never_swallowed() {
-        for status in [0x1100, 0x1101, 0x1102] {
-            assert_eq!(after(status, VECTORING), Next::Userspace);
+        for name in [0, 0x1100, 0x1101, 0x1102] {
+            for details in 0..0x1_0000 {
+                let next = after(status(name, details), VECTORING);
+                assert_eq!(next, Next::Userspace, "{name:#x} {details}");
+            }
         }
     }
 
     #[test]
     fn registers_say_nothing_when_the_l2_did_not_run() {
-        assert_eq!(after(0x1120, VECTORING), Next::EnterAgain);
-        assert_eq!(after(0xc000_0100, VECTORING), Next::Fail);
+        assert_eq!(after(status(0x1120, 12), VECTORING), Next::EnterAgain);
+        assert_eq!(after(status(0xc000_0100, 12), VECTORING), Next::Fail);
+    }
+
+    /// Every basic reason with every single further mark: exactly HLT and the read of guest idle
+    /// are handled, all others are seen by userspace.
+    #[test]
+    fn of_l1s_exits_only_those_served_stay_in_the_kernel() {
+        for basic in 0..0x1_0000_u32 {
+            for mark in core::iter::once(0).chain((16..32).map(|bit| 1 << bit)) {
+                let is_served = mark == 0 && (basic == 12 || basic == 31);
+                let is_handled = matches!(after(status(0, basic | mark), 0), Next::Handle(_));
+                let is_seen = after(status(0, basic | mark), 0) == Next::Userspace;
+                assert_eq!(is_handled, is_served, "{basic} {mark:#x}");
+                assert_eq!(is_seen, !is_served, "{basic} {mark:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_status_but_six_fails() {
+        for class in (0..=0xff_u32).step_by(0x11) {
+            for low in 0..=0xffff_u32 {
+                let name = (class << 24) | low;
+                if !BENIGN.contains(&name) {
+                    assert_eq!(after(status(name, 12), 0), Next::Fail, "{name:#x}");
+                }
+            }
+        }
     }
 }

@@ -60,17 +60,45 @@ pub fn tdg_sys_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Statu
     checked(out).map(|out| out.r8)
 }
 
+/// Reads a field of the current VP. [ABI TDG.VP.RD]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_vp_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
+    let out = tdcall.tdcall(Registers {
+        rax: leaf::TDG_VP_RD,
+        rdx: field.0,
+        ..Registers::default()
+    });
+    checked(out).map(|out| out.r8)
+}
+
 /// Writes the whole of a field of the current VP. [ABI TDG.VP.WR]
 ///
 /// # Errors
 ///
 /// The status, when it is not SUCCESS.
 pub fn tdg_vp_wr(tdcall: &mut impl Tdcall, field: FieldId, value: u64) -> Result<(), Status> {
+    tdg_vp_wr_bits(tdcall, field, value, u64::MAX)
+}
+
+/// Writes the bits `mask` of a field of the current VP. [ABI TDG.VP.WR]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_vp_wr_bits(
+    tdcall: &mut impl Tdcall,
+    field: FieldId,
+    value: u64,
+    mask: u64,
+) -> Result<(), Status> {
     let out = tdcall.tdcall(Registers {
         rax: leaf::TDG_VP_WR,
         rdx: field.0,
         r8: value,
-        r9: u64::MAX,
+        r9: mask,
         ..Registers::default()
     });
     checked(out).map(|_| ())
@@ -161,6 +189,25 @@ mod tests {
         assert_eq!(
             (asked.rax, asked.rdx, asked.r8, asked.r9),
             (10, field.0, 0x1000, u64::MAX)
+        );
+    }
+
+    #[test]
+    fn vp_rd_reads_and_vp_wr_bits_writes_some() {
+        let field = FieldId::tsc_deadline(VmIndex::VM1);
+        let answer = Registers {
+            r8: 77,
+            ..Registers::default()
+        };
+        let mut tdx = Answer(answer, None);
+        assert_eq!(tdg_vp_rd(&mut tdx, field), Ok(77));
+        let asked = tdx.1.unwrap();
+        assert_eq!((asked.rax, asked.rdx, asked.r9), (9, field.0, 0));
+        assert_eq!(tdg_vp_wr_bits(&mut tdx, field, 1, 3), Ok(()));
+        let asked = tdx.1.unwrap();
+        assert_eq!(
+            (asked.rax, asked.rdx, asked.r8, asked.r9),
+            (10, field.0, 1, 3)
         );
     }
 

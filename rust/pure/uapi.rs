@@ -180,7 +180,7 @@ pub const fn check_extension(capability: u32) -> Option<u32> {
         1 => Some(0), // REGISTER_PAGE: the TDX module keeps the registers
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
         3 => Some(1), // DR6_SHARED: TDX switches DR7 only
-        4 => Some(0), // LOWER_VTL_TIMER_VIRT: deadlines are not programmed
+        4 => Some(1), // LOWER_VTL_TIMER_VIRT: deadlines are programmed
         0x100..=0x103 => Some(1),
         _ => None,
     }
@@ -194,7 +194,7 @@ mod tests {
     fn openhcl_gets_the_answers_it_needs() {
         assert_eq!(
             [0, 1, 2, 3, 4].map(check_extension),
-            [Some(0), Some(0), Some(0), Some(1), Some(0)]
+            [Some(0), Some(0), Some(0), Some(1), Some(1)]
         );
         assert_eq!(check_extension(5), None);
         assert_eq!(check_extension(u32::MAX), None);

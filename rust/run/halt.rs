@@ -4,25 +4,25 @@
 
 use kernel::prelude::*;
 
+use super::deadline;
 use crate::ffi;
+use crate::pure::field::VmIndex;
 use crate::vp::bind::Pinned;
 use crate::vp::Vp;
 
-/// Waits until there is a reason to look at the run page again.
+/// Waits until there is a reason to look at the run page again, or the deadline of `vm` has come.
 ///
 /// # Errors
 ///
 /// EINTR when a signal is pending.
-pub(super) fn wait(pinned: &mut Pinned<'_>) -> Result {
+pub(super) fn wait(pinned: &mut Pinned<'_>, vm: VmIndex) -> Result {
     let begin_ns = ffi::clock_ns();
-    let result = if look_around(
-        pinned.vp(),
-        begin_ns,
-        pinned.private().halt_poll.window_ns(),
-    ) {
+    let window_ns = pinned.private().halt_poll.window_ns();
+    let result = if look_around(pinned.vp(), begin_ns, window_ns) {
         Ok(())
     } else {
-        pinned.vp().wake.sleep(pinned.vp(), is_awake)
+        let most_ticks = deadline::ticks_left(pinned, vm);
+        pinned.vp().wake.sleep(pinned.vp(), is_awake, most_ticks)
     };
     let waited_ns = ffi::clock_ns().wrapping_sub(begin_ns);
     let private = pinned.private();

@@ -5,6 +5,8 @@
 //! control field is read once per entry, and nothing read is used before `pure::controls` has
 //! checked it.
 
+mod interrupts;
+
 use crate::page::SharedPage;
 use crate::pure::controls::Controls;
 use crate::pure::exit::RawExit;
@@ -80,6 +82,8 @@ impl RunPage {
             flags: self.0.read_u32(offset::FLAGS),
             vp_flags: self.0.read_u64(offset::VP_FLAGS),
             deadline_update: self.0.read_u8(offset::TSC_DEADLINE_UPDATE),
+            deadline: self.0.read_u64(offset::TSC_DEADLINE),
+            offload: self.0.read_u8(offset::OFFLOAD_FLAGS),
             entry_rcx: self.0.read_u64(offset::ENTRY_RCX),
             msrs: SharedMsrs {
                 kernel_gs_base: self.0.read_u64(offset::MSR_KERNEL_GS_BASE),

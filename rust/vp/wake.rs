@@ -85,12 +85,18 @@ impl Wake {
         Place(self.place.load(Acquire))
     }
 
-    /// Sleeps until `is_awake`, which each kick asks again.
+    /// Sleeps until `is_awake`, which each kick asks again, or until `most_ticks` of the TSC are
+    /// over.
     ///
     /// # Errors
     ///
     /// EINTR when a signal is pending.
-    pub(crate) fn sleep<T>(&self, claimed: &T, is_awake: fn(&T) -> bool) -> Result {
+    pub(crate) fn sleep<T>(
+        &self,
+        claimed: &T,
+        is_awake: fn(&T) -> bool,
+        most_ticks: Option<u64>,
+    ) -> Result {
         struct Question<'a, T>(&'a T, fn(&T) -> bool);
         extern "C" fn ask<T>(question: *mut c_void) -> bool {
             // SAFETY: The pointer passed below, during that call.
@@ -100,7 +106,14 @@ impl Wake {
         let question = Question(claimed, is_awake);
         let argument = (&raw const question).cast_mut().cast();
         // SAFETY: `sleeper` as in `kick`; in a task that may sleep; `ask` gets the type it expects.
-        let result = unsafe { abi::vtl_sleep(self.sleeper.get(), Some(ask::<T>), argument) };
+        let result = unsafe {
+            abi::vtl_sleep(
+                self.sleeper.get(),
+                Some(ask::<T>),
+                argument,
+                most_ticks.unwrap_or(u64::MAX),
+            )
+        };
         kernel::error::to_result(result)
     }
 }

@@ -678,14 +678,16 @@ struct mshv_tdx_vp_context {
  *	clears it
  * @vtl_ret_action_size: zero on TDX
  * @flags: MSHV_VTL_RUN_*
- * @scan_proxy_irr: @proxy_irr has bits
- * @offload_flags: what the kernel may handle itself
+ * @scan_proxy_irr: @proxy_irr has bits; set after them, cleared before they are
+ *	taken
+ * @offload_flags: what the kernel may handle itself, MSHV_VTL_OFFLOAD_*, and
+ *	why the lower VTL is halted, MSHV_VTL_HALT_*
  * @pad: unused
  * @enter_mode: how to wait, a hint
  * @exit_message: not used on TDX
  * @tdx: the TDX part
  * @vtl_ret_actions: not used on TDX
- * @proxy_irr: interrupts that the host asks for
+ * @proxy_irr: interrupts that the host, or another VP, asks for
  * @target_vtl: not used on TDX
  * @pad1: unused
  * @proxy_irr_blocked: interrupts that the host may not ask for
@@ -712,10 +714,26 @@ struct mshv_vtl_run {
 };
 
 /*
- * The lower VTL is halted: sleep instead of entering it, until ``cancel`` or
- * ``scan_proxy_irr`` is set (EINTR), a signal comes (EINTR), or the flag is
- * cleared. A sleeping thread notices what was written when it is kicked.
+ * The lower VTL is halted: sleep instead of entering it, until ``cancel`` is set
+ * (EINTR), a signal comes (EINTR), its deadline passes (an exit with reason 52),
+ * ``scan_proxy_irr`` is set (EINTR, but for MSHV_VTL_OFFLOAD_INTR_INJECT), or
+ * the flag is cleared. A sleeping thread notices what was written when it is
+ * kicked.
  */
 #define MSHV_VTL_RUN_HALTED (1U << 0)
+
+/*
+ * While VM 1 runs: proxied interrupts go to its virtual APIC page, HLT and reads
+ * of HV_X64_MSR_GUEST_IDLE halt it without an exit.
+ */
+#define MSHV_VTL_OFFLOAD_INTR_INJECT (1U << 0)
+/* Its interrupt commands to x2APICs are carried out as well. */
+#define MSHV_VTL_OFFLOAD_X2APIC (1U << 1)
+/* Halted for a reason of userspace's, which no interrupt ends. */
+#define MSHV_VTL_HALT_OTHER (1U << 5)
+/* Halted by HLT. */
+#define MSHV_VTL_HALT_HLT (1U << 6)
+/* Halted by a read of HV_X64_MSR_GUEST_IDLE. */
+#define MSHV_VTL_HALT_IDLE (1U << 7)
 
 #endif /* _UAPI_LINUX_MSHV_VTL_TDX_H */

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The virtual APIC page as far as interrupts go: vectors, the request register, priorities.
+//! [SDM 3C 31.1]
+//!
+//! `rust/vp/vapic.rs` reads and writes the page, what it means stands here.
+
+/// A vector that an interrupt can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vector(u8);
+
+/// The task-priority register.
+pub const TPR: usize = 0x80;
+/// The first of eight words of the interrupt-request register, 16 bytes from one to the next.
+pub const IRR: usize = 0x200;
+/// Bytes from one word to the next.
+pub const STRIDE: usize = 0x10;
+/// Words of 32 vectors.
+pub const WORDS: usize = 8;
+
+/// In word 0: vectors that no interrupt can have.
+const ILLEGAL: u32 = 0xffff;
+
+impl Vector {
+    /// `None` below 16: those belong to exceptions.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number < 16 {
+            None
+        } else {
+            Some(Self(number))
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Which word it stands in.
+    pub const fn word(self) -> usize {
+        self.0 as usize / 32
+    }
+
+    /// Its bit there.
+    pub const fn bit(self) -> u32 {
+        1 << (self.0 % 32)
+    }
+}
+
+/// Which bits of a word of `proxy_irr` stay for userspace: those it wants to see, and vectors that
+/// no interrupt can have.
+pub const fn stays(word: usize, exit_mask: u32) -> u32 {
+    if word == 0 {
+        exit_mask | ILLEGAL
+    } else {
+        exit_mask
+    }
+}
+
+/// The highest vector in the request register, 0 for none: what RVI has to be.
+pub fn highest(irr: &[u32; WORDS]) -> u8 {
+    let words = irr.iter().zip((0..=255_u8).step_by(32)).rev();
+    for (word, base) in words {
+        if let Some(bit) = word.checked_ilog2() {
+            return base + bit as u8; // CAST: at most 31, and base at most 224
+        }
+    }
+    0
+}
+
+/// What decides whether an interrupt is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Priorities {
+    /// Highest vector that is requested.
+    pub rvi: u8,
+    /// Highest vector in service.
+    pub svi: u8,
+    /// Task priority.
+    pub tpr: u8,
+}
+
+impl Priorities {
+    /// The processor priority: the higher class of task and service.
+    pub const fn ppr(self) -> u8 {
+        if self.tpr >> 4 >= self.svi >> 4 {
+            self.tpr
+        } else {
+            self.svi & 0xf0
+        }
+    }
+
+    /// Whether the request gets through; only classes count.
+    pub const fn is_deliverable(self) -> bool {
+        self.rvi >> 4 > self.ppr() >> 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_vector_has_a_bit_of_its_own_and_is_found_again() {
+        for number in 16..=255 {
+            let vector = Vector::new(number).unwrap();
+            let mut irr = [0; WORDS];
+            irr[vector.word()] |= vector.bit();
+            assert_eq!(highest(&irr), number);
+            irr[0] |= 1 << 16;
+            assert_eq!(highest(&irr), number, "a lower one changes nothing");
+        }
+        assert_eq!(highest(&[0; WORDS]), 0);
+        assert_eq!(highest(&[u32::MAX; WORDS]), 255);
+        assert_eq!(Vector::new(15), None);
+    }
+
+    #[test]
+    fn exceptions_and_what_userspace_wants_stays() {
+        assert_eq!(stays(0, 0), 0xffff);
+        assert_eq!(stays(0, 1 << 20), (1 << 20) | 0xffff);
+        assert_eq!(stays(7, 0), 0);
+        assert_eq!(stays(7, u32::MAX), u32::MAX);
+    }
+
+    /// Every combination of classes, with several members of each, against the definition in
+    /// other words.
+    #[test]
+    fn an_interrupt_needs_a_higher_class_than_task_and_service() {
+        for rvi in (0..=255_u8).step_by(5) {
+            for svi in (0..=255_u8).step_by(3) {
+                for tpr in (0..=255_u8).step_by(5) {
+                    let is_deliverable = Priorities { rvi, svi, tpr }.is_deliverable();
+                    let expected = rvi / 16 > svi / 16 && rvi / 16 > tpr / 16;
+                    assert_eq!(is_deliverable, expected, "{rvi} {svi} {tpr}");
+                }
+            }
+        }
+    }
+}

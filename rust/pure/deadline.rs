@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The timers of the lower VTLs: TSC_DEADLINE of each L2 VM, as userspace set it.
+//!
+//! The TDX module ends a run when the deadline has passed, and every later run at once, until the
+//! field is written again. It does nothing while the lower VTL is halted; then the kernel's own timer
+//! stands in. [ABI TSC_DEADLINE]
+
+use super::field::VmIndex;
+
+/// Value of the field that never comes.
+pub const NEVER: u64 = u64::MAX;
+
+/// What is armed, per VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Deadlines([Option<u64>; 3]);
+
+/// A deadline that userspace has seen pass and has not replaced is taken back this many TSC ticks
+/// after its time, some microseconds. Not at once: userspace counts time in coarser units, may find
+/// that the time has not quite come, and leaves the same deadline standing.
+const STALE_TICKS: u64 = 1 << 15;
+
+impl Deadlines {
+    /// The deadline of a VM.
+    pub const fn get(&self, vm: VmIndex) -> Option<u64> {
+        self.0[slot(vm)]
+    }
+
+    /// Notes what was written to the field.
+    pub const fn set(&mut self, vm: VmIndex, field: u64) {
+        self.0[slot(vm)] = if field == NEVER { None } else { Some(field) };
+    }
+
+    /// Whether the deadline has passed at `tsc`.
+    pub const fn is_due(&self, vm: VmIndex, tsc: u64) -> bool {
+        match self.get(vm) {
+            Some(deadline) => tsc >= deadline,
+            None => false,
+        }
+    }
+
+    /// Whether it passed so long ago that it has to go.
+    pub const fn is_stale(&self, vm: VmIndex, tsc: u64) -> bool {
+        match self.get(vm) {
+            Some(deadline) => tsc >= deadline.saturating_add(STALE_TICKS),
+            None => false,
+        }
+    }
+
+    /// Ticks from `tsc` until the deadline; `None`: there is none.
+    pub const fn ticks_left(&self, vm: VmIndex, tsc: u64) -> Option<u64> {
+        match self.get(vm) {
+            Some(deadline) => Some(deadline.saturating_sub(tsc)),
+            None => None,
+        }
+    }
+}
+
+const fn slot(vm: VmIndex) -> usize {
+    match vm.get() {
+        2 => 1,
+        3 => 2,
+        _ => 0,
+    }
+}
+
+/// What the field gets for a deadline of the run page: 0 there means none.
+pub const fn field_value(deadline: u64) -> u64 {
+    if deadline == 0 {
+        NEVER
+    } else {
+        deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_vm_has_its_own_deadline() {
+        let mut deadlines = Deadlines::default();
+        let vms = [1, 2, 3].map(|vm| VmIndex::new(vm).unwrap());
+        for vm in vms {
+            deadlines.set(vm, 100 * u64::from(vm.get()));
+        }
+        for vm in vms {
+            assert_eq!(deadlines.get(vm), Some(100 * u64::from(vm.get())));
+        }
+        deadlines.set(vms[1], NEVER);
+        assert_eq!(deadlines.get(vms[1]), None);
+        assert_eq!(deadlines.get(vms[2]), Some(300));
+    }
+
+    #[test]
+    fn due_from_its_time_on_and_stale_some_time_later() {
+        let mut deadlines = Deadlines::default();
+        let vm = VmIndex::VM1;
+        assert!(!deadlines.is_due(vm, u64::MAX) && !deadlines.is_stale(vm, u64::MAX));
+        assert_eq!(deadlines.ticks_left(vm, 0), None);
+        deadlines.set(vm, 1000);
+        assert!(!deadlines.is_due(vm, 999));
+        assert!(deadlines.is_due(vm, 1000));
+        assert!(!deadlines.is_stale(vm, 1000 + STALE_TICKS - 1));
+        assert!(deadlines.is_stale(vm, 1000 + STALE_TICKS));
+        assert_eq!(deadlines.ticks_left(vm, 400), Some(600));
+        assert_eq!(deadlines.ticks_left(vm, 1001), Some(0));
+        // Close to the end of time nothing wraps.
+        deadlines.set(vm, NEVER - 1);
+        assert!(!deadlines.is_stale(vm, NEVER - 1));
+    }
+
+    #[test]
+    fn zero_in_the_run_page_means_none() {
+        assert_eq!(field_value(0), NEVER);
+        assert_eq!(field_value(1), 1);
+        assert_eq!(field_value(NEVER), NEVER);
+    }
+}

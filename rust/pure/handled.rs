@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Exits of the lower VTL that the kernel can deal with itself when userspace lets it: HLT, guest
+//! idle, interrupt commands.  `next.rs` asks after everything that rules this out for any exit.
+//!
+//! Whatever is unusual is left to userspace, which knows all of the processor: single steps, other
+//! privilege levels, instructions at the end of the address space.
+
+use super::exit::RawExit;
+use super::icr::{Ipi, MSR_X2APIC_ICR};
+use super::offload::{Halt, Offload};
+
+/// Registers of the lower VTL that say what it did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Guest {
+    /// RAX.
+    pub rax: u64,
+    /// RCX.
+    pub rcx: u64,
+    /// RDX.
+    pub rdx: u64,
+    /// RFLAGS.
+    pub rflags: u64,
+    /// RIP, at the instruction that exited.
+    pub rip: u64,
+}
+
+/// An instruction that the kernel carries out in the place of userspace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Handled {
+    /// What it does.
+    pub action: Action,
+    /// RIP behind it.
+    pub next_rip: u64,
+    /// An earlier STI or MOV SS may hold interrupts back; that ends with this instruction. While
+    /// RFLAGS.IF is off nobody can tell.
+    pub ends_shadow: bool,
+}
+
+/// What the instruction does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Waits for an interrupt.
+    Halt(Halt),
+    /// Sends an interrupt.
+    Send(Ipi),
+}
+
+/// Reading it means to be idle. [TLFS 10.1.4]
+const HV_X64_MSR_GUEST_IDLE: u32 = 0x4000_00f0;
+
+const REASON_HLT: u32 = 12;
+const REASON_RDMSR: u32 = 31;
+const REASON_WRMSR: u32 = 32;
+
+const RFLAGS_TF: u64 = 1 << 8;
+const RFLAGS_IF: u64 = 1 << 9;
+/// L among the access rights of CS, which begin at bit 16 of RSI.
+const CS_LONG: u64 = 1 << (16 + 13);
+
+/// Decides for an exit that is L1's and cut off no event. `reason` is the raw one, so that an exit
+/// with any further mark matches none.
+pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Option<Handled> {
+    let reason = exit.status().details();
+    if !offload.takes_interrupts() || !matches!(reason, REASON_HLT | REASON_RDMSR | REASON_WRMSR) {
+        return None;
+    }
+    let guest = guest();
+    let action = match (reason, guest.rcx as u32) {
+        // While interrupts are off only an NMI would end it, and NMIs are userspace's.
+        (REASON_HLT, _) if guest.rflags & RFLAGS_IF != 0 => Action::Halt(Halt::Hlt),
+        (REASON_RDMSR, HV_X64_MSR_GUEST_IDLE) => Action::Halt(Halt::GuestIdle),
+        (REASON_WRMSR, MSR_X2APIC_ICR) if offload.takes_icr() => {
+            // CAST: WRMSR takes the low halves of EDX and EAX.
+            let value = (guest.rdx << 32) | u64::from(guest.rax as u32);
+            Action::Send(Ipi::decode(value)?)
+        }
+        _ => return None,
+    };
+    Some(Handled {
+        action,
+        next_rip: behind(exit, &guest)?,
+        ends_shadow: guest.rflags & RFLAGS_IF != 0,
+    })
+}
+
+/// RIP behind the instruction; `None` where going there has effects of its own.
+fn behind(exit: &RawExit, guest: &Guest) -> Option<u64> {
+    let len_bytes = exit.r11 >> 32;
+    let is_user = exit.r12 & 0x3 != 0;
+    if guest.rflags & RFLAGS_TF != 0 || is_user || !(1..=15).contains(&len_bytes) {
+        return None;
+    }
+    let next = guest.rip.checked_add(len_bytes)?;
+    let is_same_space = if exit.rsi & CS_LONG != 0 {
+        // Never from the lower half of the address space into what lies between the halves.
+        (next ^ guest.rip) >> 47 == 0
+    } else {
+        next >> 32 == 0
+    };
+    is_same_space.then_some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pure::apic::Vector;
+    use crate::pure::field::VmIndex;
+    use crate::pure::icr::Target;
+
+    fn exit(reason: u32) -> RawExit {
+        RawExit {
+            rax: u64::from(reason),
+            rsi: CS_LONG,
+            r11: 2 << 32,
+            ..RawExit::default()
+        }
+    }
+
+    fn offload() -> Offload {
+        Offload::new(3, VmIndex::VM1)
+    }
+
+    fn guest(rcx: u64) -> Guest {
+        Guest {
+            rcx,
+            rax: 0xffff_ffff_0000_0041,
+            rdx: 0xffff_ffff_0000_0007,
+            rflags: RFLAGS_IF | 2,
+            rip: 0x1000,
+        }
+    }
+
+    #[test]
+    fn hlt_idle_and_icr_are_handled() {
+        let action = |reason, rcx| {
+            let handled = handled(&exit(reason), offload(), || guest(rcx)).unwrap();
+            assert_eq!(handled.next_rip, 0x1002);
+            assert!(handled.ends_shadow);
+            handled.action
+        };
+        assert_eq!(action(12, 0), Action::Halt(Halt::Hlt));
+        // The high half of RCX says nothing.
+        assert_eq!(
+            action(31, 0xffff_ffff_4000_00f0),
+            Action::Halt(Halt::GuestIdle)
+        );
+        let ipi = Ipi {
+            vector: Vector::new(0x41).unwrap(),
+            target: Target::Physical(7),
+        };
+        assert_eq!(action(32, 0x830), Action::Send(ipi));
+    }
+
+    #[test]
+    fn every_other_reason_and_msr_is_userspaces() {
+        for reason in (0..0x1_0000).chain((16..32).map(|bit| (1 << bit) | 12)) {
+            for rcx in [0, 0x10, 0x80b, 0x82f, 0x831, 0x4000_00ef, 0x4000_00f1] {
+                let is_hlt = reason == 12;
+                let found = handled(&exit(reason), offload(), || guest(rcx));
+                assert_eq!(found.is_some(), is_hlt, "{reason:#x} {rcx:#x}");
+            }
+        }
+        assert_eq!(handled(&exit(31), offload(), || guest(0x830)), None);
+        assert_eq!(handled(&exit(32), offload(), || guest(0x4000_00f0)), None);
+    }
+
+    #[test]
+    fn without_leave_nothing_is_handled() {
+        for raw in 0..=255_u8 {
+            for (vm, is_served) in [(VmIndex::VM1, true), (VmIndex::new(2).unwrap(), false)] {
+                let is_handled = |reason, rcx| {
+                    let offload = Offload::new(raw, vm);
+                    handled(&exit(reason), offload, || guest(rcx)).is_some()
+                };
+                assert_eq!(is_handled(12, 0), is_served && raw & 1 != 0);
+                assert_eq!(is_handled(31, 0x4000_00f0), is_served && raw & 1 != 0);
+                assert_eq!(is_handled(32, 0x830), is_served && raw & 3 == 3);
+            }
+        }
+    }
+
+    #[test]
+    fn single_steps_user_mode_and_odd_lengths_are_userspaces() {
+        let with = |exit: RawExit, guest: Guest| handled(&exit, offload(), || guest);
+        let steps = Guest {
+            rflags: RFLAGS_TF | RFLAGS_IF,
+            ..guest(0)
+        };
+        assert_eq!(with(exit(12), steps), None);
+        for cpl in 1..4 {
+            let user = RawExit {
+                r12: cpl,
+                ..exit(12)
+            };
+            assert_eq!(with(user, guest(0)), None);
+        }
+        for len_bytes in [0, 16, 0xffff_ffff] {
+            let odd = RawExit {
+                r11: len_bytes << 32,
+                ..exit(12)
+            };
+            assert_eq!(with(odd, guest(0)), None);
+        }
+    }
+
+    #[test]
+    fn halted_with_interrupts_off_is_userspaces_but_idle_is_not() {
+        let off = |rcx| Guest {
+            rflags: 2,
+            ..guest(rcx)
+        };
+        assert_eq!(handled(&exit(12), offload(), || off(0)), None);
+        let idle = handled(&exit(31), offload(), || off(0x4000_00f0)).unwrap();
+        assert!(!idle.ends_shadow);
+    }
+
+    #[test]
+    fn no_step_leaves_the_address_space() {
+        let at = |rip, rsi| {
+            let exit = RawExit { rsi, ..exit(12) };
+            let guest = Guest { rip, ..guest(0) };
+            handled(&exit, offload(), || guest).map(|handled| handled.next_rip)
+        };
+        assert_eq!(at(0x7fff_ffff_fff0, CS_LONG), Some(0x7fff_ffff_fff2));
+        assert_eq!(at(0x7fff_ffff_fffe, CS_LONG), None);
+        assert_eq!(at(u64::MAX - 1, CS_LONG), None);
+        assert_eq!(
+            at(0xffff_8000_0000_0000, CS_LONG),
+            Some(0xffff_8000_0000_0002)
+        );
+        assert_eq!(at(0xffff_fffc, 0), Some(0xffff_fffe));
+        assert_eq!(at(0xffff_fffe, 0), None);
+        assert_eq!(at(0x1_0000_0000, 0), None);
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The interrupt command register of an x2APIC: which writes are plain interrupts that the kernel
+//! can deliver, and whom they reach. [SDM 3A 12.12.9]
+
+use super::apic::Vector;
+
+/// Number of the register as an MSR.
+pub const MSR_X2APIC_ICR: u32 = 0x830;
+
+/// A fixed interrupt from one virtual processor to others, or to itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipi {
+    /// The vector.
+    pub vector: Vector,
+    /// Whom it is for.
+    pub target: Target,
+}
+
+/// Whom an interrupt is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// The sender.
+    Own,
+    /// Everybody.
+    All,
+    /// Everybody but the sender.
+    Others,
+    /// The processor with this x2APIC ID.
+    Physical(u32),
+    /// Processors of a cluster (high half), one per bit of the low half.
+    Logical(u32),
+}
+
+/// Delivery mode, delivery status, trigger mode and everything reserved: zero in an edge-triggered
+/// fixed interrupt. The level bit (14) says nothing then, and stays out.
+const NOT_PLAIN: u64 = (0x7 << 8) | (1 << 12) | (1 << 13) | (1 << 15) | (0x3 << 16) | (0xfff << 20);
+const IS_LOGICAL: u64 = 1 << 11;
+const BROADCAST: u32 = u32::MAX;
+
+impl Ipi {
+    /// Decodes a write. `None`: not a plain interrupt, or one that has to fault; userspace knows.
+    pub const fn decode(icr: u64) -> Option<Self> {
+        if icr & NOT_PLAIN != 0 {
+            return None;
+        }
+        // CAST: the low byte. For an illegal one an APIC would log an error.
+        let Some(vector) = Vector::new(icr as u8) else {
+            return None;
+        };
+        let destination = (icr >> 32) as u32; // CAST: the high half
+        let target = match (icr >> 18) & 0x3 {
+            1 => Target::Own,
+            2 => Target::All,
+            3 => Target::Others,
+            _ if destination == BROADCAST => Target::All,
+            _ if icr & IS_LOGICAL != 0 => Target::Logical(destination),
+            _ => Target::Physical(destination),
+        };
+        Some(Self { vector, target })
+    }
+}
+
+impl Target {
+    /// Whether the processor with `apic_id` is meant; `is_sender`: it is the one that sends.
+    pub const fn includes(self, apic_id: u32, is_sender: bool) -> bool {
+        match self {
+            Self::Own => is_sender,
+            Self::All => true,
+            Self::Others => !is_sender,
+            Self::Physical(id) => apic_id == id,
+            Self::Logical(wanted) => {
+                // The logical ID follows from the physical one.
+                let cluster = (apic_id >> 4) & 0xffff;
+                wanted >> 16 == cluster && (wanted >> (apic_id & 0xf)) & 1 != 0
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(icr: u64) -> Option<Target> {
+        Ipi::decode(icr).map(|ipi| ipi.target)
+    }
+
+    #[test]
+    fn shorthands_and_both_destination_modes() {
+        assert_eq!(target(0x40 | (1 << 18)), Some(Target::Own));
+        assert_eq!(target(0x40 | (2 << 18)), Some(Target::All));
+        assert_eq!(target(0x40 | (3 << 18)), Some(Target::Others));
+        assert_eq!(target(0x40 | (7 << 32)), Some(Target::Physical(7)));
+        assert_eq!(
+            target(0x40 | (1 << 11) | (0x2_0003 << 32)),
+            Some(Target::Logical(0x2_0003))
+        );
+        for mode in [0, 1 << 11] {
+            assert_eq!(
+                target(0x40 | mode | (u64::from(u32::MAX) << 32)),
+                Some(Target::All)
+            );
+        }
+        // A shorthand makes the destination meaningless.
+        assert_eq!(target(0x40 | (1 << 18) | (7 << 32)), Some(Target::Own));
+    }
+
+    #[test]
+    fn every_vector_below_16_is_left_to_userspace() {
+        for vector in 0..=255_u64 {
+            assert_eq!(
+                Ipi::decode(vector).is_some(),
+                vector >= 16,
+                "vector {vector}"
+            );
+        }
+    }
+
+    /// Every combination of the bits that mean something, with each of the others: plain exactly
+    /// when only vector, destination mode, level and shorthand are used.
+    #[test]
+    fn whatever_is_not_a_plain_edge_interrupt_is_left_to_userspace() {
+        let reserved = core::iter::once(0).chain((20..32).map(|bit| 1_u64 << bit));
+        for (known, reserved) in reserved.flat_map(|bits| (0..0x1000_u64).map(move |k| (k, bits))) {
+            let icr = (known << 8) | reserved | 0x55;
+            let is_plain = icr & 0xffff_ffff & !(0xff | (1 << 11) | (1 << 14) | (3 << 18)) == 0;
+            assert_eq!(Ipi::decode(icr).is_some(), is_plain, "{icr:#x}");
+        }
+    }
+
+    #[test]
+    fn targets_include_whom_they_name() {
+        assert!(Target::Own.includes(5, true) && !Target::Own.includes(5, false));
+        assert!(Target::All.includes(5, true) && Target::All.includes(5, false));
+        assert!(!Target::Others.includes(5, true) && Target::Others.includes(5, false));
+        // By number, the sender is one like all others.
+        assert!(Target::Physical(5).includes(5, true));
+        assert!(!Target::Physical(5).includes(6, false));
+    }
+
+    #[test]
+    fn logical_ids_are_clusters_of_sixteen() {
+        for apic_id in 0..1024_u32 {
+            let own = ((apic_id >> 4) << 16) | (1 << (apic_id & 0xf));
+            for other in 0..64_u32 {
+                let is_meant = Target::Logical(own).includes(other, false);
+                assert_eq!(is_meant, other == apic_id, "{apic_id} {other}");
+            }
+        }
+        assert!(Target::Logical(0x1_ffff).includes(16, false));
+        assert!(Target::Logical(0x1_ffff).includes(31, false));
+        assert!(!Target::Logical(0x1_ffff).includes(32, false));
+        assert!(!Target::Logical(0).includes(0, false));
+    }
+}

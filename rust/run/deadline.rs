@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The timers of the lower VTLs. `pure::deadline` says how they count.
+
+use kernel::prelude::*;
+
+use crate::ffi;
+use crate::pure::deadline::NEVER;
+use crate::pure::exit::RawExit;
+use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::status::Status;
+use crate::pure::tdcall::{tdg_vp_rd, tdg_vp_wr};
+use crate::tdcall;
+use crate::vp::bind::{Armed, Pinned};
+
+/// Basic reason of an exit because the deadline has passed.
+const REASON_TIMER: u32 = 52;
+
+/// Gives the TDX module the deadline that userspace has set.
+///
+/// # Errors
+///
+/// EIO; the status is in the run page.
+pub(super) fn program(armed: &mut Armed<'_>, vm: VmIndex, deadline: u64) -> Result {
+    let run_page = &armed.vp.run_page;
+    let field = write(vm, deadline).map_err(|status| {
+        run_page.store_status(status.0);
+        EIO
+    })?;
+    armed.private.deadlines.set(vm, field);
+    run_page.consume_deadline();
+    Ok(())
+}
+
+/// Returns what now stands in the field. What is too far away for the TDX module never comes.
+fn write(vm: VmIndex, deadline: u64) -> Result<u64, Status> {
+    let field = FieldId::tsc_deadline(vm);
+    let wr = |value| tdg_vp_wr(&mut tdcall::Instruction, field, value).map(|()| value);
+    wr(deadline).or_else(|status| match status.name() {
+        Status::OPERAND_INVALID => wr(NEVER),
+        _ => Err(status),
+    })
+}
+
+/// Ticks of the TSC until the deadline of a VM.
+pub(super) fn ticks_left(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<u64> {
+    pinned.private().deadlines.ticks_left(vm, ffi::tsc())
+}
+
+/// The exit that userspace would have got, if the deadline of a halted VM has passed.
+pub(super) fn exit_of_halted(armed: &mut Armed<'_>, vm: VmIndex) -> Option<RawExit> {
+    if !armed.private.deadlines.is_due(vm, ffi::tsc()) {
+        return None;
+    }
+    let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
+    if field != armed.private.deadlines.get(vm) {
+        // Userspace has written the field itself.
+        armed.private.deadlines.set(vm, NEVER);
+        return None;
+    }
+    Some(RawExit {
+        rax: Status::new(Status::SUCCESS, REASON_TIMER).0,
+        ..RawExit::default()
+    })
+}
+
+/// After an exit that userspace sees: takes a deadline back that would end each further run at
+/// once.
+pub(super) fn forget_stale(pinned: &mut Pinned<'_>, vm: VmIndex, exit: &RawExit) {
+    let deadlines = &mut pinned.private().deadlines;
+    if exit.rax != Status::new(Status::SUCCESS, REASON_TIMER).0
+        || !deadlines.is_stale(vm, ffi::tsc())
+    {
+        return;
+    }
+    let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
+    // If it fails, the deadline stays and userspace sees it again.
+    if field != deadlines.get(vm) || write(vm, NEVER).is_ok() {
+        deadlines.set(vm, NEVER);
+    }
+}

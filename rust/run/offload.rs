@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the kernel does for the lower VTL in the place of userspace: interrupts that others ask
+//! for, halts, and interrupts that it sends.
+//!
+//! ```text
+//! before an entry   proxy_irr ──► virtual APIC page, RVI      prepare
+//!                   halted, and one gets through ──► not halted
+//! after an exit     HLT, guest idle ──► halted                carry_out
+//!                   x2APIC ICR ──► own virtual APIC page, or proxy_irr of others
+//! ```
+
+use kernel::prelude::*;
+
+use crate::cpu::Machine;
+use crate::pure::apic::Priorities;
+use crate::pure::field::{vmcs, FieldId, VmIndex};
+use crate::pure::handled::{Action, Handled};
+use crate::pure::icr::{Ipi, Target};
+use crate::pure::offload::{Halt, Offload};
+use crate::pure::tdcall::tdg_vp_wr_bits;
+use crate::pure::uapi::RUN_HALTED;
+use crate::tdcall;
+use crate::vp::vapic::VirtualApic;
+use crate::vp::Vp;
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// Takes what others ask for, right before an entry. Returns whether the lower VTL is halted, still
+/// or at all.
+///
+/// # Errors
+///
+/// EINTR: there are interrupts that userspace has to see.
+pub(super) fn prepare(vp: &Vp, offload: Offload, is_halted: bool) -> Result<bool> {
+    if vp.run_page.read_scan_proxy_irr() && (!offload.takes_interrupts() || take_proxied(vp)) {
+        return Err(EINTR);
+    }
+    if !is_halted || !offload.takes_interrupts() || !priorities(vp).is_deliverable() {
+        return Ok(is_halted);
+    }
+    let is_if_set = vp.run_page.read_guest().rflags & RFLAGS_IF != 0;
+    let Some((offload, flags)) = offload.woken(RUN_HALTED, is_if_set) else {
+        return Ok(true);
+    };
+    vp.run_page.store_halt(offload, flags);
+    Ok(false)
+}
+
+/// Returns whether some are left for userspace.
+fn take_proxied(vp: &Vp) -> bool {
+    let vapic = VirtualApic(&vp.vapic);
+    let some_stay = vp
+        .run_page
+        .take_proxied(|word, bits| vapic.request(word, bits));
+    vp.run_page.store_rvi(vapic.highest());
+    some_stay
+}
+
+fn priorities(vp: &Vp) -> Priorities {
+    vp.run_page.read_priorities(VirtualApic(&vp.vapic).tpr())
+}
+
+/// Carries out an instruction of the lower VTL. Returns `false`, with nothing changed, when it is
+/// userspace's after all.
+pub(super) fn carry_out(machine: &Machine, vp: &Vp, offload: Offload, handled: &Handled) -> bool {
+    if let Action::Send(ipi) = handled.action {
+        if !is_accepted(machine, vp, ipi.target) {
+            return false;
+        }
+    }
+    if handled.ends_shadow && end_shadow().is_err() {
+        return false;
+    }
+    match handled.action {
+        Action::Halt(halt) => {
+            if halt == Halt::GuestIdle {
+                vp.run_page.store_msr_zero();
+            }
+            vp.run_page.store_halt(offload.halted(halt), RUN_HALTED);
+        }
+        Action::Send(ipi) => send(machine, vp, ipi),
+    }
+    vp.run_page.store_rip(handled.next_rip);
+    true
+}
+
+/// After STI and MOV SS interrupts wait for one more instruction, which is the one that exited.
+fn end_shadow() -> Result {
+    let field = FieldId::interruptibility(VmIndex::VM1);
+    tdg_vp_wr_bits(&mut tdcall::Instruction, field, 0, vmcs::SHADOW).map_err(|_| EIO)
+}
+
+/// Whether there is somebody to send it to, and the kernel may do so for each of them.
+fn is_accepted(machine: &Machine, sender: &Vp, target: Target) -> bool {
+    let mut is_anybody = false;
+    for_each(machine, sender, target, |vp| {
+        is_anybody = true;
+        is_own(vp, sender) || (vp.is_ready() && Offload::accepts_ipi(vp.run_page.read_offload()))
+    }) && is_anybody
+}
+
+fn send(machine: &Machine, sender: &Vp, ipi: Ipi) {
+    for_each(machine, sender, ipi.target, |vp| {
+        if is_own(vp, sender) {
+            let vapic = VirtualApic(&vp.vapic);
+            vapic.request_vector(ipi.vector);
+            let rvi = vp.run_page.read_priorities(0).rvi;
+            vp.run_page.store_rvi(rvi.max(ipi.vector.get()));
+        } else if vp.run_page.ask_for(ipi.vector) {
+            vp.wake.kick();
+        }
+        true
+    });
+}
+
+fn is_own(vp: &Vp, sender: &Vp) -> bool {
+    core::ptr::eq(vp, sender)
+}
+
+/// Calls `visit` for each VP that is meant, until it returns `false`; returns whether it never did.
+fn for_each<'m>(
+    machine: &'m Machine,
+    sender: &'m Vp,
+    target: Target,
+    mut visit: impl FnMut(&'m Vp) -> bool,
+) -> bool {
+    if target.includes(sender.apic_id, true) && !visit(sender) {
+        return false;
+    }
+    match target {
+        Target::Own => return true,
+        // Commonly the numbers are the same. IDs are unique, so nobody else can be meant.
+        Target::Physical(id) => {
+            if let Some(vp) = machine.vp(id).filter(|vp| vp.apic_id == id) {
+                return is_own(vp, sender) || visit(vp);
+            }
+        }
+        Target::All | Target::Others | Target::Logical(_) => (),
+    }
+    (0..machine.num_cpus())
+        .filter_map(|cpu| machine.vp(cpu))
+        .filter(|vp| !is_own(vp, sender) && target.includes(vp.apic_id, false))
+        .all(visit)
+}

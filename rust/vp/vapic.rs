@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The virtual APIC page of VM 1: what the kernel reads and writes of it while the lower VTL does
+//! not run. `pure::apic` says what it means.
+//!
+//! Userspace has the page mapped and may write to it at any time. What it then spoils are its own
+//! guest's interrupts.
+
+use crate::page::SharedPage;
+use crate::pure::apic::{self, Vector, IRR, STRIDE, TPR, WORDS};
+
+/// The page.
+pub(crate) struct VirtualApic<'a>(pub(crate) &'a SharedPage);
+
+impl VirtualApic<'_> {
+    /// Requests interrupts: `bits` of one word.
+    pub(crate) fn request(&self, word: usize, bits: u32) {
+        let offset = IRR + STRIDE * word;
+        self.0.write_u32(offset, self.0.read_u32(offset) | bits);
+    }
+
+    /// Requests one interrupt.
+    pub(crate) fn request_vector(&self, vector: Vector) {
+        self.request(vector.word(), vector.bit());
+    }
+
+    /// The highest vector that is requested.
+    pub(crate) fn highest(&self) -> u8 {
+        let irr: [u32; WORDS] = core::array::from_fn(|word| self.0.read_u32(IRR + STRIDE * word));
+        apic::highest(&irr)
+    }
+
+    /// The task priority.
+    pub(crate) fn tpr(&self) -> u8 {
+        self.0.read_u8(TPR)
+    }
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A guest that takes interrupts through its virtual x2APIC, counts them by
+ * vector, and is started at one of several places.
+ */
+#ifndef IRQ_GUEST_H
+#define IRQ_GUEST_H
+
+#include "vtl_util.h"
+
+#define EXIT_TIMER 52
+
+#define RFLAGS_TF 0x100
+#define RFLAGS_IF 0x200
+
+/* Where the guest begins: see lib/irq_guest_code.S. */
+extern const unsigned char irq_guest[], irq_guest_end[];
+extern const unsigned char irq_guest_halt[], irq_guest_halt_cli[],
+	irq_guest_halt_once[], irq_guest_rdmsr[], irq_guest_wrmsr[],
+	irq_guest_spin[], irq_guest_storm[];
+
+/* What the guest and the test share. */
+struct irq_data {
+	uint32_t taken[256]; /* interrupts, by vector */
+	uint32_t spins;
+	/* Of the storm: */
+	uint32_t peer; /* address of the other guest's struct */
+	uint32_t peer_apic_id;
+	uint32_t sent_peer;
+	uint32_t sent_self;
+	uint32_t stop;
+};
+
+#define STORM_PEER_VECTOR 0x61
+#define STORM_SELF_VECTOR 0x71
+
+struct irq_guest {
+	struct vtl_guest guest;
+	volatile struct irq_data *data;
+	volatile uint8_t *vapic;
+	uint64_t memory; /* guest-physical address of its part of VTL0's memory */
+};
+
+int irq_guest_open(struct irq_guest *irq, int cpu);
+int irq_guest_start(struct irq_guest *irq, const unsigned char *entry);
+void irq_guest_close(struct irq_guest *irq);
+uint64_t irq_guest_address(const struct irq_guest *irq,
+			   const unsigned char *label);
+
+void irq_proxy(volatile struct mshv_vtl_run *run, unsigned int vector);
+bool irq_is_requested(const struct irq_guest *irq, unsigned int vector);
+int irq_kick(const struct irq_guest *irq, uint64_t flags);
+int irq_write_field(const struct irq_guest *irq, uint64_t id, uint64_t value,
+		    uint64_t mask);
+uint64_t irq_tsc(void);
+
+#endif /* IRQ_GUEST_H */

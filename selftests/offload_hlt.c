@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Halts and proxied interrupts that the kernel deals with itself: HLT, guest
+ * idle, proxy_irr.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "irq_guest.h"
+
+#define VECTOR 0x51
+#define MSR_GUEST_IDLE 0x400000f0
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+}
+
+FIXTURE(offload)
+{
+	struct irq_guest irq;
+	volatile struct mshv_vtl_run *run;
+	volatile struct mshv_tdx_l2_enter_guest_state *state;
+};
+
+FIXTURE_SETUP(offload)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	uint64_t base, size;
+
+	sigaction(SIGALRM, &action, NULL);
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	ASSERT_EQ(0, irq_guest_open(&self->irq, 0))
+	{
+		TH_LOG("%s", self->irq.guest.why);
+	}
+	self->run = self->irq.guest.run;
+	self->state = &self->run->tdx.l2_enter_guest_state;
+}
+
+FIXTURE_TEARDOWN(offload)
+{
+	irq_guest_close(&self->irq);
+}
+
+#define START(entry)                                                     \
+	do {                                                             \
+		ASSERT_EQ(0, irq_guest_start(&self->irq, entry))         \
+		{                                                        \
+			TH_LOG("%s", self->irq.guest.why);               \
+		}                                                        \
+		self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT; \
+	} while (0)
+
+static void alarm_ms(unsigned int ms)
+{
+	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
+
+	setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+/* Asks for VECTOR 200 ms from now, on any CPU. */
+static void *ask_later(void *argument)
+{
+	struct irq_guest *irq = argument;
+
+	usleep(200 * 1000);
+	irq_proxy(irq->guest.run, VECTOR);
+	irq_kick(irq, 0);
+	return NULL;
+}
+
+static int enter_and_ask(struct irq_guest *irq)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	cpu_set_t all;
+	int cpu, result;
+
+	CPU_ZERO(&all);
+	for (cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++)
+		CPU_SET(cpu, &all);
+	pthread_attr_init(&attributes);
+	pthread_attr_setaffinity_np(&attributes, sizeof(all), &all);
+	if (pthread_create(&thread, &attributes, ask_later, irq))
+		return 1;
+	result = vtl_enter(&irq->guest);
+	pthread_join(thread, NULL);
+	return result;
+}
+
+static uint64_t handled(struct irq_guest *irq, unsigned int kind)
+{
+	struct mshv_vtl_stats stats = { .head.size = sizeof(stats) };
+
+	if (ioctl(irq->guest.fd, MSHV_VTL_STATS, &stats))
+		return ~0ULL;
+	return stats.exits[kind].handled;
+}
+
+TEST_F(offload, without_leave_userspace_sees_the_halt)
+{
+	START(irq_guest_halt);
+	self->run->offload_flags = 0;
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(irq_guest_address(&self->irq, irq_guest_halt) + 1,
+		  self->state->rip);
+	EXPECT_EQ(0, self->run->offload_flags);
+}
+
+TEST_F(offload, a_halt_with_an_interrupt_pending_is_none)
+{
+	uint64_t before;
+
+	START(irq_guest_halt);
+	before = handled(&self->irq, EXIT_HLT);
+	irq_proxy(self->run, VECTOR);
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+	EXPECT_EQ(before + 1, handled(&self->irq, EXIT_HLT));
+	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT, self->run->offload_flags);
+	EXPECT_EQ(0, self->run->flags);
+	EXPECT_EQ(0, self->run->scan_proxy_irr);
+	EXPECT_EQ(0, self->run->proxy_irr[VECTOR / 32]);
+	EXPECT_EQ(0, self->state->rvi);
+	EXPECT_EQ(0, self->state->svi);
+}
+
+/* Between STI and CLI there is no other place than HLT. */
+TEST_F(offload, the_shadow_of_sti_ends_with_the_halt)
+{
+	START(irq_guest_halt_once);
+	irq_proxy(self->run, VECTOR);
+	alarm_ms(2000);
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	alarm_ms(0);
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+}
+
+TEST_F(offload, a_halt_sleeps_until_an_interrupt)
+{
+	uint64_t cpu, wall;
+
+	START(irq_guest_halt);
+	cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
+	wall = now_ns(CLOCK_MONOTONIC);
+	alarm_ms(5000);
+	ASSERT_EQ(0, enter_and_ask(&self->irq));
+	alarm_ms(0);
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+	EXPECT_LE(150000000ULL, now_ns(CLOCK_MONOTONIC) - wall);
+	EXPECT_GT(120000000ULL, now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu);
+}
+
+TEST_F(offload, a_run_is_interrupted_for_an_interrupt)
+{
+	START(irq_guest_spin);
+	alarm_ms(1000);
+	EXPECT_EQ(-EINTR, enter_and_ask(&self->irq));
+	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+	EXPECT_EQ(0, self->run->scan_proxy_irr);
+}
+
+TEST_F(offload, userspace_learns_of_the_halt_and_may_resume_it)
+{
+	START(irq_guest_halt);
+	alarm_ms(200);
+	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
+	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_HLT,
+		  self->run->offload_flags);
+	EXPECT_EQ(irq_guest_address(&self->irq, irq_guest_halt) + 2,
+		  self->state->rip);
+	EXPECT_EQ(TDX_PENDING_INTERRUPT, self->run->tdx.exit_info.rax >> 32);
+	alarm_ms(5000);
+	ASSERT_EQ(0, enter_and_ask(&self->irq));
+	alarm_ms(0);
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT, self->run->offload_flags);
+	EXPECT_EQ(0, self->run->flags);
+}
+
+TEST_F(offload, a_halt_with_interrupts_off_is_userspaces)
+{
+	START(irq_guest_halt_cli);
+	irq_proxy(self->run, VECTOR);
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
+	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+}
+
+TEST_F(offload, a_single_step_is_userspaces)
+{
+	START(irq_guest_halt);
+	self->state->rip = irq_guest_address(&self->irq, irq_guest_halt) + 1;
+	self->state->rflags = 2 | RFLAGS_IF | RFLAGS_TF;
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->irq.guest));
+}
+
+TEST_F(offload, priority_holds_an_interrupt_back_until_it_is_lowered)
+{
+	START(irq_guest_halt);
+	self->irq.vapic[0x80] = 0x5f;
+	irq_proxy(self->run, VECTOR);
+	alarm_ms(200);
+	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
+	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_EQ(VECTOR, self->state->rvi);
+	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_HLT,
+		  self->run->offload_flags);
+	self->irq.vapic[0x80] = 0x4f;
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+}
+
+TEST_F(offload, what_userspace_wants_to_see_stays)
+{
+	START(irq_guest_halt);
+	self->run->proxy_irr_exit_mask[VECTOR / 32] = 1U << VECTOR % 32;
+	irq_proxy(self->run, VECTOR);
+	irq_proxy(self->run, VECTOR + 1);
+	irq_proxy(self->run, 15);
+	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(1, self->run->scan_proxy_irr);
+	EXPECT_EQ(1U << VECTOR % 32, self->run->proxy_irr[VECTOR / 32]);
+	EXPECT_EQ(1U << 15, self->run->proxy_irr[0]);
+	EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR + 1));
+	EXPECT_EQ(VECTOR + 1, self->state->rvi);
+	/* What comes from elsewhere was let through there. */
+	EXPECT_EQ(0, self->irq.data->taken[VECTOR + 1]);
+}
+
+TEST_F(offload, a_halt_of_userspace_is_not_ended_by_an_interrupt)
+{
+	START(irq_guest_halt);
+	self->run->offload_flags |= MSHV_VTL_HALT_OTHER | MSHV_VTL_HALT_HLT;
+	self->run->flags = MSHV_VTL_RUN_HALTED;
+	self->state->rflags = 2 | RFLAGS_IF;
+	irq_proxy(self->run, VECTOR);
+	alarm_ms(200);
+	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
+	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
+}
+
+TEST_F(offload, guest_idle_halts_even_with_interrupts_off)
+{
+	START(irq_guest_rdmsr);
+	self->state->gpr[RCX] = MSR_GUEST_IDLE;
+	self->state->gpr[RAX] = 0x11;
+	self->state->gpr[RDX] = 0x22;
+	alarm_ms(200);
+	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
+	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_IDLE,
+		  self->run->offload_flags);
+	irq_proxy(self->run, VECTOR);
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(0, self->state->gpr[RAX]);
+	EXPECT_EQ(0, self->state->gpr[RDX]);
+	/* Interrupts are off: it still waits. */
+	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
+	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT, self->run->offload_flags);
+}
+
+TEST_F(offload, another_msr_is_userspaces)
+{
+	START(irq_guest_rdmsr);
+	self->state->gpr[RCX] = MSR_GUEST_IDLE + 1;
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(EXIT_RDMSR, vtl_exit_reason(&self->irq.guest));
+}
+
+TEST_F(offload, another_vm_is_userspaces)
+{
+	START(irq_guest_halt);
+	self->run->tdx.entry_rcx = 2ULL << MSHV_TDX_ENTRY_VM_SHIFT;
+	irq_proxy(self->run, VECTOR);
+	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(1, self->run->scan_proxy_irr);
+	EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The timer of the lower VTL: l2_tsc_deadline of the run page. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "irq_guest.h"
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+}
+
+FIXTURE(deadline)
+{
+	struct irq_guest irq;
+	volatile struct mshv_vtl_run *run;
+	uint64_t ticks_per_ms;
+};
+
+static void alarm_ms(unsigned int ms)
+{
+	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
+
+	setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+FIXTURE_SETUP(deadline)
+{
+	struct mshv_vtl_info info = { .head.size = sizeof(info) };
+	struct sigaction action = { .sa_handler = on_alarm };
+	uint64_t base, size;
+	int mshv;
+
+	sigaction(SIGALRM, &action, NULL);
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	mshv = vtl_open(DEV_MSHV);
+	ASSERT_EQ(0, ioctl(mshv, MSHV_VTL_INFO, &info));
+	close(mshv);
+	self->ticks_per_ms = info.tsc_khz;
+	ASSERT_NE(0, self->ticks_per_ms);
+	ASSERT_EQ(0, irq_guest_open(&self->irq, 0))
+	{
+		TH_LOG("%s", self->irq.guest.why);
+	}
+	self->run = self->irq.guest.run;
+	ASSERT_EQ(0, irq_guest_start(&self->irq, irq_guest_spin));
+}
+
+FIXTURE_TEARDOWN(deadline)
+{
+	alarm_ms(0);
+	irq_write_field(&self->irq, FIELD_TSC_DEADLINE(1), ~0ULL, ~0ULL);
+	irq_guest_close(&self->irq);
+}
+
+static void arm(volatile struct mshv_vtl_run *run, uint64_t deadline)
+{
+	run->tdx.l2_tsc_deadline.deadline = deadline;
+	run->tdx.l2_tsc_deadline.update = 1;
+}
+
+static int read_field(struct irq_guest *irq, uint64_t *value)
+{
+	return vtl_read_field(irq->guest.fd, TDG_VP_RD, FIELD_TSC_DEADLINE(1),
+			      value);
+}
+
+/* Runs until there is an exit, or the alarm. */
+static int run_until(struct irq_guest *irq)
+{
+	int result;
+
+	do {
+		result = vtl_enter(&irq->guest);
+	} while (!result && irq->guest.run->tdx.exit_info.rax >> 32);
+	return result;
+}
+
+TEST_F(deadline, the_extension_is_told)
+{
+	uint32_t name = MSHV_CAP_LOWER_VTL_TIMER_VIRT;
+	int mshv = vtl_open(DEV_MSHV);
+
+	EXPECT_EQ(1, ioctl(mshv, MSHV_CHECK_EXTENSION, &name));
+	close(mshv);
+}
+
+TEST_F(deadline, it_ends_a_run)
+{
+	uint64_t deadline = irq_tsc() + 100 * self->ticks_per_ms;
+	uint64_t field;
+
+	arm(self->run, deadline);
+	alarm_ms(5000);
+	ASSERT_EQ(0, run_until(&self->irq));
+	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->irq.guest));
+	EXPECT_LE(deadline, irq_tsc());
+	EXPECT_EQ(0, self->run->tdx.l2_tsc_deadline.update);
+	EXPECT_NE(0, self->irq.data->spins);
+	ASSERT_EQ(0, read_field(&self->irq, &field));
+	EXPECT_TRUE(field == deadline || field == ~0ULL);
+}
+
+TEST_F(deadline, a_past_one_ends_a_run_at_once_and_then_is_forgotten)
+{
+	unsigned int i;
+	uint64_t field = 0;
+
+	arm(self->run, 1);
+	ASSERT_EQ(0, run_until(&self->irq));
+	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->irq.guest));
+	ASSERT_EQ(0, read_field(&self->irq, &field));
+	EXPECT_EQ(~0ULL, field);
+	/* The guest runs on until something else comes. */
+	alarm_ms(200);
+	EXPECT_EQ(-EINTR, run_until(&self->irq));
+	/* Nothing is armed without the update. */
+	for (i = 0; i < 3; i++) {
+		self->run->tdx.l2_tsc_deadline.deadline = 1;
+		alarm_ms(50);
+		EXPECT_EQ(-EINTR, run_until(&self->irq));
+	}
+}
+
+TEST_F(deadline, zero_and_what_is_too_far_away_never_come)
+{
+	static const uint64_t never[] = { 0, ~0ULL, ~0ULL - 1, 1ULL << 63 };
+	uint64_t field;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(never); i++) {
+		arm(self->run, irq_tsc() + 20 * self->ticks_per_ms);
+		self->run->cancel = 1;
+		ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+		/* A call that does not run takes nothing. */
+		EXPECT_EQ(1, self->run->tdx.l2_tsc_deadline.update);
+		self->run->cancel = 0;
+		arm(self->run, never[i]);
+		alarm_ms(100);
+		EXPECT_EQ(-EINTR, run_until(&self->irq));
+		EXPECT_EQ(0, self->run->tdx.l2_tsc_deadline.update);
+		ASSERT_EQ(0, read_field(&self->irq, &field));
+		EXPECT_LE(1ULL << 63, field);
+	}
+}
+
+TEST_F(deadline, it_stays_armed_over_several_calls)
+{
+	uint64_t deadline = irq_tsc() + 300 * self->ticks_per_ms;
+
+	arm(self->run, deadline);
+	alarm_ms(50);
+	ASSERT_EQ(-EINTR, run_until(&self->irq));
+	alarm_ms(5000);
+	ASSERT_EQ(0, run_until(&self->irq));
+	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->irq.guest));
+	EXPECT_LE(deadline, irq_tsc());
+}
+
+TEST_F(deadline, it_ends_a_halt_that_sleeps)
+{
+	uint64_t cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
+	uint64_t deadline = irq_tsc() + 300 * self->ticks_per_ms;
+	uint64_t rip = self->run->tdx.l2_enter_guest_state.rip;
+
+	self->run->flags = MSHV_VTL_RUN_HALTED;
+	arm(self->run, deadline);
+	alarm_ms(5000);
+	ASSERT_EQ(0, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(EXIT_TIMER, self->run->tdx.exit_info.rax);
+	EXPECT_LE(deadline, irq_tsc());
+	EXPECT_GT(150000000ULL, now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu);
+	/* The lower VTL did not run, and is halted still. */
+	EXPECT_EQ(rip, self->run->tdx.l2_enter_guest_state.rip);
+	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
+}
+
+TEST_F(deadline, it_ends_a_halt_of_the_kernel)
+{
+	uint64_t deadline = irq_tsc() + 200 * self->ticks_per_ms;
+
+	ASSERT_EQ(0, irq_guest_start(&self->irq, irq_guest_halt));
+	self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT;
+	arm(self->run, deadline);
+	alarm_ms(5000);
+	ASSERT_EQ(0, run_until(&self->irq));
+	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->irq.guest));
+	EXPECT_LE(deadline, irq_tsc());
+	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_HLT,
+		  self->run->offload_flags);
+	/* An interrupt for the timer: the guest goes on where it halted. */
+	irq_proxy(self->run, 0x33);
+	ASSERT_EQ(0, run_until(&self->irq));
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
+	EXPECT_EQ(1, self->irq.data->taken[0x33]);
+}
+
+TEST_F(deadline, one_that_userspace_took_back_itself_ends_no_halt)
+{
+	arm(self->run, irq_tsc() + 50 * self->ticks_per_ms);
+	self->run->flags = MSHV_VTL_RUN_HALTED;
+	alarm_ms(10);
+	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	ASSERT_EQ(0, irq_write_field(&self->irq, FIELD_TSC_DEADLINE(1), ~0ULL,
+				     ~0ULL));
+	alarm_ms(200);
+	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+}
+
+TEST_HARNESS_MAIN
