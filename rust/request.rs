@@ -24,7 +24,8 @@ pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
 ///
 /// # Errors
 ///
-/// EINVAL for what is no memory of a lower VTL, EOPNOTSUPP for shared memory, ENOSPC, ENOMEM.
+/// EINVAL for what is no memory of a lower VTL, EEXIST for what is registered as memory of the other
+/// kind, ENOSPC, ENOMEM.
 pub(crate) fn add_vtl0_memory(argument: UserPtr) -> Result<isize> {
     let mshv_vtl_ram_disposition {
         start_pfn,
@@ -32,10 +33,7 @@ pub(crate) fn add_vtl0_memory(argument: UserPtr) -> Result<isize> {
     } = UserSlice::new(argument, size_of::<mshv_vtl_ram_disposition>())
         .reader()
         .read()?;
-    match ranges::Request::new(start_pfn, last_pfn).ok_or(EINVAL)? {
-        ranges::Request::Private(frames) => registered::add(frames)?,
-        ranges::Request::Shared(_) => return Err(EOPNOTSUPP),
-    }
+    registered::add(ranges::Request::new(start_pfn, last_pfn).ok_or(EINVAL)?)?;
     Ok(0)
 }
 

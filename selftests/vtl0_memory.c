@@ -91,12 +91,18 @@ TEST_F(memory, what_is_no_lower_memory_is_refused)
 	}
 }
 
-TEST_F(memory, shared_memory_is_not_served)
+TEST_F(memory, the_other_kind_of_registered_memory_is_refused)
 {
 	uint64_t first = FRAME(self->gpa);
 
-	EXPECT_EQ(-EOPNOTSUPP,
+	ASSERT_EQ(0, add(self->vtl, first, first + 512));
+	EXPECT_EQ(-EEXIST,
 		  add(self->vtl, MSHV_VTL_RAM_SHARED | first, first + 512));
+	EXPECT_EQ(-EEXIST, add(self->vtl, MSHV_VTL_RAM_SHARED | (first - 512),
+			       first + 1024));
+	EXPECT_EQ(0, add(self->vtl, first, first + 512));
+	/* Nothing of the refused ranges is there. */
+	EXPECT_EQ(0, add(self->vtl, first - 512, first));
 }
 
 TEST_F(memory, pointers_to_nowhere_are_efault)

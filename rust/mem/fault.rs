@@ -68,7 +68,7 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
     let page = about.pgoff as u64; // CAST: unsigned long has 64 bits
     match look(page, 0) {
         // SAFETY: The frame is registered and stays so, because the area's file is open.
-        Piece::Accepted if registered::contains(frame(page)) => unsafe {
+        Piece::Accepted if registered::contains(page) => unsafe {
             abi::vtl_pages_insert(vmf, frame(page) as usize, 0) // CAST: as above
         },
         // SAFETY: The area takes pages without struct page; the frame is no memory of this kernel.
@@ -107,7 +107,7 @@ unsafe extern "C" fn huge_fault(vmf: *mut bindings::vm_fault, order: c_uint) -> 
     let flags = unsafe { (*vmf).flags };
     let is_write = flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
     let frame = frame(page) as usize; // CAST: unsigned long has 64 bits
-    if registered::contains(frame as u64) {
+    if registered::contains(page) {
         // A structure covers 2 MiB, and registered are whole pieces of that size.
         return match level {
             // SAFETY: The frame is registered and stays so, because the area's file is open.

@@ -45,10 +45,25 @@ bool vtl_is_listed_memory(u64 start, u64 len_bytes)
 }
 
 /*
- * Makes page structures and a place in the direct map for private memory of a
- * lower VTL. Both ends are multiples of 2 MiB.
+ * Of all kinds of device memory the kernel maps one decrypted, that of file
+ * systems. Ours is none, and has its references counted as generic memory has.
  */
-struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
+static void make_generic(struct dev_pagemap *map)
+{
+	unsigned long frame;
+
+	map->type = MEMORY_DEVICE_GENERIC;
+	for (frame = PHYS_PFN(map->range.start);
+	     frame <= PHYS_PFN(map->range.end); frame += 1UL << PMD_ORDER)
+		folio_set_count(page_folio(pfn_to_page(frame)), 1);
+}
+
+/*
+ * Makes page structures and a place in the direct map for memory of a lower
+ * VTL, there by its private or its shared alias. Both ends are multiples of
+ * 2 MiB.
+ */
+struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes, bool is_shared)
 {
 	const struct range allowed = mhp_get_pluggable_range(true);
 	struct dev_pagemap *map;
@@ -60,7 +75,7 @@ struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
 	map = kzalloc_obj(*map);
 	if (!map)
 		return ERR_PTR(-ENOMEM);
-	map->type = MEMORY_DEVICE_GENERIC;
+	map->type = is_shared ? MEMORY_DEVICE_FS_DAX : MEMORY_DEVICE_GENERIC;
 	map->vmemmap_shift = PMD_ORDER;
 	map->nr_range = 1;
 	map->range.start = start;
@@ -70,6 +85,8 @@ struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
 		kfree(map);
 		return ERR_CAST(address);
 	}
+	if (is_shared)
+		make_generic(map);
 	return map;
 }
 

@@ -21,7 +21,7 @@ bool vtl_is_listed_memory(u64 start, u64 len_bytes);
 bool vtl_pin_own_page(u64 gpa);
 void vtl_unpin_page(u64 gpa);
 
-struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes);
+struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes, bool is_shared);
 bool vtl_pages_remove(struct dev_pagemap *map);
 vm_fault_t vtl_pages_insert(struct vm_fault *vmf, unsigned long frame,
 			    unsigned int order);

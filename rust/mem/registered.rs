@@ -18,8 +18,9 @@ use kernel::prelude::*;
 
 use super::KernelMemory;
 use crate::abi;
+use crate::pure::mapping::{frame, is_shared, Alias};
 use crate::pure::policy::GuestMemory;
-use crate::pure::ranges::{first_missing, Frames};
+use crate::pure::ranges::{first_missing, Frames, Request};
 
 /// More would make the search slow; a machine has a handful.
 const MAX_RANGES: usize = 256;
@@ -27,6 +28,7 @@ const MAX_RANGES: usize = 256;
 /// A range and its page structures.
 struct Range {
     frames: Frames,
+    alias: Alias,
     map: NonNull<bindings::dev_pagemap>,
 }
 
@@ -91,18 +93,22 @@ impl Drop for User {
     }
 }
 
-/// Registers what is not registered yet of a range of private memory.
+/// Registers what is not registered yet of a range.
 ///
 /// # Errors
 ///
-/// EINVAL: not all of it can be memory of a lower VTL. ENOSPC: too many ranges. ENOMEM. Nothing has
-/// changed then.
-pub(crate) fn add(wanted: Frames) -> Result {
-    let Frames { first, end } = wanted;
+/// EINVAL: not all of it can be memory of a lower VTL. EEXIST: some of it is registered by the other
+/// alias. ENOSPC: too many ranges. ENOMEM. Nothing has changed then.
+pub(crate) fn add(wanted: Request) -> Result {
+    let Frames { first, end } = wanted.frames;
     if !KernelMemory.is_lower(first << PAGE_SHIFT, (end - first) << PAGE_SHIFT) {
         return Err(EINVAL);
     }
     let mut state = STATE.lock();
+    let mut others = state.ranges.iter();
+    if others.any(|range| range.alias != wanted.alias && range.frames.overlaps(wanted.frames)) {
+        return Err(EEXIST);
+    }
     let before = state.ranges.len();
     let result = add_missing(&mut state.ranges, wanted);
     if result.is_err() {
@@ -116,22 +122,29 @@ pub(crate) fn add(wanted: Frames) -> Result {
     result
 }
 
-fn add_missing(ranges: &mut KVec<Range>, wanted: Frames) -> Result {
-    while let Some(frames) = first_missing(wanted, ranges.iter().map(|range| &range.frames)) {
+fn add_missing(ranges: &mut KVec<Range>, wanted: Request) -> Result {
+    let missing = |ranges: &KVec<Range>| {
+        let known = ranges.iter().map(|range| &range.frames);
+        first_missing(wanted.frames, known)
+    };
+    while let Some(frames) = missing(ranges) {
         if ranges.len() >= MAX_RANGES {
             return Err(ENOSPC);
         }
         ranges.reserve(1, GFP_KERNEL)?;
-        ranges.push(Range::new(frames)?, GFP_KERNEL)?;
+        ranges.push(Range::new(frames, wanted.alias)?, GFP_KERNEL)?;
     }
     Ok(())
 }
 
-/// Whether a page frame has a structure. The answer stays true as long as the caller's file is open.
-pub(super) fn contains(frame: u64) -> bool {
+/// Whether a page, by an offset in pages that names frame and alias, has a structure by which the
+/// kernel reaches it. The answer stays true as long as the caller's file is open.
+pub(super) fn contains(page: u64) -> bool {
     let state = STATE.lock();
     let mut ranges = state.ranges.iter();
-    ranges.any(|range| range.frames.contains(frame))
+    ranges.any(|range| {
+        range.frames.contains(frame(page)) && is_shared(page) == (range.alias == Alias::Shared)
+    })
 }
 
 fn remove_unused(state: &mut State) {
@@ -139,12 +152,15 @@ fn remove_unused(state: &mut State) {
 }
 
 impl Range {
-    fn new(frames: Frames) -> Result<Self> {
-        let Frames { first, end } = frames;
+    fn new(frames: Frames, alias: Alias) -> Result<Self> {
+        let (start, len_bytes) = (
+            frames.first << PAGE_SHIFT,
+            (frames.end - frames.first) << PAGE_SHIFT,
+        );
         // SAFETY: Whole pieces of 2 MiB, by `Request::new`, that are no System RAM, by `add`.
-        let map = unsafe { abi::vtl_pages_make(first << PAGE_SHIFT, (end - first) << PAGE_SHIFT) };
+        let map = unsafe { abi::vtl_pages_make(start, len_bytes, alias == Alias::Shared) };
         let map = NonNull::new(from_err_ptr(map)?.cast()).ok_or(ENOMEM)?;
-        Ok(Self { frames, map })
+        Ok(Self { frames, alias, map })
     }
 
     /// Takes the structures back unless one is held. Returns whether the range is gone, and then it

@@ -4,7 +4,7 @@
 //! Userspace registers the same memory more than once, and in pieces that overlap: what is there
 //! stays, what is missing is added.
 
-use super::mapping::END_PAGE;
+use super::mapping::{Alias, END_PAGE};
 
 /// Page frames from `first` up to, not including, `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,27 +22,27 @@ const FRAMES_PER_PIECE: u64 = 512;
 
 /// What a registration asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Request {
-    /// Private memory.
-    Private(Frames),
-    /// Memory shared with the host.
-    Shared(Frames),
+pub struct Request {
+    /// The memory.
+    pub frames: Frames,
+    /// By which alias the kernel itself reaches it.
+    pub alias: Alias,
 }
 
 impl Request {
     /// Checks what userspace wrote; `None`: nothing that could be memory, or not in whole pieces.
     pub const fn new(first: u64, end: u64) -> Option<Self> {
-        let is_shared = first & SHARED != 0;
+        let alias = if first & SHARED != 0 {
+            Alias::Shared
+        } else {
+            Alias::Private
+        };
         let first = first & !SHARED;
         if first >= end || end > END_PAGE || (first | end) % FRAMES_PER_PIECE != 0 {
             return None;
         }
         let frames = Frames { first, end };
-        Some(if is_shared {
-            Self::Shared(frames)
-        } else {
-            Self::Private(frames)
-        })
+        Some(Self { frames, alias })
     }
 }
 
@@ -50,6 +50,11 @@ impl Frames {
     /// Whether the frame is one of them.
     pub const fn contains(self, frame: u64) -> bool {
         self.first <= frame && frame < self.end
+    }
+
+    /// Whether a frame is in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first < other.end && other.first < self.end
     }
 }
 
@@ -82,9 +87,10 @@ mod tests {
     #[test]
     fn requests_are_whole_pieces_of_memory() {
         let ok = frames(0x400, 0x800);
-        assert_eq!(Request::new(0x400, 0x800), Some(Request::Private(ok)));
+        let request = |alias| Some(Request { frames: ok, alias });
+        assert_eq!(Request::new(0x400, 0x800), request(Alias::Private));
         let shared = Request::new(SHARED | 0x400, 0x800);
-        assert_eq!(shared, Some(Request::Shared(ok)));
+        assert_eq!(shared, request(Alias::Shared));
         assert!(Request::new(0, END_PAGE).is_some());
         for (first, end) in [
             (0x400, 0x400),
@@ -99,6 +105,19 @@ mod tests {
             (1 << 52, 1 << 53),
         ] {
             assert_eq!(Request::new(first, end), None, "{first:#x} {end:#x}");
+        }
+    }
+
+    #[test]
+    fn ranges_overlap_or_not() {
+        let middle = frames(10, 20);
+        for other in [(9, 11), (19, 21), (12, 13), (10, 20), (0, 30)] {
+            let other = frames(other.0, other.1);
+            assert!(middle.overlaps(other) && other.overlaps(middle));
+        }
+        for other in [(0, 10), (20, 30)] {
+            let other = frames(other.0, other.1);
+            assert!(!middle.overlaps(other) && !other.overlaps(middle));
         }
     }
 

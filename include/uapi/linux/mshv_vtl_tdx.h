@@ -352,7 +352,7 @@ struct mshv_vtl_hvcall {
 /**
  * struct mshv_vtl_ram_disposition - Memory to register
  * @start_pfn: first page frame; MSHV_VTL_RAM_SHARED: memory shared with the
- *	host, which is not served
+ *	host
  * @last_pfn: page frame behind the last
  *
  * Both are multiples of 512: whole pieces of 2 MiB.
@@ -368,7 +368,9 @@ struct mshv_vtl_ram_disposition {
 /**
  * MSHV_ADD_VTL0_MEMORY - Make memory of a lower VTL usable for direct I/O
  *
- * What of the range is registered already stays, the rest is added. Mappings
+ * What of the range is registered already stays, the rest is added; EEXIST
+ * when some of it is registered as shared and this is private, or the other way
+ * round. Mappings
  * of /dev/mshv_vtl_low made or faulted in afterwards can be pinned. All is
  * taken back when the last VTL and vtl_low descriptor and mapping is gone.
  */

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * MSHV_ADD_VTL0_MEMORY for memory that is shared with the host: direct I/O
+ * works on it by the shared alias, and only by that. Hyper-V makes it shared.
+ */
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "kselftest_harness.h"
+#include "vtl_util.h"
+
+#define MODIFY_HOST_VISIBILITY 0xdb
+#define READ_WRITE_FOR_HOST 3
+#define REPS(count) ((uint64_t)(count) << 32)
+#define PAGES_PER_CALL 256
+#define PAGES_PER_PIECE 512
+#define SHARED MSHV_VTL_RAM_SHARED
+
+FIXTURE(shared)
+{
+	int vtl;
+	uint64_t gpa, first;
+};
+
+static int add(int vtl, uint64_t start_pfn, uint64_t last_pfn)
+{
+	struct mshv_vtl_ram_disposition range = { .start_pfn = start_pfn,
+						  .last_pfn = last_pfn };
+
+	return ioctl(vtl, MSHV_ADD_VTL0_MEMORY, &range) ? -errno : 0;
+}
+
+/* Asks the host to see a 2 MiB piece. */
+static int show_host(uint64_t gpa, uint32_t visibility)
+{
+	static unsigned char list[32];
+	struct mshv_vtl_hvcall_setup setup = {
+		.bitmap_array_size = sizeof(list),
+		.allow_bitmap_ptr = (uintptr_t)list,
+	};
+	struct {
+		uint64_t partition;
+		uint32_t word[2];
+		uint64_t pages[PAGES_PER_CALL];
+	} input = { .partition = ~0ULL, .word = { visibility } };
+	struct mshv_vtl_hvcall call = {
+		.control = MODIFY_HOST_VISIBILITY | REPS(PAGES_PER_CALL),
+		.input_size = sizeof(input),
+		.input_ptr = (uintptr_t)&input,
+	};
+	int fd = vtl_open(DEV_MSHV_HVCALL), i, result = 0;
+	uint64_t page;
+
+	list[MODIFY_HOST_VISIBILITY / 8] = 1 << MODIFY_HOST_VISIBILITY % 8;
+	if (ioctl(fd, MSHV_HVCALL_SETUP, &setup))
+		result = -errno;
+	for (page = 0; !result && page < PAGES_PER_PIECE;
+	     page += PAGES_PER_CALL) {
+		for (i = 0; i < PAGES_PER_CALL; i++)
+			input.pages[i] = gpa / VTL_PAGE_SIZE + page + i;
+		if (ioctl(fd, MSHV_HVCALL, &call))
+			result = -errno;
+		else if (call.status != REPS(PAGES_PER_CALL))
+			result = -EIO;
+	}
+	close(fd);
+	return result;
+}
+
+FIXTURE_SETUP(shared)
+{
+	uint64_t base, size;
+
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	self->vtl = vtl_create();
+	ASSERT_LE(0, self->vtl);
+	/* A piece that no other test uses. */
+	self->gpa = base + size - VTL_LARGE_SIZE;
+	self->first = self->gpa / VTL_PAGE_SIZE;
+	ASSERT_EQ(0, show_host(self->gpa, READ_WRITE_FOR_HOST));
+}
+
+FIXTURE_TEARDOWN(shared)
+{
+	close(self->vtl);
+}
+
+/* What the kernel itself reads of a page, by a pipe; or why it can't. */
+static int read_by_kernel(void *page, unsigned char *copy)
+{
+	struct iovec vector = { .iov_base = page, .iov_len = VTL_PAGE_SIZE };
+	int ends[2], result = 0;
+
+	if (pipe(ends))
+		return -errno;
+	if (vmsplice(ends[1], &vector, 1, 0) != (ssize_t)VTL_PAGE_SIZE)
+		result = -errno;
+	else if (read(ends[0], copy, VTL_PAGE_SIZE) != (ssize_t)VTL_PAGE_SIZE)
+		result = -EIO;
+	close(ends[0]);
+	close(ends[1]);
+	return result;
+}
+
+TEST_F(shared, other_bits_and_ranges_are_refused)
+{
+	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | self->first, self->first));
+	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | (self->first + 1),
+			       self->first + PAGES_PER_PIECE));
+	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | 512, 1024));
+	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | self->first,
+			       SHARED | (self->first + PAGES_PER_PIECE)));
+	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED << 1 | self->first,
+			       self->first + PAGES_PER_PIECE));
+}
+
+TEST_F(shared, registered_memory_is_reached_by_its_own_alias_only)
+{
+	static unsigned char copy[VTL_PAGE_SIZE];
+	uint64_t end = self->first + PAGES_PER_PIECE, offset;
+	unsigned char *memory;
+
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	memory[5] = 0x5a;
+	EXPECT_NE(0, read_by_kernel(memory, copy));
+	munmap(memory, VTL_LARGE_SIZE);
+
+	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
+	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
+	EXPECT_EQ(-EEXIST, add(self->vtl, self->first, end));
+	EXPECT_EQ(-EEXIST,
+		  add(self->vtl, self->first - PAGES_PER_PIECE, end));
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	for (offset = 0; offset < VTL_LARGE_SIZE; offset += 64 * 4096) {
+		memset(memory + offset, 0x11 + offset / 65536, VTL_PAGE_SIZE);
+		ASSERT_EQ(0, read_by_kernel(memory + offset, copy));
+		/* By the private alias it would read something else. */
+		EXPECT_EQ(0, memcmp(memory + offset, copy, VTL_PAGE_SIZE));
+	}
+	munmap(memory, VTL_LARGE_SIZE);
+}
+
+TEST_F(shared, it_is_taken_back_with_the_last_user)
+{
+	static unsigned char copy[VTL_PAGE_SIZE];
+	uint64_t end = self->first + PAGES_PER_PIECE;
+	unsigned char *memory;
+
+	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
+	close(self->vtl);
+	self->vtl = vtl_create();
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	memory[0] = 1;
+	EXPECT_NE(0, read_by_kernel(memory, copy));
+	munmap(memory, VTL_PAGE_SIZE);
+	/* As the other kind, then. */
+	EXPECT_EQ(0, add(self->vtl, self->first, end));
+	EXPECT_EQ(-EEXIST, add(self->vtl, SHARED | self->first, end));
+}
+
+TEST_HARNESS_MAIN
