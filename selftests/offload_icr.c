@@ -32,21 +32,6 @@ FIXTURE(icr)
 	uint32_t own_id, peer_id;
 };
 
-/* x2APIC ID of a CPU. */
-static uint32_t apic_id(unsigned int cpu)
-{
-	FILE *file = fopen("/proc/cpuinfo", "r");
-	unsigned int id = ~0U, found = ~0U;
-	char line[4096];
-
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "apicid : %u", &id) == 1 && !cpu--)
-			found = id;
-	if (file)
-		fclose(file);
-	return found;
-}
-
 FIXTURE_SETUP(icr)
 {
 	uint64_t base, size;
@@ -63,8 +48,8 @@ FIXTURE_SETUP(icr)
 	self->peer =
 		vtl_map_page(self->irq.guest.fd, MSHV_VTL_MMAP_RUN_PAGE, 1);
 	ASSERT_NE(MAP_FAILED, self->peer);
-	self->own_id = apic_id(0);
-	self->peer_id = apic_id(1);
+	self->own_id = irq_apic_id(0);
+	self->peer_id = irq_apic_id(1);
 	ASSERT_NE(self->own_id, self->peer_id);
 	ASSERT_GT(NOBODY, self->own_id);
 	ASSERT_GT(NOBODY, self->peer_id);

@@ -8,7 +8,7 @@
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
 LIST=${LIST:-kselftest-list.txt}
-LIMIT_SECONDS=120
+LIMIT_SECONDS=${LIMIT_SECONDS:-120}
 cd "$(dirname "$0")" || exit 1
 pass=0 fail=0 skip=0 number=0 failed_programs=0
 log=$(mktemp) || exit 1

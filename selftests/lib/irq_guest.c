@@ -144,6 +144,7 @@ int irq_guest_open(struct irq_guest *irq, int cpu)
 		return -1;
 	}
 	put_tables(part, irq->memory);
+	irq->part = part;
 	irq->data = (volatile struct irq_data *)(part + AT_DATA);
 	return 0;
 }
@@ -184,7 +185,7 @@ void irq_guest_close(struct irq_guest *irq)
 	if (irq->vapic)
 		munmap((void *)irq->vapic, VTL_PAGE_SIZE);
 	if (irq->data)
-		munmap((uint8_t *)irq->data - AT_DATA, PART_SIZE);
+		munmap((void *)irq->part, PART_SIZE);
 	vtl_guest_close(&irq->guest);
 }
 
@@ -214,6 +215,21 @@ int irq_kick(const struct irq_guest *irq, uint64_t flags)
 	};
 
 	return ioctl(irq->guest.fd, MSHV_KICK_CPUS, &request) ? -errno : 0;
+}
+
+/* x2APIC ID of a CPU, all ones if there is none. */
+uint32_t irq_apic_id(unsigned int cpu)
+{
+	FILE *file = fopen("/proc/cpuinfo", "r");
+	unsigned int id = ~0U, found = ~0U;
+	char line[4096];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "apicid : %u", &id) == 1 && !cpu--)
+			found = id;
+	if (file)
+		fclose(file);
+	return found;
 }
 
 uint64_t irq_tsc(void)

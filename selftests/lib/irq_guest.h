@@ -36,9 +36,10 @@ struct irq_data {
 
 struct irq_guest {
 	struct vtl_guest guest;
-	volatile struct irq_data *data;
+	volatile uint8_t *part; /* its part of VTL0's memory */
+	volatile struct irq_data *data; /* in it */
 	volatile uint8_t *vapic;
-	uint64_t memory; /* guest-physical address of its part of VTL0's memory */
+	uint64_t memory; /* guest-physical address of the part */
 };
 
 int irq_guest_open(struct irq_guest *irq, int cpu);
@@ -52,6 +53,7 @@ bool irq_is_requested(const struct irq_guest *irq, unsigned int vector);
 int irq_kick(const struct irq_guest *irq, uint64_t flags);
 int irq_write_field(const struct irq_guest *irq, uint64_t id, uint64_t value,
 		    uint64_t mask);
+uint32_t irq_apic_id(unsigned int cpu);
 uint64_t irq_tsc(void);
 
 #endif /* IRQ_GUEST_H */
