@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..13"
+echo "1..15"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -90,6 +90,12 @@ boot "" end_control
 ends 33 'not modelled: exiting on RDRAND' 'vCPU 0 Some(Vm1)' 'rip 0x' 'cr0 0x.*cr3 0x' \
 	'rax: ' 'vCPU 0 VM 1 exit 0x'
 verdict what_is_not_modelled_names_itself_and_shows_the_state
+boot "" end_linear_translation
+ends 33 'not modelled: translation of linear addresses by L1'
+verdict a_page_walk_that_svm_lacks_stops_the_machine
+boot "" end_monitor_trap
+ends 35 'the TDX module ends the TD: monitor trap flag'
+verdict the_monitor_trap_flag_ends_the_td
 boot "" end_execute_only
 ends 33 'not modelled: rights 0x4 without read for Vm1' 'vCPU 0 VM 0 exit 0x'
 verdict rights_that_svm_lacks_stop_the_machine

@@ -3,6 +3,7 @@
 //! appendix C, 27.2]
 
 use crate::exit::{IoInfo, NpfError, SvmExit, Table};
+use crate::insn::{Insn, Map};
 use crate::msrpm::Access;
 use crate::npt::Rights;
 use crate::vmcb::Event;
@@ -39,6 +40,7 @@ pub mod reason {
     pub const WRMSR: u32 = 32;
     pub const INVALID_GUEST_STATE: u32 = 33;
     pub const MWAIT: u32 = 36;
+    pub const MONITOR_TRAP_FLAG: u32 = 37;
     pub const MONITOR: u32 = 39;
     pub const PAUSE: u32 = 40;
     pub const TPR_BELOW_THRESHOLD: u32 = 43;
@@ -46,12 +48,16 @@ pub mod reason {
     pub const GDTR_OR_IDTR: u32 = 46;
     pub const LDTR_OR_TR: u32 = 47;
     pub const EPT_VIOLATION: u32 = 48;
+    pub const INVEPT: u32 = 50;
     pub const RDTSCP: u32 = 51;
     pub const PREEMPTION_TIMER: u32 = 52;
+    pub const INVVPID: u32 = 53;
     pub const WBINVD: u32 = 54;
     pub const XSETBV: u32 = 55;
     pub const APIC_WRITE: u32 = 56;
     pub const TDCALL: u32 = 77;
+    pub const VMFUNC: u32 = 59;
+    pub const SEAMCALL: u32 = 76;
     /// Bit 31 of the raw reason: the entry itself failed.
     pub const ENTRY_FAILURE: u32 = 1 << 31;
 }
@@ -84,6 +90,36 @@ pub const fn basic_reason(exit: &SvmExit) -> Option<u32> {
         SvmExit::Mwait => reason::MWAIT,
         SvmExit::Xsetbv => reason::XSETBV,
         SvmExit::Npf { .. } => reason::EPT_VIOLATION,
+        _ => return None,
+    })
+}
+
+/// Reason of an instruction that this processor does not have and that leaves a VMX guest.
+/// TDCALL and VMCALL are told by their bytes.
+pub const fn undefined_opcode_reason(insn: &Insn) -> Option<u32> {
+    let Some(modrm) = insn.modrm else { return None };
+    let (is_plain, is_66) = (
+        !insn.has_operand_size && !insn.has_repeat,
+        insn.has_operand_size && !insn.has_repeat,
+    );
+    let is_memory = !modrm.is_register();
+    Some(match (insn.map, insn.opcode, modrm.extension()) {
+        (Map::Map0f, 0x01, _) => match modrm.byte {
+            0xc2 if is_plain => reason::VMLAUNCH,
+            0xc3 if is_plain => reason::VMRESUME,
+            0xc4 if is_plain => reason::VMXOFF,
+            0xd4 if is_plain => reason::VMFUNC,
+            0xcf if is_66 => reason::SEAMCALL,
+            _ => return None,
+        },
+        (Map::Map0f, 0x78, _) if is_plain => reason::VMREAD,
+        (Map::Map0f, 0x79, _) if is_plain => reason::VMWRITE,
+        (Map::Map0f, 0xc7, 6) if is_memory && is_plain => reason::VMPTRLD,
+        (Map::Map0f, 0xc7, 6) if is_memory && is_66 => reason::VMCLEAR,
+        (Map::Map0f, 0xc7, 6) if is_memory => reason::VMXON,
+        (Map::Map0f, 0xc7, 7) if is_memory && is_plain => reason::VMPTRST,
+        (Map::Map0f38, 0x80, _) if is_memory && is_66 => reason::INVEPT,
+        (Map::Map0f38, 0x81, _) if is_memory && is_66 => reason::INVVPID,
         _ => return None,
     })
 }
@@ -160,6 +196,45 @@ pub const fn has_error_code(vector: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::insn::{Mode, decode};
+
+    #[test]
+    fn vmx_instructions_are_told_from_undefined_opcodes() {
+        let reason = |bytes: &[u8]| {
+            let insn = decode(bytes, Mode::Code64).expect("an instruction");
+            assert_eq!(usize::from(insn.len_bytes), bytes.len());
+            undefined_opcode_reason(&insn)
+        };
+        let known: [(&[u8], u32); 13] = [
+            (&[0x66, 0x0f, 0xc7, 0x36], reason::VMCLEAR),
+            (&[0x0f, 0x01, 0xc2], reason::VMLAUNCH),
+            (&[0x0f, 0xc7, 0x36], reason::VMPTRLD),
+            (&[0x0f, 0xc7, 0x3e], reason::VMPTRST),
+            (&[0x0f, 0x78, 0xc1], reason::VMREAD),
+            (&[0x0f, 0x01, 0xc3], reason::VMRESUME),
+            (&[0x0f, 0x79, 0xc1], reason::VMWRITE),
+            (&[0x0f, 0x01, 0xc4], reason::VMXOFF),
+            (&[0xf3, 0x0f, 0xc7, 0x36], reason::VMXON),
+            (&[0x66, 0x0f, 0x38, 0x80, 0x06], reason::INVEPT),
+            (&[0x66, 0x0f, 0x38, 0x81, 0x06], reason::INVVPID),
+            (&[0x0f, 0x01, 0xd4], reason::VMFUNC),
+            (&[0x66, 0x0f, 0x01, 0xcf], reason::SEAMCALL),
+        ];
+        for (bytes, want) in known {
+            assert_eq!(reason(bytes), Some(want), "{bytes:x?}");
+        }
+        // UD2, ENCLS, RDRAND, INVEPT of a register.
+        let others: [&[u8]; 4] = [
+            &[0x0f, 0x0b],
+            &[0x0f, 0x01, 0xcf],
+            &[0x0f, 0xc7, 0xf0],
+            &[0x66, 0x0f, 0x38, 0x80, 0xc0],
+        ];
+        for bytes in others {
+            let insn = decode(bytes, Mode::Code64);
+            assert_eq!(insn.and_then(|i| undefined_opcode_reason(&i)), None);
+        }
+    }
 
     #[test]
     fn io_qualification_has_the_vmx_layout() {

@@ -244,7 +244,11 @@ pub fn l2_td_exit(vp: &mut Vp, vm: VmIndex, exit: TdExit) -> Resume {
             vmcall(vp, &mut view);
             vp.model.l2_mut(vm).gprs.merge(&view, mask);
             tdx_model::l2_exit::l2_vmcall_done(vp.model, vm);
-            Resume::L2
+            if takes_processor(vp) {
+                Resume::L1
+            } else {
+                Resume::L2
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod load;
 mod msr;
 mod store;
 mod translate;
+mod undefined;
 mod vapic;
 
 use crate::console::End;
@@ -21,6 +22,7 @@ use crate::run::end_by_l1;
 use crate::setup::World;
 use crate::vp::Vp;
 use svm::vmx_names::reason;
+use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
 use tdx_model::gprs::Gprs;
 use tdx_model::l2_exit::{self, HostRouted, L2Exit, L2Outcome};
@@ -64,6 +66,11 @@ pub fn step(vp: &mut Vp, vm: VmIndex) {
 
 /// Exits that happen before the first instruction.
 fn before_entry(vp: &mut Vp, vm: VmIndex) -> Option<L2Exit> {
+    let controls = vp.model.l2(vm).vmcs.get32(Field::PrimaryControls);
+    if controls & load::primary::MONITOR_TRAP != 0 {
+        // Whatever the L2 does first, it would not get further.
+        return Some(plain_exit(vp, vm, reason::MONITOR_TRAP_FLAG));
+    }
     let now = tdx_model_tsc(vp);
     let is_expired = vp
         .model
@@ -131,12 +138,16 @@ fn act(vp: &mut Vp, vm: VmIndex, outcome: L2Outcome, l1_gprs: &Gprs) {
 
 /// A TD exit from an L2: the host enters it again, or resumes L1.
 fn to_host(vp: &mut Vp, vm: VmIndex, exit: TdExit) {
+    let kind = match exit {
+        TdExit::L2Vmcall { .. } => HostRouted::Tdvmcall,
+        TdExit::EptViolation { .. } | TdExit::Async { .. } => HostRouted::Async,
+    };
     let (outcome, gprs) = match host::l2_td_exit(vp, vm, exit) {
         host::Resume::L2 => with_model(vp, |td, vcpu, gprs, m| {
             l2_exit::enter_after_host(td, vcpu, vm, gprs, m)
         }),
         host::Resume::L1 => with_model(vp, |td, vcpu, gprs, m| {
-            l2_exit::resume_l1(td, vcpu, vm, HostRouted::Async, gprs, m)
+            l2_exit::resume_l1(td, vcpu, vm, kind, gprs, m)
         }),
     };
     act(vp, vm, outcome, &gprs);

@@ -10,13 +10,15 @@ use crate::vm::{Outcome, Vm};
 
 type End = fn(&mut Vm, &Memory) -> Outcome;
 
-const ENDS: [(&[u8], End); 7] = [
+const ENDS: [(&[u8], End); 9] = [
     (b"tmk.do=end_reset", reset),
     (b"tmk.do=end_fatal_error", fatal_error),
     (b"tmk.do=end_triple_fault", triple_fault),
     (b"tmk.do=end_missing_page", missing_page),
     (b"tmk.do=end_bad_entry", bad_entry),
     (b"tmk.do=end_control", control),
+    (b"tmk.do=end_linear_translation", linear_translation),
+    (b"tmk.do=end_monitor_trap", monitor_trap),
     (b"tmk.do=end_execute_only", execute_only),
 ];
 
@@ -59,15 +61,30 @@ fn bad_entry(vm: &mut Vm, _: &Memory) -> Outcome {
     Ok(())
 }
 
-/// A control for which SVM has no intercept: exiting on RDRAND.
-fn control(vm: &mut Vm, _: &Memory) -> Outcome {
-    const RDRAND: u64 = 1 << 11;
+/// Enters an L2 with a bit of a control field set.
+fn enter_with(vm: &mut Vm, field: u64, bit: u64) -> Outcome {
     vm.grant_image()?;
     vm.start()?;
-    vm.write_bits(vmcs::SECONDARY_CONTROLS, RDRAND, RDRAND)?;
+    vm.write_bits(field, bit, bit)?;
     vm.call(guest::l2_nop());
     vm.enter();
     Ok(())
+}
+
+/// A control for which SVM has no intercept: exiting on RDRAND.
+fn control(vm: &mut Vm, _: &Memory) -> Outcome {
+    enter_with(vm, vmcs::SECONDARY_CONTROLS, 1 << 11)
+}
+
+/// A control for which SVM has no page walk: HLAT.
+fn linear_translation(vm: &mut Vm, _: &Memory) -> Outcome {
+    const TERTIARY_CONTROLS: u64 = 0x2034;
+    enter_with(vm, TERTIARY_CONTROLS, 1 << 1)
+}
+
+/// A control whose exit a TDX module does not handle.
+fn monitor_trap(vm: &mut Vm, _: &Memory) -> Outcome {
+    enter_with(vm, vmcs::PRIMARY_CONTROLS, 1 << 27)
 }
 
 /// Rights that nested paging of SVM does not have.

@@ -298,6 +298,22 @@ routine l2_lldt
 	xorl	%eax, %eax
 	lldt	%ax
 	ret
+	# Instructions of VMX; RSI is memory of the L2.
+routine l2_vmx
+	vmlaunch
+	vmresume
+	vmxoff
+	vmread	%rax, %rcx
+	vmwrite	%rcx, %rax
+	vmptrld	(%rsi)
+	vmclear	(%rsi)
+	vmxon	(%rsi)
+	vmptrst	(%rsi)
+	invept	(%rsi), %rax
+	invvpid	(%rsi), %rax
+	vmfunc
+	.byte	0x66, 0x0f, 0x01, 0xcf	# SEAMCALL
+	ret
 routine l2_invlpg
 	invlpg	(%rsi)
 	ret

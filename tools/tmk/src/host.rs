@@ -56,6 +56,14 @@ pub fn write_port(port: u64, byte: u64) {
     call(IO, [1, 1, port, byte]);
 }
 
+/// Asks the emulated host for an action by its debug port.
+pub fn ask(command: u64, operand: u64) {
+    for byte in operand.to_be_bytes() {
+        write_port(0xec, u64::from(byte));
+    }
+    write_port(0xed, command);
+}
+
 /// Shares pages with the host, if the address has the SHARED bit, or takes them back.
 pub fn map_gpa(gpa: u64, len_bytes: u64) {
     call(MAP_GPA, [gpa, len_bytes, 0, 0]);

@@ -96,6 +96,7 @@ tests! { ALL:
         io_exits_carry_their_qualification
         exits_as_controlled
         table_instructions_name_themselves
+        vmx_instructions_leave
         nothing_leaves_without_control
         cr_accesses_carry_their_register
         msr_bitmap_decides
@@ -155,6 +156,7 @@ tests! { ALL:
     }
     td {
         l2_tdvmcall_goes_to_the_host_if_l1_says_so
+        host_resumes_l1_after_a_call_of_the_l2
         every_vm_runs
         each_vm_has_its_own_controls
         interrupts_of_vms_do_not_mix

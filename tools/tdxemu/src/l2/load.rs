@@ -26,6 +26,7 @@ pub(super) mod primary {
     pub(in crate::l2) const CR8_STORE: u32 = 1 << 20;
     pub(in crate::l2) const NMI_WINDOW: u32 = 1 << 22;
     pub(in crate::l2) const MOV_DR: u32 = 1 << 23;
+    pub(in crate::l2) const MONITOR_TRAP: u32 = 1 << 27;
     pub(in crate::l2) const PAUSE: u32 = 1 << 30;
 }
 
@@ -35,6 +36,12 @@ pub(super) mod secondary {
     pub(in crate::l2) const VIRTUAL_INTERRUPT_DELIVERY: u32 = 1 << 9;
     /// Exits on RDRAND and RDSEED, for which SVM has no intercept.
     pub(in crate::l2) const RANDOM: u32 = (1 << 11) | (1 << 16);
+}
+
+/// Tertiary processor-based controls the emulator cannot follow.
+mod tertiary {
+    /// HLAT, EPT paging-write control, guest-paging verification.
+    pub(super) const LINEAR_TRANSLATION: u64 = 7 << 1;
 }
 
 /// CR4.VMXE: an L2 has it set as any VMX guest; SVM knows no such bit.
@@ -49,8 +56,12 @@ const RFLAGS_VM: u64 = 1 << 17;
 
 /// Fills the VMCB and the registers of an L2.
 pub fn load(vp: &mut Vp, vm: VmIndex) {
-    if vp.model.l2(vm).vmcs.get32(Field::SecondaryControls) & secondary::RANDOM != 0 {
+    let vmcs = &vp.model.l2(vm).vmcs;
+    if vmcs.get32(Field::SecondaryControls) & secondary::RANDOM != 0 {
         not_modelled(vp, format_args!("exiting on RDRAND or RDSEED"));
+    }
+    if vmcs.get(Field::TertiaryControls) & tertiary::LINEAR_TRANSLATION != 0 {
+        not_modelled(vp, format_args!("translation of linear addresses by L1"));
     }
     msr::refresh_msrpm(vp, vm);
     let l2 = vp.model.l2(vm);

@@ -2,8 +2,9 @@
 //! SVM exits of an L2 in the words of VMX: reason, qualification, addresses, instruction.
 
 use super::load::primary;
+use super::undefined::{self, VECTOR_UD};
 use super::{Verdict, cr, event, msr, plain_exit};
-use crate::fetch::{decode, fetch};
+use crate::fetch::decode;
 use crate::log;
 use crate::run::not_modelled;
 use crate::vp::Vp;
@@ -19,7 +20,6 @@ use tdx_model::l2_exit::L2Exit;
 const VECTOR_DB: u8 = 1;
 const VECTOR_BP: u8 = 3;
 const VECTOR_OF: u8 = 4;
-const VECTOR_UD: u8 = 6;
 const VECTOR_PF: u8 = 14;
 
 const VALID: u32 = 1 << 31;
@@ -42,7 +42,7 @@ pub fn translate(vp: &mut Vp, vm: VmIndex, exit: SvmExit) -> Verdict {
         SvmExit::Msr(access) => msr::access(vp, vm, access, instruction_length(vp, vm)),
         SvmExit::Exception {
             vector: VECTOR_UD, ..
-        } => undefined_opcode(vp, vm),
+        } => undefined::opcode(vp, vm),
         SvmExit::Exception { vector, error } => exception(vp, vm, vector, error),
         SvmExit::IntN => software_interrupt(vp, vm),
         SvmExit::Vmmcall | SvmExit::SvmInstruction | SvmExit::Rsm | SvmExit::Invlpga => {
@@ -172,24 +172,6 @@ fn exception(vp: &mut Vp, vm: VmIndex, vector: u8, error: u32) -> Verdict {
         interruption_info: VALID | flag | TYPE_EXCEPTION | u32::from(vector),
         interruption_error: if has_error { error } else { 0 },
         ..plain_exit(vp, vm, reason::EXCEPTION_OR_NMI)
-    })
-}
-
-/// Instructions that AMD processors do not have, and real undefined opcodes.
-fn undefined_opcode(vp: &mut Vp, vm: VmIndex) -> Verdict {
-    let fetched = fetch(&vp.l2_ref(vm).guest, &vp.platform.memory);
-    let is_protected = vp.l2_ref(vm).guest.vmcb.save.cr0 & 1 != 0;
-    let (reason, instruction_length) = match fetched.bytes() {
-        [0x66, 0x0f, 0x01, 0xcc, ..] => (reason::TDCALL, 4),
-        [0x0f, 0x01, 0xc1, ..] => (reason::VMCALL, 3),
-        [0x0f, 0x01, 0xc2, ..] if is_protected => (reason::VMLAUNCH, 3),
-        [0x0f, 0x01, 0xc3, ..] if is_protected => (reason::VMRESUME, 3),
-        [0x0f, 0x01, 0xc4, ..] if is_protected => (reason::VMXOFF, 3),
-        _ => return event::raise(vp, vm, VECTOR_UD, 0),
-    };
-    Verdict::Exit(L2Exit {
-        instruction_length,
-        ..plain_exit(vp, vm, reason)
     })
 }
 

@@ -113,6 +113,38 @@ pub fn table_instructions_name_themselves(vm: &mut Vm, _: &Memory) -> Outcome {
     Ok(())
 }
 
+pub fn vmx_instructions_leave(vm: &mut Vm, _: &Memory) -> Outcome {
+    // Reason and length, in the order of the routine.
+    const INSTRUCTIONS: [(u64, u64); 13] = [
+        (20, 3),
+        (24, 3),
+        (26, 3),
+        (23, 3),
+        (25, 3),
+        (21, 3),
+        (19, 4),
+        (27, 4),
+        (22, 3),
+        (50, 5),
+        (53, 5),
+        (59, 3),
+        (76, 4),
+    ];
+    const RSI: u64 = 6;
+    vm.start()?;
+    vm.set(reg::RSI, guest::l2_task());
+    vm.call(guest::l2_vmx());
+    for (reason, length) in INSTRUCTIONS {
+        vm.expect_skip(reason, length)?;
+        if matches!(reason, 19 | 21 | 22 | 27 | 50 | 53) {
+            // The base register of the operand, no displacement.
+            equal!((vm.exit[11] >> 23) & 0x1f, RSI);
+            equal!(vm.exit[1], 0);
+        }
+    }
+    vm.call_returns()
+}
+
 pub fn nothing_leaves_without_control(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.start()?;
     for (_, _, (routine, _, _)) in CONTROLLED {

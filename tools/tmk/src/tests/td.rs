@@ -3,6 +3,7 @@
 
 use super::Memory;
 use crate::cpu::{self, guest};
+use crate::host;
 use crate::tdx::{self, leaf, status, vmcs};
 use crate::vm::{Outcome, Vm, equal, reason, reg};
 
@@ -64,6 +65,36 @@ pub fn l2_tdvmcall_goes_to_the_host_if_l1_says_so(vm: &mut Vm, _: &Memory) -> Ou
     vm.expect(reason::TDCALL)?;
     vm.set(reg::RIP, rip);
     Ok(())
+}
+
+pub fn host_resumes_l1_after_a_call_of_the_l2(vm: &mut Vm, _: &Memory) -> Outcome {
+    const ENABLE_TDVMCALL: u64 = 2;
+    const GET_TD_VM_CALL_INFO: u64 = 0x1_0000;
+    const EXITS: u64 = 2;
+    const HOST_ROUTED_TDVMCALL: u64 = 0x1101;
+    vm.start()?;
+    equal!(
+        tdx::write(tdx::l2_ctls_id(vm.number), ENABLE_TDVMCALL, 7),
+        0
+    );
+    // The next run is let pass, the processor is taken at the first occasion after it.
+    host::ask(EXITS, (1 << 16) | 1);
+    let stack = vm.get(reg::RSP) - 8;
+    vm.set(reg::RSP, stack);
+    cpu::poke(stack, guest::l2_loop());
+    vm.set(reg::RAX, 0);
+    vm.set(reg::RCX, 0xfc00);
+    vm.set(reg::R10, 0);
+    vm.set(reg::R11, GET_TD_VM_CALL_INFO);
+    vm.set(reg::R12, 0);
+    vm.set(reg::R13, 0x55);
+    vm.set(reg::RIP, guest::l2_tdcall());
+    equal!(vm.enter(), HOST_ROUTED_TDVMCALL);
+    equal!(vm.exit[0] & 0xffff_ffff, reason::TDCALL);
+    // The call is complete: its results are there and RIP is behind it.
+    equal!(vm.get(reg::RIP), guest::l2_tdcall() + 4);
+    equal!(vm.get(reg::R13), 0);
+    vm.call_returns()
 }
 
 pub fn every_vm_runs(vm: &mut Vm, _: &Memory) -> Outcome {
