@@ -44,8 +44,8 @@ static void request(struct storm_vp *vp, unsigned int vector)
 {
 	volatile struct mshv_tdx_l2_enter_guest_state *state =
 		&vp->irq.guest.run->tdx.l2_enter_guest_state;
-	volatile uint32_t *word = (volatile uint32_t *)(vp->irq.vapic + 0x200 +
-							vector / 32 * 16);
+	volatile uint32_t *word =
+		(volatile uint32_t *)(vp->irq.vapic + 0x200 + vector / 32 * 16);
 
 	*word |= 1U << vector % 32;
 	if (state->rvi < vector)
@@ -203,7 +203,7 @@ static uint32_t roll(uint32_t *dice)
 }
 
 /* What comes from outside to one VP. */
-static void throw(struct storm_vp *vp, uint32_t dice)
+static void throw(struct storm_vp * vp, uint32_t dice)
 {
 	volatile struct mshv_vtl_run *run = vp->irq.guest.run;
 	volatile uint32_t *taken = vp->irq.data->taken;

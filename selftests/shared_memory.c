@@ -132,8 +132,7 @@ TEST_F(shared, registered_memory_is_reached_by_its_own_alias_only)
 	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
 	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
 	EXPECT_EQ(-EEXIST, add(self->vtl, self->first, end));
-	EXPECT_EQ(-EEXIST,
-		  add(self->vtl, self->first - PAGES_PER_PIECE, end));
+	EXPECT_EQ(-EEXIST, add(self->vtl, self->first - PAGES_PER_PIECE, end));
 	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
 	ASSERT_NE(MAP_FAILED, (void *)memory);
 	for (offset = 0; offset < VTL_LARGE_SIZE; offset += 64 * 4096) {
