@@ -198,8 +198,11 @@ FIXTURE_TEARDOWN(storm)
 
 static uint32_t roll(uint32_t *dice)
 {
-	*dice = *dice * 1103515245 + 12345;
-	return *dice >> 16;
+	uint32_t next = *dice;
+
+	next = next * 1103515245 + 12345;
+	*dice = next;
+	return next >> 16;
 }
 
 /* What comes from outside to one VP. */
