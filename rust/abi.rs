@@ -18,6 +18,8 @@
     unsafe_op_in_unsafe_fn,
     unused_imports
 )]
+// `hv::c` declares some functions as safe, and compares their types itself.
+#![allow(clashing_extern_declarations)]
 
 use core::mem::offset_of;
 
@@ -48,6 +50,14 @@ unsafe impl kernel::transmute::FromBytes for mshv_vtl_ram_disposition {}
 unsafe impl kernel::transmute::FromBytes for mshv_vtl_hvcall_setup {}
 // SAFETY: As above.
 unsafe impl kernel::transmute::FromBytes for mshv_vtl_hvcall {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_vtl_signal_event {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_vtl_sint_post_msg {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_vtl_set_eventfd {}
+// SAFETY: As above.
+unsafe impl kernel::transmute::FromBytes for mshv_sint_mask {}
 
 /// Asserts at compile time that fields stand where the ABI says.
 macro_rules! assert_offsets {
@@ -60,6 +70,12 @@ assert_offsets! {
     mshv_vtl_ram_disposition: {
         start_pfn => 0, last_pfn => 8,
     }
+    mshv_vtl_signal_event: { connection_id => 0, flag => 4, }
+    mshv_vtl_sint_post_msg: {
+        message_type => 0, connection_id => 8, payload_size => 12, payload_ptr => 16,
+    }
+    mshv_vtl_set_eventfd: { fd => 0, flag => 4, }
+    mshv_sint_mask: { mask => 0, reserved => 1, }
     mshv_vtl_hvcall_setup: {
         bitmap_array_size => 0, allow_bitmap_ptr => 8,
     }
@@ -151,6 +167,10 @@ const _: () = assert!(size_of::<mshv_vtl_policy>() == policy::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
 const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
+const _: () = assert!(size_of::<mshv_vtl_signal_event>() == 8);
+const _: () = assert!(size_of::<mshv_vtl_sint_post_msg>() == 24);
+const _: () = assert!(size_of::<mshv_vtl_set_eventfd>() == 8);
+const _: () = assert!(size_of::<mshv_sint_mask>() == 8);
 const _: () = assert!(size_of::<mshv_vtl_hvcall_setup>() == 16);
 const _: () = assert!(size_of::<mshv_vtl_hvcall>() == 48);
 const _: () = assert!(size_of::<mshv_tdcall>() == 56);

@@ -6,10 +6,12 @@
 #include <linux/anon_inodes.h>
 #include <linux/cpuhotplug.h>
 #include <linux/entry-virt.h>
+#include <linux/eventfd.h>
 #include <linux/gfp.h>
 #include <asm/fpu/api.h>
 
 #include "helpers.h"
 #include "hv/helpers.h"
+#include "hv/synic.h"
 #include "mem/helpers.h"
 #include "vtl_trace.h"

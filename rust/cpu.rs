@@ -93,6 +93,9 @@ impl Machine {
         }
         let vp = slot.as_ref().ok_or(ENXIO)?;
         let on_its_cpu = PreemptOff::new();
+        if let Some(synic) = self.host().and_then(Host::synic) {
+            synic.online(cpu, &on_its_cpu);
+        }
         vp.bring_up(&on_its_cpu).map_err(|status| {
             let status = status.0;
             pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
@@ -119,8 +122,12 @@ extern "C" fn online(cpu: c_uint) -> c_int {
 /// As [`online`], before the CPU goes, and on every CPU when the module goes.
 extern "C" fn offline(cpu: c_uint) -> c_int {
     if let Some(machine) = machine() {
+        let on_its_cpu = PreemptOff::new();
+        if let Some(synic) = machine.host().and_then(Host::synic) {
+            synic.offline(&on_its_cpu);
+        }
         if let Some(vp) = machine.vp(cpu) {
-            vp.take_down(&PreemptOff::new());
+            vp.take_down(&on_its_cpu);
         }
     }
     0

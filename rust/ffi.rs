@@ -202,19 +202,6 @@ pub(crate) fn new_file_descriptor<T: MiscDevice>(
     Ok(number as isize) // CAST: a file descriptor is a small number
 }
 
-/// Whether the host is Hyper-V.
-pub(crate) fn is_on_hyper_v() -> bool {
-    // SAFETY: No requirement.
-    unsafe { abi::vtl_is_on_hyper_v() }
-}
-
-/// Asks the host for something, with the addresses of two pages that it shares. It can do no more
-/// with them than it can do anyway.
-pub(crate) fn hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64 {
-    // SAFETY: No requirement: the host has no access to private memory, whatever it is asked.
-    unsafe { abi::vtl_hypercall(control, input_phys, output_phys) }
-}
-
 /// Shares a page with the host.
 ///
 /// # Errors

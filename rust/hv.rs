@@ -2,19 +2,24 @@
 //! The host below, if it is Hyper-V: what only such a host offers.
 //!
 //! Hypercalls go out by TDG.VP.VMCALL through pages that are shared with the host. `hv::hvcall` is
-//! the device through which a paravisor makes them. On another host none of this exists.
+//! the device through which a paravisor makes them. What the host sends comes by `hv::synic`, and
+//! reaches a paravisor by the device in `hv::sint`. On another host none of this exists.
 
+mod c;
+mod event_fds;
 pub(crate) mod hvcall;
 mod page;
+mod sint;
+pub(crate) mod synic;
 
 use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 
 use crate::cpu;
-use crate::ffi;
 use crate::irq::PreemptOff;
 use crate::pure::hv_call::Control;
 use page::HostPage;
+use synic::Synic;
 
 /// The pages of a CPU. Between two calls both are zero.
 struct Pages {
@@ -26,6 +31,7 @@ struct Pages {
 pub(crate) struct Host {
     /// Indexed by CPU number.
     pages: KVec<Pages>,
+    synic: Option<Synic>,
 }
 
 impl Host {
@@ -35,7 +41,7 @@ impl Host {
     ///
     /// ENOMEM.
     pub(crate) fn detect() -> Result<Option<Self>> {
-        if !ffi::is_on_hyper_v() {
+        if !c::vtl_is_on_hyper_v() {
             return Ok(None);
         }
         let num_cpus = kernel::cpu::nr_cpu_ids() as usize; // CAST: u32 fits
@@ -47,7 +53,16 @@ impl Host {
             };
             pages.push(Pages { input, output }, GFP_KERNEL)?;
         }
-        Ok(Some(Self { pages }))
+        let synic = Synic::detect().unwrap_or_else(|_| {
+            pr_err!("no messages of the host: it shares no memory\n");
+            None
+        });
+        Ok(Some(Self { pages, synic }))
+    }
+
+    /// The controllers of its interrupts, if they are ours.
+    pub(crate) fn synic(&self) -> Option<&Synic> {
+        self.synic.as_ref()
     }
 
     /// Makes a hypercall. `output` gets what the host has written, zeros where it has not.
@@ -61,8 +76,8 @@ impl Host {
         let cpu = kernel::cpu::CpuId::current().as_u32() as usize; // CAST: u32 fits
         let pages = self.pages.get(cpu).ok_or(ENXIO)?;
         pages.input.write(input);
-        let answer = ffi::hypercall(control.word(), pages.input.phys(), pages.output.phys());
-        pages.output.read(output);
+        let answer = c::vtl_hypercall(control.word(), pages.input.phys(), pages.output.phys());
+        pages.output.read_at(0, output);
         // The host may have written more than was asked for, and to both pages.
         pages.input.clear(kernel::page::PAGE_SIZE);
         pages.output.clear(kernel::page::PAGE_SIZE);
@@ -73,6 +88,7 @@ impl Host {
 /// The nodes that exist on Hyper-V only.
 pub(crate) struct Nodes {
     _hvcall: Pin<KBox<MiscDeviceRegistration<hvcall::HvCall>>>,
+    _sint: Option<sint::Node>,
 }
 
 impl Nodes {
@@ -83,14 +99,19 @@ impl Nodes {
     /// Those of the registration.
     pub(crate) fn register() -> Result<Option<Self>> {
         let machine = cpu::machine().ok_or(ENODEV)?;
-        if machine.host().is_none() {
+        let Some(host) = machine.host() else {
             return Ok(None);
-        }
+        };
+        let sint = match host.synic() {
+            Some(_) => Some(sint::Node::register()?),
+            None => None,
+        };
         let name = MiscDeviceOptions {
             name: c"mshv_hvcall",
         };
         Ok(Some(Self {
             _hvcall: KBox::pin_init(MiscDeviceRegistration::register(name), GFP_KERNEL)?,
+            _sint: sint,
         }))
     }
 }

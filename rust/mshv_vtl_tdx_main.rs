@@ -13,7 +13,8 @@
 //! The modules below stand in the order in which data passes. `pure` holds everything that only
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
-//! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::registered`, `trace` and `ffi`.
+//! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::registered`,
+//! `hv::c`, `hv::event_fds`, `hv::sint`, `hv::synic`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
 
@@ -89,6 +90,7 @@ struct MshvVtlTdx {
     _on_hyper_v: Option<hv::Nodes>,
     _debugfs: debugfs::Debugfs,
     _hotplug: cpu::Hotplug,
+    _interrupts: hv::synic::Interrupts,
     _published: cpu::Published,
     _registry: mem::registered::Registry,
 }
@@ -98,6 +100,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
         try_pin_init!(Self {
             _registry: mem::registered::Registry::new(),
             _published: cpu::Published::new(module_parameters::audit_records.value())?,
+            _interrupts: hv::synic::Interrupts::start(cpu::machine().ok_or(ENODEV)?),
             _hotplug: cpu::Hotplug::new()?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.

@@ -128,12 +128,23 @@ impl SharedPage {
         self.shared_u32(offset).fetch_and(!bits, Ordering::SeqCst)
     }
 
-    /// Writes `new` where `old` still stands.
-    pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) {
+    /// A word for access in one step.
+    fn atomic(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: `at` returns an aligned address within the page, which `self` owns; all other
         // access to it is volatile, atomic, or of another privilege level.
-        let word = unsafe { AtomicU64::from_ptr(self.at(offset)) };
+        unsafe { AtomicU64::from_ptr(self.at(offset)) }
+    }
+
+    /// Writes `new` where `old` still stands.
+    pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) {
+        let word = self.atomic(offset);
         // A lost race is fine: then userspace has written something newer, which stays.
         let _ = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Reads a word and leaves zero.
+    pub(crate) fn take_u64(&self, offset: usize) -> u64 {
+        // ORDERING: who takes a bit sees what was written before it was set.
+        self.atomic(offset).swap(0, Ordering::Acquire)
     }
 }

@@ -176,6 +176,13 @@ impl Vp {
         self.wake.kick();
     }
 
+    /// Hands interrupts of the host to userspace, and the thread of the VP out. In any context.
+    pub(crate) fn proxy(&self, vectors: &[u32; 8]) {
+        if self.run_page.ask_for_proxied(vectors) {
+            self.wake.kick();
+        }
+    }
+
     /// Whether the VP may enter a lower VTL.
     pub(crate) fn is_ready(&self) -> bool {
         // ORDERING: with the stores above.

@@ -97,6 +97,8 @@ TEST(nodes_of_hyper_v_are_absent_on_another_host)
 {
 	EXPECT_EQ(-1, vtl_open(DEV_MSHV_HVCALL));
 	EXPECT_EQ(ENOENT, errno);
+	EXPECT_EQ(-1, vtl_open(DEV_MSHV_SINT));
+	EXPECT_EQ(ENOENT, errno);
 }
 
 TEST_HARNESS_MAIN

@@ -55,15 +55,41 @@ impl HostPage {
         }
     }
 
-    /// Copies from the start of the page on, each byte once.
-    pub(crate) fn read(&self, bytes: &mut [u8]) {
+    /// Copies from a multiple of a word on, each byte once.
+    pub(crate) fn read_at(&self, offset: usize, bytes: &mut [u8]) {
         let Some(page) = &self.page else { return };
         for (index, chunk) in bytes.chunks_mut(WORD).take(PAGE_SIZE / WORD).enumerate() {
-            let word = page.read_u64(index * WORD).to_le_bytes();
+            let word = page.read_u64(offset + index * WORD).to_le_bytes();
             for (to, from) in chunk.iter_mut().zip(word) {
                 *to = from;
             }
         }
+    }
+
+    /// Reads a byte, once.
+    pub(crate) fn read_u8(&self, offset: usize) -> u8 {
+        self.page.as_ref().map_or(0, |page| page.read_u8(offset))
+    }
+
+    /// Reads a word, once.
+    pub(crate) fn read_u32(&self, offset: usize) -> u32 {
+        self.page.as_ref().map_or(0, |page| page.read_u32(offset))
+    }
+
+    /// Writes a word, once.
+    pub(crate) fn write_u32(&self, offset: usize, value: u32) {
+        if let Some(page) = &self.page {
+            page.write_u32(offset, value);
+        }
+    }
+
+    /// Reads a word and leaves zero, in one step.
+    pub(crate) fn take_u64(&self, offset: usize) -> u64 {
+        let take = |page: &SharedPage| match page.read_u64(offset) {
+            0 => 0, // as good as always, and cheaper to find out
+            _ => page.take_u64(offset),
+        };
+        self.page.as_ref().map_or(0, take)
     }
 
     /// Zeroes the first bytes, up to a whole word.

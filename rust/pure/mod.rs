@@ -19,6 +19,7 @@ pub mod field;
 pub mod halt_poll;
 pub mod handled;
 pub mod hv_call;
+pub mod hv_message;
 pub mod icr;
 pub mod leaf;
 pub mod mapping;

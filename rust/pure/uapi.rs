@@ -22,6 +22,14 @@ pub const TDCALL: u32 = 0xc038_b832;
 pub const HVCALL_SETUP: u32 = 0x4010_b81e;
 /// `MSHV_HVCALL`.
 pub const HVCALL: u32 = 0xc030_b81f;
+/// `MSHV_SINT_SIGNAL_EVENT`.
+pub const SINT_SIGNAL_EVENT: u32 = 0x4008_b822;
+/// `MSHV_SINT_POST_MESSAGE`.
+pub const SINT_POST_MESSAGE: u32 = 0x4018_b823;
+/// `MSHV_SINT_SET_EVENTFD`.
+pub const SINT_SET_EVENTFD: u32 = 0x4008_b824;
+/// `MSHV_SINT_PAUSE_MESSAGE_STREAM`: the number of `MSHV_SET_POLL_FILE` on another file.
+pub const SINT_PAUSE_MESSAGE_STREAM: u32 = 0x4008_b825;
 /// Byte offset of the status in the argument of `MSHV_HVCALL`.
 pub const HVCALL_STATUS: usize = 24;
 /// `MSHV_VTL_INFO`: the number tells the size of the structure's head, so that the rest may grow.

@@ -24,8 +24,11 @@ const FX_MXCSR_WORD: usize = 3;
 pub(crate) struct RunPage(SharedPage);
 
 impl RunPage {
-    /// Takes a zeroed page.
+    /// Takes a zeroed page. Until userspace says otherwise it blocks all interrupts of the host.
     pub(crate) fn new(page: SharedPage) -> Self {
+        for index in 0..8 {
+            page.write_u32(offset::PROXY_IRR_BLOCKED + 4 * index, u32::MAX);
+        }
         Self(page)
     }
 

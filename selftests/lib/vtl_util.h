@@ -16,6 +16,7 @@
 #define DEV_MSHV_VTL "/dev/mshv_vtl"
 #define DEV_MSHV_VTL_LOW "/dev/mshv_vtl_low"
 #define DEV_MSHV_HVCALL "/dev/mshv_hvcall"
+#define DEV_MSHV_SINT "/dev/mshv_sint"
 
 #define VTL_PAGE_SIZE 4096UL
 #define VTL_LARGE_SIZE (2UL << 20)

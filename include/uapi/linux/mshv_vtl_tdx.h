@@ -24,6 +24,9 @@
  *	host.
  * ``/dev/mshv_hvcall``
  *	makes hypercalls. It exists where the host is Hyper-V.
+ * ``/dev/mshv_sint``
+ *	relays VMBus messages and events. It exists where the host is Hyper-V
+ *	and the kernel's VMBus driver does not use them.
  *
  * All have mode 0600 and want CAP_SYS_ADMIN at open.
  *
@@ -348,6 +351,91 @@ struct mshv_vtl_hvcall {
  * done than there are.
  */
 #define MSHV_HVCALL _IOWR(MSHV_IOCTL, 0x1F, struct mshv_vtl_hvcall)
+
+/* Commands of /dev/mshv_sint. */
+
+/**
+ * struct mshv_vtl_signal_event - An event
+ * @connection_id: where to
+ * @flag: number of the flag, below 2048
+ */
+struct mshv_vtl_signal_event {
+	__u32 connection_id;
+	__u32 flag;
+};
+
+/**
+ * MSHV_SINT_SIGNAL_EVENT - Signal an event to the host
+ *
+ * The result of the call is the host's: 0, or one of its 16-bit status codes.
+ * EINVAL: no such flag.
+ */
+#define MSHV_SINT_SIGNAL_EVENT \
+	_IOW(MSHV_IOCTL, 0x22, struct mshv_vtl_signal_event)
+
+/**
+ * struct mshv_vtl_sint_post_msg - A message
+ * @message_type: its type, 32 bits
+ * @connection_id: where to
+ * @payload_size: bytes of payload, at most 240
+ * @payload_ptr: pointer to the payload
+ */
+struct mshv_vtl_sint_post_msg {
+	__u64 message_type;
+	__u32 connection_id;
+	__u32 payload_size;
+	__u64 payload_ptr;
+};
+
+/**
+ * MSHV_SINT_POST_MESSAGE - Post a message to the host
+ *
+ * The result of the call is the host's: 0, or one of its 16-bit status codes.
+ * EINVAL: the type or the payload is too large.
+ */
+#define MSHV_SINT_POST_MESSAGE \
+	_IOW(MSHV_IOCTL, 0x23, struct mshv_vtl_sint_post_msg)
+
+/**
+ * struct mshv_vtl_set_eventfd - An eventfd for an event flag
+ * @fd: the eventfd; negative: none any more
+ * @flag: number of the flag, below 2048
+ */
+struct mshv_vtl_set_eventfd {
+	__s32 fd;
+	__u32 flag;
+};
+
+/**
+ * MSHV_SINT_SET_EVENTFD - Have an eventfd signalled for an event of the host
+ *
+ * It replaces the one that the flag has. It is let go when the file that it
+ * was registered through is closed. EINVAL: no such flag, or no eventfd.
+ * EBADF: no such file.
+ */
+#define MSHV_SINT_SET_EVENTFD \
+	_IOW(MSHV_IOCTL, 0x24, struct mshv_vtl_set_eventfd)
+
+/**
+ * struct mshv_sint_mask - Whether the stream is paused
+ * @mask: 1: paused, 0: not
+ * @reserved: zero
+ */
+struct mshv_sint_mask {
+	__u8 mask;
+	__u8 reserved[7];
+};
+
+/**
+ * MSHV_SINT_PAUSE_MESSAGE_STREAM - Pause messages and events, or resume them
+ *
+ * For all files and CPUs. While paused the host gets no room for messages and
+ * events, and who has read what was there reads the end of the file. It is
+ * paused when the module is loaded. EINVAL: another value, or reserved bytes
+ * that are not zero.
+ */
+#define MSHV_SINT_PAUSE_MESSAGE_STREAM \
+	_IOW(MSHV_IOCTL, 0x25, struct mshv_sint_mask)
 
 /**
  * struct mshv_vtl_ram_disposition - Memory to register

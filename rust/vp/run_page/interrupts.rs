@@ -40,6 +40,21 @@ impl RunPage {
         self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
     }
 
+    /// Asks the VP to take interrupts of the host, but for those that userspace blocks. Returns
+    /// whether its thread has to be kicked.
+    pub(crate) fn ask_for_proxied(&self, vectors: &[u32; WORDS]) -> bool {
+        let mut is_any = false;
+        for (index, vectors) in vectors.iter().enumerate() {
+            let blocked = self.0.read_u32(offset::PROXY_IRR_BLOCKED + 4 * index);
+            if vectors & !blocked != 0 {
+                let word = offset::PROXY_IRR + 4 * index;
+                self.0.set_bits_u32(word, vectors & !blocked);
+                is_any = true;
+            }
+        }
+        is_any && self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
+    }
+
     /// Takes the interrupts that were asked for and gives each word of them to `deliver`, but for
     /// those that userspace wants to see. Returns whether there are some of these; then
     /// `scan_proxy_irr` is set again.

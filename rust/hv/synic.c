@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The synthetic interrupt controller (SynIC) of a Hyper-V host.
+ *
+ * The kernel gives a vector to its own Hyper-V drivers only, but calls a second
+ * handler on that vector, the one of the root partition's driver. A TD is no
+ * root partition, so that place is free, and needs no symbol that is exported
+ * to another module.
+ */
+#include <linux/cpu.h>
+#include <linux/eventfd.h>
+#include <linux/fs.h>
+#include <linux/poll.h>
+#include <linux/rcupdate.h>
+#include <linux/smp.h>
+#include <linux/wait.h>
+#include <asm/mshyperv.h>
+
+#include "synic.h"
+
+/* The source of messages about a lower VTL, and that of VTL2's VMBus. */
+#define SINT_INTERCEPTION 0
+#define SINT_VTL2_VMBUS 7
+
+static void (*synic_interrupt)(const void *argument);
+static bool (*synic_is_ready)(const void *argument);
+static const void *synic_argument;
+static DECLARE_WAIT_QUEUE_HEAD(synic_waiters);
+
+#if IS_ENABLED(CONFIG_HYPERV)
+
+static void synic_handle(void)
+{
+	synic_interrupt(synic_argument);
+}
+
+/* @interrupt runs with interrupts off; @is_ready answers readers and poll(). */
+void vtl_synic_start(void (*interrupt)(const void *argument),
+		     bool (*is_ready)(const void *argument),
+		     const void *argument)
+{
+	synic_interrupt = interrupt;
+	synic_is_ready = is_ready;
+	synic_argument = argument;
+	hv_setup_mshv_handler(synic_handle);
+}
+
+/* Every source is masked by now. Afterwards no CPU is in the handler. */
+void vtl_synic_stop(void)
+{
+	hv_setup_mshv_handler(NULL);
+	/* The handler runs with interrupts off, which holds RCU back. */
+	synchronize_rcu();
+}
+
+/* Whether another driver has set up the pages of this CPU. */
+bool vtl_synic_is_taken(void)
+{
+	return hv_get_msr(HV_MSR_SIMP) & HV_SYNIC_SIMP_ENABLE;
+}
+
+static void synic_set_source(u32 sint, bool masked)
+{
+	union hv_synic_sint source = {
+		.vector = HYPERVISOR_CALLBACK_VECTOR,
+		.masked = masked,
+		.auto_eoi = hv_recommend_using_aeoi(),
+	};
+
+	hv_set_msr(HV_MSR_SINT0 + sint, source.as_uint64);
+}
+
+/* On this CPU. @masked is about the source of VMBus only. */
+void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)
+{
+	hv_set_msr(HV_MSR_SIMP, messages_phys | HV_SYNIC_SIMP_ENABLE);
+	hv_set_msr(HV_MSR_SIEFP, events_phys | HV_SYNIC_SIEFP_ENABLE);
+	synic_set_source(SINT_INTERCEPTION, false);
+	synic_set_source(SINT_VTL2_VMBUS, masked);
+	hv_set_msr(HV_MSR_SCONTROL, HV_SYNIC_CONTROL_ENABLE);
+}
+
+/* On this CPU. */
+void vtl_synic_off(void)
+{
+	synic_set_source(SINT_VTL2_VMBUS, true);
+	synic_set_source(SINT_INTERCEPTION, true);
+	hv_set_msr(HV_MSR_SCONTROL, 0);
+	hv_set_msr(HV_MSR_SIEFP, 0);
+	hv_set_msr(HV_MSR_SIMP, 0);
+}
+
+static void synic_mask(void *masked)
+{
+	synic_set_source(SINT_VTL2_VMBUS, *(bool *)masked);
+}
+
+/* The source of VMBus, on every CPU that is online. */
+void vtl_synic_mask_all(bool masked)
+{
+	cpus_read_lock();
+	on_each_cpu(synic_mask, &masked, 1);
+	cpus_read_unlock();
+}
+
+/* A slot of this CPU is free again. */
+void vtl_synic_eom(void)
+{
+	hv_set_msr(HV_MSR_EOM, 0);
+}
+
+static void synic_eom(void *unused)
+{
+	vtl_synic_eom();
+}
+
+/* A slot of that CPU is free again; if it has gone, nobody waits. */
+void vtl_synic_eom_on(u32 cpu)
+{
+	smp_call_function_single(cpu, synic_eom, NULL, 1);
+}
+
+#else /* A kernel that never finds itself on Hyper-V. */
+
+void vtl_synic_start(void (*interrupt)(const void *argument),
+		     bool (*is_ready)(const void *argument),
+		     const void *argument)
+{
+}
+
+void vtl_synic_stop(void)
+{
+}
+
+bool vtl_synic_is_taken(void)
+{
+	return true;
+}
+
+void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)
+{
+}
+
+void vtl_synic_off(void)
+{
+}
+
+void vtl_synic_mask_all(bool masked)
+{
+}
+
+void vtl_synic_eom(void)
+{
+}
+
+void vtl_synic_eom_on(u32 cpu)
+{
+}
+
+#endif
+
+/* Until is_ready() says so. -ERESTARTSYS for a signal. */
+int vtl_synic_wait(void)
+{
+	return wait_event_interruptible(synic_waiters,
+					synic_is_ready(synic_argument));
+}
+
+/* is_ready() may have another answer. In any context. */
+void vtl_synic_wake(void)
+{
+	wake_up_interruptible_poll(&synic_waiters, EPOLLIN | EPOLLRDNORM);
+}
+
+/* Of the device node, for which the kernel's crate knows no poll. */
+__poll_t vtl_synic_poll(struct file *file, poll_table *table)
+{
+	poll_wait(file, &synic_waiters, table);
+	return synic_is_ready(synic_argument) ? EPOLLIN | EPOLLRDNORM : 0;
+}
+
+bool vtl_is_nonblocking(struct kiocb *kiocb)
+{
+	return kiocb->ki_filp->f_flags & O_NONBLOCK ||
+	       kiocb->ki_flags & IOCB_NOWAIT;
+}
+
+void vtl_eventfd_signal(struct eventfd_ctx *eventfd)
+{
+	eventfd_signal(eventfd);
+}

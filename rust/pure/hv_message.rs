@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Messages of Hyper-V's synthetic interrupt controller (SynIC): where they lie, and what is in the
+//! few that the driver reads or makes itself. [TLFS]
+
+/// A slot of the message page, and the size of a message.
+pub const SLOT_BYTES: usize = 256;
+/// Room for a payload.
+pub const PAYLOAD_BYTES: usize = 240;
+/// Event flags of a source.
+pub const FLAGS: u32 = 2048;
+/// Bytes of them.
+pub const FLAG_BYTES: usize = 256;
+
+/// The source of messages about a lower VTL.
+pub const SINT_INTERCEPTION: usize = 0;
+/// The source of VTL2's VMBus.
+pub const SINT_VMBUS: usize = 7;
+
+/// Type, u32 at the start of a slot. Zero: the slot is free.
+pub const NO_MESSAGE: u32 = 0;
+/// Where in a slot the size of the payload stands, a byte.
+pub const SIZE_AT: usize = 4;
+/// Where the flags stand, a byte.
+pub const FLAGS_AT: usize = 5;
+/// Flag: another message waits for the slot.
+pub const PENDING: u8 = 1;
+const PAYLOAD_AT: usize = 16;
+
+/// Interrupts that the host has for a lower VTL.
+const PROXY_INTERRUPT: u32 = 0x8001_000f;
+/// So much of such a message is looked at.
+pub const PROXY_BYTES: usize = PAYLOAD_AT + 36;
+/// Vectors below 16 are no interrupts.
+const LEGAL_IN_FIRST_WORD: u32 = 0xffff_0000;
+
+/// The vectors of a message about interrupts for VTL0, as a map; `None` if it is another message, or
+/// about another VTL.
+pub fn proxied(message: &[u8; PROXY_BYTES]) -> Option<[u32; 8]> {
+    let word = |at: usize| {
+        let bytes = message.get(at..at.saturating_add(4));
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u32::from_le_bytes)
+    };
+    let byte = |at: usize| message.get(at).copied();
+    if word(0)? != PROXY_INTERRUPT || byte(PAYLOAD_AT)? != 0 {
+        return None;
+    }
+    let mut vectors = [0; 8];
+    if byte(PAYLOAD_AT + 1)? != 0 {
+        for (index, vectors) in vectors.iter_mut().enumerate() {
+            *vectors = word(PAYLOAD_AT + 4 + 4 * index)?;
+        }
+    } else {
+        let vector = word(PAYLOAD_AT + 4)?;
+        // A vector that none is stands for nothing.
+        *vectors.get_mut(usize::try_from(vector / 32).ok()?)? = 1 << (vector % 32);
+    }
+    vectors[0] &= LEGAL_IN_FIRST_WORD;
+    Some(vectors)
+}
+
+/// HvCallPostMessage.
+pub const POST_MESSAGE: u64 = 0x5c;
+/// HvCallSignalEvent.
+pub const SIGNAL_EVENT: u64 = 0x5d;
+
+/// Input of HvCallPostMessage. The payload has at most [`PAYLOAD_BYTES`]; more is left out.
+pub fn post_input(connection: u32, kind: u32, payload: &[u8]) -> [u8; SLOT_BYTES] {
+    let mut input = [0; SLOT_BYTES];
+    let len = payload.len().min(PAYLOAD_BYTES) as u32; // CAST: at most 240
+    let words = [connection, 0, kind, len].map(u32::to_le_bytes);
+    let bytes = words.as_flattened().iter().chain(payload);
+    for (to, from) in input.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    input
+}
+
+/// Input of HvCallSignalEvent.
+pub fn signal_input(connection: u32, flag: u16) -> [u8; 8] {
+    (u64::from(connection) | (u64::from(flag) << 32)).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(vtl: u8, multiple: u8, rest: [u32; 8]) -> [u8; PROXY_BYTES] {
+        let mut bytes = [0; PROXY_BYTES];
+        bytes[..4].copy_from_slice(&0x8001_000f_u32.to_le_bytes());
+        bytes[4] = 36;
+        (bytes[16], bytes[17]) = (vtl, multiple);
+        for (to, from) in bytes[20..].chunks_mut(4).zip(rest) {
+            to.copy_from_slice(&from.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn single_vector_becomes_its_bit_and_the_rest_is_not_looked_at() {
+        let one = |vector| proxied(&message(0, 0, [vector, !0, !0, !0, !0, !0, !0, !0]));
+        assert_eq!(one(0x41), Some([0, 0, 2, 0, 0, 0, 0, 0]));
+        assert_eq!(one(255), Some([0, 0, 0, 0, 0, 0, 0, 1 << 31]));
+        assert_eq!(one(16), Some([1 << 16, 0, 0, 0, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn vectors_that_none_are_do_nothing() {
+        for vector in 0..16 {
+            assert_eq!(proxied(&message(0, 0, [vector; 8])), Some([0; 8]));
+        }
+        for vector in [256, 257, 0x1_0041, u32::MAX] {
+            assert_eq!(proxied(&message(0, 0, [vector; 8])), None);
+        }
+        let all = proxied(&message(0, 1, [u32::MAX; 8])).unwrap();
+        assert_eq!(all, [0xffff_0000, !0, !0, !0, !0, !0, !0, !0]);
+    }
+
+    #[test]
+    fn map_of_vectors_is_taken_as_it_is() {
+        let map = [1 << 20, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(proxied(&message(0, 1, map)), Some(map));
+    }
+
+    #[test]
+    fn other_messages_and_other_vtls_are_none() {
+        assert_eq!(proxied(&message(1, 1, [!0; 8])), None);
+        let mut other = message(0, 1, [!0; 8]);
+        other[0] = 0;
+        assert_eq!(proxied(&other), None);
+    }
+
+    #[test]
+    fn inputs_have_their_fields_in_place() {
+        let input = post_input(0x0102_0304, 0x11, &[9; 3]);
+        assert_eq!(input[..8], [4, 3, 2, 1, 0, 0, 0, 0]);
+        assert_eq!(input[8..20], [0x11, 0, 0, 0, 3, 0, 0, 0, 9, 9, 9, 0]);
+        let long = post_input(0, 0, &[9; 300]);
+        assert_eq!((long[12], long[255]), (240, 9));
+        assert_eq!(signal_input(1, 0x7ff), [1, 0, 0, 0, 0xff, 7, 0, 0]);
+    }
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The debug port of the emulated host, see Documentation/host.rst. */
+#ifndef VTL_DEBUG_PORT_H
+#define VTL_DEBUG_PORT_H
+
+#include <stdint.h>
+
+#define ACTION_EVENT 3
+#define ACTION_MESSAGE 4
+#define ACTION_PROXY 7
+
+#define ANSWER_OFF 3
+#define ANSWER_FULL 4
+/* The file of the port is missing, or tells nothing. */
+#define ANSWER_NONE 254
+
+int debug_port(unsigned int action, uint64_t operand);
+
+#endif /* VTL_DEBUG_PORT_H */
