@@ -81,8 +81,8 @@ TEST_F(left, an_event_cut_off_is_seen_and_can_be_delivered_again)
 	uint32_t vectoring;
 
 	ASSERT_EQ(0, vtl_accept(self->irq.guest.fd, stack, VTL_LARGE_SIZE));
-	ASSERT_EQ(0, vtl_set_rights(self->irq.guest.fd, stack, VTL_LARGE_SIZE,
-				    0));
+	ASSERT_EQ(0,
+		  vtl_set_rights(self->irq.guest.fd, stack, VTL_LARGE_SIZE, 0));
 	self->run->tdx.entry_rcx |= 1;
 	self->run->tdx.l2_enter_guest_state.gpr[RSP] = stack + VTL_PAGE_SIZE;
 	irq_proxy(self->run, VECTOR);
@@ -103,8 +103,8 @@ TEST_F(left, an_event_cut_off_is_seen_and_can_be_delivered_again)
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
 	EXPECT_EQ(0, self->run->tdx.l2_enter_guest_state.svi);
 	EXPECT_EQ(1ULL << MSHV_TDX_ENTRY_VM_SHIFT, self->run->tdx.entry_rcx);
-	ASSERT_EQ(0, vtl_set_rights(self->irq.guest.fd, stack, VTL_LARGE_SIZE,
-				    0));
+	ASSERT_EQ(0,
+		  vtl_set_rights(self->irq.guest.fd, stack, VTL_LARGE_SIZE, 0));
 }
 
 TEST_HARNESS_MAIN

@@ -200,13 +200,13 @@ static uint32_t roll(uint32_t *dice)
 {
 	uint32_t next = *dice;
 
-	next = next * 1103515245 + 12345;
+	next = 12345 + 1103515245U * next;
 	*dice = next;
 	return next >> 16;
 }
 
 /* What comes from outside to one VP. */
-static void throw(struct storm_vp * vp, uint32_t dice)
+static void ask(struct storm_vp *vp, uint32_t dice)
 {
 	volatile struct mshv_vtl_run *run = vp->irq.guest.run;
 	volatile uint32_t *taken = vp->irq.data->taken;
@@ -261,7 +261,7 @@ TEST_F_TIMEOUT(storm, nothing_is_lost_and_nothing_doubled, 36000)
 	is_begun = true;
 	while (time(NULL) < end && !vps[0].failed && !vps[1].failed) {
 		for (i = 0; i < NUM_VPS; i++)
-			throw(&vps[i], roll(&self->dice));
+			ask(&vps[i], roll(&self->dice));
 		/* The VPs' threads need the CPU, too. */
 		if (roll(&self->dice) & 15)
 			usleep(roll(&self->dice) & 127);
@@ -276,7 +276,7 @@ TEST_F_TIMEOUT(storm, nothing_is_lost_and_nothing_doubled, 36000)
 			break;
 		for (i = 0; i < NUM_VPS; i++)
 			if (!vps[i].is_stopped)
-				throw(&vps[i], 1);
+				ask(&vps[i], 1);
 		usleep(10000);
 	}
 	before = total(&vps[0]) + total(&vps[1]);
