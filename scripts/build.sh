@@ -26,7 +26,8 @@ build_module() {
 }
 
 # The emulator is freestanding: its core library is built from the compiler's
-# own sources, without SSE, because VMRUN does not switch vector registers.
+# own sources, without SSE, because VMRUN does not switch vector registers. It is
+# small rather than straight, because each of its pages costs after an exit.
 build_emulator() {
 	build_bare_metal tdxemu
 	cp "$TARGET/$EMU_TRIPLE/release/tdxemu" "$BUILD/tdxemu"
@@ -40,6 +41,7 @@ build_tmk() {
 
 build_bare_metal() {
 	cargo_in_root env RUSTC_BOOTSTRAP=1 \
+		CARGO_PROFILE_RELEASE_OPT_LEVEL=s \
 		CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
 		RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings" \
 		cargo build --locked --release --manifest-path "$MANIFEST" -p "$1" \

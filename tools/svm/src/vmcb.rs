@@ -195,8 +195,6 @@ pub struct Vmcb {
 pub const NESTED_PAGING: u64 = 1;
 /// Bit of `int_state`: the instruction at RIP is in an STI or MOV SS shadow.
 pub const INTERRUPT_SHADOW: u64 = 1;
-/// `tlb_control` value that flushes every ASID.
-pub const TLB_FLUSH_ALL: u32 = 1;
 
 macro_rules! offsets {
     ($type:ty: $($field:ident = $offset:expr),+ $(,)?) => {

@@ -13,7 +13,7 @@ use svm::intercept::{Exceptions, Misc1, Misc2};
 use svm::iopm::Iopm;
 use svm::msrpm::{Access, Intercept, Msrpm};
 use svm::segment;
-use svm::vmcb::{InterruptControl, NESTED_PAGING, Save, Segment, TLB_FLUSH_ALL};
+use svm::vmcb::{InterruptControl, NESTED_PAGING, Save, Segment};
 use svm::vmrun::{self, VmrunReady};
 use svm::{SvmExit, Vmcb};
 use tdx_model::gpa::VmIndex;
@@ -26,15 +26,9 @@ mod idle {
         "emu_idle_guest:",
         "hlt",
         "jmp emu_idle_guest",
-        // The guest that leaves at once, for measuring.
-        ".globl emu_leaving_guest",
-        "emu_leaving_guest:",
-        "cpuid",
-        "jmp emu_leaving_guest",
     );
     unsafe extern "C" {
         pub(super) static emu_idle_guest: u8;
-        pub(super) static emu_leaving_guest: u8;
     }
 }
 
@@ -192,20 +186,9 @@ impl Vp {
         exit
     }
 
-    /// What an exit and a VMRUN cost without anything in between, in TSC ticks.
-    pub fn measure_plain_exit(&mut self) -> u64 {
-        const RUNS: u64 = 20_000;
-        let idle_rip = self.idle.vmcb.save.rip;
-        self.idle.vmcb.save.rip = addr_of!(idle::emu_leaving_guest) as u64;
-        self.idle.vmcb.control.intercept_misc1 |= Misc1::CPUID;
-        let start = tsc::now();
-        for _ in 0..RUNS {
-            self.idle.run_to_exit(&self.ready);
-        }
-        let ticks = (tsc::now() - start) / RUNS;
-        self.idle.vmcb.control.intercept_misc1 &= !Misc1::CPUID;
-        self.idle.vmcb.save.rip = idle_rip;
-        ticks
+    /// Proof that this processor runs guests.
+    pub fn ready(&self) -> &VmrunReady {
+        &self.ready
     }
 
     /// Takes the NMI that the last exit reported. Returns whether it was meant for L1.
@@ -259,8 +242,9 @@ fn leak_unswitched(from: &Save, to: &mut Save) {
 
 fn new_guest(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
     let vmcb = pool.allocate_zeroed::<Vmcb>().ok_or(NO_FRAMES)?;
+    // One ASID for all and no flush asked for: TCG empties its TLB whenever VMRUN or #VMEXIT
+    // loads CR3 or turns paging on or off, and would only do it once more.
     vmcb.control.guest_asid = 1;
-    vmcb.control.tlb_control = TLB_FLUSH_ALL;
     vmcb.control.iopm_base_pa = addr_of!(IOPM) as u64;
     vmcb.control.intercept_misc2 = Misc2::SVM_INSTRUCTIONS;
     vmcb.save.efer = msr::EFER_SVME;
@@ -331,7 +315,8 @@ fn new_l2(pool: &FramePool, world: &World, vm: VmIndex) -> Result<L2Context, &'s
     })
 }
 
-fn new_idle(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
+/// A guest of the emulator's own, in its address space, that only events and HLT concern.
+pub fn new_idle(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
     let guest = new_guest(pool)?;
     let control = &mut guest.vmcb.control;
     control.intercept_exceptions = Exceptions::all();

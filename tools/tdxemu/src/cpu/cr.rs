@@ -8,8 +8,8 @@ use super::msr;
 
 /// PE, MP, ET, NE, WP, PG.
 pub const HOST_CR0: u32 = 1 | (1 << 1) | (1 << 4) | (1 << 5) | (1 << 16) | (1 << 31);
-/// PAE, PGE, SMEP, SMAP.
-pub const HOST_CR4: u32 = (1 << 5) | (1 << 7) | (1 << 20) | (1 << 21);
+/// PSE, PAE, PGE, SMEP, SMAP.
+pub const HOST_CR4: u32 = (1 << 4) | (1 << 5) | (1 << 7) | (1 << 20) | (1 << 21);
 /// LME, NXE.
 pub const HOST_EFER: u32 = (msr::EFER_LME | msr::EFER_NXE) as u32;
 

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What an exit and a VMRUN cost by themselves (`emu.bench=1`, `make bench-emu`).
+//!
+//! The guest is one of the emulator's own, under nested paging as L1 and every L2 are: TCG
+//! forgets more translations at a world switch with nested paging than without.
+
+use crate::boot;
+use crate::cpu::tsc;
+use crate::mem::frame::TableFrames;
+use crate::vp::{self, Vp};
+use core::ptr::addr_of;
+use svm::intercept::Misc1;
+use svm::npt::{Npt, Rights};
+use svm::vmcb::NESTED_PAGING;
+
+#[expect(unsafe_code)] // UNSAFETY: a piece of code and its address
+mod leaving {
+    core::arch::global_asm!(
+        ".globl emu_leaving_guest",
+        "emu_leaving_guest:",
+        "cpuid",
+        "jmp emu_leaving_guest",
+    );
+    unsafe extern "C" {
+        pub(super) static emu_leaving_guest: u8;
+    }
+}
+
+/// Exits that are measured together: few enough to fit between two interruptions by the machine
+/// below, which may be busy. The cheapest batch counts.
+const BATCH: u64 = 16;
+const BATCHES: u64 = 1024;
+
+/// An exit with nothing behind it and the VMRUN after it, in TSC ticks. `None` without memory.
+pub fn bare_exit(vp: &Vp) -> Option<u64> {
+    let pool = &vp.platform.pool;
+    let mut guest = vp::new_idle(pool).ok()?;
+    let frames = &mut TableFrames(pool);
+    let npt = Npt::new(frames).ok()?;
+    let image = boot::image();
+    for page in (image.start..image.end).step_by(4096) {
+        npt.map(frames, page, page, Rights::ALL).ok()?;
+    }
+    let vmcb = &mut guest.vmcb;
+    vmcb.control.nested_ctl = NESTED_PAGING;
+    vmcb.control.nested_cr3 = npt.root_pa();
+    vmcb.control.intercept_misc1 |= Misc1::CPUID;
+    vmcb.save.rip = addr_of!(leaving::emu_leaving_guest) as u64;
+    let mut cheapest = u64::MAX;
+    for _ in 0..BATCHES {
+        let start = tsc::now();
+        for _ in 0..BATCH {
+            guest.run_to_exit(vp.ready());
+        }
+        cheapest = cheapest.min((tsc::now() - start) / BATCH);
+    }
+    Some(cheapest)
+}
