@@ -6,5 +6,6 @@
 
 mod entry;
 mod fields;
+mod leaves;
 mod msrs;
 mod routes;
