@@ -1,47 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 //! DR0 to DR3 and DR6, which lower VTL and VTL2 share; the TDX module switches DR7 only.
+//!
+//! VTL2's breakpoints (perf, ptrace) may come and go with any interrupt. So with interrupts on, the
+//! registers are VTL2's if it has a breakpoint, and nobody's if it has none: then the lower VTL's
+//! values may stay where they are, since nothing looks at them.
 
 // UNSAFETY: FFI that writes debug registers.
 #![allow(unsafe_code)]
 
 use crate::abi;
+use crate::fpu::Section;
 use crate::irq::IrqsOff;
 use crate::pure::registers::DEBUG_START;
 
-/// DR0, DR1, DR2, DR3, DR6 of the side that is not on the processor.
-pub(crate) struct DebugRegs(pub(crate) [u64; 5]);
+/// DR0, DR1, DR2, DR3, DR6 of the lower VTL (`lower`), and what VTL2 has meanwhile.
+pub(crate) type DebugRegs = abi::vtl_debug;
 
 impl DebugRegs {
     /// Those of a processor that has just started.
     pub(crate) fn new() -> Self {
-        Self(DEBUG_START)
+        Self {
+            lower: DEBUG_START,
+            ..Self::default()
+        }
     }
-}
 
-/// The processor has the lower VTL's registers; VTL2's breakpoints are off.
-#[must_use]
-pub(crate) struct Exchanged<'a> {
-    regs: &'a mut DebugRegs,
-    host_dr7: u64,
-}
-
-impl<'a> Exchanged<'a> {
-    /// Turns VTL2's breakpoints off, then exchanges what they point to.
-    pub(crate) fn new(regs: &'a mut DebugRegs, _irqs: &IrqsOff) -> Self {
-        // SAFETY: Interrupts are off; paired with the call in `drop`.
-        let host_dr7 = unsafe { abi::vtl_breakpoints_off() };
-        // SAFETY: Breakpoints are off; the values are VTL2's own, or were checked, or read from the
-        // processor.
-        unsafe { abi::vtl_exchange_debug(regs.0.as_mut_ptr()) };
-        Self { regs, host_dr7 }
+    /// Turns VTL2's breakpoints off and loads the lower VTL's registers.
+    pub(crate) fn load(&mut self, _irqs: &IrqsOff) {
+        // SAFETY: Interrupts are off; the values were checked, or read from the processor.
+        unsafe { abi::vtl_debug_load(self) }
     }
-}
 
-impl Drop for Exchanged<'_> {
-    fn drop(&mut self) {
-        // SAFETY: As in `new`.
-        unsafe { abi::vtl_exchange_debug(self.regs.0.as_mut_ptr()) };
-        // SAFETY: The value is the one that `new` got.
-        unsafe { abi::vtl_breakpoints_restore(self.host_dr7) };
+    /// Stores the lower VTL's registers; VTL2's breakpoints, if any, are back.
+    pub(crate) fn store(&mut self, _irqs: &IrqsOff) {
+        // SAFETY: Interrupts are off since `load`, which has said what VTL2 has.
+        unsafe { abi::vtl_debug_store(self) }
+    }
+
+    /// Leaves nothing of the lower VTL's in the registers.
+    pub(crate) fn forget(&self, _section: &Section) {
+        if self.lower[..4] != [0; 4] {
+            // SAFETY: No requirement: touches only registers in which VTL2 has no breakpoint.
+            unsafe { abi::vtl_debug_forget() }
+        }
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! L1 has XSAVE on, and the TDX module leaves every component live between L1 and L2. So each VP has
 //! an XSAVE image of its own; x87 and SSE in it are exchanged with the run page at each entry. The
-//! task's own state is saved by `kernel_fpu_begin` and comes back with the return to userspace, all
-//! but PKRU, which the kernel keeps in the register.
+//! task's own state is saved by `kernel_fpu_begin` and comes back with the return to userspace. PKRU is
+//! apart: the kernel keeps it in the register, and an interrupt would feel it.
 
 // UNSAFETY: XSAVE, XRSTOR and their image.
 #![allow(unsafe_code)]
@@ -13,16 +13,18 @@ use core::arch::asm;
 use core::ptr::NonNull;
 
 use kernel::prelude::*;
+use kernel::types::NotThreadSafe;
 
 use crate::abi;
 use crate::features::Features;
-use crate::irq::{IrqsOff, PreemptOff};
+use crate::irq::IrqsOff;
 use crate::pure::registers::XFEM_START;
 use crate::vp::run_page::FX_WORDS;
 
 /// XSTATE_BV, the word behind the legacy region: which components the image holds.
 const XSTATE_BV_WORD: usize = FX_WORDS;
 const XSTATE_X87_SSE: u64 = 0x3;
+const XSTATE_PKRU: u64 = 1 << 9;
 /// Legacy region and header.
 const XSAVE_MIN_BYTES: usize = 512 + 64;
 /// Of an FXSAVE image: MXCSR_MASK, and its value when the processor stores none.
@@ -104,7 +106,7 @@ impl ExtendedState {
     }
 
     /// Changes XCR0 between VTL2's value and the lower VTL's, where they differ.
-    fn write_xcr0(&self, value: u64, _irqs: &IrqsOff) {
+    fn write_xcr0(&self, value: u64, _section: &Section) {
         if self.format.xcr0 == 0 || self.xfem == self.format.xcr0 {
             return;
         }
@@ -123,7 +125,18 @@ impl ExtendedState {
     }
 
     /// Loads the registers with this state.
-    fn restore(&mut self, _irqs: &IrqsOff) {
+    pub(crate) fn restore(&mut self, section: &Section) {
+        self.load_image();
+        self.write_xcr0(self.xfem, section);
+    }
+
+    /// Stores the registers as this state.
+    pub(crate) fn save(&mut self, section: &Section) {
+        self.write_xcr0(self.format.xcr0, section);
+        self.store_image();
+    }
+
+    fn load_image(&mut self) {
         let image = self.image.as_ptr();
         if self.format.xcr0 == 0 {
             // SAFETY: By the invariant the image is valid; MXCSR in it was checked by
@@ -133,7 +146,7 @@ impl ExtendedState {
         }
         // SAFETY: By the invariant the header is within the image.
         unsafe { *image.add(XSTATE_BV_WORD) |= XSTATE_X87_SSE };
-        let (low, high) = halves(self.format.xcr0);
+        let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
         // SAFETY: As above; the header is zero but for components of XCR0, as XSAVE left it.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) image, in("eax") low, in("edx") high,
@@ -141,15 +154,14 @@ impl ExtendedState {
         }
     }
 
-    /// Stores the registers as this state.
-    fn save(&mut self, _irqs: &IrqsOff) {
+    fn store_image(&mut self) {
         let image = self.image.as_ptr();
         if self.format.xcr0 == 0 {
             // SAFETY: By the invariant the image is valid, and `&mut self` makes it exclusive.
             unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack)) };
             return;
         }
-        let (low, high) = halves(self.format.xcr0);
+        let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
         // SAFETY: As above, and long enough for every component of XCR0.
         unsafe {
             asm!("xsave64 [{}]", in(reg) image, in("eax") low, in("edx") high, options(nostack));
@@ -164,41 +176,34 @@ impl Drop for ExtendedState {
     }
 }
 
-/// The registers hold a lower VTL's state.
+/// The registers are the module's: the task's state is in memory until it returns to userspace.
+/// Neither another task nor a soft interrupt runs on this CPU; interrupts do, but may not use the
+/// registers.
 #[must_use]
-pub(crate) struct InUse<'a> {
-    state: &'a mut ExtendedState,
-    irqs: &'a IrqsOff,
-    host_pkru: u32,
+pub(crate) struct Section(NotThreadSafe);
+
+impl Section {
+    /// Puts the task's state away.
+    pub(crate) fn begin() -> Self {
+        // SAFETY: In a task with interrupts on that is not in such a section: whoever begins one has
+        // the claim to a VP, or loads the module. Paired with the call in `drop`.
+        unsafe { abi::kernel_fpu_begin_mask(0) };
+        Self(NotThreadSafe)
+    }
 }
 
-impl<'a> InUse<'a> {
-    /// Puts the task's state away and loads the lower VTL's.
-    pub(crate) fn load(state: &'a mut ExtendedState, irqs: &'a IrqsOff) -> Self {
-        // SAFETY: In a task, with interrupts off, so that no one else uses the registers; paired
-        // with the call in `store`.
-        unsafe { abi::kernel_fpu_begin_mask(0) };
-        // SAFETY: Reads a register where there is one.
-        let host_pkru = unsafe { abi::vtl_read_pkru() };
-        state.restore(irqs);
-        state.write_xcr0(state.xfem, irqs);
-        Self {
-            state,
-            irqs,
-            host_pkru,
-        }
-    }
-
-    /// Stores the lower VTL's state. What is left in the registers is replaced by the task's before
-    /// userspace runs.
-    pub(crate) fn store(self) {
-        self.state.write_xcr0(self.state.format.xcr0, self.irqs);
-        self.state.save(self.irqs);
-        // SAFETY: The value is the one that `load` read.
-        unsafe { abi::vtl_write_pkru(self.host_pkru) };
-        // SAFETY: Paired with the call in `load`.
+impl Drop for Section {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the call in `begin`, on the same CPU.
         unsafe { abi::kernel_fpu_end() };
     }
+}
+
+/// Loads PKRU, returns what was there: zero without protection keys.
+pub(crate) fn exchange_pkru(value: u32, _irqs: &IrqsOff) -> u32 {
+    // SAFETY: PKRU only concerns access to userspace's memory, and there is none with interrupts
+    // off; the caller puts VTL2's value back.
+    unsafe { abi::vtl_exchange_pkru(value) }
 }
 
 /// Bits that MXCSR may have on this processor.
@@ -212,13 +217,9 @@ pub(crate) fn mxcsr_mask() -> Result<u32> {
     // Not on the stack: the kernel aligns that to 8 bytes only, whatever the compiler thinks.
     let mut image = KBox::new(Image([0; 128]), GFP_KERNEL)?;
     {
-        let _stay = PreemptOff::new();
-        // SAFETY: In a task that is not inside another such section; paired below.
-        unsafe { abi::kernel_fpu_begin_mask(0) };
+        let _section = Section::begin();
         // SAFETY: The image is aligned and has the 512 bytes that FXSAVE writes.
         unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut *image, options(nostack)) };
-        // SAFETY: Paired with the call above.
-        unsafe { abi::kernel_fpu_end() };
     }
     Ok(match image.0[MXCSR_MASK_OFFSET / 4] {
         0 => MXCSR_MASK_DEFAULT,

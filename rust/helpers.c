@@ -6,6 +6,7 @@
  */
 #include <linux/cpuhotplug.h>
 #include <linux/entry-virt.h>
+#include <linux/interrupt.h>
 #include <linux/ioport.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
@@ -76,10 +77,14 @@ bool vtl_is_bound_to_cpu(void)
 	return current->nr_cpus_allowed == 1;
 }
 
+/*
+ * Soft interrupts are work, too: they wait for the end of the section in which
+ * the registers are the lower VTL's.
+ */
 bool vtl_guest_work_pending(void)
 {
 	xfer_to_guest_mode_prepare();
-	return xfer_to_guest_mode_work_pending();
+	return xfer_to_guest_mode_work_pending() || local_softirq_pending();
 }
 
 u64 vtl_rdmsr(u32 msr)
@@ -111,44 +116,73 @@ u32 vtl_apic_id(u32 cpu)
 	return cpu_possible(cpu) ? cpu_physical_id(cpu) : BAD_APICID;
 }
 
-/* Returns DR7 as it was, zero if no breakpoint was armed. */
-u64 vtl_breakpoints_off(void)
-{
-	return local_db_save();
-}
-
-void vtl_breakpoints_restore(u64 dr7)
-{
-	local_db_restore(dr7);
-}
-
-#define VTL_EXCHANGE_DEBUG(number, value)            \
+#define VTL_LOAD_DR(number, old, value)              \
 	do {                                         \
-		unsigned long _old;                  \
-		get_debugreg(_old, number);          \
-		if (_old != (value))                 \
+		get_debugreg(old, number);           \
+		if ((old) != (value))                \
 			set_debugreg(value, number); \
-		(value) = _old;                      \
 	} while (0)
 
-/* DR0 to DR3 and DR6 against @regs; writes only what differs. */
-void vtl_exchange_debug(u64 regs[5])
+/* With interrupts off. Writes only what differs. */
+void vtl_debug_load(struct vtl_debug *debug)
 {
-	VTL_EXCHANGE_DEBUG(0, regs[0]);
-	VTL_EXCHANGE_DEBUG(1, regs[1]);
-	VTL_EXCHANGE_DEBUG(2, regs[2]);
-	VTL_EXCHANGE_DEBUG(3, regs[3]);
-	VTL_EXCHANGE_DEBUG(6, regs[4]);
+	unsigned long dr6;
+
+	debug->host_dr7 = local_db_save();
+	VTL_LOAD_DR(0, debug->host[0], debug->lower[0]);
+	VTL_LOAD_DR(1, debug->host[1], debug->lower[1]);
+	VTL_LOAD_DR(2, debug->host[2], debug->lower[2]);
+	VTL_LOAD_DR(3, debug->host[3], debug->lower[3]);
+	VTL_LOAD_DR(6, dr6, debug->lower[4]);
 }
 
-u32 vtl_read_pkru(void)
+/*
+ * Without a breakpoint, VTL2 has no values to put back, but for DR6: #DB wants
+ * to find it as the last #DB has left it.
+ */
+void vtl_debug_store(struct vtl_debug *debug)
 {
-	return read_pkru();
+	VTL_LOAD_DR(6, debug->lower[4], DR6_RESERVED);
+	get_debugreg(debug->lower[0], 0);
+	get_debugreg(debug->lower[1], 1);
+	get_debugreg(debug->lower[2], 2);
+	get_debugreg(debug->lower[3], 3);
+	if (!debug->host_dr7)
+		return;
+	set_debugreg(debug->host[0], 0);
+	set_debugreg(debug->host[1], 1);
+	set_debugreg(debug->host[2], 2);
+	set_debugreg(debug->host[3], 3);
+	local_db_restore(debug->host_dr7);
 }
 
-void vtl_write_pkru(u32 pkru)
+/* Clears what VTL2 has no breakpoint in. */
+void vtl_debug_forget(void)
 {
-	write_pkru(pkru);
+	unsigned long flags, armed;
+
+	/* An interrupt may set a breakpoint. */
+	local_irq_save(flags);
+	armed = this_cpu_read(cpu_dr7);
+	if (!(armed & (DR_GLOBAL_ENABLE | DR_LOCAL_ENABLE) << 0))
+		set_debugreg(0, 0);
+	if (!(armed & (DR_GLOBAL_ENABLE | DR_LOCAL_ENABLE) << 2))
+		set_debugreg(0, 1);
+	if (!(armed & (DR_GLOBAL_ENABLE | DR_LOCAL_ENABLE) << 4))
+		set_debugreg(0, 2);
+	if (!(armed & (DR_GLOBAL_ENABLE | DR_LOCAL_ENABLE) << 6))
+		set_debugreg(0, 3);
+	local_irq_restore(flags);
+}
+
+/* Loads PKRU, returns what was there; zero without protection keys. */
+u32 vtl_exchange_pkru(u32 pkru)
+{
+	u32 old = read_pkru();
+
+	if (old != pkru)
+		write_pkru(pkru);
+	return old;
 }
 
 void *vtl_page_address(struct page *page)

@@ -27,11 +27,17 @@ void vtl_wrmsr(u32 msr, u64 value);
 int vtl_rdmsr_safe(u32 msr, u64 *value);
 u32 vtl_address_bits(void);
 u32 vtl_apic_id(u32 cpu);
-u64 vtl_breakpoints_off(void);
-void vtl_breakpoints_restore(u64 dr7);
-void vtl_exchange_debug(u64 regs[5]);
-u32 vtl_read_pkru(void);
-void vtl_write_pkru(u32 pkru);
+/* Debug registers; lower[4] is DR6. */
+struct vtl_debug {
+	u64 lower[5];
+	u64 host[4];
+	u64 host_dr7;
+};
+
+void vtl_debug_load(struct vtl_debug *debug);
+void vtl_debug_store(struct vtl_debug *debug);
+void vtl_debug_forget(void);
+u32 vtl_exchange_pkru(u32 pkru);
 
 void *vtl_page_address(struct page *page);
 u64 vtl_page_phys(struct page *page);

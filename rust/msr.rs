@@ -8,7 +8,9 @@ use kernel::error::to_result;
 use kernel::prelude::*;
 
 use crate::abi;
-use crate::irq::IrqsOff;
+use crate::features::Features;
+use crate::fpu::Section;
+use crate::pure::msr::SharedMsrs;
 
 /// A shared register, by its architectural number.
 #[derive(Clone, Copy)]
@@ -24,7 +26,7 @@ pub(crate) enum Msr {
 }
 
 /// Reads a register. The caller knows from `Limits` that the processor has it.
-pub(crate) fn read(msr: Msr, _irqs: &IrqsOff) -> u64 {
+pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
     // SAFETY: Reading has no side effect; of a missing register the kernel's exception table makes
     // zero.
     unsafe { abi::vtl_rdmsr(msr as u32) }
@@ -32,12 +34,45 @@ pub(crate) fn read(msr: Msr, _irqs: &IrqsOff) -> u64 {
 
 /// Writes a register.
 ///
-/// VTL2 itself is indifferent to the value as long as interrupts are off: SYSCALL and SWAPGS happen
-/// on the way from and to userspace only, and the caller puts the old value back before.
-pub(crate) fn write(msr: Msr, value: u64, _irqs: &IrqsOff) {
-    // SAFETY: None of the registers that `Msr` can name affects kernel code with interrupts off;
-    // `IrqsOff` proves that; a value that `pure::msr` let through does not fault.
+/// VTL2 itself is indifferent to the value within a section: SYSCALL and SWAPGS happen on the way
+/// from and to userspace only, XSAVES and RDPID elsewhere in the kernel, and the caller puts the old
+/// value back before. SPEC_CTRL is for the caller to write where it is safe.
+pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
+    // SAFETY: None of the registers that `Msr` can name affects what kernel code may rely on within
+    // a section, which `_section` proves; a value that `pure::msr` let through does not fault.
     unsafe { abi::vtl_wrmsr(msr as u32, value) }
+}
+
+/// Reads the shared MSRs; one that the processor lacks is zero.
+pub(crate) fn read_shared(features: &Features, section: &Section) -> SharedMsrs {
+    let limits = &features.limits;
+    SharedMsrs {
+        kernel_gs_base: read(Msr::KernelGsBase, section),
+        star: read(Msr::Star, section),
+        lstar: read(Msr::Lstar, section),
+        sfmask: read(Msr::Sfmask, section),
+        xss: limits.xss.map_or(0, |_| read(Msr::Xss, section)),
+        tsc_aux: if limits.has_tsc_aux {
+            read(Msr::TscAux, section)
+        } else {
+            0
+        },
+    }
+}
+
+/// Writes what differs. An MSR that the processor lacks is zero on both sides, so it never does.
+pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section) {
+    let change = |msr, from: u64, to: u64| {
+        if from != to {
+            write(msr, to, section);
+        }
+    };
+    change(Msr::KernelGsBase, from.kernel_gs_base, to.kernel_gs_base);
+    change(Msr::Star, from.star, to.star);
+    change(Msr::Lstar, from.lstar, to.lstar);
+    change(Msr::Sfmask, from.sfmask, to.sfmask);
+    change(Msr::Xss, from.xss, to.xss);
+    change(Msr::TscAux, from.tsc_aux, to.tsc_aux);
 }
 
 /// IA32_VMX_CR4_FIXED1, which the TDX module emulates where a TD has L2 VMs.

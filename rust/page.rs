@@ -4,6 +4,7 @@
 // UNSAFETY: volatile and atomic access to memory that others write at the same time.
 #![allow(unsafe_code)]
 
+use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -81,6 +82,29 @@ impl SharedPage {
         unsafe { self.at::<T>(offset).write_volatile(value) }
     }
 
+    /// Whether `len` words at `offset` are within the page: all offsets are constants, so they are.
+    fn has_words(offset: usize, len: usize) -> bool {
+        offset <= PAGE_SIZE && len <= (PAGE_SIZE - offset) / 8
+    }
+
+    /// Copies consecutive words out of the page, each once.
+    pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) {
+        if Self::has_words(offset, words.len()) {
+            let from = self.base.as_ptr().wrapping_add(offset).cast();
+            // SAFETY: The words are within the page, which `self` owns, and fill `words`.
+            unsafe { copy_words(from, words.as_mut_ptr(), words.len()) }
+        }
+    }
+
+    /// Copies consecutive words into the page, each once.
+    pub(crate) fn write_words(&self, offset: usize, words: &[u64]) {
+        if Self::has_words(offset, words.len()) {
+            let to = self.base.as_ptr().wrapping_add(offset).cast();
+            // SAFETY: The words are within the page, which `self` owns, and come from `words`.
+            unsafe { copy_words(words.as_ptr(), to, words.len()) }
+        }
+    }
+
     /// Reads a byte, once.
     pub(crate) fn read_u8(&self, offset: usize) -> u8 {
         self.read(offset)
@@ -146,5 +170,19 @@ impl SharedPage {
     pub(crate) fn take_u64(&self, offset: usize) -> u64 {
         // ORDERING: who takes a bit sees what was written before it was set.
         self.atomic(offset).swap(0, Ordering::Acquire)
+    }
+}
+
+/// Copies memory of which one side may change meanwhile: no access of the language, which would be
+/// a race, but one instruction.
+///
+/// # Safety
+///
+/// `from` must be valid for reading `len` words, `to` for writing them.
+unsafe fn copy_words(from: *const u64, to: *mut u64, len: usize) {
+    // SAFETY: The caller guarantees both ranges ("valid for"); the direction flag is clear in Rust.
+    unsafe {
+        asm!("rep movsq", inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags));
     }
 }

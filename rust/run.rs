@@ -2,14 +2,16 @@
 //! The run loop: `MSHV_RETURN_TO_LOWER_VTL`.
 //!
 //! ```text
-//! claim the VP ─► task work (interrupts on) ─► interrupts off ─► again: task work, VP, cancel
-//!                   ▲                                             ─► snapshot of the run page, check
-//!                   │ EnterAgain                                  ─► context::enter
-//!                   └──────────────── pure::next ◄── interrupts on ◄──────┘
+//! claim the VP ─► task work ─► snapshot of the run page, check ─► lower VTL's state loaded
+//!                  ▲                                                       │
+//!                  │                             ┌─► interrupts off: again work, VP, kick, cancel
+//!                  │ work, halted                │   TDG.VP.ENTER
+//!                  │         EnterAgain, Handle  │   interrupts on
+//!                  └───── VTL2's state back ◄────┴── pure::next ──► VTL2's state back ─► userspace
 //! ```
 //!
-//! An exit that userspace lets the kernel deal with (`offload.rs`) is a turn of the loop like any
-//! other. Checks come again behind the point where interrupts go off: a signal or a cancellation in
+//! An exit that userspace lets the kernel deal with (`offload.rs`) leaves the lower VTL's state where
+//! it is. Checks come again behind the point where interrupts go off: a signal or a cancellation in
 //! between would otherwise wait for the lower VTL to stop by itself.
 
 mod context;
@@ -23,13 +25,16 @@ use crate::audit::Entering;
 use crate::cpu::Machine;
 use crate::error;
 use crate::ffi;
+use crate::irq::IrqsOff;
 use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::controls::Entry;
 use crate::pure::exit::RawExit;
-use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
 use crate::pure::status::Status;
-use crate::vp::bind::{Armed, Pinned};
+use crate::vp::bind::Pinned;
+use crate::vp::wake::Inside;
+use crate::vp::Vp;
+use context::Loaded;
 
 /// Runs the VP of the current CPU until userspace has to look.
 ///
@@ -52,79 +57,121 @@ fn run(machine: &Machine, pinned: &mut Pinned<'_>) -> Result {
     let mut reason = EntryReason::Userspace;
     loop {
         ffi::handle_guest_work()?;
-        match try_enter(pinned.arm(), reason)? {
-            // Interrupts are on again, so that the one that stopped the lower VTL is taken.
-            Attempt::Exited(exit, entry) => {
-                if is_userspaces(machine, pinned, &exit, &entry)? {
-                    pinned.vp().run_page.store_exit(&exit);
-                    deadline::forget_stale(pinned, entry.rcx.vm(), &exit);
-                    return Ok(());
-                }
-                reason = EntryReason::After(ExitKind::of(&exit));
-            }
-            Attempt::WorkPending => (),
-            Attempt::Halted(vm) => halt::wait(pinned, vm)?,
+        may_enter(pinned.vp())?;
+        let entry = snapshot(pinned)?;
+        let vm = entry.rcx.vm();
+        if let Some(deadline) = entry.deadline {
+            deadline::program(pinned, vm, deadline)?;
+        }
+        let stop = if entry.is_halted && offload::prepare(pinned.vp(), entry.offload, true)? {
+            Stop::Halted
+        } else {
+            run_loaded(machine, pinned, &entry, &mut reason)?
+        };
+        let exit = match stop {
+            Stop::WorkPending => None,
+            Stop::Halted => deadline::exit_of_halted(pinned, vm),
+            Stop::Exit(exit) => Some(exit),
+        };
+        if let Some(exit) = exit {
+            pinned.vp().run_page.store_exit(&exit);
+            deadline::forget_stale(pinned, vm, &exit);
+            return Ok(());
+        }
+        if let Stop::Halted = stop {
+            halt::wait(pinned, vm)?;
         }
     }
 }
 
-/// Whether userspace has to see an exit. If not, it is dealt with.
-fn is_userspaces(
+/// Refuses without a VP to run, and when userspace wants the thread.
+fn may_enter(vp: &Vp) -> Result {
+    if !vp.is_ready() {
+        Err(ENXIO)
+    } else if vp.run_page.read_cancel() {
+        Err(EINTR)
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads each field of the run page once, and checks what it says.
+fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
+    let (vp, features, private) = pinned.parts();
+    let image = private.extended.legacy_image();
+    vp.run_page.read_fx_state(image);
+    vp.run_page
+        .read_controls(image)
+        .validate(&features.limits)
+        .map_err(error::refusal)
+}
+
+/// Why the lower VTL's state leaves the processor.
+enum Stop {
+    WorkPending,
+    Halted,
+    Exit(RawExit),
+}
+
+/// Enters, and enters again after each exit that the kernel deals with itself, until there is
+/// something to do for which VTL2's state has to be back.
+fn run_loaded(
     machine: &Machine,
-    pinned: &Pinned<'_>,
-    exit: &RawExit,
+    pinned: &mut Pinned<'_>,
     entry: &Entry,
-) -> Result<bool> {
-    let vp = pinned.vp();
-    match next(exit, entry.offload, || vp.run_page.read_guest()) {
-        Next::EnterAgain => Ok(false),
-        Next::Handle(handled) => Ok(!offload::carry_out(machine, vp, entry.offload, &handled)),
-        Next::Userspace => Ok(true),
-        Next::Fail => {
-            vp.run_page.store_status(exit.rax);
-            Err(EIO)
+    reason: &mut EntryReason,
+) -> Result<Stop> {
+    let mut loaded = Loaded::new(pinned, entry);
+    let vp = loaded.vp;
+    // From here on a kick interrupts this CPU; what was written before it is seen below.
+    let mut inside = vp.wake.enter();
+    loop {
+        let (exit, offload) = match try_enter(&mut loaded, &mut inside, entry, *reason)? {
+            Attempt::Exited(exit, entry) => (exit, entry.offload),
+            Attempt::Not(stop) => return Ok(stop),
+        };
+        // Interrupts are on again, so that the one that stopped the lower VTL is taken.
+        let is_done = match next(&exit, offload, || vp.run_page.read_guest()) {
+            Next::EnterAgain => true,
+            Next::Handle(handled) => offload::carry_out(machine, vp, offload, &handled),
+            Next::Userspace => false,
+            Next::Fail => {
+                vp.run_page.store_status(exit.rax);
+                return Err(EIO);
+            }
+        };
+        if !is_done {
+            return Ok(Stop::Exit(exit));
         }
+        *reason = EntryReason::After(ExitKind::of(&exit));
     }
 }
 
 enum Attempt {
     Exited(RawExit, Entry),
-    WorkPending,
-    Halted(VmIndex),
+    Not(Stop),
 }
 
-/// One attempt with interrupts off; they come on again with the drop of `armed`.
-fn try_enter(mut armed: Armed<'_>, reason: EntryReason) -> Result<Attempt> {
-    if armed.irqs.is_guest_work_pending() {
-        return Ok(Attempt::WorkPending);
+/// One attempt with interrupts off; they come on again at the end.
+fn try_enter(
+    loaded: &mut Loaded<'_>,
+    inside: &mut Inside<'_>,
+    entry: &Entry,
+    reason: EntryReason,
+) -> Result<Attempt> {
+    let irqs = IrqsOff::new();
+    let vp = loaded.vp;
+    if irqs.is_guest_work_pending() {
+        return Ok(Attempt::Not(Stop::WorkPending));
     }
-    if !armed.vp.is_ready() {
-        return Err(ENXIO);
+    inside.answer_kick();
+    may_enter(vp)?;
+    let entry = vp.run_page.renew(entry).map_err(error::refusal)?;
+    if offload::prepare(vp, entry.offload, entry.is_halted)? {
+        return Ok(Attempt::Not(Stop::Halted));
     }
-    // From here on a kick interrupts this CPU; what was written before it is seen below.
-    let _inside = armed.vp.wake.enter(&armed.irqs);
-    if armed.vp.run_page.read_cancel() {
-        return Err(EINTR);
-    }
-    let run_page = &armed.vp.run_page;
-    let image = armed.private.extended.legacy_image();
-    run_page.read_fx_state(image);
-    let entry = run_page
-        .read_controls(image)
-        .validate(&armed.features.limits)
-        .map_err(error::refusal)?;
-    let vm = entry.rcx.vm();
-    if let Some(deadline) = entry.deadline {
-        deadline::program(&mut armed, vm, deadline)?;
-    }
-    if offload::prepare(armed.vp, entry.offload, entry.is_halted)? {
-        return Ok(match deadline::exit_of_halted(&mut armed, vm) {
-            Some(exit) => Attempt::Exited(exit, entry),
-            None => Attempt::Halted(vm),
-        });
-    }
-    let entering = Entering::new(armed.vp, entry.rcx, reason);
-    let exit = context::enter(&mut armed, &entry);
-    entering.record(armed.vp, &mut armed.private.switches, &exit);
+    let entering = Entering::new(vp, loaded.rcx, reason);
+    let exit = loaded.enter(&irqs);
+    entering.record(vp, &mut loaded.private.switches, &exit);
     Ok(Attempt::Exited(exit, entry))
 }

@@ -18,12 +18,14 @@ use crate::audit::{Ring, Switches};
 use crate::debug_regs::DebugRegs;
 use crate::features::Features;
 use crate::ffi;
-use crate::fpu::ExtendedState;
+use crate::fpu::{ExtendedState, Section};
 use crate::irq::PreemptOff;
+use crate::msr;
 use crate::page::SharedPage;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
+use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
 use crate::pure::status::Status;
@@ -65,6 +67,8 @@ pub(crate) struct Vp {
 pub(crate) struct Private {
     /// x87, SSE, AVX and so on.
     pub(crate) extended: ExtendedState,
+    /// PKRU.
+    pub(crate) pkru: u32,
     /// IA32_SPEC_CTRL.
     pub(crate) spec_ctrl: u64,
     /// DR0 to DR3, DR6.
@@ -77,14 +81,25 @@ pub(crate) struct Private {
     pub(crate) halt_poll: HaltPoll,
     /// Timers of the lower VTLs.
     pub(crate) deadlines: Deadlines,
+    /// What VTL2 has in the shared MSRs.
+    host_msrs: Option<SharedMsrs>,
 }
 
 impl Private {
+    /// What VTL2 has in the shared MSRs, all but KERNEL_GS_BASE: the kernel sets them when it starts
+    /// the CPU, to values that depend on nothing but the CPU's number, and never again. So they are
+    /// read once, by the first run of the VP.
+    pub(crate) fn host_msrs(&mut self, features: &Features, section: &Section) -> SharedMsrs {
+        *self
+            .host_msrs
+            .get_or_insert_with(|| msr::read_shared(features, section))
+    }
+
     /// Value of a register that the run page has no place for.
     pub(crate) fn register(&self, register: Register) -> u64 {
         match register {
             Register::Xfem => self.extended.xfem(),
-            Register::Debug(index) => self.debug.0.get(index).copied().unwrap_or(0),
+            Register::Debug(index) => self.debug.lower.get(index).copied().unwrap_or(0),
             Register::Mtrr(mtrr) => self.mtrrs.get(mtrr),
         }
     }
@@ -94,7 +109,7 @@ impl Private {
         match register {
             Register::Xfem => self.extended.set_xfem(value),
             Register::Debug(index) => {
-                if let Some(slot) = self.debug.0.get_mut(index) {
+                if let Some(slot) = self.debug.lower.get_mut(index) {
                     *slot = value;
                 }
             }
@@ -134,12 +149,14 @@ impl Vp {
                 ready: Atomic::new(0),
                 private <- new_mutex!(Private {
                     extended,
+                    pkru: 0,
                     spec_ctrl: 0,
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,
                     switches: Switches::default(),
                     halt_poll: HaltPoll::new(),
                     deadlines: Deadlines::default(),
+                    host_msrs: None,
                 }, "mshv_vtl_tdx::vp"),
             }),
             GFP_KERNEL,

@@ -61,6 +61,25 @@ pub enum Refusal {
 
 const VP_FLAGS_KNOWN: u64 = 0x3;
 
+impl Entry {
+    /// The same entry once more, with what the kernel, or userspace in another thread, has changed
+    /// since: halts, and what the kernel may handle.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Controls::validate`].
+    pub const fn renewed(&self, flags: u32, offload: u8) -> Result<Self, Refusal> {
+        if flags & !RUN_HALTED != 0 {
+            return Err(Refusal::Invalid);
+        }
+        Ok(Self {
+            is_halted: flags & RUN_HALTED != 0,
+            offload: Offload::new(offload, self.rcx.vm()),
+            ..*self
+        })
+    }
+}
+
 impl Controls {
     /// Checks every field against what processor and TD have.
     ///
@@ -164,6 +183,18 @@ mod tests {
                 Err(Refusal::Invalid),
                 "{controls:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_renewed_entry_changes_in_two_fields_only() {
+        let first = good().validate(&LIMITS).unwrap();
+        let second = first.renewed(RUN_HALTED, 0x43).unwrap();
+        assert!(second.is_halted);
+        assert_eq!(second.offload, Offload::new(0x43, first.rcx.vm()));
+        assert_eq!(second.renewed(0, 3), Ok(first));
+        for bit in (0..32).filter(|bit| 1 << bit != RUN_HALTED) {
+            assert_eq!(first.renewed(1 << bit, 3), Err(Refusal::Invalid));
         }
     }
 

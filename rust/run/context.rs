@@ -1,101 +1,123 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Who owns the processor: exchanges what the TDX module leaves live between L1 and L2.
 //!
-//! | state | lower VTL's copy | VTL2's copy |
-//! |---|---|---|
-//! | general registers | run page, by the TDX module | kernel stack, by the stub |
-//! | CR2 | run page | none is needed |
-//! | x87, SSE | run page | task, by `kernel_fpu_begin` |
-//! | AVX and further XCR0 components | VP | task, by `kernel_fpu_begin` |
-//! | XCR0 | VP | a constant |
-//! | PKRU | VP | this stack frame |
-//! | DR0 to DR3, DR6 | VP | VP, while the lower VTL runs |
-//! | STAR, LSTAR, FMASK, TSC_AUX, KERNEL_GS_BASE, XSS | run page | this stack frame |
-//! | SPEC_CTRL | VP | this stack frame |
+//! | state | lower VTL's copy | VTL2's copy | exchanged |
+//! |---|---|---|---|
+//! | x87, SSE | run page | task, by `kernel_fpu_begin` | with [`Loaded`] |
+//! | AVX and further XCR0 components | VP | task, by `kernel_fpu_begin` | with [`Loaded`] |
+//! | XCR0 | VP | a constant | with [`Loaded`] |
+//! | STAR, LSTAR, FMASK, TSC_AUX, XSS | run page | VP, a constant | with [`Loaded`] |
+//! | KERNEL_GS_BASE | run page | [`Loaded`]: it belongs to the task | with [`Loaded`] |
+//! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
+//! | CR2 | [`Loaded`], run page | none is needed | each entry |
+//! | PKRU, SPEC_CTRL | VP | this stack frame | each entry |
+//! | DR0 to DR3, DR6 | VP | VP, while the lower VTL runs | each entry |
 //!
-//! VTL2's values are read anew each time: KERNEL_GS_BASE belongs to the current task, and no cached
-//! value can be stale.  [TDP 2.5]
+//! What is exchanged with [`Loaded`] stays on the processor while the kernel deals with an exit, with
+//! interrupts on: the code of an interrupt uses none of it. What an interrupt would feel is exchanged
+//! with each entry.  [TDP 2.5]
 
-use crate::debug_regs::Exchanged;
 use crate::enter;
 use crate::features::Features;
-use crate::fpu::InUse;
+use crate::fpu::{self, Section};
 use crate::irq::IrqsOff;
 use crate::msr::{self, Msr};
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, RawExit};
 use crate::pure::msr::SharedMsrs;
-use crate::vp::bind::Armed;
+use crate::pure::vp_enter::EntryRcx;
+use crate::vp::bind::Pinned;
+use crate::vp::{Private, Vp};
 
-/// Loads the lower VTL's state, enters, and puts VTL2's state back.
-pub(super) fn enter(armed: &mut Armed<'_>, entry: &Entry) -> RawExit {
-    let (irqs, features) = (&armed.irqs, armed.features);
-    let private = &mut *armed.private;
-    let mut cr2 = entry.cr2;
-
-    let fpu = InUse::load(&mut private.extended, irqs);
-    let host_msrs = read_msrs(features, irqs);
-    write_msrs(&host_msrs, &entry.msrs, irqs);
-    let debug = Exchanged::new(&mut private.debug, irqs);
-    let host_spec_ctrl = exchange_spec_ctrl(private.spec_ctrl, features, irqs);
-
-    let guest_state_gpa = armed.vp.run_page.guest_state_gpa();
-    let exit = enter::tdg_vp_enter(entry.rcx, guest_state_gpa, &mut cr2, irqs);
-
-    // First what the lower VTL could use against speculation in VTL2.
-    private.spec_ctrl = exchange_spec_ctrl(host_spec_ctrl, features, irqs);
-    drop(debug);
-    let guest_msrs = read_msrs(features, irqs);
-    write_msrs(&guest_msrs, &host_msrs, irqs);
-    fpu.store();
-
-    if classify(&exit).has_run() {
-        let run_page = &armed.vp.run_page;
-        run_page.store_state(&guest_msrs, cr2, private.extended.legacy_image());
-        run_page.consume_invalidation(entry.rcx);
-    }
-    exit
+/// The processor has a lower VTL's state; nothing else runs on it but interrupts.
+///
+/// What the lower VTL has left comes to the run page with the drop.
+#[must_use]
+pub(super) struct Loaded<'a> {
+    /// The VP.
+    pub(super) vp: &'a Vp,
+    /// What only its thread may touch.
+    pub(super) private: &'a mut Private,
+    features: &'a Features,
+    /// Of the next entry.
+    pub(super) rcx: EntryRcx,
+    cr2: u64,
+    host_msrs: SharedMsrs,
+    has_run: bool,
+    section: Section,
 }
 
-fn read_msrs(features: &Features, irqs: &IrqsOff) -> SharedMsrs {
-    let limits = &features.limits;
-    SharedMsrs {
-        kernel_gs_base: msr::read(Msr::KernelGsBase, irqs),
-        star: msr::read(Msr::Star, irqs),
-        lstar: msr::read(Msr::Lstar, irqs),
-        sfmask: msr::read(Msr::Sfmask, irqs),
-        xss: limits.xss.map_or(0, |_| msr::read(Msr::Xss, irqs)),
-        tsc_aux: if limits.has_tsc_aux {
-            msr::read(Msr::TscAux, irqs)
-        } else {
-            0
-        },
-    }
-}
-
-/// Writes what differs. An MSR that the processor lacks is zero on both sides, so it never does.
-fn write_msrs(from: &SharedMsrs, to: &SharedMsrs, irqs: &IrqsOff) {
-    let write = |msr, from: u64, to: u64| {
-        if from != to {
-            msr::write(msr, to, irqs);
+impl<'a> Loaded<'a> {
+    /// Puts the task's state away and loads what `entry` says. The x87 and SSE image of the VP has
+    /// been filled and checked.
+    pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &Entry) -> Self {
+        let (vp, features, private) = pinned.parts();
+        let section = Section::begin();
+        let host_msrs = SharedMsrs {
+            kernel_gs_base: msr::read(Msr::KernelGsBase, &section),
+            ..private.host_msrs(features, &section)
+        };
+        msr::write_shared(&host_msrs, &entry.msrs, &section);
+        private.extended.restore(&section);
+        Self {
+            vp,
+            private,
+            features,
+            rcx: entry.rcx,
+            cr2: entry.cr2,
+            host_msrs,
+            has_run: false,
+            section,
         }
-    };
-    write(Msr::KernelGsBase, from.kernel_gs_base, to.kernel_gs_base);
-    write(Msr::Star, from.star, to.star);
-    write(Msr::Lstar, from.lstar, to.lstar);
-    write(Msr::Sfmask, from.sfmask, to.sfmask);
-    write(Msr::Xss, from.xss, to.xss);
-    write(Msr::TscAux, from.tsc_aux, to.tsc_aux);
+    }
+
+    /// One TDG.VP.ENTER.
+    pub(super) fn enter(&mut self, irqs: &IrqsOff) -> RawExit {
+        let private = &mut *self.private;
+        let host_pkru = fpu::exchange_pkru(private.pkru, irqs);
+        private.debug.load(irqs);
+        let host_spec_ctrl = self.exchange_spec_ctrl(self.private.spec_ctrl);
+
+        let guest_state_gpa = self.vp.run_page.guest_state_gpa();
+        let exit = enter::tdg_vp_enter(self.rcx, guest_state_gpa, &mut self.cr2, irqs);
+
+        // First what the lower VTL could use against speculation in VTL2.
+        self.private.spec_ctrl = self.exchange_spec_ctrl(host_spec_ctrl);
+        self.private.debug.store(irqs);
+        self.private.pkru = fpu::exchange_pkru(host_pkru, irqs);
+        if classify(&exit).has_run() {
+            self.has_run = true;
+            if self.rcx.invalidates() {
+                self.vp.run_page.consume_invalidation(self.rcx);
+                self.rcx = self.rcx.without_invalidation();
+            }
+        }
+        exit
+    }
+
+    /// Loads `value`, returns what was there.
+    fn exchange_spec_ctrl(&self, value: u64) -> u64 {
+        if !self.features.limits.has_spec_ctrl {
+            return 0;
+        }
+        let old = msr::read(Msr::SpecCtrl, &self.section);
+        if old != value {
+            msr::write(Msr::SpecCtrl, value, &self.section);
+        }
+        old
+    }
 }
 
-/// Loads `value`, returns what was there.
-fn exchange_spec_ctrl(value: u64, features: &Features, irqs: &IrqsOff) -> u64 {
-    if !features.limits.has_spec_ctrl {
-        return 0;
+impl Drop for Loaded<'_> {
+    fn drop(&mut self) {
+        let section = &self.section;
+        let guest_msrs = msr::read_shared(self.features, section);
+        msr::write_shared(&guest_msrs, &self.host_msrs, section);
+        self.private.debug.forget(section);
+        self.private.extended.save(section);
+        if self.has_run {
+            let image = self.private.extended.legacy_image();
+            self.vp.run_page.store_state(&guest_msrs, self.cr2, image);
+        }
     }
-    let old = msr::read(Msr::SpecCtrl, irqs);
-    if old != value {
-        msr::write(Msr::SpecCtrl, value, irqs);
-    }
-    old
 }

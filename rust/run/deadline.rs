@@ -10,7 +10,7 @@ use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::status::Status;
 use crate::pure::tdcall::{tdg_vp_rd, tdg_vp_wr};
 use crate::tdcall;
-use crate::vp::bind::{Armed, Pinned};
+use crate::vp::bind::Pinned;
 
 /// Basic reason of an exit because the deadline has passed.
 const REASON_TIMER: u32 = 52;
@@ -20,13 +20,13 @@ const REASON_TIMER: u32 = 52;
 /// # Errors
 ///
 /// EIO; the status is in the run page.
-pub(super) fn program(armed: &mut Armed<'_>, vm: VmIndex, deadline: u64) -> Result {
-    let run_page = &armed.vp.run_page;
+pub(super) fn program(pinned: &mut Pinned<'_>, vm: VmIndex, deadline: u64) -> Result {
+    let run_page = &pinned.vp().run_page;
     let field = write(vm, deadline).map_err(|status| {
         run_page.store_status(status.0);
         EIO
     })?;
-    armed.private.deadlines.set(vm, field);
+    pinned.private().deadlines.set(vm, field);
     run_page.consume_deadline();
     Ok(())
 }
@@ -47,14 +47,15 @@ pub(super) fn ticks_left(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<u64> {
 }
 
 /// The exit that userspace would have got, if the deadline of a halted VM has passed.
-pub(super) fn exit_of_halted(armed: &mut Armed<'_>, vm: VmIndex) -> Option<RawExit> {
-    if !armed.private.deadlines.is_due(vm, ffi::tsc()) {
+pub(super) fn exit_of_halted(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<RawExit> {
+    let deadlines = &mut pinned.private().deadlines;
+    if !deadlines.is_due(vm, ffi::tsc()) {
         return None;
     }
     let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
-    if field != armed.private.deadlines.get(vm) {
+    if field != deadlines.get(vm) {
         // Userspace has written the field itself.
-        armed.private.deadlines.set(vm, NEVER);
+        deadlines.set(vm, NEVER);
         return None;
     }
     Some(RawExit {

@@ -2,12 +2,13 @@
 //! Who may use a VP: states as types.
 //!
 //! ```text
-//! (any thread) ── claim ──► Pinned ── arm ──► Armed ── drop ──► Pinned ── drop ──► (any thread)
-//!              EBUSY, ENXIO         interrupts off     interrupts on
+//! (any thread) ── claim ──► Pinned ── Loaded::new ──► Loaded ── drop ──► Pinned ── drop ──► (any thread)
+//!              EBUSY, ENXIO         preemption off          preemption on
 //! ```
 //!
-//! A [`Pinned`] thread can't leave the CPU of the VP but may sleep; an [`Armed`] one is about to
-//! enter. Only `&mut Armed` gets at the VP's private state for an entry.
+//! A [`Pinned`] thread can't leave the CPU of the VP but may sleep. `run/context.rs` has the next
+//! state, in which the processor has the lower VTL's state. Only through `&mut Pinned` does anyone
+//! get at the VP's private state.
 
 use kernel::prelude::*;
 use kernel::sync::lock::mutex::MutexBackend;
@@ -16,7 +17,7 @@ use kernel::sync::lock::Guard;
 use super::{Private, Vp};
 use crate::cpu::Machine;
 use crate::features::Features;
-use crate::irq::{IrqsOff, MigrateOff};
+use crate::irq::MigrateOff;
 
 /// The current thread runs the VP of the CPU it can't leave.
 #[must_use]
@@ -56,27 +57,8 @@ impl<'m> Pinned<'m> {
         &mut self.private
     }
 
-    /// Turns interrupts off for an entry.
-    pub(crate) fn arm(&mut self) -> Armed<'_> {
-        let irqs = IrqsOff::new();
-        Armed {
-            vp: self.vp,
-            features: self.features,
-            private: &mut self.private,
-            irqs,
-        }
+    /// The VP, what the processor has, and what only this thread may touch.
+    pub(crate) fn parts(&mut self) -> (&'m Vp, &'m Features, &mut Private) {
+        (self.vp, self.features, &mut self.private)
     }
-}
-
-/// Interrupts are off, nothing comes between the last checks and the entry.
-#[must_use]
-pub(crate) struct Armed<'a> {
-    /// The VP.
-    pub(crate) vp: &'a Vp,
-    /// What the processor has.
-    pub(crate) features: &'a Features,
-    /// Its private state.
-    pub(crate) private: &'a mut Private,
-    /// The proof.
-    pub(crate) irqs: IrqsOff,
 }

@@ -8,7 +8,7 @@
 mod interrupts;
 
 use crate::page::SharedPage;
-use crate::pure::controls::Controls;
+use crate::pure::controls::{Controls, Entry, Refusal};
 use crate::pure::exit::RawExit;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::uapi::run as offset;
@@ -74,9 +74,7 @@ impl RunPage {
 
     /// Copies the x87 and SSE image to `image`.
     pub(crate) fn read_fx_state(&self, image: &mut [u64; FX_WORDS]) {
-        for (index, word) in image.iter_mut().enumerate() {
-            *word = self.0.read_u64(offset::FX_STATE + 8 * index);
-        }
+        self.0.read_words(offset::FX_STATE, image);
     }
 
     /// Reads each control field once. `image` is what [`Self::read_fx_state`] copied.
@@ -101,6 +99,15 @@ impl RunPage {
         }
     }
 
+    /// Reads what may have changed since the last entry, each once, and checks it.
+    ///
+    /// # Errors
+    ///
+    /// As for the whole.
+    pub(crate) fn renew(&self, entry: &Entry) -> Result<Entry, Refusal> {
+        entry.renewed(self.0.read_u32(offset::FLAGS), self.read_offload())
+    }
+
     /// Stores the state that the lower VTL left behind.
     pub(crate) fn store_state(&self, msrs: &SharedMsrs, cr2: u64, image: &[u64; FX_WORDS]) {
         let SharedMsrs {
@@ -118,9 +125,7 @@ impl RunPage {
         self.0.write_u64(offset::MSR_XSS, xss);
         self.0.write_u64(offset::MSR_TSC_AUX, tsc_aux);
         self.0.write_u64(offset::CR2, cr2);
-        for (index, word) in image.iter().enumerate() {
-            self.0.write_u64(offset::FX_STATE + 8 * index, *word);
-        }
+        self.0.write_words(offset::FX_STATE, image);
     }
 
     /// Stores the description of an exit.
@@ -139,9 +144,7 @@ impl RunPage {
             r13,
         } = *exit;
         let words = [rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13];
-        for (index, word) in words.into_iter().enumerate() {
-            self.0.write_u64(offset::EXIT_INFO + 8 * index, word);
-        }
+        self.0.write_words(offset::EXIT_INFO, &words);
     }
 
     /// Stores a status without the rest of an exit.

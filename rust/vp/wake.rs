@@ -26,7 +26,6 @@ use kernel::sync::barrier::smp_mb;
 use kernel::types::Opaque;
 
 use crate::abi;
-use crate::irq::IrqsOff;
 use crate::pure::place::Place;
 
 /// Where the thread of a VP is, and how to reach it.
@@ -54,11 +53,18 @@ impl Wake {
     }
 
     /// The thread is about to enter: from here on a kick interrupts its CPU.
-    pub(crate) fn enter(&self, _irqs: &IrqsOff) -> Inside<'_> {
+    pub(crate) fn enter(&self) -> Inside<'_> {
+        Inside {
+            wake: self,
+            place: self.begin_stay(),
+        }
+    }
+
+    fn begin_stay(&self) -> Place {
         let place = Place(self.place.load(Relaxed)).entered();
         // ORDERING: the full barrier of the diagram; only this thread and kicks write the word.
         self.place.xchg(place.0, Full);
-        Inside { wake: self, place }
+        place
     }
 
     /// Makes the thread look at the run page again. Returns where it was: once that stay is over, it
@@ -123,6 +129,18 @@ impl Wake {
 pub(crate) struct Inside<'a> {
     wake: &'a Wake,
     place: Place,
+}
+
+impl Inside<'_> {
+    /// To be called with interrupts off before each further entry. A kick sends one interrupt for each
+    /// stay; when this one's has come, the next stay begins, so that whoever waits for the end of the
+    /// old one goes on, and the next kick sends an interrupt again. A kick that comes after this call
+    /// finds interrupts off, and TDG.VP.ENTER returns for it.
+    pub(crate) fn answer_kick(&mut self) {
+        if self.wake.place.load(Relaxed) != self.place.0 {
+            self.place = self.wake.begin_stay();
+        }
+    }
 }
 
 impl Drop for Inside<'_> {
