@@ -14,4 +14,5 @@
 #include "hv/helpers.h"
 #include "hv/synic.h"
 #include "mem/helpers.h"
+#include "mitigation/mitigation.h"
 #include "vtl_trace.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `/sys/kernel/debug/mshv_vtl_tdx/stats`: the counters of every VP, for a person to read. Programs
-//! use `MSHV_VTL_STATS`. And `policy`: which TDCALLs userspace may execute, a line for each.
+//! use `MSHV_VTL_STATS`. And `policy`: which TDCALLs userspace may execute, a line for each; and
+//! `mitigations`: the speculation defences that every switch has.
 
 use kernel::debugfs::{Dir, File};
 use kernel::fmt;
@@ -8,6 +9,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::cpu::Machine;
+use crate::features::Features;
 use crate::pure::policy::{Entry, POLICY};
 use crate::vp::Vp;
 
@@ -15,17 +17,20 @@ use crate::vp::Vp;
 pub(crate) struct Debugfs {
     _stats: Pin<KBox<File<Arc<Machine>>>>,
     _policy: Pin<KBox<File<()>>>,
+    _mitigations: Pin<KBox<File<Arc<Machine>>>>,
 }
 
 impl Debugfs {
     /// Makes the folder. Without debugfs there is none, and that is no error.
     pub(crate) fn new(machine: Arc<Machine>) -> Result<Self> {
         let folder = Dir::new(c"mshv_vtl_tdx");
-        let stats = folder.read_callback_file(c"stats", machine, &show);
+        let stats = folder.read_callback_file(c"stats", machine.clone(), &show);
         let policy = folder.read_callback_file(c"policy", (), &show_policy);
+        let mitigations = folder.read_callback_file(c"mitigations", machine, &show_mitigations);
         Ok(Self {
             _stats: KBox::pin_init(stats, GFP_KERNEL)?,
             _policy: KBox::pin_init(policy, GFP_KERNEL)?,
+            _mitigations: KBox::pin_init(mitigations, GFP_KERNEL)?,
         })
     }
 }
@@ -37,6 +42,22 @@ fn show_policy(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Entry { name, reason, .. } = entry;
         writeln!(f, "{leaf} {version} {name} {reason}")
     })
+}
+
+fn show_mitigations(machine: &Arc<Machine>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Features {
+        mitigations,
+        limits,
+        ..
+    } = machine.features();
+    write!(f, "{}:", mitigations.mode.name())?;
+    if limits.has_spec_ctrl {
+        write!(f, " spec_ctrl")?;
+    }
+    mitigations
+        .names()
+        .try_for_each(|name| write!(f, " {name}"))?;
+    writeln!(f)
 }
 
 fn show(machine: &Arc<Machine>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

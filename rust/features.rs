@@ -5,7 +5,9 @@ use kernel::prelude::*;
 
 use crate::ffi::{self, Cpuid};
 use crate::fpu::{self, Format};
+use crate::mitigation;
 use crate::pure::field::FieldId;
+use crate::pure::mitigation::Mitigations;
 use crate::pure::msr::Limits;
 use crate::pure::tdcall::tdg_vm_rd;
 use crate::tdcall;
@@ -16,6 +18,8 @@ pub(crate) struct Features {
     pub(crate) limits: Limits,
     /// How extended state is saved.
     pub(crate) format: Format,
+    /// Speculation defences of each switch.
+    pub(crate) mitigations: Mitigations,
 }
 
 /// CPUID leaf that names the TDX module. [ABI CPUID 0x21]
@@ -49,6 +53,7 @@ impl Features {
         Ok(Self {
             limits,
             format: Format::new(xsave_bytes),
+            mitigations: mitigation::choose(),
         })
     }
 }

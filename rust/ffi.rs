@@ -50,6 +50,11 @@ pub(crate) fn thread() -> u32 {
     kernel::current!().pid() as u32 // CAST: never negative
 }
 
+/// Number of the current process.
+pub(crate) fn process() -> u32 {
+    kernel::current!().tgid() as u32 // CAST: never negative
+}
+
 /// Whether an event of a kind may be logged now, or there have been too many.
 pub(crate) fn is_event_allowed(kind: u32) -> bool {
     // SAFETY: No requirement: an unknown kind is never allowed.

@@ -219,11 +219,12 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
  * that interrupts are on, as for every guest; nothing but the stub may run.
  */
 noinstr void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
-			     struct mshv_tdx_exit_info *exit, u64 *cr2)
+			     struct mshv_tdx_exit_info *exit, u64 *cr2,
+			     u32 scrub)
 {
 	guest_timing_enter_irqoff();
 	guest_state_enter_irqoff();
-	vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2);
+	vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2, scrub);
 	guest_state_exit_irqoff();
 	guest_timing_exit_irqoff();
 }

@@ -51,6 +51,6 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 
 void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
-		     struct mshv_tdx_exit_info *exit, u64 *cr2);
+		     struct mshv_tdx_exit_info *exit, u64 *cr2, u32 scrub);
 
 #endif

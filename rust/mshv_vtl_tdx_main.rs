@@ -47,6 +47,7 @@ mod error;
 mod features;
 mod ffi;
 mod irq;
+mod mitigation;
 mod msr;
 mod page;
 mod poll_file;

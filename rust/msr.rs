@@ -17,6 +17,7 @@ use crate::pure::msr::SharedMsrs;
 #[repr(u32)]
 pub(crate) enum Msr {
     SpecCtrl = 0x48,
+    PredCmd = 0x49,
     Xss = 0xda0,
     Star = 0xc000_0081,
     Lstar = 0xc000_0082,

@@ -25,6 +25,7 @@ use crate::page::SharedPage;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
+use crate::pure::mitigation::Owner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
@@ -69,6 +70,8 @@ pub(crate) struct Private {
     pub(crate) extended: ExtendedState,
     /// PKRU.
     pub(crate) pkru: u32,
+    /// Who entered last.
+    pub(crate) owner: Option<Owner>,
     /// IA32_SPEC_CTRL.
     pub(crate) spec_ctrl: u64,
     /// DR0 to DR3, DR6.
@@ -151,6 +154,7 @@ impl Vp {
                     extended,
                     pkru: 0,
                     spec_ctrl: 0,
+                    owner: None,
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,
                     switches: Switches::default(),

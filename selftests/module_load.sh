@@ -80,6 +80,45 @@ other_ring_sizes_work() {
 	insmod "$MODULE"
 }
 
+wrong_mitigations_refused() {
+	rmmod $NAME || return 1
+	for mode in on AUTO full,off ''; do
+		if insmod "$MODULE" "mitigations=$mode" 2>/dev/null; then
+			echo "# mitigations=$mode was taken"
+			return 1
+		fi
+		dmesg | tail -n 5 | grep -q "mitigations=$mode is none of auto, full, off" ||
+			{ echo "# mitigations=$mode: no word in the log"; return 1; }
+	done
+	! is_loaded
+}
+
+# Each mode says what it is, and switches work with it; full fills the return
+# stack buffer and flushes the branch history on any processor.
+mitigations_can_be_chosen() {
+	[ -d /sys/kernel/debug/tracing ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
+	for mode in auto full off; do
+		insmod "$MODULE" mitigations=$mode || return 1
+		shown=$(cat /sys/module/$NAME/parameters/mitigations)
+		[ "$shown" = $mode ] || { echo "# mitigations=$mode is shown as $shown"; return 1; }
+		defences=$(cat /sys/kernel/debug/$NAME/mitigations)
+		case $defences in
+		$mode:*) ;;
+		*) echo "# debugfs says $defences"; return 1 ;;
+		esac
+		case $mode,$defences in
+		full,*rsb\ bhb*) ;;
+		full,* | off,*ibpb* | off,*rsb* | off,*bhb* | off,*verw*)
+			echo "# debugfs says $defences"
+			return 1
+			;;
+		esac
+		./vp_run >/dev/null 2>&1 || { echo "# vp_run failed with $mode"; return 1; }
+		rmmod $NAME || return 1
+	done
+	insmod "$MODULE"
+}
+
 works_after_reload() { ./vp_run >/dev/null 2>&1; }
 
 no_kernel_complaint() {
@@ -89,7 +128,7 @@ no_kernel_complaint() {
 }
 
 echo "TAP version 13"
-echo "1..9"
+echo "1..11"
 for node in mshv mshv_vtl mshv_vtl_low; do
 	refused_while_open "/dev/$node"
 	result $? "unload_is_refused_while_${node}_is_open"
@@ -102,6 +141,10 @@ wrong_ring_sizes_refused
 result $? "wrong_ring_sizes_are_refused"
 other_ring_sizes_work
 result $? "other_ring_sizes_work"
+wrong_mitigations_refused
+result $? "wrong_mitigations_are_refused"
+mitigations_can_be_chosen
+result $? "mitigations_can_be_chosen"
 is_loaded || insmod "$MODULE"
 works_after_reload
 result $? "a_guest_runs_after_the_reloads"

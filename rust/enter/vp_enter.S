@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2): one TDG.VP.ENTER.
+ * vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2, scrub): one TDG.VP.ENTER.
  *
  * The caller has interrupts off and has loaded everything else of the lower
  * VTL. The TDX module loads the lower VTL's general registers from the guest
@@ -13,13 +13,19 @@
  *	 0  return address
  *	-8  rbp	-16 rbx	-24 r12	-32 r13	-40 r14	-48 r15
  *	-56 exit
- *	-64 cr2			<- RSP during the TDCALL, kept by the TDX module
+ *	-64 cr2
+ *	-72 scrub		<- RSP during the TDCALL, kept by the TDX module
  *
  * CR2 is the last thing loaded and the first thing taken back: any #PF of this
  * kernel in between, even one from an NMI, would replace the value.
+ *
+ * @scrub is what else to do against speculation: VTL_SCRUB_*. Buffers are
+ * cleared when all of VTL2 that goes through them is done. Returns and branches
+ * are dealt with before the first RET, with no indirect branch in between.
  */
 #include <linux/linkage.h>
 #include <asm/nospec-branch.h>
+#include <asm/segment.h>
 #include "vp_enter.h"
 
 	.section .noinstr.text, "ax"
@@ -33,6 +39,7 @@ SYM_FUNC_START(vtl_vp_enter)
 	pushq	%r15
 	pushq	%rdx
 	pushq	%rcx
+	pushq	%r8
 
 	/* Operands; every register that is none goes in as zero. */
 	movq	(%rcx), %rbx
@@ -51,11 +58,20 @@ SYM_FUNC_START(vtl_vp_enter)
 	xorl	%r15d, %r15d
 	movl	$VTL_TDG_VP_ENTER, %eax
 	movq	%rbx, %cr2
+	testb	$VTL_SCRUB_BUFFERS, (%rsp)
+	jz	.Lenter
+	verw	vtl_data_segment(%rip)
+.Lenter:
 	xorl	%ebx, %ebx
 
 	.byte	0x66, 0x0f, 0x01, 0xcc		/* TDCALL */
 
 	movq	%cr2, %rbx
+	popq	%r15
+	testb	$VTL_SCRUB_RETURNS, %r15b
+	jz	.Lreturns_done
+	__FILL_RETURN_BUFFER(%r14, RSB_CLEAR_LOOPS)
+.Lreturns_done:
 	popq	%r14
 	movq	%rbx, (%r14)
 	popq	%r14
@@ -82,6 +98,24 @@ SYM_FUNC_START(vtl_vp_enter)
 	xorl	%r10d, %r10d
 	xorl	%r11d, %r11d
 
+	/* Enough taken branches to push all others out of the history. */
+	testb	$VTL_SCRUB_BRANCHES, %r15b
+	jz	.Lbranches_done
+	movl	$VTL_BHB_ROUNDS, %ebx
+.Lround:
+	movl	$VTL_BHB_TURNS, %ebp
+.Lturn:
+	jmp	.Ltaken
+	int3
+.Ltaken:
+	decl	%ebp
+	jnz	.Lturn
+	decl	%ebx
+	jnz	.Lround
+.Lbranches_done:
+	/* None of the above was skipped by a wrong guess of a condition. */
+	lfence
+
 	popq	%r15
 	popq	%r14
 	popq	%r13
@@ -90,3 +124,9 @@ SYM_FUNC_START(vtl_vp_enter)
 	popq	%rbp
 	RET
 SYM_FUNC_END(vtl_vp_enter)
+
+	.section .rodata, "a"
+/* VERW clears the buffers with a writable data segment's selector in memory. */
+	.balign	2
+vtl_data_segment:
+	.word	__KERNEL_DS

@@ -12,6 +12,14 @@
 /* Leaf number of TDG.VP.ENTER. */
 #define VTL_TDG_VP_ENTER 25
 
+/* What the stub does against speculation; Scrub in pure/mitigation.rs. */
+#define VTL_SCRUB_RETURNS (1 << 0)
+#define VTL_SCRUB_BRANCHES (1 << 1)
+#define VTL_SCRUB_BUFFERS (1 << 2)
+/* Two taken branches a turn: more than any branch history is long. */
+#define VTL_BHB_ROUNDS 12
+#define VTL_BHB_TURNS 9
+
 #define VTL_EXIT_RAX 0
 #define VTL_EXIT_RCX 8
 #define VTL_EXIT_RDX 16
@@ -28,7 +36,7 @@
 #include <linux/mshv_vtl_tdx.h>
 
 void vtl_vp_enter(__u64 entry_rcx, __u64 guest_state_gpa,
-		  struct mshv_tdx_exit_info *exit, __u64 *cr2);
+		  struct mshv_tdx_exit_info *exit, __u64 *cr2, __u32 scrub);
 #endif
 
 #endif

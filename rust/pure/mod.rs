@@ -23,6 +23,7 @@ pub mod hv_message;
 pub mod icr;
 pub mod leaf;
 pub mod mapping;
+pub mod mitigation;
 pub mod msr;
 pub mod mtrr;
 pub mod next;

@@ -21,6 +21,7 @@ use crate::enter;
 use crate::features::Features;
 use crate::fpu::{self, Section};
 use crate::irq::IrqsOff;
+use crate::mitigation;
 use crate::msr::{self, Msr};
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, RawExit};
@@ -53,6 +54,12 @@ impl<'a> Loaded<'a> {
     pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &Entry) -> Self {
         let (vp, features, private) = pinned.parts();
         let section = Section::begin();
+        mitigation::change_owner(
+            &mut private.owner,
+            entry.rcx.vm(),
+            &features.mitigations,
+            &section,
+        );
         let host_msrs = SharedMsrs {
             kernel_gs_base: msr::read(Msr::KernelGsBase, &section),
             ..private.host_msrs(features, &section)
@@ -79,7 +86,8 @@ impl<'a> Loaded<'a> {
         let host_spec_ctrl = self.exchange_spec_ctrl(self.private.spec_ctrl);
 
         let guest_state_gpa = self.vp.run_page.guest_state_gpa();
-        let exit = enter::tdg_vp_enter(self.rcx, guest_state_gpa, &mut self.cr2, irqs);
+        let scrub = self.features.mitigations.scrub;
+        let exit = enter::tdg_vp_enter(self.rcx, guest_state_gpa, &mut self.cr2, scrub, irqs);
 
         // First what the lower VTL could use against speculation in VTL2.
         self.private.spec_ctrl = self.exchange_spec_ctrl(host_spec_ctrl);

@@ -59,7 +59,7 @@ static int floor_round(u64 entry_rcx, u8 *guest_state)
 	for (;;) {
 		local_irq_save(flags);
 		floor_begin();
-		vtl_vp_enter(entry_rcx, gpa, &exit, &cr2);
+		vtl_vp_enter(entry_rcx, gpa, &exit, &cr2, 0);
 		floor_end();
 		local_irq_restore(flags);
 

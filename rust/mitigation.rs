@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Speculation defences of a switch: asks what `pure::mitigation` chooses from, and writes the
+//! barrier. The rest of them is in `enter/vp_enter.S`, next to the switch itself.
+
+// UNSAFETY: FFI.
+#![allow(unsafe_code)]
+
+use crate::abi;
+use crate::ffi;
+use crate::fpu::Section;
+use crate::msr::{self, Msr};
+use crate::pure::field::VmIndex;
+use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner};
+
+/// The choice for this processor.
+pub(crate) fn choose() -> Mitigations {
+    // SAFETY: No requirement: constants since the module's parameters were parsed.
+    let mode = unsafe { abi::vtl_mitigation_mode() };
+    // SAFETY: No requirement: constants since boot.
+    let facts = unsafe { abi::vtl_mitigation_facts() };
+    Mitigations::choose(Mode::from_number(mode), Facts(facts))
+}
+
+/// Keeps what one owner has trained in the branch predictors from the next one on this VP.
+pub(crate) fn change_owner(
+    owner: &mut Option<Owner>,
+    vm: VmIndex,
+    mitigations: &Mitigations,
+    section: &Section,
+) {
+    const IBPB: u64 = 1;
+    if !mitigations.ibpb {
+        return;
+    }
+    let next = Owner {
+        process: ffi::process(),
+        vm: vm.get(),
+    };
+    if owner.replace(next) != Some(next) {
+        msr::write(Msr::PredCmd, IBPB, section);
+    }
+}

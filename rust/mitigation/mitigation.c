@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The parameter mitigations=auto|full|off, which the kernel crate's parameters
+ * can't express, and what this kernel knows of its processor's bugs.
+ */
+#include <linux/bits.h>
+#include <linux/cpu.h>
+#include <linux/moduleparam.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
+#include <asm/cpufeature.h>
+
+#include "mitigation.h"
+
+/* Places are the numbers of Mode in pure/mitigation.rs. */
+static const char *const vtl_modes[] = { "auto", "full", "off" };
+static u32 vtl_mode;
+
+static int vtl_mode_set(const char *text, const struct kernel_param *param)
+{
+	int mode = sysfs_match_string(vtl_modes, text);
+
+	if (mode < 0) {
+		pr_err("mshv_vtl_tdx: not loaded: mitigations=%.16s is none of auto, full, off\n",
+		       text);
+		return mode;
+	}
+	vtl_mode = mode;
+	return 0;
+}
+
+static int vtl_mode_get(char *buffer, const struct kernel_param *param)
+{
+	return sysfs_emit(buffer, "%s\n", vtl_modes[vtl_mode]);
+}
+
+static const struct kernel_param_ops vtl_mode_ops = {
+	.set = vtl_mode_set,
+	.get = vtl_mode_get,
+};
+
+module_param_cb(mitigations, &vtl_mode_ops, NULL, 0444);
+MODULE_PARM_DESC(mitigations,
+		 "Speculation defences of a switch: auto (those that the CPU needs), full, off");
+
+u32 vtl_mitigation_mode(void)
+{
+	return vtl_mode;
+}
+
+/* The bits are those of Facts in pure/mitigation.rs. */
+u32 vtl_mitigation_facts(void)
+{
+	u32 facts = 0;
+
+	if (boot_cpu_has(X86_FEATURE_IBPB))
+		facts |= BIT(0);
+	if (boot_cpu_has(X86_FEATURE_MD_CLEAR))
+		facts |= BIT(1);
+	if (boot_cpu_has_bug(X86_BUG_SPECTRE_V2))
+		facts |= BIT(2);
+	/* Where SPEC_CTRL can stop it, it does. */
+	if (boot_cpu_has_bug(X86_BUG_BHI) &&
+	    !boot_cpu_has(X86_FEATURE_CLEAR_BHB_HW))
+		facts |= BIT(3);
+	if (boot_cpu_has_bug(X86_BUG_MDS) || boot_cpu_has_bug(X86_BUG_TAA) ||
+	    boot_cpu_has_bug(X86_BUG_MMIO_STALE_DATA) ||
+	    boot_cpu_has_bug(X86_BUG_RFDS))
+		facts |= BIT(4);
+	if (cpu_mitigations_off())
+		facts |= BIT(5);
+	return facts;
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Which speculation defences a switch has: chosen once, from what the administrator wants and what
+//! the processor needs.
+//!
+//! SPEC_CTRL is not among them: it is register state and is always exchanged.
+
+/// What the parameter `mitigations` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Those that the processor needs, none where the kernel runs with `mitigations=off`.
+    Auto,
+    /// Those that the processor has, needed or not.
+    Full,
+    /// None.
+    Off,
+}
+
+impl Mode {
+    /// From the number that `mitigation.c` has for it; unknown numbers mean the default.
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Full,
+            2 => Self::Off,
+            _ => Self::Auto,
+        }
+    }
+
+    /// The parameter's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Full => "full",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What is known of processor and kernel; the bits of `mitigation.h`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts(pub u32);
+
+impl Facts {
+    /// IA32_PRED_CMD has IBPB.
+    pub const HAS_IBPB: Self = Self(1 << 0);
+    /// VERW clears buffers.
+    pub const HAS_MD_CLEAR: Self = Self(1 << 1);
+    /// Branch targets and returns can be trained from elsewhere: Spectre v2.
+    pub const BUG_BRANCH_TARGETS: Self = Self(1 << 2);
+    /// Branch history can, and no control in SPEC_CTRL stops it: BHI.
+    pub const BUG_BRANCH_HISTORY: Self = Self(1 << 3);
+    /// Buffers keep data: MDS, TAA, MMIO stale data, RFDS.
+    pub const BUG_BUFFERS: Self = Self(1 << 4);
+    /// The kernel runs with `mitigations=off`.
+    pub const KERNEL_OFF: Self = Self(1 << 5);
+
+    const fn has(self, fact: Self) -> bool {
+        self.0 & fact.0 != 0
+    }
+}
+
+/// What the entry stub does besides the entry; the bits of `vp_enter.h`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scrub(pub u32);
+
+impl Scrub {
+    /// After the exit: fill the return stack buffer.
+    pub const RETURNS: Self = Self(1 << 0);
+    /// After the exit: flush the branch history.
+    pub const BRANCHES: Self = Self(1 << 1);
+    /// Before the entry: overwrite the processor's buffers.
+    pub const BUFFERS: Self = Self(1 << 2);
+
+    /// Whether `part` is done.
+    pub const fn does(self, part: Self) -> bool {
+        self.0 & part.0 != 0
+    }
+}
+
+/// The defences of every switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mitigations {
+    /// What the administrator wanted.
+    pub mode: Mode,
+    /// An indirect branch predictor barrier when another owner enters on the CPU.
+    pub ibpb: bool,
+    /// What the stub does.
+    pub scrub: Scrub,
+}
+
+impl Mitigations {
+    /// The choice.
+    pub const fn choose(mode: Mode, facts: Facts) -> Self {
+        let is_full = matches!(mode, Mode::Full);
+        let is_auto = matches!(mode, Mode::Auto) && !facts.has(Facts::KERNEL_OFF);
+        let branch_targets = is_full || (is_auto && facts.has(Facts::BUG_BRANCH_TARGETS));
+        let branch_history = is_full || (is_auto && facts.has(Facts::BUG_BRANCH_HISTORY));
+        let buffers = is_full || (is_auto && facts.has(Facts::BUG_BUFFERS));
+        let returns = bit(branch_targets, Scrub::RETURNS);
+        let branches = bit(branch_history, Scrub::BRANCHES);
+        // Without MD_CLEAR the instruction does something else.
+        let buffers = bit(buffers && facts.has(Facts::HAS_MD_CLEAR), Scrub::BUFFERS);
+        Self {
+            mode,
+            ibpb: branch_targets && facts.has(Facts::HAS_IBPB),
+            scrub: Scrub(returns | branches | buffers),
+        }
+    }
+
+    /// Names of the defences that are on, in the order of a switch.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.ibpb, "ibpb"),
+            (self.scrub.does(Scrub::BUFFERS), "verw"),
+            (self.scrub.does(Scrub::RETURNS), "rsb"),
+            (self.scrub.does(Scrub::BRANCHES), "bhb"),
+        ]
+        .into_iter()
+        .filter_map(|(is_on, name)| is_on.then_some(name))
+    }
+}
+
+const fn bit(is_on: bool, scrub: Scrub) -> u32 {
+    if is_on {
+        scrub.0
+    } else {
+        0
+    }
+}
+
+/// On whose behalf a VP enters: what must not train the branch predictors of another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// Process that runs the VP.
+    pub process: u32,
+    /// VM that it enters.
+    pub vm: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(mode: Mode, facts: &[Facts]) -> Vec<&'static str> {
+        let facts = Facts(facts.iter().fold(0, |all, fact| all | fact.0));
+        Mitigations::choose(mode, facts).names().collect()
+    }
+
+    #[test]
+    fn a_processor_without_bugs_needs_none() {
+        let facts = [Facts::HAS_IBPB, Facts::HAS_MD_CLEAR];
+        assert_eq!(names(Mode::Auto, &facts), [""; 0]);
+    }
+
+    #[test]
+    fn each_bug_asks_for_its_own_defence() {
+        let targets = [Facts::HAS_IBPB, Facts::BUG_BRANCH_TARGETS];
+        assert_eq!(names(Mode::Auto, &targets), ["ibpb", "rsb"]);
+        assert_eq!(names(Mode::Auto, &[Facts::BUG_BRANCH_HISTORY]), ["bhb"]);
+        let buffers = [Facts::HAS_MD_CLEAR, Facts::BUG_BUFFERS];
+        assert_eq!(names(Mode::Auto, &buffers), ["verw"]);
+    }
+
+    #[test]
+    fn what_the_processor_lacks_is_never_chosen() {
+        let bugs = Facts::BUG_BRANCH_TARGETS.0 | Facts::BUG_BUFFERS.0;
+        assert_eq!(names(Mode::Auto, &[Facts(bugs)]), ["rsb"]);
+        assert_eq!(names(Mode::Full, &[]), ["rsb", "bhb"]);
+    }
+
+    #[test]
+    fn full_needs_no_bug() {
+        let facts = [Facts::HAS_IBPB, Facts::HAS_MD_CLEAR];
+        assert_eq!(names(Mode::Full, &facts), ["ibpb", "verw", "rsb", "bhb"]);
+    }
+
+    #[test]
+    fn off_is_off_and_auto_follows_the_kernel() {
+        assert_eq!(names(Mode::Off, &[Facts(0x1f)]), [""; 0]);
+        assert_eq!(names(Mode::Auto, &[Facts(0x3f)]), [""; 0]);
+        assert_eq!(names(Mode::Full, &[Facts(0x3f)]).len(), 4);
+    }
+
+    #[test]
+    fn numbers_of_modes_are_the_places_in_the_list_of_names() {
+        let modes = [0, 1, 2].map(|number| Mode::from_number(number).name());
+        assert_eq!(modes, ["auto", "full", "off"]);
+        assert_eq!(Mode::from_number(3), Mode::Auto);
+    }
+}
