@@ -152,7 +152,9 @@ struct post {
 	uint8_t vtl, zero0[3], sint, zero1[3];
 	uint32_t message[64];
 	uint32_t zero2;
-} __attribute__((packed));
+};
+
+_Static_assert(sizeof(struct post) == 280, "as the host reads it");
 
 TEST_F(direct, message_reaches_its_slot)
 {
