@@ -58,7 +58,7 @@ build_tools() {
 }
 
 build_selftests() {
-	in_root make -C "$TOP/selftests" CC=gcc-14 KSRC="$KSRC" OUTPUT="$BUILD/selftests" \
+	in_root make -C "$TOP/selftests" CC=gcc-14 CXX=clang++-19 KSRC="$KSRC" OUTPUT="$BUILD/selftests" \
 		-j"$(nproc)" all
 	build_ramdisk
 	mkdir -p "$BUILD/debug_port"

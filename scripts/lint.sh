@@ -64,6 +64,7 @@ lint_house() {
 		[[ $file =~ $LONG_FILES ]] || [ "$(wc -l <"$file")" -le 500 ] || complain "$file: over 500 lines"
 	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh')
 	house_unsafe
+	house_abi
 	# VOLATILE: a userspace test shares memory with the kernel and a guest.
 	c_sources | in_root xargs -r perl "$KSRC/scripts/checkpatch.pl" --no-tree --quiet --terse \
 		--ignore FILE_PATH_CHANGES,SPDX_LICENSE_TAG,VOLATILE -f || complain "checkpatch has complaints"
@@ -87,7 +88,20 @@ house_unsafe() {
 	done
 }
 
+# No name and no structure of the ABI is without its line in the test of numbers.
+house_abi() {
+	local header=include/uapi/linux/mshv_vtl_tdx.h test=selftests/abi_layout.c name
+	while read -r name; do
+		grep -qw "$name" "$test" || complain "$test: nothing about $name"
+	done < <(sed -nE 's/^#define (MSHV_[A-Z0-9_]+).*/\1/p' "$header")
+	while read -r name; do
+		grep -q "sizeof(struct $name)" "$test" || complain "$test: no size of struct $name"
+	done < <(sed -nE 's/^struct (mshv_[a-z0-9_]+) \{/\1/p' "$header")
+}
+
 lint_docs() {
+	in_root python3 "$KSRC/scripts/kernel-doc" -none -Wall -Werror \
+		"$TOP/include/uapi/linux/mshv_vtl_tdx.h" || die "the header's comments have faults"
 	in_root env PYTHONDONTWRITEBYTECODE=1 sphinx-build -q -W --keep-going -b html \
 		-d "$BUILD/doctrees" "$TOP/Documentation" "$BUILD/docs"
 	say "documentation: build/docs/index.html"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The numbers of the ABI, written by hand: sizes, offsets and commands of the
- * header must be these, because userspace compiled elsewhere relies on them.
+ * The numbers of the ABI, written by hand, and those of the module's Rust side:
+ * sizes, offsets and commands of the header must be these, because userspace
+ * compiled elsewhere relies on them.
  */
 #include "kselftest_harness.h"
 #include "vtl_util.h"
@@ -76,6 +77,67 @@ static const struct number commands[] = {
 	NUMBER(MSHV_KICK_CANCEL, 2),
 	NUMBER(MSHV_SET_POLL_FILE, 0x4008b825),
 	NUMBER(MSHV_KICK_CPUS, 0x4018b838),
+};
+
+static const struct number names[] = {
+	NUMBER(MSHV_IOCTL, 0xb8),
+	NUMBER(MSHV_VP_MAX_REGISTERS, 128),
+	NUMBER(MSHV_REGISTER_XFEM, 0x40005),
+	NUMBER(MSHV_REGISTER_DR0, 0x50000),
+	NUMBER(MSHV_REGISTER_DR1, 0x50001),
+	NUMBER(MSHV_REGISTER_DR2, 0x50002),
+	NUMBER(MSHV_REGISTER_DR3, 0x50003),
+	NUMBER(MSHV_REGISTER_DR6, 0x50004),
+	NUMBER(MSHV_REGISTER_MTRR_CAP, 0x8000d),
+	NUMBER(MSHV_REGISTER_MTRR_DEF_TYPE, 0x8000e),
+	NUMBER(MSHV_REGISTER_MTRR_PHYS_BASE0, 0x80010),
+	NUMBER(MSHV_REGISTER_MTRR_PHYS_MASK0, 0x80040),
+	NUMBER(MSHV_REGISTER_MTRR_FIX64K_00000, 0x80070),
+	NUMBER(MSHV_REGISTER_MTRR_FIX16K_80000, 0x80071),
+	NUMBER(MSHV_REGISTER_MTRR_FIX4K_C0000, 0x80073),
+	NUMBER(MSHV_VTL_EXIT_KINDS, 104),
+	NUMBER(MSHV_VTL_MMAP_KIND_SHIFT, 16),
+	NUMBER(MSHV_VTL_AUDIT_HAS_RUN, 1),
+	NUMBER(MSHV_VTL_AUDIT_EVENT_CUT_OFF, 2),
+	NUMBER(MSHV_VTL_AUDIT_INVALIDATED, 4),
+	NUMBER(MSHV_TDX_VP_WBINVD, 1),
+	NUMBER(MSHV_TDX_VP_WBNOINVD, 2),
+	NUMBER(MSHV_TDX_ENTRY_VM_MASK, 3ULL << 52),
+	NUMBER(MSHV_VTL_OFFLOAD_INTR_INJECT, 1),
+	NUMBER(MSHV_VTL_OFFLOAD_X2APIC, 2),
+	NUMBER(MSHV_VTL_HALT_OTHER, 0x20),
+	NUMBER(MSHV_VTL_HALT_HLT, 0x40),
+	NUMBER(MSHV_VTL_HALT_IDLE, 0x80),
+	NUMBER(sizeof(struct mshv_vtl_head), 8),
+	NUMBER(sizeof(struct mshv_vtl_policy), 176),
+	NUMBER(sizeof(struct mshv_vtl_exit_stats), 24),
+	NUMBER(sizeof(struct mshv_vp_registers), 16),
+	NUMBER(offsetof(struct mshv_vp_registers, count), 0),
+	NUMBER(offsetof(struct mshv_vp_registers, failed), 4),
+	NUMBER(offsetof(struct mshv_vp_registers, registers), 8),
+	NUMBER(sizeof(struct mshv_register), 32),
+	NUMBER(offsetof(struct mshv_register, name), 0),
+	NUMBER(offsetof(struct mshv_register, reserved), 4),
+	NUMBER(offsetof(struct mshv_register, value), 16),
+	NUMBER(sizeof(struct mshv_set_poll_file), 8),
+	NUMBER(offsetof(struct mshv_set_poll_file, cpu), 0),
+	NUMBER(offsetof(struct mshv_set_poll_file, fd), 4),
+	NUMBER(sizeof(struct mshv_kick_cpus), 24),
+	NUMBER(offsetof(struct mshv_kick_cpus, len_bits), 0),
+	NUMBER(offsetof(struct mshv_kick_cpus, cpu_mask), 8),
+	NUMBER(offsetof(struct mshv_kick_cpus, flags), 16),
+	NUMBER(offsetof(struct mshv_vtl_partition_time, tsc_sequence), 0),
+	NUMBER(offsetof(struct mshv_vtl_partition_time, reference_time_100ns),
+	       8),
+	NUMBER(offsetof(struct mshv_vtl_partition_time, tsc), 16),
+	NUMBER(sizeof(struct mshv_vtl_hvcall_setup), 16),
+	NUMBER(sizeof(struct mshv_vtl_hvcall), 48),
+	NUMBER(sizeof(struct mshv_tdx_exit_info), 88),
+	NUMBER(sizeof(struct mshv_tdx_vp_state), 64),
+	NUMBER(sizeof(struct mshv_tdx_l2_enter_guest_state), 160),
+	NUMBER(sizeof(struct mshv_tdx_l2_tsc_deadline), 16),
+	NUMBER(sizeof(struct mshv_tdx_vp_context), 1024),
+	NUMBER(sizeof(struct mshv_vtl_run), 1656),
 };
 
 static const struct number tdcall[] = {
@@ -194,9 +256,26 @@ static const struct number run_page[] = {
 		}                                                      \
 	} while (0)
 
+/* What the Rust side of the module says: abi_rust.awk takes it from there. */
+#define RUST(expression, value) NUMBER(expression, value),
+static const struct number rust[] = {
+#include "abi_rust.h"
+};
+
+TEST(numbers_of_the_rust_side)
+{
+	EXPECT_LT(100, ARRAY_SIZE(rust));
+	EXPECT_NUMBERS(rust);
+}
+
 TEST(command_numbers)
 {
 	EXPECT_NUMBERS(commands);
+}
+
+TEST(names_and_sizes)
+{
+	EXPECT_NUMBERS(names);
 }
 
 TEST(structures_that_tell)

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every command but those of /dev/mshv_sint, from one table: numbers that carry another
+ * size, operands that are not there, not whole, not writable, not aligned.
+ */
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "kselftest_harness.h"
+#include "vtl_util.h"
+
+enum file { MSHV, VTL, HVCALL, FILES };
+
+/* What the kernel does with the operand. */
+enum use { IGNORED, READ, WRITTEN };
+
+struct request {
+	const char *name;
+	enum file file;
+	unsigned int command;
+	enum use use;
+	/* Answer to the operand below: positive, 0 or a negative errno. */
+	int answer;
+	unsigned int size;
+	uint64_t operand[3];
+};
+
+#define REQUEST(file, name, use, answer, size, ...)          \
+	{                                                    \
+		#name, file, MSHV_##name, use, answer, size, \
+		{                                            \
+			__VA_ARGS__                          \
+		}                                            \
+	}
+#define HIGH(value) ((uint64_t)(value) << 32)
+
+static const struct request requests[] = {
+	REQUEST(MSHV, CHECK_EXTENSION, READ, 1, 4, MSHV_CAP_DR6_SHARED),
+	REQUEST(MSHV, CREATE_VTL, IGNORED, 1, 1, 0),
+	REQUEST(MSHV, VTL_INFO, WRITTEN, 0, 72, 72),
+	REQUEST(MSHV, VTL_POLICY, WRITTEN, 0, 176, 176 | HIGH(1)),
+	REQUEST(VTL, RETURN_TO_LOWER_VTL, IGNORED, -EINVAL, 0, 0),
+	/* A list at no address. */
+	REQUEST(VTL, GET_VP_REGISTERS, READ, -EFAULT, 16, 1),
+	REQUEST(VTL, SET_VP_REGISTERS, READ, -EFAULT, 16, 1),
+	REQUEST(VTL, RESTORE_PARTITION_TIME, IGNORED, -EOPNOTSUPP, 24, 0),
+	REQUEST(VTL, ADD_VTL0_MEMORY, READ, -EINVAL, 16, 512, 512),
+	/* No such file. */
+	REQUEST(VTL, SET_POLL_FILE, READ, -EBADF, 8, HIGH(255)),
+	REQUEST(VTL, KICK_CPUS, READ, 0, 24, 0),
+	REQUEST(VTL, READ_VMX_CR4_FIXED1, WRITTEN, 0, 8, 0),
+	REQUEST(VTL, TDCALL, WRITTEN, 0, 56, TDG_VM_RD),
+	REQUEST(VTL, VTL_STATS, WRITTEN, 0, 2568, 2568),
+	REQUEST(HVCALL, HVCALL_SETUP, READ, -EINVAL, 16, 65536),
+	REQUEST(HVCALL, HVCALL, READ, -EINVAL, 48, 0, 65536),
+};
+
+FIXTURE(request)
+{
+	int files[FILES];
+	/* Room that ends where memory ends. */
+	unsigned char *room, *end;
+};
+
+#define ROOM (2 * VTL_PAGE_SIZE)
+
+FIXTURE_SETUP(request)
+{
+	struct mshv_vtl_run *run;
+
+	self->files[MSHV] = vtl_open(DEV_MSHV);
+	self->files[VTL] = vtl_create();
+	ASSERT_LE(0, self->files[MSHV]);
+	ASSERT_LE(0, self->files[VTL]);
+	ASSERT_EQ(0, vtl_pin(0));
+	/* Nothing of an earlier test can run: there is no VM 0. */
+	run = vtl_map_page(self->files[VTL], MSHV_VTL_MMAP_RUN_PAGE, 0);
+	ASSERT_NE(MAP_FAILED, (void *)run);
+	run->tdx.entry_rcx = 0;
+	munmap(run, VTL_PAGE_SIZE);
+	/* Only where the host is Hyper-V. */
+	self->files[HVCALL] = vtl_open(DEV_MSHV_HVCALL);
+	self->room = mmap(NULL, ROOM + VTL_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->room);
+	self->end = self->room + ROOM;
+	ASSERT_EQ(0, mprotect(self->end, VTL_PAGE_SIZE, PROT_NONE));
+}
+
+FIXTURE_TEARDOWN(request)
+{
+	int i;
+
+	for (i = 0; i < FILES; i++)
+		close(self->files[i]);
+	munmap(self->room, ROOM + VTL_PAGE_SIZE);
+}
+
+static int call(int fd, unsigned int command, void *operand)
+{
+	int answer = ioctl(fd, command, operand);
+
+	if (answer < 0)
+		return -errno;
+	/* A new descriptor is not kept. */
+	if (command == MSHV_CREATE_VTL) {
+		close(answer);
+		return 1;
+	}
+	return answer;
+}
+
+/* Puts a good operand at an address. */
+static void *put(const struct request *request, unsigned char *at)
+{
+	memset(at, 0, request->size);
+	memcpy(at, request->operand,
+	       request->size < sizeof(request->operand) ?
+		       request->size :
+		       sizeof(request->operand));
+	return at;
+}
+
+/* The first request from here on whose file is there; NULL behind the last. */
+static const struct request *served(const int *files,
+				    const struct request *request)
+{
+	for (; request < requests + ARRAY_SIZE(requests); request++)
+		if (files[request->file] >= 0)
+			return request;
+	return NULL;
+}
+
+#define EXPECT_ANSWER(expected, request, command, operand)       \
+	do {                                                     \
+		int _fd = self->files[(request)->file];          \
+		EXPECT_EQ(expected, call(_fd, command, operand)) \
+		{                                                \
+			TH_LOG("%s", (request)->name);           \
+		}                                                \
+	} while (0)
+
+TEST_F(request, a_good_operand_has_its_answer)
+{
+	const struct request *request;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		EXPECT_ANSWER(request->answer, request, request->command,
+			      put(request, self->room));
+	}
+}
+
+/* The command carries the size; one of another size is another command. */
+TEST_F(request, commands_of_another_size_are_enotty)
+{
+	const struct request *request;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		unsigned int one = 1 << _IOC_SIZESHIFT;
+		unsigned int last = request->command |
+				    _IOC_SIZEMASK << _IOC_SIZESHIFT;
+
+		put(request, self->room);
+		EXPECT_ANSWER(-ENOTTY, request, request->command + one,
+			      self->room);
+		EXPECT_ANSWER(-ENOTTY, request, last, self->room);
+		if (_IOC_SIZE(request->command) == 0)
+			continue;
+		EXPECT_ANSWER(-ENOTTY, request, request->command - one,
+			      self->room);
+		EXPECT_ANSWER(-ENOTTY, request,
+			      request->command &
+				      ~(_IOC_SIZEMASK << _IOC_SIZESHIFT),
+			      self->room);
+	}
+}
+
+TEST_F(request, commands_of_another_direction_are_enotty)
+{
+	const struct request *request;
+	unsigned int direction;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		put(request, self->room);
+		for (direction = 0; direction < 4; direction++) {
+			if (direction == _IOC_DIR(request->command))
+				continue;
+			EXPECT_ANSWER(-ENOTTY, request,
+				      (request->command & 0x3fffffff) |
+					      direction << _IOC_DIRSHIFT,
+				      self->room);
+		}
+	}
+}
+
+TEST_F(request, commands_of_another_file_are_enotty)
+{
+	const struct request *request;
+	int other, low = vtl_open(DEV_MSHV_VTL_LOW);
+
+	ASSERT_LE(0, low);
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		put(request, self->room);
+		EXPECT_EQ(-ENOTTY, call(low, request->command, self->room));
+		for (other = 0; other < FILES; other++) {
+			if (other == (int)request->file ||
+			    self->files[other] < 0)
+				continue;
+			EXPECT_EQ(-ENOTTY, call(self->files[other],
+						request->command, self->room))
+			{
+				TH_LOG("%s on file %d", request->name, other);
+			}
+		}
+	}
+	close(low);
+}
+
+TEST_F(request, operands_that_are_not_there_are_efault)
+{
+	void *nowhere[] = { NULL,
+			    (void *)8,
+			    self->end,
+			    (void *)-1L,
+			    (void *)-4096L,
+			    (void *)0x7ffffffff000,
+			    (void *)0x800000000000,
+			    (void *)0xffffffff81000000 };
+	const struct request *request;
+	size_t i;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		int expected = request->use == IGNORED ? request->answer :
+							 -EFAULT;
+
+		for (i = 0; i < ARRAY_SIZE(nowhere); i++)
+			EXPECT_ANSWER(expected, request, request->command,
+				      nowhere[i]);
+	}
+}
+
+/* Every length that is too short, and the one that is just enough. */
+TEST_F(request, operands_that_are_cut_off_are_efault)
+{
+	const struct request *request;
+	unsigned int present, step;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		if (request->use == IGNORED)
+			continue;
+		step = request->size > 100 ? 37 : 1;
+		for (present = 1; present < request->size; present += step) {
+			unsigned char *at = self->end - present;
+			unsigned char whole[4096];
+
+			put(request, whole);
+			memcpy(at, whole, present);
+			EXPECT_ANSWER(-EFAULT, request, request->command, at);
+		}
+		EXPECT_ANSWER(request->answer, request, request->command,
+			      put(request, self->end - request->size));
+	}
+}
+
+TEST_F(request, answers_to_read_only_memory_are_efault)
+{
+	const struct request *request;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		put(request, self->room);
+		ASSERT_EQ(0, mprotect(self->room, ROOM, PROT_READ));
+		EXPECT_ANSWER(request->use == WRITTEN ? -EFAULT :
+							request->answer,
+			      request, request->command, self->room);
+		ASSERT_EQ(0,
+			  mprotect(self->room, ROOM, PROT_READ | PROT_WRITE));
+	}
+}
+
+TEST_F(request, operands_need_no_alignment)
+{
+	const struct request *request;
+	unsigned int offset;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		for (offset = 1; offset < 16; offset++)
+			EXPECT_ANSWER(request->answer, request,
+				      request->command,
+				      put(request, self->room + offset));
+		/* Across two pages. */
+		EXPECT_ANSWER(request->answer, request, request->command,
+			      put(request, self->room + VTL_PAGE_SIZE - 1));
+	}
+}
+
+TEST_HARNESS_MAIN
