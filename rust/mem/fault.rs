@@ -59,23 +59,65 @@ fn look(page: u64, level: u8) -> Piece {
     is_accepted(&mut tdcall::Instruction, gpa, level)
 }
 
+/// A fault in an area that [`install`] set up.
+///
+/// # Invariants
+///
+/// `vmf` is valid, its area has our operations and can't change before the fault is dealt with.
+struct Fault {
+    vmf: *mut bindings::vm_fault,
+    about: bindings::vm_fault__bindgen_ty_1,
+}
+
+impl Fault {
+    /// # Safety
+    ///
+    /// The kernel has called a function of [`OPERATIONS`] with `vmf`.
+    unsafe fn new(vmf: *mut bindings::vm_fault) -> Self {
+        // SAFETY: The kernel gives a valid fault.
+        let about = unsafe { (*vmf).__bindgen_anon_1 };
+        // INVARIANT: by the promise of the caller.
+        Self { vmf, about }
+    }
+
+    /// Offset of the address in pages.
+    fn page(&self) -> u64 {
+        self.about.pgoff as u64 // CAST: unsigned long has 64 bits
+    }
+
+    /// The aligned piece around the address, by the offset of its first page; `None` if the area does
+    /// not hold all of it.
+    fn piece(&self, order: c_uint) -> Option<u64> {
+        // SAFETY: By the invariant the area is valid, and nobody changes it.
+        let area = unsafe { VmaRef::from_raw(self.about.vma) };
+        whole_piece(
+            area.start()..area.end(),
+            self.about.address,
+            self.page(),
+            order,
+        )
+    }
+
+    /// Maps an accepted piece; a single page is the piece of order 0.
+    fn map(&self, page: u64, order: c_uint) -> Answer {
+        let frame = frame(page) as usize; // CAST: unsigned long has 64 bits
+        let has_structure = registered::contains(page);
+        // SAFETY: By the invariant of `self` the area takes frames; the frames are no memory of this
+        // kernel, as `look` saw. If they have structures, they keep them as long as the area's file
+        // is open.
+        unsafe { abi::vtl_low_insert(self.vmf, frame, order, has_structure) }
+    }
+}
+
 /// # Safety
 ///
 /// Called by the kernel with a fault in an area that `install` set up.
 unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
-    // SAFETY: The kernel gives a valid fault.
-    let about = unsafe { (*vmf).__bindgen_anon_1 };
-    let page = about.pgoff as u64; // CAST: unsigned long has 64 bits
+    // SAFETY: The kernel has called us.
+    let fault = unsafe { Fault::new(vmf) };
+    let page = fault.page();
     match look(page, 0) {
-        // SAFETY: The frame is registered and stays so, because the area's file is open.
-        Piece::Accepted if registered::contains(page) => unsafe {
-            abi::vtl_pages_insert(vmf, frame(page) as usize, 0) // CAST: as above
-        },
-        // SAFETY: The area takes pages without struct page; the frame is no memory of this kernel.
-        Piece::Accepted => unsafe {
-            bindings::vmf_insert_mixed(about.vma, about.address, frame(page) as usize)
-            // CAST: as above
-        },
+        Piece::Accepted => fault.map(page, 0),
         Piece::Busy => NOPAGE,
         Piece::NotAccepted => SIGBUS,
     }
@@ -90,37 +132,14 @@ unsafe extern "C" fn huge_fault(vmf: *mut bindings::vm_fault, order: c_uint) -> 
         abi::VTL_PUD_ORDER => 2,
         _ => return FALLBACK,
     };
-    // SAFETY: The kernel gives a valid fault.
-    let about = unsafe { (*vmf).__bindgen_anon_1 };
-    // SAFETY: The fault is in this area, which can't change before it is dealt with.
-    let area = unsafe { VmaRef::from_raw(about.vma) };
-    let page = about.pgoff as u64; // CAST: unsigned long has 64 bits
-    let Some(page) = whole_piece(area.start()..area.end(), about.address, page, order) else {
+    // SAFETY: The kernel has called us.
+    let fault = unsafe { Fault::new(vmf) };
+    let Some(page) = fault.piece(order) else {
         return FALLBACK;
     };
     match look(page, level) {
-        Piece::Accepted => {}
-        Piece::Busy => return NOPAGE,
-        Piece::NotAccepted => return FALLBACK,
-    }
-    // SAFETY: The kernel gives a valid fault.
-    let flags = unsafe { (*vmf).flags };
-    let is_write = flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
-    let frame = frame(page) as usize; // CAST: unsigned long has 64 bits
-    if registered::contains(page) {
-        // A structure covers 2 MiB, and registered are whole pieces of that size.
-        return match level {
-            // SAFETY: The frame is registered and stays so, because the area's file is open.
-            1 => unsafe { abi::vtl_pages_insert(vmf, frame, order) },
-            _ => FALLBACK,
-        };
-    }
-    if level == 1 {
-        // SAFETY: The area takes frames, the frame is aligned as the address is, and lies with all
-        // that follow it outside the memory of this kernel.
-        unsafe { bindings::vmf_insert_pfn_pmd(vmf, frame, is_write) }
-    } else {
-        // SAFETY: As above.
-        unsafe { bindings::vmf_insert_pfn_pud(vmf, frame, is_write) }
+        Piece::Accepted => fault.map(page, order),
+        Piece::Busy => NOPAGE,
+        Piece::NotAccepted => FALLBACK,
     }
 }

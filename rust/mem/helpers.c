@@ -112,14 +112,27 @@ bool vtl_pages_remove(struct dev_pagemap *map)
 	return true;
 }
 
-/* Maps a page that has a structure, so that it can be pinned. */
-vm_fault_t vtl_pages_insert(struct vm_fault *vmf, unsigned long frame,
-			    unsigned int order)
+/*
+ * Maps 1 << @order frames at the address of a fault. With structures they can
+ * be pinned; one structure covers 2 MiB, so there is no mapping of 1 GiB then.
+ */
+vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,
+			  unsigned int order, bool has_structure)
 {
 	bool write = vmf->flags & FAULT_FLAG_WRITE;
-	struct page *page = pfn_to_page(frame);
+	struct page *page;
 
+	if (!has_structure) {
+		if (order == PMD_ORDER)
+			return vmf_insert_pfn_pmd(vmf, frame, write);
+		if (order == PUD_ORDER)
+			return vmf_insert_pfn_pud(vmf, frame, write);
+		return vmf_insert_mixed(vmf->vma, vmf->address, frame);
+	}
+	page = pfn_to_page(frame);
 	if (order == PMD_ORDER)
 		return vmf_insert_folio_pmd(vmf, page_folio(page), write);
+	if (order)
+		return VM_FAULT_FALLBACK;
 	return vmf_insert_page_mkwrite(vmf, page, write);
 }

@@ -23,7 +23,8 @@ void vtl_unpin_page(u64 gpa);
 
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes, bool is_shared);
 bool vtl_pages_remove(struct dev_pagemap *map);
-vm_fault_t vtl_pages_insert(struct vm_fault *vmf, unsigned long frame,
-			    unsigned int order);
+
+vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,
+			  unsigned int order, bool has_structure);
 
 #endif
