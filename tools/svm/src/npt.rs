@@ -68,6 +68,17 @@ const fn index(gpa: u64, level: u32) -> usize {
     ((gpa >> (12 + 9 * level)) & 511) as usize // CAST: nine bits
 }
 
+const fn leaf(hpa: u64, rights: Rights) -> u64 {
+    let mut leaf = (hpa & ADDRESS) | PRESENT | USER | ACCESSED | DIRTY;
+    if rights.is_writable {
+        leaf |= WRITABLE;
+    }
+    if !rights.is_executable {
+        leaf |= NO_EXECUTE;
+    }
+    leaf
+}
+
 impl Npt {
     /// An empty address space.
     ///
@@ -97,6 +108,37 @@ impl Npt {
         hpa: u64,
         rights: Rights,
     ) -> Result<(), OutOfFrames> {
+        let table = self.leaf_table_or_new(frames, gpa)?;
+        frames.write_entry(table, index(gpa, 0), leaf(hpa, rights));
+        Ok(())
+    }
+
+    /// Maps a range of whole pages to the same host-physical addresses, with all rights. Meant
+    /// for all of RAM: a table is looked up once for its 512 pages.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; then a part of the range is mapped.
+    pub fn map_identity(
+        &self,
+        frames: &mut impl Frames,
+        start: u64,
+        end: u64,
+    ) -> Result<(), OutOfFrames> {
+        const TABLE_BYTES: u64 = 512 << 12;
+        let mut gpa = start;
+        while gpa < end {
+            let table = self.leaf_table_or_new(frames, gpa)?;
+            let table_end = end.min((gpa | (TABLE_BYTES - 1)) + 1);
+            while gpa < table_end {
+                frames.write_entry(table, index(gpa, 0), leaf(gpa, Rights::ALL));
+                gpa += 4096;
+            }
+        }
+        Ok(())
+    }
+
+    fn leaf_table_or_new(&self, frames: &mut impl Frames, gpa: u64) -> Result<u64, OutOfFrames> {
         let mut table = self.root_pa;
         for level in [3, 2, 1] {
             let entry = frames.read_entry(table, index(gpa, level));
@@ -108,15 +150,7 @@ impl Npt {
                 frame
             };
         }
-        let mut leaf = (hpa & ADDRESS) | PRESENT | USER | ACCESSED | DIRTY;
-        if rights.is_writable {
-            leaf |= WRITABLE;
-        }
-        if !rights.is_executable {
-            leaf |= NO_EXECUTE;
-        }
-        frames.write_entry(table, index(gpa, 0), leaf);
-        Ok(())
+        Ok(table)
     }
 
     /// Makes this address space use `other`'s tables for the 512 GiB around `gpa`.
@@ -205,6 +239,31 @@ mod tests {
         assert!(npt.unmap(&mut pool, 0x5000));
         assert!(!npt.unmap(&mut pool, 0x5000));
         assert_eq!(npt.rights(&pool, 0x5000 | (1 << 47)), Some(read_only));
+    }
+
+    #[test]
+    fn a_range_maps_its_pages_and_no_other() {
+        let mut pool = Pool::with_capacity(16);
+        let (whole, single) = (Npt::new(&mut pool).unwrap(), Npt::new(&mut pool).unwrap());
+        // Over the end of a table, and over a GiB.
+        let (start, end) = (0x3fff_e000, 0x4000_3000);
+        whole.map_identity(&mut pool, start, end).unwrap();
+        for gpa in (start..end).step_by(4096) {
+            single.map(&mut pool, gpa, gpa, Rights::ALL).unwrap();
+            let entry = |npt: &Npt| {
+                let table = npt.leaf_table(&pool, gpa).unwrap();
+                pool.read_entry(table, index(gpa, 0))
+            };
+            assert_eq!(entry(&whole), entry(&single));
+        }
+        assert_eq!(whole.rights(&pool, start - 4096), None);
+        assert_eq!(whole.rights(&pool, end), None);
+        let empty = Npt::new(&mut pool).unwrap();
+        empty.map_identity(&mut pool, 0x5000, 0x5000).unwrap();
+        assert_eq!(empty.rights(&pool, 0x5000), None);
+        let mut small = Pool::with_capacity(4);
+        let npt = Npt::new(&mut small).unwrap();
+        assert_eq!(npt.map_identity(&mut small, start, end), Err(OutOfFrames));
     }
 
     #[test]

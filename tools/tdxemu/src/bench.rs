@@ -10,7 +10,7 @@ use crate::mem::frame::TableFrames;
 use crate::vp::{self, Vp};
 use core::ptr::addr_of;
 use svm::intercept::Misc1;
-use svm::npt::{Npt, Rights};
+use svm::npt::Npt;
 use svm::vmcb::NESTED_PAGING;
 
 #[expect(unsafe_code)] // UNSAFETY: a piece of code and its address
@@ -38,9 +38,7 @@ pub fn bare_exit(vp: &Vp) -> Option<u64> {
     let frames = &mut TableFrames(pool);
     let npt = Npt::new(frames).ok()?;
     let image = boot::image();
-    for page in (image.start..image.end).step_by(4096) {
-        npt.map(frames, page, page, Rights::ALL).ok()?;
-    }
+    npt.map_identity(frames, image.start, image.end).ok()?;
     let vmcb = &mut guest.vmcb;
     vmcb.control.nested_ctl = NESTED_PAGING;
     vmcb.control.nested_cr3 = npt.root_pa();

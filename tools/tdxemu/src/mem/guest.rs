@@ -7,7 +7,7 @@
 // UNSAFETY: memory that guests write at the same time.
 #![expect(unsafe_code)]
 
-use super::map::Range;
+use super::map::{self, Range};
 use core::arch::asm;
 
 /// The ranges of RAM that guests may reach.
@@ -94,15 +94,11 @@ impl GuestMemory {
     pub fn relocate(&self, from: Range, to: u64) -> bool {
         let is_ours = self.contains(to, from.len_bytes());
         if is_ours {
-            // SAFETY: the destination belongs to guests; the source is what the loader put into
-            // RAM, and memmove allows for overlap. No guest runs yet.
-            unsafe {
-                core::ptr::copy(
-                    from.start as *const u8,
-                    to as *mut u8,
-                    from.len_bytes() as usize,
-                );
-            };
+            for (source, target, len_bytes) in map::moves(from, to) {
+                // SAFETY: the destination belongs to guests; the source is what the loader put
+                // into RAM. No guest runs yet.
+                unsafe { copy(target as *mut u8, source as *const u8, len_bytes as usize) };
+            }
         }
         is_ours
     }

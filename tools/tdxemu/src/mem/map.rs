@@ -147,6 +147,23 @@ impl MemoryMap {
     }
 }
 
+/// The pieces, source, target and length, in which a range can be copied upwards to where it
+/// overlaps itself: the last one first, none longer than the way they go.
+pub fn moves(from: Range, to: u64) -> impl Iterator<Item = (u64, u64, u64)> {
+    let is_over_itself = to > from.start && to < from.end;
+    let piece = if is_over_itself {
+        to - from.start
+    } else {
+        from.len_bytes().max(1)
+    };
+    let count = from.len_bytes().div_ceil(piece);
+    (0..count).rev().map(move |number| {
+        let offset = number * piece;
+        let len_bytes = piece.min(from.len_bytes() - offset);
+        (from.start + offset, to + offset, len_bytes)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +199,27 @@ mod tests {
     fn contains_does_not_overflow() {
         assert!(!Range::new(0x1000, 0x2000).contains(0x1800, u64::MAX));
         assert!(!Range::new(0x1000, 0x2000).contains(u64::MAX, 1));
+    }
+
+    /// Does what [`moves`] says, each piece upwards and byte by byte.
+    fn moved(start: usize, end: usize, to: usize) -> Vec<u8> {
+        let mut memory: Vec<u8> = (0..64).collect();
+        for (source, target, len) in moves(Range::new(start as u64, end as u64), to as u64) {
+            for byte in 0..len as usize {
+                memory[target as usize + byte] = memory[source as usize + byte];
+            }
+        }
+        memory
+    }
+
+    #[test]
+    fn a_range_arrives_whole_wherever_it_goes() {
+        for (start, end) in [(20, 37), (20, 21), (20, 20)] {
+            for to in 0..(64 - (end - start)) {
+                let mut expected: Vec<u8> = (0..64).collect();
+                expected.copy_within(start..end, to);
+                assert_eq!(moved(start, end, to), expected, "{start}..{end} to {to}");
+            }
+        }
     }
 }

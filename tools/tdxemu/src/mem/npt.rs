@@ -5,6 +5,7 @@
 //! the model changes a mapping.
 
 use super::frame::{FramePool, TableFrames};
+use super::map::Range;
 use svm::npt::{Npt, OutOfFrames, Rights};
 use tdx_model::gpa::{Gpa, Level, SHARED_BIT, VmIndex};
 use tdx_model::machine::L1Mapping;
@@ -75,6 +76,16 @@ impl AddressSpaces {
             }
         }
         Ok(was_removed)
+    }
+
+    /// Gives L1 memory of the TD's build, by its private alias. Nothing else maps it yet.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn add_l1(&mut self, range: Range) -> Result<(), OutOfFrames> {
+        let frames = &mut TableFrames(self.pool);
+        self.l1.map_identity(frames, range.start, range.end)
     }
 
     /// Maps firmware's legacy area into both halves.

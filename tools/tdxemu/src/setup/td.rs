@@ -7,7 +7,6 @@ use crate::mem::map::Range;
 use crate::mem::npt::AddressSpaces;
 use crate::{boot, cpu, smp};
 use tdx_model::gpa::{Gpa, Level};
-use tdx_model::machine::L1Mapping;
 use tdx_model::page_state::{PageEntry, Pages};
 use tdx_model::td::{CpuFeatures, FeatureLevel, Td, TdConfig, attributes, config_flags};
 
@@ -33,11 +32,7 @@ pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'st
     for range in given {
         td.pages
             .host_add_mapped(Gpa(range.start), range.len_bytes());
-        for page in (range.start..range.end).step_by(4096) {
-            spaces
-                .set_l1(Gpa(page), L1Mapping::Private)
-                .map_err(|_| NO_FRAMES)?;
-        }
+        spaces.add_l1(range).map_err(|_| NO_FRAMES)?;
     }
     // Linux looks for tables in firmware's area through shared and through private addresses.
     const LEGACY: Range = Range::new(0x9_f000, 0x10_0000);
