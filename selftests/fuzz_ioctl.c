@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Random calls from several threads at once: commands with operands that are
+ * nearly right, mappings, closes, forks, signals. Whatever is called, the kernel
+ * stays whole, every call returns, and afterwards a guest runs as ever.
+ *
+ * FUZZ_SECONDS=, FUZZ_SEED= and FUZZ_THREADS= in the environment; the words of
+ * the kernel command line that it does not know arrive there. One thread with
+ * one seed makes the same calls again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "kselftest.h"
+#include "vtl_util.h"
+
+#define THREADS_MAX 16
+#define SECONDS_TO_RETURN 30
+/* Fewer show nothing; on a slow machine they take longer than asked. */
+#define CALLS_MIN 1000
+#define SECONDS_MORE 50
+
+static struct fuzz_shared shared;
+static struct fuzz_thread threads[THREADS_MAX];
+static pthread_t handles[THREADS_MAX];
+static _Thread_local struct fuzz_thread *this_thread;
+
+static void on_fault(int number)
+{
+	struct fuzz_thread *thread = this_thread;
+
+	if (!thread || !thread->touching) {
+		signal(number, SIG_DFL);
+		return;
+	}
+	siglongjmp(thread->away, 1);
+}
+
+static void on_wake(int number)
+{
+	(void)number;
+}
+
+static void set_handlers(void)
+{
+	struct sigaction fault = { .sa_handler = on_fault };
+	struct sigaction wake = { .sa_handler = on_wake };
+
+	sigaction(SIGBUS, &fault, NULL);
+	sigaction(SIGSEGV, &fault, NULL);
+	sigaction(SIGUSR1, &wake, NULL);
+}
+
+static unsigned long setting(const char *name, unsigned long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoul(text, NULL, 0) : otherwise;
+}
+
+static void *run_thread(void *argument)
+{
+	struct fuzz_thread *thread = argument;
+
+	this_thread = thread;
+	while (!atomic_load(&shared.stop))
+		fuzz_act(thread);
+	atomic_fetch_sub(&shared.live, 1);
+	return NULL;
+}
+
+/* Memory for operands whose end is the end of what is there. */
+static bool prepare(struct fuzz_thread *thread, uint64_t seed)
+{
+	unsigned char *at;
+
+	at = mmap(NULL, FUZZ_OPERAND + 2 * VTL_PAGE_SIZE,
+		  PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return false;
+	thread->operand = at;
+	thread->read_only = at + FUZZ_OPERAND + VTL_PAGE_SIZE;
+	thread->shared = &shared;
+	/* Never zero: xorshift would stay there. */
+	thread->random = seed | 1;
+	return !mprotect(at + FUZZ_OPERAND, VTL_PAGE_SIZE, PROT_NONE) &&
+	       !mprotect(thread->read_only, VTL_PAGE_SIZE, PROT_READ);
+}
+
+static void nap(long milliseconds)
+{
+	struct timespec time = { .tv_sec = milliseconds / 1000,
+				 .tv_nsec = milliseconds % 1000 * 1000000 };
+
+	while (nanosleep(&time, &time) && errno == EINTR)
+		;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+/* A thread in a lower VTL that never exits comes back only by a signal. */
+static void wake_all(unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		pthread_kill(handles[i], SIGUSR1);
+}
+
+static uint64_t calls_made(unsigned int count)
+{
+	uint64_t calls = 0;
+
+	while (count--)
+		calls += atomic_load(&threads[count].calls);
+	return calls;
+}
+
+/* Gives whether every call of every thread has returned. */
+static bool fuzz(unsigned int count, unsigned long seconds)
+{
+	double end = now() + seconds;
+	unsigned int i;
+
+	atomic_store(&shared.live, count);
+	for (i = 0; i < count; i++)
+		if (pthread_create(&handles[i], NULL, run_thread, &threads[i]))
+			ksft_exit_fail_msg("cannot make a thread\n");
+	while (now() < end ||
+	       (calls_made(count) < CALLS_MIN && now() < end + SECONDS_MORE)) {
+		nap(20);
+		wake_all(count);
+	}
+	atomic_store(&shared.stop, true);
+	end = now() + SECONDS_TO_RETURN;
+	while (atomic_load(&shared.live) && now() < end) {
+		nap(20);
+		if (atomic_load(&shared.live))
+			wake_all(count);
+	}
+	if (atomic_load(&shared.live))
+		return false;
+	for (i = 0; i < count; i++)
+		pthread_join(handles[i], NULL);
+	return true;
+}
+
+static void give_back(unsigned int count)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < count; i++)
+		for (j = 0; j < FUZZ_AREAS; j++)
+			if (threads[i].areas[j].at)
+				munmap(threads[i].areas[j].at,
+				       threads[i].areas[j].size);
+	for (i = 0; i < FUZZ_FILES; i++)
+		if (shared.files[i] >= 0)
+			close(shared.files[i]);
+	close(shared.event);
+}
+
+static long read_number(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	long number = -1;
+
+	if (!file)
+		return -1;
+	if (fscanf(file, "%ld", &number) != 1)
+		number = -1;
+	fclose(file);
+	return number;
+}
+
+static bool guest_runs(void)
+{
+	struct vtl_guest guest;
+	bool good;
+
+	good = !vtl_guest_open(&guest, 0) &&
+	       !vtl_guest_load(&guest, vtl_guest_exits, vtl_guest_exits_end) &&
+	       !vtl_run(&guest) && vtl_exit_reason(&guest) == EXIT_CPUID;
+	if (!good)
+		ksft_print_msg("guest: %s, exit %u\n", guest.why,
+			       guest.run ? vtl_exit_reason(&guest) : 0);
+	vtl_guest_close(&guest);
+	return good;
+}
+
+/* A guest that spins in front of every virtual processor, and one behind it. */
+static void load_guests(void)
+{
+	size_t size = vtl_guest_exits_end - vtl_guest_exits;
+	struct vtl_guest guest;
+	void *second;
+	int cpu;
+
+	for (cpu = 0; cpu < shared.cpus; cpu++) {
+		if (vtl_guest_open(&guest, cpu) ||
+		    vtl_guest_load(&guest, vtl_guest_spin, vtl_guest_spin_end))
+			ksft_exit_fail_msg("%s\n", guest.why);
+		vtl_guest_close(&guest);
+	}
+	second = vtl_map_low(shared.base + VTL_PAGE_SIZE, VTL_PAGE_SIZE);
+	if (second == MAP_FAILED)
+		ksft_exit_fail_msg("cannot map VTL0's memory\n");
+	memcpy(second, vtl_guest_exits, size);
+	munmap(second, VTL_PAGE_SIZE);
+}
+
+static void start(unsigned int count, unsigned long seed)
+{
+	unsigned int i;
+
+	set_handlers();
+	if (!vtl_memory(&shared.base, &shared.size) ||
+	    !vtl_system_ram(&shared.system_ram))
+		ksft_exit_skip("no vtl0_mem= on the kernel command line\n");
+	shared.cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	shared.event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	load_guests();
+	for (i = 0; i < FUZZ_FILES; i++)
+		shared.files[i] = i % 4 ? vtl_create() :
+					  vtl_open(DEV_MSHV_VTL_LOW);
+	for (i = 0; i < count; i++)
+		if (!prepare(&threads[i], (seed + i) * 0x9e3779b97f4a7c15ULL))
+			ksft_exit_fail_msg("cannot map memory\n");
+}
+
+static void print_figures(unsigned int count)
+{
+	uint64_t calls = calls_made(count), refused = 0, buses = 0,
+		 children = 0;
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		refused += threads[i].refused;
+		buses += threads[i].buses;
+		children += threads[i].children;
+	}
+	ksft_print_msg(
+		"%lu calls, %lu refused, %lu accesses refused, %lu children\n",
+		calls, refused, buses, children);
+}
+
+int main(void)
+{
+	unsigned long seconds = setting("FUZZ_SECONDS", 5);
+	unsigned long seed = setting("FUZZ_SEED", time(NULL));
+	unsigned long count = setting("FUZZ_THREADS", 4);
+	long users = read_number("/sys/module/mshv_vtl_tdx/refcnt");
+	long taint = read_number("/proc/sys/kernel/tainted");
+	bool ended;
+
+	if (count < 1 || count > THREADS_MAX)
+		ksft_exit_fail_msg("FUZZ_THREADS: 1 to %d\n", THREADS_MAX);
+	ksft_print_header();
+	ksft_set_plan(5);
+	ksft_print_msg("seed %lu, %lu threads, %lu s\n", seed, count, seconds);
+	start(count, seed);
+	ended = fuzz(count, seconds);
+	print_figures(count);
+	ksft_test_result(calls_made(count) >= CALLS_MIN, "enough_was_called\n");
+	ksft_test_result(ended, "every_call_returns\n");
+	ksft_test_result(read_number("/proc/sys/kernel/tainted") == taint,
+			 "the_kernel_stays_whole\n");
+	/* Files in use can't be given back. */
+	if (ended)
+		give_back(count);
+	ksft_test_result(
+		users >= 0 &&
+			read_number("/sys/module/mshv_vtl_tdx/refcnt") == users,
+		"nothing_is_kept\n");
+	ksft_test_result(ended && guest_runs(), "a_guest_runs_afterwards\n");
+	ksft_finished();
+}

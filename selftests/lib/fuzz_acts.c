@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a thread of the fuzzer does next, and how often each.
+ */
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "vtl_util.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static void open_one(struct fuzz_thread *thread)
+{
+	static const char *const nodes[] = { DEV_MSHV, DEV_MSHV_VTL,
+					     DEV_MSHV_VTL, DEV_MSHV_VTL_LOW,
+					     DEV_MSHV_HVCALL };
+	int file;
+
+	file = vtl_open(nodes[fuzz_below(thread, COUNT(nodes))]);
+	if (file >= 0)
+		fuzz_put_file(thread, file);
+}
+
+static void command_one(struct fuzz_thread *thread)
+{
+	unsigned long command;
+	void *argument;
+	int result;
+
+	fuzz_operand(thread, &command, &argument);
+	result = ioctl(fuzz_file(thread), command, argument);
+	if (result < 0)
+		thread->refused++;
+	else if (command == MSHV_CREATE_VTL)
+		fuzz_put_file(thread, result);
+}
+
+static void map_one(struct fuzz_thread *thread)
+{
+	fuzz_map(thread, fuzz_file(thread));
+}
+
+static void move(struct fuzz_thread *thread)
+{
+	vtl_pin(fuzz_below(thread, thread->shared->cpus));
+}
+
+static void fork_one(struct fuzz_thread *thread);
+
+static const struct {
+	unsigned int weight;
+	void (*act)(struct fuzz_thread *thread);
+} acts[] = {
+	{ 56, command_one },
+	{ 8, map_one },
+	{ 4, fuzz_unmap },
+	{ 10, fuzz_touch },
+	{ 12, fuzz_change_run_page },
+	{ 5, open_one },
+	{ 4, move },
+	{ 1, fork_one },
+};
+
+void fuzz_act(struct fuzz_thread *thread)
+{
+	unsigned int at = fuzz_below(thread, 100), i;
+
+	for (i = 0; at >= acts[i].weight; i++)
+		at -= acts[i].weight;
+	acts[i].act(thread);
+	thread->calls++;
+}
+
+/* A child uses what it inherited, and what it opens itself, and is gone. */
+static void fork_one(struct fuzz_thread *thread)
+{
+	int left = 12;
+	pid_t child;
+
+	if (thread->parent)
+		return;
+	child = fork();
+	if (!child) {
+		alarm(3);
+		thread->parent = getppid();
+		while (left--)
+			fuzz_act(thread);
+		_exit(0);
+	}
+	if (child < 0)
+		return;
+	thread->children++;
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+}

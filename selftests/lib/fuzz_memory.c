@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory of the fuzzer's calls: mappings of every kind, accesses to them, and what
+ * stands in run pages.
+ */
+#include <setjmp.h>
+#include <sys/mman.h>
+
+#include "fuzz.h"
+#include "vtl_util.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static uint64_t map_offset(struct fuzz_thread *thread)
+{
+	static const unsigned int kinds[] = { MSHV_VTL_MMAP_RUN_PAGE,
+					      MSHV_VTL_MMAP_VAPIC_PAGE,
+					      MSHV_VTL_MMAP_AUDIT_RING, 1 };
+	unsigned int cpu = fuzz_below(thread, thread->shared->cpus + 1);
+
+	switch (fuzz_below(thread, 4)) {
+	case 0:
+		return fuzz_gpa(thread);
+	case 1:
+		return fuzz_gpa(thread) | MSHV_VTL_LOW_SHARED;
+	default:
+		return VTL_PAGE_SIZE *
+		       MSHV_VTL_MMAP_PGOFF(
+			       kinds[fuzz_below(thread, COUNT(kinds))], cpu);
+	}
+}
+
+void fuzz_map(struct fuzz_thread *thread, int file)
+{
+	static const size_t pages[] = { 1,  1,	 1,    2,	  16,
+					24, 512, 1024, 1ULL << 26 };
+	struct fuzz_area *area = &thread->areas[fuzz_below(thread, FUZZ_AREAS)];
+	size_t size = VTL_PAGE_SIZE * pages[fuzz_below(thread, COUNT(pages))];
+	int protection = fuzz_once_in(thread, 4) ? fuzz_below(thread, 8) :
+						   PROT_READ | PROT_WRITE;
+	int kind = fuzz_once_in(thread, 8) ? MAP_PRIVATE : MAP_SHARED;
+	void *at;
+
+	at = mmap(NULL, size, protection, kind, file,
+		  (off_t)(map_offset(thread) & -VTL_PAGE_SIZE));
+	if (at == MAP_FAILED) {
+		thread->refused++;
+		return;
+	}
+	if (area->at)
+		munmap(area->at, area->size);
+	area->at = at;
+	area->size = size;
+}
+
+void fuzz_unmap(struct fuzz_thread *thread)
+{
+	struct fuzz_area *area = &thread->areas[fuzz_below(thread, FUZZ_AREAS)];
+	size_t part;
+
+	if (!area->at)
+		return;
+	/* A part first, so that areas are split. */
+	part = area->size > VTL_PAGE_SIZE && fuzz_once_in(thread, 2) ?
+		       area->size / 2 & -VTL_PAGE_SIZE :
+		       area->size;
+	munmap(area->at, part);
+	area->at += part;
+	area->size -= part;
+	if (!area->size)
+		area->at = NULL;
+}
+
+/* Reads or writes somewhere in an area; a fault comes back to the caller. */
+static void touch_at(struct fuzz_thread *thread, volatile uint64_t *word)
+{
+	if (sigsetjmp(thread->away, 1)) {
+		thread->buses++;
+	} else {
+		thread->touching = 1;
+		if (fuzz_once_in(thread, 2))
+			*word = fuzz_value(thread);
+		else
+			(void)*word;
+	}
+	thread->touching = 0;
+}
+
+void fuzz_touch(struct fuzz_thread *thread)
+{
+	const struct fuzz_area *area =
+		&thread->areas[fuzz_below(thread, FUZZ_AREAS)];
+	uint64_t offset;
+
+	if (!area->at)
+		return;
+	offset = fuzz_below(thread, area->size / VTL_PAGE_SIZE) * VTL_PAGE_SIZE;
+	offset += fuzz_below(thread, VTL_PAGE_SIZE / 8) * 8;
+	switch (fuzz_below(thread, 6)) {
+	case 0:
+		madvise(area->at, area->size, fuzz_below(thread, 26));
+		break;
+	case 1:
+		mprotect(area->at, VTL_PAGE_SIZE, fuzz_below(thread, 8));
+		break;
+	default:
+		touch_at(thread, (volatile uint64_t *)(area->at + offset));
+		break;
+	}
+}
+
+/*
+ * What stands in a run page is taken at the next entry: one that runs the guest
+ * that spins, or the one that exits at once, with one thing changed.
+ */
+static void write_run_page(struct fuzz_thread *thread,
+			   volatile struct mshv_vtl_run *run)
+{
+	volatile struct mshv_tdx_vp_context *tdx = &run->tdx;
+
+	run->cancel = 0;
+	run->scan_proxy_irr = 0;
+	run->flags = 0;
+	run->offload_flags = 0;
+	run->enter_mode = fuzz_value(thread);
+	tdx->entry_rcx = 1ULL << MSHV_TDX_ENTRY_VM_SHIFT |
+			 fuzz_below(thread, 4);
+	tdx->l2_enter_guest_state.rip =
+		thread->shared->base + VTL_PAGE_SIZE * fuzz_below(thread, 2);
+	tdx->l2_enter_guest_state.rflags = 2;
+	tdx->vp_state.msr_lstar = 0;
+	tdx->vp_state.msr_xss = 0;
+	tdx->vp_state.flags = 0;
+	switch (fuzz_below(thread, 16)) {
+	case 0:
+		run->cancel = 1;
+		break;
+	case 1:
+		run->scan_proxy_irr = 1;
+		break;
+	case 2:
+		run->flags = fuzz_once_in(thread, 2) ? MSHV_VTL_RUN_HALTED :
+						       fuzz_value(thread);
+		break;
+	case 3:
+		run->offload_flags = fuzz_value(thread);
+		break;
+	case 4:
+		tdx->entry_rcx = fuzz_value(thread);
+		break;
+	case 5:
+		tdx->vp_state.msr_lstar = fuzz_value(thread);
+		break;
+	case 6:
+		tdx->vp_state.msr_xss = fuzz_value(thread);
+		break;
+	case 7:
+		tdx->vp_state.flags = fuzz_value(thread);
+		break;
+	case 8:
+		tdx->l2_enter_guest_state.rflags = fuzz_value(thread);
+		break;
+	case 9:
+		tdx->l2_tsc_deadline.deadline = fuzz_value(thread);
+		tdx->l2_tsc_deadline.update = 1;
+		break;
+	default:
+		break;
+	}
+}
+
+/*
+ * Now and then the whole virtual processor is made good again: what others write
+ * into its fields keeps it from running. The file may be another one by now, and
+ * refuse every access.
+ */
+void fuzz_change_run_page(struct fuzz_thread *thread)
+{
+	struct vtl_guest guest = { .fd = fuzz_file(thread),
+				   .cpu = fuzz_below(thread,
+						     thread->shared->cpus),
+				   .base = thread->shared->base };
+	void *run;
+
+	run = vtl_map_page(guest.fd, MSHV_VTL_MMAP_RUN_PAGE, guest.cpu);
+	if (run == MAP_FAILED)
+		return;
+	guest.run = run;
+	vtl_pin(guest.cpu);
+	if (sigsetjmp(thread->away, 1)) {
+		thread->buses++;
+	} else {
+		thread->touching = 1;
+		if (!thread->parent && fuzz_once_in(thread, 6))
+			vtl_guest_start(&guest);
+		write_run_page(thread, run);
+	}
+	thread->touching = 0;
+	munmap(run, VTL_PAGE_SIZE);
+}
