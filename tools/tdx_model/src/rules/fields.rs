@@ -169,7 +169,9 @@ const HIDDEN: [u64; 35] = [
 
 #[test]
 fn each_field_can_be_written_in_the_bits_of_its_mask_and_in_no_other() {
-    for definition in &FIELDS {
+    // Miri is a few hundred times slower.
+    let every = if cfg!(miri) { 13 } else { 1 };
+    for definition in FIELDS.iter().step_by(every) {
         let encoding = u64::from(definition.encoding);
         if HIDDEN.contains(&encoding) {
             continue;
