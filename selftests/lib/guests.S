@@ -115,6 +115,63 @@ guest vtl_guest_checksum
 	jmp	.
 vtl_guest_checksum_end:
 
+.macro	save_msr number, offset
+	movl	$\number, %ecx
+	rdmsr
+	movl	%eax, \offset(%ebx)
+	movl	%edx, \offset + 4(%ebx)
+.endm
+
+.macro	load_msr number, offset
+	movl	$\number, %ecx
+	movl	\offset(%ebx), %eax
+	movl	\offset + 4(%ebx), %edx
+	wrmsr
+.endm
+
+/* STAR, LSTAR, FMASK, KERNEL_GS_BASE, TSC_AUX. */
+.macro	each_msr action, offset
+	\action	0xc0000081, \offset
+	\action	0xc0000082, \offset + 8
+	\action	0xc0000084, \offset + 16
+	\action	0xc0000102, \offset + 24
+	\action	0xc0000103, \offset + 32
+.endm
+
+/*
+ * Of the struct patterns at ebx: stores ymm0 to ymm7 and MSRs in "found",
+ * loads them from "own", then looks ebp times whether they still are what they
+ * should be. Halts, with zero in eax if they always were.
+ */
+guest vtl_guest_patterns
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	%ymm\n, 32 * \n(%ebx)
+	.endr
+	each_msr save_msr, 0x100
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	0x200 + 32 * \n(%ebx), %ymm\n
+	.endr
+	each_msr load_msr, 0x300
+1:
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	%ymm\n, 0x400 + 32 * \n(%ebx)
+	.endr
+	each_msr save_msr, 0x500
+	leal	0x200(%ebx), %esi
+	leal	0x400(%ebx), %edi
+	movl	$(0x128 / 4), %ecx
+	repe cmpsl
+	jne	2f
+	decl	%ebp
+	jnz	1b
+	xorl	%eax, %eax
+	hlt
+	jmp	.
+2:	movl	$1, %eax
+	hlt
+	jmp	.
+vtl_guest_patterns_end:
+
 /* Raises an exception nobody handles. */
 guest vtl_guest_undefined
 	ud2

@@ -85,6 +85,7 @@ DECLARE_GUEST(vtl_guest_debug);
 DECLARE_GUEST(vtl_guest_xcr0);
 DECLARE_GUEST(vtl_guest_store);
 DECLARE_GUEST(vtl_guest_checksum);
+DECLARE_GUEST(vtl_guest_patterns);
 DECLARE_GUEST(vtl_guest_undefined);
 
 /* One virtual processor with a guest in front of its first instruction. */
