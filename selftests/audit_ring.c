@@ -196,7 +196,8 @@ struct watcher {
 	RING *ring;
 	__u32 records;
 	atomic_bool stop;
-	unsigned long whole, wrong;
+	atomic_ulong whole;
+	unsigned long wrong;
 };
 
 /* Reads as fast as it can; what is whole must agree with itself. */
@@ -225,12 +226,13 @@ TEST_F(ring, no_torn_record_is_taken_for_whole)
 	struct watcher watcher = { .ring = self->ring,
 				   .records = self->records };
 	pthread_t thread;
+	bool has_run = true;
 	int i;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, watch, &watcher));
-	for (i = 0; i < 3000; i++) {
-		if (vtl_run(&self->guest))
-			break;
+	/* As long as it takes: the watcher's CPU may be a slow one. */
+	for (i = 0; has_run && (i < 3000 || watcher.whole <= 1000); i++) {
+		has_run = !vtl_run(&self->guest);
 		if (vtl_exit_reason(&self->guest) != EXIT_HLT)
 			vtl_step_over(&self->guest);
 		else
@@ -238,7 +240,7 @@ TEST_F(ring, no_torn_record_is_taken_for_whole)
 	}
 	watcher.stop = true;
 	ASSERT_EQ(0, pthread_join(thread, NULL));
-	EXPECT_EQ(3000, i);
+	EXPECT_TRUE(has_run);
 	EXPECT_LT(1000, watcher.whole);
 	EXPECT_EQ(0, watcher.wrong);
 }
