@@ -40,8 +40,9 @@ static const struct kernel_param_ops vtl_mode_ops = {
 };
 
 module_param_cb(mitigations, &vtl_mode_ops, NULL, 0444);
-MODULE_PARM_DESC(mitigations,
-		 "Speculation defences of a switch: auto (those that the CPU needs), full, off");
+MODULE_PARM_DESC(
+	mitigations,
+	"Speculation defences of a switch: auto (those that the CPU needs), full, off");
 
 u32 vtl_mitigation_mode(void)
 {
