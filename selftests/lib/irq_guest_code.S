@@ -113,6 +113,47 @@ irq_guest_storm:
 	nop
 	vmcall
 	jmp	irq_guest_storm
+
+/*
+ * Markers of tools/insn_count, around exits that the kernel deals with. Each
+ * interrupt is taken outside of them. VMCALL after EBX turns.
+ */
+.macro mark kind, path
+	.byte	0x0f, 0x1f, 0x84, 0x00, \kind, \path, 0x54, 0x56
+.endm
+
+	.globl	irq_guest_bench_icr
+irq_guest_bench_icr:
+	movl	$0x830, %ecx
+	movl	$0x40071, %eax
+	xorl	%edx, %edx
+	mark	1, 4
+	wrmsr
+	mark	2, 4
+	sti
+	nop
+	cli
+	decl	%ebx
+	jnz	irq_guest_bench_icr
+	vmcall
+	jmp	irq_guest_bench_icr
+
+/* STI holds the interrupt back until HLT was executed. */
+	.globl	irq_guest_bench_hlt
+irq_guest_bench_hlt:
+	movl	$0x830, %ecx
+	movl	$0x40071, %eax
+	xorl	%edx, %edx
+	wrmsr
+	mark	1, 5
+	sti
+	hlt
+	mark	2, 5
+	cli
+	decl	%ebx
+	jnz	irq_guest_bench_hlt
+	vmcall
+	jmp	irq_guest_bench_hlt
 irq_guest_end:
 
 	.section .note.GNU-stack, "", @progbits

@@ -3,7 +3,8 @@
 //!
 //! A benchmark brackets a path with two marker instructions (`marker`); while
 //! a vCPU is between them, every L1 instruction it executes is counted and
-//! classified (`classify`). The emulator's own instructions and those of the
+//! classified (`classify`). Markers count in a lower VTL's code too: between two of them is what L1
+//! does for one of its exits. The emulator's own instructions and those of the
 //! lower VTL run at low linear addresses and are not counted (`is_l1`). The
 //! path's cheapest passage is its figure (`tally`), because an interrupt may
 //! fall into any other. `qemu` is the only part that talks to QEMU.

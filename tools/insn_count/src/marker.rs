@@ -6,7 +6,16 @@
 //! benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
-pub const PATHS: [&str; 3] = ["floor", "null_ioctl", "user_round_trip"];
+pub const PATHS: [&str; 8] = [
+    "floor",
+    "null_ioctl",
+    "user_round_trip",
+    "user_round_trip_avx",
+    "kernel_icr",
+    "kernel_hlt",
+    "kick",
+    "user_round_trip_host_routed",
+];
 
 const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];
 const MAGIC: [u8; 2] = [0x54, 0x56];

@@ -111,12 +111,13 @@ extern "C" fn on_marker(vcpu: c_uint, word: *mut c_void) {
     unsafe { qemu_plugin_u64_set(on_path(), vcpu, u64::from(!ends)) };
 }
 
-/// Has QEMU call this file whenever `insn` is executed.
+/// Has QEMU call this file whenever `insn` is executed, if it is a marker, in whatever program, or
+/// one of L1's.
 ///
 /// # Safety
 ///
 /// `insn` must be an instruction of the block that is being translated.
-unsafe fn observe(insn: *mut Opaque, bytes: &[u8]) {
+unsafe fn observe(insn: *mut Opaque, bytes: &[u8], is_l1: bool) {
     let marker = match Marker::decode(bytes) {
         Some(Marker::Begin(path)) => Some(usize::from(path)),
         Some(Marker::End(path)) => Some(ENDS | usize::from(path)),
@@ -126,6 +127,9 @@ unsafe fn observe(insn: *mut Opaque, bytes: &[u8]) {
         let data = std::ptr::without_provenance_mut(word);
         // SAFETY: `insn` by this function's contract; the word is a number.
         unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_marker, NO_REGS, data) };
+        return;
+    }
+    if !is_l1 {
         return;
     }
     let data = std::ptr::without_provenance_mut(classify(bytes).to_bits());
@@ -155,14 +159,12 @@ unsafe extern "C" fn on_translation(_id: PluginId, block: *mut Opaque) {
         // SAFETY: as above, and `index` is below the block's own count.
         let insn = unsafe { qemu_plugin_tb_get_insn(block, index) };
         // SAFETY: `insn` came from this block just now.
-        if !crate::is_l1(unsafe { qemu_plugin_insn_vaddr(insn) }) {
-            continue;
-        }
+        let is_l1 = crate::is_l1(unsafe { qemu_plugin_insn_vaddr(insn) });
         let mut bytes = [0u8; 16];
         // SAFETY: `insn` as above; the buffer is as long as is said.
         let len = unsafe { qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len()) };
         // SAFETY: `insn` came from the block that is being translated.
-        unsafe { observe(insn, &bytes[..len.min(bytes.len())]) };
+        unsafe { observe(insn, &bytes[..len.min(bytes.len())], is_l1) };
     }
 }
 

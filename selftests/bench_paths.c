@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The benchmark's paths that `vtlctl bench` has not: exits that the kernel deals
+ * with, marked by the guest itself (irq_guest_code.S), a kick, and a round trip
+ * of a thread whose AVX registers are in use. Prints nothing that is a figure:
+ * tools/insn_count counts. Status 0 when each path was passed as it should be.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "irq_guest.h"
+
+#define ROUNDS 200
+#define HOST_ROUNDS 10
+#define SELF_VECTOR 0x71
+/* Command of the debug port: the host takes the processor from that many runs of L2s. */
+#define TAKE_ONE_RUN "2 1"
+
+#define MARK(kind, path)                                               \
+	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, " #kind ", " #path \
+		     ", 0x54, 0x56" ::                                 \
+			     : "memory")
+
+static int complain(const char *what)
+{
+	fprintf(stderr, "bench_paths: %s\n", what);
+	return -1;
+}
+
+/* Has the kernel deal with @turns of the guest's exits; the guest counts them. */
+static int pass(struct irq_guest *irq, const unsigned char *entry,
+		unsigned int turns)
+{
+	volatile struct mshv_vtl_run *run = irq->guest.run;
+	uint32_t before = irq->data->taken[SELF_VECTOR];
+	int result;
+
+	if (irq_guest_start(irq, entry))
+		return complain(irq->guest.why);
+	run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT |
+			     MSHV_VTL_OFFLOAD_X2APIC;
+	run->tdx.l2_enter_guest_state.gpr[RBX] = turns;
+	do {
+		result = vtl_run(&irq->guest);
+	} while (result == -EINTR);
+	if (result || vtl_exit_reason(&irq->guest) != EXIT_VMCALL)
+		return complain("the guest did not come to its end");
+	if (irq->data->taken[SELF_VECTOR] - before != turns)
+		return complain("not every interrupt was taken");
+	return 0;
+}
+
+/* A kick of a VP whose thread is outside: no interrupt is sent. */
+static int kick(struct irq_guest *irq)
+{
+	unsigned int round;
+	int result;
+
+	for (round = 0; round < ROUNDS; round++) {
+		MARK(1, 6);
+		result = irq_kick(irq, 0);
+		MARK(2, 6);
+		if (result)
+			return complain("MSHV_KICK_CPUS failed");
+	}
+	return 0;
+}
+
+static __attribute__((target("avx"))) void use_avx(void)
+{
+	asm volatile("vcmptrueps %%ymm15, %%ymm15, %%ymm15" ::: "xmm15");
+}
+
+/* To the guest's HLT and back: 1 when something else ended the run. */
+static int round_trip(struct irq_guest *irq)
+{
+	int result = vtl_run(&irq->guest);
+
+	if (result == -EINTR)
+		return 1;
+	if (result || vtl_exit_reason(&irq->guest) != EXIT_HLT)
+		return complain("the guest did not halt");
+	return 0;
+}
+
+static int round_trips_avx(struct irq_guest *irq)
+{
+	unsigned int round;
+	int result;
+
+	if (!__builtin_cpu_supports("avx"))
+		return complain("this processor has no AVX");
+	for (round = 0; round < ROUNDS; round++) {
+		if (irq_guest_start(irq, irq_guest_halt_cli))
+			return complain(irq->guest.why);
+		use_avx();
+		MARK(1, 3);
+		result = round_trip(irq);
+		if (!result)
+			MARK(2, 3);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+/* The same, but that the host takes the processor once before the guest runs. */
+static int round_trips_host_routed(struct irq_guest *irq, int port)
+{
+	const size_t length = strlen(TAKE_ONE_RUN);
+	unsigned int round;
+	int result;
+
+	for (round = 0; round < ROUNDS; round++) {
+		if (irq_guest_start(irq, irq_guest_halt_cli))
+			return complain(irq->guest.why);
+		if (pwrite(port, TAKE_ONE_RUN, length, 0) != (ssize_t)length)
+			return complain("the host was not asked");
+		use_avx();
+		MARK(1, 7);
+		result = round_trip(irq);
+		if (!result)
+			MARK(2, 7);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+int main(void)
+{
+	struct irq_guest irq = {};
+	int port = open("/sys/kernel/debug/vtl_debug_port", O_RDWR);
+	int result;
+
+	if (port < 0)
+		return complain("no debug port") ? 1 : 0;
+	if (irq_guest_open(&irq, 0))
+		return complain(irq.guest.why) ? 1 : 0;
+	result = pass(&irq, irq_guest_bench_icr, ROUNDS) ||
+		 pass(&irq, irq_guest_bench_hlt, ROUNDS) || kick(&irq) ||
+		 round_trips_avx(&irq) || round_trips_host_routed(&irq, port);
+	irq_guest_close(&irq);
+	close(port);
+	return result;
+}
