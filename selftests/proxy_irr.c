@@ -37,6 +37,19 @@ static int ask_proxy(unsigned int cpu, unsigned int vector, unsigned int count)
 	return debug_port(ACTION_PROXY, count << 16 | cpu << 8 | vector);
 }
 
+/* Waits for what has to come, and has as long as a busy host may need. */
+static void await(volatile struct mshv_vtl_run *run, int word, __u32 bits)
+{
+	int ms;
+
+	for (ms = 0; ms < 10000; ms++) {
+		if (run->scan_proxy_irr &&
+		    (run->proxy_irr[word] & bits) == bits)
+			return;
+		usleep(1000);
+	}
+}
+
 /* From the other processor, while the guest runs. */
 static void *ask_later(void *argument)
 {
@@ -109,7 +122,8 @@ TEST_F(proxied, vectors_that_are_not_blocked_arrive)
 	EXPECT_EQ(0, ask_proxy(0, 0, 72));
 	for (i = 0; i < 8; i++)
 		EXPECT_EQ(0, ask_proxy(0, 0x80 + i, 1));
-	usleep(20000);
+	/* The last one of them all. */
+	await(run, 4, 0x80);
 	EXPECT_EQ(1, run->scan_proxy_irr);
 	EXPECT_EQ(0xffff0000, run->proxy_irr[0]);
 	EXPECT_EQ(0xffff0000, run->proxy_irr[1]);
@@ -131,7 +145,7 @@ TEST_F(proxied, are_those_of_their_processor)
 	run->proxy_irr_blocked[3] = 0;
 	other->proxy_irr_blocked[3] = 0;
 	EXPECT_EQ(0, ask_proxy(1, 0x61, 1));
-	usleep(20000);
+	await(other, 3, 2);
 	EXPECT_EQ(0, run->scan_proxy_irr);
 	EXPECT_EQ(1, other->scan_proxy_irr);
 	EXPECT_EQ(2, other->proxy_irr[3]);
@@ -152,7 +166,7 @@ TEST_F(proxied, other_messages_of_that_source_are_dropped)
 	/* The slot is free: the next one comes through. */
 	self->guest.run->proxy_irr_blocked[2] = 0;
 	EXPECT_EQ(0, ask_proxy(0, 0x42, 1));
-	usleep(20000);
+	await(self->guest.run, 2, 4);
 	EXPECT_EQ(4, self->guest.run->proxy_irr[2]);
 	self->guest.run->scan_proxy_irr = 0;
 	self->guest.run->proxy_irr[2] = 0;
