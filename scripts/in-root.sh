@@ -20,12 +20,15 @@ bind "$CACHE" "$CACHE"
 case $KOBJ in "$CACHE"/* | "$TOP"/*) ;; *) bind "$KOBJ" "$KOBJ" ;; esac
 
 # Name resolution and trusted certificates are this machine's: a proxy or a
-# company CA that works outside then works inside too.
-cat /etc/resolv.conf >"$ROOT/etc/resolv.conf" 2>/dev/null || :
-cat /etc/hosts >"$ROOT/etc/hosts" 2>/dev/null || :
-if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
-	cat /etc/ssl/certs/ca-certificates.crt >"$ROOT/etc/ssl/certs/ca-certificates.crt"
-fi
+# company CA that works outside then works inside too. Another run may be reading
+# the files, so they are replaced whole, and only when they differ.
+same_as_outside() {
+	[ -s "$1" ] && ! cmp -s "$1" "$ROOT$1" || return 0
+	cp "$1" "$ROOT$1.$$" && mv "$ROOT$1.$$" "$ROOT$1"
+}
+same_as_outside /etc/resolv.conf
+same_as_outside /etc/hosts
+same_as_outside /etc/ssl/certs/ca-certificates.crt
 
 # shellcheck disable=SC2016 # not this shell expands it
 exec chroot "$ROOT" /bin/sh -c 'cd "$IN_ROOT_DIR" && exec "$@"' sh "$@"
