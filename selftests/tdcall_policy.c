@@ -170,6 +170,19 @@ TEST_F(tdcall, memory_of_this_kernel_is_refused)
 		       .r8 = 0xf0000);
 }
 
+/* The host has nothing there: a TDCALL would be the end of the TD. */
+TEST_F(tdcall, memory_that_firmware_calls_unusable_is_refused)
+{
+	uint64_t gpa;
+
+	if (!vtl_unusable_memory(&gpa))
+		SKIP(return, "no unusable memory in /proc/iomem");
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_RD, .rcx = gpa);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ACCEPT, .rcx = gpa);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_ATTR_WR, .rcx = gpa,
+		       .rdx = 0x800f0000, .r8 = 0xf0000);
+}
+
 TEST_F(tdcall, malformed_page_operands_are_refused)
 {
 	uint64_t base, size;

@@ -28,7 +28,7 @@ void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared)
 		vma->vm_page_prot = pgprot_decrypted(vma->vm_page_prot);
 }
 
-/* Whether firmware's memory map names every page of the range. */
+/* Whether firmware's memory map names every page of the range as some memory. */
 bool vtl_is_listed_memory(u64 start, u64 len_bytes)
 {
 	u64 end = start + len_bytes;
@@ -36,7 +36,9 @@ bool vtl_is_listed_memory(u64 start, u64 len_bytes)
 
 	for (page = ALIGN_DOWN(start, PAGE_SIZE); page < end;
 	     page += PAGE_SIZE) {
-		if (!e820__mapped_any(page, page + PAGE_SIZE, 0))
+		if (!e820__mapped_any(page, page + PAGE_SIZE, 0) ||
+		    e820__mapped_any(page, page + PAGE_SIZE,
+				     E820_TYPE_UNUSABLE))
 			return false;
 		if (IS_ALIGNED(page, PMD_SIZE))
 			cond_resched();

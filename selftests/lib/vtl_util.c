@@ -57,8 +57,8 @@ bool vtl_memory(uint64_t *base, uint64_t *size)
 	return found;
 }
 
-/* A page of this kernel's own memory, from the middle of its largest range. */
-bool vtl_system_ram(uint64_t *gpa)
+/* A page from the middle of the largest range that has this name. */
+static bool find_named(const char *name, uint64_t *gpa)
 {
 	FILE *file = fopen("/proc/iomem", "r");
 	uint64_t start, end, largest = 0;
@@ -67,7 +67,7 @@ bool vtl_system_ram(uint64_t *gpa)
 	if (!file)
 		return false;
 	while (fgets(line, sizeof(line), file)) {
-		if (!strstr(line, ": System RAM"))
+		if (!strcasestr(line, name))
 			continue;
 		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
 			continue;
@@ -78,6 +78,16 @@ bool vtl_system_ram(uint64_t *gpa)
 	}
 	fclose(file);
 	return largest > VTL_LARGE_SIZE;
+}
+
+bool vtl_system_ram(uint64_t *gpa)
+{
+	return find_named(": system ram", gpa);
+}
+
+bool vtl_unusable_memory(uint64_t *gpa)
+{
+	return find_named(": unusable memory", gpa);
 }
 
 void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu)

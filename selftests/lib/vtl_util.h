@@ -101,7 +101,10 @@ struct vtl_guest {
 int vtl_open(const char *path);
 int vtl_create(void);
 bool vtl_memory(uint64_t *base, uint64_t *size);
+/* A page of this kernel's own memory. */
 bool vtl_system_ram(uint64_t *gpa);
+/* A page that the firmware's memory map says to keep away from. */
+bool vtl_unusable_memory(uint64_t *gpa);
 void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu);
 void *vtl_map_low(uint64_t gpa, size_t size);
 int vtl_pin(int cpu);

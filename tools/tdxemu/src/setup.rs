@@ -183,8 +183,9 @@ fn declare_processors(tables: &acpi::Tables) -> Result<(), &'static str> {
     smp::declare(&ids[..count])
 }
 
-/// L1's memory map: firmware's, minus what is ours, with the ACPI tables named as such, because
-/// Linux reads memory of any other reserved kind through shared addresses.
+/// L1's memory map: firmware's, with the ACPI tables named as such, because Linux reads memory of any
+/// other reserved kind through shared addresses. What is ours, and addresses of devices that a TD does
+/// not have, is unusable: a TD that takes it for memory would wait for the host for ever.
 fn l1_map(handover: &Handover, layout: &Layout) -> MemoryMap {
     let mut map = MemoryMap::new();
     for (range, kind) in handover.map.iter() {
@@ -192,10 +193,15 @@ fn l1_map(handover: &Handover, layout: &Layout) -> MemoryMap {
             && range.start < layout.ram_end
             && range.end >= layout.ram_end
             && range.start >= layout.vtl0.end;
-        map.add(range, if is_firmware_tables { Kind::Acpi } else { kind });
+        let kind = match kind {
+            _ if is_firmware_tables => Kind::Acpi,
+            Kind::Reserved if range.start >= layout.ram_end => Kind::Unusable,
+            other => other,
+        };
+        map.add(range, kind);
     }
-    map.add(boot::image(), Kind::Reserved);
-    map.add(layout.pool, Kind::Reserved);
+    map.add(boot::image(), Kind::Unusable);
+    map.add(layout.pool, Kind::Unusable);
     map.add(layout.vtl0, Kind::Reserved);
     let nvs = layout.firmware.start + layout::FIRMWARE_ACPI_PAGES * 4096;
     map.add(Range::new(layout.firmware.start, nvs), Kind::Acpi);

@@ -49,6 +49,8 @@ pub enum Kind {
     Reserved = 2,
     Acpi = 3,
     Nvs = 4,
+    /// There is no memory for L1.
+    Unusable = 5,
 }
 
 impl Kind {
@@ -56,9 +58,10 @@ impl Kind {
     pub const fn from_e820(number: u32) -> Self {
         match number {
             1 => Self::Ram,
+            2 => Self::Reserved,
             3 => Self::Acpi,
             4 => Self::Nvs,
-            _ => Self::Reserved,
+            _ => Self::Unusable,
         }
     }
 }
