@@ -20,7 +20,7 @@ ROOT_PACKAGES=(
 	rustc rust-src rustfmt rust-clippy cargo bindgen
 	flex bison bc libelf-dev libssl-dev libdw-dev kmod cpio pahole zlib1g-dev
 	busybox-static qemu-system-x86 seabios
-	shellcheck clang-format python3-sphinx
+	shellcheck clang-format clang-19 python3-sphinx
 )
 
 install_host_tools() {
