@@ -146,15 +146,16 @@ exec 9>"$CACHE/.lock"
 flock -n 9 || { say "another set-up is running, waiting for it"; flock 9; }
 [ -e "$CACHE/stamp/tree" ] || need_space "$CACHE" "$NEED_MIB"
 
+PACKAGES=$(printf '%s\n' "${ROOT_PACKAGES[@]}" | sha256sum | cut -c1-16)
 CRATES=$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)
-if stamped host 1 && stamped root 1 && stamped kernel 1 && stamped source 1 &&
+if stamped host 1 && stamped root "$PACKAGES" && stamped kernel 1 && stamped source 1 &&
 	stamped crates "$CRATES" && { [ -n "${KDIR:-}" ] || stamped tree 1; }; then
 	note "set-up: complete in $CACHE"
 	exit
 fi
 
 step host 1 20 "tools on this machine (mmdebstrap)" install_host_tools
-step root 1 150 "build root ($SUITE: compilers, QEMU)" make_root
+step root "$PACKAGES" 150 "build root ($SUITE: compilers, QEMU)" make_root
 step kernel 1 30 "kernel packages ($KERNEL_WANTED)" fetch_kernel
 step source 1 40 "kernel source" unpack_source
 if [ -n "${KDIR:-}" ]; then
