@@ -87,17 +87,10 @@ static void *ask_later(void *argument)
 
 static int enter_and_ask(struct irq_guest *irq)
 {
-	pthread_attr_t attributes;
 	pthread_t thread;
-	cpu_set_t all;
-	int cpu, result;
+	int result;
 
-	CPU_ZERO(&all);
-	for (cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++)
-		CPU_SET(cpu, &all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setaffinity_np(&attributes, sizeof(all), &all);
-	if (pthread_create(&thread, &attributes, ask_later, irq))
+	if (vtl_thread_anywhere(&thread, ask_later, irq))
 		return 1;
 	result = vtl_enter(&irq->guest);
 	pthread_join(thread, NULL);

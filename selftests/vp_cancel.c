@@ -80,23 +80,16 @@ static void *cancel_soon(void *argument)
 
 TEST_F(cancel, set_by_another_thread_it_stops_a_spinning_guest)
 {
-	pthread_attr_t attributes;
-	cpu_set_t all;
 	pthread_t thread;
 	int round;
 
 	LOAD(vtl_guest_spin);
-	CPU_ZERO(&all);
-	for (round = 0; round < sysconf(_SC_NPROCESSORS_ONLN); round++)
-		CPU_SET(round, &all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setaffinity_np(&attributes, sizeof(all), &all);
 	for (round = 0; round < 3; round++) {
 		uint64_t before =
 			self->guest.run->tdx.l2_enter_guest_state.gpr[RAX];
 
-		ASSERT_EQ(0, pthread_create(&thread, &attributes, cancel_soon,
-					    &self->guest));
+		ASSERT_EQ(0, vtl_thread_anywhere(&thread, cancel_soon,
+						 &self->guest));
 		EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
 		pthread_join(thread, NULL);
 		EXPECT_EQ(1, self->guest.run->cancel);

@@ -129,18 +129,11 @@ static void *act(void *argument)
 
 static int enter_while(struct action *action)
 {
-	pthread_attr_t attributes;
 	pthread_t thread;
-	cpu_set_t all;
-	int cpu, result;
+	int result;
 
-	CPU_ZERO(&all);
-	for (cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++)
-		CPU_SET(cpu, &all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setaffinity_np(&attributes, sizeof(all), &all);
 	action->result = 1;
-	if (pthread_create(&thread, &attributes, act, action))
+	if (vtl_thread_anywhere(&thread, act, action))
 		return 1;
 	result = vtl_enter(action->guest);
 	pthread_join(thread, NULL);
@@ -413,21 +406,15 @@ static void *throw(void *argument)
 TEST_F(kick, no_wake_up_is_lost)
 {
 	struct game game = { .event = self->event };
-	pthread_attr_t attributes;
-	cpu_set_t other;
 	pthread_t thread;
 	uint64_t end = now_ns(CLOCK_MONOTONIC) + 3000000000ULL;
 	uint64_t round = 0;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two CPUs");
-	CPU_ZERO(&other);
-	CPU_SET(1, &other);
-	pthread_attr_init(&attributes);
-	pthread_attr_setaffinity_np(&attributes, sizeof(other), &other);
 	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
 	alarm_ms(25000);
-	ASSERT_EQ(0, pthread_create(&thread, &attributes, throw, &game));
+	ASSERT_EQ(0, vtl_thread_on(&thread, 1, throw, &game));
 	/* Three seconds, or longer where a busy host makes few of them. */
 	while (now_ns(CLOCK_MONOTONIC) < end || game.taken <= 100) {
 		/* As a client has to: first forget, then look, then wait. */

@@ -6,6 +6,7 @@
 #ifndef VTL_UTIL_H
 #define VTL_UTIL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -108,6 +109,10 @@ bool vtl_unusable_memory(uint64_t *gpa);
 void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu);
 void *vtl_map_low(uint64_t gpa, size_t size);
 int vtl_pin(int cpu);
+int vtl_thread_on(pthread_t *thread, int cpu, void *(*run)(void *argument),
+		  void *argument);
+int vtl_thread_anywhere(pthread_t *thread, void *(*run)(void *argument),
+			void *argument);
 bool vtl_is_noexec(const char *path);
 
 int vtl_tdcall(int fd, struct mshv_tdcall *call);
