@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A process that runs a virtual processor ends at any moment: killed, by exit or
+ * exec in another thread, or while a child of its has the same files. Each time
+ * the processor has to be free for the next one, and nothing may be left behind.
+ * LIFECYCLE_ROUNDS says how many of the last test, 200 if it is not set.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "vtl_util.h"
+
+#define REFCNT "/sys/module/mshv_vtl_tdx/refcnt"
+#define FILES "/proc/sys/fs/file-nr"
+#define FD_VARIABLE "LIFECYCLE_FD"
+#define WORKED 42
+#define FEW_ROUNDS 25
+#define AT_SPIN VTL_PAGE_SIZE
+#define LONGEST_US 4000
+/* From fork() to somewhere in the guest. */
+#define LONGEST_START_US 20000
+/* What may come and go by itself: objects of the kernel; pages of any kind. */
+#define OBJECTS_SLACK_KB 256
+#define FREE_SLACK_KB 512
+
+/* What the processes of one round tell each other. */
+struct words {
+	volatile bool is_begun; /* the next thing is a run */
+	volatile bool is_inherited; /* somebody has the files */
+	volatile bool may_go;
+};
+
+static struct words *words;
+
+/* Two guests in memory, for all rounds: one that halts, behind it one that does not. */
+static int load_guests(void)
+{
+	struct vtl_guest guest;
+	volatile unsigned char *second;
+	size_t i;
+
+	if (vtl_guest_open(&guest, 0) ||
+	    vtl_guest_load(&guest, vtl_guest_registers,
+			   vtl_guest_registers_end))
+		return -1;
+	second = vtl_map_low(guest.base + AT_SPIN, VTL_PAGE_SIZE);
+	if (second == MAP_FAILED)
+		return -1;
+	for (i = 0; vtl_guest_spin + i < vtl_guest_spin_end; i++)
+		second[i] = vtl_guest_spin[i];
+	munmap((void *)second, VTL_PAGE_SIZE);
+	vtl_guest_close(&guest);
+	return 0;
+}
+
+/* Runs the guest that never stops. Does not return. */
+static void run_for_ever(bool is_halted)
+{
+	struct mshv_set_poll_file request = {};
+	struct vtl_guest guest;
+
+	if (vtl_guest_open(&guest, 0))
+		_exit(1);
+	request.fd = eventfd(0, 0);
+	if (ioctl(guest.fd, MSHV_SET_POLL_FILE, &request))
+		_exit(1);
+	guest.run->tdx.l2_enter_guest_state.rip = guest.base + AT_SPIN;
+	guest.run->flags = is_halted ? MSHV_VTL_RUN_HALTED : 0;
+	words->is_begun = true;
+	while (!vtl_enter(&guest))
+		;
+	_exit(2);
+}
+
+/* Whether a file of somebody who is gone lets its owner run the processor. */
+static bool inherited_file_works(int fd)
+{
+	struct vtl_guest guest = { .fd = fd };
+	int result;
+
+	vtl_pin(0);
+	guest.run = vtl_map_page(fd, MSHV_VTL_MMAP_RUN_PAGE, 0);
+	if (guest.run == MAP_FAILED)
+		return false;
+	guest.run->cancel = 1;
+	result = vtl_enter(&guest);
+	guest.run->cancel = 0;
+	return result == -EINTR;
+}
+
+/* This program once more, in place of the one that was running a guest. */
+__attribute__((constructor)) static void after_exec(void)
+{
+	const char *fd = getenv(FD_VARIABLE);
+
+	if (fd)
+		_exit(inherited_file_works(atoi(fd)) ? WORKED : 3);
+}
+
+static void wait_for(volatile bool *word)
+{
+	while (!*word)
+		usleep(200);
+}
+
+static void sleep_at_random(unsigned int longest_us)
+{
+	usleep(random() % longest_us);
+}
+
+static void *exit_soon(void *argument)
+{
+	(void)argument;
+	wait_for(&words->is_begun);
+	sleep_at_random(LONGEST_US);
+	_exit(WORKED);
+}
+
+static void *exec_soon(void *argument)
+{
+	char variable[40];
+	char *const arguments[] = { "lifecycle_kill", NULL };
+	char *const environment[] = { variable, NULL };
+	int fd = vtl_create();
+
+	(void)argument;
+	snprintf(variable, sizeof(variable), FD_VARIABLE "=%d", fd);
+	fcntl(fd, F_SETFD, 0);
+	wait_for(&words->is_begun);
+	sleep_at_random(LONGEST_US);
+	execve("/proc/self/exe", arguments, environment);
+	_exit(4);
+}
+
+/* The child has all files until it is told to go. */
+static void *fork_soon(void *argument)
+{
+	int fd = vtl_create();
+
+	(void)argument;
+	wait_for(&words->is_begun);
+	sleep_at_random(LONGEST_US);
+	if (!fork()) {
+		words->is_inherited = true;
+		wait_for(&words->may_go);
+		_exit(inherited_file_works(fd) ? WORKED : 3);
+	}
+	return NULL;
+}
+
+enum way { KILL, KILL_INSIDE, KILL_HALTED, EXIT, EXEC, FORK, WAYS };
+
+static void child(enum way way, unsigned int seed)
+{
+	static void *(*const threads[WAYS])(void *) = {
+		[EXIT] = exit_soon, [EXEC] = exec_soon, [FORK] = fork_soon
+	};
+	pthread_t thread;
+
+	srandom(seed);
+	if (threads[way] &&
+	    vtl_thread_on(&thread, seed % 2, threads[way], NULL))
+		_exit(5);
+	run_for_ever(way == KILL_HALTED);
+}
+
+/* The processor's next user. Returns what is wrong, or an empty text. */
+static const char *use_again(void)
+{
+	volatile struct mshv_tdx_l2_enter_guest_state *state;
+	static struct vtl_guest guest;
+	int result;
+
+	if (!vtl_guest_open(&guest, 0)) {
+		state = &guest.run->tdx.l2_enter_guest_state;
+		guest.run->cancel = 0;
+		guest.run->flags = 0;
+		state->rip = guest.base;
+		state->gpr[RDI] = 0;
+		result = vtl_run(&guest);
+		if (result)
+			snprintf(guest.why, sizeof(guest.why), "run: %s",
+				 strerror(-result));
+		else if (vtl_exit_reason(&guest) != EXIT_HLT)
+			snprintf(guest.why, sizeof(guest.why), "exit %u",
+				 vtl_exit_reason(&guest));
+		else if (state->gpr[RDI] != 0x17)
+			strcpy(guest.why, "wrong registers");
+	}
+	vtl_guest_close(&guest);
+	return guest.why;
+}
+
+static void reap(struct __test_metadata *_metadata, pid_t pid, bool is_killed)
+{
+	int status = 0;
+
+	ASSERT_LT(0, waitpid(pid, &status, 0));
+	ASSERT_EQ(is_killed ? SIGKILL : WORKED << 8, status);
+}
+
+static void one_round(struct __test_metadata *_metadata, enum way way,
+		      unsigned int seed)
+{
+	bool is_killed = way != EXIT && way != EXEC;
+	pid_t pid;
+
+	memset(words, 0, sizeof(*words));
+	/* Who kills is on the processor's CPU, or on another one. */
+	vtl_pin(seed % 2);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		child(way, seed);
+	if (way == FORK)
+		wait_for(&words->is_inherited);
+	else if (way != KILL)
+		wait_for(&words->is_begun);
+	if (is_killed) {
+		sleep_at_random(way == KILL ? LONGEST_START_US : LONGEST_US);
+		kill(pid, SIGKILL);
+	}
+	reap(_metadata, pid, is_killed);
+	ASSERT_STREQ("", use_again());
+	if (way == FORK) {
+		words->may_go = true;
+		reap(_metadata, -1, false);
+		ASSERT_STREQ("", use_again());
+	}
+}
+
+static long read_number(const char *path, const char *key)
+{
+	FILE *file = fopen(path, "r");
+	char line[256];
+	long number = -1;
+
+	while (file && number < 0 && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, strlen(key)))
+			number = atol(line + strlen(key));
+	if (file)
+		fclose(file);
+	return number;
+}
+
+/* Memory that the kernel uses for objects, but for what it would give back. */
+static long objects_kb(void)
+{
+	static const char *const keys[] = { "SUnreclaim:", "VmallocUsed:",
+					    "Percpu:", "PageTables:",
+					    "KernelStack:" };
+	long sum = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(keys); i++)
+		sum += read_number("/proc/meminfo", keys[i]);
+	return sum;
+}
+
+/* Free pages, with those that each CPU keeps for itself. */
+static long free_kb(void)
+{
+	FILE *file = fopen("/proc/zoneinfo", "r");
+	long pages, sum = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, " nr_free_pages %ld", &pages) == 1 ||
+		    sscanf(line, " count: %ld", &pages) == 1)
+			sum += pages * (long)(VTL_PAGE_SIZE / 1024);
+	if (file)
+		fclose(file);
+	return sum;
+}
+
+/* What a task that is gone holds is let go soon, but by others. */
+static bool comes_down_to(const char *path, long number)
+{
+	int tries;
+
+	for (tries = 0; tries < 200; tries++) {
+		if (read_number(path, "") <= number)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+FIXTURE(lifecycle)
+{
+	long users, files;
+};
+
+FIXTURE_SETUP(lifecycle)
+{
+	uint64_t base, size;
+
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	words = mmap(NULL, VTL_PAGE_SIZE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, words);
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
+	ASSERT_EQ(0, load_guests());
+	srandom(1);
+	self->users = read_number(REFCNT, "");
+	self->files = read_number(FILES, "");
+	ASSERT_LE(0, self->users);
+	ASSERT_LT(0, self->files);
+}
+
+FIXTURE_TEARDOWN(lifecycle)
+{
+	EXPECT_TRUE(comes_down_to(REFCNT, self->users));
+	EXPECT_TRUE(comes_down_to(FILES, self->files + FEW_ROUNDS / 2));
+}
+
+#define A_FEW_TIMES(way)                                     \
+	do {                                                 \
+		unsigned int round;                          \
+                                                             \
+		for (round = 0; round < FEW_ROUNDS; round++) \
+			one_round(_metadata, way, round);    \
+	} while (0)
+
+TEST_F(lifecycle, killed_at_any_moment)
+{
+	A_FEW_TIMES(KILL);
+}
+
+TEST_F(lifecycle, killed_in_the_lower_vtl)
+{
+	A_FEW_TIMES(KILL_INSIDE);
+}
+
+TEST_F(lifecycle, killed_when_halted)
+{
+	A_FEW_TIMES(KILL_HALTED);
+}
+
+TEST_F(lifecycle, another_thread_exits)
+{
+	A_FEW_TIMES(EXIT);
+}
+
+TEST_F(lifecycle, another_thread_executes_a_program_that_goes_on)
+{
+	A_FEW_TIMES(EXEC);
+}
+
+TEST_F(lifecycle, another_thread_forks_a_child_that_goes_on)
+{
+	A_FEW_TIMES(FORK);
+}
+
+TEST_F_TIMEOUT(lifecycle, nothing_is_left, 3600)
+{
+	const char *wanted = getenv("LIFECYCLE_ROUNDS");
+	unsigned int rounds = wanted ? atoi(wanted) : 200, round;
+	long objects = 0, free = 0;
+
+	/* In the first quarter caches fill. */
+	for (round = 0; round < rounds; round++) {
+		if (round == rounds / 4) {
+			objects = objects_kb();
+			free = free_kb();
+		}
+		one_round(_metadata, round % WAYS, round / WAYS);
+	}
+	TH_LOG("%u rounds, objects %ld -> %ld kB, free %ld -> %ld kB", rounds,
+	       objects, objects_kb(), free, free_kb());
+	EXPECT_GE(objects + OBJECTS_SLACK_KB, objects_kb());
+	EXPECT_LE(free, free_kb() + FREE_SLACK_KB);
+}
+
+TEST_HARNESS_MAIN
