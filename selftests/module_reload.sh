@@ -1,0 +1,79 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# The module comes and goes any number of times, and takes no memory with it.
+# RELOADS= says how often. Prints KTAP; leaves the module loaded.
+
+MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
+NAME=mshv_vtl_tdx
+RELOADS=${RELOADS:-100}
+# So many fill the kernel's caches, mostly. A page lost by each of the others is twice
+# the slack, which is for what goes on besides; caches of objects go on filling.
+WARM_UP=$((RELOADS / 4))
+PAGES_SLACK_KB=$(((RELOADS - WARM_UP) * 2))
+OBJECTS_SLACK_KB=$(((RELOADS - WARM_UP) * 5))
+number=0
+failed=0
+
+result() {
+	number=$((number + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $number $2"
+	else
+		echo "not ok $number $2"
+		failed=$((failed + 1))
+	fi
+}
+
+is_loaded() { [ -d "/sys/module/$NAME" ]; }
+
+# Memory that the kernel uses for objects, but for what it would give back.
+objects_kb() {
+	awk '/^(SUnreclaim|VmallocUsed|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo
+}
+
+# Pages that are neither free, nor kept by a CPU for itself, nor full of objects.
+taken_kb() {
+	awk '$1 == "managed" { sum += $2 * 4 }
+	     $1 == "nr_free_pages" || $1 == "count:" { sum -= $2 * 4 }
+	     $1 == "Slab:" { sum -= $2 }
+	     END { print sum }' /proc/zoneinfo /proc/meminfo
+}
+
+reload_many_times() {
+	round=0
+	while [ $round -lt "$RELOADS" ]; do
+		[ $round != $WARM_UP ] || { objects=$(objects_kb); taken=$(taken_kb); }
+		round=$((round + 1))
+		rmmod $NAME || { echo "# rmmod failed in round $round"; return 1; }
+		if is_loaded || [ -e /dev/mshv ]; then
+			echo "# something stayed in round $round"
+			return 1
+		fi
+		insmod "$MODULE" || { echo "# insmod failed in round $round"; return 1; }
+		for device in mshv mshv_vtl mshv_vtl_low; do
+			[ -c "/dev/$device" ] || { echo "# no /dev/$device in round $round"; return 1; }
+		done
+	done
+	objects_after=$(objects_kb)
+	taken_after=$(taken_kb)
+}
+
+# After fewer reloads than wanted there are no figures, and that is a failure.
+nothing_is_left() {
+	echo "# objects $objects -> $objects_after kB, pages $taken -> $taken_after kB"
+	[ "${objects_after:-0}" -gt 0 ] && [ "${taken_after:-0}" -gt 0 ] &&
+		[ $((objects_after - objects)) -le $OBJECTS_SLACK_KB ] &&
+		[ $((taken_after - taken)) -le $PAGES_SLACK_KB ]
+}
+
+echo "TAP version 13"
+echo "1..3"
+reload_many_times
+result $? "it_reloads_${RELOADS}_times"
+nothing_is_left
+result $? "nothing_is_left"
+is_loaded || insmod "$MODULE"
+./vp_run >/dev/null 2>&1
+result $? "a_guest_runs_afterwards"
+[ $failed = 0 ]
