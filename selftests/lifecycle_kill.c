@@ -195,7 +195,7 @@ static const char *use_again(void)
 			snprintf(guest.why, sizeof(guest.why), "exit %u",
 				 vtl_exit_reason(&guest));
 		else if (state->gpr[RDI] != 0x17)
-			strcpy(guest.why, "wrong registers");
+			snprintf(guest.why, sizeof(guest.why), "registers");
 	}
 	vtl_guest_close(&guest);
 	return guest.why;
@@ -327,42 +327,42 @@ FIXTURE_TEARDOWN(lifecycle)
 	EXPECT_TRUE(comes_down_to(FILES, self->files + FEW_ROUNDS / 2));
 }
 
-#define A_FEW_TIMES(way)                                     \
-	do {                                                 \
-		unsigned int round;                          \
-                                                             \
-		for (round = 0; round < FEW_ROUNDS; round++) \
-			one_round(_metadata, way, round);    \
-	} while (0)
+static void a_few_times(struct __test_metadata *_metadata, enum way way)
+{
+	unsigned int round;
+
+	for (round = 0; round < FEW_ROUNDS; round++)
+		one_round(_metadata, way, round);
+}
 
 TEST_F(lifecycle, killed_at_any_moment)
 {
-	A_FEW_TIMES(KILL);
+	a_few_times(_metadata, KILL);
 }
 
 TEST_F(lifecycle, killed_in_the_lower_vtl)
 {
-	A_FEW_TIMES(KILL_INSIDE);
+	a_few_times(_metadata, KILL_INSIDE);
 }
 
 TEST_F(lifecycle, killed_when_halted)
 {
-	A_FEW_TIMES(KILL_HALTED);
+	a_few_times(_metadata, KILL_HALTED);
 }
 
 TEST_F(lifecycle, another_thread_exits)
 {
-	A_FEW_TIMES(EXIT);
+	a_few_times(_metadata, EXIT);
 }
 
 TEST_F(lifecycle, another_thread_executes_a_program_that_goes_on)
 {
-	A_FEW_TIMES(EXEC);
+	a_few_times(_metadata, EXEC);
 }
 
 TEST_F(lifecycle, another_thread_forks_a_child_that_goes_on)
 {
-	A_FEW_TIMES(FORK);
+	a_few_times(_metadata, FORK);
 }
 
 TEST_F_TIMEOUT(lifecycle, nothing_is_left, 3600)
