@@ -154,6 +154,7 @@ assert_offsets! {
         exit_kinds => stats::EXIT_KINDS,
         exits => stats::EXITS,
     }
+    mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }
     mshv_vtl_exit_stats: { count => 0, handled => 8, cycles => 16, }
     mshv_vtl_audit_record: {
         sequence => 0, entry_tsc => 8, cycles => 16, status => 24, qualification => 32,
@@ -165,6 +166,7 @@ assert_offsets! {
 const _: () = assert!(size_of::<mshv_vtl_info>() == info::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_policy>() == policy::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_xsave>() == 24);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
 const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
 const _: () = assert!(size_of::<mshv_vtl_signal_event>() == 8);

@@ -18,7 +18,7 @@ use crate::poll_file::{self, PollFile};
 use crate::pure::uapi;
 use crate::stats::Refusal;
 use crate::vp::apic_pages::{Owner, Pages};
-use crate::{ffi, info, kick, mem, registers, request, run, trace};
+use crate::{ffi, info, kick, mem, registers, request, run, trace, xsave};
 
 /// `/dev/mshv`.
 pub(crate) struct Mshv;
@@ -138,6 +138,8 @@ impl MiscDevice for Vtl {
             uapi::TDCALL => request::tdcall::tdcall(&vtl, UserPtr::from_addr(argument)),
             uapi::GET_VP_REGISTERS => registers::get(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::SET_VP_REGISTERS => registers::set(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::VTL_XSAVE_GET => xsave::get(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::VTL_XSAVE_SET => xsave::set(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::SET_POLL_FILE => kick::set_poll_file(vtl, UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),

@@ -10,6 +10,7 @@ use crate::pure::field::FieldId;
 use crate::pure::mitigation::Mitigations;
 use crate::pure::msr::Limits;
 use crate::pure::tdcall::tdg_vm_rd;
+use crate::pure::xsave::{Area, Layout};
 use crate::tdcall;
 
 /// Facts that never change while the module is loaded.
@@ -18,6 +19,8 @@ pub(crate) struct Features {
     pub(crate) limits: Limits,
     /// How extended state is saved.
     pub(crate) format: Format,
+    /// Extended state as userspace sees it.
+    pub(crate) layout: Layout,
     /// Speculation defences of each switch.
     pub(crate) mitigations: Mitigations,
 }
@@ -50,11 +53,21 @@ impl Features {
         };
         let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
         let xsave_bytes = has_xsave.then(|| ffi::cpuid(0xd, 0).ecx as usize); // CAST: u32 fits
+        let format = Format::new(xsave_bytes);
         Ok(Self {
             limits,
-            format: Format::new(xsave_bytes),
+            layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
+            format,
             mitigations: mitigation::choose(),
         })
+    }
+}
+
+fn xsave_area(component: u32) -> Area {
+    let Cpuid { eax, ebx, .. } = ffi::cpuid(0xd, component);
+    Area {
+        offset: ebx,
+        len_bytes: eax,
     }
 }
 

@@ -19,10 +19,9 @@ use crate::abi;
 use crate::features::Features;
 use crate::irq::IrqsOff;
 use crate::pure::registers::XFEM_START;
+use crate::pure::xsave::XSTATE_BV_WORD;
 use crate::vp::run_page::FX_WORDS;
 
-/// XSTATE_BV, the word behind the legacy region: which components the image holds.
-const XSTATE_BV_WORD: usize = FX_WORDS;
 const XSTATE_X87_SSE: u64 = 0x3;
 const XSTATE_PKRU: u64 = 1 << 9;
 /// Legacy region and header.
@@ -43,6 +42,11 @@ impl Format {
     /// XCR0 of VTL2; zero: the processor has FXSAVE only.
     pub(crate) fn xcr0(&self) -> u64 {
         self.xcr0
+    }
+
+    /// Length of an image.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.len_bytes
     }
 
     /// Asks the processor. `xsave_bytes` is the largest image for any XCR0, `None` without XSAVE.
@@ -124,6 +128,13 @@ impl ExtendedState {
         unsafe { &mut *self.image.as_ptr().cast() }
     }
 
+    /// The whole image, in the standard format. Who writes to it leaves it such that XRSTOR takes it.
+    pub(crate) fn words(&mut self) -> &mut [u64] {
+        let len = self.format.len_bytes / size_of::<u64>();
+        // SAFETY: By the invariant so many words are valid; `&mut self` makes them exclusive.
+        unsafe { core::slice::from_raw_parts_mut(self.image.as_ptr(), len) }
+    }
+
     /// Loads the registers with this state.
     pub(crate) fn restore(&mut self, section: &Section) {
         self.load_image();
@@ -144,10 +155,12 @@ impl ExtendedState {
             unsafe { asm!("fxrstor64 [{}]", in(reg) image, options(nostack, readonly)) };
             return;
         }
-        // SAFETY: By the invariant the header is within the image.
-        unsafe { *image.add(XSTATE_BV_WORD) |= XSTATE_X87_SSE };
+        if let Some(present) = self.words().get_mut(XSTATE_BV_WORD) {
+            *present |= XSTATE_X87_SSE;
+        }
         let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
-        // SAFETY: As above; the header is zero but for components of XCR0, as XSAVE left it.
+        // SAFETY: As above; the header is zero but for components of XCR0, as XSAVE or
+        // `pure::xsave` left it.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) image, in("eax") low, in("edx") high,
                 options(nostack, readonly));

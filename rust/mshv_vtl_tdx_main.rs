@@ -23,6 +23,7 @@ mod kick;
 mod registers;
 mod request;
 mod vp;
+mod xsave;
 
 mod run;
 

@@ -106,6 +106,17 @@ TEST_F(reserved, entries_of_a_register_list)
 	}
 }
 
+TEST_F(reserved, flags_of_an_xsave_question)
+{
+	unsigned int bit;
+
+	for (bit = 0; bit < 32; bit++) {
+		struct mshv_vtl_xsave ask = { .flags = 1U << bit };
+
+		EXPECT_CALL(-EINVAL, self->vtl, MSHV_VTL_XSAVE_GET, &ask);
+	}
+}
+
 TEST_F(reserved, flags_of_a_kick)
 {
 	unsigned int bit;

@@ -36,3 +36,4 @@ pub mod status;
 pub mod tdcall;
 pub mod uapi;
 pub mod vp_enter;
+pub mod xsave;

@@ -77,6 +77,11 @@ impl RunPage {
         self.0.read_words(offset::FX_STATE, image);
     }
 
+    /// Stores an x87 and SSE image for the next entry.
+    pub(crate) fn write_fx_state(&self, image: &[u64; FX_WORDS]) {
+        self.0.write_words(offset::FX_STATE, image);
+    }
+
     /// Reads each control field once. `image` is what [`Self::read_fx_state`] copied.
     pub(crate) fn read_controls(&self, image: &[u64; FX_WORDS]) -> Controls {
         Controls {

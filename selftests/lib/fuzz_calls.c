@@ -133,6 +133,37 @@ static void make_registers(struct fuzz_thread *thread, void *operand)
 	}
 }
 
+/* An image that may be good but for a few words, behind the operand. */
+static void make_xsave(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_vtl_xsave *call = operand;
+	uint64_t *image = (void *)((uint8_t *)operand + 64);
+	unsigned int i;
+
+	memset(operand, 0, FUZZ_OPERAND);
+	/* Size and components, if this file is one to tell. */
+	ioctl(fuzz_file(thread), MSHV_VTL_XSAVE_GET, call);
+	if (call->size > FUZZ_OPERAND - 64)
+		call->size = 0;
+	for (i = 0; i < 52; i++)
+		image[i] = fuzz_value(thread);
+	image[3] = fuzz_once_in(thread, 4) ? fuzz_value(thread) : 0x1f80;
+	image[64] = fuzz_once_in(thread, 4) ? fuzz_value(thread) :
+					      call->xfeatures;
+	if (fuzz_once_in(thread, 8))
+		image[65 + fuzz_below(thread, 7)] = fuzz_value(thread);
+	for (i = 72; i < call->size / 8; i++)
+		image[i] = fuzz_value(thread);
+	call->image = fuzz_once_in(thread, 8) ? fuzz_value(thread) :
+						(uintptr_t)image;
+	if (fuzz_once_in(thread, 3))
+		call->xfeatures = 0;
+	if (fuzz_once_in(thread, 8))
+		call->size = fuzz_value(thread);
+	if (fuzz_once_in(thread, 8))
+		call->flags = fuzz_value(thread);
+}
+
 static void make_poll_file(struct fuzz_thread *thread, void *operand)
 {
 	struct mshv_set_poll_file *call = operand;
@@ -245,6 +276,8 @@ static const struct {
 	{ MSHV_RETURN_TO_LOWER_VTL, 0, make_number },
 	{ MSHV_GET_VP_REGISTERS, 16, make_registers },
 	{ MSHV_SET_VP_REGISTERS, 16, make_registers },
+	{ MSHV_VTL_XSAVE_GET, sizeof(struct mshv_vtl_xsave), make_xsave },
+	{ MSHV_VTL_XSAVE_SET, sizeof(struct mshv_vtl_xsave), make_xsave },
 	{ MSHV_SET_POLL_FILE, 8, make_poll_file },
 	{ MSHV_KICK_CPUS, 24, make_kick },
 	{ MSHV_HVCALL_SETUP, 16, make_hvcall },

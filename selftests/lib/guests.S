@@ -172,6 +172,23 @@ guest vtl_guest_patterns
 	jmp	.
 vtl_guest_patterns_end:
 
+/*
+ * Of the struct vectors at ebx: stores ymm0 to ymm7 and MXCSR in "found", loads
+ * them from "own", then halts.
+ */
+guest vtl_guest_ymm
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	%ymm\n, 32 * \n(%ebx)
+	.endr
+	stmxcsr	0x100(%ebx)
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	0x200 + 32 * \n(%ebx), %ymm\n
+	.endr
+	ldmxcsr	0x300(%ebx)
+	hlt
+	jmp	.
+vtl_guest_ymm_end:
+
 /* Raises an exception nobody handles. */
 guest vtl_guest_undefined
 	ud2

@@ -87,6 +87,7 @@ DECLARE_GUEST(vtl_guest_xcr0);
 DECLARE_GUEST(vtl_guest_store);
 DECLARE_GUEST(vtl_guest_checksum);
 DECLARE_GUEST(vtl_guest_patterns);
+DECLARE_GUEST(vtl_guest_ymm);
 DECLARE_GUEST(vtl_guest_undefined);
 
 /* One virtual processor with a guest in front of its first instruction. */

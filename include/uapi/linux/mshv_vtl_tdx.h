@@ -101,6 +101,8 @@
 #define MSHV_CAP_AUDIT_RING 0x102
 /* MSHV_VTL_POLICY is served. */
 #define MSHV_CAP_POLICY 0x103
+/* MSHV_VTL_XSAVE_GET and MSHV_VTL_XSAVE_SET are served. */
+#define MSHV_CAP_XSAVE 0x104
 
 /**
  * struct mshv_vtl_head - Begin of every structure that may grow
@@ -249,6 +251,44 @@ struct mshv_vp_registers {
 #define MSHV_REGISTER_MTRR_FIX64K_00000 0x00080070
 #define MSHV_REGISTER_MTRR_FIX16K_80000 0x00080071
 #define MSHV_REGISTER_MTRR_FIX4K_C0000 0x00080073
+
+/**
+ * struct mshv_vtl_xsave - Operand of MSHV_VTL_XSAVE_GET and MSHV_VTL_XSAVE_SET
+ * @size: bytes at @image
+ * @flags: zero
+ * @xfeatures: components that an image can have, by their bits in XCR0
+ * @image: pointer to the image, a multiple of 64
+ */
+struct mshv_vtl_xsave {
+	__u32 size;
+	__u32 flags;
+	__u64 xfeatures;
+	__u64 image;
+};
+
+/**
+ * MSHV_VTL_XSAVE_GET - Read the extended state of the lower VTLs
+ *
+ * Of the VP of the current CPU, in the standard format of XSAVE. x87 and SSE
+ * are those of ``fx_state`` in the run page. @size in: room, or zero to ask for
+ * size and components only; out: bytes that an image has. @xfeatures in: zero.
+ * EINVAL: too little room, or another field is not as described. EBUSY, ENXIO:
+ * as for MSHV_RETURN_TO_LOWER_VTL.
+ */
+#define MSHV_VTL_XSAVE_GET _IOWR(MSHV_IOCTL, 0x63, struct mshv_vtl_xsave)
+
+/**
+ * MSHV_VTL_XSAVE_SET - Write the extended state of the lower VTLs
+ *
+ * Of the VP of the current CPU; x87 and SSE go to ``fx_state`` in the run page.
+ * @size and @xfeatures are what MSHV_VTL_XSAVE_GET answers. A component whose
+ * bit in XSTATE_BV is clear gets its initial state. EINVAL: a field is not as
+ * described, or XRSTOR would not take the image: XSTATE_BV has other bits than
+ * @xfeatures, XCOMP_BV or the rest of the header is not zero, MXCSR has
+ * reserved bits. EBUSY, ENXIO: as above. When the call fails, nothing was
+ * written.
+ */
+#define MSHV_VTL_XSAVE_SET _IOW(MSHV_IOCTL, 0x64, struct mshv_vtl_xsave)
 
 /**
  * struct mshv_set_poll_file - Operand of MSHV_SET_POLL_FILE

@@ -36,11 +36,13 @@ pub enum Extension {
     AuditRing = 0x102,
     /// [`Mshv::policy`] is served.
     Policy = 0x103,
+    /// The XSAVE image can be read and written.
+    Xsave = 0x104,
 }
 
 impl Extension {
     /// All capabilities this crate knows.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CoreApiStable,
         Self::RegisterPage,
         Self::VtlReturnAction,
@@ -50,6 +52,7 @@ impl Extension {
         Self::Stats,
         Self::AuditRing,
         Self::Policy,
+        Self::Xsave,
     ];
 
     /// Name as the header spells it, without prefix.
@@ -64,6 +67,7 @@ impl Extension {
             Self::Stats => "STATS",
             Self::AuditRing => "AUDIT_RING",
             Self::Policy => "POLICY",
+            Self::Xsave => "XSAVE",
         }
     }
 }
