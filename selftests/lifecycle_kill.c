@@ -29,8 +29,8 @@
 #define LONGEST_US 4000
 /* From fork() to somewhere in the guest. */
 #define LONGEST_START_US 20000
-/* What may come and go by itself: objects of the kernel; pages of any kind. */
-#define OBJECTS_SLACK_KB 256
+/* What may come and go by itself: caches of objects fill slowly, and stay so. */
+#define OBJECTS_SLACK_KB 512
 #define FREE_SLACK_KB 512
 
 /* What the processes of one round tell each other. */
