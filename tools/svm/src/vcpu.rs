@@ -54,10 +54,26 @@ impl Vcpu {
         self.vmcb.control.event_inj = event;
     }
 
+    /// Whether the last exit stored the host's state in the place of the guest's: its next
+    /// instruction, and the address of the VMCB in RAX.
+    pub fn has_lost_state(&self) -> bool {
+        let save = &self.vmcb.save;
+        let vmcb_pa = core::ptr::from_ref::<Vmcb>(self.vmcb) as u64;
+        save.rip == vmrun::exit_rip() && save.rax == vmcb_pa
+    }
+
+    /// Whether the next run begins with the delivery of an interrupt.
+    pub fn has_interrupt(&self) -> bool {
+        let event = self.vmcb.control.event_inj;
+        event.is_valid() && event.kind() == Event::INTERRUPT
+    }
+
     /// The event whose delivery the last exit interrupted.
     pub fn interrupted_event(&self) -> Option<Event> {
         // TCG leaves stale bits behind a clear valid bit.
-        Some(self.vmcb.control.exit_int_info).filter(Event::is_valid)
+        Some(self.vmcb.control.exit_int_info)
+            .filter(Event::is_valid)
+            .map(Event::with_true_kind)
     }
 
     /// Whether the guest executes 64-bit code.

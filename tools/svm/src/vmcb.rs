@@ -59,6 +59,16 @@ impl Event {
             .with_is_valid(true)
     }
 
+    /// The same, if it is the event of an interrupted delivery: TCG calls an interrupt that it
+    /// was delivering itself an exception. No exception has such a vector.
+    #[must_use]
+    pub const fn with_true_kind(self) -> Self {
+        if self.kind() == Self::EXCEPTION && self.vector() >= 32 {
+            return self.with_kind(Self::INTERRUPT);
+        }
+        self
+    }
+
     /// An exception with an error code.
     pub const fn exception_with_error(vector: u8, error: u32) -> Self {
         Self::exception(vector)
@@ -229,6 +239,15 @@ mod tests {
         let event = u64::from(Event::exception_with_error(14, 0x1234));
         assert_eq!(event, 0x0000_1234_8000_0b0e);
         assert_eq!(u64::from(Event::exception(20)), 0x8000_0314);
+    }
+
+    #[test]
+    fn an_interrupted_interrupt_is_none_of_the_exceptions() {
+        let kind = |vector| Event::exception(vector).with_true_kind().kind();
+        assert_eq!((kind(14), kind(31)), (Event::EXCEPTION, Event::EXCEPTION));
+        assert_eq!((kind(32), kind(255)), (Event::INTERRUPT, Event::INTERRUPT));
+        let soft = Event::exception(0x80).with_kind(Event::SOFTWARE);
+        assert_eq!(soft.with_true_kind(), soft);
     }
 
     #[test]

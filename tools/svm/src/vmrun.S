@@ -40,6 +40,8 @@ svm_vmrun:
 	mov	rsi, [rsi + {RSI}]
 
 	vmrun	rax
+	.globl	svm_vmrun_exit
+svm_vmrun_exit:
 
 	# RAX is the VMCB address again; the guest's RSI needs the pointer, so
 	# it goes through the stack.

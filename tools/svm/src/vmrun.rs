@@ -31,6 +31,12 @@ global_asm!(
 
 unsafe extern "C" {
     fn svm_vmrun(vmcb_pa: u64, gprs: *mut Gprs);
+    static svm_vmrun_exit: u8;
+}
+
+/// Where the host goes on after #VMEXIT.
+pub fn exit_rip() -> u64 {
+    core::ptr::addr_of!(svm_vmrun_exit) as u64
 }
 
 /// Proof that this processor may execute VMRUN, VMLOAD and VMSAVE.

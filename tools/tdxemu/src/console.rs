@@ -25,6 +25,8 @@ pub enum End {
     Reset = 0x12,
     /// The command line or the machine is not usable. QEMU's status: 39.
     Setup = 0x13,
+    /// The machine below did what no processor does. QEMU's status: 41.
+    Machine = 0x14,
 }
 
 struct DebugConsole;

@@ -88,6 +88,16 @@ pub fn end_by_l1(reason: End, what: core::fmt::Arguments<'_>) -> ! {
     console::end(reason)
 }
 
+/// Stops the machine because QEMU lost the state of a guest at #VMEXIT, which nothing here can
+/// bring back. Seen under load with two processors, about once in a million exits.
+pub fn end_by_machine(when: core::fmt::Arguments<'_>) -> ! {
+    console::line(format_args!(
+        "error: QEMU lost the state of a guest: {when}"
+    ));
+    stats::report_summary();
+    console::end(End::Machine)
+}
+
 /// Stops the machine at something the emulator does not model, and shows the processor's state.
 pub fn not_modelled(vp: &Vp, what: core::fmt::Arguments<'_>) -> ! {
     let guest = match vp.model.current_vm {

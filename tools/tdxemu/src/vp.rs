@@ -6,6 +6,7 @@
 
 use crate::cpu::{cr, msr, svm_mode, tsc};
 use crate::mem::frame::FramePool;
+use crate::run::end_by_machine;
 use crate::setup::{Platform, World};
 use crate::smp::{CPUS, CpuShared};
 use core::ptr::addr_of;
@@ -169,9 +170,17 @@ impl Vp {
             Some(_) => &mut self.l2[number - 1].guest,
         };
         guest.vmcb.control.tsc_offset = tsc_offset;
+        // TCG keeps an injected interrupt in mind until the next exit, and delivers it once more
+        // when something outside stops the processor before that: so the exit comes at once.
+        if guest.has_interrupt() {
+            self.shared.kick(self.index);
+        }
         self.shared.enter_guest();
         let exit = guest.run_to_exit(&self.ready);
         self.shared.leave_guest();
+        if guest.has_lost_state() {
+            end_by_machine(format_args!("VM {number} exited ({exit:x?})"));
+        }
         let (code, rip) = (guest.vmcb.control.exit_code, guest.vmcb.save.rip);
         self.clock.leave();
         self.shared.stats.count_exit(number, code, rip);

@@ -19,6 +19,8 @@ const VM_MASK: u64 = 3 << VM_SHIFT;
 
 /// Raw reason of an entry that the guest state made impossible.
 const REASON_INVALID_GUEST_STATE: u32 = 1 << 31 | 33;
+/// RAX of an entry that the processor refused because of the L2's state.
+pub const BAD_GUEST_STATE: u64 = Status::SUCCESS.with(REASON_INVALID_GUEST_STATE).0;
 /// VM-instruction error: invalid control fields.
 const ERROR_CONTROL_FIELDS: u64 = 7;
 

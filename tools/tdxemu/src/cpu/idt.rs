@@ -8,6 +8,7 @@
 #![expect(unsafe_code)]
 
 use super::apic;
+use crate::run::end_by_machine;
 use core::arch::{asm, global_asm};
 use core::ptr::addr_of;
 
@@ -23,6 +24,7 @@ unsafe extern "C" {
 
 const NMI: u64 = 2;
 const GP: u64 = 13;
+const FIRST_INTERRUPT: u64 = 32;
 
 /// What the stubs push.
 #[repr(C)]
@@ -100,6 +102,10 @@ extern "C" fn emu_trap(frame: *mut Frame) {
         }
         GP if frame.rip == addr_of!(emu_wrmsr_safe_insn) as u64 => {
             frame.rip = addr_of!(emu_wrmsr_safe_fault) as u64;
+        }
+        // Interrupts are off in the emulator, whatever is pending.
+        vector if vector >= FIRST_INTERRUPT && frame.rip == svm::vmrun::exit_rip() => {
+            end_by_machine(format_args!("interrupt {vector:#x} behind VMRUN"))
         }
         vector => {
             let cr2: u64;
