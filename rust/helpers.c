@@ -116,11 +116,15 @@ u32 vtl_apic_id(u32 cpu)
 	return cpu_possible(cpu) ? cpu_physical_id(cpu) : BAD_APICID;
 }
 
-#define VTL_LOAD_DR(number, old, value)              \
-	do {                                         \
-		get_debugreg(old, number);           \
-		if ((old) != (value))                \
-			set_debugreg(value, number); \
+/*
+ * The instructions themselves, on the way of each entry: what get_debugreg()
+ * and set_debugreg() call instead serves Xen PV, which is never a TD.
+ */
+#define VTL_LOAD_DR(number, old, value)                     \
+	do {                                                \
+		(old) = native_get_debugreg(number);        \
+		if ((old) != (value))                       \
+			native_set_debugreg(number, value); \
 	} while (0)
 
 /* With interrupts off. Writes only what differs. */
@@ -143,10 +147,10 @@ void vtl_debug_load(struct vtl_debug *debug)
 void vtl_debug_store(struct vtl_debug *debug)
 {
 	VTL_LOAD_DR(6, debug->lower[4], DR6_RESERVED);
-	get_debugreg(debug->lower[0], 0);
-	get_debugreg(debug->lower[1], 1);
-	get_debugreg(debug->lower[2], 2);
-	get_debugreg(debug->lower[3], 3);
+	debug->lower[0] = native_get_debugreg(0);
+	debug->lower[1] = native_get_debugreg(1);
+	debug->lower[2] = native_get_debugreg(2);
+	debug->lower[3] = native_get_debugreg(3);
 	if (!debug->host_dr7)
 		return;
 	set_debugreg(debug->host[0], 0);

@@ -30,6 +30,7 @@ use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::controls::Entry;
 use crate::pure::exit::RawExit;
 use crate::pure::next::{next, Next};
+use crate::pure::offload::Offload;
 use crate::pure::status::Status;
 use crate::vp::bind::Pinned;
 use crate::vp::wake::Inside;
@@ -127,7 +128,7 @@ fn run_loaded(
     let mut inside = vp.wake.enter();
     loop {
         let (exit, offload) = match try_enter(&mut loaded, &mut inside, entry, *reason)? {
-            Attempt::Exited(exit, entry) => (exit, entry.offload),
+            Attempt::Exited(exit, offload) => (exit, offload),
             Attempt::Not(stop) => return Ok(stop),
         };
         // Interrupts are on again, so that the one that stopped the lower VTL is taken.
@@ -148,7 +149,7 @@ fn run_loaded(
 }
 
 enum Attempt {
-    Exited(RawExit, Entry),
+    Exited(RawExit, Offload),
     Not(Stop),
 }
 
@@ -173,5 +174,5 @@ fn try_enter(
     let entering = Entering::new(vp, loaded.rcx, reason);
     let exit = loaded.enter(&irqs);
     entering.record(vp, &mut loaded.private.switches, &exit);
-    Ok(Attempt::Exited(exit, entry))
+    Ok(Attempt::Exited(exit, entry.offload))
 }
