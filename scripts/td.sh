@@ -34,7 +34,8 @@ show() {
 }
 
 run_once() {
-	{ in_root timeout --foreground "$limit" "${qemu[@]}" </dev/null || echo "=== QEMU status: $?"; } |
+	# The machine may have ended in the middle of a line.
+	{ in_root timeout --foreground "$limit" "${qemu[@]}" </dev/null || printf '\n=== QEMU status: %s\n' $?; } |
 		stdbuf -oL tr -d '\r' | tee "$log" | show
 }
 
