@@ -6,18 +6,7 @@
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
 NAME=mshv_vtl_tdx
-number=0
-failed=0
-
-result() {
-	number=$((number + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $number $2"
-	else
-		echo "not ok $number $2"
-		failed=$((failed + 1))
-	fi
-}
+. "$(dirname "$0")/result.sh"
 
 is_loaded() { [ -d "/sys/module/$NAME" ]; }
 

@@ -12,18 +12,7 @@ RELOADS=${RELOADS:-100}
 WARM_UP=$((RELOADS / 4))
 PAGES_SLACK_KB=$(((RELOADS - WARM_UP) * 2))
 OBJECTS_SLACK_KB=$(((RELOADS - WARM_UP) * 5))
-number=0
-failed=0
-
-result() {
-	number=$((number + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $number $2"
-	else
-		echo "not ok $number $2"
-		failed=$((failed + 1))
-	fi
-}
+. "$(dirname "$0")/result.sh"
 
 is_loaded() { [ -d "/sys/module/$NAME" ]; }
 

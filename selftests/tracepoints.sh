@@ -6,18 +6,7 @@
 
 TRACING=/sys/kernel/tracing
 EVENTS=$TRACING/events/mshv_vtl_tdx
-number=0
-failed=0
-
-result() {
-	number=$((number + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $number $2"
-	else
-		echo "not ok $number $2"
-		failed=$((failed + 1))
-	fi
-}
+. "$(dirname "$0")/result.sh"
 
 skip_all() {
 	echo "1..0 # SKIP $1"
