@@ -26,13 +26,24 @@ install_miri() {
 		--no-self-update || die "Miri could not be fetched" \
 		"rustup needs the network for this, once; all other targets do without Miri"
 	cargo miri setup || die "Miri's own standard library could not be built"
-	cargo fetch --locked --manifest-path "$TOP/tools/Cargo.toml"
+	touch "$mark"
+}
+
+# The crates follow the lock file, not the toolchain: another mark.
+fetch_crates() {
+	local lock mark
+	lock=$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)
+	mark=$CACHE/miri/crates-$lock.complete
+	[ ! -e "$mark" ] || return 0
+	cargo fetch --locked --manifest-path "$TOP/tools/Cargo.toml" ||
+		die "the crates of tools/Cargo.lock could not be fetched"
 	touch "$mark"
 }
 
 command -v rustup >/dev/null || die "rustup is missing, and Miri comes no other way" \
 	"install it with this system's package manager (Debian 13 and later: apt-get install rustup)"
 install_miri
+fetch_crates
 crates=("$@")
 [ $# -gt 0 ] || crates=(tdx_model vtl_pure)
 say "tests under Miri: ${crates[*]}"
