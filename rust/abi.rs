@@ -153,6 +153,7 @@ assert_offsets! {
         refused => stats::REFUSED,
         exit_kinds => stats::EXIT_KINDS,
         exits => stats::EXITS,
+        refused_hvcalls => stats::REFUSED_HVCALLS,
     }
     mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }
     mshv_vtl_exit_stats: { count => 0, handled => 8, cycles => 16, }

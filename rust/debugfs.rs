@@ -71,7 +71,7 @@ fn show_vp(vp: &Vp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for count in vp.stats.refusals() {
         write!(f, " {count}")?;
     }
-    writeln!(f)?;
+    writeln!(f, " {}", vp.stats.refused_hypercalls())?;
     for exits in vp.stats.exits().filter(|exits| exits.count != 0) {
         writeln!(
             f,

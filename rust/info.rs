@@ -86,7 +86,7 @@ fn known(answer: Result<u64, Status>) -> u64 {
 ///
 /// ENXIO for a CPU without a VP.
 pub(crate) fn stats(machine: &Machine, argument: UserPtr) -> Result<isize> {
-    answer(argument, stats::SIZE, |cpu, words| {
+    answer(argument, stats::REFUSED_HVCALLS, |cpu, words| {
         let stats = &machine.vp(cpu).ok_or(ENXIO)?.stats;
         for count in stats.refusals() {
             words.push(count, GFP_KERNEL)?;
@@ -97,6 +97,7 @@ pub(crate) fn stats(machine: &Machine, argument: UserPtr) -> Result<isize> {
                 words.push(word, GFP_KERNEL)?;
             }
         }
+        words.push(stats.refused_hypercalls(), GFP_KERNEL)?;
         Ok(())
     })
 }

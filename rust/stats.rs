@@ -40,10 +40,12 @@ pub(crate) enum Refusal {
     Other,
     /// A TDCALL, by the policy.
     Tdcall,
+    /// A hypercall that is not in its file's list.
+    Hypercall,
 }
 
 impl Refusal {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     /// What a failed run is counted as.
     pub(crate) fn of(error: Error) -> Self {
@@ -115,9 +117,16 @@ impl Stats {
         }
     }
 
-    /// Refusals, in the order of [`Refusal`].
+    /// Refusals of commands on a VTL descriptor, in the order of [`Refusal`].
     pub(crate) fn refusals(&self) -> impl Iterator<Item = u64> + '_ {
-        self.refusals.iter().map(|count| count.load(Relaxed))
+        let of_vtl = self.refusals.iter().take(Refusal::Hypercall as usize);
+        of_vtl.map(|count| count.load(Relaxed))
+    }
+
+    /// Hypercalls that were refused.
+    pub(crate) fn refused_hypercalls(&self) -> u64 {
+        let [.., count] = &self.refusals;
+        count.load(Relaxed)
     }
 
     /// Every kind, in the order of its number.

@@ -4,6 +4,7 @@
  * in and out, and what of the host's answer reaches the caller.
  */
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -318,6 +319,55 @@ TEST_F(hvcall, refuses_calls_that_are_not_listed)
 				     NULL, 0));
 		EXPECT_EQ(EPERM, errno);
 	}
+}
+
+static bool read_refused(uint64_t *refused)
+{
+	struct mshv_vtl_stats stats = { .head.size = sizeof(stats) };
+	int vtl = vtl_create();
+	bool good = vtl >= 0 && !ioctl(vtl, MSHV_VTL_STATS, &stats);
+
+	close(vtl);
+	*refused = stats.refused_hvcalls;
+	return good && stats.head.size == sizeof(stats);
+}
+
+/* Events of the control plane about refused hypercalls that are in the log. */
+static unsigned int events(void)
+{
+	static char log[1 << 20];
+	int len = klogctl(3 /* all of it */, log, sizeof(log) - 1);
+	unsigned int count = 0;
+	char *at = log;
+
+	log[len > 0 ? len : 0] = 0;
+	while ((at = strstr(at, "op=hvcall_refused control=0x"))) {
+		count++;
+		at++;
+	}
+	return count;
+}
+
+/* All are counted; the log is not filled with them. */
+TEST_F(hvcall, refused_calls_are_counted_and_logged_within_limits)
+{
+	uint64_t before, after;
+	unsigned int i;
+
+	ASSERT_EQ(0, vtl_pin(0));
+	ASSERT_TRUE(read_refused(&before));
+	for (i = 0; i < 500; i++)
+		EXPECT_EQ(-1, hvcall(&self->call, self->fd, 0x321, NULL, 0,
+				     NULL, 0));
+	/* Neither a call that is made, nor a malformed one. */
+	EXPECT_EQ(0, hvcall(&self->call, self->fd, NO_SUCH_CALL, NULL, 0, NULL,
+			    0));
+	EXPECT_EQ(-1, hvcall(&self->call, self->fd, NO_SUCH_CALL | 1ULL << 31,
+			     NULL, 0, NULL, 0));
+	ASSERT_TRUE(read_refused(&after));
+	EXPECT_EQ(before + 500, after);
+	EXPECT_LE(1, events());
+	EXPECT_GT(250, events());
 }
 
 TEST_F(hvcall, is_set_up_once)

@@ -16,6 +16,7 @@
 struct growing {
 	unsigned long command;
 	unsigned int first_version;
+	unsigned int known;
 	int fd;
 };
 
@@ -34,13 +35,16 @@ FIXTURE_SETUP(info)
 	ASSERT_LE(0, self->mshv);
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
-	self->growing[0] = (struct growing){ MSHV_VTL_INFO,
-					     sizeof(struct mshv_vtl_info),
-					     self->mshv };
-	self->growing[1] = (struct growing){ MSHV_VTL_STATS,
-					     sizeof(struct mshv_vtl_stats),
-					     self->vtl };
+	self->growing[0] =
+		(struct growing){ MSHV_VTL_INFO, sizeof(struct mshv_vtl_info),
+				  sizeof(struct mshv_vtl_info), self->mshv };
+	self->growing[1] = (struct growing){
+		MSHV_VTL_STATS,
+		offsetof(struct mshv_vtl_stats, refused_hvcalls),
+		sizeof(struct mshv_vtl_stats), self->vtl
+	};
 	self->growing[2] = (struct growing){ MSHV_VTL_POLICY,
+					     sizeof(struct mshv_vtl_policy),
 					     sizeof(struct mshv_vtl_policy),
 					     self->mshv };
 	self->page = mmap(NULL, 3 * VTL_PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -203,7 +207,10 @@ TEST_F(info, larger_structures_are_served_when_the_rest_is_zero)
 	for (i = 0; i < ARRAY_SIZE(self->growing); i++) {
 		const struct growing *growing = &self->growing[i];
 		unsigned int v1 = growing->first_version;
-		unsigned int sizes[] = { v1, v1 + 1, v1 + 8, 4095, 4096 };
+		unsigned int known = growing->known;
+		unsigned int sizes[] = { v1,	    v1 + 1, v1 + 7,
+					 v1 + 8,    known,  known + 1,
+					 known + 8, 4095,   4096 };
 		struct mshv_vtl_head *head = (void *)self->page;
 		size_t j;
 
@@ -211,6 +218,8 @@ TEST_F(info, larger_structures_are_served_when_the_rest_is_zero)
 			EXPECT_EQ(0, call(growing, self->page, sizes[j], 0));
 			EXPECT_LE(v1, head->size);
 			EXPECT_GE(sizes[j], head->size);
+			if (sizes[j] >= known)
+				EXPECT_EQ(known, head->size);
 		}
 		EXPECT_EQ(-E2BIG, call(growing, self->page, 4097, 0));
 	}
@@ -222,14 +231,14 @@ TEST_F(info, set_bytes_beyond_what_is_known_are_refused)
 
 	for (i = 0; i < ARRAY_SIZE(self->growing); i++) {
 		const struct growing *growing = &self->growing[i];
-		unsigned int v1 = growing->first_version;
+		unsigned int known = growing->known;
 
 		/* What the structure has is output, whatever stands there. */
-		EXPECT_EQ(0, call(growing, self->page, v1, 0xa5));
-		EXPECT_EQ(-E2BIG, call(growing, self->page, v1 + 1, 0xa5));
+		EXPECT_EQ(0, call(growing, self->page, known, 0xa5));
+		EXPECT_EQ(-E2BIG, call(growing, self->page, known + 1, 0xa5));
 		EXPECT_EQ(-E2BIG, call(growing, self->page, 4096, 0xa5));
 		/* A refusal writes nothing. */
-		EXPECT_EQ(0xa5, self->page[v1 - 1]);
+		EXPECT_EQ(0xa5, self->page[known - 1]);
 	}
 }
 

@@ -20,10 +20,8 @@
 				   VTL_EVENT_BURST, RATELIMIT_MSG_ON_RELEASE)
 
 static struct ratelimit_state vtl_event_limits[] = {
-	VTL_EVENT_LIMIT,
-	VTL_EVENT_LIMIT,
-	VTL_EVENT_LIMIT,
-	VTL_EVENT_LIMIT,
+	VTL_EVENT_LIMIT, VTL_EVENT_LIMIT, VTL_EVENT_LIMIT,
+	VTL_EVENT_LIMIT, VTL_EVENT_LIMIT,
 };
 
 bool vtl_event_allowed(u32 kind)

@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     PageAttributes = 2,
     /// The policy refused a TDCALL.
     TdcallRefused = 3,
+    /// A hypercall was not in the list of its file.
+    HypercallRefused = 4,
 }
 
 /// The module is ready; these are its parameters.
@@ -60,6 +62,14 @@ pub(crate) fn tdcall_refused(request: &Registers, status: Status) {
     log(
         Kind::TdcallRefused,
         fmt!("op=tdcall_refused leaf={rax:#x} rcx={rcx:#x} rdx={rdx:#x} res={status:#x}"),
+    );
+}
+
+/// A hypercall was not in the list of its file.
+pub(crate) fn hypercall_refused(control: u64) {
+    log(
+        Kind::HypercallRefused,
+        fmt!("op=hvcall_refused control={control:#x}"),
     );
 }
 

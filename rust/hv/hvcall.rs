@@ -11,9 +11,11 @@ use kernel::sync::{Arc, ArcBorrow, SetOnce};
 use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::abi::{mshv_vtl_hvcall, mshv_vtl_hvcall_setup};
+use crate::audit::event;
 use crate::cpu::Machine;
 use crate::pure::hv_call::{self, Control, MAX_BYTES, MAX_LIST_BYTES};
 use crate::pure::uapi;
+use crate::stats::Refusal;
 use crate::{device, trace};
 
 /// `/dev/mshv_hvcall`.
@@ -97,6 +99,16 @@ impl HvCallFile {
         list.is_some_and(|list| hv_call::is_allowed(list, code))
     }
 
+    /// Writes down a call that the file has not said it would make.
+    fn refused(&self, control: u64) {
+        if let Some(vp) = self.machine.current_vp() {
+            vp.stats.refused(Refusal::Hypercall);
+        }
+        let errno = u64::from(EPERM.to_errno().unsigned_abs());
+        trace::vtl_refused(uapi::HVCALL, control, errno);
+        event::hypercall_refused(control);
+    }
+
     /// `MSHV_HVCALL`. The host's refusal is an answer, in `status`.
     ///
     /// # Errors
@@ -111,8 +123,7 @@ impl HvCallFile {
             return Err(EINVAL);
         }
         if !self.is_allowed(hv_call::code(request.control)) {
-            let errno = u64::from(EPERM.to_errno().unsigned_abs());
-            trace::vtl_refused(uapi::HVCALL, request.control, errno);
+            self.refused(request.control);
             return Err(EPERM);
         }
         let control = Control::new(request.control).ok_or(EINVAL)?;

@@ -96,8 +96,10 @@ pub mod stats {
     pub const EXIT_KINDS: usize = 64;
     /// Three u64 per kind.
     pub const EXITS: usize = 72;
-    /// Size of the first version.
-    pub const SIZE: usize = 2568;
+    /// u64. The first version ends before it.
+    pub const REFUSED_HVCALLS: usize = 2568;
+    /// Size of this version.
+    pub const SIZE: usize = 2576;
 }
 /// `MSHV_GET_VP_REGISTERS`.
 pub const GET_VP_REGISTERS: u32 = 0xc010_b805;

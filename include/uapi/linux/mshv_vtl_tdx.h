@@ -599,12 +599,15 @@ struct mshv_vtl_exit_stats {
  * @refused: what was refused, MSHV_VTL_REFUSED_*
  * @exit_kinds: elements of @exits that the module knows
  * @exits: by kind
+ * @refused_hvcalls: calls of MSHV_HVCALL that were not in the list of the file; the
+ *	first version of this structure, of 2568 bytes, ends before it
  */
 struct mshv_vtl_stats {
 	struct mshv_vtl_head head;
 	__u64 refused[7];
 	__u64 exit_kinds;
 	struct mshv_vtl_exit_stats exits[MSHV_VTL_EXIT_KINDS];
+	__u64 refused_hvcalls;
 };
 
 /**

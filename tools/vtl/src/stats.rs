@@ -97,7 +97,7 @@ impl PolicyLine {
 }
 
 /// What the kernel refuses, in the order of its counters.
-pub const REFUSALS: [&str; 7] = [
+pub const REFUSALS: [&str; 8] = [
     "EINTR",
     "EBUSY",
     "EINVAL",
@@ -105,6 +105,7 @@ pub const REFUSALS: [&str; 7] = [
     "EIO",
     "OTHER",
     "TDCALL",
+    "HVCALL",
 ];
 
 /// Exits of one kind.
@@ -131,14 +132,17 @@ pub struct Stats {
 
 impl Stats {
     const KINDS: usize = 104;
-    const EXITS: usize = 9;
+    /// Of the words, the number of exit kinds, behind all refusals but the last.
+    const KNOWN: usize = REFUSALS.len();
+    const EXITS: usize = Self::KNOWN + 1;
+    /// Refused hypercalls. A module that does not know them leaves the word as it was: zero.
+    const HVCALLS: usize = Self::EXITS + 3 * Self::KINDS;
     /// Size of the kernel's structure in words.
-    pub(crate) const WORDS: usize = Self::EXITS + 3 * Self::KINDS;
+    pub(crate) const WORDS: usize = Self::HVCALLS + 1;
 
     pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
-        let [_, refused @ ..] = words;
-        let known = words[Self::EXITS - 1];
-        let exits = words[Self::EXITS..]
+        let known = words[Self::KNOWN];
+        let exits = words[Self::EXITS..Self::HVCALLS]
             .chunks_exact(3)
             .zip(0u8..)
             .filter(|(exit, kind)| u64::from(*kind) < known && exit[0] != 0)
@@ -150,7 +154,10 @@ impl Stats {
             })
             .collect();
         Self {
-            refused: core::array::from_fn(|index| refused[index]),
+            refused: core::array::from_fn(|index| match index + 1 {
+                Self::KNOWN => words[Self::HVCALLS],
+                word => words[word],
+            }),
             exits,
         }
     }
@@ -193,10 +200,11 @@ mod tests {
     fn only_exits_that_came_are_listed() {
         let mut words = [0; Stats::WORDS];
         words[1..9].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 104]);
+        words[321] = 8;
         let cpuid = Stats::EXITS + 30;
         words[cpuid..cpuid + 3].copy_from_slice(&[5, 1, 900]);
         let stats = Stats::from_words(&words);
-        assert_eq!(stats.refused, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(stats.refused, [1, 2, 3, 4, 5, 6, 7, 8]);
         let expected = ExitStats {
             kind: ExitKind(10),
             count: 5,

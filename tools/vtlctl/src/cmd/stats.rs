@@ -212,7 +212,7 @@ mod tests {
             cycles: 8000,
         };
         let stats = Stats {
-            refused: [0, 0, 3, 0, 0, 0, 0],
+            refused: [0, 0, 3, 0, 0, 0, 0, 9],
             exits: vec![exit],
         };
         vec![(1, stats)]
@@ -225,6 +225,7 @@ mod tests {
         let line = table.lines().find(|line| line.contains("CPUID"));
         assert!(line.is_some_and(|line| line.ends_with(" 2.0")), "{table}");
         assert!(table.contains("refused: EINVAL"), "{table}");
+        assert!(table.contains("refused: HVCALL"), "{table}");
         assert!(to_table(&vps(), &info(0)).contains("mean ticks"));
     }
 
@@ -234,6 +235,7 @@ mod tests {
         assert_eq!(json["vps"][0]["exits"][0]["name"], "CPUID");
         assert_eq!(json["vps"][0]["exits"][0]["cycles"], 8000);
         assert_eq!(json["vps"][0]["refused"]["EINVAL"], 3);
+        assert_eq!(json["vps"][0]["refused"]["HVCALL"], 9);
     }
 
     #[test]
