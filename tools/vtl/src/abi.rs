@@ -22,6 +22,10 @@ pub mod command {
     pub const VTL_POLICY: u32 = 0xc008_b862;
     /// Reads the counters of a virtual processor; likewise.
     pub const VTL_STATS: u32 = 0xc008_b861;
+    /// Reads the extended state of the lower VTLs.
+    pub const VTL_XSAVE_GET: u32 = 0xc018_b863;
+    /// Replaces it.
+    pub const VTL_XSAVE_SET: u32 = 0x4018_b864;
 }
 
 /// Path of the control device.
@@ -64,6 +68,20 @@ pub struct Tdcall {
     pub r10_out: u64,
     /// R11 out.
     pub r11_out: u64,
+}
+
+/// Operand of [`command::VTL_XSAVE_GET`] and [`command::VTL_XSAVE_SET`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Xsave {
+    /// Bytes of the image; 0 asks for the other two only.
+    pub size: u32,
+    /// Zero.
+    pub flags: u32,
+    /// Components of the image.
+    pub xfeatures: u64,
+    /// Address of the image.
+    pub image: u64,
 }
 
 /// Registers of [ABI TDG.VP.ENTER] at its return.
@@ -222,6 +240,7 @@ macro_rules! assert_layout {
 assert_layout!(
     Tdcall, 56, 0 rax, 8 rcx, 16 rdx, 24 r8, 32 r9, 40 r10_out, 48 r11_out,
 );
+assert_layout!(Xsave, 24, 0 size, 4 flags, 8 xfeatures, 16 image);
 assert_layout!(
     RunPageLayout, 1652,
     0 cancel, 4 vtl_ret_action_size, 8 flags, 12 scan_proxy_irr, 13 offload_flags,
@@ -261,6 +280,8 @@ mod tests {
         assert_eq!(command::VTL_INFO, encode(3, 0x60, 8));
         assert_eq!(command::VTL_POLICY, encode(3, 0x62, 8));
         assert_eq!(command::VTL_STATS, encode(3, 0x61, 8));
+        assert_eq!(command::VTL_XSAVE_GET, encode(3, 0x63, 24));
+        assert_eq!(command::VTL_XSAVE_SET, encode(1, 0x64, 24));
     }
 
     #[test]

@@ -71,6 +71,12 @@ pub enum Error {
         /// Why.
         errno: Errno,
     },
+    /// The extended state could not be read, or not be replaced.
+    #[error("cannot exchange the extended state: {errno} ({})", xsave_hint(*errno))]
+    Xsave {
+        /// Why.
+        errno: Errno,
+    },
     /// The TDCALL ioctl itself failed.
     #[error("the TDCALL ioctl failed: {0}")]
     TdcallIoctl(Errno),
@@ -114,7 +120,8 @@ impl Error {
             | Self::MapMemory { errno, .. }
             | Self::Bind { errno, .. }
             | Self::Query { errno, .. }
-            | Self::Run { errno } => Some(*errno),
+            | Self::Run { errno }
+            | Self::Xsave { errno } => Some(*errno),
             Self::CreateVtl(errno) | Self::TdcallIoctl(errno) => Some(*errno),
             Self::EntryRefused(_)
             | Self::Tdcall { .. }
@@ -144,6 +151,15 @@ fn query_hint(errno: Errno) -> &'static str {
     match errno {
         Errno::NOTTY => "this kernel module is older than that",
         Errno::INVAL => "this kernel module is older, or the CPU has no virtual processor",
+        _ => "the kernel log may say more",
+    }
+}
+
+fn xsave_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOTTY => "this kernel module is older than that",
+        Errno::INVAL => "the processor would not take the image",
+        Errno::BUSY => "another thread runs this virtual processor",
         _ => "the kernel log may say more",
     }
 }

@@ -9,6 +9,7 @@
 //! * [`Vp`]: one virtual processor, bound to its CPU and to this thread;
 //! * [`RunPage`]: the page a `Vp` shares with the kernel;
 //! * [`LowerMemory`]: memory of the lower VTLs, mapped here;
+//! * [`XsaveImage`]: the extended state of the lower VTLs;
 //! * [`Exit`]: why the lower VTL stopped, and how to answer;
 //! * [`audit::Ring`], [`Stats`]: what a virtual processor did so far.
 //!
@@ -50,6 +51,7 @@ pub mod status;
 mod sys;
 pub mod tdcall;
 pub mod vp;
+pub mod xsave;
 
 pub use device::{Extension, Mshv, Vtl};
 pub use error::Error;
@@ -62,6 +64,7 @@ pub use status::Status;
 pub use sys::tsc;
 pub use tdcall::{Accepted, PageRights};
 pub use vp::{Exception, Vm, Vp};
+pub use xsave::XsaveImage;
 
 /// A result whose error is this crate's [`Error`].
 pub type Result<T> = core::result::Result<T, Error>;

@@ -150,6 +150,7 @@ impl Vp {
     /// [`crate::Error::Tdcall`] for the first field the TDX module refused.
     pub fn reset(&self, mode: Mode, rip: u64) -> Result<()> {
         self.reset_page();
+        self.reset_extended_state()?;
         self.page().set_rip(rip);
         let values = mode.values();
         self.reset_controls(&values)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The system calls of the ABI: six ioctls, one mmap, and the time-stamp
+//! The system calls of the ABI: eight ioctls, one mmap, and the time-stamp
 //! counter. Nothing else touches the kernel with a raw pointer.
 //!
 //! Below [`crate::device`], [`crate::run_page`] and [`crate::memory`].
@@ -16,6 +16,7 @@ use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::abi::{self, command};
+use crate::xsave::XsaveImage;
 
 /// An ioctl of the ABI: its number, its operand, and its answer, which the
 /// kernel gives as the system call's return value.
@@ -131,6 +132,41 @@ pub(crate) fn query<const COMMAND: Opcode>(
     let request = InPlace::<COMMAND, [u64]>(words);
     // SAFETY: the kernel reads and writes as many bytes as the operand's first
     // word says, and that is the length of the slice.
+    unsafe { rustix::ioctl::ioctl(fd, request) }
+}
+
+/// Reads the extended state of the current CPU's virtual processor into an
+/// image, if there is one; tells size and components of an image in any case.
+pub(crate) fn xsave_get(
+    fd: impl AsFd,
+    image: Option<&mut XsaveImage>,
+) -> Result<(u32, u64), Errno> {
+    let mut operand = abi::Xsave::default();
+    if let Some(image) = image {
+        operand.size = image.size();
+        // CAST: widening.
+        operand.image = image.lines_mut().as_mut_ptr().expose_provenance() as u64;
+    }
+    let request = InPlace::<{ command::VTL_XSAVE_GET }, _>(&mut operand);
+    // SAFETY: the operand has the 24 bytes of the command number. The kernel
+    // writes at most `size` bytes to the image, which has them, is borrowed
+    // exclusively for the call, and takes any value; without one, `size` is 0.
+    unsafe { rustix::ioctl::ioctl(fd, request) }?;
+    Ok((operand.size, operand.xfeatures))
+}
+
+/// Replaces the extended state of the current CPU's virtual processor.
+pub(crate) fn xsave_set(fd: impl AsFd, image: &XsaveImage) -> Result<(), Errno> {
+    let mut operand = abi::Xsave {
+        size: image.size(),
+        flags: 0,
+        xfeatures: image.xfeatures(),
+        // CAST: widening.
+        image: image.lines().as_ptr().expose_provenance() as u64,
+    };
+    let request = InPlace::<{ command::VTL_XSAVE_SET }, _>(&mut operand);
+    // SAFETY: the operand has the 24 bytes of the command number. The kernel
+    // reads `size` bytes of the image, which has them.
     unsafe { rustix::ioctl::ioctl(fd, request) }
 }
 

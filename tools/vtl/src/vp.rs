@@ -15,7 +15,7 @@ use crate::device::Vtl;
 use crate::field::L2Field;
 use crate::run_page::{Canceller, RunPage};
 use crate::tdcall::{check, leaf};
-use crate::{Error, Exit, Result, Status, sys};
+use crate::{Error, Exit, Result, Status, XsaveImage, sys};
 
 /// An L2 VM of this TD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +262,50 @@ impl Vp {
         }
         self.write(L2Field::ENTRY_EXCEPTION_ERROR_CODE, 0)?;
         self.write(L2Field::ENTRY_INTERRUPTION_INFO, info)
+    }
+}
+
+/// The extended state is one for all lower VTLs.
+impl Vp {
+    /// The extended state as the lower VTLs have it.
+    ///
+    /// # Errors
+    /// [`Error::Xsave`].
+    pub fn extended_state(&self) -> Result<XsaveImage> {
+        let mut image = self.initial_extended_state()?;
+        sys::xsave_get(self.vtl.fd(), Some(&mut image)).map_err(|errno| Error::Xsave { errno })?;
+        Ok(image)
+    }
+
+    /// Replaces the extended state. An image of [`Self::extended_state`] passes,
+    /// on every virtual processor of a machine with the same components.
+    ///
+    /// # Errors
+    /// [`Error::Xsave`]; then nothing has changed.
+    pub fn set_extended_state(&self, image: &XsaveImage) -> Result<()> {
+        sys::xsave_set(self.vtl.fd(), image).map_err(|errno| Error::Xsave { errno })
+    }
+
+    /// The extended state of a processor after reset.
+    ///
+    /// # Errors
+    /// [`Error::Xsave`].
+    pub fn initial_extended_state(&self) -> Result<XsaveImage> {
+        let (size, xfeatures) =
+            sys::xsave_get(self.vtl.fd(), None).map_err(|errno| Error::Xsave { errno })?;
+        Ok(XsaveImage::initial(size, xfeatures))
+    }
+
+    /// Clears what an earlier guest left in it. A module that can't do that runs
+    /// guests all the same.
+    pub(crate) fn reset_extended_state(&self) -> Result<()> {
+        match self.initial_extended_state() {
+            Ok(image) => self.set_extended_state(&image),
+            Err(Error::Xsave {
+                errno: Errno::NOTTY,
+            }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

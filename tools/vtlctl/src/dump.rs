@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The state of a virtual processor, for the report of a failed guest.
 
+use raw_cpuid::cpuid;
 use vtl::field::L2Field;
 use vtl::run_page::SwitchedState;
-use vtl::{Gpr, Vp};
+use vtl::{Gpr, Vp, XsaveImage};
 
 /// Fields of the L2 VMCS worth reading when a guest fails.
 const FIELDS: [(&str, L2Field); 14] = [
@@ -34,6 +35,28 @@ pub(crate) fn registers(vp: &Vp) -> Vec<(&'static str, u64)> {
             registers.push((name, value));
         }
     }
+    if let Ok(image) = vp.extended_state() {
+        registers.extend(extended(&image, pkru_offset()));
+    }
+    registers
+}
+
+/// Where the standard format has PKRU: EBX of CPUID leaf 0xD.
+fn pkru_offset() -> usize {
+    // CAST: widening.
+    cpuid!(0xd, PKRU).ebx as usize
+}
+
+/// Number of the component.
+const PKRU: u32 = 9;
+
+/// What of the extended state fits a table.
+fn extended(image: &XsaveImage, pkru_offset: usize) -> Vec<(&'static str, u64)> {
+    let mut registers = vec![("mxcsr", image.mxcsr().into()), ("xstate", image.in_use())];
+    if (image.xfeatures() >> PKRU) & 1 != 0 {
+        let pkru = image.word(pkru_offset).unwrap_or(0);
+        registers.push(("pkru", pkru & 0xffff_ffff));
+    }
     registers
 }
 
@@ -51,6 +74,25 @@ pub(crate) fn table(registers: &[(&'static str, u64)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn protection_keys_are_shown_where_there_are_any() -> anyhow::Result<()> {
+        let mut bytes = vec![0; 640];
+        bytes[24..28].copy_from_slice(&[0x80, 0x1f, 0, 0]);
+        bytes[512..514].copy_from_slice(&[1, 2]);
+        bytes[600..608].copy_from_slice(&[4, 3, 2, 1, 9, 9, 9, 9]);
+        let mut names = Vec::new();
+        for xfeatures in [0x203, 3] {
+            let image = XsaveImage::from_bytes(xfeatures, &bytes);
+            names.push(extended(&image.context("no image")?, 600));
+        }
+        let expected = [("mxcsr", 0x1f80), ("xstate", 0x201), ("pkru", 0x0102_0304)];
+        assert_eq!(names, [&expected[..], &expected[..2]]);
+        Ok(())
+    }
+
     #[test]
     fn tables_have_four_columns() {
         let table = super::table(&[("rax", 1), ("rbx", 2), ("rcx", 3), ("rdx", 4), ("rip", 5)]);
