@@ -341,6 +341,41 @@ TEST_F(lower, no_alias_reaches_memory_of_this_kernel)
 	EXPECT_EQ(SIGBUS, touch(memory, true));
 }
 
+/*
+ * Private memory has no shared page behind it: neither small nor large pages of
+ * it are mapped, for nobody, and the private ones stay as they are.
+ */
+TEST_F(lower, a_shared_page_that_the_host_does_not_give_is_a_bus_error)
+{
+	uint8_t *private, *shared, *space = reserve(2 * VTL_LARGE_SIZE);
+	uint64_t gpa = MSHV_VTL_LOW_SHARED | self->base;
+	int fds[2];
+
+	ASSERT_NE(NULL, (void *)space);
+	ASSERT_EQ(0, vtl_accept(self->vtl, self->base, VTL_LARGE_SIZE));
+	private = vtl_map_low(self->base, VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)private);
+	private[0] = 0x5a;
+	shared = mmap(space, VTL_LARGE_SIZE, READ_WRITE, MAP_SHARED | MAP_FIXED,
+		      self->fd, (off_t)gpa);
+	ASSERT_EQ(space, shared);
+	EXPECT_EQ(SIGBUS, touch(shared, false));
+	EXPECT_EQ(SIGBUS, touch(shared, true));
+	EXPECT_EQ(SIGBUS, touch(shared + VTL_LARGE_SIZE - 1, true));
+	/* What the kernel does on behalf of this program ends well, too. */
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(4, write(fds[1], "word", 4));
+	EXPECT_EQ(-1, read(fds[0], shared, 4));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, write(fds[1], shared, 4));
+	EXPECT_EQ(EFAULT, errno);
+	close(fds[0]);
+	close(fds[1]);
+	EXPECT_EQ(0x5a, private[0]);
+	munmap(private, VTL_PAGE_SIZE);
+	munmap(shared, VTL_LARGE_SIZE);
+}
+
 TEST_F(lower, children_do_not_inherit_it)
 {
 	uint8_t *memory = NULL;

@@ -4,6 +4,8 @@
  * works on it by the shared alias, and only by that. Hyper-V makes it shared.
  */
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -142,6 +144,50 @@ TEST_F(shared, registered_memory_is_reached_by_its_own_alias_only)
 		EXPECT_EQ(0, memcmp(memory + offset, copy, VTL_PAGE_SIZE));
 	}
 	munmap(memory, VTL_LARGE_SIZE);
+}
+
+static sigjmp_buf after_fault;
+
+static void on_fault(int signal)
+{
+	siglongjmp(after_fault, signal);
+}
+
+/* The signal that reading a byte ends with, or 0. */
+static int touch(volatile unsigned char *at)
+{
+	int signal = sigsetjmp(after_fault, 1);
+
+	if (!signal)
+		(void)*at;
+	return signal;
+}
+
+/* Structures do not make the host give a page. One it does not give is no page for I/O. */
+TEST_F(shared, registered_memory_that_the_host_does_not_give_is_a_bus_error)
+{
+	struct sigaction action = { .sa_handler = on_fault };
+	static unsigned char copy[VTL_PAGE_SIZE];
+	uint64_t gpa = self->gpa - VTL_LARGE_SIZE;
+	uint64_t first = self->first - PAGES_PER_PIECE;
+	unsigned char *memory;
+
+	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGSEGV, &action, NULL);
+	ASSERT_EQ(0, add(self->vtl, SHARED | first, first + PAGES_PER_PIECE));
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | gpa, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	EXPECT_EQ(SIGBUS, touch(memory));
+	EXPECT_EQ(-EFAULT, read_by_kernel(memory, copy));
+	EXPECT_EQ(-EFAULT,
+		  read_by_kernel(memory + VTL_LARGE_SIZE - VTL_PAGE_SIZE,
+				 copy));
+	/* Then the host gives it. */
+	ASSERT_EQ(0, show_host(gpa, READ_WRITE_FOR_HOST));
+	EXPECT_EQ(0, touch(memory));
+	EXPECT_EQ(0, read_by_kernel(memory, copy));
+	munmap(memory, VTL_LARGE_SIZE);
+	ASSERT_EQ(0, show_host(gpa, 0));
 }
 
 TEST_F(shared, it_is_taken_back_with_the_last_user)

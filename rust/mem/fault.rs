@@ -2,7 +2,8 @@
 //! First access to a page of lower-VTL memory through `/dev/mshv_vtl_low`.
 //!
 //! System RAM of this Linux is never mapped, nor what is no memory at all, nor a private page that is
-//! still pending, because the access to one raises a #VE that nobody can serve. Where address and
+//! still pending, nor a shared one that the host does not give, because the access to one raises a
+//! #VE that nobody can serve. Where address and
 //! area allow it, 2 MiB or 1 GiB are mapped at once.
 
 // UNSAFETY: fault handler over raw kernel structures.
@@ -13,7 +14,7 @@ use kernel::mm::virt::{VmaNew, VmaRef};
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
-use super::{registered, KernelMemory};
+use super::{low, registered, KernelMemory};
 use crate::abi;
 use crate::pure::accepted::{bytes, is_accepted, Piece};
 use crate::pure::mapping::{frame, is_shared, whole_piece, Alias};
@@ -24,6 +25,7 @@ type Answer = bindings::vm_fault_t;
 
 const SIGBUS: Answer = bindings::vm_fault_reason_VM_FAULT_SIGBUS;
 const NOPAGE: Answer = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
+const OOM: Answer = bindings::vm_fault_reason_VM_FAULT_OOM;
 const FALLBACK: Answer = bindings::vm_fault_reason_VM_FAULT_FALLBACK;
 
 struct Operations(bindings::vm_operations_struct);
@@ -52,9 +54,8 @@ fn look(page: u64, level: u8) -> Piece {
     if !KernelMemory.is_lower(gpa, bytes(level)) {
         return Piece::NotAccepted;
     }
-    // A shared page is the host's, which gives it with the access; the TDX module knows nothing.
     if is_shared(page) {
-        return Piece::Accepted;
+        return low::look_at_shared(gpa, level);
     }
     is_accepted(&mut tdcall::Instruction, gpa, level)
 }
@@ -120,6 +121,7 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
         Piece::Accepted => fault.map(page, 0),
         Piece::Busy => NOPAGE,
         Piece::NotAccepted => SIGBUS,
+        Piece::Unknown => OOM,
     }
 }
 
@@ -140,6 +142,6 @@ unsafe extern "C" fn huge_fault(vmf: *mut bindings::vm_fault, order: c_uint) -> 
     match look(page, level) {
         Piece::Accepted => fault.map(page, order),
         Piece::Busy => NOPAGE,
-        Piece::NotAccepted => FALLBACK,
+        Piece::NotAccepted | Piece::Unknown => FALLBACK,
     }
 }

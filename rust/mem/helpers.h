@@ -18,6 +18,15 @@ struct vm_fault;
 void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared);
 bool vtl_is_listed_memory(u64 start, u64 len_bytes);
 
+/* What was found out about shared pages. */
+enum vtl_presence {
+	VTL_ABSENT, /* one of them, at least */
+	VTL_PRESENT,
+	VTL_UNKNOWN, /* no memory to find it out */
+};
+
+enum vtl_presence vtl_shared_look(u64 start, u64 len_bytes);
+
 bool vtl_pin_own_page(u64 gpa);
 void vtl_unpin_page(u64 gpa);
 

@@ -17,6 +17,8 @@ pub enum Piece {
     NotAccepted,
     /// Somebody changes a page at this moment.
     Busy,
+    /// There is no memory to find it out.
+    Unknown,
 }
 
 /// Questions per piece: those of 2 MiB in the smallest pages, or of 1 GiB in pages of 2 MiB.
