@@ -79,6 +79,14 @@ irq_guest_spin:
 	incl	DATA_SPINS(%ebp)
 	jmp	1b
 
+/* Halts between its interrupts, and exits for nothing else. */
+	.globl	irq_guest_sleep
+irq_guest_sleep:
+	sti
+1:	hlt
+	incl	DATA_SPINS(%ebp)
+	jmp	1b
+
 /*
  * Sends an interrupt to its peer whenever the one before was taken, and one to
  * itself; halts between.
