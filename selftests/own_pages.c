@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Pages of the caller that the TDX module uses by their physical address: the
- * virtual-APIC page of VM 2, and lists of addresses. And which TDCALLs want a
+ * virtual-APIC page of VM 2, for a guest too, and lists of addresses. And which TDCALLs want a
  * thread that stays on its CPU.
  */
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
-#include "vtl_util.h"
+#include "irq_guest.h"
 
 #define VIRTUAL_APIC_PAGE_VM2 0x2c20000300002012ULL
 #define VIRTUAL_APIC_HIGH_VM2 0x2c20000300002013ULL
@@ -302,6 +302,61 @@ TEST_F(own, an_apic_page_of_a_large_page_is_one_page)
 	EXPECT_EQ(self->pins + 1, pinned_pages());
 	munmap(pages, 2 * VTL_LARGE_SIZE);
 	EXPECT_EQ(self->pins + 1, pinned_pages());
+}
+
+static bool is_empty(const unsigned char *page)
+{
+	unsigned int word;
+
+	/* In service, and requested. */
+	for (word = 0; word < 8; word++)
+		if (*(const uint32_t *)(page + 0x100 + 16 * word) ||
+		    *(const uint32_t *)(page + 0x200 + 16 * word))
+			return false;
+	return true;
+}
+
+#define ASKED 0x45
+#define OWN 0x83
+
+/* A guest in VM 2 takes what its paravisor asks for and what it sends itself. */
+TEST_F(own, an_apic_page_serves_the_guest_in_vm_2)
+{
+	volatile struct mshv_tdx_l2_enter_guest_state *state;
+	struct irq_guest irq;
+	int result;
+
+	ASSERT_EQ(0, irq_guest_open(&irq, 0))
+	{
+		TH_LOG("%s", irq.guest.why);
+	}
+	munmap((void *)irq.vapic, VTL_PAGE_SIZE);
+	irq.vapic = self->page;
+	result = vtl_guest_use_vm(&irq.guest, 2);
+	if (!result)
+		result = irq_guest_start(&irq, irq_guest_wrmsr);
+	ASSERT_EQ(0, result)
+	{
+		TH_LOG("%s", irq.guest.why);
+	}
+	ASSERT_EQ(TDX_SUCCESS, set_apic_page(irq.guest.fd, self->gpa));
+	state = &irq.guest.run->tdx.l2_enter_guest_state;
+	*(uint32_t *)(self->page + 0x200 + ASKED / 32 * 16) = 1U << ASKED % 32;
+	state->rvi = ASKED;
+	state->rflags |= RFLAGS_IF;
+	/* Self IPI. */
+	state->gpr[RCX] = 0x83f;
+	state->gpr[RAX] = OWN;
+	ASSERT_EQ(0, vtl_run(&irq.guest));
+	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&irq.guest));
+	EXPECT_EQ(1, irq.data->taken[ASKED]);
+	EXPECT_EQ(1, irq.data->taken[OWN]);
+	EXPECT_TRUE(is_empty(self->page));
+	EXPECT_EQ(self->pins + 1, pinned_pages());
+	/* The page is the test's. */
+	irq.vapic = NULL;
+	irq_guest_close(&irq);
+	EXPECT_EQ(self->pins, pinned_pages());
 }
 
 TEST_F(own, an_apic_page_is_let_go_with_its_process)

@@ -190,6 +190,53 @@ TEST_F(shared, registered_memory_that_the_host_does_not_give_is_a_bus_error)
 	ASSERT_EQ(0, show_host(gpa, 0));
 }
 
+/* The device's driver reads and writes what the host sees. */
+TEST_F(shared, direct_io_goes_to_and_from_shared_pages)
+{
+	static unsigned char data[4 * VTL_PAGE_SIZE];
+	uint64_t end = self->first + PAGES_PER_PIECE;
+	int buffered = vtl_open_ramdisk(O_RDWR | O_CLOEXEC), direct;
+	unsigned char *memory;
+	size_t i;
+
+	if (buffered < 0)
+		SKIP(return,
+			   "no block device: neither /dev/ram0 nor /lib/brd.ko");
+	direct = vtl_open_ramdisk(O_RDWR | O_DIRECT | O_CLOEXEC);
+	ASSERT_LE(0, direct);
+	for (i = 0; i < sizeof(data); i++)
+		data[i] = i * 31 ^ i >> 9;
+	ASSERT_EQ(sizeof(data), pwrite(buffered, data, sizeof(data), 0));
+	ASSERT_EQ(0, fsync(buffered));
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	memset(memory, 0, sizeof(data));
+	/* Pages without structures are no pages for a device. */
+	EXPECT_EQ(-1, pread(direct, memory, sizeof(data), 0));
+	munmap(memory, VTL_LARGE_SIZE);
+
+	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	ASSERT_EQ(sizeof(data), pread(direct, memory, sizeof(data), 0));
+	EXPECT_EQ(0, memcmp(memory, data, sizeof(data)));
+	for (i = 0; i < sizeof(data); i++)
+		memory[i] = ~memory[i];
+	ASSERT_EQ(sizeof(data),
+		  pwrite(direct, memory, sizeof(data), sizeof(data)));
+	munmap(memory, VTL_LARGE_SIZE);
+	close(direct);
+	for (i = 0; i < sizeof(data); i++)
+		data[i] = ~data[i];
+	memory = calloc(1, sizeof(data));
+	ASSERT_NE(NULL, memory);
+	ASSERT_EQ(sizeof(data),
+		  pread(buffered, memory, sizeof(data), sizeof(data)));
+	EXPECT_EQ(0, memcmp(memory, data, sizeof(data)));
+	free(memory);
+	close(buffered);
+}
+
 TEST_F(shared, it_is_taken_back_with_the_last_user)
 {
 	static unsigned char copy[VTL_PAGE_SIZE];

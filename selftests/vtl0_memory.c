@@ -5,9 +5,6 @@
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/uio.h>
 
 #include "kselftest_harness.h"
@@ -200,22 +197,6 @@ TEST_F(memory, a_held_page_stays)
 	munmap(memory, VTL_PAGE_SIZE);
 }
 
-/* The ramdisk, loaded if need be; -1 where there is none. */
-static int open_ramdisk(int flags)
-{
-	const char *path = "/dev/ram0";
-	int fd = open(path, flags), module;
-
-	if (fd >= 0)
-		return fd;
-	module = open("/lib/brd.ko", O_RDONLY);
-	if (module < 0)
-		return -1;
-	syscall(SYS_finit_module, module, "rd_nr=1 rd_size=8192", 0);
-	close(module);
-	return open(path, flags);
-}
-
 static uint32_t checksum(const uint32_t *words, size_t count)
 {
 	uint32_t sum = 0;
@@ -238,7 +219,7 @@ TEST_F(memory, a_file_goes_through_the_guest_by_direct_io)
 	uint8_t *memory;
 	size_t i;
 
-	buffered = open_ramdisk(O_RDWR | O_CLOEXEC);
+	buffered = vtl_open_ramdisk(O_RDWR | O_CLOEXEC);
 	if (buffered < 0)
 		SKIP(return,
 			   "no block device: neither /dev/ram0 nor /lib/brd.ko");
@@ -246,7 +227,7 @@ TEST_F(memory, a_file_goes_through_the_guest_by_direct_io)
 		data[i] = i * 2654435761U ^ i >> 7;
 	ASSERT_EQ(size, pwrite(buffered, data, size, 0));
 	ASSERT_EQ(0, fsync(buffered));
-	direct = open_ramdisk(O_RDWR | O_DIRECT | O_CLOEXEC);
+	direct = vtl_open_ramdisk(O_RDWR | O_DIRECT | O_CLOEXEC);
 	ASSERT_LE(0, direct);
 
 	ASSERT_EQ(0, vtl_guest_open(&guest, 0))

@@ -28,7 +28,10 @@ int irq_write_field(const struct irq_guest *irq, uint64_t id, uint64_t value,
 		    uint64_t mask)
 {
 	struct mshv_tdcall call = {
-		.rax = TDG_VP_WR, .rdx = id, .r8 = value, .r9 = mask
+		.rax = TDG_VP_WR,
+		.rdx = vtl_guest_field(&irq->guest, id),
+		.r8 = value,
+		.r9 = mask,
 	};
 
 	if (vtl_tdcall(irq->guest.fd, &call))

@@ -237,16 +237,22 @@ int vtl_accept(int fd, uint64_t base, uint64_t size)
 	return walk_pages(fd, base, size, call);
 }
 
-/* Gives VM 1 exactly these rights. */
-int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights)
+static int set_rights_of(int fd, int vm, uint64_t base, uint64_t size,
+			 unsigned int rights)
 {
 	struct mshv_tdcall call = {
 		.rax = TDG_MEM_PAGE_ATTR_WR,
-		.rdx = (0x8000ULL | rights) << 16,
-		.r8 = 0xfULL << 16,
+		.rdx = (0x8000ULL | rights) << 16 * vm,
+		.r8 = 0xfULL << 16 * vm,
 	};
 
 	return walk_pages(fd, base, size, call);
+}
+
+/* Gives VM 1 exactly these rights. */
+int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights)
+{
+	return set_rights_of(fd, 1, base, size, rights);
 }
 
 static int fail(struct vtl_guest *guest, const char *format, ...)
@@ -269,6 +275,7 @@ int vtl_guest_open(struct vtl_guest *guest, int cpu)
 
 	memset(guest, 0, sizeof(*guest));
 	guest->cpu = cpu;
+	guest->vm = 1;
 	guest->fd = vtl_create();
 	if (guest->fd < 0)
 		return fail(guest, "cannot make a VTL file: %s",
@@ -291,6 +298,29 @@ int vtl_guest_open(struct vtl_guest *guest, int cpu)
 		return fail(guest, "cannot give memory to VM 1: %s",
 			    strerror(errno));
 	return 0;
+}
+
+/* Takes another VM than 1, and gives it what VM 1 has. */
+int vtl_guest_use_vm(struct vtl_guest *guest, int vm)
+{
+	uint64_t size = guest->size < VTL_LARGE_SIZE ? guest->size :
+						       VTL_LARGE_SIZE;
+
+	guest->vm = vm;
+	if (set_rights_of(guest->fd, vm, guest->base, size, RIGHTS_ALL))
+		return fail(guest, "cannot give memory to VM %d: %s", vm,
+			    strerror(errno));
+	return 0;
+}
+
+/* What a field of VM 1 is called for the VM of the guest. */
+uint64_t vtl_guest_field(const struct vtl_guest *guest, uint64_t id)
+{
+	unsigned int class = id >> 56 & 0x3f;
+	uint64_t further = guest->vm - 1;
+
+	/* The VMCS and what goes with it; L2_CTLS and TSC_DEADLINE. */
+	return id + (class >= 0x24 && class <= 0x26 ? further << 59 : further);
 }
 
 /* The flat 32-bit start state, whatever an earlier guest left behind. */
@@ -338,7 +368,10 @@ static int write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
 		       uint64_t mask)
 {
 	struct mshv_tdcall call = {
-		.rax = TDG_VP_WR, .rdx = id, .r8 = value, .r9 = mask
+		.rax = TDG_VP_WR,
+		.rdx = vtl_guest_field(guest, id),
+		.r8 = value,
+		.r9 = mask,
 	};
 
 	if (vtl_tdcall(guest->fd, &call))
@@ -382,7 +415,7 @@ static void reset_run_page(struct vtl_guest *guest)
 	run->tdx.l2_enter_guest_state.rflags = 2;
 	run->tdx.l2_enter_guest_state.rip = guest->base;
 	run->tdx.l2_enter_guest_state.gpr[RSP] = guest->base + VTL_PAGE_SIZE;
-	run->tdx.entry_rcx = 1ULL << MSHV_TDX_ENTRY_VM_SHIFT | 1;
+	run->tdx.entry_rcx = (uint64_t)guest->vm << MSHV_TDX_ENTRY_VM_SHIFT | 1;
 }
 
 /* Puts the processor in front of the first instruction. */

@@ -94,6 +94,7 @@ DECLARE_GUEST(vtl_guest_undefined);
 struct vtl_guest {
 	int fd;
 	int cpu;
+	int vm; /* 1, unless vtl_guest_use_vm() says otherwise */
 	volatile struct mshv_vtl_run *run;
 	uint64_t base; /* VTL0's memory; the guest's code is at its start */
 	uint64_t size;
@@ -121,8 +122,12 @@ uint32_t vtl_status(const struct mshv_tdcall *call);
 int vtl_read_field(int fd, uint64_t leaf, uint64_t id, uint64_t *value);
 int vtl_accept(int fd, uint64_t base, uint64_t size);
 int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights);
+/* The ramdisk, loaded if need be; -1 where there is none. */
+int vtl_open_ramdisk(int flags);
 
 int vtl_guest_open(struct vtl_guest *guest, int cpu);
+int vtl_guest_use_vm(struct vtl_guest *guest, int vm);
+uint64_t vtl_guest_field(const struct vtl_guest *guest, uint64_t id);
 int vtl_guest_load(struct vtl_guest *guest, const unsigned char *code,
 		   const unsigned char *end);
 int vtl_guest_start(struct vtl_guest *guest);
