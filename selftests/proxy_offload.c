@@ -89,8 +89,7 @@ static void *play_host(void *argument)
 		host->asked += answer == 0;
 		if (answer && answer != ANSWER_FULL)
 			break;
-		if (host->is_waiting &&
-		    !await_taken(host, VECTOR, host->asked))
+		if (host->is_waiting && !await_taken(host, VECTOR, host->asked))
 			break;
 	}
 	host->progress = data->spins - before;
@@ -115,12 +114,12 @@ static int run_with_host(struct irq_guest *irq, struct host *host)
 	return result;
 }
 
-#define EXPECT_NOTHING_LEFT(run)                                         \
-	do {                                                             \
-		unsigned int _i;                                         \
-		EXPECT_EQ(0, (run)->scan_proxy_irr);                     \
-		for (_i = 0; _i < 8; _i++)                               \
-			EXPECT_EQ(0, (run)->proxy_irr[_i]);              \
+#define EXPECT_NOTHING_LEFT(run)                            \
+	do {                                                \
+		unsigned int _i;                            \
+		EXPECT_EQ(0, (run)->scan_proxy_irr);        \
+		for (_i = 0; _i < 8; _i++)                  \
+			EXPECT_EQ(0, (run)->proxy_irr[_i]); \
 	} while (0)
 
 /* The guest halts between them: each one wakes it. */
