@@ -15,7 +15,7 @@ export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td bench bench-emu fuzz miri soak shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td bench bench-emu fuzz miri debug-kernel test-deep soak shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -72,6 +72,12 @@ fuzz: setup ## random guests and hosts against the model [T=seconds] [TARGET= SE
 
 miri: ## the tests of tdx_model and rust/pure under Miri (fetches it once; needs rustup)
 	@$(S)/miri.sh
+
+debug-kernel: ## build a kernel that finds errors by itself (KASAN, lockdep; takes long, once)
+	@$(S)/debug-kernel.sh
+
+test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel (build/test-deep.log)
+	@$(S)/test-deep.sh
 
 soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20)
 	@$(S)/soak.sh

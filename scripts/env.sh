@@ -12,7 +12,7 @@ set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${MSHV_VTL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mshv_vtl_tdx}
-BUILD=$TOP/build
+BUILD=${BUILD:-$TOP/build}
 
 # The module's ABI to the kernel depends on these three: the kernel package,
 # its Rust compiler and its C compiler (Documentation/testing.rst).
@@ -23,6 +23,7 @@ KERNEL_WANTED=7.3.4+deb13-cloud-amd64
 ROOT=$CACHE/root			# the trixie build root
 KSRC=$CACHE/kernel/src			# unpacked linux-source
 KOBJ=${KDIR:-$CACHE/kernel/obj}		# prepared object tree
+DEBUG_OBJ=$CACHE/kernel-debug/obj	# the debug kernel's (scripts/debug-kernel.sh)
 KIMAGE=${KIMAGE:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
 CARGO_CACHE=$CACHE/cargo		# CARGO_HOME inside the build root
 
@@ -79,9 +80,13 @@ in_root() {
 }
 
 # kernel_make ARGUMENT...: make against the prepared kernel tree, with exactly
-# the compiler the kernel was built with.
+# the compiler the kernel was built with: Debian's GCC, or with LLVM=-19 clang 19.
 kernel_make() {
 	local release_arg=()
+	if [ -n "${LLVM:-}" ]; then
+		in_root make -C "$KOBJ" ARCH=x86 LLVM="$LLVM" "$@"
+		return
+	fi
 	[ -n "${KDIR:-}" ] || release_arg=(KERNELRELEASE="$(cat "$CACHE/kernel/release")")
 	in_root make -C "$KOBJ" ARCH=x86 CROSS_COMPILE=x86_64-linux-gnu- \
 		CC=x86_64-linux-gnu-gcc-14 "${release_arg[@]}" "$@"

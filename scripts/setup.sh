@@ -128,7 +128,7 @@ fetch_crates() {
 
 # remove_cache: only what this script makes, never through a mount.
 remove_cache() {
-	rm -rf --one-file-system "$ROOT" "$ROOT.new" "$CACHE"/{kernel,kernel-other,cargo,miri,stamp,log} \
+	rm -rf --one-file-system "$ROOT" "$ROOT.new" "$CACHE"/{kernel,kernel-other,kernel-debug,cargo,miri,stamp,log} \
 		"$CACHE/root-sources.list" "$CACHE/.lock"
 	rmdir "$CACHE" 2>/dev/null || :
 }

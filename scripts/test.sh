@@ -10,12 +10,12 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
 . "$TOP/scripts/image.sh"
+. "$TOP/scripts/ktap.sh"
 
 part=${1:-all}
 host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log hostile_log=$BUILD/test-hostile.log
-passed=0 failed=0 skipped=0
 mkdir -p "$BUILD/log"
 
 # Adds the figures of cargo's closing lines. A log without one is a failure:
@@ -25,15 +25,6 @@ count_host() {
 	read -r p f s < <(awk '/^test result:/ { p += $4; f += $6; s += $8 }
 			       END { print p + 0, f + 0, s + 0 }' "$host_log")
 	[ "$p" -gt 0 ] || f=$((f + 1))
-	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-}
-
-# Counts the KTAP in a log: each test case, not each file. A plan that was not
-# finished, or no totals at all, is a failure.
-count_ktap() {
-	local log=$1 p f s
-	read -r p f s < <(sed -n 's/^# totals: pass:\([0-9]*\) fail:\([0-9]*\) skip:\([0-9]*\).*/\1 \2 \3/p' \
-		"$log" | tail -n 1) || { p=0 f=1 s=0; }
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
@@ -98,15 +89,6 @@ run_td() {
 run_hyperv() {
 	say "kselftests in a TD whose host is Hyper-V"
 	run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv
-}
-
-# run_kselftests WHAT LOG [EMULATOR OPTION...]
-run_kselftests() {
-	local status=0 before=$failed
-	"$TOP/scripts/td.sh" "$@" || status=$?
-	count_ktap "$2"
-	# A TD that failed without a failed test case has failed all the same.
-	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
 }
 
 # A guest runs as ever, and the kernel does not complain, whatever the host answers

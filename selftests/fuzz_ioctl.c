@@ -6,7 +6,8 @@
  *
  * FUZZ_SECONDS=, FUZZ_SEED= and FUZZ_THREADS= in the environment; the words of
  * the kernel command line that it does not know arrive there. One thread with
- * one seed makes the same calls again.
+ * one seed makes the same calls again. With FUZZ_FAULTS= allocations fail in the
+ * middle of the calls (fuzz_faults.sh).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -76,6 +77,9 @@ static void *run_thread(void *argument)
 	struct fuzz_thread *thread = argument;
 
 	this_thread = thread;
+	fuzz_coverage_open(thread);
+	if (!fuzz_faults_open(thread))
+		ksft_exit_fail_msg("FUZZ_FAULTS: no fail-nth in /proc\n");
 	while (!atomic_load(&shared.stop))
 		fuzz_act(thread);
 	atomic_fetch_sub(&shared.live, 1);
@@ -247,20 +251,25 @@ static void start(unsigned int count, unsigned long seed)
 			ksft_exit_fail_msg("cannot map memory\n");
 }
 
-static void print_figures(unsigned int count)
+/* Gives in how many calls something was made to fail. */
+static uint64_t print_figures(unsigned int count)
 {
 	uint64_t calls = calls_made(count), refused = 0, buses = 0,
-		 children = 0;
+		 children = 0, faults = 0;
 	unsigned int i;
 
 	for (i = 0; i < count; i++) {
 		refused += threads[i].refused;
 		buses += threads[i].buses;
 		children += threads[i].children;
+		faults += threads[i].faults;
 	}
 	ksft_print_msg(
 		"%lu calls, %lu refused, %lu accesses refused, %lu children\n",
 		calls, refused, buses, children);
+	ksft_print_msg("%lu made to fail, %lu places of the module reached\n",
+		       faults, fuzz_coverage());
+	return faults;
 }
 
 int main(void)
@@ -270,16 +279,20 @@ int main(void)
 	unsigned long count = setting("FUZZ_THREADS", 4);
 	long users = read_number("/sys/module/mshv_vtl_tdx/refcnt");
 	long taint = read_number("/proc/sys/kernel/tainted");
+	bool wants_faults = getenv("FUZZ_FAULTS");
+	uint64_t faults;
 	bool ended;
 
 	if (count < 1 || count > THREADS_MAX)
 		ksft_exit_fail_msg("FUZZ_THREADS: 1 to %d\n", THREADS_MAX);
 	ksft_print_header();
-	ksft_set_plan(5);
+	ksft_set_plan(5 + wants_faults);
 	ksft_print_msg("seed %lu, %lu threads, %lu s\n", seed, count, seconds);
 	start(count, seed);
 	ended = fuzz(count, seconds);
-	print_figures(count);
+	faults = print_figures(count);
+	if (wants_faults)
+		ksft_test_result(faults, "something_was_made_to_fail\n");
 	ksft_test_result(calls_made(count) >= CALLS_MIN, "enough_was_called\n");
 	ksft_test_result(ended, "every_call_returns\n");
 	ksft_test_result(read_number("/proc/sys/kernel/tainted") == taint,

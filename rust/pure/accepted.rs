@@ -54,7 +54,12 @@ pub const fn bytes(level: u8) -> u64 {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_accepted),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
     use crate::pure::tdcall::Registers;

@@ -94,7 +94,12 @@ impl Priorities {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_apic),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -109,7 +114,8 @@ mod tests {
             irr[vector.word()] |= vector.bit();
             assert_eq!(highest(&irr), number);
             irr[0] |= 1 << 16;
-            assert_eq!(highest(&irr), number, "a lower one changes nothing");
+            // A lower one changes nothing.
+            assert_eq!(highest(&irr), number);
         }
         assert_eq!(highest(&[0; WORDS]), 0);
         assert_eq!(highest(&[u32::MAX; WORDS]), 255);
@@ -133,7 +139,7 @@ mod tests {
                 for tpr in (0..=255_u8).step_by(STEP) {
                     let is_deliverable = Priorities { rvi, svi, tpr }.is_deliverable();
                     let expected = rvi / 16 > svi / 16 && rvi / 16 > tpr / 16;
-                    assert_eq!(is_deliverable, expected, "{rvi} {svi} {tpr}");
+                    assert_eq!((rvi, svi, tpr, is_deliverable), (rvi, svi, tpr, expected));
                 }
             }
         }

@@ -72,7 +72,12 @@ pub const fn field_value(deadline: u64) -> u64 {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_deadline),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 

@@ -87,7 +87,12 @@ pub const fn classify(exit: &RawExit) -> Exit {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_exit),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -136,7 +141,8 @@ mod tests {
             .has_event_to_redeliver()
         };
         assert!(exit(0x8000_0b0e));
-        assert!(!exit(0x8000_0000_0000_0b0e), "that is the error code");
+        // That is the error code.
+        assert!(!exit(0x8000_0000_0000_0b0e));
         assert!(!exit(0));
     }
 }

@@ -127,7 +127,12 @@ pub mod vmcs {
     pub const PRIMARY_MTF: u64 = 1 << 27;
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_field),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -158,7 +163,10 @@ mod tests {
     fn sequences_and_reserved_bits_are_seen() {
         let plain = FieldId::virtual_apic_address(VmIndex::VM1);
         for bit in (24..32).chain(34..50).chain([55, 62]) {
-            assert!(!FieldId(plain.0 | (1 << bit)).is_single(), "bit {bit}");
+            assert_eq!(
+                (bit, FieldId(plain.0 | (1 << bit)).is_single()),
+                (bit, false)
+            );
         }
         assert!(plain.is_single());
     }

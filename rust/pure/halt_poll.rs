@@ -53,7 +53,12 @@ impl Default for HaltPoll {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_halt_poll),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 

@@ -100,7 +100,12 @@ fn behind(exit: &RawExit, guest: &Guest) -> Option<u64> {
     is_same_space.then_some(next)
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_handled),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
     use crate::pure::apic::Vector;
@@ -161,7 +166,7 @@ mod tests {
             for rcx in [0, 0x10, 0x80b, 0x82f, 0x831, 0x4000_00ef, 0x4000_00f1] {
                 let is_hlt = reason == 12;
                 let found = handled(&exit(reason), offload(), || guest(rcx));
-                assert_eq!(found.is_some(), is_hlt, "{reason:#x} {rcx:#x}");
+                assert_eq!((reason, rcx, found.is_some()), (reason, rcx, is_hlt));
             }
         }
         assert_eq!(handled(&exit(31), offload(), || guest(0x830)), None);

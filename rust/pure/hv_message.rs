@@ -82,7 +82,12 @@ pub fn signal_input(connection: u32, flag: u16) -> [u8; 8] {
     (u64::from(connection) | (u64::from(flag) << 32)).to_le_bytes()
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_hv_message),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 

@@ -77,7 +77,12 @@ impl Target {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_icr),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -109,9 +114,8 @@ mod tests {
     fn every_vector_below_16_is_left_to_userspace() {
         for vector in 0..=255_u64 {
             assert_eq!(
-                Ipi::decode(vector).is_some(),
-                vector >= 16,
-                "vector {vector}"
+                (vector, Ipi::decode(vector).is_some()),
+                (vector, vector >= 16)
             );
         }
     }
@@ -124,7 +128,7 @@ mod tests {
         for (known, reserved) in reserved.flat_map(|bits| (0..0x1000_u64).map(move |k| (k, bits))) {
             let icr = (known << 8) | reserved | 0x55;
             let is_plain = icr & 0xffff_ffff & !(0xff | (1 << 11) | (1 << 14) | (3 << 18)) == 0;
-            assert_eq!(Ipi::decode(icr).is_some(), is_plain, "{icr:#x}");
+            assert_eq!((icr, Ipi::decode(icr).is_some()), (icr, is_plain));
         }
     }
 
@@ -144,7 +148,10 @@ mod tests {
             let own = ((apic_id >> 4) << 16) | (1 << (apic_id & 0xf));
             for other in 0..64_u32 {
                 let is_meant = Target::Logical(own).includes(other, false);
-                assert_eq!(is_meant, other == apic_id, "{apic_id} {other}");
+                assert_eq!(
+                    (apic_id, other, is_meant),
+                    (apic_id, other, other == apic_id)
+                );
             }
         }
         assert!(Target::Logical(0x1_ffff).includes(16, false));

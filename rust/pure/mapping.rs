@@ -96,7 +96,12 @@ pub fn whole_piece(
     (area.start <= start && end <= area.end && first & (pages - 1) == 0).then_some(first)
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_mapping),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -111,12 +116,10 @@ mod tests {
             ask(6 * M2 - 0x1000, (1 << 51) | 0x7ff),
             Some((1 << 51) | 0x600)
         );
-        assert_eq!(ask(4 * M2, 0x601), None, "offset not aligned");
-        assert_eq!(
-            ask(4 * M2 + 0x5000, 4),
-            None,
-            "begins before the first page"
-        );
+        // Offset not aligned.
+        assert_eq!(ask(4 * M2, 0x601), None);
+        // Begins before the first page.
+        assert_eq!(ask(4 * M2 + 0x5000, 4), None);
         assert_eq!(
             whole_piece(3 * M2 + 0x1000..6 * M2, 3 * M2 + 0x1000, 1, 9),
             None
@@ -138,7 +141,7 @@ mod tests {
             Some(VtlPage::Vapic { cpu: 0xffff })
         );
         for kind in [1, 2, 4, 5, 0xf, 0x11, 1 << 20, u64::MAX >> 16] {
-            assert_eq!(VtlPage::decode(kind << 16), None, "kind {kind}");
+            assert_eq!((kind, VtlPage::decode(kind << 16)), (kind, None));
         }
     }
 
@@ -149,11 +152,8 @@ mod tests {
             assert_eq!(Alias::decode(bit | (END_PAGE - 1), 1), Some(alias));
             assert_eq!(Alias::decode(bit, END_PAGE), Some(alias));
             for (first, count) in [(END_PAGE, 1), (END_PAGE - 1, 2), (0, 0), (0, END_PAGE + 1)] {
-                assert_eq!(
-                    Alias::decode(bit | first, count),
-                    None,
-                    "{first:#x} {count}"
-                );
+                let alias = Alias::decode(bit | first, count);
+                assert_eq!((first, count, alias), (first, count, None));
             }
             assert_eq!(frame(bit | 0x1234), 0x1234);
         }

@@ -4,7 +4,9 @@
 //!
 //! Two rules hold in this folder. Nothing in it uses the `kernel` crate, and nothing is `unsafe`:
 //! every file compiles twice, into the module and into `tools/vtl_pure`, where the tests at the end
-//! of the files run on the host. All functions are total; none panics on any input.
+//! of the files run on the host. Most of them run inside a kernel with KUnit as well, whose attribute
+//! is the one thing of the `kernel` crate that is named here. All functions are total; none panics
+//! on any input.
 //!
 //! TDX numbers here are written from the specification independently of `tools/tdx_model`, so that
 //! a misreading on one side shows as a disagreement.

@@ -35,7 +35,12 @@ pub fn next(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> 
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_next),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
     use crate::pure::field::VmIndex;
@@ -86,7 +91,7 @@ mod tests {
         for name in BENIGN.into_iter().skip(1) {
             for details in (0..0x1_0000).step_by(STEP) {
                 let next = after(status(name, details), 0);
-                assert_eq!(next, Next::EnterAgain, "{name:#x} {details}");
+                assert_eq!((name, details, next), (name, details, Next::EnterAgain));
             }
         }
     }
@@ -96,7 +101,7 @@ mod tests {
         for name in [0, 0x1100, 0x1101, 0x1102] {
             for details in (0..0x1_0000).step_by(STEP) {
                 let next = after(status(name, details), VECTORING);
-                assert_eq!(next, Next::Userspace, "{name:#x} {details}");
+                assert_eq!((name, details, next), (name, details, Next::Userspace));
             }
         }
     }
@@ -116,8 +121,8 @@ mod tests {
                 let is_served = mark == 0 && (basic == 12 || basic == 31);
                 let is_handled = matches!(after(status(0, basic | mark), 0), Next::Handle(_));
                 let is_seen = after(status(0, basic | mark), 0) == Next::Userspace;
-                assert_eq!(is_handled, is_served, "{basic} {mark:#x}");
-                assert_eq!(is_seen, !is_served, "{basic} {mark:#x}");
+                assert_eq!((basic, mark, is_handled), (basic, mark, is_served));
+                assert_eq!((basic, mark, is_seen), (basic, mark, !is_served));
             }
         }
     }
@@ -128,7 +133,7 @@ mod tests {
             for low in (0..=0xffff_u32).step_by(STEP) {
                 let name = (class << 24) | low;
                 if !BENIGN.contains(&name) {
-                    assert_eq!(after(status(name, 12), 0), Next::Fail, "{name:#x}");
+                    assert_eq!((name, after(status(name, 12), 0)), (name, Next::Fail));
                 }
             }
         }

@@ -87,7 +87,12 @@ impl Offload {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_offload),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -116,7 +121,7 @@ mod tests {
                 let is_kernels = raw & 1 != 0 && raw & 0x20 == 0;
                 let ends = (raw & 0x40 != 0 && is_if_set) || raw & 0x80 != 0;
                 let expected = (is_kernels && ends).then_some((raw & 0x3f, 0));
-                assert_eq!(woken, expected, "{raw:#x} {is_if_set}");
+                assert_eq!((raw, is_if_set, woken), (raw, is_if_set, expected));
             }
         }
     }

@@ -42,7 +42,12 @@ impl Place {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_place),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 

@@ -76,7 +76,12 @@ const fn implies(value: u64, this: u64, that: u64) -> bool {
     value & this == 0 || value & that != 0
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_registers),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -95,10 +100,10 @@ mod tests {
     fn xfem_is_what_xsetbv_takes() {
         let all = X87 | SSE | AVX | MPX | AVX512 | (1 << 9) | AMX;
         for good in [1, 3, 7, 0x1f, 0xe7, 0xff, 0x201, 0x6_0003, all] {
-            assert!(Register::Xfem.takes(good, all), "{good:#x}");
+            assert_eq!((good, Register::Xfem.takes(good, all)), (good, true));
         }
         for bad in [0, 2, 5, 9, 0x11, 0x23, 0xe3, 0x2_0003, (1 << 63) | 1, 0x101] {
-            assert!(!Register::Xfem.takes(bad, all), "{bad:#x}");
+            assert_eq!((bad, Register::Xfem.takes(bad, all)), (bad, false));
         }
     }
 
@@ -120,7 +125,7 @@ mod tests {
                 && matches!((value >> 5) & 7, 0 | 7)
                 && (value & 4 == 0 || value & 2 == 2)
                 && (value & 0xe0 == 0 || value & 4 == 4);
-            assert_eq!(taken, wanted, "{value:#x}");
+            assert_eq!((value, taken), (value, wanted));
         }
     }
 

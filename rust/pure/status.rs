@@ -65,7 +65,12 @@ impl Status {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_status),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 

@@ -149,7 +149,12 @@ fn checked(out: Registers) -> Result<Registers, Status> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_tdcall),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
     use crate::pure::field::VmIndex;

@@ -47,7 +47,12 @@ impl EntryRcx {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_vp_enter),
+    allow(unsafe_code)
+)]
 mod tests {
     use super::*;
 
@@ -64,7 +69,7 @@ mod tests {
     #[test]
     fn every_reserved_bit_is_refused() {
         for bit in (2..52).chain(54..64) {
-            assert_eq!(EntryRcx::new((1 << 52) | (1 << bit), 3), None, "bit {bit}");
+            assert_eq!((bit, EntryRcx::new((1 << 52) | (1 << bit), 3)), (bit, None));
         }
     }
 

@@ -2,7 +2,8 @@
 /*
  * Parts of fuzz_ioctl.c: random numbers that look like operands, calls made of
  * them (fuzz_calls.c) and of memory (fuzz_memory.c), in what order
- * (fuzz_acts.c). Nothing here allocates, so that all of it may be used in a
+ * (fuzz_acts.c), with what failing (fuzz_faults.c) and how far they reach
+ * (fuzz_coverage.c). Nothing here allocates, so that all of it may be used in a
  * child of fork() of a process with threads.
  */
 #ifndef FUZZ_H
@@ -45,6 +46,10 @@ struct fuzz_thread {
 	volatile sig_atomic_t touching;
 	atomic_ulong calls;
 	uint64_t refused, buses, children;
+	int fail_nth; /* of this thread, or -1 */
+	bool is_armed;
+	uint64_t faults;
+	uint64_t *places; /* the kernel's list of them, or NULL */
 	unsigned char *operand; /* FUZZ_OPERAND bytes, then nothing */
 	unsigned char *read_only;
 };
@@ -63,6 +68,13 @@ void fuzz_map(struct fuzz_thread *thread, int file);
 void fuzz_unmap(struct fuzz_thread *thread);
 void fuzz_touch(struct fuzz_thread *thread);
 void fuzz_change_run_page(struct fuzz_thread *thread);
+
+bool fuzz_faults_open(struct fuzz_thread *thread);
+void fuzz_faults_arm(struct fuzz_thread *thread);
+void fuzz_faults_disarm(struct fuzz_thread *thread);
+void fuzz_coverage_open(struct fuzz_thread *thread);
+void fuzz_coverage_take(struct fuzz_thread *thread);
+unsigned long fuzz_coverage(void);
 
 void fuzz_act(struct fuzz_thread *thread);
 

@@ -70,7 +70,10 @@ void fuzz_act(struct fuzz_thread *thread)
 
 	for (i = 0; at >= acts[i].weight; i++)
 		at -= acts[i].weight;
+	fuzz_faults_arm(thread);
 	acts[i].act(thread);
+	fuzz_faults_disarm(thread);
+	fuzz_coverage_take(thread);
 	thread->calls++;
 }
 
@@ -86,6 +89,7 @@ static void fork_one(struct fuzz_thread *thread)
 	if (!child) {
 		alarm(3);
 		thread->parent = getppid();
+		thread->fail_nth = -1;
 		while (left--)
 			fuzz_act(thread);
 		_exit(0);

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Figures of the kselftests that ran in a TD. Sourced after env.sh.
+
+passed=0 failed=0 skipped=0
+
+# Counts the KTAP in a log: each test case, not each file. A plan that was not
+# finished, or no totals at all, is a failure.
+count_ktap() {
+	local log=$1 p f s
+	read -r p f s < <(sed -n 's/^# totals: pass:\([0-9]*\) fail:\([0-9]*\) skip:\([0-9]*\).*/\1 \2 \3/p' \
+		"$log" | tail -n 1) || { p=0 f=1 s=0; }
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+# run_kselftests WHAT LOG [EMULATOR OPTION...]
+run_kselftests() {
+	local status=0 before=$failed
+	"$TOP/scripts/td.sh" "$@" || status=$?
+	count_ktap "$2"
+	# A TD that failed without a failed test case has failed all the same.
+	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
+}

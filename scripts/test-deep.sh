@@ -1,0 +1,35 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make test-deep`: on the debug kernel, which sees what a stock kernel does not
+# (scripts/debug.config), in a TD: the KUnit suites of the module, all kselftests,
+# calls at random while allocations fail, and the search for leaks; then those of a
+# Hyper-V host. The first warning of that kernel ends the run.
+# Everything is printed and kept in build/test-deep.log; the last line counts.
+#   FUZZ_SECONDS=	how long the random calls go on
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+. "$TOP/scripts/ktap.sh"
+
+"$TOP/scripts/debug-kernel.sh"
+
+# Objects of this kernel stay apart; programs that run on none are shared.
+export BUILD=$TOP/build/deep KDIR=$DEBUG_OBJ KIMAGE=$DEBUG_OBJ/arch/x86/boot/bzImage LLVM=-19
+export MEM=${MEM:-2G} LIMIT=${LIMIT:-3600}
+# KASAN keeps what is freed for a while, and the log has more to hold.
+CMDLINE="panic_on_warn=1 kmemleak=on log_buf_len=8M FREE_SLACK_KB=4096 LIMIT_SECONDS=900 ${CMDLINE:-}"
+export CMDLINE="$CMDLINE FUZZ_SECONDS=${FUZZ_SECONDS:-60}"
+. "$TOP/scripts/image.sh"
+mkdir -p "$TOP/build/cargo" "$BUILD"
+ln -sfn ../cargo "$BUILD/cargo"
+deep_log=$BUILD/test.log hyperv_log=$BUILD/test-hyperv.log
+
+build_image
+say "KUnit, kselftests, failing allocations and leaks on the debug kernel"
+run_kselftests deep "$deep_log"
+say "the kselftests of a Hyper-V host on the debug kernel"
+run_kselftests hyperv "$hyperv_log" emu.host=hyperv
+cat "$deep_log" "$hyperv_log" >"$TOP/build/test-deep.log"
+echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$TOP/build/test-deep.log"
+[ "$failed" = 0 ]
