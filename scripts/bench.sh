@@ -41,10 +41,10 @@ if whole and without:
 missing = [name for name in limits if name not in paths]
 if missing:
     sys.exit(f"error: no figure for {', '.join(missing)}; the console is in build/bench.log")
-print(f"{'path':<28}" + "".join(f"{kind:>17}" for kind in kinds))
+print(f"{'path':<36}" + "".join(f"{kind:>17}" for kind in kinds))
 over = []
 for name, limit in limits.items():
-    print(f"{name:<28}" + "".join(f"{paths[name][kind]:>17}" for kind in kinds))
+    print(f"{name:<36}" + "".join(f"{paths[name][kind]:>17}" for kind in kinds))
     over += [f"{name}: {kind} {paths[name][kind]}, limit {limit[kind]}"
              for kind in kinds if paths[name][kind] > limit[kind]]
 if over:

@@ -54,12 +54,12 @@ other_ring_sizes_work() {
 
 wrong_mitigations_refused() {
 	rmmod $NAME || return 1
-	for mode in on AUTO full,off ''; do
+	for mode in on AUTO full,off rsb,off bhb, rsb,bhb,verw,ibpb,rsb,bhb,verw,ibpb ''; do
 		if insmod "$MODULE" "mitigations=$mode" 2>/dev/null; then
 			echo "# mitigations=$mode was taken"
 			return 1
 		fi
-		dmesg | tail -n 5 | grep -q "mitigations=$mode is none of auto, full, off" ||
+		dmesg | tail -n 5 | grep -q "mitigations=.* is none of auto, full, off" ||
 			{ echo "# mitigations=$mode: no word in the log"; return 1; }
 	done
 	! is_loaded
@@ -91,6 +91,23 @@ mitigations_can_be_chosen() {
 	insmod "$MODULE"
 }
 
+# Of a list only what it names is on; the order is that of a switch.
+defences_can_be_listed() {
+	rmmod $NAME || return 1
+	for list in rsb bhb,rsb; do
+		insmod "$MODULE" mitigations=$list || return 1
+		shown=$(cat /sys/module/$NAME/parameters/mitigations)
+		defences=$(cat /sys/kernel/debug/$NAME/mitigations)
+		case $list:$shown:$defences in
+		rsb:rsb:only:\ rsb | bhb,rsb:rsb,bhb:only:\ rsb\ bhb) ;;
+		*) echo "# mitigations=$list is shown as $shown, debugfs says $defences"; return 1 ;;
+		esac
+		./vp_run >/dev/null 2>&1 || { echo "# vp_run failed with $list"; return 1; }
+		rmmod $NAME || return 1
+	done
+	insmod "$MODULE"
+}
+
 works_after_reload() { ./vp_run >/dev/null 2>&1; }
 
 no_kernel_complaint() {
@@ -100,7 +117,7 @@ no_kernel_complaint() {
 }
 
 echo "TAP version 13"
-echo "1..10"
+echo "1..11"
 for node in mshv mshv_vtl mshv_vtl_low; do
 	refused_while_open "/dev/$node"
 	result $? "unload_is_refused_while_${node}_is_open"
@@ -115,6 +132,9 @@ wrong_mitigations_refused
 result $? "wrong_mitigations_are_refused"
 mitigations_can_be_chosen
 result $? "mitigations_can_be_chosen"
+is_loaded || insmod "$MODULE"
+defences_can_be_listed
+result $? "defences_can_be_listed"
 is_loaded || insmod "$MODULE"
 works_after_reload
 result $? "a_guest_runs_after_the_reloads"

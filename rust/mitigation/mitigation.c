@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The parameter mitigations=auto|full|off, which the kernel crate's parameters
+ * The parameter mitigations=auto|full|off, or a list of defences, which the kernel crate's parameters
  * can't express, and what this kernel knows of its processor's bugs.
  */
 #include <linux/bits.h>
@@ -12,16 +12,38 @@
 
 #include "mitigation.h"
 
-/* Places are the numbers of Mode in pure/mitigation.rs. */
+/* Places are the numbers of Mode and of NAMES in pure/mitigation.rs. */
 static const char *const vtl_modes[] = { "auto", "full", "off" };
+static const char *const vtl_defences[] = { "ibpb", "verw", "rsb", "bhb" };
 static u32 vtl_mode;
+
+/* In the first byte; the second one says which defences then. */
+#define VTL_MODE_ONLY ARRAY_SIZE(vtl_modes)
+
+static int vtl_list_parse(const char *text)
+{
+	char copy[32], *rest = copy, *name;
+	int place, set = 0;
+
+	if (strscpy(copy, text, sizeof(copy)) < 0)
+		return -EINVAL;
+	while ((name = strsep(&rest, ","))) {
+		place = sysfs_match_string(vtl_defences, name);
+		if (place < 0)
+			return place;
+		set |= BIT(place);
+	}
+	return VTL_MODE_ONLY | set << 8;
+}
 
 static int vtl_mode_set(const char *text, const struct kernel_param *param)
 {
 	int mode = sysfs_match_string(vtl_modes, text);
 
+	if (mode < 0)
+		mode = vtl_list_parse(text);
 	if (mode < 0) {
-		pr_err("mshv_vtl_tdx: not loaded: mitigations=%.16s is none of auto, full, off\n",
+		pr_err("mshv_vtl_tdx: not loaded: mitigations=%.32s is none of auto, full, off, and no list of ibpb, verw, rsb, bhb\n",
 		       text);
 		return mode;
 	}
@@ -31,7 +53,19 @@ static int vtl_mode_set(const char *text, const struct kernel_param *param)
 
 static int vtl_mode_get(char *buffer, const struct kernel_param *param)
 {
-	return sysfs_emit(buffer, "%s\n", vtl_modes[vtl_mode]);
+	const char *between = "";
+	int length = 0, place;
+
+	if (vtl_mode < VTL_MODE_ONLY)
+		return sysfs_emit(buffer, "%s\n", vtl_modes[vtl_mode]);
+	for (place = 0; place < ARRAY_SIZE(vtl_defences); place++) {
+		if (!(vtl_mode & BIT(8 + place)))
+			continue;
+		length += sysfs_emit_at(buffer, length, "%s%s", between,
+					vtl_defences[place]);
+		between = ",";
+	}
+	return length + sysfs_emit_at(buffer, length, "\n");
 }
 
 static const struct kernel_param_ops vtl_mode_ops = {
@@ -42,7 +76,7 @@ static const struct kernel_param_ops vtl_mode_ops = {
 module_param_cb(mitigations, &vtl_mode_ops, NULL, 0444);
 MODULE_PARM_DESC(
 	mitigations,
-	"Speculation defences of a switch: auto (those that the CPU needs), full, off");
+	"Speculation defences of a switch: auto (those that the CPU needs), full, off, or a list of ibpb, verw, rsb, bhb");
 
 u32 vtl_mitigation_mode(void)
 {

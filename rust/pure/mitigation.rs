@@ -13,24 +13,50 @@ pub enum Mode {
     Full,
     /// None.
     Off,
+    /// Those of a list, as far as the processor has them.
+    Only(Set),
+}
+
+/// Defences, one bit each, in the order of [`NAMES`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Set(pub u8);
+
+/// Names of the defences, in the order of a switch; also those of `mitigation.c`.
+pub const NAMES: [&str; 4] = ["ibpb", "verw", "rsb", "bhb"];
+
+impl Set {
+    const NONE: Self = Self(0);
+    const ALL: Self = Self(0xf);
+    const IBPB: u8 = 1 << 0;
+    const VERW: u8 = 1 << 1;
+    const RSB: u8 = 1 << 2;
+    const BHB: u8 = 1 << 3;
+
+    const fn has(self, defence: u8) -> bool {
+        self.0 & defence != 0
+    }
 }
 
 impl Mode {
-    /// From the number that `mitigation.c` has for it; unknown numbers mean the default.
+    /// From the number that `mitigation.c` has for it, a list in the second byte; unknown numbers
+    /// mean the default.
     pub const fn from_number(number: u32) -> Self {
-        match number {
+        let [mode, list, ..] = number.to_le_bytes();
+        match mode {
             1 => Self::Full,
             2 => Self::Off,
+            3 => Self::Only(Set(list)),
             _ => Self::Auto,
         }
     }
 
-    /// The parameter's value.
+    /// The parameter's value; a list is the names of what is on.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Full => "full",
             Self::Off => "off",
+            Self::Only(_) => "only",
         }
     }
 }
@@ -55,6 +81,21 @@ impl Facts {
 
     const fn has(self, fact: Self) -> bool {
         self.0 & fact.0 != 0
+    }
+
+    /// The defences against the bugs that this processor has.
+    const fn needs(self) -> Set {
+        let mut needed = 0;
+        if self.has(Self::BUG_BRANCH_TARGETS) {
+            needed |= Set::IBPB | Set::RSB;
+        }
+        if self.has(Self::BUG_BRANCH_HISTORY) {
+            needed |= Set::BHB;
+        }
+        if self.has(Self::BUG_BUFFERS) {
+            needed |= Set::VERW;
+        }
+        Set(needed)
     }
 }
 
@@ -90,32 +131,35 @@ pub struct Mitigations {
 impl Mitigations {
     /// The choice.
     pub const fn choose(mode: Mode, facts: Facts) -> Self {
-        let is_full = matches!(mode, Mode::Full);
-        let is_auto = matches!(mode, Mode::Auto) && !facts.has(Facts::KERNEL_OFF);
-        let branch_targets = is_full || (is_auto && facts.has(Facts::BUG_BRANCH_TARGETS));
-        let branch_history = is_full || (is_auto && facts.has(Facts::BUG_BRANCH_HISTORY));
-        let buffers = is_full || (is_auto && facts.has(Facts::BUG_BUFFERS));
-        let returns = bit(branch_targets, Scrub::RETURNS);
-        let branches = bit(branch_history, Scrub::BRANCHES);
+        let wanted = match mode {
+            Mode::Full => Set::ALL,
+            Mode::Auto if !facts.has(Facts::KERNEL_OFF) => facts.needs(),
+            Mode::Auto | Mode::Off => Set::NONE,
+            Mode::Only(set) => set,
+        };
         // Without MD_CLEAR the instruction does something else.
-        let buffers = bit(buffers && facts.has(Facts::HAS_MD_CLEAR), Scrub::BUFFERS);
+        let buffers = wanted.has(Set::VERW) && facts.has(Facts::HAS_MD_CLEAR);
+        let returns = bit(wanted.has(Set::RSB), Scrub::RETURNS);
+        let branches = bit(wanted.has(Set::BHB), Scrub::BRANCHES);
         Self {
             mode,
-            ibpb: branch_targets && facts.has(Facts::HAS_IBPB),
-            scrub: Scrub(returns | branches | buffers),
+            ibpb: wanted.has(Set::IBPB) && facts.has(Facts::HAS_IBPB),
+            scrub: Scrub(returns | branches | bit(buffers, Scrub::BUFFERS)),
         }
     }
 
     /// Names of the defences that are on, in the order of a switch.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        [
-            (self.ibpb, "ibpb"),
-            (self.scrub.does(Scrub::BUFFERS), "verw"),
-            (self.scrub.does(Scrub::RETURNS), "rsb"),
-            (self.scrub.does(Scrub::BRANCHES), "bhb"),
-        ]
-        .into_iter()
-        .filter_map(|(is_on, name)| is_on.then_some(name))
+        let is_on = [
+            self.ibpb,
+            self.scrub.does(Scrub::BUFFERS),
+            self.scrub.does(Scrub::RETURNS),
+            self.scrub.does(Scrub::BRANCHES),
+        ];
+        is_on
+            .into_iter()
+            .zip(NAMES)
+            .filter_map(|(is_on, name)| is_on.then_some(name))
     }
 }
 
@@ -181,9 +225,21 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_what_was_named_and_the_processor_has() {
+        let all = [Facts(0x3f)];
+        for (place, name) in NAMES.iter().enumerate() {
+            let only = Mode::from_number(3 | (1 << (8 + place)));
+            assert_eq!(names(only, &all), [*name]);
+        }
+        assert_eq!(names(Mode::Only(Set(0b1010)), &all), ["verw", "bhb"]);
+        assert_eq!(names(Mode::Only(Set(0b0111)), &[]), ["rsb"]);
+        assert_eq!(names(Mode::Only(Set(0)), &all), [""; 0]);
+    }
+
+    #[test]
     fn numbers_of_modes_are_the_places_in_the_list_of_names() {
-        let modes = [0, 1, 2].map(|number| Mode::from_number(number).name());
-        assert_eq!(modes, ["auto", "full", "off"]);
-        assert_eq!(Mode::from_number(3), Mode::Auto);
+        let modes = [0, 1, 2, 3].map(|number| Mode::from_number(number).name());
+        assert_eq!(modes, ["auto", "full", "off", "only"]);
+        assert_eq!(Mode::from_number(4), Mode::Auto);
     }
 }

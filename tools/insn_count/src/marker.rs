@@ -2,7 +2,8 @@
 //! The markers: eight-byte no-ops whose displacement says what they mark.
 //!
 //! `nopl 0x5654PPKK(%rax,%rax)`: `PP` is the path's index in [`PATHS`], `KK`
-//! is 1 where the path begins and 2 where it ends. Executed outside the
+//! is 1 where the path begins and 2 where it ends. With a `KK` of 3 it says under which of
+//! [`SETTINGS`] all paths are counted from now on. Executed outside the
 //! benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
@@ -17,6 +18,10 @@ pub const PATHS: [&str; 8] = [
     "user_round_trip_host_routed",
 ];
 
+/// Settings of the module that paths are counted under, each apart. The first is the
+/// default, which has no name of its own.
+pub const SETTINGS: [&str; 7] = ["", "off", "verw", "rsb", "bhb", "auto", "full"];
+
 const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];
 const MAGIC: [u8; 2] = [0x54, 0x56];
 
@@ -27,6 +32,8 @@ pub enum Marker {
     Begin(u8),
     /// The path with this index ended before the marker.
     End(u8),
+    /// What follows is counted under the setting with this index in [`SETTINGS`].
+    Setting(u8),
 }
 
 impl Marker {
@@ -36,12 +43,14 @@ impl Marker {
         let [o0, o1, o2, o3, kind, path, m0, m1] = *bytes else {
             return None;
         };
-        if [o0, o1, o2, o3] != OPCODE || [m0, m1] != MAGIC || usize::from(path) >= PATHS.len() {
+        if [o0, o1, o2, o3] != OPCODE || [m0, m1] != MAGIC {
             return None;
         }
+        let index = usize::from(path);
         match kind {
-            1 => Some(Marker::Begin(path)),
-            2 => Some(Marker::End(path)),
+            1 if index < PATHS.len() => Some(Marker::Begin(path)),
+            2 if index < PATHS.len() => Some(Marker::End(path)),
+            3 if index < SETTINGS.len() => Some(Marker::Setting(path)),
             _ => None,
         }
     }
@@ -57,6 +66,8 @@ mod tests {
         let end = [0x0f, 0x1f, 0x84, 0x00, 2, 0, 0x54, 0x56];
         assert_eq!(Marker::decode(&begin), Some(Marker::Begin(2)));
         assert_eq!(Marker::decode(&end), Some(Marker::End(0)));
+        let setting = [0x0f, 0x1f, 0x84, 0x00, 3, 6, 0x54, 0x56];
+        assert_eq!(Marker::decode(&setting), Some(Marker::Setting(6)));
     }
 
     #[test]
@@ -68,7 +79,11 @@ mod tests {
             None
         );
         assert_eq!(
-            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 3, 0, 0x54, 0x56]),
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 3, 7, 0x54, 0x56]),
+            None
+        );
+        assert_eq!(
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 4, 0, 0x54, 0x56]),
             None
         );
     }

@@ -87,8 +87,9 @@ fn on_path() -> Word {
 static TALLY: Mutex<Tally> = Mutex::new(Tally::new());
 static OUT: Mutex<String> = Mutex::new(String::new());
 
-/// In a marker's callback word: the path ends. The low byte is the path.
+/// In a marker's callback word, above its index: what it marks.
 const ENDS: usize = 1 << 8;
+const SETS: usize = 1 << 9;
 
 extern "C" fn on_instruction(vcpu: c_uint, word: *mut c_void) {
     if let Ok(mut tally) = TALLY.lock() {
@@ -97,18 +98,20 @@ extern "C" fn on_instruction(vcpu: c_uint, word: *mut c_void) {
 }
 
 extern "C" fn on_marker(vcpu: c_uint, word: *mut c_void) {
-    let path = (word.addr() & 0xff) as u8; // CAST: masked to a byte
-    let ends = word.addr() & ENDS != 0;
-    let marker = if ends {
-        Marker::End(path)
+    let index = (word.addr() & 0xff) as u8; // CAST: masked to a byte
+    let marker = if word.addr() & ENDS != 0 {
+        Marker::End(index)
+    } else if word.addr() & SETS != 0 {
+        Marker::Setting(index)
     } else {
-        Marker::Begin(path)
+        Marker::Begin(index)
     };
+    let begins = matches!(marker, Marker::Begin(_));
     if let Ok(mut tally) = TALLY.lock() {
         tally.mark(vcpu, marker);
     }
     // SAFETY: the scoreboard was made in `qemu_plugin_install` and is never freed.
-    unsafe { qemu_plugin_u64_set(on_path(), vcpu, u64::from(!ends)) };
+    unsafe { qemu_plugin_u64_set(on_path(), vcpu, u64::from(begins)) };
 }
 
 /// Has QEMU call this file whenever `insn` is executed, if it is a marker, in whatever program, or
@@ -121,6 +124,7 @@ unsafe fn observe(insn: *mut Opaque, bytes: &[u8], is_l1: bool) {
     let marker = match Marker::decode(bytes) {
         Some(Marker::Begin(path)) => Some(usize::from(path)),
         Some(Marker::End(path)) => Some(ENDS | usize::from(path)),
+        Some(Marker::Setting(setting)) => Some(SETS | usize::from(setting)),
         None => None,
     };
     if let Some(word) = marker {

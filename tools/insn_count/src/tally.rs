@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::classify::Kind;
-use crate::marker::{Marker, PATHS};
+use crate::marker::{Marker, PATHS, SETTINGS};
 
 /// What one passage through a path cost L1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -37,7 +37,18 @@ impl Cost {
 #[derive(Default)]
 pub struct Tally {
     running: BTreeMap<u32, (u8, Cost)>,
-    cheapest: BTreeMap<u8, Cost>,
+    setting: u8,
+    /// By setting and path.
+    cheapest: BTreeMap<(u8, u8), Cost>,
+}
+
+/// What a path is called in the report. `None`: no such path or setting.
+fn name(setting: u8, path: u8) -> Option<String> {
+    let path = PATHS.get(usize::from(path))?;
+    Some(match *SETTINGS.get(usize::from(setting))? {
+        "" => String::from(*path),
+        setting => format!("mitigation_{setting}_{path}"),
+    })
 }
 
 impl Tally {
@@ -45,6 +56,7 @@ impl Tally {
     pub const fn new() -> Self {
         Tally {
             running: BTreeMap::new(),
+            setting: 0,
             cheapest: BTreeMap::new(),
         }
     }
@@ -57,11 +69,12 @@ impl Tally {
             }
             Marker::End(path) => match self.running.remove(&vcpu) {
                 Some((begun, cost)) if begun == path => {
-                    let best = self.cheapest.entry(path).or_insert(cost);
+                    let best = self.cheapest.entry((self.setting, path)).or_insert(cost);
                     *best = (*best).min(cost);
                 }
                 _ => {}
             },
+            Marker::Setting(setting) => self.setting = setting,
         }
     }
 
@@ -76,12 +89,12 @@ impl Tally {
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct Report {
-            paths: BTreeMap<&'static str, Cost>,
+            paths: BTreeMap<String, Cost>,
         }
         let paths = self
             .cheapest
             .iter()
-            .filter_map(|(path, cost)| Some((*PATHS.get(usize::from(*path))?, *cost)))
+            .filter_map(|((setting, path), cost)| Some((name(*setting, *path)?, *cost)))
             .collect();
         serde_json::to_string_pretty(&Report { paths }).unwrap_or_default() + "\n"
     }
@@ -113,7 +126,7 @@ mod tests {
             passage(&mut tally, 0, n);
         }
         assert_eq!(
-            tally.cheapest[&1],
+            tally.cheapest[&(0, 1)],
             Cost {
                 l1_instructions: 5,
                 ..Cost::default()
@@ -135,7 +148,19 @@ mod tests {
         tally.mark(0, Marker::Begin(1));
         tally.count(1, PLAIN);
         tally.mark(0, Marker::End(1));
-        assert_eq!(tally.cheapest[&1], Cost::default());
+        assert_eq!(tally.cheapest[&(0, 1)], Cost::default());
+    }
+
+    #[test]
+    fn each_setting_has_figures_of_its_own() {
+        let mut tally = Tally::new();
+        passage(&mut tally, 0, 9);
+        tally.mark(0, Marker::Setting(3));
+        passage(&mut tally, 0, 5);
+        let report: serde_json::Value = serde_json::from_str(&tally.to_json()).unwrap();
+        assert_eq!(report["paths"]["null_ioctl"]["l1_instructions"], 9);
+        let listed = &report["paths"]["mitigation_rsb_null_ioctl"];
+        assert_eq!(listed["l1_instructions"], 5);
     }
 
     #[test]
