@@ -17,8 +17,9 @@
 # Objects of this kernel stay apart; programs that run on none are shared.
 export BUILD=$TOP/build/deep KDIR=$DEBUG_OBJ KIMAGE=$DEBUG_OBJ/arch/x86/boot/bzImage LLVM=-19
 export MEM=${MEM:-2G} LIMIT=${LIMIT:-3600}
-# KASAN keeps what is freed for a while, and the log has more to hold.
-CMDLINE="panic_on_warn=1 kmemleak=on log_buf_len=8M FREE_SLACK_KB=4096 LIMIT_SECONDS=900 ${CMDLINE:-}"
+# KASAN keeps what is freed for a while, the log has more to hold, and each load of the
+# module runs the KUnit suites.
+CMDLINE="panic_on_warn=1 kmemleak=on log_buf_len=8M FREE_SLACK_KB=4096 RELOADS=20 LIMIT_SECONDS=900 ${CMDLINE:-}"
 export CMDLINE="$CMDLINE FUZZ_SECONDS=${FUZZ_SECONDS:-60}"
 . "$TOP/scripts/image.sh"
 mkdir -p "$TOP/build/cargo" "$BUILD"
