@@ -155,6 +155,7 @@ assert_offsets! {
         exits => stats::EXITS,
         refused_hvcalls => stats::REFUSED_HVCALLS,
     }
+    mshv_map_device_intr: { vector => 0, apic_id => 4, create_mapping => 8, padding => 9, }
     mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }
     mshv_vtl_exit_stats: { count => 0, handled => 8, cycles => 16, }
     mshv_vtl_audit_record: {
@@ -181,6 +182,7 @@ const _: () = assert!(size_of::<mshv_set_poll_file>() == 8);
 const _: () = assert!(size_of::<mshv_vp_registers>() == 16);
 const _: () = assert!(size_of::<mshv_register>() == 32);
 const _: () = assert!(size_of::<mshv_kick_cpus>() == 24);
+const _: () = assert!(size_of::<mshv_map_device_intr>() == 16);
 const _: () = assert!(size_of::<mshv_vtl_ram_disposition>() == 16);
 const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);
 const _: () = assert!(size_of::<mshv_tdx_vp_context>() == 1024);

@@ -15,4 +15,5 @@
 #include "hv/synic.h"
 #include "mem/helpers.h"
 #include "mitigation/mitigation.h"
+#include "redirect.h"
 #include "vtl_trace.h"

@@ -18,7 +18,7 @@ use crate::poll_file::{self, PollFile};
 use crate::pure::uapi;
 use crate::stats::Refusal;
 use crate::vp::apic_pages::{Owner, Pages};
-use crate::{ffi, info, kick, mem, registers, request, run, trace, xsave};
+use crate::{ffi, info, kick, mem, redirect, registers, request, run, trace, xsave};
 
 /// `/dev/mshv`.
 pub(crate) struct Mshv;
@@ -36,6 +36,9 @@ pub(crate) struct VtlFile {
     /// Files that cancel runs; they are let go with this one.
     #[pin]
     poll_files: Mutex<KVec<PollFile>>,
+    /// Vectors of this kernel that stand for VTL0's; they are given back with this file.
+    #[pin]
+    redirects: Mutex<KVec<redirect::Mapping>>,
     /// Virtual APIC pages; they are let go with this file.
     pages: Pages,
     _memory: registered::User,
@@ -48,6 +51,7 @@ impl VtlFile {
             machine,
             pages,
             poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
+            redirects <- new_mutex!(KVec::new(), "mshv_vtl_tdx::redirects"),
             _memory: registered::User::new(),
         });
         Arc::pin_init(init, GFP_KERNEL)
@@ -56,6 +60,16 @@ impl VtlFile {
     /// The machine.
     pub(crate) fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// The machine, to be kept.
+    pub(crate) fn shared_machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// Its redirected interrupts.
+    pub(crate) fn redirects(&self) -> &Mutex<KVec<redirect::Mapping>> {
+        &self.redirects
     }
 
     /// As which it pins virtual APIC pages.
@@ -141,6 +155,9 @@ impl MiscDevice for Vtl {
             uapi::VTL_XSAVE_GET => xsave::get(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::VTL_XSAVE_SET => xsave::set(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::MAP_REDIRECTED_DEVICE_INTERRUPT => {
+                redirect::map(&vtl, UserPtr::from_addr(argument))
+            }
             uapi::SET_POLL_FILE => kick::set_poll_file(vtl, UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),
         }

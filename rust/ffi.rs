@@ -3,6 +3,8 @@
 
 // UNSAFETY: FFI calls; each wrapper leaves its caller nothing to promise.
 #![allow(unsafe_code)]
+// Declarations below differ from those of bindgen in being safe, and nothing else.
+#![allow(clashing_extern_declarations)]
 
 use core::ptr::NonNull;
 
@@ -18,6 +20,17 @@ use kernel::sync::aref::ARef;
 use kernel::types::ForeignOwnable;
 
 use crate::abi;
+
+// They are safe: the first looks at the caller only, the second walks the resource tree under its
+// lock.
+unsafe extern "C" {
+    safe fn vtl_is_bound_to_cpu() -> bool;
+    safe fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
+}
+
+// The C header says the same.
+const _: unsafe extern "C" fn() -> bool = abi::vtl_is_bound_to_cpu;
+const _: unsafe extern "C" fn(u64, u64) -> bool = abi::vtl_is_system_ram;
 
 /// Result of CPUID.
 pub(crate) struct Cpuid {
@@ -131,8 +144,7 @@ pub(crate) fn relax_or_yield() -> Result {
 
 /// Whether the current thread can run on one CPU only.
 pub(crate) fn is_bound_to_cpu() -> bool {
-    // SAFETY: No requirement.
-    unsafe { abi::vtl_is_bound_to_cpu() }
+    vtl_is_bound_to_cpu()
 }
 
 /// Calls a function on a CPU, with interrupts off, and waits for it. `None` when it is offline.
@@ -168,8 +180,7 @@ pub(crate) fn page_phys(page: &Page) -> u64 {
 
 /// Whether any byte of a physical range is memory in use by this Linux.
 pub(crate) fn is_system_ram(start: u64, len_bytes: u64) -> bool {
-    // SAFETY: No requirement: walks the resource tree under its lock.
-    unsafe { abi::vtl_is_system_ram(start, len_bytes) }
+    vtl_is_system_ram(start, len_bytes)
 }
 
 /// Offset of a mapping in pages.

@@ -14,12 +14,13 @@
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
 //! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::registered`,
-//! `hv::c`, `hv::event_fds`, `hv::sint`, `hv::synic`, `trace` and `ffi`.
+//! `redirect`, `hv::c`, `hv::event_fds`, `hv::sint`, `hv::synic`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
 
 mod device;
 mod kick;
+mod redirect;
 mod registers;
 mod request;
 mod vp;
@@ -93,6 +94,7 @@ struct MshvVtlTdx {
     _debugfs: debugfs::Debugfs,
     _hotplug: cpu::Hotplug,
     _interrupts: hv::synic::Interrupts,
+    _redirects: redirect::Ready,
     _published: cpu::Published,
     _registry: mem::registered::Registry,
 }
@@ -103,6 +105,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
             _registry: mem::registered::Registry::new(),
             _published: cpu::Published::new(module_parameters::audit_records.value())?,
             _interrupts: hv::synic::Interrupts::start(cpu::machine().ok_or(ENODEV)?),
+            _redirects: redirect::Ready::new()?,
             _hotplug: cpu::Hotplug::new()?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.

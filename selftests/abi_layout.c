@@ -80,6 +80,7 @@ static const struct number commands[] = {
 	NUMBER(MSHV_KICK_CANCEL, 2),
 	NUMBER(MSHV_SET_POLL_FILE, 0x4008b825),
 	NUMBER(MSHV_KICK_CPUS, 0x4018b838),
+	NUMBER(MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, 0xc010b839),
 };
 
 static const struct number names[] = {
@@ -130,6 +131,11 @@ static const struct number names[] = {
 	NUMBER(sizeof(struct mshv_set_poll_file), 8),
 	NUMBER(offsetof(struct mshv_set_poll_file, cpu), 0),
 	NUMBER(offsetof(struct mshv_set_poll_file, fd), 4),
+	NUMBER(sizeof(struct mshv_map_device_intr), 16),
+	NUMBER(offsetof(struct mshv_map_device_intr, vector), 0),
+	NUMBER(offsetof(struct mshv_map_device_intr, apic_id), 4),
+	NUMBER(offsetof(struct mshv_map_device_intr, create_mapping), 8),
+	NUMBER(offsetof(struct mshv_map_device_intr, padding), 9),
 	NUMBER(sizeof(struct mshv_kick_cpus), 24),
 	NUMBER(offsetof(struct mshv_kick_cpus, len_bits), 0),
 	NUMBER(offsetof(struct mshv_kick_cpus, cpu_mask), 8),

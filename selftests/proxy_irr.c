@@ -11,9 +11,6 @@
 #include "debug_port.h"
 #include "vtl_util.h"
 
-/* A command of the OHCL driver, which the header does not have. */
-#define MAP_REDIRECTED_DEVICE_INTERRUPT 0xc010b839
-
 FIXTURE(proxied)
 {
 	struct vtl_guest guest;
@@ -170,17 +167,6 @@ TEST_F(proxied, other_messages_of_that_source_are_dropped)
 	EXPECT_EQ(4, self->guest.run->proxy_irr[2]);
 	self->guest.run->scan_proxy_irr = 0;
 	self->guest.run->proxy_irr[2] = 0;
-}
-
-/* It would want more of the kernel than it exports. */
-TEST_F(proxied, redirection_of_device_interrupts_is_refused)
-{
-	uint32_t operand[4] = { 0x41, 0, 1, 0 };
-
-	EXPECT_EQ(-1, ioctl(self->guest.fd, MAP_REDIRECTED_DEVICE_INTERRUPT,
-			    operand));
-	EXPECT_EQ(ENOTTY, errno);
-	EXPECT_EQ(0x41, operand[0]);
 }
 
 TEST_HARNESS_MAIN

@@ -117,6 +117,21 @@ TEST_F(reserved, flags_of_an_xsave_question)
 	}
 }
 
+TEST_F(reserved, bytes_of_a_redirected_interrupt)
+{
+	unsigned int bit;
+
+	for (bit = 0; bit < 64; bit++) {
+		struct mshv_map_device_intr map = { .vector = 0x41 };
+
+		/* Nothing, so nothing to take back; a mapping on no processor. */
+		map.apic_id = ~0U;
+		((unsigned char *)&map.create_mapping)[bit / 8] = 1 << bit % 8;
+		EXPECT_CALL(bit == 0 ? -ENXIO : -EINVAL, self->vtl,
+			    MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, &map);
+	}
+}
+
 TEST_F(reserved, flags_of_a_kick)
 {
 	unsigned int bit;

@@ -48,6 +48,8 @@ static const struct request requests[] = {
 	/* No such file. */
 	REQUEST(VTL, SET_POLL_FILE, READ, -EBADF, 8, HIGH(255)),
 	REQUEST(VTL, KICK_CPUS, READ, 0, 24, 0),
+	/* A vector of an exception. */
+	REQUEST(VTL, MAP_REDIRECTED_DEVICE_INTERRUPT, READ, -EINVAL, 16, 2, 1),
 	REQUEST(VTL, READ_VMX_CR4_FIXED1, WRITTEN, 0, 8, 0),
 	REQUEST(VTL, TDCALL, WRITTEN, 0, 56, TDG_VM_RD),
 	/* Asks for the size; an image of no size. */

@@ -109,6 +109,8 @@ pub const SET_VP_REGISTERS: u32 = 0x4010_b806;
 pub const SET_POLL_FILE: u32 = 0x4008_b825;
 /// `MSHV_KICK_CPUS`.
 pub const KICK_CPUS: u32 = 0x4018_b838;
+/// `MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT`.
+pub const MAP_REDIRECTED_DEVICE_INTERRUPT: u32 = 0xc010_b839;
 
 /// Byte offsets in the run page.
 pub mod run {

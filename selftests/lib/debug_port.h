@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#define ACTION_INTERRUPT 1
 #define ACTION_EVENT 3
 #define ACTION_MESSAGE 4
 #define ACTION_PROXY 7

@@ -254,6 +254,16 @@ static void make_hvcall(struct fuzz_thread *thread, void *operand)
 	call->output_ptr = (uintptr_t)operand;
 }
 
+static void make_redirect(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_map_device_intr *call = operand;
+
+	memset(call, 0, sizeof(*call));
+	call->vector = fuzz_below(thread, 0x110);
+	call->apic_id = fuzz_below(thread, 3);
+	call->create_mapping = fuzz_below(thread, 3);
+}
+
 static void make_number(struct fuzz_thread *thread, void *operand)
 {
 	uint64_t value = fuzz_value(thread);
@@ -280,6 +290,7 @@ static const struct {
 	{ MSHV_VTL_XSAVE_SET, sizeof(struct mshv_vtl_xsave), make_xsave },
 	{ MSHV_SET_POLL_FILE, 8, make_poll_file },
 	{ MSHV_KICK_CPUS, 24, make_kick },
+	{ MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, 16, make_redirect },
 	{ MSHV_HVCALL_SETUP, 16, make_hvcall },
 	{ MSHV_HVCALL, 48, make_hvcall },
 	{ MSHV_ADD_VTL0_MEMORY, 16, make_memory },

@@ -335,6 +335,34 @@ struct mshv_kick_cpus {
  */
 #define MSHV_KICK_CPUS _IOW(MSHV_IOCTL, 0x38, struct mshv_kick_cpus)
 
+/**
+ * struct mshv_map_device_intr - Operand of MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT
+ * @vector: in: vector of VTL0, from 16 to 255; out: vector of VTL2 that stands for
+ *	it. To take a mapping back: the vector of VTL2
+ * @apic_id: x2APIC ID of the processor, for both
+ * @create_mapping: 1: make a mapping; 0: take it back
+ * @padding: zero
+ */
+struct mshv_map_device_intr {
+	__u32 vector;
+	__u32 apic_id;
+	__u8 create_mapping;
+	__u8 padding[7];
+};
+
+/**
+ * MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT - Have a device interrupt VTL0 through VTL2
+ *
+ * Argument: struct mshv_map_device_intr. An interrupt with the vector of VTL2 on that
+ * processor is added to @proxy_irr of the run page. Mappings go with the descriptor.
+ *
+ * Return: 0. EINVAL: @vector, @create_mapping or @padding; nothing to take back. ENXIO:
+ * no VP with that ID. ENOSPC: the processor has no vector left. ENOMEM, EFAULT. Nothing
+ * has changed then.
+ */
+#define MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT \
+	_IOWR(MSHV_IOCTL, 0x39, struct mshv_map_device_intr)
+
 /* Return only when none of them is in the stay it was kicked from. */
 #define MSHV_KICK_WAIT (1ULL << 0)
 /* Set ``cancel`` of their run pages first. */

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Vectors of this kernel for devices of a lower VTL: an interrupt domain below the
+ * kernel's own domain of vectors. Who has a device send such a vector to a CPU
+ * hears of it there, in interrupt context.
+ */
+#include <linux/cpumask.h>
+#include <linux/interrupt.h>
+#include <linux/irq.h>
+#include <linux/irqdomain.h>
+#include <linux/slab.h>
+#include <asm/hw_irq.h>
+#include <asm/irqdomain.h>
+
+#include "redirect.h"
+
+#define VTL_REDIRECT_NAME "mshv_vtl_tdx-redirect"
+
+static struct fwnode_handle *redirect_node;
+static struct irq_domain *redirect_domain;
+
+/* What is called for an interrupt; of the handler, the dev_id. */
+struct vtl_route {
+	void (*arrived)(void *argument);
+	void *argument;
+};
+
+/* The end of the interrupt is the local APIC's affair, so that of the parent. */
+static struct irq_chip redirect_chip = {
+	.name = VTL_REDIRECT_NAME,
+	.irq_ack = irq_chip_ack_parent,
+	.irq_set_affinity = irq_chip_set_affinity_parent,
+	.irq_retrigger = irq_chip_retrigger_hierarchy,
+};
+
+static int redirect_alloc(struct irq_domain *domain, unsigned int irq,
+			  unsigned int count, void *info)
+{
+	int error = irq_domain_alloc_irqs_parent(domain, irq, count, info);
+
+	if (error)
+		return error;
+	irq_domain_set_info(domain, irq, irq, &redirect_chip, NULL,
+			    handle_edge_irq, NULL, "edge");
+	return 0;
+}
+
+static const struct irq_domain_ops redirect_operations = {
+	.alloc = redirect_alloc,
+	.free = irq_domain_free_irqs_common,
+};
+
+/* Once, before the first interrupt is asked for. */
+int vtl_redirect_init(void)
+{
+	struct irq_domain_info info = {
+		.hwirq_max = ~0UL,
+		.ops = &redirect_operations,
+		.parent = x86_vector_domain,
+	};
+
+	/* A kernel that uses no local APIC has no vectors to give. */
+	if (!x86_vector_domain)
+		return 0;
+	redirect_node = irq_domain_alloc_named_fwnode(VTL_REDIRECT_NAME);
+	if (!redirect_node)
+		return -ENOMEM;
+	info.fwnode = redirect_node;
+	redirect_domain = irq_domain_instantiate(&info);
+	if (IS_ERR(redirect_domain)) {
+		irq_domain_free_fwnode(redirect_node);
+		return PTR_ERR(redirect_domain);
+	}
+	return 0;
+}
+
+/* When every interrupt has been given back. */
+void vtl_redirect_exit(void)
+{
+	if (!redirect_domain)
+		return;
+	irq_domain_remove(redirect_domain);
+	irq_domain_free_fwnode(redirect_node);
+	redirect_domain = NULL;
+}
+
+static irqreturn_t on_interrupt(int irq, void *data)
+{
+	struct vtl_route *route = data;
+
+	route->arrived(route->argument);
+	return IRQ_HANDLED;
+}
+
+/* An interrupt with a vector on one CPU, or an error. It does not move by itself. */
+static int redirect_get(u32 cpu)
+{
+	struct irq_affinity_desc affinity = { .is_managed = 0 };
+	struct irq_alloc_info info = { .mask = cpumask_of(cpu) };
+	int irq;
+
+	cpumask_set_cpu(cpu, &affinity.mask);
+	irq = __irq_domain_alloc_irqs(redirect_domain, -1, 1, cpu_to_node(cpu),
+				      &info, false, &affinity);
+	if (irq <= 0)
+		return irq ?: -ENOSPC;
+	irq_set_status_flags(irq, IRQ_NO_BALANCING | IRQ_NOPROBE);
+	return irq;
+}
+
+/* Has @arrived called with @argument whenever the interrupt comes. */
+int vtl_redirect_new(u32 cpu, void (*arrived)(void *argument), void *argument,
+		     struct vtl_redirect *redirect)
+{
+	struct vtl_route *route;
+	struct irq_cfg *config;
+	int irq, error;
+
+	if (!redirect_domain || !cpu_online(cpu))
+		return -ENXIO;
+	route = kmalloc_obj(*route);
+	if (!route)
+		return -ENOMEM;
+	route->arrived = arrived;
+	route->argument = argument;
+	irq = redirect_get(cpu);
+	if (irq < 0) {
+		error = irq;
+		goto free_route;
+	}
+	error = request_irq(irq, on_interrupt,
+			    IRQF_NO_THREAD | IRQF_NOBALANCING,
+			    VTL_REDIRECT_NAME, route);
+	if (error)
+		goto free_irq;
+	/* The vector is that of the requested interrupt. */
+	config = irqd_cfg(irq_get_irq_data(irq));
+	if (!config || !config->vector) {
+		free_irq(irq, route);
+		error = -ENOSPC;
+		goto free_irq;
+	}
+	irq_set_handler_data(irq, route);
+	redirect->irq = irq;
+	redirect->vector = config->vector;
+	return 0;
+
+free_irq:
+	irq_domain_free_irqs(irq, 1);
+free_route:
+	kfree(route);
+	return error;
+}
+
+/* Nothing is called any more on return. */
+void vtl_redirect_free(u32 irq)
+{
+	struct vtl_route *route = irq_get_handler_data(irq);
+
+	free_irq(irq, route);
+	irq_domain_free_irqs(irq, 1);
+	kfree(route);
+}
