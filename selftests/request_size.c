@@ -3,6 +3,7 @@
  * Every command of every file, from one table: numbers that carry another size,
  * operands that are not there, not whole, not writable, not aligned.
  */
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -73,14 +74,26 @@ FIXTURE(request)
 	unsigned char *room, *end;
 };
 
+static int open_file(enum file file)
+{
+	static const char *const paths[] = {
+		[MSHV] = DEV_MSHV, [HVCALL] = DEV_MSHV_HVCALL, [SINT] = DEV_MSHV_SINT
+	};
+
+	return file == VTL ? vtl_create() : vtl_open(paths[file]);
+}
+
 #define ROOM (2 * VTL_PAGE_SIZE)
 
 FIXTURE_SETUP(request)
 {
 	struct mshv_vtl_run *run;
 
-	self->files[MSHV] = vtl_open(DEV_MSHV);
-	self->files[VTL] = vtl_create();
+	int file;
+
+	/* Those of Hyper-V only where that is the host. */
+	for (file = 0; file < FILES; file++)
+		self->files[file] = open_file(file);
 	ASSERT_LE(0, self->files[MSHV]);
 	ASSERT_LE(0, self->files[VTL]);
 	ASSERT_EQ(0, vtl_pin(0));
@@ -89,9 +102,6 @@ FIXTURE_SETUP(request)
 	ASSERT_NE(MAP_FAILED, (void *)run);
 	run->tdx.entry_rcx = 0;
 	munmap(run, VTL_PAGE_SIZE);
-	/* Only where the host is Hyper-V. */
-	self->files[HVCALL] = vtl_open(DEV_MSHV_HVCALL);
-	self->files[SINT] = vtl_open(DEV_MSHV_SINT);
 	self->room = mmap(NULL, ROOM + VTL_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->room);
@@ -322,6 +332,63 @@ TEST_F(request, operands_need_no_alignment)
 		EXPECT_ANSWER(request->answer, request, request->command,
 			      put(request, self->room + VTL_PAGE_SIZE - 1));
 	}
+}
+
+/* Where a descriptor comes and goes that others do not have. */
+#define SLOT 200
+
+struct closer {
+	enum file file;
+	volatile bool is_over;
+	unsigned int rounds;
+};
+
+/* A new file each time: its last user may be the call that is under way. */
+static void *come_and_go(void *argument)
+{
+	struct closer *closer = argument;
+
+	while (!closer->is_over) {
+		int fd = open_file(closer->file);
+
+		dup2(fd, SLOT);
+		close(fd);
+		sched_yield();
+		close(SLOT);
+		closer->rounds++;
+	}
+	return NULL;
+}
+
+TEST_F(request, closing_the_file_meanwhile_is_harmless)
+{
+	const struct request *request;
+	unsigned int done = 0;
+
+	for (request = served(self->files, requests); request;
+	     request = served(self->files, request + 1)) {
+		struct closer closer = { .file = request->file };
+		pthread_t thread;
+		int tries, answer;
+
+		ASSERT_EQ(0,
+			  vtl_thread_anywhere(&thread, come_and_go, &closer));
+		put(request, self->room);
+		for (tries = 0; tries < 3000 && closer.rounds < 30; tries++) {
+			answer = call(SLOT, request->command, self->room);
+			EXPECT_TRUE(answer == request->answer ||
+				    answer == -EBADF)
+			{
+				TH_LOG("%s: %d", request->name, answer);
+			}
+			done += answer == request->answer;
+			put(request, self->room);
+		}
+		closer.is_over = true;
+		pthread_join(thread, NULL);
+	}
+	/* Some calls had a file. */
+	EXPECT_LT(0, done);
 }
 
 TEST_HARNESS_MAIN
