@@ -34,6 +34,10 @@ pub const DEV_MSHV: &str = "/dev/mshv";
 pub const DEV_MSHV_VTL: &str = "/dev/mshv_vtl";
 /// Path of the device that maps lower-VTL memory.
 pub const DEV_MSHV_VTL_LOW: &str = "/dev/mshv_vtl_low";
+/// Path of the device for hypercalls; only where the host is Hyper-V.
+pub const DEV_MSHV_HVCALL: &str = "/dev/mshv_hvcall";
+/// Path of the device for the host's messages; likewise.
+pub const DEV_MSHV_SINT: &str = "/dev/mshv_sint";
 
 /// Bytes of every page that is mapped from a VTL file.
 pub const PAGE_LEN: usize = 4096;

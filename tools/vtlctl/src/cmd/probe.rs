@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     /// Print which TDCALLs the module lets userspace execute, and why
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     policy: bool,
 }
 
@@ -36,7 +36,7 @@ type Findings = Vec<(&'static str, Finding)>;
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     if arguments.policy {
-        return print_policy();
+        return print_policy(arguments.json);
     }
     let mut findings = vec![tdx_guest(), module()];
     findings.extend(devices());
@@ -58,7 +58,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     })
 }
 
-fn print_policy() -> Result<ExitStatus, Failure> {
+fn print_policy(is_json: bool) -> Result<ExitStatus, Failure> {
     let policy = match Mshv::open().and_then(|mshv| mshv.policy()) {
         Ok(policy) => policy,
         Err(error) => {
@@ -66,6 +66,10 @@ fn print_policy() -> Result<ExitStatus, Failure> {
             return Ok(ExitStatus::Failure);
         }
     };
+    if is_json {
+        println!("{}", policy_to_json(&policy));
+        return Ok(ExitStatus::Success);
+    }
     println!(
         "{:>4} {:>7}  {:<17} allowed, and why",
         "leaf", "version", "name"
@@ -81,6 +85,21 @@ fn print_policy() -> Result<ExitStatus, Failure> {
     }
     println!("Every other TDCALL is answered with OPERAND_INVALID, and not executed.");
     Ok(ExitStatus::Success)
+}
+
+fn policy_to_json(policy: &[PolicyLine]) -> serde_json::Value {
+    let lines: Vec<_> = policy
+        .iter()
+        .map(|line| {
+            serde_json::json!({
+                "leaf": line.leaf,
+                "version": line.version,
+                "name": line.name,
+                "reason": line.reason,
+            })
+        })
+        .collect();
+    serde_json::json!({ "policy": lines })
 }
 
 /// CPUID leaf 0x21 [ABI 8].
@@ -130,9 +149,23 @@ fn devices() -> Findings {
             Err(error) => Finding::Missing(error.to_string()),
         }
     };
-    [abi::DEV_MSHV, abi::DEV_MSHV_VTL, abi::DEV_MSHV_VTL_LOW]
-        .map(|path| (path, state(path)))
-        .into()
+    let needed = [abi::DEV_MSHV, abi::DEV_MSHV_VTL, abi::DEV_MSHV_VTL_LOW]
+        .into_iter()
+        .map(|path| (path, state(path)));
+    let of_hyper_v = [abi::DEV_MSHV_HVCALL, abi::DEV_MSHV_SINT]
+        .into_iter()
+        .map(|path| (path, if_hyper_v(Path::new(path).exists(), state(path))));
+    needed.chain(of_hyper_v).collect()
+}
+
+/// A node that only a TD below Hyper-V has, and that guests can do without.
+fn if_hyper_v(exists: bool, state: Finding) -> Finding {
+    match state {
+        Finding::Missing(_) if !exists => {
+            Finding::Absent("not there: only where the host is Hyper-V".to_owned())
+        }
+        other => other,
+    }
 }
 
 fn extensions() -> Findings {
@@ -258,6 +291,35 @@ mod tests {
     fn a_td_without_l2_vms_is_incomplete() {
         assert!(matches!(l2_vms(Ok(0)), Finding::Missing(_)));
         assert_eq!(l2_vms(Ok(2)), Finding::Found("2".to_owned()));
+    }
+
+    #[test]
+    fn nodes_of_hyper_v_may_be_absent_but_not_closed() {
+        let missing = Finding::Missing("why".to_owned());
+        let found = Finding::Found("can be opened".to_owned());
+        assert!(matches!(
+            if_hyper_v(false, missing.clone()),
+            Finding::Absent(_)
+        ));
+        assert_eq!(if_hyper_v(true, missing.clone()), missing);
+        assert_eq!(if_hyper_v(true, found.clone()), found);
+    }
+
+    #[test]
+    fn the_policy_is_one_object_for_programs() {
+        let line = PolicyLine {
+            leaf: 27,
+            version: 0,
+            name: "VP.INVGLA".to_owned(),
+            reason: "why".to_owned(),
+        };
+        let json = policy_to_json(&[line]);
+        assert_eq!(json["policy"][0]["leaf"], 27);
+        assert_eq!(json["policy"][0]["name"], "VP.INVGLA");
+        assert_eq!(
+            policy_to_json(&[])["policy"].as_array().map(Vec::len),
+            Some(0)
+        );
     }
 
     #[test]
