@@ -57,11 +57,20 @@ nothing_is_left() {
 		[ $((taken_after - taken)) -le $PAGES_SLACK_KB ]
 }
 
+# What each reload loses is lost again by as many more. What only filled up for the
+# first time, after all that ran before, is not.
+nothing_is_left_or_not_again() {
+	nothing_is_left && return
+	echo "# once more"
+	objects_after='' taken_after=''
+	reload_many_times && nothing_is_left
+}
+
 echo "TAP version 13"
 echo "1..3"
 reload_many_times
 result $? "it_reloads_${RELOADS}_times"
-nothing_is_left
+nothing_is_left_or_not_again
 result $? "nothing_is_left"
 is_loaded || insmod "$MODULE"
 ./vp_run >/dev/null 2>&1
