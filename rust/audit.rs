@@ -19,7 +19,7 @@ use kernel::prelude::*;
 use crate::ffi;
 use crate::page::SharedPage;
 use crate::pure::audit::{slot, EntryReason, ExitKind, Switch, RECORD_WORDS};
-use crate::pure::exit::RawExit;
+use crate::pure::exit::{Exit, RawExit};
 use crate::pure::vp_enter::EntryRcx;
 use crate::trace;
 use crate::vp::Vp;
@@ -70,9 +70,7 @@ impl Ring {
         page.write_u64(base, 0);
         // ORDERING: whoever sees a new word sees that the old sequence number is gone.
         fence(Ordering::Release);
-        for (index, word) in words.iter().enumerate() {
-            page.write_u64(base + 8 + 8 * index, *word);
-        }
+        page.write_few(base + 8, words);
         // ORDERING: whoever sees the new sequence number sees all of the record.
         fence(Ordering::Release);
         page.write_u64(base, sequence);
@@ -108,8 +106,15 @@ impl Entering {
         }
     }
 
-    /// To be called immediately after the exit.
-    pub(crate) fn record(self, vp: &Vp, switches: &mut Switches, exit: &RawExit) {
+    /// To be called immediately after the exit, of which `class` was found. Returns its kind.
+    pub(crate) fn record(
+        self,
+        vp: &Vp,
+        switches: &mut Switches,
+        class: Exit,
+        exit: &RawExit,
+    ) -> ExitKind {
+        let kind = ExitKind::new(class, exit);
         let switch = Switch {
             entry_tsc: self.entry_tsc,
             cycles: ffi::tsc().wrapping_sub(self.entry_tsc),
@@ -119,12 +124,14 @@ impl Entering {
             entry_rcx: self.entry_rcx,
             reason: self.reason,
             exit,
+            class,
+            kind,
         };
         // The first record has number 1: 0 says that there is none.
         switches.count = switches.count.wrapping_add(1);
         vp.ring.write(switches.count, &switch.words());
-        let kind = ExitKind::of(exit);
         vp.stats.count(self.reason, kind, switch.cycles);
         trace::vtl_exit(self.entry_rcx.vm().get(), exit, switch.rip, switch.cycles);
+        kind
     }
 }

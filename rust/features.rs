@@ -23,6 +23,8 @@ pub(crate) struct Features {
     pub(crate) layout: Layout,
     /// Speculation defences of each switch.
     pub(crate) mitigations: Mitigations,
+    /// Protection keys are on.
+    pub(crate) has_pkru: bool,
 }
 
 /// CPUID leaf that names the TDX module. [ABI CPUID 0x21]
@@ -56,6 +58,7 @@ impl Features {
         let format = Format::new(xsave_bytes);
         Ok(Self {
             limits,
+            has_pkru: extended.ecx & (1 << 4) != 0, // OSPKE
             layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
             format,
             mitigations: mitigation::choose(),

@@ -213,10 +213,25 @@ impl Drop for Section {
 }
 
 /// Loads PKRU, returns what was there: zero without protection keys.
-pub(crate) fn exchange_pkru(value: u32, _irqs: &IrqsOff) -> u32 {
-    // SAFETY: PKRU only concerns access to userspace's memory, and there is none with interrupts
-    // off; the caller puts VTL2's value back.
-    unsafe { abi::vtl_exchange_pkru(value) }
+pub(crate) fn exchange_pkru(has_pkru: bool, value: u32, _irqs: &IrqsOff) -> u32 {
+    if !has_pkru {
+        return 0;
+    }
+    let old: u32;
+    // SAFETY: The kernel has turned protection keys on, so RDPKRU exists.
+    unsafe {
+        asm!("rdpkru", in("ecx") 0, out("eax") old, out("edx") _,
+            options(nomem, nostack, preserves_flags));
+    }
+    if old != value {
+        // SAFETY: As above. PKRU only concerns access to userspace's memory, and there is none with
+        // interrupts off; the caller puts VTL2's value back.
+        unsafe {
+            asm!("wrpkru", in("ecx") 0, in("eax") value, in("edx") 0,
+                options(nostack, preserves_flags));
+        }
+    }
+    old
 }
 
 /// Bits that MXCSR may have on this processor.

@@ -4,6 +4,7 @@
  * the frame around the entry, which must not be instrumented and therefore
  * can't be Rust.
  */
+#include <linux/context_tracking.h>
 #include <linux/cpuhotplug.h>
 #include <linux/entry-virt.h>
 #include <linux/interrupt.h>
@@ -14,7 +15,6 @@
 #include <linux/sched.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
-#include <asm/pkru.h>
 #include <asm/processor.h>
 #include <asm/smp.h>
 
@@ -49,6 +49,22 @@ void vtl_irq_restore(unsigned long flags)
 	local_irq_restore(flags);
 }
 
+/*
+ * Turns interrupts off unless the task has something to do before it may enter
+ * a guest. Soft interrupts are work, too: they wait for the end of the section
+ * in which the registers are the lower VTL's.
+ */
+bool vtl_irq_off_for_guest(void)
+{
+	local_irq_disable();
+	xfer_to_guest_mode_prepare();
+	if (likely(!xfer_to_guest_mode_work_pending() &&
+		   !local_softirq_pending()))
+		return true;
+	local_irq_enable();
+	return false;
+}
+
 void vtl_preempt_disable(void)
 {
 	preempt_disable();
@@ -75,16 +91,6 @@ void vtl_migrate_enable(void)
 bool vtl_is_bound_to_cpu(void)
 {
 	return current->nr_cpus_allowed == 1;
-}
-
-/*
- * Soft interrupts are work, too: they wait for the end of the section in which
- * the registers are the lower VTL's.
- */
-bool vtl_guest_work_pending(void)
-{
-	xfer_to_guest_mode_prepare();
-	return xfer_to_guest_mode_work_pending() || local_softirq_pending();
 }
 
 u64 vtl_rdmsr(u32 msr)
@@ -120,24 +126,27 @@ u32 vtl_apic_id(u32 cpu)
  * The instructions themselves, on the way of each entry: what get_debugreg()
  * and set_debugreg() call instead serves Xen PV, which is never a TD.
  */
-#define VTL_LOAD_DR(number, old, value)                     \
-	do {                                                \
-		(old) = native_get_debugreg(number);        \
-		if ((old) != (value))                       \
-			native_set_debugreg(number, value); \
+#define VTL_LOAD_DR(number, value)                            \
+	do {                                                  \
+		if (native_get_debugreg(number) != (value))   \
+			native_set_debugreg(number, (value)); \
 	} while (0)
 
 /* With interrupts off. Writes only what differs. */
 void vtl_debug_load(struct vtl_debug *debug)
 {
-	unsigned long dr6;
-
 	debug->host_dr7 = local_db_save();
-	VTL_LOAD_DR(0, debug->host[0], debug->lower[0]);
-	VTL_LOAD_DR(1, debug->host[1], debug->lower[1]);
-	VTL_LOAD_DR(2, debug->host[2], debug->lower[2]);
-	VTL_LOAD_DR(3, debug->host[3], debug->lower[3]);
-	VTL_LOAD_DR(6, dr6, debug->lower[4]);
+	if (unlikely(debug->host_dr7)) {
+		debug->host[0] = native_get_debugreg(0);
+		debug->host[1] = native_get_debugreg(1);
+		debug->host[2] = native_get_debugreg(2);
+		debug->host[3] = native_get_debugreg(3);
+	}
+	VTL_LOAD_DR(0, debug->lower[0]);
+	VTL_LOAD_DR(1, debug->lower[1]);
+	VTL_LOAD_DR(2, debug->lower[2]);
+	VTL_LOAD_DR(3, debug->lower[3]);
+	VTL_LOAD_DR(6, debug->lower[4]);
 }
 
 /*
@@ -146,12 +155,14 @@ void vtl_debug_load(struct vtl_debug *debug)
  */
 void vtl_debug_store(struct vtl_debug *debug)
 {
-	VTL_LOAD_DR(6, debug->lower[4], DR6_RESERVED);
+	debug->lower[4] = native_get_debugreg(6);
+	if (debug->lower[4] != DR6_RESERVED)
+		native_set_debugreg(6, DR6_RESERVED);
 	debug->lower[0] = native_get_debugreg(0);
 	debug->lower[1] = native_get_debugreg(1);
 	debug->lower[2] = native_get_debugreg(2);
 	debug->lower[3] = native_get_debugreg(3);
-	if (!debug->host_dr7)
+	if (likely(!debug->host_dr7))
 		return;
 	set_debugreg(debug->host[0], 0);
 	set_debugreg(debug->host[1], 1);
@@ -177,16 +188,6 @@ void vtl_debug_forget(void)
 	if (!(armed & (DR_GLOBAL_ENABLE | DR_LOCAL_ENABLE) << 6))
 		set_debugreg(0, 3);
 	local_irq_restore(flags);
-}
-
-/* Loads PKRU, returns what was there; zero without protection keys. */
-u32 vtl_exchange_pkru(u32 pkru)
-{
-	u32 old = read_pkru();
-
-	if (old != pkru)
-		write_pkru(pkru);
-	return old;
 }
 
 void *vtl_page_address(struct page *page)
@@ -218,8 +219,17 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 				 online, offline);
 }
 
+void vtl_note_quiescent_state(void)
+{
+	rcu_virt_note_context_switch();
+}
+
 /*
- * Between the two state changes RCU does not watch this CPU and lockdep thinks
+ * guest_state_enter_irqoff() and guest_state_exit_irqoff(), but that RCU is not
+ * told of a quiescent state with each entry and each exit: context.rs does that
+ * once for many. On a CPU whose ticks are off, context tracking tells it anyway.
+ *
+ * Between the two state changes RCU may not watch this CPU, and lockdep thinks
  * that interrupts are on, as for every guest; nothing but the stub may run.
  */
 noinstr void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
@@ -227,8 +237,19 @@ noinstr void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
 			     u32 scrub)
 {
 	guest_timing_enter_irqoff();
-	guest_state_enter_irqoff();
+	instrumentation_begin();
+	trace_hardirqs_on_prepare();
+	lockdep_hardirqs_on_prepare();
+	instrumentation_end();
+	context_tracking_guest_enter();
+	lockdep_hardirqs_on(CALLER_ADDR0);
+
 	vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2, scrub);
-	guest_state_exit_irqoff();
+
+	lockdep_hardirqs_off(CALLER_ADDR0);
+	context_tracking_guest_exit();
+	instrumentation_begin();
+	trace_hardirqs_off_finish();
+	instrumentation_end();
 	guest_timing_exit_irqoff();
 }

@@ -15,11 +15,11 @@ struct page;
 
 unsigned long vtl_irq_save(void);
 void vtl_irq_restore(unsigned long flags);
+bool vtl_irq_off_for_guest(void);
 void vtl_preempt_disable(void);
 void vtl_preempt_enable(void);
 u32 vtl_migrate_disable(void);
 void vtl_migrate_enable(void);
-bool vtl_guest_work_pending(void);
 bool vtl_is_bound_to_cpu(void);
 
 u64 vtl_rdmsr(u32 msr);
@@ -37,7 +37,6 @@ struct vtl_debug {
 void vtl_debug_load(struct vtl_debug *debug);
 void vtl_debug_store(struct vtl_debug *debug);
 void vtl_debug_forget(void);
-u32 vtl_exchange_pkru(u32 pkru);
 
 void *vtl_page_address(struct page *page);
 u64 vtl_page_phys(struct page *page);
@@ -50,6 +49,7 @@ void vtl_event_log(const char *text);
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 
+void vtl_note_quiescent_state(void);
 void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
 		     struct mshv_tdx_exit_info *exit, u64 *cr2, u32 scrub);
 

@@ -9,6 +9,7 @@
 use kernel::types::NotThreadSafe;
 
 use crate::abi;
+use crate::fpu::Section;
 
 /// The task stays on its CPU but may sleep.
 #[must_use]
@@ -68,6 +69,9 @@ pub(crate) struct IrqsOff {
     _not_send: NotThreadSafe,
 }
 
+/// Interrupts are on. [SDM 1, 3.4.3.3]
+const RFLAGS_IF: usize = 1 << 9;
+
 impl IrqsOff {
     /// Turns interrupts off. The kernel crate's own guard is none where preemption is off anyway.
     pub(crate) fn new() -> Self {
@@ -79,16 +83,22 @@ impl IrqsOff {
         }
     }
 
-    /// Whether the task has something to do before it may enter a guest.
-    pub(crate) fn is_guest_work_pending(&self) -> bool {
-        // SAFETY: Wants interrupts off, which `self` proves.
-        unsafe { abi::vtl_guest_work_pending() }
+    /// Turns interrupts off for an entry; `None`, and they stay on, when the task has something to do
+    /// before.
+    pub(crate) fn for_entry(_section: &Section) -> Option<Self> {
+        // SAFETY: Interrupts are on: nobody but this guard turns them off in a section. Paired with
+        // the call in `drop`, on the same CPU: nothing in between can sleep.
+        let is_off = unsafe { abi::vtl_irq_off_for_guest() };
+        is_off.then_some(Self {
+            flags: RFLAGS_IF,
+            _not_send: NotThreadSafe,
+        })
     }
 }
 
 impl Drop for IrqsOff {
     fn drop(&mut self) {
-        // SAFETY: `flags` are those that `new` got on this CPU.
+        // SAFETY: `flags` are those that were there on this CPU.
         unsafe { abi::vtl_irq_restore(self.flags) }
     }
 }

@@ -24,6 +24,7 @@ use crate::ffi;
 pub(crate) struct SharedPage {
     page: Page,
     base: NonNull<u8>,
+    phys: u64,
 }
 
 // SAFETY: `base` is an address of the direct map, the same on every CPU; all access through it is
@@ -37,8 +38,9 @@ impl SharedPage {
     pub(crate) fn new() -> Result<Self> {
         let page = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
         let base = ffi::page_address(&page).ok_or(ENOMEM)?;
+        let phys = ffi::page_phys(&page);
         // INVARIANT: `page_address` gave the address of this page; there is no highmem on x86-64.
-        Ok(Self { page, base })
+        Ok(Self { page, base, phys })
     }
 
     /// The page itself.
@@ -48,7 +50,7 @@ impl SharedPage {
 
     /// Its guest-physical address: L1's physical addresses are those of the TD.
     pub(crate) fn phys(&self) -> u64 {
-        ffi::page_phys(&self.page)
+        self.phys
     }
 
     /// Maps the page as the whole of a new mapping.
@@ -102,6 +104,19 @@ impl SharedPage {
             let to = self.base.as_ptr().wrapping_add(offset).cast();
             // SAFETY: The words are within the page, which `self` owns, and come from `words`.
             unsafe { copy_words(words.as_ptr(), to, words.len()) }
+        }
+    }
+
+    /// Writes consecutive words, each once, where they are too few for a string instruction.
+    pub(crate) fn write_few<const LEN: usize>(&self, offset: usize, words: &[u64; LEN]) {
+        if !Self::has_words(offset, LEN) {
+            return;
+        }
+        let base = self.base.as_ptr().wrapping_add(offset).cast::<u64>();
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: All `LEN` words are within the page, which `self` owns; `offset` is a multiple
+            // of 8 with all callers.
+            unsafe { base.wrapping_add(index).write_volatile(*word) }
         }
     }
 

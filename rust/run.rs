@@ -127,12 +127,14 @@ fn run_loaded(
     // From here on a kick interrupts this CPU; what was written before it is seen below.
     let mut inside = vp.wake.enter();
     loop {
-        let (exit, offload) = match try_enter(&mut loaded, &mut inside, entry, *reason)? {
-            Attempt::Exited(exit, offload) => (exit, offload),
-            Attempt::Not(stop) => return Ok(stop),
+        let (offload, kind) = match try_enter(&mut loaded, &mut inside, entry, *reason)? {
+            Attempt::Exited(offload, kind) => (offload, kind),
+            Attempt::WorkPending => return Ok(Stop::WorkPending),
+            Attempt::Halted => return Ok(Stop::Halted),
         };
+        let exit = &loaded.exit;
         // Interrupts are on again, so that the one that stopped the lower VTL is taken.
-        let is_done = match next(&exit, offload, || vp.run_page.read_guest()) {
+        let is_done = match next(exit, offload, || vp.run_page.read_guest()) {
             Next::EnterAgain => true,
             Next::Handle(handled) => offload::carry_out(machine, vp, offload, &handled),
             Next::Userspace => false,
@@ -142,15 +144,17 @@ fn run_loaded(
             }
         };
         if !is_done {
-            return Ok(Stop::Exit(exit));
+            return Ok(Stop::Exit(*exit));
         }
-        *reason = EntryReason::After(ExitKind::of(&exit));
+        *reason = EntryReason::After(kind);
     }
 }
 
+/// What became of an attempt. The exit itself is in [`Loaded`].
 enum Attempt {
-    Exited(RawExit, Offload),
-    Not(Stop),
+    Exited(Offload, ExitKind),
+    WorkPending,
+    Halted,
 }
 
 /// One attempt with interrupts off; they come on again at the end.
@@ -160,19 +164,18 @@ fn try_enter(
     entry: &Entry,
     reason: EntryReason,
 ) -> Result<Attempt> {
-    let irqs = IrqsOff::new();
+    let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
+        return Ok(Attempt::WorkPending);
+    };
     let vp = loaded.vp;
-    if irqs.is_guest_work_pending() {
-        return Ok(Attempt::Not(Stop::WorkPending));
-    }
     inside.answer_kick();
     may_enter(vp)?;
-    let entry = vp.run_page.renew(entry).map_err(error::refusal)?;
-    if offload::prepare(vp, entry.offload, entry.is_halted)? {
-        return Ok(Attempt::Not(Stop::Halted));
+    let (is_halted, offload) = vp.run_page.renew(entry).map_err(error::refusal)?;
+    if offload::prepare(vp, offload, is_halted)? {
+        return Ok(Attempt::Halted);
     }
     let entering = Entering::new(vp, loaded.rcx, reason);
-    let exit = loaded.enter(&irqs);
-    entering.record(vp, &mut loaded.private.switches, &exit);
-    Ok(Attempt::Exited(exit, entry.offload))
+    let class = loaded.enter(&irqs);
+    let kind = entering.record(vp, &mut loaded.private.switches, class, &loaded.exit);
+    Ok(Attempt::Exited(offload, kind))
 }

@@ -4,7 +4,7 @@
  * sizes, offsets and commands of the header must be these, because userspace
  * compiled elsewhere relies on them.
  */
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 #define RUN(field) offsetof(struct mshv_vtl_run, field)

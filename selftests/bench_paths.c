@@ -49,6 +49,8 @@ static int pass(struct irq_guest *irq, const unsigned char *entry,
 		return complain(irq->guest.why);
 	run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT |
 			     MSHV_VTL_OFFLOAD_X2APIC;
+	/* Nothing to invalidate, which only the first of the passages would do. */
+	run->tdx.entry_rcx &= ~3ULL;
 	run->tdx.l2_enter_guest_state.gpr[RBX] = turns;
 	do {
 		result = vtl_run(&irq->guest);

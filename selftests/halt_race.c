@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "irq_guest.h"
 
 #define LONGEST_RACE_SECONDS 3600

@@ -8,7 +8,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "irq_guest.h"
 
 #define VECTOR 0x51

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "irq_guest.h"
 
 #define VECTOR_TIMER 0x41

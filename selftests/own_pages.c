@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "irq_guest.h"
 
 #define VIRTUAL_APIC_PAGE_VM2 0x2c20000300002012ULL

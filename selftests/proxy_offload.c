@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "debug_port.h"
 #include "irq_guest.h"
 

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "debug_port.h"
 #include "irq_guest.h"
 

@@ -2,7 +2,7 @@
 /* Each reserved bit of each operand is refused, alone, and changes nothing. */
 #include <sys/ioctl.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 FIXTURE(reserved)

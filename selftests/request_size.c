@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 enum file { MSHV, VTL, HVCALL, SINT, FILES };

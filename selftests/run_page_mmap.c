@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What can be mapped from a VTL file, and what cannot. */
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 FIXTURE(page)

@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "debug_port.h"
 #include "vtl_util.h"
 

@@ -2,7 +2,7 @@
 /* Counters of a VP: by kind of exit, by refusal, and the same in debugfs. */
 #include <sys/ioctl.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 #define DEBUGFS_STATS "/sys/kernel/debug/mshv_vtl_tdx/stats"

@@ -3,7 +3,7 @@
  * Which TDCALLs pass. A refusal is a status in rax, not an error of the call:
  * existing userspace does not expect the call itself to fail.
  */
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 FIXTURE(tdcall)

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "irq_guest.h"
 
 static void on_alarm(int signal)

@@ -2,7 +2,7 @@
 /* A virtual processor belongs to one thread at a time. */
 #include <pthread.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 FIXTURE(busy)

@@ -2,7 +2,7 @@
 /* The cancel flag of the run page: EINTR, and no wake-up is lost. */
 #include <pthread.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 FIXTURE(cancel)

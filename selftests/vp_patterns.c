@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 #define NUM_MSRS 5

@@ -3,7 +3,7 @@
 #include <asm/prctl.h>
 #include <sys/syscall.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 FIXTURE(vp)

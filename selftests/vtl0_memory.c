@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 #define FRAME(gpa) ((gpa) >> 12)

@@ -4,7 +4,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 
-#include "kselftest_harness.h"
+#include "vtl_harness.h"
 #include "vtl_util.h"
 
 FIXTURE(mshv)

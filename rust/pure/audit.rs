@@ -4,7 +4,7 @@
 //!
 //! `rust/audit.rs` writes the records, `rust/stats.rs` counts by kind.
 
-use super::exit::{classify, Exit, RawExit};
+use super::exit::{Exit, RawExit};
 use super::vp_enter::EntryRcx;
 
 /// What statistics tell apart: the basic reason of an exit that is L1's, else what became of the
@@ -26,9 +26,9 @@ impl ExitKind {
     /// Number of kinds.
     pub const COUNT: usize = 104;
 
-    /// The kind of an exit.
-    pub const fn of(exit: &RawExit) -> Self {
-        match classify(exit) {
+    /// The kind of an exit of a class.
+    pub const fn new(class: Exit, exit: &RawExit) -> Self {
+        match class {
             Exit::ForL1 => match exit.status().details() & 0xffff {
                 reason @ 0..=95 => Self(reason as u8), // CAST: at most 95
                 _ => Self::OTHER,
@@ -82,8 +82,12 @@ pub struct Switch<'a> {
     pub entry_rcx: EntryRcx,
     /// Why it was entered.
     pub reason: EntryReason,
-    /// What TDG.VP.ENTER brought back.
+    /// What TDG.VP.ENTER brought back,
     pub exit: &'a RawExit,
+    /// of which class,
+    pub class: Exit,
+    /// and of which kind.
+    pub kind: ExitKind,
 }
 
 /// Flags of a record.
@@ -103,9 +107,9 @@ impl Switch<'_> {
     /// The words of the record behind the sequence number.
     #[inline]
     pub const fn words(&self) -> [u64; RECORD_WORDS - 1] {
-        let kind = ExitKind::of(self.exit).number() as u64;
+        let kind = self.kind.number() as u64;
         let mut flags = 0;
-        if classify(self.exit).has_run() {
+        if self.class.has_run() {
             flags |= flag::HAS_RUN;
             if self.exit.has_event_to_redeliver() {
                 flags |= flag::EVENT_CUT_OFF;

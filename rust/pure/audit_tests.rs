@@ -2,6 +2,7 @@
 //! Tests of `audit.rs`.
 
 use super::*;
+use crate::pure::exit::classify;
 
 fn exit(status: u64, reason: u64) -> RawExit {
     RawExit {
@@ -20,21 +21,27 @@ fn switch(exit: &RawExit) -> Switch<'_> {
         entry_rcx: EntryRcx::new((2 << 52) | 1, 3).unwrap(),
         reason: EntryReason::Userspace,
         exit,
+        class: classify(exit),
+        kind: kind(exit),
     }
+}
+
+fn kind(exit: &RawExit) -> ExitKind {
+    ExitKind::new(classify(exit), exit)
 }
 
 #[test]
 fn kinds_are_basic_reasons_or_what_became_of_the_entry() {
-    assert_eq!(ExitKind::of(&exit(0, 10)).number(), 10);
-    assert_eq!(ExitKind::of(&exit(0, 0x8000_0021)).number(), 33);
-    assert_eq!(ExitKind::of(&exit(0, 95)).number(), 95);
-    assert_eq!(ExitKind::of(&exit(0, 96)), ExitKind::OTHER);
-    assert_eq!(ExitKind::of(&exit(0, 0xffff)), ExitKind::OTHER);
-    assert_eq!(ExitKind::of(&exit(0x1100, 10)), ExitKind::HOST_ROUTED);
-    assert_eq!(ExitKind::of(&exit(0x1101, 77)), ExitKind::HOST_ROUTED);
-    assert_eq!(ExitKind::of(&exit(0x1102, 1)), ExitKind::INTERRUPTED);
-    assert_eq!(ExitKind::of(&exit(0x1120, 0)), ExitKind::NOT_ENTERED);
-    assert_eq!(ExitKind::of(&exit(0xc000_0100, 1)), ExitKind::REFUSED);
+    assert_eq!(kind(&exit(0, 10)).number(), 10);
+    assert_eq!(kind(&exit(0, 0x8000_0021)).number(), 33);
+    assert_eq!(kind(&exit(0, 95)).number(), 95);
+    assert_eq!(kind(&exit(0, 96)), ExitKind::OTHER);
+    assert_eq!(kind(&exit(0, 0xffff)), ExitKind::OTHER);
+    assert_eq!(kind(&exit(0x1100, 10)), ExitKind::HOST_ROUTED);
+    assert_eq!(kind(&exit(0x1101, 77)), ExitKind::HOST_ROUTED);
+    assert_eq!(kind(&exit(0x1102, 1)), ExitKind::INTERRUPTED);
+    assert_eq!(kind(&exit(0x1120, 0)), ExitKind::NOT_ENTERED);
+    assert_eq!(kind(&exit(0xc000_0100, 1)), ExitKind::REFUSED);
 }
 
 #[test]
@@ -42,7 +49,7 @@ fn every_status_and_reason_has_a_kind_that_can_be_counted() {
     for status in [0, 0x1100, 0x1101, 0x1102, 0x1120, 0x1140, 0xc000_0100] {
         // Miri is slow.
         for reason in (0..=0x1_ffff).step_by(if cfg!(miri) { 509 } else { 1 }) {
-            let kind = ExitKind::of(&exit(status, reason));
+            let kind = kind(&exit(status, reason));
             assert!(usize::from(kind.number()) < ExitKind::COUNT);
             assert_ne!(EntryReason::After(kind).number(), 0);
         }

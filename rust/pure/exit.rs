@@ -8,6 +8,7 @@ use super::status::Status;
 
 /// Registers behind TDG.VP.ENTER, in the order of the run page's `exit_info`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct RawExit {
     /// Status and raw exit reason.
     pub rax: u64,

@@ -24,7 +24,7 @@ use crate::irq::IrqsOff;
 use crate::mitigation;
 use crate::msr::{self, Msr};
 use crate::pure::controls::Entry;
-use crate::pure::exit::{classify, RawExit};
+use crate::pure::exit::{classify, Exit, RawExit};
 use crate::pure::msr::SharedMsrs;
 use crate::pure::vp_enter::EntryRcx;
 use crate::vp::bind::Pinned;
@@ -42,10 +42,15 @@ pub(super) struct Loaded<'a> {
     features: &'a Features,
     /// Of the next entry.
     pub(super) rcx: EntryRcx,
+    /// What the last entry brought back. It stays in this place: copies would cost more than the
+    /// decisions that are made with it.
+    pub(super) exit: RawExit,
     cr2: u64,
     host_msrs: SharedMsrs,
     has_run: bool,
-    section: Section,
+    is_first: bool,
+    /// Proves that the processor is the module's.
+    pub(super) section: Section,
 }
 
 impl<'a> Loaded<'a> {
@@ -71,36 +76,48 @@ impl<'a> Loaded<'a> {
             private,
             features,
             rcx: entry.rcx,
+            exit: RawExit::default(),
             cr2: entry.cr2,
             host_msrs,
             has_run: false,
+            is_first: true,
             section,
         }
     }
 
-    /// One TDG.VP.ENTER.
-    pub(super) fn enter(&mut self, irqs: &IrqsOff) -> RawExit {
+    /// One TDG.VP.ENTER; `exit` has the rest of what it brought back.
+    ///
+    /// RCU hears of the first one only. A grace period that waits for this CPU makes the tick raise a
+    /// soft interrupt or a rescheduling, which is work to do: then this ends, and the next one is
+    /// a first one again.
+    pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
+        if core::mem::take(&mut self.is_first) {
+            enter::note_quiescent_state(irqs);
+        }
+        let has_pkru = self.features.has_pkru;
         let private = &mut *self.private;
-        let host_pkru = fpu::exchange_pkru(private.pkru, irqs);
+        let host_pkru = fpu::exchange_pkru(has_pkru, private.pkru, irqs);
         private.debug.load(irqs);
         let host_spec_ctrl = self.exchange_spec_ctrl(self.private.spec_ctrl);
 
         let guest_state_gpa = self.vp.run_page.guest_state_gpa();
         let scrub = self.features.mitigations.scrub;
-        let exit = enter::tdg_vp_enter(self.rcx, guest_state_gpa, &mut self.cr2, scrub, irqs);
+        let (exit, cr2) = (&mut self.exit, &mut self.cr2);
+        enter::tdg_vp_enter(self.rcx, guest_state_gpa, exit, cr2, scrub, irqs);
 
         // First what the lower VTL could use against speculation in VTL2.
         self.private.spec_ctrl = self.exchange_spec_ctrl(host_spec_ctrl);
         self.private.debug.store(irqs);
-        self.private.pkru = fpu::exchange_pkru(host_pkru, irqs);
-        if classify(&exit).has_run() {
+        self.private.pkru = fpu::exchange_pkru(has_pkru, host_pkru, irqs);
+        let class = classify(&self.exit);
+        if class.has_run() {
             self.has_run = true;
             if self.rcx.invalidates() {
                 self.vp.run_page.consume_invalidation(self.rcx);
                 self.rcx = self.rcx.without_invalidation();
             }
         }
-        exit
+        class
     }
 
     /// Loads `value`, returns what was there.

@@ -11,6 +11,7 @@ use crate::page::SharedPage;
 use crate::pure::controls::{Controls, Entry, Refusal};
 use crate::pure::exit::RawExit;
 use crate::pure::msr::SharedMsrs;
+use crate::pure::offload::Offload;
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::RUN_HALTED;
 use crate::pure::vp_enter::EntryRcx;
@@ -104,12 +105,13 @@ impl RunPage {
         }
     }
 
-    /// Reads what may have changed since the last entry, each once, and checks it.
+    /// Reads what may have changed since the last entry, each once, and checks it: whether the lower
+    /// VTL is halted, and what the kernel may handle.
     ///
     /// # Errors
     ///
     /// As for the whole.
-    pub(crate) fn renew(&self, entry: &Entry) -> Result<Entry, Refusal> {
+    pub(crate) fn renew(&self, entry: &Entry) -> Result<(bool, Offload), Refusal> {
         entry.renewed(self.0.read_u32(offset::FLAGS), self.read_offload())
     }
 
