@@ -33,7 +33,7 @@ pub(crate) fn route<M: Machine>(
         (Action::Gp, _) => Route::InjectGp,
         // A passed-through MSR does not exit, unless the machine had to intercept it.
         (Action::Ve | Action::Pass, _) => Route::L1,
-        (Action::Emulated, Access::Read) => read(l2, index),
+        (Action::Emulated, Access::Read) => read(config, l2, index),
         (Action::Emulated, Access::Write) => write(config, l2, index, machine),
     };
     if route == Route::Handled {
@@ -42,10 +42,10 @@ pub(crate) fn route<M: Machine>(
     route
 }
 
-fn read(l2: &mut L2Vm, index: u32) -> Route {
+fn read(config: &TdConfig, l2: &mut L2Vm, index: u32) -> Route {
     let value = match index {
         DEBUGCTL => l2.vmcs.get(Field::GuestDebugctl) & !DEBUGCTL_PLATFORM,
-        _ => match msr::virtual_value(index) {
+        _ => match msr::virtual_value(config, index) {
             Some(value) => value,
             // VMX capabilities are for L1 only.
             None => return Route::L1,

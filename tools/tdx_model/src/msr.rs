@@ -230,7 +230,7 @@ fn l1_read(td: &Td<'_>, index: u32) -> MsrAction {
     if index == DEBUGCTL {
         return MsrAction::Native;
     }
-    virtual_value(index)
+    virtual_value(&td.config, index)
         .or_else(|| vmx_msrs::value(&td.config, index))
         .map_or(MsrAction::Gp, MsrAction::Value)
 }
@@ -249,12 +249,15 @@ fn l1_write(td: &Td<'_>, index: u32, value: u64, efer: u64) -> MsrAction {
 }
 
 /// The value of an MSR whose reads the module answers alike in L1 and L2.
-pub(crate) const fn virtual_value(index: u32) -> Option<u64> {
+pub(crate) fn virtual_value(config: &TdConfig, index: u32) -> Option<u64> {
     match index {
         // The legacy xAPIC mode is disabled.
         XAPIC_DISABLE_STATUS => Some(1),
-        // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO, TAA_NO.
-        ARCH_CAPABILITIES => Some(1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 8),
+        // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO, TAA_NO; TSX_CTRL where that exists.
+        ARCH_CAPABILITIES => {
+            let tsx_ctrl = u64::from(config.cpu.has_tsx) << 7;
+            Some(1 | 1 << 1 | 1 << 3 | 1 << 5 | tsx_ctrl | 1 << 8)
+        }
         // Fast strings; no branch trace store, no precise event sampling.
         MISC_ENABLE => Some(1 | 1 << 11 | 1 << 12),
         PERF_CAPABILITIES => Some(0),

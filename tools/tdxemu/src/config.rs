@@ -10,6 +10,7 @@
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
 //! | `emu.feature_level` | 0, 1 | `1` | what of later TDX modules there is besides version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | tables of the L2 secure EPTs |
+//! | `emu.extra_msrs` | 0, 1 | `0` | registers that a processor with TDX has and QEMU's lacks |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | what the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
 //! | `emu.host` | `generic`, `hyperv` | `generic` | whose identity and calls the host shows |
@@ -44,6 +45,8 @@ pub struct Config {
     pub feature_level: FeatureLevel,
     /// Whether the host gives tables for small pages of an L2.
     pub l2_tables: L2Tables,
+    /// Whether there are registers that QEMU's processor lacks.
+    pub has_extra_msrs: bool,
     /// Log level.
     pub log: Level,
     /// Whether L1's TSC stands still while the emulator runs.
@@ -61,6 +64,7 @@ impl Config {
         hostile: Hostile::OFF,
         feature_level: FeatureLevel::Later,
         l2_tables: L2Tables::Given,
+        has_extra_msrs: false,
         log: Level::Info,
         is_time_hidden: false,
         is_bench: false,
@@ -71,7 +75,7 @@ impl Config {
 pub const KNOWN: &str = "emu.vtl0=SIZE (multiple of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld \
-     emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
+     emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// A word of the command line that cannot be obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,7 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
                 _ => return None,
             }
         }
+        "extra_msrs" => config.has_extra_msrs = switch(value)?,
         "log" => config.log = Level::from_name(value)?,
         "hide_time" => config.is_time_hidden = switch(value)?,
         "bench" => config.is_bench = switch(value)?,
@@ -224,6 +229,7 @@ mod tests {
             "emu.l2_tables=some",
             "emu.bench=yes",
             "emu.hide_time=2",
+            "emu.extra_msrs=all",
             "emu.hostile=exit",
             "emu.x=1",
             "quiet",

@@ -5,6 +5,7 @@
 
 use crate::console::End;
 use crate::cpu::{self, msr};
+use crate::extra_msrs;
 use crate::fetch::{decode, fetch};
 use crate::host;
 use crate::log;
@@ -176,16 +177,10 @@ fn cpuid(vp: &mut Vp) {
     let cpl = vp.l1.vmcb.save.cpl;
     // CAST: CPUID takes 32-bit inputs.
     let (leaf, subleaf) = (vp.l1.gprs.rax as u32, vp.l1.gprs.rcx as u32);
-    let native = cpu::cpuid(leaf, subleaf);
     let request = CpuidRequest {
         leaf,
         subleaf,
-        native: CpuidResult {
-            eax: native.eax,
-            ebx: native.ebx,
-            ecx: native.ecx,
-            edx: native.edx,
-        },
+        native: native_cpuid(vp, leaf, subleaf),
         native_max_basic: cpu::cpuid(0, 0).eax,
         native_max_extended: cpu::cpuid(0x8000_0000, 0).eax,
         cpl,
@@ -210,6 +205,21 @@ fn cpuid(vp: &mut Vp) {
             ..VeInfo::default()
         }),
     }
+}
+
+/// What the processor answers, with the registers that the emulator adds to it.
+fn native_cpuid(vp: &Vp, leaf: u32, subleaf: u32) -> CpuidResult {
+    let native = cpu::cpuid(leaf, subleaf);
+    let mut native = CpuidResult {
+        eax: native.eax,
+        ebx: native.ebx,
+        ecx: native.ecx,
+        edx: native.edx,
+    };
+    if vp.platform.config.has_extra_msrs {
+        extra_msrs::announce(leaf, subleaf, &mut native);
+    }
+    native
 }
 
 /// Bits of CPUID that mirror L1's control registers; the emulator's own were read natively.
@@ -307,9 +317,13 @@ fn msr(vp: &mut Vp, access: Access) {
 }
 
 /// What the processor would have done, for registers that SVM makes the emulator intercept.
-fn native_msr(vp: &Vp, index: u32, direction: Direction) -> Option<u64> {
+fn native_msr(vp: &mut Vp, index: u32, direction: Direction) -> Option<u64> {
     match (index, direction) {
         (msr::EFER, Direction::Read) => Some(vp.l1.vmcb.save.efer & !msr::EFER_SVME),
+        (_, Direction::Read) if vp.extra_msrs.has(index) => vp.extra_msrs.read(index),
+        (_, Direction::Write(value)) if vp.extra_msrs.has(index) => {
+            vp.extra_msrs.write(index, value).map(|()| 0)
+        }
         (_, Direction::Read) => msr::try_read(index),
         (_, Direction::Write(value)) => host::msr::write_natively(index, value).map(|()| 0),
     }

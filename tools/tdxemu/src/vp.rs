@@ -5,6 +5,7 @@
 //! processor and is never shared.
 
 use crate::cpu::{cr, msr, svm_mode, tsc};
+use crate::extra_msrs::ExtraMsrs;
 use crate::mem::frame::FramePool;
 use crate::run::end_by_machine;
 use crate::setup::{Platform, World};
@@ -103,6 +104,8 @@ pub struct Vp {
     pub model: &'static mut tdx_model::vcpu::Vcpu,
     /// L1's clock.
     pub clock: Clock,
+    /// Registers that the processor lacks.
+    pub extra_msrs: ExtraMsrs,
     /// What the host keeps of this processor.
     pub host: crate::host::Host,
     ready: VmrunReady,
@@ -121,7 +124,8 @@ impl Vp {
         let world = platform.world();
         // CAST: at most MAX_CPUS
         let model = tdx_model::vcpu::Vcpu::new(index as u32, &world.td.config);
-        let l1 = new_l1(pool, &world)?;
+        let extra_msrs = ExtraMsrs::new(platform.config.has_extra_msrs);
+        let l1 = new_l1(pool, &world, &extra_msrs)?;
         let l2 = [
             new_l2(pool, &world, VmIndex::Vm1)?,
             new_l2(pool, &world, VmIndex::Vm2)?,
@@ -140,6 +144,7 @@ impl Vp {
                 left_guest_at: tsc::now(),
                 is_time_hidden: platform.config.is_time_hidden,
             },
+            extra_msrs,
             host: crate::host::Host::new(platform.config.hostile, index),
             ready,
             idle: new_idle(pool)?,
@@ -260,10 +265,14 @@ fn new_guest(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
     Ok(svm::Vcpu::new(vmcb))
 }
 
-fn new_l1(pool: &FramePool, world: &World) -> Result<svm::Vcpu, &'static str> {
+fn new_l1(
+    pool: &FramePool,
+    world: &World,
+    extra_msrs: &ExtraMsrs,
+) -> Result<svm::Vcpu, &'static str> {
     let guest = new_guest(pool)?;
     let msrpm = pool.allocate_zeroed::<Msrpm>().ok_or(NO_FRAMES)?;
-    fill_l1_msrpm(msrpm, world);
+    fill_l1_msrpm(msrpm, world, extra_msrs);
     let control = &mut guest.vmcb.control;
     control.msrpm_base_pa = core::ptr::from_ref(msrpm) as u64;
     control.nested_ctl = NESTED_PAGING;
@@ -283,13 +292,14 @@ fn new_l1(pool: &FramePool, world: &World) -> Result<svm::Vcpu, &'static str> {
     Ok(guest)
 }
 
-/// What the TD's table passes runs natively, except EFER, where SVME has to be hidden.
-fn fill_l1_msrpm(msrpm: &mut Msrpm, world: &World) {
+/// What the TD's table passes runs natively, except EFER, where SVME has to be hidden, and what the
+/// processor lacks.
+fn fill_l1_msrpm(msrpm: &mut Msrpm, world: &World, extra_msrs: &ExtraMsrs) {
     *msrpm = Msrpm::ALL;
     for msr in (0..0x2000).chain(0xc000_0000..0xc000_2000) {
         for (access, model_access) in ACCESSES {
             let passes = tdx_model::msr::is_passed_through(&world.td.config, msr, model_access);
-            if passes && msr != msr::EFER {
+            if passes && msr != msr::EFER && !extra_msrs.has(msr) {
                 msrpm.set(msr, access, Intercept::No);
             }
         }

@@ -4,6 +4,7 @@
 
 use super::{Verdict, event, plain_exit, vapic};
 use crate::cpu::msr::{self, EFER, PAT};
+use crate::extra_msrs::ExtraMsrs;
 use crate::vp::{ACCESSES, L2Context, Vp};
 use svm::msrpm::{Access, Intercept, Msrpm};
 use svm::vmx_names::reason;
@@ -11,15 +12,14 @@ use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
 use tdx_model::l2_exit::L2Exit;
 use tdx_model::msr::Access as ModelAccess;
-use tdx_model::vcpu::L2Vm;
 
 const VECTOR_GP: u8 = 13;
 const X2APIC: core::ops::RangeInclusive<u32> = 0x800..=0x8ff;
 
-/// Registers that always leave the L2: EFER holds SVME, PAT is not switched by TCG, and the x2APIC
-/// ones would reach L1's interrupt controller.
-fn is_always_intercepted(index: u32) -> bool {
-    index == EFER || index == PAT || X2APIC.contains(&index)
+/// Registers that always leave the L2: EFER holds SVME, PAT is not switched by TCG, the x2APIC ones
+/// would reach L1's interrupt controller, and the processor lacks the others.
+fn is_always_intercepted(extra_msrs: &ExtraMsrs, index: u32) -> bool {
+    index == EFER || index == PAT || X2APIC.contains(&index) || extra_msrs.has(index)
 }
 
 /// Makes the permission map follow L1's bitmap, if that has changed.
@@ -34,23 +34,26 @@ pub fn refresh_msrpm(vp: &mut Vp, vm: VmIndex) {
     let config = &world.td.config;
     for word in 0..l2.msr_bitmap.len() {
         if context.msr_bitmap[word] != l2.msr_bitmap[word] {
-            for_each_msr(word, |index| refresh_one(context.msrpm, l2, config, index));
+            for_each_msr(word, |index| {
+                let is_always = is_always_intercepted(&vp.extra_msrs, index);
+                for (access, model_access) in ACCESSES {
+                    let is_intercepted =
+                        is_always || l2.intercepts_msr(config, index, model_access);
+                    set(context.msrpm, index, access, is_intercepted);
+                }
+            });
             context.msr_bitmap[word] = l2.msr_bitmap[word];
         }
     }
 }
 
-fn refresh_one(msrpm: &mut Msrpm, l2: &L2Vm, config: &tdx_model::td::TdConfig, index: u32) {
-    for (access, model_access) in ACCESSES {
-        let is_intercepted =
-            is_always_intercepted(index) || l2.intercepts_msr(config, index, model_access);
-        let intercept = if is_intercepted {
-            Intercept::Yes
-        } else {
-            Intercept::No
-        };
-        msrpm.set(index, access, intercept);
-    }
+fn set(msrpm: &mut Msrpm, index: u32, access: Access, is_intercepted: bool) {
+    let intercept = if is_intercepted {
+        Intercept::Yes
+    } else {
+        Intercept::No
+    };
+    msrpm.set(index, access, intercept);
 }
 
 /// The 64 registers of a word of the bitmap: quarters for reads low, reads high, writes low,
@@ -103,6 +106,7 @@ fn read(vp: &mut Vp, vm: VmIndex, index: u32, len_bytes: u32) -> Verdict {
         EFER => Some(vmcs.get(Field::GuestEfer)),
         PAT => Some(vmcs.get(Field::GuestPat)),
         index if X2APIC.contains(&index) => Some(vapic::read_register(vp, vm, index)),
+        index if vp.extra_msrs.has(index) => vp.extra_msrs.read(index),
         index => msr::try_read(index),
     };
     let Some(value) = value else {
@@ -123,6 +127,10 @@ fn write(vp: &mut Vp, vm: VmIndex, index: u32, value: u64, len_bytes: u32) -> Ve
             .all(|t| matches!(t, 0 | 1 | 4..=7));
     if is_pat {
         vp.model.l2_mut(vm).vmcs.set(Field::GuestPat, value);
+        skip(vp, vm, len_bytes);
+        return Verdict::Internal;
+    }
+    if vp.extra_msrs.write(index, value).is_some() {
         skip(vp, vm, len_bytes);
         return Verdict::Internal;
     }

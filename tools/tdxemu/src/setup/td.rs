@@ -8,7 +8,7 @@ use crate::mem::npt::AddressSpaces;
 use crate::{boot, cpu, smp};
 use tdx_model::gpa::{Gpa, Level};
 use tdx_model::page_state::{PageEntry, Pages};
-use tdx_model::td::{CpuFeatures, FeatureLevel, Td, TdConfig, attributes, config_flags};
+use tdx_model::td::{CpuFeatures, FeatureLevel, Td, TdConfig, attributes, config_flags, xfam};
 
 /// Builds the TD: measured memory for L1, pending memory for VTL0.
 pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'static str> {
@@ -51,7 +51,7 @@ fn td_config(platform: &Platform) -> TdConfig {
     let vcpus = smp::count() as u32; // CAST: at most MAX_CPUS
     TdConfig {
         attributes: attributes::SEPT_VE_DISABLE,
-        xfam: xfam(),
+        xfam: xfam(platform),
         config_flags: match platform.config.feature_level {
             FeatureLevel::Base => 0,
             FeatureLevel::Later => config_flags::PAGE_RELEASE,
@@ -61,23 +61,29 @@ fn td_config(platform: &Platform) -> TdConfig {
         num_l2_vms: platform.config.l2_vms,
         tsc_khz: platform.tsc_khz as u32, // CAST: below 4 THz
         uuid: [0x6d73_6876_5f76_746c, 0x5f74_6478, 0, 0],
-        cpu: cpu_features(),
+        cpu: cpu_features(platform.config.has_extra_msrs),
         feature_level: platform.config.feature_level,
         l2_tables: platform.config.l2_tables,
     }
 }
 
-/// The XSAVE components the processor has, which are granted in full.
-fn xfam() -> u64 {
+/// The XSAVE components the processor has, which are granted in full. AMX tile data besides, for its
+/// registers, where these are added.
+fn xfam(platform: &Platform) -> u64 {
     let user = cpu::cpuid(0xd, 0);
     let supervisor = cpu::cpuid(0xd, 1);
-    (u64::from(user.edx) << 32)
+    let extra = match platform.config.has_extra_msrs {
+        true => xfam::TILE_DATA,
+        false => 0,
+    };
+    extra
+        | (u64::from(user.edx) << 32)
         | u64::from(user.eax)
         | (u64::from(supervisor.edx) << 32)
         | u64::from(supervisor.ecx)
 }
 
-fn cpu_features() -> CpuFeatures {
+fn cpu_features(has_extra_msrs: bool) -> CpuFeatures {
     let basic = cpu::cpuid(1, 0);
     let extended = cpu::cpuid(7, 0);
     let supervisor = cpu::cpuid(0xd, 1);
@@ -88,8 +94,8 @@ fn cpu_features() -> CpuFeatures {
     CpuFeatures {
         cr4_fixed1: cr4_bits(basic.ecx, basic.edx, extended.ebx, extended.ecx),
         xss,
-        has_tsx: false,
-        has_waitpkg: extended.ecx & (1 << 5) != 0,
+        has_tsx: has_extra_msrs,
+        has_waitpkg: has_extra_msrs || extended.ecx & (1 << 5) != 0,
         has_tsc_deadline: basic.ecx & (1 << 24) != 0,
     }
 }
