@@ -6,6 +6,7 @@ use kernel::prelude::*;
 use crate::ffi::{self, Cpuid};
 use crate::fpu::{self, Format};
 use crate::mitigation;
+use crate::msr::UnseenMsrs;
 use crate::pure::field::FieldId;
 use crate::pure::mitigation::Mitigations;
 use crate::pure::msr::Limits;
@@ -23,6 +24,8 @@ pub(crate) struct Features {
     pub(crate) layout: Layout,
     /// Speculation defences of each switch.
     pub(crate) mitigations: Mitigations,
+    /// Shared registers without a place in the run page.
+    pub(crate) unseen_msrs: UnseenMsrs,
     /// Protection keys are on.
     pub(crate) has_pkru: bool,
 }
@@ -58,6 +61,7 @@ impl Features {
         let format = Format::new(xsave_bytes);
         Ok(Self {
             limits,
+            unseen_msrs: UnseenMsrs::detect(),
             has_pkru: extended.ecx & (1 << 4) != 0, // OSPKE
             layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
             format,

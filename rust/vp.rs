@@ -20,7 +20,7 @@ use crate::features::Features;
 use crate::ffi;
 use crate::fpu::{ExtendedState, Section};
 use crate::irq::PreemptOff;
-use crate::msr;
+use crate::msr::{self, Unseen};
 use crate::page::SharedPage;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{FieldId, VmIndex};
@@ -74,6 +74,8 @@ pub(crate) struct Private {
     pub(crate) owner: Option<Owner>,
     /// IA32_SPEC_CTRL.
     pub(crate) spec_ctrl: u64,
+    /// Other MSRs.
+    pub(crate) unseen_msrs: Unseen,
     /// DR0 to DR3, DR6.
     pub(crate) debug: DebugRegs,
     /// Virtual MTRRs.
@@ -154,6 +156,7 @@ impl Vp {
                     extended,
                     pkru: 0,
                     spec_ctrl: 0,
+                    unseen_msrs: Unseen::default(),
                     owner: None,
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,

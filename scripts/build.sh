@@ -60,17 +60,25 @@ build_tools() {
 build_selftests() {
 	in_root make -C "$TOP/selftests" CC=gcc-14 CXX=clang++-19 KSRC="$KSRC" OUTPUT="$BUILD/selftests" \
 		-j"$(nproc)" all
-	build_ramdisk
+	build_drivers
 	mkdir -p "$BUILD/debug_port"
 	kernel_make M="$TOP/selftests/debug_port" MO="$BUILD/debug_port" modules
 }
 
-# The kernel's own ramdisk driver, which its image leaves out: a test of direct
-# I/O needs a block device. A kernel tree of somebody else's may have it built in.
-build_ramdisk() {
-	[ -z "${KDIR:-}" ] && [ ! -e "$BUILD/ramdisk/brd.ko" ] || return 0
-	mkdir -p "$BUILD/ramdisk"
-	kernel_make M="$KSRC/drivers/block" MO="$BUILD/ramdisk" brd.ko
+# The kernel's own drivers that its image leaves out and tests want: a block device
+# for direct I/O, and MSRs. A kernel tree of somebody else's may have them built in.
+build_drivers() {
+	[ -z "${KDIR:-}" ] || return 0
+	build_driver drivers/block brd.ko
+	build_driver arch/x86/kernel msr.ko
+}
+
+# build_driver DIRECTORY MODULE
+build_driver() {
+	local out=$BUILD/drivers/${2%.ko}
+	[ ! -e "$out/$2" ] || return 0
+	mkdir -p "$out"
+	kernel_make M="$KSRC/$1" MO="$out" "$2"
 }
 
 # The plugin that counts, and the floor that everything is compared with.
@@ -91,7 +99,7 @@ build_initramfs() {
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
 	rm -f "$tree"/selftests/*.o
 	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
-	[ ! -e "$BUILD/ramdisk/brd.ko" ] || cp "$BUILD/ramdisk/brd.ko" "$tree/lib/"
+	find "$BUILD/drivers" -name '*.ko' -exec cp -t "$tree/lib" {} + 2>/dev/null || :
 	[ ! -e "$BUILD/debug_port/vtl_debug_port.ko" ] ||
 		cp "$BUILD/debug_port/vtl_debug_port.ko" "$tree/lib/"
 	chmod 755 "$tree/init"

@@ -32,7 +32,8 @@ build_image
 say "KUnit, kselftests, failing allocations and leaks on the debug kernel"
 run_kselftests deep "$deep_log"
 say "the kselftests of a Hyper-V host on the debug kernel"
-run_kselftests hyperv "$hyperv_log" emu.host=hyperv
+CMDLINE="clearcpuid=waitpkg $CMDLINE" \
+	run_kselftests hyperv "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
 cat "$deep_log" "$hyperv_log" >"$TOP/build/test-deep.log"
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$TOP/build/test-deep.log"
 [ "$failed" = 0 ]

@@ -1,166 +1,141 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Patterns on both sides: VTL2 and the guest fill AVX registers and system call
- * MSRs, VTL2 its own GS base, each with something else, and look for it.
+ * Patterns on both sides: VTL2 and the guest, VM 1 or VM 2, fill AVX and x87
+ * registers, PKRU, system call MSRs, debug registers and GS base, each as far as it
+ * can, with something else, and look for it.
  */
-#include <asm/prctl.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <unistd.h>
 
+#include "patterns.h"
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
-#define NUM_MSRS 5
 #define ROUNDS_SHORT 3
-#define ROUNDS_LONG 1000000
-
-/* What the guest works on: see vtl_guest_patterns. */
-struct patterns {
-	struct {
-		uint8_t ymm[8][32];
-		uint64_t msrs[NUM_MSRS];
-		uint8_t reserved[0x100 - 8 * NUM_MSRS];
-	} found, own, seen;
-};
-
-_Static_assert(offsetof(struct patterns, own) == 0x200, "as in guests.S");
-_Static_assert(offsetof(struct patterns, seen.msrs) == 0x500, "as in guests.S");
-
-/* VTL2's own registers. */
-struct vector {
-	uint8_t ymm[16][32];
-};
+#define ROUNDS_LONG 300000
 
 FIXTURE(patterns)
 {
 	struct vtl_guest guest;
-	volatile struct patterns *data;
+	volatile struct guest_patterns *data;
 };
 
-static void fill(void *start, size_t size, unsigned int seed)
+FIXTURE_VARIANT(patterns)
 {
-	uint8_t *at = start;
-	size_t i;
+	int vm;
+};
 
-	for (i = 0; i < size; i++)
-		at[i] = seed + i * 7 + (i >> 5) * 31;
-}
-
-/* System call @number with AVX registers from @before; what it leaves in them. */
-static long call_with(long number, long first, long second,
-		      const struct vector *before, struct vector *after)
+/* clang-format off */
+FIXTURE_VARIANT_ADD(patterns, vm1)
 {
-	register const struct vector *from __asm__("r12") = before;
-	register struct vector *to __asm__("r13") = after;
-	long result = number;
+	.vm = 1,
+};
 
-	__asm__ volatile(".irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n\t"
-			 "vmovups 32*\\n(%%r12), %%ymm\\n\n\t"
-			 ".endr\n\t"
-			 "syscall\n\t"
-			 ".irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n\t"
-			 "vmovups %%ymm\\n, 32*\\n(%%r13)\n\t"
-			 ".endr\n\t"
-			 "vzeroupper"
-			 : "+a"(result)
-			 : "D"(first), "S"(second), "r"(from), "r"(to)
-			 : "rcx", "r11", "memory", "xmm0", "xmm1", "xmm2",
-			   "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-			   "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
-			   "xmm15");
-	return result;
-}
-
-/* A system call between whose both sides VTL2's registers must not change. */
-static bool is_kept(long number, long first, long second, unsigned int seed,
-		    long *result)
+FIXTURE_VARIANT_ADD(patterns, vm2)
 {
-	struct vector before, after;
-	unsigned long gs = 0, own_gs = 0x10000000UL + seed;
-	unsigned int aux, cpu = sched_getcpu();
+	.vm = 2,
+};
+/* clang-format on */
 
-	fill(&before, sizeof(before), seed);
-	memset(&after, 0, sizeof(after));
-	syscall(SYS_arch_prctl, ARCH_SET_GS, own_gs);
-	*result = call_with(number, first, second, &before, &after);
-	syscall(SYS_arch_prctl, ARCH_GET_GS, &gs);
-	__builtin_ia32_rdtscp(&aux);
-	return !memcmp(&before, &after, sizeof(before)) && gs == own_gs &&
-	       (aux & 0xfff) == cpu;
-}
-
-/* Lets the guest read and write the MSRs without an exit; CR4.OSXSAVE; XCR0. */
-static int prepare(struct vtl_guest *guest)
+static int set_register(struct vtl_guest *guest, uint32_t name, uint64_t value)
 {
-	static const unsigned int words[] = { 130, 132, 386, 388 };
-	struct mshv_register xfem = { .name = MSHV_REGISTER_XFEM,
-				      .value = { 7 } };
+	struct mshv_register one = { .name = name, .value = { value } };
 	struct mshv_vp_registers request = { .count = 1,
-					     .registers = (uintptr_t)&xfem };
-	struct mshv_tdcall call = { .rax = TDG_VP_WR,
-				    .rdx = VMCS64(0x6804),
-				    .r8 = 0x40200,
-				    .r9 = 0x40200 };
-	size_t i;
+					     .registers = (uintptr_t)&one };
 
-	if (vtl_tdcall(guest->fd, &call) || vtl_status(&call))
-		return -1;
-	for (i = 0; i < ARRAY_SIZE(words); i++) {
-		call = (struct mshv_tdcall){ .rax = TDG_VP_WR,
-					     .rdx = FIELD_MSR_BITMAP(words[i]),
-					     .r9 = words[i] & 4 ? 0xc : 0x16 };
-		if (vtl_tdcall(guest->fd, &call) || vtl_status(&call))
-			return -1;
-	}
 	return ioctl(guest->fd, MSHV_SET_VP_REGISTERS, &request);
 }
 
-/* As before: the VP outlives the test. */
-static void restore(struct vtl_guest *guest)
+static uint64_t get_register(struct vtl_guest *guest, uint32_t name)
 {
-	static const unsigned int words[] = { 130, 132, 386, 388 };
-	struct mshv_register xfem = { .name = MSHV_REGISTER_XFEM,
-				      .value = { 1 } };
+	struct mshv_register one = { .name = name };
 	struct mshv_vp_registers request = { .count = 1,
-					     .registers = (uintptr_t)&xfem };
-	struct mshv_tdcall call;
-	size_t i;
+					     .registers = (uintptr_t)&one };
 
-	for (i = 0; i < ARRAY_SIZE(words); i++) {
-		call = (struct mshv_tdcall){ .rax = TDG_VP_WR,
-					     .rdx = FIELD_MSR_BITMAP(words[i]),
-					     .r8 = ~0ULL,
-					     .r9 = words[i] & 4 ? 0xc : 0x16 };
-		vtl_tdcall(guest->fd, &call);
-	}
-	ioctl(guest->fd, MSHV_SET_VP_REGISTERS, &request);
+	return ioctl(guest->fd, MSHV_GET_VP_REGISTERS, &request) ? ~0ULL :
+								   one.value[0];
 }
 
-static int start(struct vtl_guest *guest, volatile struct patterns *data,
-		 unsigned int seed, unsigned int rounds)
+static int write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
+		       uint64_t mask)
+{
+	struct mshv_tdcall call = { .rax = TDG_VP_WR,
+				    .rdx = vtl_guest_field(guest, id),
+				    .r8 = value,
+				    .r9 = mask };
+
+	return vtl_tdcall(guest->fd, &call) || vtl_status(&call) ? -1 : 0;
+}
+
+/* Lets the guest read and write the MSRs without an exit, or not. */
+static int let_through(struct vtl_guest *guest, bool is_free)
+{
+	static const unsigned int words[] = { 130, 132, 386, 388 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(words); i++)
+		if (write_field(guest, FIELD_MSR_BITMAP(words[i]),
+				is_free ? 0 : ~0ULL, words[i] & 4 ? 0xc : 0x16))
+			return -1;
+	return 0;
+}
+
+/* With CR4.OSFXSR, OSXSAVE and PKE, and AVX. */
+static int load(struct vtl_guest *guest)
+{
+	return vtl_guest_load(guest, vtl_guest_patterns,
+			      vtl_guest_patterns_end) ||
+	       write_field(guest, VMCS64(0x6804), 0x440200, 0x440200) ||
+	       let_through(guest, true) ||
+	       set_register(guest, MSHV_REGISTER_XFEM, 7);
+}
+
+/* VM 1 has a virtual APIC page from the kernel, any other wants one. */
+static int use_vm(struct vtl_guest *guest, int vm)
+{
+	if (vm == 1)
+		return 0;
+	return vtl_guest_use_vm(guest, vm) ||
+	       write_field(guest, VMCS_VIRTUAL_APIC_PAGE,
+			   guest->base + (3 + guest->cpu) * VTL_PAGE_SIZE,
+			   ~0ULL);
+}
+
+static void operands(struct vtl_guest *guest, unsigned int rounds)
 {
 	volatile struct mshv_vtl_run *run = guest->run;
-	struct patterns fresh;
 
-	if (vtl_guest_load(guest, vtl_guest_patterns, vtl_guest_patterns_end) ||
-	    prepare(guest))
+	run->tdx.l2_enter_guest_state.gpr[RBX] =
+		guest->base + (1 + guest->cpu) * VTL_PAGE_SIZE;
+	run->tdx.l2_enter_guest_state.gpr[RBP] = rounds;
+}
+
+static int start(struct vtl_guest *guest, volatile struct guest_patterns *data,
+		 unsigned int seed, unsigned int rounds)
+{
+	struct guest_patterns fresh;
+
+	if (load(guest))
 		return -1;
 	memset(&fresh, 0, sizeof(fresh));
-	fill(fresh.own.ymm, sizeof(fresh.own.ymm), seed);
+	pattern_fill(fresh.own.ymm, sizeof(fresh.own.ymm), seed);
+	pattern_fill(fresh.own.x87, sizeof(fresh.own.x87), seed + 3);
+	pattern_fill(fresh.own.dr, sizeof(fresh.own.dr), seed + 5);
+	fresh.own.pkru = 0x01020304 * (seed & 0xf);
 	fresh.own.msrs[0] = 0x1111222200000000ULL + seed;
 	fresh.own.msrs[1] = 0xffffffff81000000ULL + seed;
 	fresh.own.msrs[2] = 0x47700 + (seed & 1);
 	fresh.own.msrs[3] = 0x00007abc00000000ULL + seed;
 	fresh.own.msrs[4] = 0xa0000 + seed;
 	memcpy((void *)data, &fresh, sizeof(fresh));
-	run->tdx.l2_enter_guest_state.gpr[RBX] =
-		guest->base + (1 + guest->cpu) * VTL_PAGE_SIZE;
-	run->tdx.l2_enter_guest_state.gpr[RBP] = rounds;
+	operands(guest, rounds);
 	return 0;
 }
 
@@ -170,39 +145,49 @@ static bool run_to_halt(struct vtl_guest *guest, unsigned int seed)
 	long result;
 
 	do {
-		if (!is_kept(SYS_ioctl, guest->fd, MSHV_RETURN_TO_LOWER_VTL,
-			     seed, &result))
+		if (!pattern_is_kept(SYS_ioctl, guest->fd,
+				     MSHV_RETURN_TO_LOWER_VTL, seed, &result))
 			return false;
 	} while (result == -EINTR || (!result && vtl_exit_reason(guest) == 1));
-	return !result && vtl_exit_reason(guest) == EXIT_HLT;
+	return !result && vtl_exit_reason(guest) == EXIT_HLT &&
+	       guest->run->tdx.l2_enter_guest_state.gpr[RAX] == 0;
 }
 
 FIXTURE_SETUP(patterns)
 {
 	uint64_t base, size;
 
-	if (!__builtin_cpu_supports("avx"))
-		SKIP(return, "no AVX");
+	if (!__builtin_cpu_supports("avx") || !__builtin_cpu_supports("pku"))
+		SKIP(return, "no AVX or no protection keys");
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
 	ASSERT_EQ(0, vtl_guest_open(&self->guest, 0))
 	{
 		TH_LOG("%s", self->guest.why);
 	}
+	ASSERT_EQ(0, use_vm(&self->guest, variant->vm));
 	self->data = vtl_map_low(base + VTL_PAGE_SIZE, VTL_PAGE_SIZE);
 	ASSERT_NE(MAP_FAILED, (void *)self->data);
 }
 
+/* As before: the VP outlives the test. */
 FIXTURE_TEARDOWN(patterns)
 {
-	restore(&self->guest);
+	struct guest_patterns zero = { 0 };
+
+	EXPECT_EQ(0, load(&self->guest));
+	memcpy((void *)self->data, &zero, sizeof(zero));
+	operands(&self->guest, 1);
+	EXPECT_TRUE(run_to_halt(&self->guest, 0));
+	EXPECT_EQ(0, let_through(&self->guest, false));
+	EXPECT_EQ(0, set_register(&self->guest, MSHV_REGISTER_XFEM, 1));
 	vtl_guest_close(&self->guest);
 }
 
 TEST_F(patterns, each_side_has_its_own)
 {
 	volatile struct mshv_vtl_run *run = self->guest.run;
-	volatile struct patterns *data = self->data;
+	volatile struct guest_patterns *data = self->data;
 	int number, byte;
 
 	ASSERT_EQ(0, start(&self->guest, data, 0x55, ROUNDS_SHORT));
@@ -213,14 +198,26 @@ TEST_F(patterns, each_side_has_its_own)
 	run->tdx.vp_state.msr_tsc_aux = 0x7777;
 	for (byte = 0; byte < 16 * 8; byte++)
 		run->tdx.fx_state[160 + byte] = byte;
+	for (number = 0; number < 8; number++)
+		for (byte = 0; byte < 8; byte++)
+			run->tdx.fx_state[32 + 16 * number + byte] =
+				16 * number + 8 + byte;
+	for (number = 0; number < 4; number++)
+		ASSERT_EQ(0,
+			  set_register(&self->guest, MSHV_REGISTER_DR0 + number,
+				       0xa000 + number));
 	ASSERT_TRUE(run_to_halt(&self->guest, 0x99));
-	ASSERT_EQ(0, run->tdx.l2_enter_guest_state.gpr[RAX]);
 
 	/* What the guest found is what the run page said. */
 	for (number = 0; number < 8; number++)
 		for (byte = 0; byte < 16; byte++)
 			EXPECT_EQ(16 * number + byte,
 				  data->found.ymm[number][byte]);
+	for (number = 0; number < 8; number++)
+		EXPECT_EQ(0x0f0e0d0c0b0a0908 + number * 0x1010101010101010,
+			  data->found.x87[number]);
+	for (number = 0; number < 4; number++)
+		EXPECT_EQ(0xa000 + number, data->found.dr[number]);
 	EXPECT_EQ(0x3333, data->found.msrs[0]);
 	EXPECT_EQ(0x4444, data->found.msrs[1]);
 	EXPECT_EQ(0x700, data->found.msrs[2]);
@@ -232,6 +229,14 @@ TEST_F(patterns, each_side_has_its_own)
 		for (byte = 0; byte < 16; byte++)
 			EXPECT_EQ(data->own.ymm[number][byte],
 				  run->tdx.fx_state[160 + 16 * number + byte]);
+	for (number = 0; number < 8; number++)
+		for (byte = 0; byte < 8; byte++)
+			EXPECT_EQ((uint8_t)(data->own.x87[number] >> 8 * byte),
+				  run->tdx.fx_state[32 + 16 * number + byte]);
+	for (number = 0; number < 4; number++)
+		EXPECT_EQ(data->own.dr[number],
+			  get_register(&self->guest,
+				       MSHV_REGISTER_DR0 + number));
 	EXPECT_EQ(data->own.msrs[0], run->tdx.vp_state.msr_star);
 	EXPECT_EQ(data->own.msrs[1], run->tdx.vp_state.msr_lstar);
 	EXPECT_EQ(data->own.msrs[2], run->tdx.vp_state.msr_sfmask);
@@ -239,14 +244,17 @@ TEST_F(patterns, each_side_has_its_own)
 	EXPECT_EQ(data->own.msrs[4], run->tdx.vp_state.msr_tsc_aux);
 }
 
-/* Upper halves have no place in the run page: the VP keeps them. */
-TEST_F(patterns, upper_halves_stay_with_the_vp)
+/* Upper halves and PKRU. */
+TEST_F(patterns, what_has_no_place_in_the_run_page_stays_with_the_vp)
 {
-	volatile struct patterns *data = self->data;
+	volatile struct guest_patterns *data = self->data;
+	uint32_t pkru;
 	int number, byte;
 
 	ASSERT_EQ(0, start(&self->guest, data, 0x21, ROUNDS_SHORT));
 	ASSERT_TRUE(run_to_halt(&self->guest, 0x77));
+	pkru = data->own.pkru;
+	EXPECT_NE(0, pkru);
 	ASSERT_EQ(0, start(&self->guest, data, 0x42, ROUNDS_SHORT));
 	ASSERT_TRUE(run_to_halt(&self->guest, 0x78));
 	for (number = 0; number < 8; number++)
@@ -254,31 +262,54 @@ TEST_F(patterns, upper_halves_stay_with_the_vp)
 			EXPECT_EQ((uint8_t)(0x21 + (32 * number + byte) * 7 +
 					    number * 31),
 				  data->found.ymm[number][byte]);
+	EXPECT_EQ(pkru, data->found.pkru);
 }
 
 static volatile int is_over;
+static volatile uint64_t watched;
 
-/* Wants the same CPU all the time, with registers of its own. */
+/* A breakpoint of the calling thread on "watched". */
+static int set_breakpoint(void)
+{
+	struct perf_event_attr attributes = {
+		.type = PERF_TYPE_BREAKPOINT,
+		.size = sizeof(attributes),
+		.bp_type = HW_BREAKPOINT_W,
+		.bp_addr = (uintptr_t)&watched,
+		.bp_len = HW_BREAKPOINT_LEN_8,
+		.exclude_kernel = 1,
+	};
+
+	return syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 0);
+}
+
+/* Wants the same CPU all the time, with registers and a breakpoint of its own. */
 static void *busy_sibling(void *argument)
 {
 	unsigned long rounds = 0;
+	uint64_t hits = 0;
+	int event = set_breakpoint();
 	long result;
 
 	(void)argument;
 	vtl_pin(0);
 	while (!is_over) {
-		if (!is_kept(SYS_sched_yield, 0, 0, 0x13 + rounds % 100,
-			     &result) ||
+		if (!pattern_is_kept(SYS_sched_yield, 0, 0, 0x13 + rounds % 100,
+				     &result) ||
 		    result)
 			return (void *)0;
 		rounds++;
+		watched = rounds;
 	}
+	if (event < 0 || read(event, &hits, sizeof(hits)) != sizeof(hits) ||
+	    hits != rounds)
+		return (void *)0;
+	close(event);
 	return (void *)rounds;
 }
 
 TEST_F(patterns, a_preempted_thread_keeps_both_sides)
 {
-	volatile struct mshv_vtl_run *run = self->guest.run;
 	pthread_t sibling;
 	void *rounds;
 	bool is_good;
@@ -290,8 +321,59 @@ TEST_F(patterns, a_preempted_thread_keeps_both_sides)
 	is_over = 1;
 	pthread_join(sibling, &rounds);
 	EXPECT_TRUE(is_good);
-	EXPECT_EQ(0, run->tdx.l2_enter_guest_state.gpr[RAX]);
 	EXPECT_LT(20, (unsigned long)rounds);
+}
+
+/* The thread that runs the VP has a breakpoint itself. */
+TEST_F(patterns, a_thread_with_a_breakpoint_keeps_both_sides)
+{
+	int event = set_breakpoint(), round;
+	uint64_t hits = 0;
+
+	ASSERT_LE(0, event);
+	for (round = 1; round <= 3; round++) {
+		ASSERT_EQ(0, start(&self->guest, self->data, 0x40 + round,
+				   ROUNDS_LONG / 10));
+		EXPECT_TRUE(run_to_halt(&self->guest, 0xd0));
+		watched = round;
+		ASSERT_EQ(sizeof(hits), read(event, &hits, sizeof(hits)));
+		EXPECT_EQ(round, hits);
+	}
+	close(event);
+}
+
+/* Another VP, on the other CPU. */
+static void *other_vp(void *argument)
+{
+	volatile struct guest_patterns *data;
+	struct vtl_guest guest;
+	bool is_good;
+
+	if (vtl_guest_open(&guest, 1) || use_vm(&guest, *(int *)argument))
+		return (void *)0;
+	data = vtl_map_low(guest.base + 2 * VTL_PAGE_SIZE, VTL_PAGE_SIZE);
+	is_good = data != MAP_FAILED &&
+		  !start(&guest, data, 0x34, ROUNDS_LONG) &&
+		  run_to_halt(&guest, 0xb2);
+	let_through(&guest, false);
+	set_register(&guest, MSHV_REGISTER_XFEM, 1);
+	vtl_guest_close(&guest);
+	return (void *)is_good;
+}
+
+TEST_F(patterns, two_vps_at_once_keep_theirs)
+{
+	int vm = variant->vm;
+	pthread_t thread;
+	void *other_is_good;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one CPU");
+	ASSERT_EQ(0, start(&self->guest, self->data, 0x33, ROUNDS_LONG));
+	ASSERT_EQ(0, vtl_thread_on(&thread, 1, other_vp, &vm));
+	EXPECT_TRUE(run_to_halt(&self->guest, 0xb1));
+	pthread_join(thread, &other_is_good);
+	EXPECT_TRUE(other_is_good);
 }
 
 static volatile unsigned int signals;
@@ -299,12 +381,11 @@ static volatile unsigned int signals;
 /* Leaves the registers full of something else. */
 static void on_alarm(int number)
 {
-	struct vector mine, after;
+	long result;
 
 	(void)number;
 	signals++;
-	fill(&mine, sizeof(mine), 0xe0 + signals % 16);
-	call_with(SYS_getpid, 0, 0, &mine, &after);
+	pattern_is_kept(SYS_getpid, 0, 0, 0xe0 + signals % 16, &result);
 }
 
 TEST_F(patterns, a_signal_in_the_middle_changes_nothing)
@@ -313,7 +394,6 @@ TEST_F(patterns, a_signal_in_the_middle_changes_nothing)
 	struct itimerval often = { .it_interval = { .tv_usec = 20000 },
 				   .it_value = { .tv_usec = 20000 } };
 	struct itimerval never = { .it_value = { 0 } };
-	volatile struct mshv_vtl_run *run = self->guest.run;
 	bool is_good;
 
 	sigaction(SIGALRM, &action, NULL);
@@ -323,7 +403,6 @@ TEST_F(patterns, a_signal_in_the_middle_changes_nothing)
 	is_good = run_to_halt(&self->guest, 0xc1);
 	setitimer(ITIMER_REAL, &never, NULL);
 	EXPECT_TRUE(is_good);
-	EXPECT_EQ(0, run->tdx.l2_enter_guest_state.gpr[RAX]);
 	EXPECT_LT(0, signals);
 }
 

@@ -8,6 +8,7 @@
 //! | XCR0 | VP | a constant | with [`Loaded`] |
 //! | STAR, LSTAR, FMASK, TSC_AUX, XSS | run page | VP, a constant | with [`Loaded`] |
 //! | KERNEL_GS_BASE | run page | [`Loaded`]: it belongs to the task | with [`Loaded`] |
+//! | UMWAIT_CONTROL, TSX_CTRL, XFD, XFD_ERR | VP | [`Loaded`] | with [`Loaded`] |
 //! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
 //! | CR2 | [`Loaded`], run page | none is needed | each entry |
 //! | PKRU, SPEC_CTRL | VP | this stack frame | each entry |
@@ -22,7 +23,7 @@ use crate::features::Features;
 use crate::fpu::{self, Section};
 use crate::irq::IrqsOff;
 use crate::mitigation;
-use crate::msr::{self, Msr};
+use crate::msr::{self, Msr, Unseen};
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit, RawExit};
 use crate::pure::msr::SharedMsrs;
@@ -47,6 +48,7 @@ pub(super) struct Loaded<'a> {
     pub(super) exit: RawExit,
     cr2: u64,
     host_msrs: SharedMsrs,
+    host_unseen: Unseen,
     has_run: bool,
     is_first: bool,
     /// Proves that the processor is the module's.
@@ -70,6 +72,9 @@ impl<'a> Loaded<'a> {
             ..private.host_msrs(features, &section)
         };
         msr::write_shared(&host_msrs, &entry.msrs, &section);
+        let host_unseen = features
+            .unseen_msrs
+            .exchange(&private.unseen_msrs, &section);
         private.extended.restore(&section);
         Self {
             vp,
@@ -79,6 +84,7 @@ impl<'a> Loaded<'a> {
             exit: RawExit::default(),
             cr2: entry.cr2,
             host_msrs,
+            host_unseen,
             has_run: false,
             is_first: true,
             section,
@@ -138,6 +144,8 @@ impl Drop for Loaded<'_> {
         let section = &self.section;
         let guest_msrs = msr::read_shared(self.features, section);
         msr::write_shared(&guest_msrs, &self.host_msrs, section);
+        let unseen_msrs = &self.features.unseen_msrs;
+        self.private.unseen_msrs = unseen_msrs.exchange(&self.host_unseen, section);
         self.private.debug.forget(section);
         self.private.extended.save(section);
         if self.has_run {

@@ -138,28 +138,58 @@ vtl_guest_checksum_end:
 	\action	0xc0000103, \offset + 32
 .endm
 
+.macro	save_rest	offset
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	movq	%mm\n, \offset + 8 * \n(%ebx)
+	.endr
+	.irp	n, 0, 1, 2, 3
+	movl	%dr\n, %eax
+	movl	%eax, \offset + 0x40 + 4 * \n(%ebx)
+	.endr
+	xorl	%ecx, %ecx
+	rdpkru
+	movl	%eax, \offset + 0x50(%ebx)
+.endm
+
+.macro	load_rest	offset
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	movq	\offset + 8 * \n(%ebx), %mm\n
+	.endr
+	.irp	n, 0, 1, 2, 3
+	movl	\offset + 0x40 + 4 * \n(%ebx), %eax
+	movl	%eax, %dr\n
+	.endr
+	xorl	%ecx, %ecx
+	xorl	%edx, %edx
+	movl	\offset + 0x50(%ebx), %eax
+	wrpkru
+.endm
+
 /*
- * Of the struct patterns at ebx: stores ymm0 to ymm7 and MSRs in "found",
- * loads them from "own", then looks ebp times whether they still are what they
- * should be. Halts, with zero in eax if they always were.
+ * Of the struct guest_patterns at ebx: stores ymm0 to ymm7, MSRs, mm0 to mm7, dr0
+ * to dr3 and PKRU in "found", loads them from "own", then looks ebp times whether
+ * they still are what they should be. Halts, with zero in eax if they always were.
  */
 guest vtl_guest_patterns
 	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
 	vmovups	%ymm\n, 32 * \n(%ebx)
 	.endr
 	each_msr save_msr, 0x100
+	save_rest 0x128
 	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
 	vmovups	0x200 + 32 * \n(%ebx), %ymm\n
 	.endr
 	each_msr load_msr, 0x300
+	load_rest 0x328
 1:
 	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
 	vmovups	%ymm\n, 0x400 + 32 * \n(%ebx)
 	.endr
 	each_msr save_msr, 0x500
+	save_rest 0x528
 	leal	0x200(%ebx), %esi
 	leal	0x400(%ebx), %edi
-	movl	$(0x128 / 4), %ecx
+	movl	$(0x17c / 4), %ecx
 	repe cmpsl
 	jne	2f
 	decl	%ebp
@@ -188,6 +218,43 @@ guest vtl_guest_ymm
 	hlt
 	jmp	.
 vtl_guest_ymm_end:
+
+/*
+ * Of the rows of struct msr_row from ebx to ebp: stores each MSR in "found" and
+ * writes "own" to it, then looks esi times whether all still are so. Halts, with
+ * zero in eax if they always were.
+ */
+guest vtl_guest_msrs
+	movl	%ebx, %edi
+1:	movl	(%edi), %ecx
+	rdmsr
+	movl	%eax, 8(%edi)
+	movl	%edx, 12(%edi)
+	movl	16(%edi), %eax
+	movl	20(%edi), %edx
+	wrmsr
+	addl	$24, %edi
+	cmpl	%ebp, %edi
+	jne	1b
+2:	movl	%ebx, %edi
+3:	movl	(%edi), %ecx
+	rdmsr
+	cmpl	%eax, 16(%edi)
+	jne	4f
+	cmpl	%edx, 20(%edi)
+	jne	4f
+	addl	$24, %edi
+	cmpl	%ebp, %edi
+	jne	3b
+	decl	%esi
+	jnz	2b
+	xorl	%eax, %eax
+	hlt
+	jmp	.
+4:	movl	$1, %eax
+	hlt
+	jmp	.
+vtl_guest_msrs_end:
 
 /* Raises an exception nobody handles. */
 guest vtl_guest_undefined

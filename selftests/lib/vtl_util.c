@@ -407,9 +407,12 @@ static void reset_run_page(struct vtl_guest *guest)
 
 	run->cancel = 0;
 	run->flags = 0;
+	run->scan_proxy_irr = 0;
 	run->offload_flags = 0;
+	run->pad = 0;
 	run->enter_mode = 0;
 	fill(&run->tdx, sizeof(run->tdx));
+	fill(&run->proxy_irr, sizeof(run->proxy_irr));
 	*(volatile uint16_t *)&run->tdx.fx_state[0] = 0x037f;
 	*(volatile uint32_t *)&run->tdx.fx_state[24] = 0x1f80;
 	run->tdx.l2_enter_guest_state.rflags = 2;

@@ -88,6 +88,7 @@ DECLARE_GUEST(vtl_guest_store);
 DECLARE_GUEST(vtl_guest_checksum);
 DECLARE_GUEST(vtl_guest_patterns);
 DECLARE_GUEST(vtl_guest_ymm);
+DECLARE_GUEST(vtl_guest_msrs);
 DECLARE_GUEST(vtl_guest_undefined);
 
 /* One virtual processor with a guest in front of its first instruction. */
@@ -122,8 +123,9 @@ uint32_t vtl_status(const struct mshv_tdcall *call);
 int vtl_read_field(int fd, uint64_t leaf, uint64_t id, uint64_t *value);
 int vtl_accept(int fd, uint64_t base, uint64_t size);
 int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights);
-/* The ramdisk, loaded if need be; -1 where there is none. */
+/* Drivers of the kernel, loaded if need be; -1 where there is none. */
 int vtl_open_ramdisk(int flags);
+int vtl_open_msrs(int cpu);
 
 int vtl_guest_open(struct vtl_guest *guest, int cpu);
 int vtl_guest_use_vm(struct vtl_guest *guest, int vm);

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The kernel's own drivers that tests want and its image leaves out. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vtl_util.h"
+
+static int open_with(const char *path, int flags, const char *driver,
+		     const char *options)
+{
+	int fd = open(path, flags), module;
+
+	if (fd >= 0)
+		return fd;
+	module = open(driver, O_RDONLY);
+	if (module < 0)
+		return -1;
+	syscall(SYS_finit_module, module, options, 0);
+	close(module);
+	return open(path, flags);
+}
+
+int vtl_open_ramdisk(int flags)
+{
+	return open_with("/dev/ram0", flags, "/lib/brd.ko",
+			 "rd_nr=1 rd_size=8192");
+}
+
+int vtl_open_msrs(int cpu)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/cpu/%d/msr", cpu);
+	return open_with(path, O_RDWR, "/lib/msr.ko", "allow_writes=on");
+}

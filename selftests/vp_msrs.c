@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * MSRs that the TDX module lets both sides share and that have no place in the
+ * run page: each side has its own value, at any time. QEMU's processor has none of
+ * them, so this is for an emulator with emu.extra_msrs=1.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vtl_harness.h"
+#include "vtl_util.h"
+
+#define ROUNDS_SHORT 3
+#define ROUNDS_LONG 20000
+
+/* What the guest works on: see vtl_guest_msrs. */
+struct msr_row {
+	uint32_t index, reserved;
+	uint64_t found, own;
+};
+
+/* An MSR, two values for the guest, and one for VTL2. */
+static const struct {
+	char name[16];
+	uint32_t index;
+	uint64_t lower[2], host;
+} msrs[] = {
+	{ "SPEC_CTRL", 0x48, { 1, 4 }, 2 },
+	{ "UMWAIT_CONTROL", 0xe1, { 0x1000, 0x54321000 }, 0x20000 },
+	{ "TSX_CTRL", 0x122, { 2, 0 }, 1 },
+	/* The kernel relies on what it has in these two: it has zero. */
+	{ "XFD", 0x1c4, { 1 << 18, 1 << 18 }, 0 },
+	{ "XFD_ERR", 0x1c5, { 1 << 18, 1 << 18 }, 0 },
+};
+
+#define NUM_MSRS ARRAY_SIZE(msrs)
+
+FIXTURE(msrs)
+{
+	struct vtl_guest guest;
+	volatile struct msr_row *rows;
+	int fd;
+	uint64_t before[NUM_MSRS];
+};
+
+/* Lets the guest read and write them without an exit, or not. */
+static int let_through(struct vtl_guest *guest, bool is_free)
+{
+	struct mshv_tdcall call;
+	unsigned int i, is_write;
+
+	for (i = 0; i < 2 * NUM_MSRS; i++) {
+		is_write = i % 2;
+		call = (struct mshv_tdcall){
+			.rax = TDG_VP_WR,
+			.rdx = FIELD_MSR_BITMAP(msrs[i / 2].index / 64 +
+						256 * is_write),
+			.r8 = is_free ? 0 : ~0ULL,
+			.r9 = 1ULL << msrs[i / 2].index % 64,
+		};
+		if (vtl_tdcall(guest->fd, &call) || vtl_status(&call))
+			return -1;
+	}
+	return 0;
+}
+
+/* Whether VTL2 finds its own values. */
+static bool host_has_its_own(int fd)
+{
+	uint64_t value;
+	size_t i;
+
+	for (i = 0; i < NUM_MSRS; i++)
+		if (pread(fd, &value, sizeof(value), msrs[i].index) !=
+			    sizeof(value) ||
+		    value != msrs[i].host)
+			return false;
+	return true;
+}
+
+/* Lets the guest take values @which, none for 2, and look at them. */
+static bool run_to_halt(struct vtl_guest *guest, volatile struct msr_row *rows,
+			int which, unsigned int rounds)
+{
+	volatile struct mshv_vtl_run *run = guest->run;
+	uint64_t gpa = guest->base + (1 + guest->cpu) * VTL_PAGE_SIZE;
+	size_t i;
+
+	if (vtl_guest_load(guest, vtl_guest_msrs, vtl_guest_msrs_end))
+		return false;
+	for (i = 0; i < NUM_MSRS; i++) {
+		rows[i].index = msrs[i].index;
+		rows[i].own = which == 2 ? 0 : msrs[i].lower[which];
+	}
+	run->tdx.l2_enter_guest_state.gpr[RBX] = gpa;
+	run->tdx.l2_enter_guest_state.gpr[RBP] = gpa + NUM_MSRS * sizeof(*rows);
+	run->tdx.l2_enter_guest_state.gpr[RSI] = rounds;
+	return !vtl_run(guest) && vtl_exit_reason(guest) == EXIT_HLT &&
+	       run->tdx.l2_enter_guest_state.gpr[RAX] == 0;
+}
+
+FIXTURE_SETUP(msrs)
+{
+	uint64_t base, size, value;
+	size_t i;
+
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	ASSERT_EQ(0, vtl_pin(0));
+	self->fd = vtl_open_msrs(0);
+	if (self->fd < 0)
+		SKIP(return,
+			   "no MSR driver: neither /dev/cpu/0/msr nor /lib/msr.ko");
+	for (i = 0; i < NUM_MSRS; i++) {
+		if (pread(self->fd, &self->before[i], sizeof(value),
+			  msrs[i].index) != sizeof(value))
+			SKIP(return, "this processor has no %s", msrs[i].name);
+		value = msrs[i].host;
+		ASSERT_EQ(sizeof(value), pwrite(self->fd, &value, sizeof(value),
+						msrs[i].index));
+	}
+	if (!host_has_its_own(self->fd))
+		SKIP(return, "not all of the MSRs hold a value here");
+	ASSERT_EQ(0, vtl_guest_open(&self->guest, 0))
+	{
+		TH_LOG("%s", self->guest.why);
+	}
+	self->rows = vtl_map_low(base + VTL_PAGE_SIZE, VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)self->rows);
+	ASSERT_EQ(0, let_through(&self->guest, true));
+}
+
+/* As before: VP and processor outlive the test. */
+FIXTURE_TEARDOWN(msrs)
+{
+	size_t i;
+
+	EXPECT_TRUE(run_to_halt(&self->guest, self->rows, 2, 1));
+	EXPECT_EQ(0, let_through(&self->guest, false));
+	for (i = 0; i < NUM_MSRS; i++)
+		EXPECT_EQ(sizeof(self->before[i]),
+			  pwrite(self->fd, &self->before[i],
+				 sizeof(self->before[i]), msrs[i].index));
+	vtl_guest_close(&self->guest);
+	close(self->fd);
+}
+
+TEST_F(msrs, each_side_has_its_own)
+{
+	size_t i;
+
+	ASSERT_TRUE(run_to_halt(&self->guest, self->rows, 0, ROUNDS_SHORT));
+	for (i = 0; i < NUM_MSRS; i++)
+		EXPECT_EQ(0, self->rows[i].found)
+		{
+			TH_LOG("%s at first", msrs[i].name);
+		}
+	EXPECT_TRUE(host_has_its_own(self->fd));
+
+	ASSERT_TRUE(run_to_halt(&self->guest, self->rows, 1, ROUNDS_SHORT));
+	for (i = 0; i < NUM_MSRS; i++)
+		EXPECT_EQ(msrs[i].lower[0], self->rows[i].found)
+		{
+			TH_LOG("%s later", msrs[i].name);
+		}
+	EXPECT_TRUE(host_has_its_own(self->fd));
+}
+
+static volatile int is_over;
+
+/* Wants the same CPU all the time, and looks at its MSRs. */
+static void *busy_sibling(void *argument)
+{
+	int fd = *(int *)argument;
+	unsigned long rounds = 0;
+
+	vtl_pin(0);
+	while (!is_over) {
+		if (!host_has_its_own(fd))
+			return (void *)0;
+		rounds++;
+		sched_yield();
+	}
+	return (void *)rounds;
+}
+
+TEST_F(msrs, a_preempted_thread_keeps_both_sides)
+{
+	pthread_t sibling;
+	void *rounds;
+	bool is_good;
+
+	is_over = 0;
+	ASSERT_EQ(0, pthread_create(&sibling, NULL, busy_sibling, &self->fd));
+	is_good = run_to_halt(&self->guest, self->rows, 0, ROUNDS_LONG);
+	is_over = 1;
+	pthread_join(sibling, &rounds);
+	EXPECT_TRUE(is_good);
+	EXPECT_LT(20, (unsigned long)rounds);
+}
+
+TEST_HARNESS_MAIN
