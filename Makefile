@@ -15,7 +15,7 @@ export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td bench bench-emu fuzz miri debug-kernel test-deep soak shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td bench bench-emu fuzz miri debug-kernel test-deep storm soak shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -78,6 +78,9 @@ debug-kernel: ## build a kernel that finds errors by itself (KASAN, lockdep; tak
 
 test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel (build/test-deep.log)
 	@$(S)/test-deep.sh
+
+storm: image ## a million interrupts and two minutes of wake-ups, none lost [EVENTS= RACE_SECONDS=]
+	@$(S)/storm.sh
 
 soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20)
 	@$(S)/soak.sh

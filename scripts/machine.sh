@@ -5,11 +5,11 @@
 
 # machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
 # array $qemu. With ICOUNT=1 one instruction is a nanosecond and one CPU runs at a
-# time; with COUNT_TO=FILE a plugin also counts instructions into FILE. RDRAND stays: a TD's
+# time, as with TCG_THREAD=single; with COUNT_TO=FILE a plugin also counts instructions into FILE. RDRAND stays: a TD's
 # kernel refuses to boot without it.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file
-	local accel=(-accel "tcg,thread=multi")
+	local accel=(-accel "tcg,thread=${TCG_THREAD:-multi}")
 	local cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
 	for file in "$BUILD/tdxemu" "$kernel" "$initrd"; do
 		[ -s "$file" ] || die "$file is missing or empty" "build it with: make image"

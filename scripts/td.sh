@@ -3,7 +3,7 @@
 #
 # Starts the stock kernel as a TD, with the project's initramfs:
 #   td.sh WHAT LOG [EMULATOR OPTION...]
-# WHAT is what scripts/init does in it: run, test, bench or shell. The complete
+# WHAT is what scripts/init does in it: run, test, storm, bench, shell and so on. The complete
 # console is kept in LOG, the emulator's own words in LOG with .emu before the
 # suffix. Status: 0 when WHAT succeeded and the machine powered off.
 

@@ -21,7 +21,7 @@ export MEM=${MEM:-2G} LIMIT=${LIMIT:-3600}
 # module runs the KUnit suites. no5lvl: while the kernel looks for the features of the
 # processor it forgets that it has five levels, and an interrupt then makes KASAN report
 # addresses that are good.
-CMDLINE="no5lvl panic_on_warn=1 kmemleak=on log_buf_len=1M FREE_SLACK_KB=4096 RELOADS=20 LIMIT_SECONDS=900 ${CMDLINE:-}"
+CMDLINE="no5lvl maxcpus=1 panic_on_warn=1 kmemleak=on log_buf_len=1M FREE_SLACK_KB=4096 RELOADS=20 LIMIT_SECONDS=900 ${CMDLINE:-}"
 export CMDLINE="$CMDLINE FUZZ_SECONDS=${FUZZ_SECONDS:-60}"
 . "$TOP/scripts/image.sh"
 mkdir -p "$TOP/build/cargo" "$BUILD"

@@ -15,4 +15,5 @@ echo N >$debug/failslab/ignore-gfp-wait || exit 1
 echo N >$debug/fail_page_alloc/ignore-gfp-wait || exit 1
 echo 0 >$debug/fail_page_alloc/min-order || exit 1
 
-FUZZ_FAULTS=1 exec ./fuzz_ioctl
+# The kernel accesses the area of restartable sequences on its own account.
+GLIBC_TUNABLES=glibc.pthread.rseq=0 FUZZ_FAULTS=1 exec ./fuzz_ioctl

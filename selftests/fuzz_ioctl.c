@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "fuzz.h"
@@ -33,17 +34,28 @@
 /* Fewer show nothing; on a slow machine they take longer than asked. */
 #define CALLS_MIN 1000
 #define SECONDS_MORE 50
+#define EXCUSED_MAX 10000
 
 static struct fuzz_shared shared;
 static struct fuzz_thread threads[THREADS_MAX];
 static pthread_t handles[THREADS_MAX];
+static int kick_fd = -1; /* where calls are made to fail */
 static _Thread_local struct fuzz_thread *this_thread;
 
-static void on_fault(int number)
+static void on_fault(int number, siginfo_t *info, void *context)
 {
+	const ucontext_t *interrupted = context;
 	struct fuzz_thread *thread = this_thread;
 
+	/* Where accesses are made to fail, the kernel's own for the thread may be. */
+	if (thread && !thread->touching && thread->is_armed &&
+	    thread->excused++ < EXCUSED_MAX)
+		return;
 	if (!thread || !thread->touching) {
+		dprintf(STDOUT_FILENO, "# signal %d: access to %p by %#llx\n",
+			number, info->si_addr,
+			(unsigned long long)
+				interrupted->uc_mcontext.gregs[REG_RIP]);
 		signal(number, SIG_DFL);
 		return;
 	}
@@ -55,9 +67,14 @@ static void on_wake(int number)
 	(void)number;
 }
 
+/*
+ * The handler for faults leaves no signal blocked, so that its way out need not save
+ * and restore the mask: those calls could be made to fail, too.
+ */
 static void set_handlers(void)
 {
-	struct sigaction fault = { .sa_handler = on_fault };
+	struct sigaction fault = { .sa_sigaction = on_fault,
+				   .sa_flags = SA_SIGINFO | SA_NODEFER };
 	struct sigaction wake = { .sa_handler = on_wake };
 
 	sigaction(SIGBUS, &fault, NULL);
@@ -121,11 +138,23 @@ static double now(void)
 	return time.tv_sec + time.tv_nsec * 1e-9;
 }
 
-/* A thread in a lower VTL that never exits comes back only by a signal. */
+/*
+ * A thread in a lower VTL that never exits comes back only by a signal or a kick. A
+ * signal handler must not run where accesses are made to fail: the way back from it
+ * is one.
+ */
 static void wake_all(unsigned int count)
 {
+	uint64_t cpus = (1ULL << shared.cpus) - 1;
+	struct mshv_kick_cpus kick = { .len_bits = shared.cpus,
+				       .cpu_mask = (uintptr_t)&cpus,
+				       .flags = MSHV_KICK_CANCEL };
 	unsigned int i;
 
+	if (kick_fd >= 0) {
+		ioctl(kick_fd, MSHV_KICK_CPUS, &kick);
+		return;
+	}
 	for (i = 0; i < count; i++)
 		pthread_kill(handles[i], SIGUSR1);
 }
@@ -291,6 +320,8 @@ int main(void)
 	ksft_set_plan(5 + wants_faults);
 	ksft_print_msg("seed %lu, %lu threads, %lu s\n", seed, count, seconds);
 	start(count, seed);
+	if (wants_faults)
+		kick_fd = vtl_create();
 	ended = fuzz(count, seconds);
 	faults = print_figures(count);
 	if (wants_faults)
@@ -299,6 +330,8 @@ int main(void)
 	ksft_test_result(ended, "every_call_returns\n");
 	ksft_test_result(read_number("/proc/sys/kernel/tainted") == taint,
 			 "the_kernel_stays_whole\n");
+	if (kick_fd >= 0)
+		close(kick_fd);
 	/* Files in use can't be given back. */
 	if (ended)
 		give_back(count);

@@ -69,6 +69,8 @@ impl Drop for Registry {
             // under an I/O would.
             pr_warn!("{left} ranges of lower-VTL memory are still held by I/O and stay\n");
         }
+        // Statics are never dropped: without this the list's own memory would stay, even empty.
+        state.ranges = KVec::new();
     }
 }
 

@@ -48,6 +48,7 @@ struct fuzz_thread {
 	uint64_t refused, buses, children;
 	int fail_nth; /* of this thread, or -1 */
 	bool is_armed;
+	unsigned int excused; /* faults that were no access of the thread's */
 	uint64_t faults;
 	uint64_t *places; /* the kernel's list of them, or NULL */
 	unsigned char *operand; /* FUZZ_OPERAND bytes, then nothing */

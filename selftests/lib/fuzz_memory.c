@@ -47,6 +47,8 @@ void fuzz_map(struct fuzz_thread *thread, int file)
 		thread->refused++;
 		return;
 	}
+	/* What could not be unmapped would be kept for good. */
+	fuzz_faults_disarm(thread);
 	if (area->at)
 		munmap(area->at, area->size);
 	area->at = at;
@@ -60,6 +62,7 @@ void fuzz_unmap(struct fuzz_thread *thread)
 
 	if (!area->at)
 		return;
+	fuzz_faults_disarm(thread);
 	/* A part first, so that areas are split. */
 	part = area->size > VTL_PAGE_SIZE && fuzz_once_in(thread, 2) ?
 		       area->size / 2 & -VTL_PAGE_SIZE :
@@ -71,10 +74,14 @@ void fuzz_unmap(struct fuzz_thread *thread)
 		area->at = NULL;
 }
 
-/* Reads or writes somewhere in an area; a fault comes back to the caller. */
+/*
+ * Reads or writes somewhere in an area; a fault comes back to the caller. No access is
+ * made to fail here: when it is the kernel's way into the handler, that is the end.
+ */
 static void touch_at(struct fuzz_thread *thread, volatile uint64_t *word)
 {
-	if (sigsetjmp(thread->away, 1)) {
+	fuzz_faults_disarm(thread);
+	if (sigsetjmp(thread->away, 0)) {
 		thread->buses++;
 	} else {
 		thread->touching = 1;
@@ -187,7 +194,8 @@ void fuzz_change_run_page(struct fuzz_thread *thread)
 		return;
 	guest.run = run;
 	vtl_pin(guest.cpu);
-	if (sigsetjmp(thread->away, 1)) {
+	fuzz_faults_disarm(thread);
+	if (sigsetjmp(thread->away, 0)) {
 		thread->buses++;
 	} else {
 		thread->touching = 1;

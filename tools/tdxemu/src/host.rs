@@ -109,7 +109,7 @@ fn standard_call(vp: &mut Vp, gprs: &mut Gprs) {
             status::SUCCESS
         }
         function::HLT => {
-            hlt::sleep(vp);
+            hlt::sleep(vp, r12 != 0);
             status::SUCCESS
         }
         function::IO if debug_port::PORTS.contains(&r14) => {

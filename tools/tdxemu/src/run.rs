@@ -3,6 +3,7 @@
 
 use crate::console::{self, End};
 use crate::cpu::apic;
+use crate::host::hlt;
 use crate::setup::{Platform, Start, platform};
 use crate::vp::{Vp, flat_long_mode};
 use crate::{acpi, bench, l1, l2, log, smp, stats};
@@ -36,6 +37,7 @@ pub fn other_processor(index: usize) -> ! {
     apic::stop_timer();
     let mut vp = new_vp(index, platform);
     start_l1(&mut vp, rip);
+    hlt::count_started();
     log!(Info, "vCPU {index} wakes up at {rip:#x}");
     run(vp)
 }

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A CPU that comes online while the module is loaded gets a virtual processor. To
+ * see it, start the kernel with maxcpus=1 and run this first.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vtl_harness.h"
+#include "vtl_util.h"
+
+#define CPU 1
+#define ONLINE "/sys/devices/system/cpu/cpu1/online"
+
+static char is_online(void)
+{
+	char state = 0;
+	int fd = open(ONLINE, O_RDONLY);
+
+	if (fd >= 0 && read(fd, &state, 1) != 1)
+		state = 0;
+	close(fd);
+	return state;
+}
+
+/* 0 or the negative errno. */
+static int set_online(const char *state)
+{
+	int fd = open(ONLINE, O_WRONLY), result;
+
+	if (fd < 0)
+		return -errno;
+	result = write(fd, state, strlen(state)) < 0 ? -errno : 0;
+	close(fd);
+	return result;
+}
+
+static int run_page_errno(int fd)
+{
+	void *page = vtl_map_page(fd, MSHV_VTL_MMAP_RUN_PAGE, CPU);
+
+	if (page == MAP_FAILED)
+		return errno;
+	munmap(page, VTL_PAGE_SIZE);
+	return 0;
+}
+
+FIXTURE(cpu)
+{
+	int fd;
+};
+
+FIXTURE_SETUP(cpu)
+{
+	if (is_online() == 0)
+		SKIP(return, "no second CPU, or one that is always online");
+	self->fd = vtl_create();
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(cpu)
+{
+	close(self->fd);
+}
+
+TEST_F(cpu, coming_online_makes_a_vp)
+{
+	struct vtl_guest guest;
+
+	if (is_online() == '1')
+		SKIP(return, "the second CPU is online: start with maxcpus=1");
+	EXPECT_EQ(EINVAL, run_page_errno(self->fd));
+	ASSERT_EQ(0, set_online("1"));
+	EXPECT_EQ(0, run_page_errno(self->fd));
+	ASSERT_EQ(0, vtl_guest_open(&guest, CPU))
+	{
+		TH_LOG("%s", guest.why);
+	}
+	ASSERT_EQ(0,
+		  vtl_guest_load(&guest, vtl_guest_exits, vtl_guest_exits_end));
+	EXPECT_EQ(0, vtl_run(&guest));
+	EXPECT_EQ(EXIT_CPUID, vtl_exit_reason(&guest));
+	vtl_guest_close(&guest);
+}
+
+/* The firmware of a TD has no way to take a CPU back, so Linux refuses. */
+TEST_F(cpu, none_goes_offline)
+{
+	EXPECT_EQ(-EOPNOTSUPP, set_online("0"));
+	EXPECT_EQ('1', is_online());
+	EXPECT_EQ(0, run_page_errno(self->fd));
+}
+
+TEST_HARNESS_MAIN
