@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..15"
+echo "1..16"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -73,6 +73,9 @@ verdict a_bad_value_is_refused_with_the_good_ones
 boot "" end_reset
 ends 37 'L1 asks for a reset' 'summary: vCPU 0 exits'
 verdict a_reset_ends_with_37
+boot "" end_stop
+ends 0 'L1 stops for good' 'summary: vCPU 0 exits' && ! grep -q 'L1 powers off' "$emu_log"
+verdict a_stop_for_good_ends_the_machine
 boot "" end_fatal_error
 ends 35 'L1 reports a fatal error 0x1234'
 verdict a_fatal_error_ends_with_35

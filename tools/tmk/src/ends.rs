@@ -10,8 +10,9 @@ use crate::vm::{Outcome, Vm};
 
 type End = fn(&mut Vm, &Memory) -> Outcome;
 
-const ENDS: [(&[u8], End); 9] = [
+const ENDS: [(&[u8], End); 10] = [
     (b"tmk.do=end_reset", reset),
+    (b"tmk.do=end_stop", stop),
     (b"tmk.do=end_fatal_error", fatal_error),
     (b"tmk.do=end_triple_fault", triple_fault),
     (b"tmk.do=end_missing_page", missing_page),
@@ -31,6 +32,12 @@ pub fn find(boot_params: u64) -> Option<End> {
 /// L1 asks for a reset.
 fn reset(_: &mut Vm, _: &Memory) -> Outcome {
     host::write_port(0xcf9, 6);
+    Ok(())
+}
+
+/// L1 sleeps with interrupts off.
+fn stop(_: &mut Vm, _: &Memory) -> Outcome {
+    host::stop();
     Ok(())
 }
 

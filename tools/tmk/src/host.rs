@@ -41,6 +41,12 @@ pub fn sleep() {
     call(HLT, [0; 4]);
 }
 
+/// Sleeps with interrupts off, for good.
+pub fn stop() {
+    const INTERRUPTS_ARE_OFF: u64 = 1;
+    call(HLT, [INTERRUPTS_ARE_OFF, 0, 0, 0]);
+}
+
 /// RDMSR by the host.
 pub fn rdmsr(index: u64) -> u64 {
     call(RDMSR, [index, 0, 0, 0])
