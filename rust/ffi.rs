@@ -21,16 +21,30 @@ use kernel::types::ForeignOwnable;
 
 use crate::abi;
 
-// They are safe: the first looks at the caller only, the second walks the resource tree under its
-// lock.
+// They are safe: they look at the caller, the processor or a clock, let others run, or walk the
+// resource tree under its lock, and take any number there is.
 unsafe extern "C" {
     safe fn vtl_is_bound_to_cpu() -> bool;
     safe fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
+    safe fn vtl_event_allowed(kind: u32) -> bool;
+    safe fn vtl_address_bits() -> u32;
+    safe fn vtl_apic_id(cpu: u32) -> u32;
+    safe fn vtl_need_resched() -> bool;
+    safe fn vtl_relax();
+    safe fn vtl_clock_ns() -> u64;
+    safe fn vtl_relax_or_yield() -> bool;
 }
 
-// The C header says the same.
+// The C headers say the same.
 const _: unsafe extern "C" fn() -> bool = abi::vtl_is_bound_to_cpu;
 const _: unsafe extern "C" fn(u64, u64) -> bool = abi::vtl_is_system_ram;
+const _: unsafe extern "C" fn(u32) -> bool = abi::vtl_event_allowed;
+const _: unsafe extern "C" fn() -> u32 = abi::vtl_address_bits;
+const _: unsafe extern "C" fn(u32) -> u32 = abi::vtl_apic_id;
+const _: unsafe extern "C" fn() -> bool = abi::vtl_need_resched;
+const _: unsafe extern "C" fn() = abi::vtl_relax;
+const _: unsafe extern "C" fn() -> u64 = abi::vtl_clock_ns;
+const _: unsafe extern "C" fn() -> bool = abi::vtl_relax_or_yield;
 
 /// Result of CPUID.
 pub(crate) struct Cpuid {
@@ -70,8 +84,7 @@ pub(crate) fn process() -> u32 {
 
 /// Whether an event of a kind may be logged now, or there have been too many.
 pub(crate) fn is_event_allowed(kind: u32) -> bool {
-    // SAFETY: No requirement: an unknown kind is never allowed.
-    unsafe { abi::vtl_event_allowed(kind) }
+    vtl_event_allowed(kind)
 }
 
 /// Gives a text to the kernel's audit subsystem, or to its log.
@@ -82,15 +95,12 @@ pub(crate) fn log_event(text: &CStr) {
 
 /// Bits of a linear address.
 pub(crate) fn address_bits() -> u8 {
-    // SAFETY: No requirement.
-    let bits = unsafe { abi::vtl_address_bits() };
-    bits as u8 // CAST: 48 or 57
+    vtl_address_bits() as u8 // CAST: 48 or 57
 }
 
-/// x2APIC ID of a CPU that can exist.
+/// x2APIC ID of a CPU that can exist; for another number, an ID that no CPU has.
 pub(crate) fn apic_id(cpu: u32) -> u32 {
-    // SAFETY: No requirement: another number gives an ID that no CPU has.
-    unsafe { abi::vtl_apic_id(cpu) }
+    vtl_apic_id(cpu)
 }
 
 /// Whether the current task has CAP_SYS_ADMIN.
@@ -112,20 +122,17 @@ pub(crate) fn handle_guest_work() -> Result {
 
 /// Whether another task wants the CPU.
 pub(crate) fn need_resched() -> bool {
-    // SAFETY: No requirement.
-    unsafe { abi::vtl_need_resched() }
+    vtl_need_resched()
 }
 
 /// Leaves the core to its other thread for a moment.
 pub(crate) fn relax() {
-    // SAFETY: No requirement.
-    unsafe { abi::vtl_relax() }
+    vtl_relax()
 }
 
 /// A clock that goes on steadily as long as the task stays on its CPU.
 pub(crate) fn clock_ns() -> u64 {
-    // SAFETY: No requirement.
-    unsafe { abi::vtl_clock_ns() }
+    vtl_clock_ns()
 }
 
 /// One turn of a loop that waits for another CPU.
@@ -134,8 +141,7 @@ pub(crate) fn clock_ns() -> u64 {
 ///
 /// EINTR when the task was killed.
 pub(crate) fn relax_or_yield() -> Result {
-    // SAFETY: In a task that may sleep.
-    if unsafe { abi::vtl_relax_or_yield() } {
+    if vtl_relax_or_yield() {
         Ok(())
     } else {
         Err(EINTR)
