@@ -2,15 +2,16 @@
 //! The host below, if it is Hyper-V: what only such a host offers.
 //!
 //! Hypercalls go out by TDG.VP.VMCALL through pages that are shared with the host. `hv::hvcall` is
-//! the device through which a paravisor makes them. What the host sends comes by `hv::synic`, and
-//! reaches a paravisor by the device in `hv::sint`. On another host none of this exists.
+//! the device through which a paravisor makes them. What the host sends lies in `hv::synic`,
+//! is announced by `hv::interrupts`, and reaches a paravisor by the device in `hv::sint`. On another host none of this exists.
 
 mod c;
 mod event_fds;
 pub(crate) mod hvcall;
+pub(crate) mod interrupts;
 mod page;
 mod sint;
-pub(crate) mod synic;
+mod synic;
 
 use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;

@@ -93,7 +93,7 @@ struct MshvVtlTdx {
     _on_hyper_v: Option<hv::Nodes>,
     _debugfs: debugfs::Debugfs,
     _hotplug: cpu::Hotplug,
-    _interrupts: hv::synic::Interrupts,
+    _interrupts: hv::interrupts::Interrupts,
     _redirects: redirect::Ready,
     _published: cpu::Published,
     _registry: mem::registered::Registry,
@@ -104,7 +104,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
         try_pin_init!(Self {
             _registry: mem::registered::Registry::new(),
             _published: cpu::Published::new(module_parameters::audit_records.value())?,
-            _interrupts: hv::synic::Interrupts::start(cpu::machine().ok_or(ENODEV)?),
+            _interrupts: hv::interrupts::Interrupts::start(cpu::machine().ok_or(ENODEV)?),
             _redirects: redirect::Ready::new()?,
             _hotplug: cpu::Hotplug::new()?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,

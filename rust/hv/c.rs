@@ -38,6 +38,8 @@ safe_in_c! {
     fn vtl_synic_eom();
     /// Tells the host that a slot of another CPU is free. With interrupts on.
     fn vtl_synic_eom_on(cpu: u32);
+    /// Asks for the second half of an interrupt on this CPU.
+    fn vtl_synic_defer();
     /// Has readers look again.
     fn vtl_synic_wake();
     /// See [`synic_wait`].

@@ -40,7 +40,8 @@ impl EventFd {
     }
 
     fn signal(&self) {
-        // SAFETY: The eventfd is held by the invariant; may be called in any context.
+        // SAFETY: The eventfd is held by the invariant; may be called in any context but an
+        // interrupt itself.
         unsafe { abi::vtl_eventfd_signal(self.0.as_ptr()) }
     }
 }
@@ -55,8 +56,8 @@ impl Drop for EventFd {
 /// Who registered an eventfd, and the eventfd.
 type Entry = Option<(usize, EventFd)>;
 
-/// An eventfd for each flag. The lock is also taken by the interrupt handler, so everybody else
-/// turns interrupts off first.
+/// An eventfd for each flag. The lock is also taken right after an interrupt of the host, so
+/// everybody else turns interrupts off first.
 #[pin_data]
 pub(super) struct EventFds {
     #[pin]
@@ -109,7 +110,7 @@ impl EventFds {
         }
     }
 
-    /// Signals the eventfds of the flags that are set in one word. With interrupts off.
+    /// Signals the eventfds of the flags that are set in one word. Right after an interrupt.
     pub(super) fn signal(&self, word_index: usize, mut flags: u64) {
         let entries = self.entries.lock();
         while flags != 0 {

@@ -76,6 +76,11 @@ impl HostPage {
         self.page.as_ref().map_or(0, |page| page.read_u32(offset))
     }
 
+    /// Reads a word, once.
+    pub(crate) fn read_u64(&self, offset: usize) -> u64 {
+        self.page.as_ref().map_or(0, |page| page.read_u64(offset))
+    }
+
     /// Writes a word, once.
     pub(crate) fn write_u32(&self, offset: usize, value: u32) {
         if let Some(page) = &self.page {

@@ -10,6 +10,8 @@
 #include <linux/cpu.h>
 #include <linux/eventfd.h>
 #include <linux/fs.h>
+#include <linux/irq_work.h>
+#include <linux/percpu.h>
 #include <linux/poll.h>
 #include <linux/rcupdate.h>
 #include <linux/smp.h>
@@ -23,9 +25,11 @@
 #define SINT_VTL2_VMBUS 7
 
 static void (*synic_interrupt)(const void *argument);
+static void (*synic_deferred)(const void *argument);
 static bool (*synic_is_ready)(const void *argument);
 static const void *synic_argument;
 static DECLARE_WAIT_QUEUE_HEAD(synic_waiters);
+static DEFINE_PER_CPU(struct irq_work, synic_work);
 
 #if IS_ENABLED(CONFIG_HYPERV)
 
@@ -34,23 +38,48 @@ static void synic_handle(void)
 	synic_interrupt(synic_argument);
 }
 
-/* @interrupt runs with interrupts off; @is_ready answers readers and poll(). */
+static void synic_work_run(struct irq_work *unused)
+{
+	synic_deferred(synic_argument);
+}
+
+/*
+ * @interrupt runs in the interrupt itself, where no lock may be taken but those
+ * of the kernel's core; @deferred after it on the same CPU, if @interrupt has
+ * called vtl_synic_defer(). @is_ready answers readers and poll().
+ */
 void vtl_synic_start(void (*interrupt)(const void *argument),
+		     void (*deferred)(const void *argument),
 		     bool (*is_ready)(const void *argument),
 		     const void *argument)
 {
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		init_irq_work(per_cpu_ptr(&synic_work, cpu), synic_work_run);
 	synic_interrupt = interrupt;
+	synic_deferred = deferred;
 	synic_is_ready = is_ready;
 	synic_argument = argument;
 	hv_setup_mshv_handler(synic_handle);
 }
 
-/* Every source is masked by now. Afterwards no CPU is in the handler. */
+/* With interrupts off. What is already asked for comes once. */
+void vtl_synic_defer(void)
+{
+	irq_work_queue(this_cpu_ptr(&synic_work));
+}
+
+/* Every source is masked by now. Afterwards no CPU is in either handler. */
 void vtl_synic_stop(void)
 {
+	unsigned int cpu;
+
 	hv_setup_mshv_handler(NULL);
 	/* The handler runs with interrupts off, which holds RCU back. */
 	synchronize_rcu();
+	for_each_possible_cpu(cpu)
+		irq_work_sync(per_cpu_ptr(&synic_work, cpu));
 }
 
 /* Whether another driver has set up the pages of this CPU. */
@@ -123,8 +152,13 @@ void vtl_synic_eom_on(u32 cpu)
 #else /* A kernel that never finds itself on Hyper-V. */
 
 void vtl_synic_start(void (*interrupt)(const void *argument),
+		     void (*deferred)(const void *argument),
 		     bool (*is_ready)(const void *argument),
 		     const void *argument)
+{
+}
+
+void vtl_synic_defer(void)
 {
 }
 
@@ -166,7 +200,7 @@ int vtl_synic_wait(void)
 					synic_is_ready(synic_argument));
 }
 
-/* is_ready() may have another answer. In any context. */
+/* is_ready() may have another answer. Not in an interrupt itself. */
 void vtl_synic_wake(void)
 {
 	wake_up_interruptible_poll(&synic_waiters, EPOLLIN | EPOLLRDNORM);

@@ -13,8 +13,10 @@ struct eventfd_ctx;
 struct kiocb;
 
 void vtl_synic_start(void (*interrupt)(const void *argument),
+		     void (*deferred)(const void *argument),
 		     bool (*is_ready)(const void *argument),
 		     const void *argument);
+void vtl_synic_defer(void);
 void vtl_synic_stop(void);
 
 bool vtl_synic_is_taken(void);

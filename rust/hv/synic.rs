@@ -2,37 +2,36 @@
 //! The synthetic interrupt controller (SynIC): messages and events from the host.
 //!
 //! Each CPU has two pages that the host writes: a slot for a message of each source, and event
-//! flags. An interrupt does what is bounded, whatever the host has written: it takes one message
-//! about interrupts for VTL0, signals eventfds, and wakes readers. A message for VMBus stays in its
-//! slot until it has been read, so the host has to keep the others.
-
-// UNSAFETY: FFI with a callback.
-#![allow(unsafe_code)]
+//! flags. `interrupts.rs` takes what comes. A message for VMBus stays in its slot until it has been
+//! read, so the host has to keep the others.
 
 use kernel::iov::IovIterDest;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::barrier::{smp_mb, Full};
-use kernel::sync::{Arc, Mutex};
+use kernel::sync::Mutex;
 
 use super::c;
 use super::event_fds::EventFds;
 use super::page::HostPage;
-use crate::abi;
-use crate::cpu::Machine;
 use crate::irq::PreemptOff;
 use crate::pure::hv_message::{
-    self, FLAGS_AT, FLAG_BYTES, NO_MESSAGE, PAYLOAD_BYTES, PENDING, PROXY_BYTES, SINT_INTERCEPTION,
+    FLAGS_AT, FLAG_BYTES, NO_MESSAGE, PAYLOAD_BYTES, PENDING, PROXY_BYTES, SINT_INTERCEPTION,
     SINT_VMBUS, SIZE_AT, SLOT_BYTES,
 };
 
 const INTERCEPTION_SLOT: usize = SINT_INTERCEPTION * SLOT_BYTES;
 const VMBUS_SLOT: usize = SINT_VMBUS * SLOT_BYTES;
-const VMBUS_FLAGS: usize = SINT_VMBUS * FLAG_BYTES;
+const FLAG_WORDS: usize = FLAG_BYTES / size_of::<u64>();
+
+/// Where a word of the event flags of VMBus is.
+const fn flags_at(index: usize) -> usize {
+    SINT_VMBUS * FLAG_BYTES + index * size_of::<u64>()
+}
 
 /// What the host writes for a CPU.
-struct Pages {
+pub(super) struct Pages {
     messages: HostPage,
     events: HostPage,
 }
@@ -47,8 +46,37 @@ impl Pages {
         self.messages.read_u8(slot + FLAGS_AT) & PENDING != 0
     }
 
-    fn has_vmbus_message(&self) -> bool {
+    /// Whether there is something to read.
+    pub(super) fn has_vmbus_message(&self) -> bool {
         self.messages.read_u32(VMBUS_SLOT) != NO_MESSAGE
+    }
+
+    /// Whether there is somebody to signal.
+    pub(super) fn has_vmbus_event(&self) -> bool {
+        (0..FLAG_WORDS).any(|index| self.events.read_u64(flags_at(index)) != 0)
+    }
+
+    /// Takes the event flags, word by word. On the CPU itself.
+    pub(super) fn take_vmbus_events(&self, signal: impl Fn(usize, u64)) {
+        for index in 0..FLAG_WORDS {
+            let flags = self.events.take_u64(flags_at(index));
+            if flags != 0 {
+                signal(index, flags);
+            }
+        }
+    }
+
+    /// Takes a message about a lower VTL. On the CPU itself.
+    pub(super) fn take_interception(&self) -> Option<[u8; PROXY_BYTES]> {
+        if self.messages.read_u32(INTERCEPTION_SLOT) == NO_MESSAGE {
+            return None;
+        }
+        let mut message = [0; PROXY_BYTES];
+        self.messages.read_at(INTERCEPTION_SLOT, &mut message);
+        if self.free_slot(INTERCEPTION_SLOT) {
+            c::vtl_synic_eom();
+        }
+        Some(message)
     }
 }
 
@@ -90,7 +118,7 @@ impl Synic {
 
     /// Turns the controller of this CPU, whose number is `cpu`, on.
     pub(crate) fn online(&self, cpu: u32, _on_its_cpu: &PreemptOff) {
-        if let Some(pages) = self.pages.get(cpu as usize) {
+        if let Some(pages) = self.of_cpu(cpu) {
             let (messages, events) = (pages.messages.phys(), pages.events.phys());
             c::vtl_synic_on(messages, events, self.is_paused());
         }
@@ -115,8 +143,13 @@ impl Synic {
         c::vtl_synic_wake();
     }
 
+    /// The pages of a CPU.
+    pub(super) fn of_cpu(&self, cpu: u32) -> Option<&Pages> {
+        self.pages.get(cpu as usize) // CAST: u32 fits
+    }
+
     /// Whether a reader need not wait.
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.is_paused() || self.pages.iter().any(Pages::has_vmbus_message)
     }
 
@@ -143,88 +176,4 @@ impl Synic {
         }
         Ok(true)
     }
-}
-
-/// The host's interrupt on this CPU, with interrupts off.
-fn interrupt(machine: &Machine) {
-    let cpu = kernel::cpu::CpuId::current().as_u32();
-    let Some(synic) = machine.host().and_then(|host| host.synic()) else {
-        return;
-    };
-    let Some(pages) = synic.pages.get(cpu as usize) else {
-        return;
-    };
-    take_proxied(machine, cpu, pages);
-    for index in 0..FLAG_BYTES / size_of::<u64>() {
-        let flags = pages
-            .events
-            .take_u64(VMBUS_FLAGS + index * size_of::<u64>());
-        if flags != 0 {
-            synic.event_fds.signal(index, flags);
-        }
-    }
-    if pages.has_vmbus_message() {
-        c::vtl_synic_wake();
-    }
-}
-
-/// Takes one message about interrupts for VTL0, if there is one: the next comes with an interrupt of
-/// its own. Other messages of this source have nobody to read them.
-fn take_proxied(machine: &Machine, cpu: u32, pages: &Pages) {
-    if pages.messages.read_u32(INTERCEPTION_SLOT) == NO_MESSAGE {
-        return;
-    }
-    let mut message = [0; PROXY_BYTES];
-    pages.messages.read_at(INTERCEPTION_SLOT, &mut message);
-    if pages.free_slot(INTERCEPTION_SLOT) {
-        c::vtl_synic_eom();
-    }
-    if let (Some(vectors), Some(vp)) = (hv_message::proxied(&message), machine.vp(cpu)) {
-        vp.proxy(&vectors);
-    }
-}
-
-/// The host's interrupts reach this driver.
-pub(crate) struct Interrupts {
-    is_on: bool,
-    _machine: Arc<Machine>,
-}
-
-impl Interrupts {
-    /// Takes them, if there are controllers to take them from. Before a CPU turns its own on.
-    pub(crate) fn start(machine: Arc<Machine>) -> Self {
-        let is_on = machine.host().and_then(|host| host.synic()).is_some();
-        if is_on {
-            let argument: *const Machine = &*machine;
-            // SAFETY: The callbacks want a machine; `self` keeps it until `drop` has stopped them.
-            unsafe {
-                abi::vtl_synic_start(Some(on_interrupt), Some(on_question), argument.cast());
-            }
-        }
-        Self {
-            is_on,
-            _machine: machine,
-        }
-    }
-}
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        if self.is_on {
-            // SAFETY: Every CPU has turned its controller off; in a task that may sleep.
-            unsafe { abi::vtl_synic_stop() }
-        }
-    }
-}
-
-extern "C" fn on_interrupt(machine: *const c_void) {
-    // SAFETY: `Interrupts::start` gave a machine that lives as long as this is called.
-    interrupt(unsafe { &*machine.cast::<Machine>() });
-}
-
-extern "C" fn on_question(machine: *const c_void) -> bool {
-    // SAFETY: As above; readers and pollers have a file open, which keeps the module.
-    let machine = unsafe { &*machine.cast::<Machine>() };
-    let synic = machine.host().and_then(|host| host.synic());
-    synic.is_some_and(Synic::is_ready)
 }
