@@ -203,15 +203,15 @@ fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &impl GuestMem
 fn mapping(word: u64, max_level: u64, memory: &impl GuestMemory) -> Verdict {
     let level = word & 0x7;
     let gpa = word & !0x7;
-    if level > max_level || gpa >> 52 != 0 || gpa & (level_bytes(level) - 1) != 0 {
+    if level > max_level || gpa & (level_bytes(level) - 1) != 0 {
         return Err(Operand::Rcx);
     }
     lower(gpa, level, Operand::Rcx, memory)
 }
 
 fn lower(gpa: u64, level: u64, operand: Operand, memory: &impl GuestMemory) -> Verdict {
-    let len_bytes = level_bytes(level);
-    if gpa.checked_add(len_bytes).is_none() || !memory.is_lower(gpa, len_bytes) {
+    // Bits above every address are not for the TDX module to ignore.
+    if gpa >> 52 != 0 || !memory.is_lower(gpa, level_bytes(level)) {
         return Err(operand);
     }
     Ok(permit(Scope::Td))

@@ -88,6 +88,7 @@ fn pages_of_system_ram_are_out_of_reach() {
     }
     assert_eq!(ask(23, LOWER + 0x123, 0, 0), Ok(Scope::Td));
     assert_eq!(ask(23, u64::MAX, 0, 0), refused(Operand::Rcx));
+    assert_eq!(ask(23, LOWER | (1 << 52), 0, 0), refused(Operand::Rcx));
 }
 
 #[test]
