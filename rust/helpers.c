@@ -93,12 +93,13 @@ bool vtl_is_bound_to_cpu(void)
 	return current->nr_cpus_allowed == 1;
 }
 
+/*
+ * The instructions themselves, on the way of each run: what rdmsrq() and wrmsrq()
+ * call instead serves Xen PV, which is never a TD.
+ */
 u64 vtl_rdmsr(u32 msr)
 {
-	u64 value;
-
-	rdmsrq(msr, value);
-	return value;
+	return native_rdmsrq(msr);
 }
 
 /* For registers that the TDX module may refuse. */
@@ -109,7 +110,7 @@ int vtl_rdmsr_safe(u32 msr, u64 *value)
 
 void vtl_wrmsr(u32 msr, u64 value)
 {
-	wrmsrq(msr, value);
+	native_wrmsrq(msr, value);
 }
 
 u32 vtl_address_bits(void)
@@ -122,10 +123,7 @@ u32 vtl_apic_id(u32 cpu)
 	return cpu_possible(cpu) ? cpu_physical_id(cpu) : BAD_APICID;
 }
 
-/*
- * The instructions themselves, on the way of each entry: what get_debugreg()
- * and set_debugreg() call instead serves Xen PV, which is never a TD.
- */
+/* The instructions themselves, as above. */
 #define VTL_LOAD_DR(number, value)                            \
 	do {                                                  \
 		if (native_get_debugreg(number) != (value))   \
