@@ -18,7 +18,7 @@
     unsafe_op_in_unsafe_fn,
     unused_imports
 )]
-// `hv::c` declares some functions as safe, and compares their types itself.
+// `safe_in_c` declares some functions again, and compares their types itself.
 #![allow(clashing_extern_declarations)]
 
 use core::mem::offset_of;
@@ -28,36 +28,46 @@ use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 
-// SAFETY: Integers without padding; asserted below.
-unsafe impl kernel::transmute::FromBytes for mshv_tdcall {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_set_poll_file {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_kick_cpus {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_vp_registers {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_register {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::AsBytes for mshv_register {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::AsBytes for mshv_tdcall {}
+/// Operands that are read from userspace, and written to it.
+macro_rules! plain {
+    (FromBytes: $($read:ident)+; AsBytes: $($written:ident)+) => {
+        // SAFETY: Integers without padding; asserted below.
+        $(unsafe impl kernel::transmute::FromBytes for $read {})+
+        // SAFETY: As above.
+        $(unsafe impl kernel::transmute::AsBytes for $written {})+
+    };
+}
 
-// SAFETY: Integers without padding; asserted below.
-unsafe impl kernel::transmute::FromBytes for mshv_vtl_ram_disposition {}
+plain! {
+    FromBytes:
+        mshv_tdcall
+        mshv_set_poll_file
+        mshv_kick_cpus
+        mshv_vp_registers
+        mshv_register
+        mshv_vtl_ram_disposition
+        mshv_vtl_hvcall_setup
+        mshv_vtl_hvcall
+        mshv_vtl_signal_event
+        mshv_vtl_sint_post_msg
+        mshv_vtl_set_eventfd
+        mshv_sint_mask;
+    AsBytes: mshv_register mshv_tdcall
+}
 
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_vtl_hvcall_setup {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_vtl_hvcall {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_vtl_signal_event {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_vtl_sint_post_msg {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_vtl_set_eventfd {}
-// SAFETY: As above.
-unsafe impl kernel::transmute::FromBytes for mshv_sint_mask {}
+/// Declares functions of C that leave their caller nothing to promise as safe, and proves that the
+/// headers say the same of their types.
+macro_rules! safe_in_c {
+    ($($(#[$doc:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)+) => {
+        // Bindgen's declarations differ in not being safe, and in nothing else.
+        #[allow(clashing_extern_declarations)]
+        unsafe extern "C" {
+            $($(#[$doc])* $visible safe fn $name($($argument: $type),*) $(-> $result)?;)+
+        }
+        $(const _: unsafe extern "C" fn($($type),*) $(-> $result)? = $crate::abi::$name;)+
+    };
+}
+pub(crate) use safe_in_c;
 
 /// Asserts at compile time that fields stand where the ABI says.
 macro_rules! assert_offsets {

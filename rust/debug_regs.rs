@@ -8,10 +8,15 @@
 // UNSAFETY: FFI that writes debug registers.
 #![allow(unsafe_code)]
 
-use crate::abi;
+use crate::abi::{self, safe_in_c};
 use crate::fpu::Section;
 use crate::irq::IrqsOff;
 use crate::pure::registers::DEBUG_START;
+
+safe_in_c! {
+    /// Clears the registers in which VTL2 has no breakpoint, and no other.
+    fn vtl_debug_forget();
+}
 
 /// DR0, DR1, DR2, DR3, DR6 of the lower VTL (`lower`), and what VTL2 has meanwhile.
 pub(crate) type DebugRegs = abi::vtl_debug;
@@ -40,8 +45,7 @@ impl DebugRegs {
     /// Leaves nothing of the lower VTL's in the registers.
     pub(crate) fn forget(&self, _section: &Section) {
         if self.lower[..4] != [0; 4] {
-            // SAFETY: No requirement: touches only registers in which VTL2 has no breakpoint.
-            unsafe { abi::vtl_debug_forget() }
+            vtl_debug_forget();
         }
     }
 }

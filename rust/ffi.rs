@@ -3,8 +3,6 @@
 
 // UNSAFETY: FFI calls; each wrapper leaves its caller nothing to promise.
 #![allow(unsafe_code)]
-// Declarations below differ from those of bindgen in being safe, and nothing else.
-#![allow(clashing_extern_declarations)]
 
 use core::ptr::NonNull;
 
@@ -19,32 +17,21 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::types::ForeignOwnable;
 
-use crate::abi;
+use crate::abi::{self, safe_in_c};
 
-// They are safe: they look at the caller, the processor or a clock, let others run, or walk the
-// resource tree under its lock, and take any number there is.
-unsafe extern "C" {
-    safe fn vtl_is_bound_to_cpu() -> bool;
-    safe fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
-    safe fn vtl_event_allowed(kind: u32) -> bool;
-    safe fn vtl_address_bits() -> u32;
-    safe fn vtl_apic_id(cpu: u32) -> u32;
-    safe fn vtl_need_resched() -> bool;
-    safe fn vtl_relax();
-    safe fn vtl_clock_ns() -> u64;
-    safe fn vtl_relax_or_yield() -> bool;
+// They look at the caller, the processor or a clock, let others run, or walk the resource tree under
+// its lock, and take any number there is.
+safe_in_c! {
+    fn vtl_is_bound_to_cpu() -> bool;
+    fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
+    fn vtl_event_allowed(kind: u32) -> bool;
+    fn vtl_address_bits() -> u32;
+    fn vtl_apic_id(cpu: u32) -> u32;
+    fn vtl_need_resched() -> bool;
+    fn vtl_relax();
+    fn vtl_clock_ns() -> u64;
+    fn vtl_relax_or_yield() -> bool;
 }
-
-// The C headers say the same.
-const _: unsafe extern "C" fn() -> bool = abi::vtl_is_bound_to_cpu;
-const _: unsafe extern "C" fn(u64, u64) -> bool = abi::vtl_is_system_ram;
-const _: unsafe extern "C" fn(u32) -> bool = abi::vtl_event_allowed;
-const _: unsafe extern "C" fn() -> u32 = abi::vtl_address_bits;
-const _: unsafe extern "C" fn(u32) -> u32 = abi::vtl_apic_id;
-const _: unsafe extern "C" fn() -> bool = abi::vtl_need_resched;
-const _: unsafe extern "C" fn() = abi::vtl_relax;
-const _: unsafe extern "C" fn() -> u64 = abi::vtl_clock_ns;
-const _: unsafe extern "C" fn() -> bool = abi::vtl_relax_or_yield;
 
 /// Result of CPUID.
 pub(crate) struct Cpuid {

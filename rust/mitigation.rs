@@ -2,23 +2,26 @@
 //! Speculation defences of a switch: asks what `pure::mitigation` chooses from, and writes the
 //! barrier. The rest of them is in `enter/vp_enter.S`, next to the switch itself.
 
-// UNSAFETY: FFI.
+// UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
-use crate::abi;
+use crate::abi::safe_in_c;
 use crate::ffi;
 use crate::fpu::Section;
 use crate::msr::{self, Msr};
 use crate::pure::field::VmIndex;
 use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner};
 
+// Constants since boot, and since the module's parameters were parsed.
+safe_in_c! {
+    fn vtl_mitigation_mode() -> u32;
+    fn vtl_mitigation_facts() -> u32;
+}
+
 /// The choice for this processor.
 pub(crate) fn choose() -> Mitigations {
-    // SAFETY: No requirement: constants since the module's parameters were parsed.
-    let mode = unsafe { abi::vtl_mitigation_mode() };
-    // SAFETY: No requirement: constants since boot.
-    let facts = unsafe { abi::vtl_mitigation_facts() };
-    Mitigations::choose(Mode::from_number(mode), Facts(facts))
+    let mode = Mode::from_number(vtl_mitigation_mode());
+    Mitigations::choose(mode, Facts(vtl_mitigation_facts()))
 }
 
 /// Keeps what one owner has trained in the branch predictors from the next one on this VP.

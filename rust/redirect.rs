@@ -13,21 +13,16 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::uaccess::{UserPtr, UserSlice};
 
-use crate::abi;
+use crate::abi::{self, safe_in_c};
 use crate::cpu::Machine;
 use crate::device::VtlFile;
 use crate::pure::apic::Vector;
 
-// They are safe: they touch nothing but what `redirect.c` itself made; another number is no
-// interrupt that has anything to be given back.
-unsafe extern "C" {
-    safe fn vtl_redirect_init() -> c_int;
-    safe fn vtl_redirect_exit();
+// They touch nothing but what `redirect.c` itself made.
+safe_in_c! {
+    fn vtl_redirect_init() -> c_int;
+    fn vtl_redirect_exit();
 }
-
-// The C header says the same.
-const _: unsafe extern "C" fn() -> c_int = abi::vtl_redirect_init;
-const _: unsafe extern "C" fn() = abi::vtl_redirect_exit;
 
 /// The kernel's side is ready.
 pub(crate) struct Ready(());

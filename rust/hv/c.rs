@@ -9,41 +9,31 @@
 use kernel::error::to_result;
 use kernel::prelude::*;
 
-use crate::abi;
-
-/// Declares functions, and proves that the C headers say the same of their types.
-macro_rules! safe_in_c {
-    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)+) => {
-        unsafe extern "C" {
-            $($(#[$doc])* pub(super) safe fn $name($($argument: $type),*) $(-> $result)?;)+
-        }
-        $(const _: unsafe extern "C" fn($($type),*) $(-> $result)? = abi::$name;)+
-    };
-}
+use crate::abi::safe_in_c;
 
 safe_in_c! {
     /// Whether the host is Hyper-V.
-    fn vtl_is_on_hyper_v() -> bool;
+    pub(super) fn vtl_is_on_hyper_v() -> bool;
     /// Asks the host for something, with the addresses of two shared pages.
-    fn vtl_hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64;
+    pub(super) fn vtl_hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64;
     /// Whether another driver has set up the SynIC of this CPU.
-    fn vtl_synic_is_taken() -> bool;
+    pub(super) fn vtl_synic_is_taken() -> bool;
     /// Turns the SynIC of this CPU on.
-    fn vtl_synic_on(messages_phys: u64, events_phys: u64, masked: bool);
+    pub(super) fn vtl_synic_on(messages_phys: u64, events_phys: u64, masked: bool);
     /// Turns the SynIC of this CPU off.
-    fn vtl_synic_off();
+    pub(super) fn vtl_synic_off();
     /// Masks or unmasks the source of VMBus on every CPU. Sleeps.
-    fn vtl_synic_mask_all(masked: bool);
+    pub(super) fn vtl_synic_mask_all(masked: bool);
     /// Tells the host that a slot of this CPU is free.
-    fn vtl_synic_eom();
+    pub(super) fn vtl_synic_eom();
     /// Tells the host that a slot of another CPU is free. With interrupts on.
-    fn vtl_synic_eom_on(cpu: u32);
+    pub(super) fn vtl_synic_eom_on(cpu: u32);
     /// Asks for the second half of an interrupt on this CPU.
-    fn vtl_synic_defer();
+    pub(super) fn vtl_synic_defer();
     /// Has readers look again.
-    fn vtl_synic_wake();
+    pub(super) fn vtl_synic_wake();
     /// See [`synic_wait`].
-    fn vtl_synic_wait() -> c_int;
+    pub(super) fn vtl_synic_wait() -> c_int;
 }
 
 /// Sleeps until there is something to read, or the stream is paused.

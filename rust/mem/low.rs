@@ -9,20 +9,16 @@
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
-use crate::abi;
+use crate::abi::{self, safe_in_c};
 use crate::module_parameters;
 use crate::pure::accepted::Piece;
 
-// They are safe: no argument makes them touch memory of this kernel, and the map that they look at
-// does not change after boot.
-unsafe extern "C" {
-    safe fn vtl_is_listed_memory(start: u64, len_bytes: u64) -> bool;
-    safe fn vtl_shared_look(start: u64, len_bytes: u64) -> abi::vtl_presence;
+// No argument makes them touch memory of this kernel, and the map that they look at does not change
+// after boot.
+safe_in_c! {
+    fn vtl_is_listed_memory(start: u64, len_bytes: u64) -> bool;
+    fn vtl_shared_look(start: u64, len_bytes: u64) -> abi::vtl_presence;
 }
-
-// The C header says the same.
-const _: unsafe extern "C" fn(u64, u64) -> bool = abi::vtl_is_listed_memory;
-const _: unsafe extern "C" fn(u64, u64) -> abi::vtl_presence = abi::vtl_shared_look;
 
 /// Whether every page of a range is memory as far as this kernel was told.
 pub(super) fn is_known(start_gpa: u64, len_bytes: u64) -> bool {
