@@ -9,15 +9,15 @@
 use kernel::error::to_result;
 use kernel::prelude::*;
 
-use crate::abi::safe_in_c;
+use crate::abi::{self, safe_in_c};
 
 safe_in_c! {
     /// Whether the host is Hyper-V.
     pub(super) fn vtl_is_on_hyper_v() -> bool;
     /// Asks the host for something, with the addresses of two shared pages.
     pub(super) fn vtl_hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64;
-    /// Whether another driver has set up the SynIC of this CPU.
-    pub(super) fn vtl_synic_is_taken() -> bool;
+    /// Whether the SynIC of this CPU is there for us.
+    pub(super) fn vtl_synic_find() -> abi::vtl_synic;
     /// Turns the SynIC of this CPU on.
     pub(super) fn vtl_synic_on(messages_phys: u64, events_phys: u64, masked: bool);
     /// Turns the SynIC of this CPU off.

@@ -82,10 +82,24 @@ void vtl_synic_stop(void)
 		irq_work_sync(per_cpu_ptr(&synic_work, cpu));
 }
 
-/* Whether another driver has set up the pages of this CPU. */
-bool vtl_synic_is_taken(void)
+/* Whether the controller of this CPU is there for us. */
+enum vtl_synic vtl_synic_find(void)
 {
-	return hv_get_msr(HV_MSR_SIMP) & HV_SYNIC_SIMP_ENABLE;
+	u64 messages;
+
+	if (rdmsrq_safe(HV_MSR_SIMP, &messages))
+		return VTL_SYNIC_NONE;
+	return messages & HV_SYNIC_SIMP_ENABLE ? VTL_SYNIC_TAKEN :
+						 VTL_SYNIC_FREE;
+}
+
+/*
+ * The host may refuse any of its registers, and the kernel would complain of that.
+ * What then does not come is the host's own affair.
+ */
+static void synic_write(u32 msr, u64 value)
+{
+	wrmsrq_safe(msr, value);
 }
 
 static void synic_set_source(u32 sint, bool masked)
@@ -96,17 +110,17 @@ static void synic_set_source(u32 sint, bool masked)
 		.auto_eoi = hv_recommend_using_aeoi(),
 	};
 
-	hv_set_msr(HV_MSR_SINT0 + sint, source.as_uint64);
+	synic_write(HV_MSR_SINT0 + sint, source.as_uint64);
 }
 
 /* On this CPU. @masked is about the source of VMBus only. */
 void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)
 {
-	hv_set_msr(HV_MSR_SIMP, messages_phys | HV_SYNIC_SIMP_ENABLE);
-	hv_set_msr(HV_MSR_SIEFP, events_phys | HV_SYNIC_SIEFP_ENABLE);
+	synic_write(HV_MSR_SIMP, messages_phys | HV_SYNIC_SIMP_ENABLE);
+	synic_write(HV_MSR_SIEFP, events_phys | HV_SYNIC_SIEFP_ENABLE);
 	synic_set_source(SINT_INTERCEPTION, false);
 	synic_set_source(SINT_VTL2_VMBUS, masked);
-	hv_set_msr(HV_MSR_SCONTROL, HV_SYNIC_CONTROL_ENABLE);
+	synic_write(HV_MSR_SCONTROL, HV_SYNIC_CONTROL_ENABLE);
 }
 
 /* On this CPU. */
@@ -114,9 +128,9 @@ void vtl_synic_off(void)
 {
 	synic_set_source(SINT_VTL2_VMBUS, true);
 	synic_set_source(SINT_INTERCEPTION, true);
-	hv_set_msr(HV_MSR_SCONTROL, 0);
-	hv_set_msr(HV_MSR_SIEFP, 0);
-	hv_set_msr(HV_MSR_SIMP, 0);
+	synic_write(HV_MSR_SCONTROL, 0);
+	synic_write(HV_MSR_SIEFP, 0);
+	synic_write(HV_MSR_SIMP, 0);
 }
 
 static void synic_mask(void *masked)
@@ -135,7 +149,7 @@ void vtl_synic_mask_all(bool masked)
 /* A slot of this CPU is free again. */
 void vtl_synic_eom(void)
 {
-	hv_set_msr(HV_MSR_EOM, 0);
+	synic_write(HV_MSR_EOM, 0);
 }
 
 static void synic_eom(void *unused)
@@ -166,9 +180,9 @@ void vtl_synic_stop(void)
 {
 }
 
-bool vtl_synic_is_taken(void)
+enum vtl_synic vtl_synic_find(void)
 {
-	return true;
+	return VTL_SYNIC_NONE;
 }
 
 void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)

@@ -9,6 +9,14 @@
 #include <linux/types.h>
 #include <linux/poll.h>
 
+enum vtl_synic {
+	VTL_SYNIC_FREE,
+	/* Another driver has set it up. */
+	VTL_SYNIC_TAKEN,
+	/* The host has none, or refuses it. */
+	VTL_SYNIC_NONE,
+};
+
 struct eventfd_ctx;
 struct kiocb;
 
@@ -19,7 +27,7 @@ void vtl_synic_start(void (*interrupt)(const void *argument),
 void vtl_synic_defer(void);
 void vtl_synic_stop(void);
 
-bool vtl_synic_is_taken(void);
+enum vtl_synic vtl_synic_find(void);
 void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked);
 void vtl_synic_off(void);
 void vtl_synic_mask_all(bool masked);

@@ -15,6 +15,7 @@ use kernel::sync::Mutex;
 use super::c;
 use super::event_fds::EventFds;
 use super::page::HostPage;
+use crate::abi;
 use crate::irq::PreemptOff;
 use crate::pure::hv_message::{
     FLAGS_AT, FLAG_BYTES, NO_MESSAGE, PAYLOAD_BYTES, PENDING, PROXY_BYTES, SINT_INTERCEPTION,
@@ -92,15 +93,23 @@ pub(crate) struct Synic {
 }
 
 impl Synic {
-    /// Shares the pages of all CPUs with the host. `None` if another driver has the controllers.
+    /// Shares the pages of all CPUs with the host. `None` if another driver has the controllers, or
+    /// the host refuses them.
     ///
     /// # Errors
     ///
     /// ENOMEM, and what the conversion of a page says.
     pub(super) fn detect() -> Result<Option<Self>> {
-        if c::vtl_synic_is_taken() {
-            pr_notice!("no /dev/mshv_sint: the kernel's VMBus driver has the SynIC\n");
-            return Ok(None);
+        match c::vtl_synic_find() {
+            abi::vtl_synic_VTL_SYNIC_FREE => (),
+            abi::vtl_synic_VTL_SYNIC_TAKEN => {
+                pr_notice!("no /dev/mshv_sint: the kernel's VMBus driver has the SynIC\n");
+                return Ok(None);
+            }
+            _ => {
+                pr_notice!("no /dev/mshv_sint: the host refuses its SynIC\n");
+                return Ok(None);
+            }
         }
         let num_cpus = kernel::cpu::nr_cpu_ids() as usize; // CAST: u32 fits
         let mut pages = KVec::with_capacity(num_cpus, GFP_KERNEL)?;

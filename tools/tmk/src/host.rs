@@ -17,11 +17,16 @@ const REPORT_FATAL_ERROR: u64 = 0x1_0003;
 /// R10 to R15.
 const MASK: u64 = 0xfc00;
 
-fn call(function: u64, operands: [u64; 4]) -> u64 {
+fn answer(function: u64, operands: [u64; 4]) -> Registers {
     let mut registers: Registers = [0; 16];
     (registers[1], registers[11]) = (MASK, function);
     registers[12..].copy_from_slice(&operands);
     tdcall(&mut registers);
+    registers
+}
+
+fn call(function: u64, operands: [u64; 4]) -> u64 {
+    let registers = answer(function, operands);
     assert!(
         registers[0] == 0 && registers[10] == 0,
         "TDVMCALL {function:#x}: {:#x} {:#x}",
@@ -50,6 +55,11 @@ pub fn stop() {
 /// RDMSR by the host.
 pub fn rdmsr(index: u64) -> u64 {
     call(RDMSR, [index, 0, 0, 0])
+}
+
+/// Whether the host refuses RDMSR.
+pub fn refuses_rdmsr(index: u64) -> bool {
+    answer(RDMSR, [index, 0, 0, 0])[10] != 0
 }
 
 /// Reads a byte from a port.

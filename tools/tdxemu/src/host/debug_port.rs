@@ -31,6 +31,7 @@ mod command {
     pub(super) const WITHDRAW_PAGE: u8 = 5;
     pub(super) const GIVE_PAGE: u8 = 6;
     pub(super) const PROXY: u8 = 7;
+    pub(super) const REFUSALS: u8 = 8;
 }
 
 /// What became of an action.
@@ -53,17 +54,55 @@ static PORT: Mutex<Port> = Mutex::new(Port {
     operand: 0,
     answer: Answer::Done,
 });
-/// Runs of L2s that the host still lets pass.
-static SKIPPED_RUNS: AtomicU32 = AtomicU32::new(0);
-/// Runs of L2s after those that it takes the processor from.
-static TAKEN_RUNS: AtomicU32 = AtomicU32::new(0);
+/// Something that the host does a number of times, after it has let it pass a number of times.
+struct Countdown {
+    passes: AtomicU32,
+    strikes: AtomicU32,
+}
+
+/// Takes the processor from runs of L2s.
+static TAKEN_RUNS: Countdown = Countdown::new();
+/// Refuses accesses to registers of the SynIC.
+static REFUSALS: Countdown = Countdown::new();
+
+// ORDERING: counters that order nothing else; a test arms one before it does what is counted.
+impl Countdown {
+    const fn new() -> Self {
+        Self {
+            passes: AtomicU32::new(0),
+            strikes: AtomicU32::new(0),
+        }
+    }
+
+    /// Bits 15:0: how often it strikes; 31:16: how often it lets pass before.
+    fn arm(&self, operand: u64) -> Answer {
+        // CAST: fields of the operand.
+        let passes = u32::from((operand >> 16) as u16);
+        self.passes.store(passes, Ordering::Relaxed);
+        let strikes = u32::from(operand as u16);
+        self.strikes.store(strikes, Ordering::Relaxed);
+        Answer::Done
+    }
+
+    fn left(&self) -> u32 {
+        self.strikes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it strikes this time. Counts it.
+    fn strikes(&self) -> bool {
+        let one_less = |counter: &AtomicU32| {
+            let less = |count: u32| count.checked_sub(1);
+            counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+        };
+        self.left() != 0 && one_less(&self.passes).is_err() && one_less(&self.strikes).is_ok()
+    }
+}
 
 /// One access, as in `io.rs`.
 pub fn io(vp: &mut Vp, size: u64, direction: u64, port: u64, data: u64) -> Option<u64> {
     match (size, direction, port) {
         (1, 0, COMMAND) => Some(PORT.lock().answer as u64),
-        // ORDERING: a counter that orders nothing else.
-        (1, 0, _) => Some(u64::from(TAKEN_RUNS.load(Ordering::Relaxed).min(0xff))),
+        (1, 0, _) => Some(u64::from(TAKEN_RUNS.left().min(0xff))),
         (1, 1, OPERAND) => {
             let mut state = PORT.lock();
             state.operand = (state.operand << 8) | (data & 0xff);
@@ -88,12 +127,8 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
             apic::send_interrupt(smp::apic_id(second), low);
             Answer::Done
         }
-        command::EXITS => {
-            // ORDERING: a test arms this before it runs an L2 on the same processor.
-            SKIPPED_RUNS.store((operand >> 16) as u32, Ordering::Relaxed); // CAST: a field
-            TAKEN_RUNS.store(u32::from(operand as u16), Ordering::Relaxed); // CAST: a field
-            Answer::Done
-        }
+        command::EXITS => TAKEN_RUNS.arm(operand),
+        command::REFUSALS => REFUSALS.arm(operand),
         command::EVENT => {
             let flag = u32::from((operand >> 16) as u16); // CAST: a field
             delivery(synic::signal_event(vp, second, low, flag))
@@ -151,14 +186,10 @@ fn change_page(vp: &Vp, gpa: u64, from: PageState) -> Answer {
 
 /// Whether a run of an L2 is one that L1 asked the host to take. Counts it.
 pub fn takes_processor() -> bool {
-    let one_less = |count: u32| count.checked_sub(1);
-    // ORDERING: counters that order nothing else.
-    if TAKEN_RUNS.load(Ordering::Relaxed) == 0 {
-        return false;
-    }
-    let skips = SKIPPED_RUNS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-    skips.is_err()
-        && TAKEN_RUNS
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-            .is_ok()
+    TAKEN_RUNS.strikes()
+}
+
+/// Whether an access to a register of the SynIC is one that L1 asked the host to refuse. Counts it.
+pub fn refuses_register() -> bool {
+    REFUSALS.strikes()
 }

@@ -2,6 +2,7 @@
 //! The synthetic interrupt controllers of the Hyper-V host: messages and event flags go into
 //! pages that L1 shares, interrupts into L1's local APIC.
 
+use super::debug_port;
 use crate::cpu::apic;
 use crate::hostile::{Fate, What};
 use crate::hyperv::{self, Message, Queue, Synic};
@@ -36,11 +37,17 @@ pub enum Undelivered {
 
 /// RDMSR of a register of processor `index`.
 pub fn read(index: usize, register: u32) -> Option<u64> {
+    if debug_port::refuses_register() {
+        return None;
+    }
     SYNICS[index].lock().read(register)
 }
 
 /// WRMSR of a register of the processor itself.
 pub fn write(vp: &mut Vp, register: u32, value: u64) -> Option<()> {
+    if debug_port::refuses_register() {
+        return None;
+    }
     SYNICS[vp.index].lock().write(register, value)?;
     if register == hyperv::msr::EOM {
         deliver_waiting(vp, vp.index);

@@ -15,6 +15,7 @@ const MESSAGE: u64 = 4;
 const WITHDRAW_PAGE: u64 = 5;
 const GIVE_PAGE: u64 = 6;
 const PROXY: u64 = 7;
+const REFUSALS: u64 = 8;
 
 const DONE: u64 = 0;
 const UNKNOWN: u64 = 1;
@@ -83,6 +84,15 @@ pub fn page_is_withdrawn_and_comes_back_pending(_: &mut Vm, memory: &Memory) -> 
     equal!(ask(WITHDRAW_PAGE, page), DONE);
     equal!(ask(GIVE_PAGE, page), DONE);
     equal!(accept(), 0);
+    Ok(())
+}
+
+pub fn registers_of_the_synic_are_refused_as_asked(_: &mut Vm, _: &Memory) -> Outcome {
+    const SVERSION: u64 = 0x4000_0081;
+    equal!(ask(REFUSALS, (1 << 16) | 2), DONE);
+    for is_refused in [0, 1, 1, 0] {
+        equal!(u64::from(host::refuses_rdmsr(SVERSION)), is_refused);
+    }
     Ok(())
 }
 
