@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Pages that the kernel shares with userspace and with the TDX module.
 
-// UNSAFETY: volatile and atomic access to memory that others write at the same time.
+// UNSAFETY: access to memory that others write at the same time.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 
 use kernel::alloc::flags::__GFP_ZERO;
 use kernel::mm::virt::{VmaMixedMap, VmaNew};
 use kernel::page::{Page, PAGE_SIZE};
 use kernel::prelude::*;
-use kernel::transmute::{AsBytes, FromBytes};
 
 use crate::ffi;
 
@@ -28,9 +27,9 @@ pub(crate) struct SharedPage {
 }
 
 // SAFETY: `base` is an address of the direct map, the same on every CPU; all access through it is
-// volatile or atomic.
+// atomic, or one instruction.
 unsafe impl Send for SharedPage {}
-// SAFETY: As above: access through `&self` from several threads is volatile or atomic.
+// SAFETY: As above.
 unsafe impl Sync for SharedPage {}
 
 impl SharedPage {
@@ -63,25 +62,22 @@ impl SharedPage {
         area.vm_insert_page(address, &self.page)
     }
 
-    /// Address of `T` at `offset`, or of the page's start when that would be outside or misaligned:
-    /// all offsets are constants of `pure::uapi`, so it never is.
-    fn at<T>(&self, offset: usize) -> *mut T {
-        let is_inside = offset <= PAGE_SIZE - size_of::<T>() && offset % align_of::<T>() == 0;
-        let offset = if is_inside { offset } else { 0 };
-        self.base.as_ptr().wrapping_add(offset).cast()
+    /// The page as integers that others may change at any time. What is outside of it is nowhere: all
+    /// offsets are constants of `pure::uapi`, so nothing ever is.
+    fn bytes(&self) -> &[AtomicU8; PAGE_SIZE] {
+        // SAFETY: By the invariant the page is there as long as `self`; nobody accesses it but by
+        // atomic operations, one instruction of `copy_words`, or at another privilege level.
+        unsafe { self.base.cast().as_ref() }
     }
 
-    /// Reads an integer, once.
-    fn read<T: FromBytes>(&self, offset: usize) -> T {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns; any bytes are
-        // a `T`.
-        unsafe { self.at::<T>(offset).read_volatile() }
+    fn words(&self) -> &[AtomicU32; PAGE_SIZE / 4] {
+        // SAFETY: As above; a page is aligned for any integer.
+        unsafe { self.base.cast().as_ref() }
     }
 
-    /// Writes an integer, once.
-    fn write<T: AsBytes>(&self, offset: usize, value: T) {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns.
-        unsafe { self.at::<T>(offset).write_volatile(value) }
+    fn long_words(&self) -> &[AtomicU64; PAGE_SIZE / 8] {
+        // SAFETY: As above.
+        unsafe { self.base.cast().as_ref() }
     }
 
     /// Whether `len` words at `offset` are within the page: all offsets are constants, so they are.
@@ -109,82 +105,75 @@ impl SharedPage {
 
     /// Writes consecutive words, each once, where they are too few for a string instruction.
     pub(crate) fn write_few<const LEN: usize>(&self, offset: usize, words: &[u64; LEN]) {
-        if !Self::has_words(offset, LEN) {
-            return;
-        }
-        let base = self.base.as_ptr().wrapping_add(offset).cast::<u64>();
-        for (index, word) in words.iter().enumerate() {
-            // SAFETY: All `LEN` words are within the page, which `self` owns; `offset` is a multiple
-            // of 8 with all callers.
-            unsafe { base.wrapping_add(index).write_volatile(*word) }
+        for (to, word) in self.long_words().iter().skip(offset / 8).zip(words) {
+            to.store(*word, Ordering::Relaxed);
         }
     }
 
     /// Reads a byte, once.
     pub(crate) fn read_u8(&self, offset: usize) -> u8 {
-        self.read(offset)
+        let byte = self.bytes().get(offset);
+        byte.map_or(0, |byte| byte.load(Ordering::Relaxed))
     }
 
     /// Reads a word, once.
     pub(crate) fn read_u32(&self, offset: usize) -> u32 {
-        self.read(offset)
+        let word = self.words().get(offset / 4);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Reads a word, once.
     pub(crate) fn read_u64(&self, offset: usize) -> u64 {
-        self.read(offset)
+        let word = self.long_words().get(offset / 8);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Writes a byte, once.
     pub(crate) fn write_u8(&self, offset: usize, value: u8) {
-        self.write(offset, value);
+        if let Some(byte) = self.bytes().get(offset) {
+            byte.store(value, Ordering::Relaxed);
+        }
     }
 
     /// Writes a word, once.
     pub(crate) fn write_u32(&self, offset: usize, value: u32) {
-        self.write(offset, value);
+        if let Some(word) = self.words().get(offset / 4) {
+            word.store(value, Ordering::Relaxed);
+        }
     }
 
     /// Writes a word, once.
     pub(crate) fn write_u64(&self, offset: usize, value: u64) {
-        self.write(offset, value);
-    }
-
-    /// A word that several CPUs and userspace change at the same time.
-    fn shared_u32(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns; all other
-        // access to it is volatile, atomic, or of another privilege level.
-        unsafe { AtomicU32::from_ptr(self.at(offset)) }
+        if let Some(word) = self.long_words().get(offset / 8) {
+            word.store(value, Ordering::Relaxed);
+        }
     }
 
     /// Sets bits of a word, as one access and a full barrier. Returns what stood there before.
     pub(crate) fn set_bits_u32(&self, offset: usize, bits: u32) -> u32 {
-        self.shared_u32(offset).fetch_or(bits, Ordering::SeqCst)
+        let word = self.words().get(offset / 4);
+        word.map_or(0, |word| word.fetch_or(bits, Ordering::SeqCst))
     }
 
     /// Clears bits of a word, as one access and a full barrier. Returns what stood there before.
     pub(crate) fn clear_bits_u32(&self, offset: usize, bits: u32) -> u32 {
-        self.shared_u32(offset).fetch_and(!bits, Ordering::SeqCst)
-    }
-
-    /// A word for access in one step.
-    fn atomic(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: `at` returns an aligned address within the page, which `self` owns; all other
-        // access to it is volatile, atomic, or of another privilege level.
-        unsafe { AtomicU64::from_ptr(self.at(offset)) }
+        let word = self.words().get(offset / 4);
+        word.map_or(0, |word| word.fetch_and(!bits, Ordering::SeqCst))
     }
 
     /// Writes `new` where `old` still stands.
     pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) {
-        let word = self.atomic(offset);
-        // A lost race is fine: then userspace has written something newer, which stays.
-        let _ = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+        if let Some(word) = self.long_words().get(offset / 8) {
+            // A lost race is fine: then userspace has written something newer, which stays.
+            let _ = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Reads a word and leaves zero.
     pub(crate) fn take_u64(&self, offset: usize) -> u64 {
+        let word = self.long_words().get(offset / 8);
         // ORDERING: who takes a bit sees what was written before it was set.
-        self.atomic(offset).swap(0, Ordering::Acquire)
+        word.map_or(0, |word| word.swap(0, Ordering::Acquire))
     }
 }
 
