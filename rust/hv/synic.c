@@ -24,14 +24,15 @@
 #define SINT_INTERCEPTION 0
 #define SINT_VTL2_VMBUS 7
 
-static void (*synic_interrupt)(const void *argument);
-static void (*synic_deferred)(const void *argument);
 static bool (*synic_is_ready)(const void *argument);
 static const void *synic_argument;
 static DECLARE_WAIT_QUEUE_HEAD(synic_waiters);
-static DEFINE_PER_CPU(struct irq_work, synic_work);
 
 #if IS_ENABLED(CONFIG_HYPERV)
+
+static void (*synic_interrupt)(const void *argument);
+static void (*synic_deferred)(const void *argument);
+static DEFINE_PER_CPU(struct irq_work, synic_work);
 
 static void synic_handle(void)
 {
