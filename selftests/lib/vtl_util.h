@@ -116,6 +116,7 @@ int vtl_thread_on(pthread_t *thread, int cpu, void *(*run)(void *argument),
 		  void *argument);
 int vtl_thread_anywhere(pthread_t *thread, void *(*run)(void *argument),
 			void *argument);
+long vtl_times_slept(void);
 bool vtl_is_noexec(const char *path);
 
 int vtl_tdcall(int fd, struct mshv_tdcall *call);
