@@ -86,6 +86,7 @@ pub(crate) struct Switches {
 /// A switch that has begun.
 #[must_use]
 pub(crate) struct Entering {
+    thread: u32,
     entry_rcx: EntryRcx,
     reason: EntryReason,
     entry_tsc: u64,
@@ -93,13 +94,11 @@ pub(crate) struct Entering {
 
 impl Entering {
     /// To be called immediately before the entry.
-    pub(crate) fn new(vp: &Vp, entry_rcx: EntryRcx, reason: EntryReason) -> Self {
-        trace::vtl_enter(
-            entry_rcx.vm().get(),
-            reason.number(),
-            vp.run_page.read_rip(),
-        );
+    pub(crate) fn new(vp: &Vp, thread: u32, entry_rcx: EntryRcx, reason: EntryReason) -> Self {
+        let rip = || vp.run_page.read_rip();
+        trace::vtl_enter(entry_rcx.vm().get(), reason.number(), rip);
         Self {
+            thread,
             entry_rcx,
             reason,
             entry_tsc: ffi::tsc(),
@@ -119,7 +118,7 @@ impl Entering {
             entry_tsc: self.entry_tsc,
             cycles: ffi::tsc().wrapping_sub(self.entry_tsc),
             rip: vp.run_page.read_rip(),
-            thread: ffi::thread(),
+            thread: self.thread,
             vp: vp.cpu,
             entry_rcx: self.entry_rcx,
             reason: self.reason,

@@ -44,7 +44,8 @@ impl DebugRegs {
 
     /// Leaves nothing of the lower VTL's in the registers.
     pub(crate) fn forget(&self, _section: &Section) {
-        if self.lower[..4] != [0; 4] {
+        let [addresses @ .., _dr6] = &self.lower;
+        if addresses.iter().any(|address| *address != 0) {
             vtl_debug_forget();
         }
     }

@@ -5,30 +5,52 @@
 // UNSAFETY: calls the entry stub.
 #![allow(unsafe_code)]
 
+use core::marker::PhantomData;
 use core::mem::offset_of;
 
-use crate::abi::{self, mshv_tdx_exit_info};
+use crate::abi::{self, mshv_tdx_exit_info, vtl_enter_operands};
 use crate::irq::IrqsOff;
 use crate::pure::exit::RawExit;
 use crate::pure::mitigation::Scrub;
 use crate::pure::vp_enter::EntryRcx;
+use crate::vp::run_page::RunPage;
 
-/// Enters a lower VTL whose other state `run/context.rs` has loaded. `exit` says what came back, `cr2`
-/// is exchanged.
-pub(crate) fn tdg_vp_enter(
-    rcx: EntryRcx,
+/// What TDG.VP.ENTER takes and brings back, in the places that the stub knows.
+#[repr(C)]
+pub(crate) struct Operands<'a> {
+    /// What came back; RAX alone if the entry did not come about.
+    pub(crate) exit: RawExit,
+    /// CR2 of the lower VTL, exchanged.
+    pub(crate) cr2: u64,
+    /// Which VM, and what to invalidate before.
+    pub(crate) rcx: EntryRcx,
     guest_state_gpa: u64,
-    exit: &mut RawExit,
-    cr2: &mut u64,
     scrub: Scrub,
-    _irqs: &IrqsOff,
-) {
-    let exit = core::ptr::from_mut(exit).cast();
+    run_page: PhantomData<&'a RunPage>,
+}
+
+impl<'a> Operands<'a> {
+    /// For entries with the general registers of a run page.
+    pub(crate) fn new(run_page: &'a RunPage, rcx: EntryRcx, cr2: u64, scrub: Scrub) -> Self {
+        Self {
+            exit: RawExit::default(),
+            cr2,
+            rcx,
+            guest_state_gpa: run_page.guest_state_gpa(),
+            scrub,
+            run_page: PhantomData,
+        }
+    }
+}
+
+/// Enters a lower VTL whose other state `run/context.rs` has loaded.
+pub(crate) fn tdg_vp_enter(operands: &mut Operands<'_>, _irqs: &IrqsOff) {
+    let operands = core::ptr::from_mut(operands).cast();
     // SAFETY: The stub saves and restores every register that belongs to its caller; `_irqs` proves
-    // that interrupts are off; both pointers are valid for the call; `guest_state_gpa` lies in a run
-    // page, which `RunPage` made for the TDX module to write. `exit` has the layout that the stub
-    // knows, by the assertions below.
-    unsafe { abi::vtl_guest_enter(rcx.raw(), guest_state_gpa, exit, cr2, scrub.0) };
+    // that interrupts are off; `operands` is valid for the call and has the layout that the stub
+    // knows, by the assertions below. The guest state lies in a run page, which `RunPage` made for the
+    // TDX module to write, and which `Operands` borrows.
+    unsafe { abi::vtl_guest_enter(operands) };
 }
 
 /// Tells RCU that this CPU passes through a quiescent state: nothing that it protects is held on the
@@ -48,3 +70,12 @@ macro_rules! assert_same_place {
 
 assert_same_place!(rax rcx rdx rsi rdi r8 r9 r10 r11 r12 r13);
 const _: () = assert!(size_of::<RawExit>() == size_of::<mshv_tdx_exit_info>());
+const _: () = assert!(
+    offset_of!(Operands<'_>, exit) == offset_of!(vtl_enter_operands, exit)
+        && offset_of!(Operands<'_>, cr2) == offset_of!(vtl_enter_operands, cr2)
+        && offset_of!(Operands<'_>, rcx) == offset_of!(vtl_enter_operands, rcx)
+        && offset_of!(Operands<'_>, guest_state_gpa)
+            == offset_of!(vtl_enter_operands, guest_state_gpa)
+        && offset_of!(Operands<'_>, scrub) == offset_of!(vtl_enter_operands, scrub)
+        && size_of::<Operands<'_>>() == size_of::<vtl_enter_operands>()
+);

@@ -21,20 +21,23 @@
 #include "helpers.h"
 
 /* The stub's numbers are the header's. */
-#define VTL_CHECK_EXIT(reg, number) \
-	static_assert(offsetof(struct mshv_tdx_exit_info, reg) == (number))
-VTL_CHECK_EXIT(rax, VTL_EXIT_RAX);
-VTL_CHECK_EXIT(rcx, VTL_EXIT_RCX);
-VTL_CHECK_EXIT(rdx, VTL_EXIT_RDX);
-VTL_CHECK_EXIT(rsi, VTL_EXIT_RSI);
-VTL_CHECK_EXIT(rdi, VTL_EXIT_RDI);
-VTL_CHECK_EXIT(r8, VTL_EXIT_R8);
-VTL_CHECK_EXIT(r9, VTL_EXIT_R9);
-VTL_CHECK_EXIT(r10, VTL_EXIT_R10);
-VTL_CHECK_EXIT(r11, VTL_EXIT_R11);
-VTL_CHECK_EXIT(r12, VTL_EXIT_R12);
-VTL_CHECK_EXIT(r13, VTL_EXIT_R13);
-static_assert(sizeof(struct mshv_tdx_exit_info) == VTL_EXIT_R13 + 8);
+#define VTL_CHECK_OPERAND(field, number) \
+	static_assert(offsetof(struct vtl_enter_operands, field) == (number))
+VTL_CHECK_OPERAND(exit.rax, VTL_EXIT_RAX);
+VTL_CHECK_OPERAND(exit.rcx, VTL_EXIT_RCX);
+VTL_CHECK_OPERAND(exit.rdx, VTL_EXIT_RDX);
+VTL_CHECK_OPERAND(exit.rsi, VTL_EXIT_RSI);
+VTL_CHECK_OPERAND(exit.rdi, VTL_EXIT_RDI);
+VTL_CHECK_OPERAND(exit.r8, VTL_EXIT_R8);
+VTL_CHECK_OPERAND(exit.r9, VTL_EXIT_R9);
+VTL_CHECK_OPERAND(exit.r10, VTL_EXIT_R10);
+VTL_CHECK_OPERAND(exit.r11, VTL_EXIT_R11);
+VTL_CHECK_OPERAND(exit.r12, VTL_EXIT_R12);
+VTL_CHECK_OPERAND(exit.r13, VTL_EXIT_R13);
+VTL_CHECK_OPERAND(cr2, VTL_ENTER_CR2);
+VTL_CHECK_OPERAND(rcx, VTL_ENTER_RCX);
+VTL_CHECK_OPERAND(guest_state_gpa, VTL_ENTER_GUEST_STATE);
+VTL_CHECK_OPERAND(scrub, VTL_ENTER_SCRUB);
 
 unsigned long vtl_irq_save(void)
 {
@@ -130,16 +133,25 @@ u32 vtl_apic_id(u32 cpu)
 			native_set_debugreg(number, (value)); \
 	} while (0)
 
-/* With interrupts off. Writes only what differs. */
-void vtl_debug_load(struct vtl_debug *debug)
+/* VTL2 has breakpoints, which is rare. */
+static noinline void vtl_debug_stop(struct vtl_debug *debug)
 {
 	debug->host_dr7 = local_db_save();
-	if (unlikely(debug->host_dr7)) {
-		debug->host[0] = native_get_debugreg(0);
-		debug->host[1] = native_get_debugreg(1);
-		debug->host[2] = native_get_debugreg(2);
-		debug->host[3] = native_get_debugreg(3);
-	}
+	debug->host[0] = native_get_debugreg(0);
+	debug->host[1] = native_get_debugreg(1);
+	debug->host[2] = native_get_debugreg(2);
+	debug->host[3] = native_get_debugreg(3);
+}
+
+/*
+ * With interrupts off. Writes only what differs. Under a hypervisor, where a TD
+ * always is, cpu_dr7 tells what DR7 has; local_db_save() knows that, too.
+ */
+void vtl_debug_load(struct vtl_debug *debug)
+{
+	debug->host_dr7 = 0;
+	if (unlikely(hw_breakpoint_active()))
+		vtl_debug_stop(debug);
 	VTL_LOAD_DR(0, debug->lower[0]);
 	VTL_LOAD_DR(1, debug->lower[1]);
 	VTL_LOAD_DR(2, debug->lower[2]);
@@ -230,9 +242,7 @@ void vtl_note_quiescent_state(void)
  * Between the two state changes RCU may not watch this CPU, and lockdep thinks
  * that interrupts are on, as for every guest; nothing but the stub may run.
  */
-noinstr void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
-			     struct mshv_tdx_exit_info *exit, u64 *cr2,
-			     u32 scrub)
+noinstr void vtl_guest_enter(struct vtl_enter_operands *operands)
 {
 	guest_timing_enter_irqoff();
 	instrumentation_begin();
@@ -242,7 +252,7 @@ noinstr void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
 	context_tracking_guest_enter();
 	lockdep_hardirqs_on(CALLER_ADDR0);
 
-	vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2, scrub);
+	vtl_vp_enter(operands);
 
 	lockdep_hardirqs_off(CALLER_ADDR0);
 	context_tracking_guest_exit();

@@ -50,7 +50,6 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 
 void vtl_note_quiescent_state(void);
-void vtl_guest_enter(u64 entry_rcx, u64 guest_state_gpa,
-		     struct mshv_tdx_exit_info *exit, u64 *cr2, u32 scrub);
+void vtl_guest_enter(struct vtl_enter_operands *operands);
 
 #endif

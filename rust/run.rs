@@ -26,14 +26,11 @@ use crate::cpu::Machine;
 use crate::error;
 use crate::ffi;
 use crate::irq::IrqsOff;
-use crate::pure::audit::{EntryReason, ExitKind};
+use crate::pure::audit::EntryReason;
 use crate::pure::controls::Entry;
-use crate::pure::exit::RawExit;
 use crate::pure::next::{next, Next};
-use crate::pure::offload::Offload;
 use crate::pure::status::Status;
 use crate::vp::bind::Pinned;
-use crate::vp::wake::Inside;
 use crate::vp::Vp;
 use context::Loaded;
 
@@ -55,7 +52,7 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
 }
 
 fn run(machine: &Machine, pinned: &mut Pinned<'_>) -> Result {
-    let mut reason = EntryReason::Userspace;
+    let mut reason = EntryReason::USERSPACE;
     loop {
         ffi::handle_guest_work()?;
         may_enter(pinned.vp())?;
@@ -70,17 +67,16 @@ fn run(machine: &Machine, pinned: &mut Pinned<'_>) -> Result {
             run_loaded(machine, pinned, &entry, &mut reason)?
         };
         let exit = match stop {
-            Stop::WorkPending => None,
-            Stop::Halted => deadline::exit_of_halted(pinned, vm),
-            Stop::Exit(exit) => Some(exit),
+            Stop::WorkPending => continue,
+            Stop::Halted => deadline::end_halt(pinned, vm),
+            Stop::Exit(status) => Some(status),
         };
-        if let Some(exit) = exit {
-            pinned.vp().run_page.store_exit(&exit);
-            deadline::forget_stale(pinned, vm, &exit);
-            return Ok(());
-        }
-        if let Stop::Halted = stop {
-            halt::wait(pinned, vm)?;
+        match exit {
+            Some(status) => {
+                deadline::forget_stale(pinned, vm, status);
+                return Ok(());
+            }
+            None => halt::wait(pinned, vm)?,
         }
     }
 }
@@ -111,7 +107,8 @@ fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
 enum Stop {
     WorkPending,
     Halted,
-    Exit(RawExit),
+    /// With this status; the run page has the rest.
+    Exit(Status),
 }
 
 /// Enters, and enters again after each exit that the kernel deals with itself, until there is
@@ -124,17 +121,29 @@ fn run_loaded(
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned, entry);
     let vp = loaded.vp;
+    // The CPU can't leave any more; it may have begun to do so before.
+    may_enter(vp)?;
     // From here on a kick interrupts this CPU; what was written before it is seen below.
     let mut inside = vp.wake.enter();
     loop {
-        let (offload, kind) = match try_enter(&mut loaded, &mut inside, entry, *reason)? {
-            Attempt::Exited(offload, kind) => (offload, kind),
-            Attempt::WorkPending => return Ok(Stop::WorkPending),
-            Attempt::Halted => return Ok(Stop::Halted),
+        let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
+            return Ok(Stop::WorkPending);
         };
-        let exit = &loaded.exit;
-        // Interrupts are on again, so that the one that stopped the lower VTL is taken.
-        let is_done = match next(exit, offload, || vp.run_page.read_guest()) {
+        inside.answer_kick();
+        if vp.run_page.read_cancel() {
+            return Err(EINTR);
+        }
+        let (is_halted, offload) = vp.run_page.renew(entry).map_err(error::refusal)?;
+        if offload::prepare(vp, offload, is_halted)? {
+            return Ok(Stop::Halted);
+        }
+        let entering = Entering::new(vp, loaded.thread, loaded.operands.rcx, *reason);
+        let class = loaded.enter(&irqs);
+        let exit = &loaded.operands.exit;
+        let kind = entering.record(vp, &mut loaded.private.switches, class, exit);
+        // The interrupt that stopped the lower VTL is taken now.
+        drop(irqs);
+        let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {
             Next::EnterAgain => true,
             Next::Handle(handled) => offload::carry_out(machine, vp, offload, &handled),
             Next::Userspace => false,
@@ -144,38 +153,9 @@ fn run_loaded(
             }
         };
         if !is_done {
-            return Ok(Stop::Exit(*exit));
+            vp.run_page.store_exit(exit);
+            return Ok(Stop::Exit(exit.status()));
         }
-        *reason = EntryReason::After(kind);
+        *reason = EntryReason::after(kind);
     }
-}
-
-/// What became of an attempt. The exit itself is in [`Loaded`].
-enum Attempt {
-    Exited(Offload, ExitKind),
-    WorkPending,
-    Halted,
-}
-
-/// One attempt with interrupts off; they come on again at the end.
-fn try_enter(
-    loaded: &mut Loaded<'_>,
-    inside: &mut Inside<'_>,
-    entry: &Entry,
-    reason: EntryReason,
-) -> Result<Attempt> {
-    let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
-        return Ok(Attempt::WorkPending);
-    };
-    let vp = loaded.vp;
-    inside.answer_kick();
-    may_enter(vp)?;
-    let (is_halted, offload) = vp.run_page.renew(entry).map_err(error::refusal)?;
-    if offload::prepare(vp, offload, is_halted)? {
-        return Ok(Attempt::Halted);
-    }
-    let entering = Entering::new(vp, loaded.rcx, reason);
-    let class = loaded.enter(&irqs);
-    let kind = entering.record(vp, &mut loaded.private.switches, class, &loaded.exit);
-    Ok(Attempt::Exited(offload, kind))
 }

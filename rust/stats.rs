@@ -103,7 +103,7 @@ impl Stats {
             add(&exits.count, 1);
             add(&exits.cycles, cycles);
         }
-        if let EntryReason::After(kind) = reason {
+        if let Some(kind) = reason.handled() {
             if let Some(exits) = self.exits.get(usize::from(kind.number())) {
                 add(&exits.handled, 1);
             }

@@ -26,11 +26,11 @@ macro_rules! fire {
     };
 }
 
-/// A lower VTL is about to be entered.
-pub(crate) fn vtl_enter(vm: u8, reason: u8, rip: u64) {
+/// A lower VTL is about to be entered; `rip` is asked only if somebody wants to know.
+pub(crate) fn vtl_enter(vm: u8, reason: u8, rip: impl FnOnce() -> u64) {
     fire!(
         __tracepoint_vtl_enter,
-        rust_do_trace_vtl_enter(vm, reason, rip)
+        rust_do_trace_vtl_enter(vm, reason, rip())
     );
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * vtl_vp_enter(entry_rcx, guest_state_gpa, exit, cr2, scrub): one TDG.VP.ENTER.
+ * vtl_vp_enter(operands): one TDG.VP.ENTER.
  *
  * The caller has interrupts off and has loaded everything else of the lower
  * VTL. The TDX module loads the lower VTL's general registers from the guest
@@ -12,14 +12,12 @@
  *
  *	 0  return address
  *	-8  rbp	-16 rbx	-24 r12	-32 r13	-40 r14	-48 r15
- *	-56 exit
- *	-64 cr2
- *	-72 scrub		<- RSP during the TDCALL, kept by the TDX module
+ *	-56 operands		<- RSP during the TDCALL, kept by the TDX module
  *
  * CR2 is the last thing loaded and the first thing taken back: any #PF of this
  * kernel in between, even one from an NMI, would replace the value.
  *
- * @scrub is what else to do against speculation: VTL_SCRUB_*. Buffers are
+ * Their scrub is what else to do against speculation: VTL_SCRUB_*. Buffers are
  * cleared when all of VTL2 that goes through them is done. Returns and branches
  * are dealt with before the first RET, with no indirect branch in between.
  */
@@ -37,17 +35,15 @@ SYM_FUNC_START(vtl_vp_enter)
 	pushq	%r13
 	pushq	%r14
 	pushq	%r15
-	pushq	%rdx
-	pushq	%rcx
-	pushq	%r8
+	pushq	%rdi
 
-	/* Operands; every register that is none goes in as zero. */
-	movq	(%rcx), %rbx
-	movq	%rdi, %rcx
-	movq	%rsi, %rdx
+	/* Every register that is no operand goes in as zero. */
+	movq	VTL_ENTER_CR2(%rdi), %rbx
+	movl	VTL_ENTER_SCRUB(%rdi), %ebp
+	movq	VTL_ENTER_RCX(%rdi), %rcx
+	movq	VTL_ENTER_GUEST_STATE(%rdi), %rdx
 	xorl	%esi, %esi
 	xorl	%edi, %edi
-	xorl	%ebp, %ebp
 	xorl	%r8d, %r8d
 	xorl	%r9d, %r9d
 	xorl	%r10d, %r10d
@@ -58,23 +54,23 @@ SYM_FUNC_START(vtl_vp_enter)
 	xorl	%r15d, %r15d
 	movl	$VTL_TDG_VP_ENTER, %eax
 	movq	%rbx, %cr2
-	testb	$VTL_SCRUB_BUFFERS, (%rsp)
+	testb	$VTL_SCRUB_BUFFERS, %bpl
 	jz	.Lenter
 	verw	vtl_data_segment(%rip)
 .Lenter:
 	xorl	%ebx, %ebx
+	xorl	%ebp, %ebp
 
 	.byte	0x66, 0x0f, 0x01, 0xcc		/* TDCALL */
 
 	movq	%cr2, %rbx
-	popq	%r15
+	popq	%r14
+	movl	VTL_ENTER_SCRUB(%r14), %r15d
 	testb	$VTL_SCRUB_RETURNS, %r15b
 	jz	.Lreturns_done
-	__FILL_RETURN_BUFFER(%r14, RSB_CLEAR_LOOPS)
+	__FILL_RETURN_BUFFER(%rbp, RSB_CLEAR_LOOPS)
 .Lreturns_done:
-	popq	%r14
-	movq	%rbx, (%r14)
-	popq	%r14
+	movq	%rbx, VTL_ENTER_CR2(%r14)
 	movq	%rax, VTL_EXIT_RAX(%r14)
 	movq	%rcx, VTL_EXIT_RCX(%r14)
 	movq	%rdx, VTL_EXIT_RDX(%r14)

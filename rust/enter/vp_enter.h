@@ -2,7 +2,7 @@
 /*
  * Interface of vp_enter.S, for C, for bindgen and for the stub itself.
  *
- * The offsets are those of struct mshv_tdx_exit_info; helpers.c asserts it. They
+ * The offsets are those of struct vtl_enter_operands; helpers.c asserts it. They
  * stand here as numbers so that the stub needs no generated file and can be
  * linked into other modules as it is.
  */
@@ -31,12 +31,28 @@
 #define VTL_EXIT_R11 64
 #define VTL_EXIT_R12 72
 #define VTL_EXIT_R13 80
+#define VTL_ENTER_CR2 88
+#define VTL_ENTER_RCX 96
+#define VTL_ENTER_GUEST_STATE 104
+#define VTL_ENTER_SCRUB 112
 
 #ifndef __ASSEMBLER__
 #include <linux/mshv_vtl_tdx.h>
 
-void vtl_vp_enter(__u64 entry_rcx, __u64 guest_state_gpa,
-		  struct mshv_tdx_exit_info *exit, __u64 *cr2, __u32 scrub);
+/* What TDG.VP.ENTER takes and brings back. */
+struct vtl_enter_operands {
+	/* Brought back; rax alone if the entry did not come about. */
+	struct mshv_tdx_exit_info exit;
+	/* Exchanged. */
+	__u64 cr2;
+	/* RCX: VM, invalidation. */
+	__u64 rcx;
+	__u64 guest_state_gpa;
+	/* VTL_SCRUB_* */
+	__u32 scrub;
+};
+
+void vtl_vp_enter(struct vtl_enter_operands *operands);
 #endif
 
 #endif

@@ -46,22 +46,31 @@ impl ExitKind {
     }
 }
 
-/// Why a lower VTL is entered.
+/// Why a lower VTL is entered, as the number in a record: 0 for userspace, else one more than that
+/// of the kind of exit before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EntryReason {
-    /// Userspace called.
-    Userspace,
-    /// The kernel itself dealt with an exit of this kind.
-    After(ExitKind),
-}
+pub struct EntryReason(u8);
 
 impl EntryReason {
-    /// The number in a record: 0 for userspace, else one more than that of the kind.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Userspace => 0,
-            Self::After(kind) => kind.number() + 1,
+    /// Userspace called.
+    pub const USERSPACE: Self = Self(0);
+
+    /// The kernel itself dealt with an exit of this kind.
+    pub const fn after(kind: ExitKind) -> Self {
+        Self(kind.0 + 1)
+    }
+
+    /// The kind of the exit that the kernel dealt with, if that is the reason.
+    pub const fn handled(self) -> Option<ExitKind> {
+        match self.0.checked_sub(1) {
+            Some(kind) => Some(ExitKind(kind)),
+            None => None,
         }
+    }
+
+    /// The number.
+    pub const fn number(self) -> u8 {
+        self.0
     }
 }
 
@@ -109,8 +118,10 @@ impl Switch<'_> {
     pub const fn words(&self) -> [u64; RECORD_WORDS - 1] {
         let kind = self.kind.number() as u64;
         let mut flags = 0;
+        let mut qualification = 0;
         if self.class.has_run() {
             flags |= flag::HAS_RUN;
+            qualification = self.exit.rcx;
             if self.exit.has_event_to_redeliver() {
                 flags |= flag::EVENT_CUT_OFF;
             }
@@ -124,7 +135,7 @@ impl Switch<'_> {
             self.entry_tsc,
             self.cycles,
             self.exit.rax,
-            self.exit.rcx,
+            qualification,
             self.rip,
             self.thread as u64 | ((self.vp as u64) << 32) | (vm << 48) | (reason << 56),
             kind | (flags << 8),

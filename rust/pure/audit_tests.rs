@@ -19,7 +19,7 @@ fn switch(exit: &RawExit) -> Switch<'_> {
         thread: 0x4444_5555,
         vp: 0x6677,
         entry_rcx: EntryRcx::new((2 << 52) | 1, 3).unwrap(),
-        reason: EntryReason::Userspace,
+        reason: EntryReason::USERSPACE,
         exit,
         class: classify(exit),
         kind: kind(exit),
@@ -51,9 +51,19 @@ fn every_status_and_reason_has_a_kind_that_can_be_counted() {
         for reason in (0..=0x1_ffff).step_by(if cfg!(miri) { 509 } else { 1 }) {
             let kind = kind(&exit(status, reason));
             assert!(usize::from(kind.number()) < ExitKind::COUNT);
-            assert_ne!(EntryReason::After(kind).number(), 0);
+            let reason = EntryReason::after(kind);
+            assert_eq!(
+                (reason.number(), reason.handled()),
+                (kind.number() + 1, Some(kind))
+            );
         }
     }
+}
+
+#[test]
+fn userspace_is_no_exit_that_the_kernel_dealt_with() {
+    let reason = EntryReason::USERSPACE;
+    assert_eq!((reason.number(), reason.handled()), (0, None));
 }
 
 #[test]
@@ -63,7 +73,7 @@ fn a_record_says_who_what_and_why() {
         ..exit(0, 48)
     };
     let mut switch = switch(&exit);
-    switch.reason = EntryReason::After(ExitKind::INTERRUPTED);
+    switch.reason = EntryReason::after(ExitKind::INTERRUPTED);
     let words = switch.words();
     assert_eq!(words[..2], [0x1111, 0x2222]);
     assert_eq!(words[2..5], [48, 0x7777, 0x3333]);
@@ -75,16 +85,18 @@ fn a_record_says_who_what_and_why() {
 }
 
 #[test]
-fn an_event_cut_off_is_told_only_when_the_l2_ran() {
-    let vectoring = |status| {
+fn an_event_cut_off_and_the_qualification_are_told_only_when_the_l2_ran() {
+    let words = |status| {
         let exit = RawExit {
+            rcx: 0x7777,
             r10: 0x8000_0030,
             ..exit(status, 1)
         };
-        switch(&exit).words()[6] >> 8
+        switch(&exit).words()
     };
-    assert_eq!(vectoring(0x1102) & 2, 2);
-    assert_eq!(vectoring(0x1120) & 3, 0);
+    let (ran, did_not_run) = (words(0x1102), words(0x1120));
+    assert_eq!((ran[3], (ran[6] >> 8) & 2), (0x7777, 2));
+    assert_eq!((did_not_run[3], (did_not_run[6] >> 8) & 3), (0, 0));
 }
 
 #[test]

@@ -101,6 +101,7 @@ impl Facts {
 
 /// What the entry stub does besides the entry; the bits of `vp_enter.h`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
 pub struct Scrub(pub u32);
 
 impl Scrub {

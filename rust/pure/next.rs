@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Decides what follows an exit. The run loop only carries it out.
 
-use super::exit::{classify, Exit, RawExit};
+use super::exit::{Exit, RawExit};
 use super::handled::{handled, Guest, Handled};
 use super::offload::Offload;
 
@@ -18,10 +18,10 @@ pub enum Next {
     Fail,
 }
 
-/// The decision. An exit with an event to redeliver always goes to userspace: entering again would
-/// lose the event. `guest` is asked only where its registers matter.
-pub fn next(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Next {
-    let class = classify(exit);
+/// The decision about an exit of a class. One with an event to redeliver always goes to userspace:
+/// entering again would lose the event. `guest` is asked only where its registers matter.
+#[inline]
+pub fn next(class: Exit, exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Next {
     if class.has_run() && exit.has_event_to_redeliver() {
         return Next::Userspace;
     }
@@ -43,6 +43,7 @@ pub fn next(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> 
 )]
 mod tests {
     use super::*;
+    use crate::pure::exit::classify;
     use crate::pure::field::VmIndex;
     use crate::pure::status::Status;
 
@@ -65,7 +66,12 @@ mod tests {
             rflags: 0x202,
             ..Guest::default()
         };
-        next(&exit, Offload::new(0xff, VmIndex::VM1), guest)
+        next(
+            classify(&exit),
+            &exit,
+            Offload::new(0xff, VmIndex::VM1),
+            guest,
+        )
     }
 
     fn status(name: u32, details: u32) -> u64 {

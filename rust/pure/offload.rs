@@ -39,8 +39,9 @@ impl Offload {
         is_served: false,
     };
 
-    /// What the byte asks for while `vm` runs. The kernel has the virtual APIC page of VM 1 only, so
-    /// for other VMs userspace keeps everything. Bits without a meaning have none here either.
+    /// What the byte asks for while `vm` runs. The run page does not say for which VM an interrupt is:
+    /// all are VM 1's, and for other VMs userspace keeps everything. Bits without a meaning have none
+    /// here either.
     pub const fn new(raw: u8, vm: VmIndex) -> Self {
         Self {
             raw,

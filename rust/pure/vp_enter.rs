@@ -9,6 +9,7 @@ const VM_MASK: u64 = 0x3 << VM_SHIFT;
 
 /// A checked `entry_rcx`. VM index and reserved bits are known to be good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
 pub struct EntryRcx(u64);
 
 impl EntryRcx {

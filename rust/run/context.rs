@@ -18,16 +18,16 @@
 //! interrupts on: the code of an interrupt uses none of it. What an interrupt would feel is exchanged
 //! with each entry.  [TDP 2.5]
 
-use crate::enter;
+use crate::enter::{self, Operands};
 use crate::features::Features;
+use crate::ffi;
 use crate::fpu::{self, Section};
 use crate::irq::IrqsOff;
 use crate::mitigation;
 use crate::msr::{self, Msr, Unseen};
 use crate::pure::controls::Entry;
-use crate::pure::exit::{classify, Exit, RawExit};
+use crate::pure::exit::{classify, Exit};
 use crate::pure::msr::SharedMsrs;
-use crate::pure::vp_enter::EntryRcx;
 use crate::vp::bind::Pinned;
 use crate::vp::{Private, Vp};
 
@@ -41,12 +41,11 @@ pub(super) struct Loaded<'a> {
     /// What only its thread may touch.
     pub(super) private: &'a mut Private,
     features: &'a Features,
-    /// Of the next entry.
-    pub(super) rcx: EntryRcx,
-    /// What the last entry brought back. It stays in this place: copies would cost more than the
-    /// decisions that are made with it.
-    pub(super) exit: RawExit,
-    cr2: u64,
+    /// Of the next entry, and what the last one brought back. It stays in this place: copies would
+    /// cost more than the decisions that are made with it.
+    pub(super) operands: Operands<'a>,
+    /// Number of the thread.
+    pub(super) thread: u32,
     host_msrs: SharedMsrs,
     host_unseen: Unseen,
     has_run: bool,
@@ -80,9 +79,13 @@ impl<'a> Loaded<'a> {
             vp,
             private,
             features,
-            rcx: entry.rcx,
-            exit: RawExit::default(),
-            cr2: entry.cr2,
+            operands: Operands::new(
+                &vp.run_page,
+                entry.rcx,
+                entry.cr2,
+                features.mitigations.scrub,
+            ),
+            thread: ffi::thread(),
             host_msrs,
             host_unseen,
             has_run: false,
@@ -91,7 +94,7 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// One TDG.VP.ENTER; `exit` has the rest of what it brought back.
+    /// One TDG.VP.ENTER; `operands` has the rest of what it brought back.
     ///
     /// RCU hears of the first one only. A grace period that waits for this CPU makes the tick raise a
     /// soft interrupt or a rescheduling, which is work to do: then this ends, and the next one is
@@ -106,21 +109,19 @@ impl<'a> Loaded<'a> {
         private.debug.load(irqs);
         let host_spec_ctrl = self.exchange_spec_ctrl(self.private.spec_ctrl);
 
-        let guest_state_gpa = self.vp.run_page.guest_state_gpa();
-        let scrub = self.features.mitigations.scrub;
-        let (exit, cr2) = (&mut self.exit, &mut self.cr2);
-        enter::tdg_vp_enter(self.rcx, guest_state_gpa, exit, cr2, scrub, irqs);
+        enter::tdg_vp_enter(&mut self.operands, irqs);
 
         // First what the lower VTL could use against speculation in VTL2.
         self.private.spec_ctrl = self.exchange_spec_ctrl(host_spec_ctrl);
         self.private.debug.store(irqs);
         self.private.pkru = fpu::exchange_pkru(has_pkru, host_pkru, irqs);
-        let class = classify(&self.exit);
+        let class = classify(&self.operands.exit);
         if class.has_run() {
             self.has_run = true;
-            if self.rcx.invalidates() {
-                self.vp.run_page.consume_invalidation(self.rcx);
-                self.rcx = self.rcx.without_invalidation();
+            let rcx = &mut self.operands.rcx;
+            if rcx.invalidates() {
+                self.vp.run_page.consume_invalidation(*rcx);
+                *rcx = rcx.without_invalidation();
             }
         }
         class
@@ -150,7 +151,9 @@ impl Drop for Loaded<'_> {
         self.private.extended.save(section);
         if self.has_run {
             let image = self.private.extended.legacy_image();
-            self.vp.run_page.store_state(&guest_msrs, self.cr2, image);
+            self.vp
+                .run_page
+                .store_state(&guest_msrs, self.operands.cr2, image);
         }
     }
 }

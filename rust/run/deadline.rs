@@ -12,8 +12,8 @@ use crate::pure::tdcall::{tdg_vp_rd, tdg_vp_wr};
 use crate::tdcall;
 use crate::vp::bind::Pinned;
 
-/// Basic reason of an exit because the deadline has passed.
-const REASON_TIMER: u32 = 52;
+/// Status of an exit because the deadline has passed: basic reason 52, the preemption timer.
+const DEADLINE_PASSED: Status = Status::new(Status::SUCCESS, 52);
 
 /// Gives the TDX module the deadline that userspace has set.
 ///
@@ -46,8 +46,10 @@ pub(super) fn ticks_left(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<u64> {
     pinned.private().deadlines.ticks_left(vm, ffi::tsc())
 }
 
-/// The exit that userspace would have got, if the deadline of a halted VM has passed.
-pub(super) fn exit_of_halted(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<RawExit> {
+/// Ends a halt whose deadline has passed: the run page gets the exit that userspace would have got.
+/// Returns its status.
+pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<Status> {
+    let run_page = &pinned.vp().run_page;
     let deadlines = &mut pinned.private().deadlines;
     if !deadlines.is_due(vm, ffi::tsc()) {
         return None;
@@ -58,19 +60,18 @@ pub(super) fn exit_of_halted(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<Raw
         deadlines.set(vm, NEVER);
         return None;
     }
-    Some(RawExit {
-        rax: Status::new(Status::SUCCESS, REASON_TIMER).0,
+    run_page.store_exit(&RawExit {
+        rax: DEADLINE_PASSED.0,
         ..RawExit::default()
-    })
+    });
+    Some(DEADLINE_PASSED)
 }
 
 /// After an exit that userspace sees: takes a deadline back that would end each further run at
 /// once.
-pub(super) fn forget_stale(pinned: &mut Pinned<'_>, vm: VmIndex, exit: &RawExit) {
+pub(super) fn forget_stale(pinned: &mut Pinned<'_>, vm: VmIndex, status: Status) {
     let deadlines = &mut pinned.private().deadlines;
-    if exit.rax != Status::new(Status::SUCCESS, REASON_TIMER).0
-        || !deadlines.is_stale(vm, ffi::tsc())
-    {
+    if status != DEADLINE_PASSED || !deadlines.is_stale(vm, ffi::tsc()) {
         return;
     }
     let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();

@@ -31,7 +31,15 @@ const RFLAGS_IF: u64 = 1 << 9;
 /// # Errors
 ///
 /// EINTR: there are interrupts that userspace has to see.
+#[inline]
 pub(super) fn prepare(vp: &Vp, offload: Offload, is_halted: bool) -> Result<bool> {
+    if !is_halted && !vp.run_page.read_scan_proxy_irr() {
+        return Ok(false);
+    }
+    take_and_wake(vp, offload, is_halted)
+}
+
+fn take_and_wake(vp: &Vp, offload: Offload, is_halted: bool) -> Result<bool> {
     if vp.run_page.read_scan_proxy_irr() && (!offload.takes_interrupts() || take_proxied(vp)) {
         return Err(EINTR);
     }
@@ -92,53 +100,47 @@ fn end_shadow() -> Result {
 
 /// Whether there is somebody to send it to, and the kernel may do so for each of them.
 fn is_accepted(machine: &Machine, sender: &Vp, target: Target) -> bool {
-    let mut is_anybody = false;
-    for_each(machine, sender, target, |vp| {
+    let mut is_anybody = target.includes(sender.apic_id, true);
+    for_each_other(machine, sender, target, |vp| {
         is_anybody = true;
-        is_own(vp, sender) || (vp.is_ready() && Offload::accepts_ipi(vp.run_page.read_offload()))
+        vp.is_ready() && Offload::accepts_ipi(vp.run_page.read_offload())
     }) && is_anybody
 }
 
 fn send(machine: &Machine, sender: &Vp, ipi: Ipi) {
-    for_each(machine, sender, ipi.target, |vp| {
-        if is_own(vp, sender) {
-            let vapic = VirtualApic(&vp.vapic);
-            vapic.request_vector(ipi.vector);
-            let rvi = vp.run_page.read_priorities(0).rvi;
-            vp.run_page.store_rvi(rvi.max(ipi.vector.get()));
-        } else if vp.run_page.ask_for(ipi.vector) {
+    if ipi.target.includes(sender.apic_id, true) {
+        VirtualApic(&sender.vapic).request_vector(ipi.vector);
+        sender.run_page.raise_rvi(ipi.vector);
+    }
+    for_each_other(machine, sender, ipi.target, |vp| {
+        if vp.run_page.ask_for(ipi.vector) {
             vp.wake.kick();
         }
         true
     });
 }
 
-fn is_own(vp: &Vp, sender: &Vp) -> bool {
-    core::ptr::eq(vp, sender)
-}
-
-/// Calls `visit` for each VP that is meant, until it returns `false`; returns whether it never did.
-fn for_each<'m>(
+/// Calls `visit` for each VP but the sender that is meant, until it returns `false`; returns whether
+/// it never did.
+fn for_each_other<'m>(
     machine: &'m Machine,
-    sender: &'m Vp,
+    sender: &Vp,
     target: Target,
     mut visit: impl FnMut(&'m Vp) -> bool,
 ) -> bool {
-    if target.includes(sender.apic_id, true) && !visit(sender) {
-        return false;
-    }
+    let is_other = |vp: &&Vp| !core::ptr::eq(*vp, sender);
     match target {
         Target::Own => return true,
         // Commonly the numbers are the same. IDs are unique, so nobody else can be meant.
         Target::Physical(id) => {
             if let Some(vp) = machine.vp(id).filter(|vp| vp.apic_id == id) {
-                return is_own(vp, sender) || visit(vp);
+                return !is_other(&vp) || visit(vp);
             }
         }
         Target::All | Target::Others | Target::Logical(_) => (),
     }
     (0..machine.num_cpus())
         .filter_map(|cpu| machine.vp(cpu))
-        .filter(|vp| !is_own(vp, sender) && target.includes(vp.apic_id, false))
+        .filter(|vp| is_other(vp) && target.includes(vp.apic_id, false))
         .all(visit)
 }

@@ -51,23 +51,25 @@ struct floor_request {
 /* One entry that ends in a CPUID exit; the guest's RIP is moved past it. */
 static int floor_round(u64 entry_rcx, u8 *guest_state)
 {
-	struct mshv_tdx_exit_info exit = {};
-	phys_addr_t gpa = virt_to_phys(guest_state);
+	struct vtl_enter_operands operands = {
+		.rcx = entry_rcx,
+		.guest_state_gpa = virt_to_phys(guest_state),
+	};
+	const struct mshv_tdx_exit_info *exit = &operands.exit;
 	unsigned long flags;
-	u64 cr2 = 0;
 
 	for (;;) {
 		local_irq_save(flags);
 		floor_begin();
-		vtl_vp_enter(entry_rcx, gpa, &exit, &cr2, 0);
+		vtl_vp_enter(&operands);
 		floor_end();
 		local_irq_restore(flags);
 
-		switch (exit.rax >> 32) {
+		switch (exit->rax >> 32) {
 		case TDX_SUCCESS:
-			if ((exit.rax & 0xffff) != EXIT_REASON_CPUID)
+			if ((exit->rax & 0xffff) != EXIT_REASON_CPUID)
 				return -EIO;
-			*(u64 *)(guest_state + GUEST_STATE_RIP) += exit.r11 >>
+			*(u64 *)(guest_state + GUEST_STATE_RIP) += exit->r11 >>
 								   32;
 			return 0;
 		case TDX_L2_EXIT_HOST_ROUTED_ASYNC:
@@ -75,7 +77,7 @@ static int floor_round(u64 entry_rcx, u8 *guest_state)
 		case TDX_PENDING_INTERRUPT:
 			break;
 		default:
-			pr_err("TDG.VP.ENTER answered %#llx\n", exit.rax);
+			pr_err("TDG.VP.ENTER answered %#llx\n", exit->rax);
 			return -EIO;
 		}
 		if (signal_pending(current))

@@ -664,7 +664,7 @@ struct mshv_vtl_stats {
  * @entry_tsc: TSC before the entry
  * @cycles: TSC ticks from there to behind the exit
  * @status: completion status (high half) and raw exit reason (low half)
- * @qualification: exit qualification
+ * @qualification: exit qualification; 0 if the lower VTL did not run
  * @rip: instruction pointer of the lower VTL after the exit
  * @thread: thread that ran the VP
  * @vp: CPU of the VP

@@ -116,6 +116,11 @@ impl RunPage {
         self.0.write_u8(RVI, rvi);
     }
 
+    /// Tells the TDX module that this vector is requested, too.
+    pub(crate) fn raise_rvi(&self, vector: Vector) {
+        self.store_rvi(self.0.read_u8(RVI).max(vector.get()));
+    }
+
     /// The deadline of the run page is programmed.
     pub(crate) fn consume_deadline(&self) {
         self.0.write_u8(offset::TSC_DEADLINE_UPDATE, 0);

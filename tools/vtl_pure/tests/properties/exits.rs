@@ -6,7 +6,7 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use vtl_pure::pure::exit::RawExit;
+use vtl_pure::pure::exit::{RawExit, classify};
 use vtl_pure::pure::field::VmIndex;
 use vtl_pure::pure::handled::{Action, Guest, Handled};
 use vtl_pure::pure::icr::{Ipi, Target};
@@ -86,7 +86,7 @@ proptest! {
         let offload = Offload::new(raw, VmIndex::new(vm).unwrap());
         let name = exit.rax >> 32;
         let has_run = matches!(name, 0 | 0x1100..=0x1102);
-        let found = next(&exit, offload, || guest);
+        let found = next(classify(&exit), &exit, offload, || guest);
         match name {
             _ if has_run && exit.r10 & (1 << 31) != 0 => prop_assert_eq!(found, Next::Userspace),
             0 => match found {
@@ -138,7 +138,12 @@ fn the_exits_reach_every_answer() {
     for _ in 0..4000 {
         let exit = exit().new_tree(&mut runner).unwrap().current();
         let guest = guest().new_tree(&mut runner).unwrap().current();
-        let answer = match next(&exit, Offload::new(3, VmIndex::VM1), || guest) {
+        let answer = match next(
+            classify(&exit),
+            &exit,
+            Offload::new(3, VmIndex::VM1),
+            || guest,
+        ) {
             Next::Userspace => 0,
             Next::EnterAgain => 1,
             Next::Fail => 2,
