@@ -73,10 +73,10 @@ fuzz: setup ## random guests and hosts against the model [T=seconds] [TARGET= SE
 miri: ## the tests of tdx_model and rust/pure under Miri (fetches it once; needs rustup)
 	@$(S)/miri.sh
 
-debug-kernel: ## build a kernel that finds errors by itself (KASAN, lockdep; takes long, once)
+debug-kernel: ## build a kernel that finds errors by itself (KASAN, lockdep; takes long, once) [RT=1]
 	@$(S)/debug-kernel.sh
 
-test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel (build/test-deep.log)
+test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel (build/test-deep.log) [RT=1]
 	@$(S)/test-deep.sh
 
 storm: image ## a million interrupts and two minutes of wake-ups, none lost [EVENTS= RACE_SECONDS=]

@@ -39,33 +39,33 @@ VTL_CHECK_OPERAND(rcx, VTL_ENTER_RCX);
 VTL_CHECK_OPERAND(guest_state_gpa, VTL_ENTER_GUEST_STATE);
 VTL_CHECK_OPERAND(scrub, VTL_ENTER_SCRUB);
 
-unsigned long vtl_irq_save(void)
+/*
+ * Soft interrupts wait for the end of the section in which the registers are the
+ * lower VTL's. With PREEMPT_RT they wait for a task of theirs, and ending the
+ * section would not help them: the scheduler says when that task is to run.
+ */
+static bool vtl_softirq_waits(void)
 {
-	unsigned long flags;
-
-	local_irq_save(flags);
-	return flags;
-}
-
-void vtl_irq_restore(unsigned long flags)
-{
-	local_irq_restore(flags);
+	return !IS_ENABLED(CONFIG_PREEMPT_RT) && local_softirq_pending();
 }
 
 /*
- * Turns interrupts off unless the task has something to do before it may enter
- * a guest. Soft interrupts are work, too: they wait for the end of the section
- * in which the registers are the lower VTL's.
+ * Turns interrupts off unless the task, or a soft interrupt, has something to do
+ * before it may enter a guest.
  */
 bool vtl_irq_off_for_guest(void)
 {
 	local_irq_disable();
 	xfer_to_guest_mode_prepare();
-	if (likely(!xfer_to_guest_mode_work_pending() &&
-		   !local_softirq_pending()))
+	if (likely(!xfer_to_guest_mode_work_pending() && !vtl_softirq_waits()))
 		return true;
 	local_irq_enable();
 	return false;
+}
+
+void vtl_irq_on(void)
+{
+	local_irq_enable();
 }
 
 void vtl_preempt_disable(void)

@@ -13,9 +13,8 @@
 
 struct page;
 
-unsigned long vtl_irq_save(void);
-void vtl_irq_restore(unsigned long flags);
 bool vtl_irq_off_for_guest(void);
+void vtl_irq_on(void);
 void vtl_preempt_disable(void);
 void vtl_preempt_enable(void);
 u32 vtl_migrate_disable(void);

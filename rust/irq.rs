@@ -64,41 +64,22 @@ impl Drop for PreemptOff {
 
 /// This CPU takes no interrupts.
 #[must_use]
-pub(crate) struct IrqsOff {
-    flags: usize,
-    _not_send: NotThreadSafe,
-}
-
-/// Interrupts are on. [SDM 1, 3.4.3.3]
-const RFLAGS_IF: usize = 1 << 9;
+pub(crate) struct IrqsOff(NotThreadSafe);
 
 impl IrqsOff {
-    /// Turns interrupts off. The kernel crate's own guard is none where preemption is off anyway.
-    pub(crate) fn new() -> Self {
-        // SAFETY: Paired with the call in `drop`, on the same CPU: nothing in between can sleep.
-        let flags = unsafe { abi::vtl_irq_save() };
-        Self {
-            flags,
-            _not_send: NotThreadSafe,
-        }
-    }
-
     /// Turns interrupts off for an entry; `None`, and they stay on, when the task has something to do
     /// before.
     pub(crate) fn for_entry(_section: &Section) -> Option<Self> {
         // SAFETY: Interrupts are on: nobody but this guard turns them off in a section. Paired with
         // the call in `drop`, on the same CPU: nothing in between can sleep.
         let is_off = unsafe { abi::vtl_irq_off_for_guest() };
-        is_off.then_some(Self {
-            flags: RFLAGS_IF,
-            _not_send: NotThreadSafe,
-        })
+        is_off.then_some(Self(NotThreadSafe))
     }
 }
 
 impl Drop for IrqsOff {
     fn drop(&mut self) {
-        // SAFETY: `flags` are those that were there on this CPU.
-        unsafe { abi::vtl_irq_restore(self.flags) }
+        // SAFETY: They were on before.
+        unsafe { abi::vtl_irq_on() }
     }
 }

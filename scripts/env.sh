@@ -23,7 +23,8 @@ KERNEL_WANTED=7.3.4+deb13-cloud-amd64
 ROOT=$CACHE/root			# the trixie build root
 KSRC=$CACHE/kernel/src			# unpacked linux-source
 KOBJ=${KDIR:-$CACHE/kernel/obj}		# prepared object tree
-DEBUG_OBJ=$CACHE/kernel-debug/obj	# the debug kernel's (scripts/debug-kernel.sh)
+case ${RT:-0} in 0) RT_SUFFIX='' ;; *) RT_SUFFIX=-rt ;; esac
+DEBUG_OBJ=$CACHE/kernel-debug$RT_SUFFIX/obj	# the debug kernel's (scripts/debug-kernel.sh)
 KIMAGE=${KIMAGE:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
 CARGO_CACHE=$CACHE/cargo		# CARGO_HOME inside the build root
 

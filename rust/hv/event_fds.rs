@@ -8,12 +8,10 @@ use core::ptr::NonNull;
 
 use kernel::bindings;
 use kernel::error::from_err_ptr;
-use kernel::new_spinlock;
 use kernel::prelude::*;
-use kernel::sync::SpinLock;
+use kernel::sync::{new_spinlock_irq, SpinLockIrq};
 
 use crate::abi;
-use crate::irq::IrqsOff;
 use crate::pure::hv_message::FLAGS;
 
 /// An eventfd.
@@ -56,12 +54,11 @@ impl Drop for EventFd {
 /// Who registered an eventfd, and the eventfd.
 type Entry = Option<(usize, EventFd)>;
 
-/// An eventfd for each flag. The lock is also taken right after an interrupt of the host, so
-/// everybody else turns interrupts off first.
+/// An eventfd for each flag. The lock is also taken right after an interrupt of the host.
 #[pin_data]
 pub(super) struct EventFds {
     #[pin]
-    entries: SpinLock<KVec<Entry>>,
+    entries: SpinLockIrq<KVec<Entry>>,
 }
 
 impl EventFds {
@@ -72,7 +69,7 @@ impl EventFds {
             entries.push(None, GFP_KERNEL)?;
         }
         KBox::pin_init(
-            pin_init!(Self { entries <- new_spinlock!(entries, "mshv_vtl_tdx::event_fds") }),
+            pin_init!(Self { entries <- new_spinlock_irq!(entries, "mshv_vtl_tdx::event_fds") }),
             GFP_KERNEL,
         )
     }
@@ -86,7 +83,6 @@ impl EventFds {
         let new = eventfd.map(|eventfd| (owner, eventfd));
         // The earlier one is let go when interrupts are on again.
         let old = {
-            let _irqs = IrqsOff::new();
             let mut entries = self.entries.lock();
             let entry = entries.get_mut(flag as usize).ok_or(EINVAL)?; // CAST: u32 fits
             core::mem::replace(entry, new)
@@ -99,7 +95,6 @@ impl EventFds {
     pub(super) fn release(&self, owner: usize) {
         for flag in 0..FLAGS as usize {
             let old = {
-                let _irqs = IrqsOff::new();
                 let mut entries = self.entries.lock();
                 let is_its = |entry: &mut (usize, EventFd)| entry.0 == owner;
                 entries

@@ -3,8 +3,8 @@
 //!
 //! System RAM of this Linux is never mapped, nor what is no memory at all, nor a private page that is
 //! still pending, nor a shared one that the host does not give, because the access to one raises a
-//! #VE that nobody can serve. Where address and
-//! area allow it, 2 MiB or 1 GiB are mapped at once.
+//! #VE that nobody can serve. Where address, area and kernel allow it, 2 MiB or 1 GiB are mapped at
+//! once.
 
 // UNSAFETY: fault handler over raw kernel structures.
 #![allow(unsafe_code)]

@@ -124,6 +124,9 @@ vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,
 	bool write = vmf->flags & FAULT_FLAG_WRITE;
 	struct page *page;
 
+	/* A kernel without huge pages (PREEMPT_RT has none) never asks. */
+	if (order && !IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		return VM_FAULT_FALLBACK;
 	if (!has_structure) {
 		if (order == PMD_ORDER)
 			return vmf_insert_pfn_pmd(vmf, frame, write);
