@@ -16,10 +16,11 @@ use kernel::mm::virt::VmaNew;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
+use crate::enter::Operands;
 use crate::ffi;
 use crate::page::SharedPage;
 use crate::pure::audit::{slot, EntryReason, ExitKind, Switch, RECORD_WORDS};
-use crate::pure::exit::{Exit, RawExit};
+use crate::pure::exit::Exit;
 use crate::pure::vp_enter::EntryRcx;
 use crate::trace;
 use crate::vp::Vp;
@@ -86,20 +87,16 @@ pub(crate) struct Switches {
 /// A switch that has begun.
 #[must_use]
 pub(crate) struct Entering {
-    thread: u32,
-    entry_rcx: EntryRcx,
     reason: EntryReason,
     entry_tsc: u64,
 }
 
 impl Entering {
     /// To be called immediately before the entry.
-    pub(crate) fn new(vp: &Vp, thread: u32, entry_rcx: EntryRcx, reason: EntryReason) -> Self {
+    pub(crate) fn new(vp: &Vp, entry_rcx: EntryRcx, reason: EntryReason) -> Self {
         let rip = || vp.run_page.read_rip();
         trace::vtl_enter(entry_rcx.vm().get(), reason.number(), rip);
         Self {
-            thread,
-            entry_rcx,
             reason,
             entry_tsc: ffi::tsc(),
         }
@@ -110,17 +107,23 @@ impl Entering {
         self,
         vp: &Vp,
         switches: &mut Switches,
+        thread: u32,
         class: Exit,
-        exit: &RawExit,
+        operands: &Operands<'_>,
     ) -> ExitKind {
+        let Operands {
+            exit,
+            rcx: entry_rcx,
+            ..
+        } = operands;
         let kind = ExitKind::new(class, exit);
         let switch = Switch {
             entry_tsc: self.entry_tsc,
             cycles: ffi::tsc().wrapping_sub(self.entry_tsc),
             rip: vp.run_page.read_rip(),
-            thread: self.thread,
+            thread,
             vp: vp.cpu,
-            entry_rcx: self.entry_rcx,
+            entry_rcx: *entry_rcx,
             reason: self.reason,
             exit,
             class,
@@ -130,7 +133,7 @@ impl Entering {
         switches.count = switches.count.wrapping_add(1);
         vp.ring.write(switches.count, &switch.words());
         vp.stats.count(self.reason, kind, switch.cycles);
-        trace::vtl_exit(self.entry_rcx.vm().get(), exit, switch.rip, switch.cycles);
+        trace::vtl_exit(entry_rcx.vm().get(), exit, switch.rip, switch.cycles);
         kind
     }
 }

@@ -9,7 +9,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::cpu::Machine;
-use crate::features::Features;
+use crate::pure::mitigation::Scrub;
 use crate::pure::policy::{Entry, POLICY};
 use crate::vp::Vp;
 
@@ -45,13 +45,9 @@ fn show_policy(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn show_mitigations(machine: &Arc<Machine>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Features {
-        mitigations,
-        limits,
-        ..
-    } = machine.features();
+    let mitigations = &machine.features().mitigations;
     write!(f, "{}:", mitigations.mode.name())?;
-    if limits.has_spec_ctrl {
+    if mitigations.scrub.does(Scrub::SPEC_CTRL) {
         write!(f, " spec_ctrl")?;
     }
     mitigations

@@ -22,6 +22,9 @@ pub(crate) struct Operands<'a> {
     pub(crate) exit: RawExit,
     /// CR2 of the lower VTL, exchanged.
     pub(crate) cr2: u64,
+    /// IA32_SPEC_CTRL of the lower VTL, exchanged where there is one.
+    pub(crate) spec_ctrl: u64,
+    host_spec_ctrl: u64,
     /// Which VM, and what to invalidate before.
     pub(crate) rcx: EntryRcx,
     guest_state_gpa: u64,
@@ -31,10 +34,18 @@ pub(crate) struct Operands<'a> {
 
 impl<'a> Operands<'a> {
     /// For entries with the general registers of a run page.
-    pub(crate) fn new(run_page: &'a RunPage, rcx: EntryRcx, cr2: u64, scrub: Scrub) -> Self {
+    pub(crate) fn new(
+        run_page: &'a RunPage,
+        rcx: EntryRcx,
+        cr2: u64,
+        spec_ctrl: u64,
+        scrub: Scrub,
+    ) -> Self {
         Self {
             exit: RawExit::default(),
             cr2,
+            spec_ctrl,
+            host_spec_ctrl: 0,
             rcx,
             guest_state_gpa: run_page.guest_state_gpa(),
             scrub,
@@ -55,9 +66,11 @@ pub(crate) fn tdg_vp_enter(operands: &mut Operands<'_>, _irqs: &IrqsOff) {
 
 /// Tells RCU that this CPU passes through a quiescent state: nothing that it protects is held on the
 /// way into a guest.
-pub(crate) fn note_quiescent_state(_irqs: &IrqsOff) {
+///
+/// At most once a jiffy; `noted` keeps the last one.
+pub(crate) fn note_quiescent_state(noted: &mut usize, _irqs: &IrqsOff) {
     // SAFETY: Interrupts are off, and no RCU reader is open in the run loop.
-    unsafe { abi::vtl_note_quiescent_state() }
+    unsafe { abi::vtl_note_quiescent_state(noted) }
 }
 
 macro_rules! assert_same_place {
@@ -73,6 +86,9 @@ const _: () = assert!(size_of::<RawExit>() == size_of::<mshv_tdx_exit_info>());
 const _: () = assert!(
     offset_of!(Operands<'_>, exit) == offset_of!(vtl_enter_operands, exit)
         && offset_of!(Operands<'_>, cr2) == offset_of!(vtl_enter_operands, cr2)
+        && offset_of!(Operands<'_>, spec_ctrl) == offset_of!(vtl_enter_operands, spec_ctrl)
+        && offset_of!(Operands<'_>, host_spec_ctrl)
+            == offset_of!(vtl_enter_operands, host_spec_ctrl)
         && offset_of!(Operands<'_>, rcx) == offset_of!(vtl_enter_operands, rcx)
         && offset_of!(Operands<'_>, guest_state_gpa)
             == offset_of!(vtl_enter_operands, guest_state_gpa)

@@ -52,10 +52,10 @@ impl Features {
             address_bits: ffi::address_bits(),
             xss: xss_mask(),
             has_tsc_aux: ffi::cpuid(0x8000_0001, 0).edx & (1 << 27) != 0,
-            // IBRS, STIBP or SSBD.
-            has_spec_ctrl: extended.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
             mxcsr: fpu::mxcsr_mask()?,
         };
+        // IBRS, STIBP or SSBD.
+        let has_spec_ctrl = extended.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0;
         let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
         let xsave_bytes = has_xsave.then(|| ffi::cpuid(0xd, 0).ecx as usize); // CAST: u32 fits
         let format = Format::new(xsave_bytes);
@@ -65,7 +65,7 @@ impl Features {
             has_pkru: extended.ecx & (1 << 4) != 0, // OSPKE
             layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
             format,
-            mitigations: mitigation::choose(),
+            mitigations: mitigation::choose(has_spec_ctrl),
         })
     }
 }

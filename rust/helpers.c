@@ -35,6 +35,8 @@ VTL_CHECK_OPERAND(exit.r11, VTL_EXIT_R11);
 VTL_CHECK_OPERAND(exit.r12, VTL_EXIT_R12);
 VTL_CHECK_OPERAND(exit.r13, VTL_EXIT_R13);
 VTL_CHECK_OPERAND(cr2, VTL_ENTER_CR2);
+VTL_CHECK_OPERAND(spec_ctrl, VTL_ENTER_SPEC_CTRL);
+VTL_CHECK_OPERAND(host_spec_ctrl, VTL_HOST_SPEC_CTRL);
 VTL_CHECK_OPERAND(rcx, VTL_ENTER_RCX);
 VTL_CHECK_OPERAND(guest_state_gpa, VTL_ENTER_GUEST_STATE);
 VTL_CHECK_OPERAND(scrub, VTL_ENTER_SCRUB);
@@ -229,8 +231,17 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 				 online, offline);
 }
 
-void vtl_note_quiescent_state(void)
+/*
+ * At most once a jiffy, of which @noted was the last one: a grace period takes
+ * several.
+ */
+void vtl_note_quiescent_state(unsigned long *noted)
 {
+	unsigned long now = READ_ONCE(jiffies);
+
+	if (*noted == now)
+		return;
+	*noted = now;
 	rcu_virt_note_context_switch();
 }
 

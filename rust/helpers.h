@@ -48,7 +48,7 @@ void vtl_event_log(const char *text);
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 
-void vtl_note_quiescent_state(void);
+void vtl_note_quiescent_state(unsigned long *noted);
 void vtl_guest_enter(struct vtl_enter_operands *operands);
 
 #endif

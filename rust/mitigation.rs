@@ -10,7 +10,10 @@ use crate::ffi;
 use crate::fpu::Section;
 use crate::msr::{self, Msr};
 use crate::pure::field::VmIndex;
-use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner};
+use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner, Scrub};
+
+/// IA32_PRED_CMD: indirect branch predictor barrier.
+const IBPB: u64 = 1;
 
 // Constants since boot, and since the module's parameters were parsed.
 safe_in_c! {
@@ -19,9 +22,13 @@ safe_in_c! {
 }
 
 /// The choice for this processor.
-pub(crate) fn choose() -> Mitigations {
+pub(crate) fn choose(has_spec_ctrl: bool) -> Mitigations {
     let mode = Mode::from_number(vtl_mitigation_mode());
-    Mitigations::choose(mode, Facts(vtl_mitigation_facts()))
+    let mut facts = Facts(vtl_mitigation_facts());
+    if has_spec_ctrl {
+        facts.0 |= Facts::HAS_SPEC_CTRL.0;
+    }
+    Mitigations::choose(mode, facts)
 }
 
 /// Keeps what one owner has trained in the branch predictors from the next one on this VP.
@@ -31,7 +38,6 @@ pub(crate) fn change_owner(
     mitigations: &Mitigations,
     section: &Section,
 ) {
-    const IBPB: u64 = 1;
     if !mitigations.ibpb {
         return;
     }
@@ -40,6 +46,15 @@ pub(crate) fn change_owner(
         vm: vm.get(),
     };
     if owner.replace(next) != Some(next) {
+        msr::write(Msr::PredCmd, IBPB, section);
+    }
+}
+
+/// Keeps what the lower VTL has trained from VTL2: to the processor both are guests of the TDX module,
+/// so that IBRS does not tell them apart.
+pub(crate) fn end_ownership(mitigations: &Mitigations, section: &Section) {
+    // One with each exit is enough.
+    if mitigations.ibpb && !mitigations.scrub.does(Scrub::TARGETS) {
         msr::write(Msr::PredCmd, IBPB, section);
     }
 }

@@ -17,7 +17,6 @@ use crate::pure::msr::SharedMsrs;
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Msr {
-    SpecCtrl = 0x48,
     PredCmd = 0x49,
     UmwaitControl = 0xe1,
     TsxCtrl = 0x122,
@@ -42,8 +41,7 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
 ///
 /// VTL2 itself is indifferent to the value within a section: SYSCALL and SWAPGS happen on the way
 /// from and to userspace only, XSAVES and RDPID elsewhere in the kernel, which uses neither AMX nor
-/// transactions, and the caller puts the old value back before. SPEC_CTRL is for the caller to write
-/// where it is safe.
+/// transactions, and the caller puts the old value back before.
 pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
     // SAFETY: None of the registers that `Msr` can name affects what kernel code may rely on within
     // a section, which `_section` proves; a value that `pure::msr` let through does not fault.

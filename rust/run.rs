@@ -137,10 +137,14 @@ fn run_loaded(
         if offload::prepare(vp, offload, is_halted)? {
             return Ok(Stop::Halted);
         }
-        let entering = Entering::new(vp, loaded.thread, loaded.operands.rcx, *reason);
+        let entering = Entering::new(vp, loaded.operands.rcx, *reason);
         let class = loaded.enter(&irqs);
+        let switches = &mut loaded.private.switches;
+        let kind = entering.record(vp, switches, loaded.thread, class, &loaded.operands);
+        if class.has_run() {
+            loaded.note_progress();
+        }
         let exit = &loaded.operands.exit;
-        let kind = entering.record(vp, &mut loaded.private.switches, class, exit);
         // The interrupt that stopped the lower VTL is taken now.
         drop(irqs);
         let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {

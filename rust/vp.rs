@@ -70,12 +70,14 @@ pub(crate) struct Private {
     pub(crate) extended: ExtendedState,
     /// PKRU.
     pub(crate) pkru: u32,
+    /// The jiffy in which RCU has heard of a quiescent state.
+    pub(crate) quiescent_at: usize,
     /// Who entered last.
     pub(crate) owner: Option<Owner>,
-    /// IA32_SPEC_CTRL.
-    pub(crate) spec_ctrl: u64,
-    /// Other MSRs.
-    pub(crate) unseen_msrs: Unseen,
+    /// IA32_SPEC_CTRL of each VM: VTL0's must not become VTL1's.
+    pub(crate) spec_ctrl: [u64; 3],
+    /// Other MSRs, likewise.
+    pub(crate) unseen_msrs: [Unseen; 3],
     /// DR0 to DR3, DR6.
     pub(crate) debug: DebugRegs,
     /// Virtual MTRRs.
@@ -155,8 +157,9 @@ impl Vp {
                 private <- new_mutex!(Private {
                     extended,
                     pkru: 0,
-                    spec_ctrl: 0,
-                    unseen_msrs: Unseen::default(),
+                    quiescent_at: 0,
+                    spec_ctrl: [0; 3],
+                    unseen_msrs: [Unseen::default(); 3],
                     owner: None,
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,

@@ -63,17 +63,6 @@ static uint64_t get_register(struct vtl_guest *guest, uint32_t name)
 								   one.value[0];
 }
 
-static int write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
-		       uint64_t mask)
-{
-	struct mshv_tdcall call = { .rax = TDG_VP_WR,
-				    .rdx = vtl_guest_field(guest, id),
-				    .r8 = value,
-				    .r9 = mask };
-
-	return vtl_tdcall(guest->fd, &call) || vtl_status(&call) ? -1 : 0;
-}
-
 /* Lets the guest read and write the MSRs without an exit, or not. */
 static int let_through(struct vtl_guest *guest, bool is_free)
 {
@@ -81,8 +70,9 @@ static int let_through(struct vtl_guest *guest, bool is_free)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(words); i++)
-		if (write_field(guest, FIELD_MSR_BITMAP(words[i]),
-				is_free ? 0 : ~0ULL, words[i] & 4 ? 0xc : 0x16))
+		if (vtl_guest_write_field(guest, FIELD_MSR_BITMAP(words[i]),
+					  is_free ? 0 : ~0ULL,
+					  words[i] & 4 ? 0xc : 0x16))
 			return -1;
 	return 0;
 }
@@ -92,20 +82,17 @@ static int load(struct vtl_guest *guest)
 {
 	return vtl_guest_load(guest, vtl_guest_patterns,
 			      vtl_guest_patterns_end) ||
-	       write_field(guest, VMCS64(0x6804), 0x440200, 0x440200) ||
+	       vtl_guest_write_field(guest, VMCS64(0x6804), 0x440200,
+				     0x440200) ||
 	       let_through(guest, true) ||
 	       set_register(guest, MSHV_REGISTER_XFEM, 7);
 }
 
-/* VM 1 has a virtual APIC page from the kernel, any other wants one. */
 static int use_vm(struct vtl_guest *guest, int vm)
 {
 	if (vm == 1)
 		return 0;
-	return vtl_guest_use_vm(guest, vm) ||
-	       write_field(guest, VMCS_VIRTUAL_APIC_PAGE,
-			   guest->base + (3 + guest->cpu) * VTL_PAGE_SIZE,
-			   ~0ULL);
+	return vtl_guest_use_vm(guest, vm) || vtl_guest_give_apic_page(guest);
 }
 
 static void operands(struct vtl_guest *guest, unsigned int rounds)

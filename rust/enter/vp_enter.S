@@ -17,14 +17,32 @@
  * CR2 is the last thing loaded and the first thing taken back: any #PF of this
  * kernel in between, even one from an NMI, would replace the value.
  *
- * Their scrub is what else to do against speculation: VTL_SCRUB_*. Buffers are
- * cleared when all of VTL2 that goes through them is done. Returns and branches
- * are dealt with before the first RET, with no indirect branch in between.
+ * Their scrub is what to do against speculation: VTL_SCRUB_*. Buffers are
+ * cleared when all of VTL2 that goes through them is done. Returns, IA32_SPEC_CTRL,
+ * branch targets and history are dealt with before the first RET, with no indirect
+ * branch in between.
  */
 #include <linux/linkage.h>
+#include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
 #include <asm/segment.h>
 #include "vp_enter.h"
+
+/* IA32_SPEC_CTRL becomes @new, if it is not that already; it was @old. */
+.macro EXCHANGE_SPEC_CTRL new:req, old:req
+	movl	$MSR_IA32_SPEC_CTRL, %ecx
+	rdmsr
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	movq	\new, %rdx
+	movq	%rax, \old
+	cmpq	%rax, %rdx
+	je	.Lexchanged\@
+	movl	%edx, %eax
+	shrq	$32, %rdx
+	wrmsr
+.Lexchanged\@:
+.endm
 
 	.section .noinstr.text, "ax"
 
@@ -37,9 +55,14 @@ SYM_FUNC_START(vtl_vp_enter)
 	pushq	%r15
 	pushq	%rdi
 
+	movl	VTL_ENTER_SCRUB(%rdi), %ebp
+	testb	$VTL_SCRUB_SPEC_CTRL, %bpl
+	jz	.Lspec_ctrl_loaded
+	EXCHANGE_SPEC_CTRL VTL_ENTER_SPEC_CTRL(%rdi), VTL_HOST_SPEC_CTRL(%rdi)
+.Lspec_ctrl_loaded:
+
 	/* Every register that is no operand goes in as zero. */
 	movq	VTL_ENTER_CR2(%rdi), %rbx
-	movl	VTL_ENTER_SCRUB(%rdi), %ebp
 	movq	VTL_ENTER_RCX(%rdi), %rcx
 	movq	VTL_ENTER_GUEST_STATE(%rdi), %rdx
 	xorl	%esi, %esi
@@ -68,7 +91,12 @@ SYM_FUNC_START(vtl_vp_enter)
 	movl	VTL_ENTER_SCRUB(%r14), %r15d
 	testb	$VTL_SCRUB_RETURNS, %r15b
 	jz	.Lreturns_done
-	__FILL_RETURN_BUFFER(%rbp, RSB_CLEAR_LOOPS)
+	/* A call for each of its entries; none of them ever returns. */
+	.rept	RSB_CLEAR_LOOPS
+	__FILL_RETURN_SLOT
+	.endr
+	addq	$8 * RSB_CLEAR_LOOPS, %rsp
+	CREDIT_CALL_DEPTH
 .Lreturns_done:
 	movq	%rbx, VTL_ENTER_CR2(%r14)
 	movq	%rax, VTL_EXIT_RAX(%r14)
@@ -82,6 +110,18 @@ SYM_FUNC_START(vtl_vp_enter)
 	movq	%r11, VTL_EXIT_R11(%r14)
 	movq	%r12, VTL_EXIT_R12(%r14)
 	movq	%r13, VTL_EXIT_R13(%r14)
+
+	testb	$VTL_SCRUB_SPEC_CTRL, %r15b
+	jz	.Lspec_ctrl_stored
+	EXCHANGE_SPEC_CTRL VTL_HOST_SPEC_CTRL(%r14), VTL_ENTER_SPEC_CTRL(%r14)
+.Lspec_ctrl_stored:
+	testb	$VTL_SCRUB_TARGETS, %r15b
+	jz	.Ltargets_done
+	movl	$MSR_IA32_PRED_CMD, %ecx
+	movl	$PRED_CMD_IBPB, %eax
+	xorl	%edx, %edx
+	wrmsr
+.Ltargets_done:
 
 	/* No value that the lower VTL chose stays for speculation to use. */
 	xorl	%eax, %eax

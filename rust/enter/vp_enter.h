@@ -16,6 +16,8 @@
 #define VTL_SCRUB_RETURNS (1 << 0)
 #define VTL_SCRUB_BRANCHES (1 << 1)
 #define VTL_SCRUB_BUFFERS (1 << 2)
+#define VTL_SCRUB_SPEC_CTRL (1 << 3)
+#define VTL_SCRUB_TARGETS (1 << 4)
 /* Two taken branches a turn: more than any branch history is long. */
 #define VTL_BHB_ROUNDS 12
 #define VTL_BHB_TURNS 9
@@ -32,9 +34,11 @@
 #define VTL_EXIT_R12 72
 #define VTL_EXIT_R13 80
 #define VTL_ENTER_CR2 88
-#define VTL_ENTER_RCX 96
-#define VTL_ENTER_GUEST_STATE 104
-#define VTL_ENTER_SCRUB 112
+#define VTL_ENTER_SPEC_CTRL 96
+#define VTL_HOST_SPEC_CTRL 104
+#define VTL_ENTER_RCX 112
+#define VTL_ENTER_GUEST_STATE 120
+#define VTL_ENTER_SCRUB 128
 
 #ifndef __ASSEMBLER__
 #include <linux/mshv_vtl_tdx.h>
@@ -43,8 +47,11 @@
 struct vtl_enter_operands {
 	/* Brought back; rax alone if the entry did not come about. */
 	struct mshv_tdx_exit_info exit;
-	/* Exchanged. */
+	/* Exchanged; IA32_SPEC_CTRL with VTL_SCRUB_SPEC_CTRL. */
 	__u64 cr2;
+	__u64 spec_ctrl;
+	/* The stub's own: VTL2's value meanwhile. */
+	__u64 host_spec_ctrl;
 	/* RCX: VM, invalidation. */
 	__u64 rcx;
 	__u64 guest_state_gpa;

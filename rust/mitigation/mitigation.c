@@ -14,7 +14,8 @@
 
 /* Places are the numbers of Mode and of NAMES in pure/mitigation.rs. */
 static const char *const vtl_modes[] = { "auto", "full", "off" };
-static const char *const vtl_defences[] = { "ibpb", "verw", "rsb", "bhb" };
+static const char *const vtl_defences[] = { "verw", "rsb", "ibpb-exit", "bhb",
+					    "ibpb" };
 static u32 vtl_mode;
 
 /* In the first byte; the second one says which defences then. */
@@ -43,7 +44,7 @@ static int vtl_mode_set(const char *text, const struct kernel_param *param)
 	if (mode < 0)
 		mode = vtl_list_parse(text);
 	if (mode < 0) {
-		pr_err("mshv_vtl_tdx: not loaded: mitigations=%.32s is none of auto, full, off, and no list of ibpb, verw, rsb, bhb\n",
+		pr_err("mshv_vtl_tdx: not loaded: mitigations=%.32s is none of auto, full, off, and no list of verw, rsb, ibpb-exit, bhb, ibpb\n",
 		       text);
 		return mode;
 	}
@@ -76,7 +77,7 @@ static const struct kernel_param_ops vtl_mode_ops = {
 module_param_cb(mitigations, &vtl_mode_ops, NULL, 0444);
 MODULE_PARM_DESC(
 	mitigations,
-	"Speculation defences of a switch: auto (those that the CPU needs), full, off, or a list of ibpb, verw, rsb, bhb");
+	"Speculation defences of a switch: auto (those that the CPU needs), full, off, or a list of verw, rsb, ibpb-exit, bhb, ibpb");
 
 u32 vtl_mitigation_mode(void)
 {

@@ -129,7 +129,7 @@ impl Switch<'_> {
         if self.entry_rcx.invalidates() {
             flags |= flag::INVALIDATED;
         }
-        let vm = self.entry_rcx.vm().get() as u64;
+        let vm = self.entry_rcx.vm_number() as u64;
         let reason = self.reason.number() as u64;
         [
             self.entry_tsc,

@@ -121,7 +121,6 @@ mod tests {
         address_bits: 48,
         xss: None,
         has_tsc_aux: true,
-        has_spec_ctrl: false,
         mxcsr: 0xffff,
     };
 

@@ -22,12 +22,12 @@ const STALE_TICKS: u64 = 1 << 15;
 impl Deadlines {
     /// The deadline of a VM.
     pub const fn get(&self, vm: VmIndex) -> Option<u64> {
-        self.0[slot(vm)]
+        self.0[vm.slot()]
     }
 
     /// Notes what was written to the field.
     pub const fn set(&mut self, vm: VmIndex, field: u64) {
-        self.0[slot(vm)] = if field == NEVER { None } else { Some(field) };
+        self.0[vm.slot()] = if field == NEVER { None } else { Some(field) };
     }
 
     /// Whether the deadline has passed at `tsc`.
@@ -52,14 +52,6 @@ impl Deadlines {
             Some(deadline) => Some(deadline.saturating_sub(tsc)),
             None => None,
         }
-    }
-}
-
-const fn slot(vm: VmIndex) -> usize {
-    match vm.get() {
-        2 => 1,
-        3 => 2,
-        _ => 0,
     }
 }
 

@@ -29,6 +29,15 @@ impl VmIndex {
     pub const fn get(self) -> u8 {
         self.0
     }
+
+    /// Its place among the three.
+    pub const fn slot(self) -> usize {
+        match self.0 {
+            2 => 1,
+            3 => 2,
+            _ => 0,
+        }
+    }
 }
 
 /// What a class of per-VP fields holds.

@@ -2,7 +2,7 @@
 //! Which speculation defences a switch has: chosen once, from what the administrator wants and what
 //! the processor needs.
 //!
-//! SPEC_CTRL is not among them: it is register state and is always exchanged.
+//! SPEC_CTRL is not among them: it is register state and is always exchanged, where there is one.
 
 /// What the parameter `mitigations` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,15 +22,16 @@ pub enum Mode {
 pub struct Set(pub u8);
 
 /// Names of the defences, in the order of a switch; also those of `mitigation.c`.
-pub const NAMES: [&str; 4] = ["ibpb", "verw", "rsb", "bhb"];
+pub const NAMES: [&str; 5] = ["verw", "rsb", "ibpb-exit", "bhb", "ibpb"];
 
 impl Set {
     const NONE: Self = Self(0);
-    const ALL: Self = Self(0xf);
-    const IBPB: u8 = 1 << 0;
-    const VERW: u8 = 1 << 1;
-    const RSB: u8 = 1 << 2;
+    const ALL: Self = Self(0x1f);
+    const VERW: u8 = 1 << 0;
+    const RSB: u8 = 1 << 1;
+    const IBPB_EXIT: u8 = 1 << 2;
     const BHB: u8 = 1 << 3;
+    const IBPB: u8 = 1 << 4;
 
     const fn has(self, defence: u8) -> bool {
         self.0 & defence != 0
@@ -78,6 +79,8 @@ impl Facts {
     pub const BUG_BUFFERS: Self = Self(1 << 4);
     /// The kernel runs with `mitigations=off`.
     pub const KERNEL_OFF: Self = Self(1 << 5);
+    /// IA32_SPEC_CTRL exists.
+    pub const HAS_SPEC_CTRL: Self = Self(1 << 6);
 
     const fn has(self, fact: Self) -> bool {
         self.0 & fact.0 != 0
@@ -111,6 +114,10 @@ impl Scrub {
     pub const BRANCHES: Self = Self(1 << 1);
     /// Before the entry: overwrite the processor's buffers.
     pub const BUFFERS: Self = Self(1 << 2);
+    /// Around it: exchange IA32_SPEC_CTRL.
+    pub const SPEC_CTRL: Self = Self(1 << 3);
+    /// After the exit: an indirect branch predictor barrier.
+    pub const TARGETS: Self = Self(1 << 4);
 
     /// Whether `part` is done.
     pub const fn does(self, part: Self) -> bool {
@@ -123,7 +130,7 @@ impl Scrub {
 pub struct Mitigations {
     /// What the administrator wanted.
     pub mode: Mode,
-    /// An indirect branch predictor barrier when another owner enters on the CPU.
+    /// An indirect branch predictor barrier when another owner enters on the CPU, VTL2 among them.
     pub ibpb: bool,
     /// What the stub does.
     pub scrub: Scrub,
@@ -140,22 +147,27 @@ impl Mitigations {
         };
         // Without MD_CLEAR the instruction does something else.
         let buffers = wanted.has(Set::VERW) && facts.has(Facts::HAS_MD_CLEAR);
-        let returns = bit(wanted.has(Set::RSB), Scrub::RETURNS);
-        let branches = bit(wanted.has(Set::BHB), Scrub::BRANCHES);
+        let targets = wanted.has(Set::IBPB_EXIT) && facts.has(Facts::HAS_IBPB);
+        let scrub = bit(wanted.has(Set::RSB), Scrub::RETURNS)
+            | bit(wanted.has(Set::BHB), Scrub::BRANCHES)
+            | bit(buffers, Scrub::BUFFERS)
+            | bit(targets, Scrub::TARGETS)
+            | bit(facts.has(Facts::HAS_SPEC_CTRL), Scrub::SPEC_CTRL);
         Self {
             mode,
             ibpb: wanted.has(Set::IBPB) && facts.has(Facts::HAS_IBPB),
-            scrub: Scrub(returns | branches | bit(buffers, Scrub::BUFFERS)),
+            scrub: Scrub(scrub),
         }
     }
 
     /// Names of the defences that are on, in the order of a switch.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let is_on = [
-            self.ibpb,
             self.scrub.does(Scrub::BUFFERS),
             self.scrub.does(Scrub::RETURNS),
+            self.scrub.does(Scrub::TARGETS),
             self.scrub.does(Scrub::BRANCHES),
+            self.ibpb,
         ];
         is_on
             .into_iter()
@@ -199,7 +211,7 @@ mod tests {
     #[test]
     fn each_bug_asks_for_its_own_defence() {
         let targets = [Facts::HAS_IBPB, Facts::BUG_BRANCH_TARGETS];
-        assert_eq!(names(Mode::Auto, &targets), ["ibpb", "rsb"]);
+        assert_eq!(names(Mode::Auto, &targets), ["rsb", "ibpb"]);
         assert_eq!(names(Mode::Auto, &[Facts::BUG_BRANCH_HISTORY]), ["bhb"]);
         let buffers = [Facts::HAS_MD_CLEAR, Facts::BUG_BUFFERS];
         assert_eq!(names(Mode::Auto, &buffers), ["verw"]);
@@ -215,14 +227,23 @@ mod tests {
     #[test]
     fn full_needs_no_bug() {
         let facts = [Facts::HAS_IBPB, Facts::HAS_MD_CLEAR];
-        assert_eq!(names(Mode::Full, &facts), ["ibpb", "verw", "rsb", "bhb"]);
+        assert_eq!(names(Mode::Full, &facts), NAMES);
+    }
+
+    #[test]
+    fn spec_ctrl_is_state_whatever_the_mode() {
+        let scrub = |mode, facts| Mitigations::choose(mode, facts).scrub;
+        for mode in [Mode::Auto, Mode::Full, Mode::Off, Mode::Only(Set(1))] {
+            assert!(scrub(mode, Facts::HAS_SPEC_CTRL).does(Scrub::SPEC_CTRL));
+            assert!(!scrub(mode, Facts(0x3f)).does(Scrub::SPEC_CTRL));
+        }
     }
 
     #[test]
     fn off_is_off_and_auto_follows_the_kernel() {
         assert_eq!(names(Mode::Off, &[Facts(0x1f)]), [""; 0]);
         assert_eq!(names(Mode::Auto, &[Facts(0x3f)]), [""; 0]);
-        assert_eq!(names(Mode::Full, &[Facts(0x3f)]).len(), 4);
+        assert_eq!(names(Mode::Full, &[Facts(0x3f)]).len(), NAMES.len());
     }
 
     #[test]
@@ -232,8 +253,8 @@ mod tests {
             let only = Mode::from_number(3 | (1 << (8 + place)));
             assert_eq!(names(only, &all), [*name]);
         }
-        assert_eq!(names(Mode::Only(Set(0b1010)), &all), ["verw", "bhb"]);
-        assert_eq!(names(Mode::Only(Set(0b0111)), &[]), ["rsb"]);
+        assert_eq!(names(Mode::Only(Set(0b1001)), &all), ["verw", "bhb"]);
+        assert_eq!(names(Mode::Only(Set(0b10111)), &[]), ["rsb"]);
         assert_eq!(names(Mode::Only(Set(0)), &all), [""; 0]);
     }
 

@@ -30,8 +30,6 @@ pub struct Limits {
     pub xss: Option<u64>,
     /// IA32_TSC_AUX exists.
     pub has_tsc_aux: bool,
-    /// IA32_SPEC_CTRL exists.
-    pub has_spec_ctrl: bool,
     /// Bits that MXCSR may have.
     pub mxcsr: u32,
 }
@@ -71,7 +69,6 @@ mod tests {
         address_bits: 48,
         xss: Some(0x1800),
         has_tsc_aux: true,
-        has_spec_ctrl: false,
         mxcsr: 0xffff,
     };
 

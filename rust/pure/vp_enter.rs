@@ -29,9 +29,14 @@ impl EntryRcx {
         self.0
     }
 
+    /// The number of the VM to run.
+    pub const fn vm_number(self) -> u8 {
+        ((self.0 & VM_MASK) >> VM_SHIFT) as u8 // CAST: two bits
+    }
+
     /// The VM to run.
     pub const fn vm(self) -> VmIndex {
-        match VmIndex::new((self.0 & VM_MASK) >> VM_SHIFT) {
+        match VmIndex::new(self.vm_number() as u64) {
             Some(vm) => vm,
             None => VmIndex::VM1, // `new` lets no other VM through
         }

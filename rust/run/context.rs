@@ -8,10 +8,11 @@
 //! | XCR0 | VP | a constant | with [`Loaded`] |
 //! | STAR, LSTAR, FMASK, TSC_AUX, XSS | run page | VP, a constant | with [`Loaded`] |
 //! | KERNEL_GS_BASE | run page | [`Loaded`]: it belongs to the task | with [`Loaded`] |
-//! | UMWAIT_CONTROL, TSX_CTRL, XFD, XFD_ERR | VP | [`Loaded`] | with [`Loaded`] |
+//! | UMWAIT_CONTROL, TSX_CTRL, XFD, XFD_ERR | VP, for each VM | [`Loaded`] | with [`Loaded`] |
 //! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
 //! | CR2 | [`Loaded`], run page | none is needed | each entry |
-//! | PKRU, SPEC_CTRL | VP | this stack frame | each entry |
+//! | SPEC_CTRL | VP, for each VM | [`Loaded`] | each entry, by the stub |
+//! | PKRU | VP | this stack frame | each entry |
 //! | DR0 to DR3, DR6 | VP | VP, while the lower VTL runs | each entry |
 //!
 //! What is exchanged with [`Loaded`] stays on the processor while the kernel deals with an exit, with
@@ -60,12 +61,9 @@ impl<'a> Loaded<'a> {
     pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &Entry) -> Self {
         let (vp, features, private) = pinned.parts();
         let section = Section::begin();
-        mitigation::change_owner(
-            &mut private.owner,
-            entry.rcx.vm(),
-            &features.mitigations,
-            &section,
-        );
+        let vm = entry.rcx.vm();
+        let mitigations = &features.mitigations;
+        mitigation::change_owner(&mut private.owner, vm, mitigations, &section);
         let host_msrs = SharedMsrs {
             kernel_gs_base: msr::read(Msr::KernelGsBase, &section),
             ..private.host_msrs(features, &section)
@@ -73,8 +71,9 @@ impl<'a> Loaded<'a> {
         msr::write_shared(&host_msrs, &entry.msrs, &section);
         let host_unseen = features
             .unseen_msrs
-            .exchange(&private.unseen_msrs, &section);
+            .exchange(&private.unseen_msrs[vm.slot()], &section);
         private.extended.restore(&section);
+        let spec_ctrl = private.spec_ctrl[vm.slot()];
         Self {
             vp,
             private,
@@ -83,7 +82,8 @@ impl<'a> Loaded<'a> {
                 &vp.run_page,
                 entry.rcx,
                 entry.cr2,
-                features.mitigations.scrub,
+                spec_ctrl,
+                mitigations.scrub,
             ),
             thread: ffi::thread(),
             host_msrs,
@@ -101,52 +101,42 @@ impl<'a> Loaded<'a> {
     /// a first one again.
     pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
         if core::mem::take(&mut self.is_first) {
-            enter::note_quiescent_state(irqs);
+            enter::note_quiescent_state(&mut self.private.quiescent_at, irqs);
         }
         let has_pkru = self.features.has_pkru;
         let private = &mut *self.private;
         let host_pkru = fpu::exchange_pkru(has_pkru, private.pkru, irqs);
         private.debug.load(irqs);
-        let host_spec_ctrl = self.exchange_spec_ctrl(self.private.spec_ctrl);
-
         enter::tdg_vp_enter(&mut self.operands, irqs);
-
-        // First what the lower VTL could use against speculation in VTL2.
-        self.private.spec_ctrl = self.exchange_spec_ctrl(host_spec_ctrl);
-        self.private.debug.store(irqs);
-        self.private.pkru = fpu::exchange_pkru(has_pkru, host_pkru, irqs);
-        let class = classify(&self.operands.exit);
-        if class.has_run() {
-            self.has_run = true;
-            let rcx = &mut self.operands.rcx;
-            if rcx.invalidates() {
-                self.vp.run_page.consume_invalidation(*rcx);
-                *rcx = rcx.without_invalidation();
-            }
-        }
-        class
+        private.debug.store(irqs);
+        private.pkru = fpu::exchange_pkru(has_pkru, host_pkru, irqs);
+        classify(&self.operands.exit)
     }
 
-    /// Loads `value`, returns what was there.
-    fn exchange_spec_ctrl(&self, value: u64) -> u64 {
-        if !self.features.limits.has_spec_ctrl {
-            return 0;
+    /// The lower VTL has run: what it has done to its state counts, and what it was to invalidate is
+    /// invalid.
+    pub(super) fn note_progress(&mut self) {
+        self.has_run = true;
+        let rcx = &mut self.operands.rcx;
+        if rcx.invalidates() {
+            self.vp.run_page.consume_invalidation(*rcx);
+            *rcx = rcx.without_invalidation();
         }
-        let old = msr::read(Msr::SpecCtrl, &self.section);
-        if old != value {
-            msr::write(Msr::SpecCtrl, value, &self.section);
-        }
-        old
     }
 }
 
 impl Drop for Loaded<'_> {
     fn drop(&mut self) {
         let section = &self.section;
+        let vm = self.operands.rcx.vm();
+        if self.has_run {
+            mitigation::end_ownership(&self.features.mitigations, section);
+        }
+        self.private.spec_ctrl[vm.slot()] = self.operands.spec_ctrl;
         let guest_msrs = msr::read_shared(self.features, section);
         msr::write_shared(&guest_msrs, &self.host_msrs, section);
         let unseen_msrs = &self.features.unseen_msrs;
-        self.private.unseen_msrs = unseen_msrs.exchange(&self.host_unseen, section);
+        self.private.unseen_msrs[vm.slot()] = unseen_msrs.exchange(&self.host_unseen, section);
         self.private.debug.forget(section);
         self.private.extended.save(section);
         if self.has_run {

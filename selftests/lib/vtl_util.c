@@ -314,8 +314,9 @@ static const struct {
 /* ES, SS, DS, FS, GS: what to add to the encodings of ES. */
 static const unsigned int data_segments[] = { 0, 4, 6, 8, 10 };
 
-static int write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
-		       uint64_t mask)
+/* Writes a field of VM 1, or the one that stands for it. */
+int vtl_guest_write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
+			  uint64_t mask)
 {
 	struct mshv_tdcall call = {
 		.rax = TDG_VP_WR,
@@ -332,14 +333,24 @@ static int write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
 	return 0;
 }
 
+/* VM 1 has a virtual APIC page from the kernel, any other wants one. */
+int vtl_guest_give_apic_page(struct vtl_guest *guest)
+{
+	return vtl_guest_write_field(
+		guest, VMCS_VIRTUAL_APIC_PAGE,
+		guest->base + (3 + guest->cpu) * VTL_PAGE_SIZE, ~0ULL);
+}
+
 static int write_data_segment(struct vtl_guest *guest, unsigned int segment)
 {
-	if (write_field(guest, VMCS16(0x0800 + segment), 0x10, 0xffff) ||
-	    write_field(guest, VMCS64(0x6806 + segment), 0, ~0ULL) ||
-	    write_field(guest, VMCS32(0x4800 + segment), 0xffffffff,
-			0xffffffff))
+	if (vtl_guest_write_field(guest, VMCS16(0x0800 + segment), 0x10,
+				  0xffff) ||
+	    vtl_guest_write_field(guest, VMCS64(0x6806 + segment), 0, ~0ULL) ||
+	    vtl_guest_write_field(guest, VMCS32(0x4800 + segment), 0xffffffff,
+				  0xffffffff))
 		return -1;
-	return write_field(guest, VMCS32(0x4814 + segment), 0xc093, 0xffffffff);
+	return vtl_guest_write_field(guest, VMCS32(0x4814 + segment), 0xc093,
+				     0xffffffff);
 }
 
 static void fill(volatile void *start, size_t size)
@@ -378,8 +389,9 @@ int vtl_guest_start(struct vtl_guest *guest)
 
 	reset_run_page(guest);
 	for (i = 0; i < ARRAY_SIZE(start_state); i++)
-		if (write_field(guest, start_state[i].id, start_state[i].value,
-				start_state[i].mask))
+		if (vtl_guest_write_field(guest, start_state[i].id,
+					  start_state[i].value,
+					  start_state[i].mask))
 			return -1;
 	for (i = 0; i < ARRAY_SIZE(data_segments); i++)
 		if (write_data_segment(guest, data_segments[i]))

@@ -130,7 +130,10 @@ int vtl_open_msrs(int cpu);
 
 int vtl_guest_open(struct vtl_guest *guest, int cpu);
 int vtl_guest_use_vm(struct vtl_guest *guest, int vm);
+int vtl_guest_give_apic_page(struct vtl_guest *guest);
 uint64_t vtl_guest_field(const struct vtl_guest *guest, uint64_t id);
+int vtl_guest_write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
+			  uint64_t mask);
 int vtl_guest_load(struct vtl_guest *guest, const unsigned char *code,
 		   const unsigned char *end);
 int vtl_guest_start(struct vtl_guest *guest);

@@ -26,7 +26,6 @@ fn limits() -> impl Strategy<Value = Limits> {
                 address_bits,
                 xss,
                 has_tsc_aux,
-                has_spec_ctrl: true,
                 mxcsr,
             },
         )
