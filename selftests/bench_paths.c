@@ -148,12 +148,16 @@ static int mark_setting(const char *name)
 		mark(3, 2);
 	else if (!strcmp(name, "rsb"))
 		mark(3, 3);
-	else if (!strcmp(name, "bhb"))
+	else if (!strcmp(name, "ibpb-exit"))
 		mark(3, 4);
-	else if (!strcmp(name, "auto"))
+	else if (!strcmp(name, "bhb"))
 		mark(3, 5);
-	else if (!strcmp(name, "full"))
+	else if (!strcmp(name, "ibpb"))
 		mark(3, 6);
+	else if (!strcmp(name, "auto"))
+		mark(3, 7);
+	else if (!strcmp(name, "full"))
+		mark(3, 8);
 	else
 		return complain("unknown setting");
 	return 0;

@@ -65,8 +65,7 @@ wrong_mitigations_refused() {
 	! is_loaded
 }
 
-# Each mode says what it is, and switches work with it; full fills the return
-# stack buffer and flushes the branch history on any processor.
+# Each mode says what it is, and switches work with it.
 mitigations_can_be_chosen() {
 	[ -d /sys/kernel/debug/tracing ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
 	for mode in auto full off; do
@@ -74,16 +73,11 @@ mitigations_can_be_chosen() {
 		shown=$(cat /sys/module/$NAME/parameters/mitigations)
 		[ "$shown" = $mode ] || { echo "# mitigations=$mode is shown as $shown"; return 1; }
 		defences=$(cat /sys/kernel/debug/$NAME/mitigations)
-		case $defences in
-		$mode:*) ;;
+		# Every TD has IA32_SPEC_CTRL, with BHI_CTRL, and IBPB.
+		case $mode/$defences in
+		"auto/auto: spec_ctrl "*"rsb ibpb" | "off/off: spec_ctrl") ;;
+		"full/full: spec_ctrl "*"rsb ibpb-exit bhb ibpb") ;;
 		*) echo "# debugfs says $defences"; return 1 ;;
-		esac
-		case $mode,$defences in
-		full,*rsb\ bhb*) ;;
-		full,* | off,*ibpb* | off,*rsb* | off,*bhb* | off,*verw*)
-			echo "# debugfs says $defences"
-			return 1
-			;;
 		esac
 		./vp_run >/dev/null 2>&1 || { echo "# vp_run failed with $mode"; return 1; }
 		rmmod $NAME || return 1
@@ -95,12 +89,13 @@ mitigations_can_be_chosen() {
 # the order is that of a switch.
 defences_can_be_listed() {
 	rmmod $NAME || return 1
-	for list in rsb bhb,rsb; do
+	for list in rsb bhb,rsb,ibpb-exit; do
 		insmod "$MODULE" mitigations=$list || return 1
 		shown=$(cat /sys/module/$NAME/parameters/mitigations)
 		defences=$(sed 's/ spec_ctrl//' /sys/kernel/debug/$NAME/mitigations)
 		case $list:$shown:$defences in
-		rsb:rsb:only:\ rsb | bhb,rsb:rsb,bhb:only:\ rsb\ bhb) ;;
+		rsb:rsb:only:\ rsb) ;;
+		*:rsb,ibpb-exit,bhb:only:\ rsb\ ibpb-exit\ bhb) ;;
 		*) echo "# mitigations=$list is shown as $shown, debugfs says $defences"; return 1 ;;
 		esac
 		./vp_run >/dev/null 2>&1 || { echo "# vp_run failed with $list"; return 1; }

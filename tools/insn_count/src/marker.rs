@@ -20,7 +20,17 @@ pub const PATHS: [&str; 8] = [
 
 /// Settings of the module that paths are counted under, each apart. The first is the
 /// default, which has no name of its own.
-pub const SETTINGS: [&str; 7] = ["", "off", "verw", "rsb", "bhb", "auto", "full"];
+pub const SETTINGS: [&str; 9] = [
+    "",
+    "off",
+    "verw",
+    "rsb",
+    "ibpb-exit",
+    "bhb",
+    "ibpb",
+    "auto",
+    "full",
+];
 
 const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];
 const MAGIC: [u8; 2] = [0x54, 0x56];
@@ -79,7 +89,7 @@ mod tests {
             None
         );
         assert_eq!(
-            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 3, 7, 0x54, 0x56]),
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 3, 9, 0x54, 0x56]),
             None
         );
         assert_eq!(

@@ -96,11 +96,13 @@ fn basic(config: &TdConfig, request: &CpuidRequest) -> CpuidResult {
     match (request.leaf, request.subleaf) {
         (0, _) => r.eax = MAX_BASIC,
         (1, _) => mask_leaf_1(&mut r, has_perfmon),
-        (7, 0) => mask_leaf_7(config, &mut r),
+        (7, 0) => virtualize_leaf_7(config, &mut r),
         (7, 1) => {
             // LASS, FRED and LKGS, HRESET, user MSR and the rest of new system features.
             r.eax &= 1 << 4 | 1 << 5 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 23;
         }
+        // EDX: controls of IA32_SPEC_CTRL, in every TD: PSFD, IPRED_CTRL, RRSBA_CTRL, BHI_CTRL.
+        (7, 2) => r.edx |= 1 | 1 << 1 | 1 << 2 | 1 << 4,
         (0xa | 0x23, _) if !has_perfmon => r = CpuidResult::default(),
         (0xd, 0) => {
             // CAST: halves of XFAM.
@@ -134,7 +136,7 @@ fn mask_leaf_1(r: &mut CpuidResult, has_perfmon: bool) {
     r.edx &= !(1 << 22 | 1 << 29 | 1 << 31);
 }
 
-fn mask_leaf_7(config: &TdConfig, r: &mut CpuidResult) {
+fn virtualize_leaf_7(config: &TdConfig, r: &mut CpuidResult) {
     // EBX: SGX, platform QoS monitoring and allocation.
     r.ebx &= !(1 << 2 | 1 << 12 | 1 << 15);
     if !config.has_xfam(xfam::PT) {
@@ -164,8 +166,12 @@ fn mask_leaf_7(config: &TdConfig, r: &mut CpuidResult) {
     if !config.has_xfam(xfam::TILE_DATA) {
         r.edx &= !(1 << 22 | 1 << 24 | 1 << 25);
     }
-    // EDX: PCONFIG. IA32_ARCH_CAPABILITIES is the module's, whatever the processor has.
-    r.edx = r.edx & !(1 << 18) | 1 << 29;
+    // EDX: PCONFIG.
+    r.edx &= !(1 << 18);
+    // What stops speculation is in every TD: MD_CLEAR, IBRS and IBPB, STIBP, SSBD, and
+    // IA32_ARCH_CAPABILITIES. More of it is in subleaf 2.
+    r.edx |= 1 << 10 | 1 << 26 | 1 << 27 | 1 << 29 | 1 << 31;
+    r.eax = r.eax.max(2);
 }
 
 fn extended(leaf: u32, native: CpuidResult) -> CpuidResult {
@@ -262,14 +268,19 @@ mod tests {
     }
 
     #[test]
-    fn arch_capabilities_exist_whatever_the_processor_has() {
+    fn what_stops_speculation_is_there_whatever_the_processor_has() {
         with_td(|td, vcpu, _| {
-            let mut request = request(7, 0);
-            request.native.edx = 0;
-            let CpuidOutcome::Value(value) = l1_cpuid(&td.config, vcpu, &request) else {
-                panic!("leaf 7 is virtualized");
+            let edx = |subleaf| {
+                let request = CpuidRequest {
+                    native: CpuidResult::default(),
+                    ..request(7, subleaf)
+                };
+                match l1_cpuid(&td.config, vcpu, &request) {
+                    CpuidOutcome::Value(value) => value.edx,
+                    CpuidOutcome::Ve => panic!("leaf 7 is virtualized"),
+                }
             };
-            assert_eq!(value.edx, 1 << 29);
+            assert_eq!((edx(0), edx(1), edx(2)), (0xac00_0400, 0, 0x17));
         });
     }
 }

@@ -22,6 +22,11 @@ pub(crate) const XSS: u32 = 0xda0;
 /// IA32_EFER.
 pub(crate) const EFER: u32 = 0xc000_0080;
 
+/// What every processor with TDX is free of or has: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO,
+/// IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, RRSBA.
+const ARCH_CAPABILITIES_FIXED: u64 =
+    1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13 | 1 << 14 | 1 << 15 | 1 << 19;
+
 /// EFER.SCE, LME: what a guest of the TD may change.
 pub(crate) const EFER_CHANGEABLE: u64 = 0x101;
 /// EFER.LMA, which a write ignores.
@@ -253,10 +258,9 @@ pub(crate) fn virtual_value(config: &TdConfig, index: u32) -> Option<u64> {
     match index {
         // The legacy xAPIC mode is disabled.
         XAPIC_DISABLE_STATUS => Some(1),
-        // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO, TAA_NO; TSX_CTRL where that exists.
         ARCH_CAPABILITIES => {
             let tsx_ctrl = u64::from(config.cpu.has_tsx) << 7;
-            Some(1 | 1 << 1 | 1 << 3 | 1 << 5 | tsx_ctrl | 1 << 8)
+            Some(ARCH_CAPABILITIES_FIXED | tsx_ctrl)
         }
         // Fast strings; no branch trace store, no precise event sampling.
         MISC_ENABLE => Some(1 | 1 << 11 | 1 << 12),

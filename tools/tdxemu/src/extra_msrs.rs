@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Registers that a processor with TDX has and QEMU's lacks: `emu.extra_msrs=1`.
+//! Registers that a processor with TDX has and QEMU's lacks.
 //!
 //! They hold a value and do nothing else. L1 and the L2s of a virtual processor share them, as they
-//! do on hardware, where the TDX module lets all of them through. [ABI TD MSR table]
+//! do on hardware, where the TDX module lets all of them through. [ABI TD MSR table] IA32_SPEC_CTRL
+//! is in every TD; the others come with `emu.extra_msrs=1`.
 
 use tdx_model::cpuid::CpuidResult;
 
@@ -12,11 +13,12 @@ struct Row {
     valid: u64,
 }
 
+/// Those that every TD has come first.
 const ROWS: [Row; 5] = [
-    // IA32_SPEC_CTRL: IBRS, STIBP, SSBD.
+    // IA32_SPEC_CTRL: IBRS, STIBP, SSBD, IPRED_DIS_U and S, RRSBA_DIS_U and S, PSFD, BHI_DIS_S.
     Row {
         index: 0x48,
-        valid: 7,
+        valid: 0x4ff,
     },
     // IA32_UMWAIT_CONTROL: all but the reserved bit 1.
     Row {
@@ -40,62 +42,57 @@ const ROWS: [Row; 5] = [
     },
 ];
 
+const NUM_IN_EVERY_TD: usize = 1;
+
 /// The registers of one virtual processor.
 pub struct ExtraMsrs {
-    values: Option<[u64; ROWS.len()]>,
+    rows: &'static [Row],
+    values: [u64; ROWS.len()],
 }
 
 impl ExtraMsrs {
-    /// As after a reset, where there are any.
-    pub const fn new(are_there: bool) -> Self {
+    /// As after a reset: all of them, or those of every TD.
+    pub const fn new(are_all_there: bool) -> Self {
+        let (in_every_td, _) = ROWS.split_at(NUM_IN_EVERY_TD);
         Self {
-            values: if are_there {
-                Some([0; ROWS.len()])
-            } else {
-                None
-            },
+            rows: if are_all_there { &ROWS } else { in_every_td },
+            values: [0; ROWS.len()],
         }
     }
 
     /// Whether this is one of them.
     pub fn has(&self, index: u32) -> bool {
-        self.values.is_some() && ROWS.iter().any(|row| row.index == index)
+        self.place(index).is_some()
     }
 
     /// Reads one of them; `None` for any other register.
     pub fn read(&self, index: u32) -> Option<u64> {
-        let values = self.values.as_ref()?;
-        let (_, value) = ROWS
-            .iter()
-            .zip(values)
-            .find(|(row, _)| row.index == index)?;
-        Some(*value)
+        Some(self.values[self.place(index)?])
     }
 
     /// Writes one of them; `None`, and nothing is changed, for a value that it does not take and for
     /// any other register.
-    pub fn write(&mut self, index: u32, new: u64) -> Option<()> {
-        let values = self.values.as_mut()?;
-        let (_, value) = ROWS
-            .iter()
-            .zip(values)
-            .find(|(row, _)| row.index == index && new & !row.valid == 0)?;
-        *value = new;
+    pub fn write(&mut self, index: u32, value: u64) -> Option<()> {
+        let place = self.place(index)?;
+        if value & !self.rows[place].valid != 0 {
+            return None;
+        }
+        self.values[place] = value;
         Some(())
+    }
+
+    fn place(&self, index: u32) -> Option<usize> {
+        self.rows.iter().position(|row| row.index == index)
     }
 }
 
-/// Adds to what the processor answers that it has the registers. (IA32_TSX_CTRL is announced by
-/// IA32_ARCH_CAPABILITIES, which is the TDX module's.)
+/// Adds to what the processor answers that it has all of the registers. (IA32_SPEC_CTRL and
+/// IA32_TSX_CTRL are announced by the TDX module, the latter in IA32_ARCH_CAPABILITIES.)
 pub const fn announce(leaf: u32, subleaf: u32, native: &mut CpuidResult) {
     const WAITPKG: u32 = 1 << 5;
-    const IBRS: u32 = 1 << 26;
     const XFD: u32 = 1 << 4;
     match (leaf, subleaf) {
-        (7, 0) => {
-            native.ecx |= WAITPKG;
-            native.edx |= IBRS;
-        }
+        (7, 0) => native.ecx |= WAITPKG,
         (0xd, 1) => native.eax |= XFD,
         _ => {}
     }
@@ -129,11 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn there_are_none_unless_asked_for() {
+    fn every_td_has_spec_ctrl_and_the_others_are_for_asking() {
         let mut msrs = ExtraMsrs::new(false);
-        for Row { index, .. } in ROWS {
-            assert!(!msrs.has(index));
-            assert_eq!((msrs.read(index), msrs.write(index, 0)), (None, None));
+        assert_eq!(msrs.write(0x48, 1 << 10), Some(()));
+        assert_eq!(msrs.read(0x48), Some(1 << 10));
+        for Row { index, .. } in &ROWS[1..] {
+            assert!(!msrs.has(*index));
+            assert_eq!((msrs.read(*index), msrs.write(*index, 0)), (None, None));
         }
     }
 
@@ -145,10 +144,7 @@ mod tests {
             assert_eq!(all, CpuidResult::default());
         }
         announce(7, 0, &mut all);
-        assert_eq!(
-            (all.eax, all.ebx, all.ecx, all.edx),
-            (0, 0, 1 << 5, 1 << 26)
-        );
+        assert_eq!((all.eax, all.ebx, all.ecx, all.edx), (0, 0, 1 << 5, 0));
         announce(0xd, 1, &mut all);
         assert_eq!(all.eax, 1 << 4);
     }
