@@ -19,6 +19,7 @@ pub(crate) struct Arguments {
 }
 
 const MODULE_FOLDER: &str = "/sys/module/mshv_vtl_tdx";
+const DEFENCES_FILE: &str = "/sys/kernel/debug/mshv_vtl_tdx/mitigations";
 
 /// What was found about one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     if arguments.policy {
         return print_policy(arguments.json);
     }
-    let mut findings = vec![tdx_guest(), module()];
+    let mut findings = vec![tdx_guest(), module(), defences()];
     findings.extend(devices());
     findings.extend(extensions());
     findings.extend(tdx_facts());
@@ -136,6 +137,15 @@ fn module() -> (&'static str, Finding) {
         )
     };
     ("kernel module", finding)
+}
+
+/// What each switch does against speculation.
+fn defences() -> (&'static str, Finding) {
+    let finding = match std::fs::read_to_string(DEFENCES_FILE) {
+        Ok(defences) => Finding::Found(defences.trim().to_owned()),
+        Err(error) => Finding::Absent(format!("not known: {DEFENCES_FILE}: {error}")),
+    };
+    ("speculation", finding)
 }
 
 fn devices() -> Findings {
