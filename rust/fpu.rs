@@ -212,26 +212,31 @@ impl Drop for Section {
     }
 }
 
-/// Loads PKRU, returns what was there: zero without protection keys.
-pub(crate) fn exchange_pkru(has_pkru: bool, value: u32, _irqs: &IrqsOff) -> u32 {
+/// Reads PKRU; zero without protection keys.
+pub(crate) fn read_pkru(has_pkru: bool, _section: &Section) -> u32 {
     if !has_pkru {
         return 0;
     }
-    let old: u32;
+    let value: u32;
     // SAFETY: The kernel has turned protection keys on, so RDPKRU exists.
     unsafe {
-        asm!("rdpkru", in("ecx") 0, out("eax") old, out("edx") _,
+        asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _,
             options(nomem, nostack, preserves_flags));
     }
-    if old != value {
-        // SAFETY: As above. PKRU only concerns access to userspace's memory, and there is none with
-        // interrupts off; the caller puts VTL2's value back.
+    value
+}
+
+/// Changes PKRU, if there is something to change. Without protection keys both values are zero.
+pub(crate) fn change_pkru(from: u32, to: u32, _irqs: &IrqsOff) {
+    if from != to {
+        // SAFETY: One of both is not zero, so the kernel has turned protection keys on and WRPKRU
+        // exists. PKRU only concerns access to userspace's memory, and there is none with interrupts
+        // off; the caller puts VTL2's value back.
         unsafe {
-            asm!("wrpkru", in("ecx") 0, in("eax") value, in("edx") 0,
+            asm!("wrpkru", in("ecx") 0, in("eax") to, in("edx") 0,
                 options(nostack, preserves_flags));
         }
     }
-    old
 }
 
 /// Bits that MXCSR may have on this processor.

@@ -115,13 +115,6 @@ SYM_FUNC_START(vtl_vp_enter)
 	jz	.Lspec_ctrl_stored
 	EXCHANGE_SPEC_CTRL VTL_HOST_SPEC_CTRL(%r14), VTL_ENTER_SPEC_CTRL(%r14)
 .Lspec_ctrl_stored:
-	testb	$VTL_SCRUB_TARGETS, %r15b
-	jz	.Ltargets_done
-	movl	$MSR_IA32_PRED_CMD, %ecx
-	movl	$PRED_CMD_IBPB, %eax
-	xorl	%edx, %edx
-	wrmsr
-.Ltargets_done:
 
 	/* No value that the lower VTL chose stays for speculation to use. */
 	xorl	%eax, %eax
@@ -134,6 +127,14 @@ SYM_FUNC_START(vtl_vp_enter)
 	xorl	%r10d, %r10d
 	xorl	%r11d, %r11d
 
+	testb	$VTL_SCRUB_TARGETS | VTL_SCRUB_BRANCHES, %r15b
+	jz	.Lbranches_done
+	testb	$VTL_SCRUB_TARGETS, %r15b
+	jz	.Ltargets_done
+	movl	$MSR_IA32_PRED_CMD, %ecx
+	movl	$PRED_CMD_IBPB, %eax
+	wrmsr
+.Ltargets_done:
 	/* Enough taken branches to push all others out of the history. */
 	testb	$VTL_SCRUB_BRANCHES, %r15b
 	jz	.Lbranches_done

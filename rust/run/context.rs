@@ -12,7 +12,7 @@
 //! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
 //! | CR2 | [`Loaded`], run page | none is needed | each entry |
 //! | SPEC_CTRL | VP, for each VM | [`Loaded`] | each entry, by the stub |
-//! | PKRU | VP | this stack frame | each entry |
+//! | PKRU | VP | [`Loaded`]: it belongs to the task | each entry |
 //! | DR0 to DR3, DR6 | VP | VP, while the lower VTL runs | each entry |
 //!
 //! What is exchanged with [`Loaded`] stays on the processor while the kernel deals with an exit, with
@@ -49,6 +49,8 @@ pub(super) struct Loaded<'a> {
     pub(super) thread: u32,
     host_msrs: SharedMsrs,
     host_unseen: Unseen,
+    /// The task's: it changes with the task only.
+    host_pkru: u32,
     has_run: bool,
     is_first: bool,
     /// Proves that the processor is the module's.
@@ -88,6 +90,7 @@ impl<'a> Loaded<'a> {
             thread: ffi::thread(),
             host_msrs,
             host_unseen,
+            host_pkru: fpu::read_pkru(features.has_pkru, &section),
             has_run: false,
             is_first: true,
             section,
@@ -100,16 +103,17 @@ impl<'a> Loaded<'a> {
     /// soft interrupt or a rescheduling, which is work to do: then this ends, and the next one is
     /// a first one again.
     pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
-        if core::mem::take(&mut self.is_first) {
+        if self.is_first {
+            self.is_first = false;
             enter::note_quiescent_state(&mut self.private.quiescent_at, irqs);
         }
-        let has_pkru = self.features.has_pkru;
         let private = &mut *self.private;
-        let host_pkru = fpu::exchange_pkru(has_pkru, private.pkru, irqs);
+        fpu::change_pkru(self.host_pkru, private.pkru, irqs);
         private.debug.load(irqs);
         enter::tdg_vp_enter(&mut self.operands, irqs);
         private.debug.store(irqs);
-        private.pkru = fpu::exchange_pkru(has_pkru, host_pkru, irqs);
+        private.pkru = fpu::read_pkru(self.features.has_pkru, &self.section);
+        fpu::change_pkru(private.pkru, self.host_pkru, irqs);
         classify(&self.operands.exit)
     }
 
