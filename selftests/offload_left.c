@@ -52,14 +52,16 @@ FIXTURE_TEARDOWN(left)
 	struct itimerval never = {};
 
 	setitimer(ITIMER_REAL, &never, NULL);
-	irq_write_field(&self->irq, VMCS_ENTRY_INTERRUPT_INFO, 0, 0xffffffff);
+	vtl_guest_write_field(&self->irq.guest, VMCS_ENTRY_INTERRUPT_INFO, 0,
+			      0xffffffff);
 	irq_guest_close(&self->irq);
 }
 
 TEST_F(left, the_end_of_a_level_triggered_interrupt_is_seen)
 {
-	ASSERT_EQ(0, irq_write_field(&self->irq, VMCS_EOI_EXIT(VECTOR),
-				     1ULL << VECTOR % 64, ~0ULL));
+	ASSERT_EQ(0,
+		  vtl_guest_write_field(&self->irq.guest, VMCS_EOI_EXIT(VECTOR),
+					1ULL << VECTOR % 64, ~0ULL));
 	irq_proxy(self->run, VECTOR);
 	irq_proxy(self->run, VECTOR + 1);
 	ASSERT_EQ(0, vtl_run(&self->irq.guest));
@@ -95,8 +97,9 @@ TEST_F(left, an_event_cut_off_is_seen_and_can_be_delivered_again)
 
 	ASSERT_EQ(0, vtl_set_rights(self->irq.guest.fd, stack, VTL_LARGE_SIZE,
 				    RIGHTS_ALL));
-	ASSERT_EQ(0, irq_write_field(&self->irq, VMCS_ENTRY_INTERRUPT_INFO,
-				     vectoring, 0xffffffff));
+	ASSERT_EQ(0, vtl_guest_write_field(&self->irq.guest,
+					   VMCS_ENTRY_INTERRUPT_INFO, vectoring,
+					   0xffffffff));
 	self->run->tdx.entry_rcx |= 1;
 	ASSERT_EQ(0, vtl_run(&self->irq.guest));
 	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));

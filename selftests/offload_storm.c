@@ -192,8 +192,8 @@ FIXTURE_TEARDOWN(storm)
 		irq_kick(&self->vps[i].irq, MSHV_KICK_CANCEL);
 		pthread_join(self->vps[i].thread, NULL);
 		vtl_pin(i);
-		irq_write_field(&self->vps[i].irq, FIELD_TSC_DEADLINE(1), ~0ULL,
-				~0ULL);
+		vtl_guest_write_field(&self->vps[i].irq.guest,
+				      FIELD_TSC_DEADLINE(1), ~0ULL, ~0ULL);
 		irq_guest_close(&self->vps[i].irq);
 	}
 }

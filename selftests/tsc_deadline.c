@@ -54,7 +54,8 @@ FIXTURE_SETUP(deadline)
 FIXTURE_TEARDOWN(deadline)
 {
 	alarm_ms(0);
-	irq_write_field(&self->irq, FIELD_TSC_DEADLINE(1), ~0ULL, ~0ULL);
+	vtl_guest_write_field(&self->irq.guest, FIELD_TSC_DEADLINE(1), ~0ULL,
+			      ~0ULL);
 	irq_guest_close(&self->irq);
 }
 
@@ -208,8 +209,9 @@ TEST_F(deadline, one_that_userspace_took_back_itself_ends_no_halt)
 	self->run->flags = MSHV_VTL_RUN_HALTED;
 	alarm_ms(10);
 	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
-	ASSERT_EQ(0, irq_write_field(&self->irq, FIELD_TSC_DEADLINE(1), ~0ULL,
-				     ~0ULL));
+	ASSERT_EQ(0,
+		  vtl_guest_write_field(&self->irq.guest, FIELD_TSC_DEADLINE(1),
+					~0ULL, ~0ULL));
 	alarm_ms(200);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 }

@@ -24,36 +24,25 @@
 /* TPR, EOI and self IPI reach the virtual APIC page, all others exit. */
 #define X2APIC_BITMAP 0x7ffffffffffff6ffULL
 
-int irq_write_field(const struct irq_guest *irq, uint64_t id, uint64_t value,
-		    uint64_t mask)
-{
-	struct mshv_tdcall call = {
-		.rax = TDG_VP_WR,
-		.rdx = vtl_guest_field(&irq->guest, id),
-		.r8 = value,
-		.r9 = mask,
-	};
-
-	if (vtl_tdcall(irq->guest.fd, &call))
-		return -1;
-	return vtl_status(&call) == TDX_SUCCESS ? 0 : -1;
-}
-
 /* Eoi-exit bitmaps off, delivery and pass-through as @is_on. */
-static int write_controls(const struct irq_guest *irq, bool is_on)
+static int write_controls(struct irq_guest *irq, bool is_on)
 {
 	uint64_t delivery = is_on ? VIRTUAL_INTERRUPT_DELIVERY : 0;
 	uint64_t bitmap = is_on ? X2APIC_BITMAP : ~0ULL;
 	unsigned int i;
 
 	for (i = 0; i < 4; i++)
-		if (irq_write_field(irq, VMCS64(0x201c + 2 * i), 0, ~0ULL))
+		if (vtl_guest_write_field(&irq->guest, VMCS64(0x201c + 2 * i),
+					  0, ~0ULL))
 			return -1;
-	return irq_write_field(irq, FIELD_MSR_BITMAP(0x20), bitmap, ~0ULL) ||
-			       irq_write_field(irq, FIELD_MSR_BITMAP(0x120),
-					       bitmap, ~0ULL) ||
-			       irq_write_field(irq, VMCS32(0x401e), delivery,
-					       VIRTUAL_INTERRUPT_DELIVERY) ?
+	return vtl_guest_write_field(&irq->guest, FIELD_MSR_BITMAP(0x20),
+				     bitmap, ~0ULL) ||
+			       vtl_guest_write_field(&irq->guest,
+						     FIELD_MSR_BITMAP(0x120),
+						     bitmap, ~0ULL) ||
+			       vtl_guest_write_field(
+				       &irq->guest, VMCS32(0x401e), delivery,
+				       VIRTUAL_INTERRUPT_DELIVERY) ?
 		       -1 :
 		       0;
 }
@@ -162,10 +151,14 @@ int irq_guest_start(struct irq_guest *irq, const unsigned char *entry)
 		return -1;
 	reset_interrupts(irq);
 	if (write_controls(irq, true) ||
-	    irq_write_field(irq, VMCS64(0x6816), irq->memory + AT_GDT, ~0ULL) ||
-	    irq_write_field(irq, VMCS32(0x4810), 23, 0xffffffff) ||
-	    irq_write_field(irq, VMCS64(0x6818), irq->memory + AT_IDT, ~0ULL) ||
-	    irq_write_field(irq, VMCS32(0x4812), 0x7ff, 0xffffffff)) {
+	    vtl_guest_write_field(&irq->guest, VMCS64(0x6816),
+				  irq->memory + AT_GDT, ~0ULL) ||
+	    vtl_guest_write_field(&irq->guest, VMCS32(0x4810), 23,
+				  0xffffffff) ||
+	    vtl_guest_write_field(&irq->guest, VMCS64(0x6818),
+				  irq->memory + AT_IDT, ~0ULL) ||
+	    vtl_guest_write_field(&irq->guest, VMCS32(0x4812), 0x7ff,
+				  0xffffffff)) {
 		snprintf(irq->guest.why, sizeof(irq->guest.why),
 			 "TDG.VP.WR failed");
 		return -1;

@@ -52,8 +52,6 @@ uint64_t irq_guest_address(const struct irq_guest *irq,
 void irq_proxy(volatile struct mshv_vtl_run *run, unsigned int vector);
 bool irq_is_requested(const struct irq_guest *irq, unsigned int vector);
 int irq_kick(const struct irq_guest *irq, uint64_t flags);
-int irq_write_field(const struct irq_guest *irq, uint64_t id, uint64_t value,
-		    uint64_t mask);
 uint32_t irq_apic_id(unsigned int cpu);
 uint64_t irq_tsc(void);
 
