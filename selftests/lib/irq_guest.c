@@ -158,11 +158,8 @@ int irq_guest_start(struct irq_guest *irq, const unsigned char *entry)
 	    vtl_guest_write_field(&irq->guest, VMCS64(0x6818),
 				  irq->memory + AT_IDT, ~0ULL) ||
 	    vtl_guest_write_field(&irq->guest, VMCS32(0x4812), 0x7ff,
-				  0xffffffff)) {
-		snprintf(irq->guest.why, sizeof(irq->guest.why),
-			 "TDG.VP.WR failed");
+				  0xffffffff))
 		return -1;
-	}
 	state->rip = irq_guest_address(irq, entry);
 	state->gpr[RSP] = irq->memory + AT_STACK_END;
 	state->gpr[RBP] = irq->memory + AT_DATA;
