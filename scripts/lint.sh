@@ -65,6 +65,7 @@ lint_house() {
 	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh')
 	house_unsafe
 	house_abi
+	house_commits
 	# VOLATILE: a userspace test shares memory with the kernel and a guest.
 	c_sources | in_root xargs -r perl "$KSRC/scripts/checkpatch.pl" --no-tree --quiet --terse \
 		--ignore FILE_PATH_CHANGES,SPDX_LICENSE_TAG,VOLATILE -f || complain "checkpatch has complaints"
@@ -97,6 +98,25 @@ house_abi() {
 	while read -r name; do
 		grep -q "sizeof(struct $name)" "$test" || complain "$test: no size of struct $name"
 	done < <(sed -nE 's/^struct (mshv_[a-z0-9_]+) \{/\1/p' "$header")
+}
+
+# Form of commit messages: CONTRIBUTING.rst has it. It holds for what came after this commit.
+FORM_SINCE=ba6f67771043
+
+house_commits() {
+	local areas hash subject length
+	git rev-parse --quiet --verify "$FORM_SINCE^{commit}" >/dev/null 2>&1 || return 0
+	# shellcheck disable=SC2016 # the grave accents are the document's
+	areas=$(sed -nE '/^Areas:/,/^$/p' CONTRIBUTING.rst | grep -oE '``[a-z0-9_/]+``' | tr -d '`' | paste -sd'|')
+	while read -r hash; do
+		subject=$(git log -1 --format=%s "$hash")
+		length=${#subject}
+		[ "$length" -le 72 ] || complain "commit $hash: the subject has $length characters, at most 72"
+		[[ $subject =~ ^($areas):\ [a-z] ]] ||
+			complain "commit $hash: '$subject' does not begin with an area of CONTRIBUTING.rst"
+		git log -1 --format=%B "$hash" | grep -q '^Signed-off-by: ' ||
+			complain "commit $hash: no Signed-off-by line"
+	done < <(git log --no-merges --format=%h "$FORM_SINCE"..HEAD)
 }
 
 lint_docs() {
