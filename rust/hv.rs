@@ -5,20 +5,19 @@
 //! the device through which a paravisor makes them. What the host sends lies in `hv::synic`,
 //! is announced by `hv::interrupts`, and reaches a paravisor by the device in `hv::sint`. On another host none of this exists.
 
-mod c;
-mod event_fds;
-pub(crate) mod hvcall;
+pub(crate) mod c;
+pub(crate) mod event_fds;
 pub(crate) mod interrupts;
-mod page;
-mod sint;
-mod synic;
+pub(crate) mod page;
+pub(crate) mod synic;
 
 use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 
-use crate::cpu;
-use crate::irq::PreemptOff;
+use crate::cpu::guards::PreemptOff;
+use crate::nodes::{hvcall, sint};
 use crate::pure::hv_call::Control;
+use crate::vp::machine;
 use page::HostPage;
 use synic::Synic;
 
@@ -99,7 +98,7 @@ impl Nodes {
     ///
     /// Those of the registration.
     pub(crate) fn register() -> Result<Option<Self>> {
-        let machine = cpu::machine().ok_or(ENODEV)?;
+        let machine = machine::machine().ok_or(ENODEV)?;
         let Some(host) = machine.host() else {
             return Ok(None);
         };

@@ -12,10 +12,10 @@ use kernel::mm::virt::{flags, VmaNew};
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
-use crate::cpu::Machine;
-use crate::ffi;
+use crate::glue::ffi;
 use crate::pure::mapping::{Alias, VtlPage};
 use crate::pure::policy::GuestMemory;
+use crate::vp::machine::Machine;
 
 /// Guest-physical memory as this kernel knows it.
 pub(crate) struct KernelMemory;

@@ -5,7 +5,7 @@
 //! of the TD, which are VTL0 and VTL1, one virtual processor (VP) per CPU:
 //!
 //! ```text
-//! ioctl ─ device ─ request ─ vp::bind ─ run ──► run::context ─ enter ─ vp_enter.S ─ TDG.VP.ENTER
+//! ioctl ─ device ─ request ─ vp::claim ─ run ──► run::context ─ enter ─ vp_enter.S ─ TDG.VP.ENTER
 //!                                        ▲                                              │
 //!            return to userspace ◄── pure::next ◄── pure::exit ◄────────────────────────┘
 //! ```
@@ -18,47 +18,30 @@
 
 #![deny(unsafe_code)]
 
-mod device;
-mod kick;
-mod redirect;
-mod registers;
-mod request;
-mod vp;
-mod xsave;
+mod nodes;
 
 mod run;
 
-mod audit;
-mod debugfs;
-mod info;
-mod stats;
-mod trace;
-
-mod enter;
-mod fpu;
-
-mod mem;
-mod tdcall;
+mod vp;
 
 mod hv;
+mod mem;
 
-mod abi;
+mod observe;
+
 mod cpu;
-mod debug_regs;
-mod error;
-mod features;
-mod ffi;
-mod irq;
-mod mitigation;
-mod msr;
-mod page;
-mod poll_file;
+
+mod glue;
 
 pub mod pure;
 
 use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::Arc;
+
+use nodes::{debugfs, device, redirect};
+use observe::event;
+use vp::machine;
 
 module! {
     type: MshvVtlTdx,
@@ -92,10 +75,10 @@ struct MshvVtlTdx {
     _low: MiscDeviceRegistration<device::Low>,
     _on_hyper_v: Option<hv::Nodes>,
     _debugfs: debugfs::Debugfs,
-    _hotplug: cpu::Hotplug,
+    _hotplug: machine::Hotplug,
     _interrupts: hv::interrupts::Interrupts,
     _redirects: redirect::Ready,
-    _published: cpu::Published,
+    _published: machine::Published,
     _registry: mem::registered::Registry,
 }
 
@@ -103,10 +86,10 @@ impl kernel::InPlaceModule for MshvVtlTdx {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _registry: mem::registered::Registry::new(),
-            _published: cpu::Published::new(module_parameters::audit_records.value())?,
-            _interrupts: hv::interrupts::Interrupts::start(cpu::machine().ok_or(ENODEV)?),
+            _published: machine::Published::new(module_parameters::audit_records.value())?,
+            _interrupts: hv::interrupts::Interrupts::start(machine::machine().ok_or(ENODEV)?),
             _redirects: redirect::Ready::new()?,
-            _hotplug: cpu::Hotplug::new()?,
+            _hotplug: machine::Hotplug::new()?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.
             _on_hyper_v: hv::Nodes::register()?,
@@ -118,9 +101,9 @@ impl kernel::InPlaceModule for MshvVtlTdx {
 }
 
 /// The machine, once its VPs are up; that it is, is worth an event.
-fn loaded() -> Result<Arc<cpu::Machine>> {
-    let machine = cpu::machine().ok_or(ENODEV)?;
+fn loaded() -> Result<Arc<machine::Machine>> {
+    let machine = machine::machine().ok_or(ENODEV)?;
     let num_l2_vms = machine.features().limits.num_l2_vms;
-    audit::event::loaded(num_l2_vms, machine.audit_records());
+    event::loaded(num_l2_vms, machine.audit_records());
     Ok(machine)
 }

@@ -16,21 +16,22 @@
 
 mod context;
 mod deadline;
+pub(crate) mod enter;
 mod halt;
 mod offload;
 
 use kernel::prelude::*;
 
-use crate::audit::Entering;
-use crate::cpu::Machine;
-use crate::error;
-use crate::ffi;
-use crate::irq::IrqsOff;
+use crate::cpu::guards::IrqsOff;
+use crate::glue::error;
+use crate::glue::ffi;
+use crate::observe::audit::Entering;
 use crate::pure::audit::EntryReason;
 use crate::pure::controls::Entry;
 use crate::pure::next::{next, Next};
 use crate::pure::status::Status;
-use crate::vp::bind::Pinned;
+use crate::vp::claim::Pinned;
+use crate::vp::machine::Machine;
 use crate::vp::Vp;
 use context::Loaded;
 

@@ -2,10 +2,11 @@
 //! One virtual processor: what it owns, and how it comes to life on its CPU.
 //!
 //! A VP is made when its CPU comes online for the first time and stays until the module goes, so
-//! that a page once mapped by userspace is never taken away. `vp/bind.rs` says who may use it.
+//! that a page once mapped by userspace is never taken away. `vp/claim.rs` says who may use it.
 
 pub(crate) mod apic_pages;
-pub(crate) mod bind;
+pub(crate) mod claim;
+pub(crate) mod machine;
 pub(crate) mod run_page;
 pub(crate) mod vapic;
 pub(crate) mod wake;
@@ -14,14 +15,16 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::{new_mutex, Mutex};
 
-use crate::audit::{Ring, Switches};
-use crate::debug_regs::DebugRegs;
-use crate::features::Features;
-use crate::ffi;
-use crate::fpu::{ExtendedState, Section};
-use crate::irq::PreemptOff;
-use crate::msr::{self, Unseen};
-use crate::page::SharedPage;
+use crate::cpu::debug_regs::DebugRegs;
+use crate::cpu::features::Features;
+use crate::cpu::fpu::{ExtendedState, Section};
+use crate::cpu::guards::PreemptOff;
+use crate::cpu::msr::{self, Unseen};
+use crate::cpu::tdcall;
+use crate::glue::ffi;
+use crate::glue::page::SharedPage;
+use crate::observe::audit::{Ring, Switches};
+use crate::observe::stats::Stats;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
@@ -31,8 +34,6 @@ use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
 use crate::pure::status::Status;
 use crate::pure::tdcall::tdg_vp_wr;
-use crate::stats::Stats;
-use crate::tdcall;
 use apic_pages::ApicPages;
 use run_page::RunPage;
 use wake::Wake;

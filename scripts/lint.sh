@@ -83,7 +83,7 @@ house_unsafe() {
 		/unsafe *\{/ && FNR - seen > 8 { print FILENAME ":" FNR ": unsafe without SAFETY" }')
 	[ -z "$found" ] || complain "$found"
 	local area
-	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/fuzz; do
+	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/checks/fuzz; do
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done

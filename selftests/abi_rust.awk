@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The numbers of the module's Rust side as lines of C, for abi_layout.c:
-#   awk -f abi_rust.awk ../rust/pure/uapi.rs ../rust/abi.rs
+#   awk -f abi_rust.awk ../rust/pure/uapi.rs ../rust/glue/abi.rs
 # The first file has the constants, the second says which field each is for.
 
 function fail(what) {

@@ -3,7 +3,7 @@
  * The benchmark's paths that `vtlctl bench` has not: exits that the kernel deals
  * with, marked by the guest itself (irq_guest_code.S), a kick, and a round trip
  * of a thread whose AVX registers are in use. Prints nothing that is a figure:
- * tools/insn_count counts. Status 0 when each path was passed as it should be.
+ * tools/checks/insn_count counts. Status 0 when each path was passed as it should be.
  *
  * bench_paths [SETTING]: with the name of the defences the module was loaded with,
  * only the paths that they make dearer, under that name.
@@ -22,7 +22,7 @@
 /* Command of the debug port: the host takes the processor from that many runs of L2s. */
 #define TAKE_ONE_RUN "2 1"
 
-/* A marker of tools/insn_count; both operands are part of the instruction. */
+/* A marker of tools/checks/insn_count; both operands are part of the instruction. */
 static inline void mark(int kind, int path)
 {
 	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, %c0, %c1, 0x54, 0x56"
@@ -139,7 +139,7 @@ static int round_trips_host_routed(struct irq_guest *irq, int port)
 	return 0;
 }
 
-/* The places are those of SETTINGS in tools/insn_count/src/marker.rs. */
+/* The places are those of SETTINGS in tools/checks/insn_count/src/marker.rs. */
 static int mark_setting(const char *name)
 {
 	if (!strcmp(name, "off"))

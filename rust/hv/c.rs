@@ -9,31 +9,31 @@
 use kernel::error::to_result;
 use kernel::prelude::*;
 
-use crate::abi::{self, safe_in_c};
+use crate::glue::abi::{self, safe_in_c};
 
 safe_in_c! {
     /// Whether the host is Hyper-V.
-    pub(super) fn vtl_is_on_hyper_v() -> bool;
+    pub(crate) fn vtl_is_on_hyper_v() -> bool;
     /// Asks the host for something, with the addresses of two shared pages.
-    pub(super) fn vtl_hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64;
+    pub(crate) fn vtl_hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64;
     /// Whether the SynIC of this CPU is there for us.
-    pub(super) fn vtl_synic_find() -> abi::vtl_synic;
+    pub(crate) fn vtl_synic_find() -> abi::vtl_synic;
     /// Turns the SynIC of this CPU on.
-    pub(super) fn vtl_synic_on(messages_phys: u64, events_phys: u64, masked: bool);
+    pub(crate) fn vtl_synic_on(messages_phys: u64, events_phys: u64, masked: bool);
     /// Turns the SynIC of this CPU off.
-    pub(super) fn vtl_synic_off();
+    pub(crate) fn vtl_synic_off();
     /// Masks or unmasks the source of VMBus on every CPU. Sleeps.
-    pub(super) fn vtl_synic_mask_all(masked: bool);
+    pub(crate) fn vtl_synic_mask_all(masked: bool);
     /// Tells the host that a slot of this CPU is free.
-    pub(super) fn vtl_synic_eom();
+    pub(crate) fn vtl_synic_eom();
     /// Tells the host that a slot of another CPU is free. With interrupts on.
-    pub(super) fn vtl_synic_eom_on(cpu: u32);
+    pub(crate) fn vtl_synic_eom_on(cpu: u32);
     /// Asks for the second half of an interrupt on this CPU.
-    pub(super) fn vtl_synic_defer();
+    pub(crate) fn vtl_synic_defer();
     /// Has readers look again.
-    pub(super) fn vtl_synic_wake();
+    pub(crate) fn vtl_synic_wake();
     /// See [`synic_wait`].
-    pub(super) fn vtl_synic_wait() -> c_int;
+    pub(crate) fn vtl_synic_wait() -> c_int;
 }
 
 /// Sleeps until there is something to read, or the stream is paused.
@@ -41,6 +41,6 @@ safe_in_c! {
 /// # Errors
 ///
 /// ERESTARTSYS for a signal.
-pub(super) fn synic_wait() -> Result {
+pub(crate) fn synic_wait() -> Result {
     to_result(vtl_synic_wait())
 }

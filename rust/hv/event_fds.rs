@@ -11,7 +11,7 @@ use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock_irq, SpinLockIrq};
 
-use crate::abi;
+use crate::glue::abi;
 use crate::pure::hv_message::FLAGS;
 
 /// An eventfd.
@@ -19,7 +19,7 @@ use crate::pure::hv_message::FLAGS;
 /// # Invariants
 ///
 /// The reference that `eventfd_ctx_fdget` gave is held until `drop`.
-pub(super) struct EventFd(NonNull<bindings::eventfd_ctx>);
+pub(crate) struct EventFd(NonNull<bindings::eventfd_ctx>);
 
 // SAFETY: An eventfd belongs to no thread, and may be signalled and let go from any.
 unsafe impl Send for EventFd {}
@@ -30,7 +30,7 @@ impl EventFd {
     /// # Errors
     ///
     /// EBADF: no such file. EINVAL: it is no eventfd.
-    pub(super) fn new(descriptor: i32) -> Result<Self> {
+    pub(crate) fn new(descriptor: i32) -> Result<Self> {
         // SAFETY: No requirement.
         let raw = from_err_ptr(unsafe { abi::eventfd_ctx_fdget(descriptor) })?;
         // INVARIANT: just got.
@@ -56,14 +56,14 @@ type Entry = Option<(usize, EventFd)>;
 
 /// An eventfd for each flag. The lock is also taken right after an interrupt of the host.
 #[pin_data]
-pub(super) struct EventFds {
+pub(crate) struct EventFds {
     #[pin]
     entries: SpinLockIrq<KVec<Entry>>,
 }
 
 impl EventFds {
     /// None yet.
-    pub(super) fn new() -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
         let mut entries = KVec::with_capacity(FLAGS as usize, GFP_KERNEL)?; // CAST: small
         for _ in 0..FLAGS {
             entries.push(None, GFP_KERNEL)?;
@@ -79,7 +79,7 @@ impl EventFds {
     /// # Errors
     ///
     /// EINVAL: no such flag.
-    pub(super) fn register(&self, owner: usize, flag: u32, eventfd: Option<EventFd>) -> Result {
+    pub(crate) fn register(&self, owner: usize, flag: u32, eventfd: Option<EventFd>) -> Result {
         let new = eventfd.map(|eventfd| (owner, eventfd));
         // The earlier one is let go when interrupts are on again.
         let old = {
@@ -92,7 +92,7 @@ impl EventFds {
     }
 
     /// Lets go of all that `owner` registered.
-    pub(super) fn release(&self, owner: usize) {
+    pub(crate) fn release(&self, owner: usize) {
         for flag in 0..FLAGS as usize {
             let old = {
                 let mut entries = self.entries.lock();
@@ -106,7 +106,7 @@ impl EventFds {
     }
 
     /// Signals the eventfds of the flags that are set in one word. Right after an interrupt.
-    pub(super) fn signal(&self, word_index: usize, mut flags: u64) {
+    pub(crate) fn signal(&self, word_index: usize, mut flags: u64) {
         let entries = self.entries.lock();
         while flags != 0 {
             let bit = flags.trailing_zeros() as usize; // CAST: at most 63

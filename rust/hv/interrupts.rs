@@ -13,9 +13,9 @@ use kernel::sync::Arc;
 
 use super::c;
 use super::synic::{Pages, Synic};
-use crate::abi;
-use crate::cpu::Machine;
+use crate::glue::abi;
 use crate::pure::hv_message;
+use crate::vp::machine::Machine;
 
 /// The host's interrupt on this CPU, with interrupts off.
 fn interrupt(machine: &Machine) {

@@ -6,8 +6,8 @@
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
-use crate::ffi;
-use crate::page::SharedPage;
+use crate::glue::ffi;
+use crate::glue::page::SharedPage;
 
 const WORD: usize = size_of::<u64>();
 

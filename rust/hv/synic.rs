@@ -15,8 +15,8 @@ use kernel::sync::Mutex;
 use super::c;
 use super::event_fds::EventFds;
 use super::page::HostPage;
-use crate::abi;
-use crate::irq::PreemptOff;
+use crate::cpu::guards::PreemptOff;
+use crate::glue::abi;
 use crate::pure::hv_message::{
     FLAGS_AT, FLAG_BYTES, NO_MESSAGE, PAYLOAD_BYTES, PENDING, PROXY_BYTES, SINT_INTERCEPTION,
     SINT_VMBUS, SIZE_AT, SLOT_BYTES,
@@ -32,7 +32,7 @@ const fn flags_at(index: usize) -> usize {
 }
 
 /// What the host writes for a CPU.
-pub(super) struct Pages {
+pub(crate) struct Pages {
     messages: HostPage,
     events: HostPage,
 }
@@ -48,17 +48,17 @@ impl Pages {
     }
 
     /// Whether there is something to read.
-    pub(super) fn has_vmbus_message(&self) -> bool {
+    pub(crate) fn has_vmbus_message(&self) -> bool {
         self.messages.read_u32(VMBUS_SLOT) != NO_MESSAGE
     }
 
     /// Whether there is somebody to signal.
-    pub(super) fn has_vmbus_event(&self) -> bool {
+    pub(crate) fn has_vmbus_event(&self) -> bool {
         (0..FLAG_WORDS).any(|index| self.events.read_u64(flags_at(index)) != 0)
     }
 
     /// Takes the event flags, word by word. On the CPU itself.
-    pub(super) fn take_vmbus_events(&self, signal: impl Fn(usize, u64)) {
+    pub(crate) fn take_vmbus_events(&self, signal: impl Fn(usize, u64)) {
         for index in 0..FLAG_WORDS {
             let flags = self.events.take_u64(flags_at(index));
             if flags != 0 {
@@ -68,7 +68,7 @@ impl Pages {
     }
 
     /// Takes a message about a lower VTL. On the CPU itself.
-    pub(super) fn take_interception(&self) -> Option<[u8; PROXY_BYTES]> {
+    pub(crate) fn take_interception(&self) -> Option<[u8; PROXY_BYTES]> {
         if self.messages.read_u32(INTERCEPTION_SLOT) == NO_MESSAGE {
             return None;
         }
@@ -85,7 +85,7 @@ impl Pages {
 pub(crate) struct Synic {
     /// Indexed by CPU number.
     pages: KVec<Pages>,
-    pub(super) event_fds: Pin<KBox<EventFds>>,
+    pub(crate) event_fds: Pin<KBox<EventFds>>,
     /// Non-zero: the source of VMBus is masked, and readers find the end of the stream.
     is_paused: Atomic<u32>,
     /// Held by who changes that, and by who takes a message.
@@ -99,7 +99,7 @@ impl Synic {
     /// # Errors
     ///
     /// ENOMEM, and what the conversion of a page says.
-    pub(super) fn detect() -> Result<Option<Self>> {
+    pub(crate) fn detect() -> Result<Option<Self>> {
         match c::vtl_synic_find() {
             abi::vtl_synic_VTL_SYNIC_FREE => (),
             abi::vtl_synic_VTL_SYNIC_TAKEN => {
@@ -139,12 +139,12 @@ impl Synic {
     }
 
     /// Whether readers find the end of the stream.
-    pub(super) fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.is_paused.load(Relaxed) != 0
     }
 
     /// Stops or resumes messages and events of VMBus on all CPUs.
-    pub(super) fn pause(&self, is_paused: bool) {
+    pub(crate) fn pause(&self, is_paused: bool) {
         let _turn = self.turn.lock();
         // ORDERING: a CPU that comes meanwhile reads this, or is online for the call below.
         self.is_paused.store(u32::from(is_paused), Relaxed);
@@ -153,12 +153,12 @@ impl Synic {
     }
 
     /// The pages of a CPU.
-    pub(super) fn of_cpu(&self, cpu: u32) -> Option<&Pages> {
+    pub(crate) fn of_cpu(&self, cpu: u32) -> Option<&Pages> {
         self.pages.get(cpu as usize) // CAST: u32 fits
     }
 
     /// Whether a reader need not wait.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.is_paused() || self.pages.iter().any(Pages::has_vmbus_message)
     }
 
@@ -168,7 +168,7 @@ impl Synic {
     /// # Errors
     ///
     /// EFAULT.
-    pub(super) fn read_message(&self, to: &mut IovIterDest<'_>) -> Result<bool> {
+    pub(crate) fn read_message(&self, to: &mut IovIterDest<'_>) -> Result<bool> {
         let _turn = self.turn.lock();
         let mut with_cpu = self.pages.iter().zip(0_u32..);
         let Some((pages, cpu)) = with_cpu.find(|(pages, _)| pages.has_vmbus_message()) else {

@@ -15,11 +15,11 @@ use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
 use super::{low, registered, KernelMemory};
-use crate::abi;
+use crate::cpu::tdcall;
+use crate::glue::abi;
 use crate::pure::accepted::{bytes, is_accepted, Piece};
 use crate::pure::mapping::{frame, is_shared, whole_piece, Alias};
 use crate::pure::policy::GuestMemory;
-use crate::tdcall;
 
 type Answer = bindings::vm_fault_t;
 

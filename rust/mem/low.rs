@@ -9,7 +9,7 @@
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
-use crate::abi::{self, safe_in_c};
+use crate::glue::abi::{self, safe_in_c};
 use crate::module_parameters;
 use crate::pure::accepted::Piece;
 

@@ -8,7 +8,7 @@
 // UNSAFETY: FFI calls that must be paired.
 #![allow(unsafe_code)]
 
-use crate::abi;
+use crate::glue::abi;
 
 /// A page that can't move or be freed.
 pub(crate) struct PinnedPage {

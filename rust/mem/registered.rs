@@ -17,7 +17,7 @@ use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
 use super::KernelMemory;
-use crate::abi;
+use crate::glue::abi;
 use crate::pure::mapping::{frame, is_shared, Alias};
 use crate::pure::policy::GuestMemory;
 use crate::pure::ranges::{first_missing, Frames, Request};

@@ -3,7 +3,7 @@
 //! and the decisions that follow from it.
 //!
 //! Two rules hold in this folder. Nothing in it uses the `kernel` crate, and nothing is `unsafe`:
-//! every file compiles twice, into the module and into `tools/vtl_pure`, where the tests at the end
+//! every file compiles twice, into the module and into `tools/checks/vtl_pure`, where the tests at the end
 //! of the files run on the host. Most of them run inside a kernel with KUnit as well, whose attribute
 //! is the one thing of the `kernel` crate that is named here. All functions are total; none panics
 //! on any input.

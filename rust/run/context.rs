@@ -19,17 +19,17 @@
 //! interrupts on: the code of an interrupt uses none of it. What an interrupt would feel is exchanged
 //! with each entry.  [TDP 2.5]
 
-use crate::enter::{self, Operands};
-use crate::features::Features;
-use crate::ffi;
-use crate::fpu::{self, Section};
-use crate::irq::IrqsOff;
-use crate::mitigation;
-use crate::msr::{self, Msr, Unseen};
+use crate::cpu::features::Features;
+use crate::cpu::fpu::{self, Section};
+use crate::cpu::guards::IrqsOff;
+use crate::cpu::mitigation;
+use crate::cpu::msr::{self, Msr, Unseen};
+use crate::glue::ffi;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit};
 use crate::pure::msr::SharedMsrs;
-use crate::vp::bind::Pinned;
+use crate::run::enter::{self, Operands};
+use crate::vp::claim::Pinned;
 use crate::vp::{Private, Vp};
 
 /// The processor has a lower VTL's state; nothing else runs on it but interrupts.

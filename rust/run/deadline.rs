@@ -3,14 +3,14 @@
 
 use kernel::prelude::*;
 
-use crate::ffi;
+use crate::cpu::tdcall;
+use crate::glue::ffi;
 use crate::pure::deadline::NEVER;
 use crate::pure::exit::RawExit;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::status::Status;
 use crate::pure::tdcall::{tdg_vp_rd, tdg_vp_wr};
-use crate::tdcall;
-use crate::vp::bind::Pinned;
+use crate::vp::claim::Pinned;
 
 /// Status of an exit because the deadline has passed: basic reason 52, the preemption timer.
 const DEADLINE_PASSED: Status = Status::new(Status::SUCCESS, 52);

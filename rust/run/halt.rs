@@ -5,9 +5,9 @@
 use kernel::prelude::*;
 
 use super::deadline;
-use crate::ffi;
+use crate::glue::ffi;
 use crate::pure::field::VmIndex;
-use crate::vp::bind::Pinned;
+use crate::vp::claim::Pinned;
 use crate::vp::Vp;
 
 /// Waits until there is a reason to look at the run page again, or the deadline of `vm` has come.

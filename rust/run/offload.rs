@@ -11,7 +11,7 @@
 
 use kernel::prelude::*;
 
-use crate::cpu::Machine;
+use crate::cpu::tdcall;
 use crate::pure::apic::Priorities;
 use crate::pure::field::{vmcs, FieldId, VmIndex};
 use crate::pure::handled::{Action, Handled};
@@ -19,7 +19,7 @@ use crate::pure::icr::{Ipi, Target};
 use crate::pure::offload::{Halt, Offload};
 use crate::pure::tdcall::tdg_vp_wr_bits;
 use crate::pure::uapi::RUN_HALTED;
-use crate::tdcall;
+use crate::vp::machine::Machine;
 use crate::vp::vapic::VirtualApic;
 use crate::vp::Vp;
 

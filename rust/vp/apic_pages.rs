@@ -10,13 +10,14 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use super::NOWHERE;
-use crate::cpu::Machine;
-use crate::irq::{MigrateOff, PreemptOff};
+use crate::cpu::guards::{MigrateOff, PreemptOff};
+use crate::cpu::tdcall;
+use crate::glue::ffi;
 use crate::mem::own_page::PinnedPage;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::status::{Operand, Status};
 use crate::pure::tdcall::{tdg_vp_wr, Registers, Tdcall};
-use crate::{ffi, tdcall};
+use crate::vp::machine::Machine;
 
 /// Which VTL file, for comparing.
 #[derive(Clone, Copy, PartialEq, Eq)]

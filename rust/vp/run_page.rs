@@ -7,7 +7,7 @@
 
 mod interrupts;
 
-use crate::page::SharedPage;
+use crate::glue::page::SharedPage;
 use crate::pure::controls::{Controls, Entry, Refusal};
 use crate::pure::exit::RawExit;
 use crate::pure::msr::SharedMsrs;

@@ -5,7 +5,7 @@
 //! Userspace has the page mapped and may write to it at any time. What it then spoils are its own
 //! guest's interrupts.
 
-use crate::page::SharedPage;
+use crate::glue::page::SharedPage;
 use crate::pure::apic::{self, Vector, IRR, STRIDE, TPR, WORDS};
 
 /// The page.

@@ -25,7 +25,7 @@ use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::barrier::smp_mb;
 use kernel::types::Opaque;
 
-use crate::abi;
+use crate::glue::abi;
 use crate::pure::place::Place;
 
 /// Where the thread of a VP is, and how to reach it.

@@ -1,3 +1,3 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* The module's own entry stub: the floor is measured with the shipped code. */
-#include "enter/vp_enter.S"
+#include "run/vp_enter.S"

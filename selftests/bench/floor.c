@@ -14,7 +14,7 @@
 #include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
-#include "enter/vp_enter.h"
+#include "run/vp_enter.h"
 
 #define GUEST_STATE_SIZE 160
 #define GUEST_STATE_RIP 0x88
@@ -28,7 +28,7 @@
 
 #define EXIT_REASON_CPUID 10
 
-/* Markers of tools/insn_count: path 0 begins, path 0 ended. */
+/* Markers of tools/checks/insn_count: path 0 begins, path 0 ended. */
 static __always_inline void floor_begin(void)
 {
 	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, 1, 0, 0x54, 0x56" ::

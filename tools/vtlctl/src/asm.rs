@@ -49,7 +49,7 @@ pub(crate) fn demo(mode: ModeName) -> &'static [u8] {
 pub(crate) const CPUID_LOOP: [u8; 4] = [0x0f, 0xa2, 0xeb, 0xfc];
 
 /// Displacements of the marker no-ops, one pair per measured path; the
-/// counting plugin (tools/insn_count) knows them.
+/// counting plugin (tools/checks/insn_count) knows them.
 pub(crate) mod marker {
     /// An ioctl that does next to nothing begins.
     pub(crate) const NULL_IOCTL_BEGIN: i32 = 0x5654_0101;

@@ -4,7 +4,7 @@
 //! On a machine that counts instructions with the time-stamp counter (QEMU
 //! with `-icount`, and an emulator that hides its own time) the ticks are
 //! instructions of this level, and repeat exactly. The markers let the
-//! counting plugin (tools/insn_count) find the paths.
+//! counting plugin (tools/checks/insn_count) find the paths.
 
 mod floor;
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What processor and trust domain have, asked once when the module loads.
+
+use kernel::prelude::*;
+
+use crate::cpu::fpu::{self, Format};
+use crate::cpu::mitigation;
+use crate::cpu::msr::UnseenMsrs;
+use crate::cpu::tdcall;
+use crate::glue::ffi::{self, Cpuid};
+use crate::pure::field::FieldId;
+use crate::pure::mitigation::Mitigations;
+use crate::pure::msr::Limits;
+use crate::pure::tdcall::tdg_vm_rd;
+use crate::pure::xsave::{Area, Layout};
+
+/// Facts that never change while the module is loaded.
+pub(crate) struct Features {
+    /// What an entry may load.
+    pub(crate) limits: Limits,
+    /// How extended state is saved.
+    pub(crate) format: Format,
+    /// Extended state as userspace sees it.
+    pub(crate) layout: Layout,
+    /// Speculation defences of each switch.
+    pub(crate) mitigations: Mitigations,
+    /// Shared registers without a place in the run page.
+    pub(crate) unseen_msrs: UnseenMsrs,
+    /// Protection keys are on.
+    pub(crate) has_pkru: bool,
+}
+
+/// CPUID leaf that names the TDX module. [ABI CPUID 0x21]
+const LEAF_TDX: u32 = 0x21;
+const TDX_SIGNATURE: [u32; 3] = [0x6574_6e49, 0x5844_546c, 0x2020_2020]; // "IntelTDX    "
+
+impl Features {
+    /// Looks around.
+    ///
+    /// # Errors
+    ///
+    /// ENODEV outside a TD and in one without L2 VMs, with one line in the log that says so. ENOMEM.
+    pub(crate) fn detect() -> Result<Self> {
+        if !is_td() {
+            pr_err!("not loaded: this is no TDX guest (CPUID leaf 0x21)\n");
+            return Err(ENODEV);
+        }
+        let num_l2_vms = num_l2_vms()?;
+        let extended = ffi::cpuid(7, 0);
+        let limits = Limits {
+            num_l2_vms,
+            address_bits: ffi::address_bits(),
+            xss: xss_mask(),
+            has_tsc_aux: ffi::cpuid(0x8000_0001, 0).edx & (1 << 27) != 0,
+            mxcsr: fpu::mxcsr_mask()?,
+        };
+        // IBRS, STIBP or SSBD.
+        let has_spec_ctrl = extended.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0;
+        let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
+        let xsave_bytes = has_xsave.then(|| ffi::cpuid(0xd, 0).ecx as usize); // CAST: u32 fits
+        let format = Format::new(xsave_bytes);
+        Ok(Self {
+            limits,
+            unseen_msrs: UnseenMsrs::detect(),
+            has_pkru: extended.ecx & (1 << 4) != 0, // OSPKE
+            layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
+            format,
+            mitigations: mitigation::choose(has_spec_ctrl),
+        })
+    }
+}
+
+fn xsave_area(component: u32) -> Area {
+    let Cpuid { eax, ebx, .. } = ffi::cpuid(0xd, component);
+    Area {
+        offset: ebx,
+        len_bytes: eax,
+    }
+}
+
+fn is_td() -> bool {
+    if ffi::cpuid(0, 0).eax < LEAF_TDX {
+        return false;
+    }
+    let Cpuid { ebx, ecx, edx, .. } = ffi::cpuid(LEAF_TDX, 0);
+    [ebx, edx, ecx] == TDX_SIGNATURE
+}
+
+fn num_l2_vms() -> Result<u8> {
+    match tdg_vm_rd(&mut tdcall::Instruction, FieldId::NUM_L2_VMS) {
+        Ok(count @ 1..=3) => Ok(count as u8), // CAST: at most 3
+        Ok(count) => {
+            pr_err!("not loaded: the TD has {count} L2 VMs (NUM_L2_VMS), 1 to 3 are needed\n");
+            Err(ENODEV)
+        }
+        Err(status) => {
+            let status = status.0;
+            pr_err!("not loaded: the TDX module does not tell NUM_L2_VMS, status {status:#x}\n");
+            Err(ENODEV)
+        }
+    }
+}
+
+/// Components that IA32_XSS can enable; `None` without XSAVES.
+fn xss_mask() -> Option<u64> {
+    if ffi::cpuid(1, 0).ecx & (1 << 27) == 0 {
+        return None;
+    }
+    let Cpuid { eax, ecx, edx, .. } = ffi::cpuid(0xd, 1);
+    (eax & (1 << 3) != 0).then(|| u64::from(edx) << 32 | u64::from(ecx))
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guards that prove what the CPU is kept from: leaving the task, taking interrupts.
+//!
+//! None can be sent to another thread: what they turned off is off on this CPU, for this task.
+
+// UNSAFETY: FFI whose calls must be paired.
+#![allow(unsafe_code)]
+
+use kernel::types::NotThreadSafe;
+
+use crate::cpu::fpu::Section;
+use crate::glue::abi;
+
+/// The task stays on its CPU but may sleep.
+#[must_use]
+pub(crate) struct MigrateOff {
+    cpu: u32,
+    _not_send: NotThreadSafe,
+}
+
+impl MigrateOff {
+    /// Keeps the task on the CPU it is on.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
+        let cpu = unsafe { abi::vtl_migrate_disable() };
+        Self {
+            cpu,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// The CPU.
+    pub(crate) fn cpu(&self) -> u32 {
+        self.cpu
+    }
+}
+
+impl Drop for MigrateOff {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the call in `new`.
+        unsafe { abi::vtl_migrate_enable() }
+    }
+}
+
+/// No other task runs on this CPU.
+#[must_use]
+pub(crate) struct PreemptOff(NotThreadSafe);
+
+impl PreemptOff {
+    /// Turns preemption off.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
+        unsafe { abi::vtl_preempt_disable() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for PreemptOff {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the call in `new`.
+        unsafe { abi::vtl_preempt_enable() }
+    }
+}
+
+/// This CPU takes no interrupts.
+#[must_use]
+pub(crate) struct IrqsOff(NotThreadSafe);
+
+impl IrqsOff {
+    /// Turns interrupts off for an entry; `None`, and they stay on, when the task has something to do
+    /// before.
+    pub(crate) fn for_entry(_section: &Section) -> Option<Self> {
+        // SAFETY: Interrupts are on: nobody but this guard turns them off in a section. Paired with
+        // the call in `drop`, on the same CPU: nothing in between can sleep.
+        let is_off = unsafe { abi::vtl_irq_off_for_guest() };
+        is_off.then_some(Self(NotThreadSafe))
+    }
+}
+
+impl Drop for IrqsOff {
+    fn drop(&mut self) {
+        // SAFETY: They were on before.
+        unsafe { abi::vtl_irq_on() }
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What bindgen makes of the ABI's header and of `helpers.h`, and the proof that the header says what
+//! `pure::uapi` says.
+
+// UNSAFETY: generated declarations.
+#![allow(unsafe_code)]
+#![allow(clippy::all, clippy::undocumented_unsafe_blocks, clippy::ptr_as_ptr)]
+#![allow(
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    non_snake_case
+)]
+#![allow(
+    unreachable_pub,
+    improper_ctypes,
+    unsafe_op_in_unsafe_fn,
+    unused_imports
+)]
+// `safe_in_c` declares some functions again, and compares their types itself.
+#![allow(clashing_extern_declarations)]
+
+use core::mem::offset_of;
+
+use crate::pure::audit::ExitKind;
+use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
+
+include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
+
+/// Operands that are read from userspace, and written to it.
+macro_rules! plain {
+    (FromBytes: $($read:ident)+; AsBytes: $($written:ident)+) => {
+        // SAFETY: Integers without padding; asserted below.
+        $(unsafe impl kernel::transmute::FromBytes for $read {})+
+        // SAFETY: As above.
+        $(unsafe impl kernel::transmute::AsBytes for $written {})+
+    };
+}
+
+plain! {
+    FromBytes:
+        mshv_tdcall
+        mshv_set_poll_file
+        mshv_kick_cpus
+        mshv_vp_registers
+        mshv_register
+        mshv_vtl_ram_disposition
+        mshv_vtl_hvcall_setup
+        mshv_vtl_hvcall
+        mshv_vtl_signal_event
+        mshv_vtl_sint_post_msg
+        mshv_vtl_set_eventfd
+        mshv_sint_mask;
+    AsBytes: mshv_register mshv_tdcall
+}
+
+/// Declares functions of C that leave their caller nothing to promise as safe, and proves that the
+/// headers say the same of their types.
+macro_rules! safe_in_c {
+    ($($(#[$doc:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)+) => {
+        // Bindgen's declarations differ in not being safe, and in nothing else.
+        #[allow(clashing_extern_declarations)]
+        unsafe extern "C" {
+            $($(#[$doc])* $visible safe fn $name($($argument: $type),*) $(-> $result)?;)+
+        }
+        $(const _: unsafe extern "C" fn($($type),*) $(-> $result)? = $crate::glue::abi::$name;)+
+    };
+}
+pub(crate) use safe_in_c;
+
+/// Asserts at compile time that fields stand where the ABI says.
+macro_rules! assert_offsets {
+    ($($type:ty: { $($($field:ident).+ => $offset:expr,)+ })+) => {
+        $($(const _: () = assert!(offset_of!($type, $($field).+) == $offset);)+)+
+    };
+}
+
+assert_offsets! {
+    mshv_vtl_ram_disposition: {
+        start_pfn => 0, last_pfn => 8,
+    }
+    mshv_vtl_signal_event: { connection_id => 0, flag => 4, }
+    mshv_vtl_sint_post_msg: {
+        message_type => 0, connection_id => 8, payload_size => 12, payload_ptr => 16,
+    }
+    mshv_vtl_set_eventfd: { fd => 0, flag => 4, }
+    mshv_sint_mask: { mask => 0, reserved => 1, }
+    mshv_vtl_hvcall_setup: {
+        bitmap_array_size => 0, allow_bitmap_ptr => 8,
+    }
+    mshv_vtl_hvcall: {
+        control => 0, input_size => 8, input_ptr => 16, status => HVCALL_STATUS,
+        output_size => 32, output_ptr => 40,
+    }
+    mshv_tdcall: {
+        rax => 0, rcx => 8, rdx => 16, r8 => 24, r9 => 32, r10_out => 40, r11_out => 48,
+    }
+    mshv_vtl_run: {
+        cancel => run::CANCEL,
+        vtl_ret_action_size => run::VTL_RET_ACTION_SIZE,
+        flags => run::FLAGS,
+        scan_proxy_irr => run::SCAN_PROXY_IRR,
+        offload_flags => run::OFFLOAD_FLAGS,
+        enter_mode => run::ENTER_MODE,
+        exit_message => run::EXIT_MESSAGE,
+        tdx.exit_info.rax => run::EXIT_INFO,
+        tdx.exit_info.rcx => run::EXIT_INFO + 8,
+        tdx.exit_info.rdx => run::EXIT_INFO + 16,
+        tdx.exit_info.rsi => run::EXIT_INFO + 24,
+        tdx.exit_info.rdi => run::EXIT_INFO + 32,
+        tdx.exit_info.r8 => run::EXIT_INFO + 40,
+        tdx.exit_info.r9 => run::EXIT_INFO + 48,
+        tdx.exit_info.r10 => run::EXIT_INFO + 56,
+        tdx.exit_info.r11 => run::EXIT_INFO + 64,
+        tdx.exit_info.r12 => run::EXIT_INFO + 72,
+        tdx.exit_info.r13 => run::EXIT_INFO + 80,
+        tdx.vp_state.msr_kernel_gs_base => run::MSR_KERNEL_GS_BASE,
+        tdx.vp_state.msr_star => run::MSR_STAR,
+        tdx.vp_state.msr_lstar => run::MSR_LSTAR,
+        tdx.vp_state.msr_sfmask => run::MSR_SFMASK,
+        tdx.vp_state.msr_xss => run::MSR_XSS,
+        tdx.vp_state.cr2 => run::CR2,
+        tdx.vp_state.msr_tsc_aux => run::MSR_TSC_AUX,
+        tdx.vp_state.flags => run::VP_FLAGS,
+        tdx.entry_rcx => run::ENTRY_RCX,
+        tdx.l2_enter_guest_state => run::GUEST_STATE,
+        tdx.l2_enter_guest_state.rflags => run::GUEST_STATE + 0x80,
+        tdx.l2_enter_guest_state.rip => run::GUEST_STATE_RIP,
+        tdx.l2_enter_guest_state.ssp => run::GUEST_STATE + 0x90,
+        tdx.l2_enter_guest_state.rvi => run::GUEST_STATE + 0x98,
+        tdx.l2_enter_guest_state.svi => run::GUEST_STATE + 0x99,
+        tdx.l2_tsc_deadline.deadline => run::TSC_DEADLINE,
+        tdx.l2_tsc_deadline.update => run::TSC_DEADLINE_UPDATE,
+        tdx.fx_state => run::FX_STATE,
+        vtl_ret_actions => run::VTL_RET_ACTIONS,
+        proxy_irr => run::PROXY_IRR,
+        target_vtl => run::TARGET_VTL,
+        proxy_irr_blocked => run::PROXY_IRR_BLOCKED,
+        proxy_irr_exit_mask => run::PROXY_IRR_EXIT_MASK,
+        reserved => run::END,
+    }
+    mshv_vtl_info: {
+        head.size => 0,
+        head.selector => info::FLAGS,
+        version => info::VERSION,
+        capabilities => info::CAPABILITIES,
+        tdx_features0 => info::TDX_FEATURES0,
+        attributes => info::ATTRIBUTES,
+        xfam => info::XFAM,
+        tsc_khz => info::TSC_KHZ,
+        num_l2_vms => info::NUM_L2_VMS,
+        num_cpus => info::NUM_CPUS,
+        audit_records => info::AUDIT_RECORDS,
+        exit_kinds => info::EXIT_KINDS,
+    }
+    mshv_vtl_policy: {
+        leaf => policy::LEAF, lines => policy::LINES, name => policy::NAME,
+        reason => policy::REASON,
+    }
+    mshv_vtl_stats: {
+        head.selector => stats::CPU,
+        refused => stats::REFUSED,
+        exit_kinds => stats::EXIT_KINDS,
+        exits => stats::EXITS,
+        refused_hvcalls => stats::REFUSED_HVCALLS,
+    }
+    mshv_map_device_intr: { vector => 0, apic_id => 4, create_mapping => 8, padding => 9, }
+    mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }
+    mshv_vtl_exit_stats: { count => 0, handled => 8, cycles => 16, }
+    mshv_vtl_audit_record: {
+        sequence => 0, entry_tsc => 8, cycles => 16, status => 24, qualification => 32,
+        rip => 40, thread => 48, vp => 52, vm => 54, entry_reason => 55, exit_kind => 56,
+        flags => 57,
+    }
+}
+
+const _: () = assert!(size_of::<mshv_vtl_info>() == info::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_policy>() == policy::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_xsave>() == 24);
+const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
+const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
+const _: () = assert!(size_of::<mshv_vtl_signal_event>() == 8);
+const _: () = assert!(size_of::<mshv_vtl_sint_post_msg>() == 24);
+const _: () = assert!(size_of::<mshv_vtl_set_eventfd>() == 8);
+const _: () = assert!(size_of::<mshv_sint_mask>() == 8);
+const _: () = assert!(size_of::<mshv_vtl_hvcall_setup>() == 16);
+const _: () = assert!(size_of::<mshv_vtl_hvcall>() == 48);
+const _: () = assert!(size_of::<mshv_tdcall>() == 56);
+const _: () = assert!(size_of::<mshv_set_poll_file>() == 8);
+const _: () = assert!(size_of::<mshv_vp_registers>() == 16);
+const _: () = assert!(size_of::<mshv_register>() == 32);
+const _: () = assert!(size_of::<mshv_kick_cpus>() == 24);
+const _: () = assert!(size_of::<mshv_map_device_intr>() == 16);
+const _: () = assert!(size_of::<mshv_vtl_ram_disposition>() == 16);
+const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);
+const _: () = assert!(size_of::<mshv_tdx_vp_context>() == 1024);
+const _: () = assert!(size_of::<mshv_vtl_run>() == run::END + 4);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Kernel inline functions and macros that Rust can't see, as functions; and
+ * the non-instrumentable frame around the entry. helpers.c says why each.
+ */
+#ifndef _MSHV_VTL_TDX_HELPERS_H
+#define _MSHV_VTL_TDX_HELPERS_H
+
+#include <linux/types.h>
+#include <linux/mshv_vtl_tdx.h>
+#include "run/vp_enter.h"
+#include "vp/wake.h"
+
+struct page;
+
+bool vtl_irq_off_for_guest(void);
+void vtl_irq_on(void);
+void vtl_preempt_disable(void);
+void vtl_preempt_enable(void);
+u32 vtl_migrate_disable(void);
+void vtl_migrate_enable(void);
+bool vtl_is_bound_to_cpu(void);
+
+u64 vtl_rdmsr(u32 msr);
+void vtl_wrmsr(u32 msr, u64 value);
+int vtl_rdmsr_safe(u32 msr, u64 *value);
+u32 vtl_address_bits(void);
+u32 vtl_apic_id(u32 cpu);
+/* Debug registers; lower[4] is DR6. */
+struct vtl_debug {
+	u64 lower[5];
+	u64 host[4];
+	u64 host_dr7;
+};
+
+void vtl_debug_load(struct vtl_debug *debug);
+void vtl_debug_store(struct vtl_debug *debug);
+void vtl_debug_forget(void);
+
+void *vtl_page_address(struct page *page);
+u64 vtl_page_phys(struct page *page);
+void *vtl_alloc_zeroed(size_t len_bytes);
+bool vtl_is_system_ram(u64 start, u64 len_bytes);
+
+bool vtl_event_allowed(u32 kind);
+void vtl_event_log(const char *text);
+
+int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
+		    int (*offline)(unsigned int cpu));
+
+void vtl_note_quiescent_state(unsigned long *noted);
+void vtl_guest_enter(struct vtl_enter_operands *operands);
+
+#endif

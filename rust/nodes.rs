@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What an open file can ask for: the device nodes, their commands and mappings, and the files of debugfs.
+//!
+//! `device` says who may open what and which command goes where; each other file serves one command or one
+//! node. Next down the flow: `run.rs` for `MSHV_RETURN_TO_LOWER_VTL`, `mem.rs` for mappings.
+
+pub(crate) mod debugfs;
+pub(crate) mod device;
+pub(crate) mod hvcall;
+pub(crate) mod info;
+pub(crate) mod kick;
+pub(crate) mod poll_file;
+pub(crate) mod redirect;
+pub(crate) mod registers;
+pub(crate) mod request;
+pub(crate) mod sint;
+pub(crate) mod xsave;

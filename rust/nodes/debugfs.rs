@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `/sys/kernel/debug/mshv_vtl_tdx/stats`: the counters of every VP, for a person to read. Programs
+//! use `MSHV_VTL_STATS`. And `policy`: which TDCALLs userspace may execute, a line for each; and
+//! `mitigations`: the speculation defences that every switch has.
+
+use kernel::debugfs::{Dir, File};
+use kernel::fmt;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::pure::mitigation::Scrub;
+use crate::pure::policy::{Entry, POLICY};
+use crate::vp::machine::Machine;
+use crate::vp::Vp;
+
+/// The folder; it goes with the drop.
+pub(crate) struct Debugfs {
+    _stats: Pin<KBox<File<Arc<Machine>>>>,
+    _policy: Pin<KBox<File<()>>>,
+    _mitigations: Pin<KBox<File<Arc<Machine>>>>,
+}
+
+impl Debugfs {
+    /// Makes the folder. Without debugfs there is none, and that is no error.
+    pub(crate) fn new(machine: Arc<Machine>) -> Result<Self> {
+        let folder = Dir::new(c"mshv_vtl_tdx");
+        let stats = folder.read_callback_file(c"stats", machine.clone(), &show);
+        let policy = folder.read_callback_file(c"policy", (), &show_policy);
+        let mitigations = folder.read_callback_file(c"mitigations", machine, &show_mitigations);
+        Ok(Self {
+            _stats: KBox::pin_init(stats, GFP_KERNEL)?,
+            _policy: KBox::pin_init(policy, GFP_KERNEL)?,
+            _mitigations: KBox::pin_init(mitigations, GFP_KERNEL)?,
+        })
+    }
+}
+
+fn show_policy(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    POLICY.iter().try_for_each(|entry| {
+        let version = entry.leaf >> 16;
+        let leaf = entry.leaf & 0xffff;
+        let Entry { name, reason, .. } = entry;
+        writeln!(f, "{leaf} {version} {name} {reason}")
+    })
+}
+
+fn show_mitigations(machine: &Arc<Machine>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mitigations = &machine.features().mitigations;
+    write!(f, "{}:", mitigations.mode.name())?;
+    if mitigations.scrub.does(Scrub::SPEC_CTRL) {
+        write!(f, " spec_ctrl")?;
+    }
+    mitigations
+        .names()
+        .try_for_each(|name| write!(f, " {name}"))?;
+    writeln!(f)
+}
+
+fn show(machine: &Arc<Machine>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    (0..machine.num_cpus())
+        .filter_map(|cpu| machine.vp(cpu))
+        .try_for_each(|vp| show_vp(vp, f))
+}
+
+fn show_vp(vp: &Vp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "vp {} refused", vp.cpu)?;
+    for count in vp.stats.refusals() {
+        write!(f, " {count}")?;
+    }
+    writeln!(f, " {}", vp.stats.refused_hypercalls())?;
+    for exits in vp.stats.exits().filter(|exits| exits.count != 0) {
+        writeln!(
+            f,
+            "vp {} exit {} count {} handled {} cycles {}",
+            vp.cpu, exits.kind, exits.count, exits.handled, exits.cycles
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The device nodes: who may open them, and which command or mapping goes where.
+//!
+//! Next down the flow: `request.rs` for commands, `mem.rs` for mappings. devtmpfs gives nodes of
+//! misc devices the mode 0600.
+
+use kernel::fs::File;
+use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
+use kernel::mm::virt::VmaNew;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
+use kernel::uaccess::UserPtr;
+
+use crate::glue::ffi;
+use crate::mem;
+use crate::mem::registered;
+use crate::nodes::info;
+use crate::nodes::kick;
+use crate::nodes::poll_file::{self, PollFile};
+use crate::nodes::redirect;
+use crate::nodes::registers;
+use crate::nodes::request;
+use crate::nodes::xsave;
+use crate::observe::event;
+use crate::observe::stats::Refusal;
+use crate::observe::trace;
+use crate::pure::uapi;
+use crate::run;
+use crate::vp::apic_pages::{Owner, Pages};
+use crate::vp::machine::{self, Machine};
+
+/// `/dev/mshv`.
+pub(crate) struct Mshv;
+
+/// `/dev/mshv_vtl`, and what `MSHV_CREATE_VTL` makes.
+pub(crate) struct Vtl;
+
+/// `/dev/mshv_vtl_low`.
+pub(crate) struct Low;
+
+/// One open VTL file.
+#[pin_data]
+pub(crate) struct VtlFile {
+    machine: Arc<Machine>,
+    /// Files that cancel runs; they are let go with this one.
+    #[pin]
+    poll_files: Mutex<KVec<PollFile>>,
+    /// Vectors of this kernel that stand for VTL0's; they are given back with this file.
+    #[pin]
+    redirects: Mutex<KVec<redirect::Mapping>>,
+    /// Virtual APIC pages; they are let go with this file.
+    pages: Pages,
+    _memory: registered::User,
+}
+
+impl VtlFile {
+    fn new(machine: Arc<Machine>) -> Result<Arc<Self>> {
+        let pages = Pages::new(machine.clone());
+        let init = pin_init!(Self {
+            machine,
+            pages,
+            poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
+            redirects <- new_mutex!(KVec::new(), "mshv_vtl_tdx::redirects"),
+            _memory: registered::User::new(),
+        });
+        Arc::pin_init(init, GFP_KERNEL)
+    }
+
+    /// The machine.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The machine, to be kept.
+    pub(crate) fn shared_machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// Its redirected interrupts.
+    pub(crate) fn redirects(&self) -> &Mutex<KVec<redirect::Mapping>> {
+        &self.redirects
+    }
+
+    /// As which it pins virtual APIC pages.
+    pub(crate) fn owner(&self) -> Owner {
+        self.pages.owner
+    }
+
+    /// Replaces the file that cancels the runs of a VP.
+    ///
+    /// # Errors
+    ///
+    /// As `poll_file::set`.
+    pub(crate) fn set_poll_file(&self, cpu: u32, descriptor: i32) -> Result {
+        let mut files = self.poll_files.lock();
+        poll_file::set(&mut files, self.machine.clone(), cpu, descriptor)
+    }
+}
+
+/// What every open needs: the privilege, and the machine.
+pub(crate) fn open() -> Result<Arc<Machine>> {
+    if !ffi::has_cap_sys_admin() {
+        return Err(EPERM);
+    }
+    machine::machine().ok_or(ENODEV)
+}
+
+#[vtable]
+impl MiscDevice for Mshv {
+    type Ptr = Arc<Machine>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Machine>> {
+        open()
+    }
+
+    fn ioctl(
+        machine: ArcBorrow<'_, Machine>,
+        _file: &File,
+        command: u32,
+        argument: usize,
+    ) -> Result<isize> {
+        match command {
+            uapi::CHECK_EXTENSION => request::check_extension(UserPtr::from_addr(argument)),
+            uapi::CREATE_VTL => {
+                let vtl = VtlFile::new(machine.into())?;
+                let number = ffi::new_file_descriptor::<Vtl>(c"mshv_vtl", vtl)?;
+                event::vtl_created();
+                Ok(number)
+            }
+            uapi::VTL_INFO => info::info(&machine, UserPtr::from_addr(argument)),
+            uapi::VTL_POLICY => info::policy(UserPtr::from_addr(argument)),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+#[vtable]
+impl MiscDevice for Vtl {
+    type Ptr = Arc<VtlFile>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<VtlFile>> {
+        VtlFile::new(open()?)
+    }
+
+    fn mmap(vtl: ArcBorrow<'_, VtlFile>, _file: &File, vma: &VmaNew) -> Result {
+        mem::map_vtl_page(&vtl.machine, vma)
+    }
+
+    fn ioctl(
+        vtl: ArcBorrow<'_, VtlFile>,
+        _file: &File,
+        command: u32,
+        argument: usize,
+    ) -> Result<isize> {
+        match command {
+            uapi::RETURN_TO_LOWER_VTL => run(&vtl.machine),
+            uapi::VTL_STATS => info::stats(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::ADD_VTL0_MEMORY => request::add_vtl0_memory(UserPtr::from_addr(argument)),
+            uapi::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(UserPtr::from_addr(argument)),
+            uapi::RESTORE_PARTITION_TIME => Err(EOPNOTSUPP),
+            uapi::TDCALL => request::tdcall::tdcall(&vtl, UserPtr::from_addr(argument)),
+            uapi::GET_VP_REGISTERS => registers::get(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::SET_VP_REGISTERS => registers::set(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::VTL_XSAVE_GET => xsave::get(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::VTL_XSAVE_SET => xsave::set(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::MAP_REDIRECTED_DEVICE_INTERRUPT => {
+                redirect::map(&vtl, UserPtr::from_addr(argument))
+            }
+            uapi::SET_POLL_FILE => kick::set_poll_file(vtl, UserPtr::from_addr(argument)),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+/// Runs the VP of this CPU. A refusal is counted and traced.
+fn run(machine: &Machine) -> Result<isize> {
+    let result = run::return_to_lower_vtl(machine);
+    if let Err(error) = result {
+        if let Some(vp) = machine.current_vp() {
+            vp.stats.refused(Refusal::of(error));
+        }
+        let errno = error.to_errno().unsigned_abs();
+        trace::vtl_refused(uapi::RETURN_TO_LOWER_VTL, 0, u64::from(errno));
+    }
+    result.map(|()| 0)
+}
+
+#[vtable]
+impl MiscDevice for Low {
+    type Ptr = Arc<registered::User>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        open()?;
+        Ok(Arc::new(registered::User::new(), GFP_KERNEL)?)
+    }
+
+    fn mmap(_user: ArcBorrow<'_, registered::User>, _file: &File, vma: &VmaNew) -> Result {
+        mem::map_lower_memory(vma)
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `/dev/mshv_hvcall`: hypercalls for a paravisor.
+//!
+//! Each open file says once which calls it is going to make, and can make no others.
+
+use kernel::alloc::KVec;
+use kernel::fs::File;
+use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow, SetOnce};
+use kernel::uaccess::{UserPtr, UserSlice};
+
+use crate::glue::abi::{mshv_vtl_hvcall, mshv_vtl_hvcall_setup};
+use crate::nodes::device;
+use crate::observe::event;
+use crate::observe::stats::Refusal;
+use crate::observe::trace;
+use crate::pure::hv_call::{self, Control, MAX_BYTES, MAX_LIST_BYTES};
+use crate::pure::uapi;
+use crate::vp::machine::Machine;
+
+/// `/dev/mshv_hvcall`.
+pub(crate) struct HvCall;
+
+/// One open file.
+pub(crate) struct HvCallFile {
+    machine: Arc<Machine>,
+    /// One bit for each code.
+    allowed: SetOnce<KVec<u8>>,
+}
+
+#[vtable]
+impl MiscDevice for HvCall {
+    type Ptr = Arc<HvCallFile>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<HvCallFile>> {
+        let file = HvCallFile {
+            machine: device::open()?,
+            allowed: SetOnce::new(),
+        };
+        Ok(Arc::new(file, GFP_KERNEL)?)
+    }
+
+    fn ioctl(
+        calls: ArcBorrow<'_, HvCallFile>,
+        _file: &File,
+        command: u32,
+        argument: usize,
+    ) -> Result<isize> {
+        let argument = UserPtr::from_addr(argument);
+        match command {
+            uapi::HVCALL_SETUP => calls.setup(argument),
+            uapi::HVCALL => calls.call(argument),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+/// Reads as many bytes as userspace says, at most `max_bytes`.
+///
+/// # Errors
+///
+/// EINVAL for more, EFAULT, ENOMEM.
+fn bytes_from_user(address: u64, len_bytes: u64, max_bytes: u64) -> Result<KVec<u8>> {
+    if len_bytes > max_bytes {
+        return Err(EINVAL);
+    }
+    let address = UserPtr::from_addr(address as usize); // CAST: usize has 64 bits
+    let mut bytes = KVec::new();
+    if len_bytes != 0 {
+        // CAST: at most `max_bytes`.
+        UserSlice::new(address, len_bytes as usize).read_all(&mut bytes, GFP_KERNEL)?;
+    }
+    Ok(bytes)
+}
+
+impl HvCallFile {
+    /// `MSHV_HVCALL_SETUP`.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT, ENOMEM. EINVAL: too long a list, or the file has one already.
+    fn setup(&self, argument: UserPtr) -> Result<isize> {
+        let mshv_vtl_hvcall_setup {
+            bitmap_array_size,
+            allow_bitmap_ptr,
+        } = UserSlice::new(argument, size_of::<mshv_vtl_hvcall_setup>())
+            .reader()
+            .read()?;
+        let list = bytes_from_user(allow_bitmap_ptr, bitmap_array_size, MAX_LIST_BYTES)?;
+        if self.allowed.populate(list) {
+            Ok(0)
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    fn is_allowed(&self, code: u16) -> bool {
+        let list = self.allowed.as_ref();
+        list.is_some_and(|list| hv_call::is_allowed(list, code))
+    }
+
+    /// Writes down a call that the file has not said it would make.
+    fn refused(&self, control: u64) {
+        if let Some(vp) = self.machine.current_vp() {
+            vp.stats.refused(Refusal::Hypercall);
+        }
+        let errno = u64::from(EPERM.to_errno().unsigned_abs());
+        trace::vtl_refused(uapi::HVCALL, control, errno);
+        event::hypercall_refused(control);
+    }
+
+    /// `MSHV_HVCALL`. The host's refusal is an answer, in `status`.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT, ENOMEM. EINVAL: more than a page, or an unsound control word. EPERM: a call that the
+    /// file has not said it would make.
+    fn call(&self, argument: UserPtr) -> Result<isize> {
+        let request: mshv_vtl_hvcall = UserSlice::new(argument, size_of::<mshv_vtl_hvcall>())
+            .reader()
+            .read()?;
+        if request.input_size > MAX_BYTES || request.output_size > MAX_BYTES {
+            return Err(EINVAL);
+        }
+        if !self.is_allowed(hv_call::code(request.control)) {
+            self.refused(request.control);
+            return Err(EPERM);
+        }
+        let control = Control::new(request.control).ok_or(EINVAL)?;
+        let input = bytes_from_user(request.input_ptr, request.input_size, MAX_BYTES)?;
+        let len_bytes = request.output_size as usize; // CAST: at most a page
+        let mut output = KVec::from_elem(0_u8, len_bytes, GFP_KERNEL)?;
+
+        let host = self.machine.host().ok_or(ENXIO)?;
+        let status = host.call(control, &input, &mut output)?;
+
+        // CAST: usize has 64 bits.
+        let to = UserPtr::from_addr(request.output_ptr as usize);
+        UserSlice::new(to, len_bytes)
+            .writer()
+            .write_slice(&output)?;
+        let to = argument.wrapping_byte_add(uapi::HVCALL_STATUS);
+        UserSlice::new(to, size_of::<u64>())
+            .writer()
+            .write(&status)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `MSHV_SET_POLL_FILE`: a file that cancels the run of a VP when it becomes readable.
+//!
+//! Registrations belong to the VTL file descriptor they were made through, one per CPU, and end with
+//! it. `wake.c` has the entry in the file's wait queue.
+
+// UNSAFETY: FFI with a callback.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use kernel::error::from_err_ptr;
+use kernel::fs::file::LocalFile;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::glue::abi;
+use crate::vp::machine::Machine;
+use crate::vp::Vp;
+
+/// One registration.
+///
+/// # Invariants
+///
+/// `raw` came from `vtl_poll_new` and is freed in `drop` only; the VP it wakes belongs to `machine`.
+pub(crate) struct PollFile {
+    raw: NonNull<abi::vtl_poll>,
+    cpu: u32,
+    _machine: Arc<Machine>,
+}
+
+// SAFETY: The registration may be taken back by any task.
+unsafe impl Send for PollFile {}
+
+impl PollFile {
+    /// Cancels runs of the VP whenever the file is readable.
+    ///
+    /// # Errors
+    ///
+    /// ENXIO: no such VP. EBADF: no such file. EINVAL: the file can't be polled. ENOMEM.
+    fn new(machine: Arc<Machine>, cpu: u32, descriptor: u32) -> Result<Self> {
+        let vp: *const Vp = machine.vp(cpu).ok_or(ENXIO)?;
+        let file = LocalFile::fget(descriptor).map_err(|_| EBADF)?;
+        // SAFETY: The file is valid; `wake` gets a VP, which lives as long as the machine, of which
+        // the new object holds a reference; in a task that may sleep.
+        let raw =
+            unsafe { abi::vtl_poll_new(file.as_ptr(), Some(wake), vp.cast_mut().cast::<c_void>()) };
+        let raw = NonNull::new(from_err_ptr(raw)?).ok_or(ENOMEM)?;
+        // INVARIANT: just made.
+        Ok(Self {
+            raw,
+            cpu,
+            _machine: machine,
+        })
+    }
+}
+
+impl Drop for PollFile {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; `self` goes away.
+        unsafe { abi::vtl_poll_free(self.raw.as_ptr()) }
+    }
+}
+
+/// The file is readable. In any context.
+extern "C" fn wake(vp: *mut c_void) {
+    // SAFETY: `PollFile::new` registered a VP that outlives the registration.
+    unsafe { &*vp.cast::<Vp>() }.cancel();
+}
+
+/// Registers a file in `files`, in place of the one registered for the same CPU; a negative
+/// descriptor registers none.
+///
+/// # Errors
+///
+/// As [`PollFile::new`]; then the earlier registration stays.
+pub(crate) fn set(
+    files: &mut KVec<PollFile>,
+    machine: Arc<Machine>,
+    cpu: u32,
+    descriptor: i32,
+) -> Result {
+    machine.vp(cpu).ok_or(ENXIO)?;
+    let slot = files.iter().position(|file| file.cpu == cpu);
+    let Ok(descriptor) = u32::try_from(descriptor) else {
+        if let Some(index) = slot {
+            drop(files.remove(index));
+        }
+        return Ok(());
+    };
+    let new = PollFile::new(machine, cpu, descriptor)?;
+    match slot.and_then(|index| files.get_mut(index)) {
+        Some(old) => *old = new,
+        None => files.push(new, GFP_KERNEL)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `MSHV_GET_VP_REGISTERS` and `MSHV_SET_VP_REGISTERS`: registers of the lower VTLs that have no
+//! place in the run page, of the VP of the current CPU.
+
+use core::mem::offset_of;
+
+use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+use crate::glue::abi::{mshv_register, mshv_vp_registers, MSHV_VP_MAX_REGISTERS};
+use crate::pure::registers::Register;
+use crate::vp::claim::Pinned;
+use crate::vp::machine::Machine;
+
+/// A list of registers in userspace.
+struct List {
+    argument: UserPtr,
+    entries: UserPtr,
+    count: usize,
+}
+
+impl List {
+    fn new(argument: UserPtr) -> Result<Self> {
+        let head: mshv_vp_registers = UserSlice::new(argument, size_of::<mshv_vp_registers>())
+            .reader()
+            .read()?;
+        if head.count == 0 || head.count > MSHV_VP_MAX_REGISTERS || head.failed != 0 {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            argument,
+            entries: UserPtr::from_addr(head.registers as usize), // CAST: usize has 64 bits
+            count: head.count as usize,                           // CAST: u32 fits
+        })
+    }
+
+    fn slice(&self) -> UserSlice {
+        UserSlice::new(self.entries, self.count * size_of::<mshv_register>())
+    }
+
+    /// The answer for a register that is refused. Where there are several, userspace is told which;
+    /// a caller with a single one knows, and need not have a writable operand.
+    fn refused(&self, index: usize) -> Error {
+        if self.count > 1 {
+            let offset = offset_of!(mshv_vp_registers, failed);
+            let at = self.argument.wrapping_byte_add(offset);
+            let index = index as u32; // CAST: below `MSHV_VP_MAX_REGISTERS`
+            let mut writer = UserSlice::new(at, size_of::<u32>()).writer();
+            // The refusal is the answer, whether it can be explained or not.
+            let _ = writer.write(&index);
+        }
+        EINVAL
+    }
+}
+
+fn decode(entry: &mshv_register) -> Option<Register> {
+    Register::new(entry.name).filter(|_| entry.reserved == [0; 3])
+}
+
+/// `MSHV_GET_VP_REGISTERS`.
+///
+/// # Errors
+///
+/// EFAULT; EINVAL for other registers; EBUSY, ENXIO as for a run.
+pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
+    let list = List::new(argument)?;
+    let (mut reader, mut writer) = list.slice().reader_writer();
+    let mut entries = KVec::with_capacity(list.count, GFP_KERNEL)?;
+    for index in 0..list.count {
+        let entry: mshv_register = reader.read()?;
+        let register = decode(&entry).ok_or_else(|| list.refused(index))?;
+        entries.push((entry, register), GFP_KERNEL)?;
+    }
+    let mut pinned = Pinned::claim(machine)?;
+    for (entry, register) in &mut entries {
+        entry.value = [pinned.private().register(*register), 0];
+    }
+    drop(pinned);
+    for (entry, _) in &entries {
+        writer.write(entry)?;
+    }
+    Ok(0)
+}
+
+/// `MSHV_SET_VP_REGISTERS`.
+///
+/// # Errors
+///
+/// EFAULT; EINVAL for other registers and values that the processor does not take; EBUSY, ENXIO as
+/// for a run. Then no register has changed.
+pub(crate) fn set(machine: &Machine, argument: UserPtr) -> Result<isize> {
+    let list = List::new(argument)?;
+    let mut reader = list.slice().reader();
+    let mut values = KVec::with_capacity(list.count, GFP_KERNEL)?;
+    for index in 0..list.count {
+        let entry: mshv_register = reader.read()?;
+        let [value, high] = entry.value;
+        let register = decode(&entry)
+            .filter(|_| high == 0)
+            .filter(|register| register.takes(value, machine.features().format.xcr0()))
+            .ok_or_else(|| list.refused(index))?;
+        values.push((register, value), GFP_KERNEL)?;
+    }
+    let mut pinned = Pinned::claim(machine)?;
+    for (register, value) in values {
+        pinned.private().set_register(register, value);
+    }
+    Ok(0)
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `MSHV_TDCALL`: asks `pure::policy`, pins what the TDX module will use, executes.
+
+use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+use crate::cpu::guards::{MigrateOff, PreemptOff};
+use crate::cpu::tdcall;
+use crate::glue::abi::mshv_tdcall;
+use crate::glue::ffi;
+use crate::mem::own_page::PinnedPage;
+use crate::mem::KernelMemory;
+use crate::nodes::device::VtlFile;
+use crate::observe::event;
+use crate::observe::stats::Refusal;
+use crate::observe::trace;
+use crate::pure::policy::{self, Permit, Scope};
+use crate::pure::status::{Operand, Status};
+use crate::pure::tdcall::{Registers, Tdcall};
+use crate::pure::uapi;
+use crate::vp::apic_pages::Replacement;
+use crate::vp::machine::Machine;
+
+/// `MSHV_TDCALL`.
+///
+/// # Errors
+///
+/// EFAULT alone: a refusal is an answer, in `rax`, as it would be from the TDX module.
+pub(crate) fn tdcall(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
+    let (mut reader, mut writer) =
+        UserSlice::new(argument, size_of::<mshv_tdcall>()).reader_writer();
+    let request = from_user(reader.read()?);
+    let allowed = policy::decide(&request, &KernelMemory);
+    let answer = match allowed.and_then(|permit| execute(vtl, permit, request)) {
+        Ok(answer) => {
+            event::tdcall_executed(&request, Status(answer.rax));
+            answer
+        }
+        Err(status) => {
+            refused(vtl.machine(), &request, status);
+            Registers {
+                rax: status.0,
+                ..request
+            }
+        }
+    };
+    writer.write(&to_user(answer))?;
+    Ok(0)
+}
+
+fn refused(machine: &Machine, request: &Registers, status: Status) {
+    if let Some(vp) = machine.current_vp() {
+        vp.stats.refused(Refusal::Tdcall);
+    }
+    trace::vtl_refused(uapi::TDCALL, request.rax, status.0);
+    event::tdcall_refused(request, status);
+}
+
+/// Executes a request, or refuses it after all.
+fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Registers, Status> {
+    if permit.scope == Scope::Td {
+        return Ok(tdcall::Instruction.tdcall(request));
+    }
+    let stay = MigrateOff::new();
+    // What the caller means by "the VP" may have changed on the way here, unless it can't move.
+    if !ffi::is_bound_to_cpu() {
+        return Err(Status::operand_invalid(Operand::Rax));
+    }
+    let page = match permit.own_page {
+        Some(own) => {
+            let page = PinnedPage::of_caller(own.gpa);
+            Some(page.ok_or(Status::operand_invalid(own.operand))?)
+        }
+        None => None,
+    };
+    match permit.scope {
+        Scope::Td | Scope::Vp => {
+            let _on_its_cpu = PreemptOff::new();
+            // A pinned page is let go of when the TDX module has read it.
+            Ok(tdcall::Instruction.tdcall(request))
+        }
+        Scope::VirtualApic(vm) => {
+            let vp = vtl.machine().vp(stay.cpu());
+            let vp = vp.ok_or(Status::operand_invalid(Operand::Rax))?;
+            let replacement = Replacement {
+                vm,
+                owner: vtl.owner(),
+                page,
+            };
+            vp.apic_pages.replace(replacement, request, &stay)
+        }
+    }
+}
+
+/// R10 and R11 are outputs: whatever stands there does not reach the TDX module.
+fn from_user(request: mshv_tdcall) -> Registers {
+    let mshv_tdcall {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10_out: _,
+        r11_out: _,
+    } = request;
+    Registers {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10: 0,
+        r11: 0,
+    }
+}
+
+fn to_user(answer: Registers) -> mshv_tdcall {
+    let Registers {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10,
+        r11,
+    } = answer;
+    mshv_tdcall {
+        rax,
+        rcx,
+        rdx,
+        r8,
+        r9,
+        r10_out: r10,
+        r11_out: r11,
+    }
+}

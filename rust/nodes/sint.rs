@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `/dev/mshv_sint`: VMBus messages and events, for a paravisor that relays them to the lower VTL.
+
+// UNSAFETY: registers a node with a poll of its own, which the kernel's crate does not offer.
+#![allow(unsafe_code)]
+
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::fs::{File, Kiocb};
+use kernel::iov::IovIterDest;
+use kernel::miscdevice::{MiscDevice, MiscDeviceOptions, MiscDeviceRegistration};
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow};
+use kernel::types::Opaque;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+use crate::glue::abi::{
+    self, mshv_sint_mask, mshv_vtl_set_eventfd, mshv_vtl_signal_event, mshv_vtl_sint_post_msg,
+};
+use crate::hv::c;
+use crate::hv::event_fds::EventFd;
+use crate::hv::synic::Synic;
+use crate::hv::Host;
+use crate::nodes::device;
+use crate::pure::hv_call::Control;
+use crate::pure::hv_message::{self, FLAGS, PAYLOAD_BYTES, SLOT_BYTES};
+use crate::pure::uapi;
+use crate::vp::machine::Machine;
+
+/// `/dev/mshv_sint`.
+pub(crate) struct Sint;
+
+/// One open file.
+pub(crate) struct SintFile {
+    machine: Arc<Machine>,
+}
+
+impl SintFile {
+    fn host(&self) -> Result<&Host> {
+        self.machine.host().ok_or(ENXIO)
+    }
+
+    fn synic(&self) -> Result<&Synic> {
+        self.host()?.synic().ok_or(ENXIO)
+    }
+
+    /// Names the file among those that register eventfds.
+    fn owner(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    /// Makes a simple hypercall; its result is the result of the command.
+    fn call(&self, code: u64, input: &[u8]) -> Result<isize> {
+        let control = Control::new(code).ok_or(EINVAL)?;
+        let status = self.host()?.call(control, input, &mut [])?;
+        Ok((status & 0xffff) as isize) // CAST: 16 bits
+    }
+
+    /// `MSHV_SINT_POST_MESSAGE`.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT. EINVAL: a type of more than 32 bits, or more payload than a message has room for.
+    fn post_message(&self, argument: UserPtr) -> Result<isize> {
+        let request: mshv_vtl_sint_post_msg = read(argument)?;
+        let kind = u32::try_from(request.message_type).map_err(|_| EINVAL)?;
+        let len_bytes = request.payload_size as usize; // CAST: u32 fits
+        let mut payload = [0; PAYLOAD_BYTES];
+        let payload = payload.get_mut(..len_bytes).ok_or(EINVAL)?;
+        if len_bytes != 0 {
+            let from = UserPtr::from_addr(request.payload_ptr as usize); // CAST: 64 bits
+            UserSlice::new(from, len_bytes)
+                .reader()
+                .read_slice(payload)?;
+        }
+        let input = hv_message::post_input(request.connection_id, kind, payload);
+        self.call(hv_message::POST_MESSAGE, &input)
+    }
+
+    /// `MSHV_SINT_SIGNAL_EVENT`.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT. EINVAL: no such flag.
+    fn signal_event(&self, argument: UserPtr) -> Result<isize> {
+        let request: mshv_vtl_signal_event = read(argument)?;
+        if request.flag >= FLAGS {
+            return Err(EINVAL);
+        }
+        let flag = request.flag as u16; // CAST: below 2048
+        let input = hv_message::signal_input(request.connection_id, flag);
+        self.call(hv_message::SIGNAL_EVENT, &input)
+    }
+
+    /// `MSHV_SINT_SET_EVENTFD`.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT. EINVAL: no such flag, or no eventfd. EBADF: no such file.
+    fn set_eventfd(&self, argument: UserPtr) -> Result<isize> {
+        let request: mshv_vtl_set_eventfd = read(argument)?;
+        if request.flag >= FLAGS {
+            return Err(EINVAL);
+        }
+        let eventfd = match request.fd {
+            ..0 => None,
+            fd => Some(EventFd::new(fd)?),
+        };
+        self.synic()?
+            .event_fds
+            .register(self.owner(), request.flag, eventfd)?;
+        Ok(0)
+    }
+
+    /// `MSHV_SINT_PAUSE_MESSAGE_STREAM`.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT. EINVAL: neither 0 nor 1, or reserved bytes that are not zero.
+    fn pause(&self, argument: UserPtr) -> Result<isize> {
+        let mshv_sint_mask { mask, reserved } = read(argument)?;
+        if mask > 1 || reserved != [0; 7] {
+            return Err(EINVAL);
+        }
+        self.synic()?.pause(mask != 0);
+        Ok(0)
+    }
+}
+
+impl Drop for SintFile {
+    fn drop(&mut self) {
+        if let Ok(synic) = self.synic() {
+            synic.event_fds.release(self.owner());
+        }
+    }
+}
+
+/// Reads the argument of a command.
+fn read<T: kernel::transmute::FromBytes>(argument: UserPtr) -> Result<T> {
+    UserSlice::new(argument, size_of::<T>()).reader().read()
+}
+
+#[vtable]
+impl MiscDevice for Sint {
+    type Ptr = Arc<SintFile>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<SintFile>> {
+        let machine = device::open()?;
+        Ok(Arc::new(SintFile { machine }, GFP_KERNEL)?)
+    }
+
+    fn read_iter(kiocb: Kiocb<'_, Arc<SintFile>>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        let file = kiocb.file();
+        let synic = file.synic()?;
+        if to.len() < SLOT_BYTES {
+            return Err(EINVAL);
+        }
+        loop {
+            if synic.read_message(to)? {
+                return Ok(SLOT_BYTES);
+            }
+            if synic.is_paused() {
+                return Ok(0);
+            }
+            // SAFETY: The request is valid by the invariant of `Kiocb`.
+            if unsafe { abi::vtl_is_nonblocking(kiocb.as_raw()) } {
+                return Err(EAGAIN);
+            }
+            c::synic_wait()?;
+        }
+    }
+
+    fn ioctl(
+        sint: ArcBorrow<'_, SintFile>,
+        _file: &File,
+        command: u32,
+        argument: usize,
+    ) -> Result<isize> {
+        let argument = UserPtr::from_addr(argument);
+        match command {
+            uapi::SINT_POST_MESSAGE => sint.post_message(argument),
+            uapi::SINT_SIGNAL_EVENT => sint.signal_event(argument),
+            uapi::SINT_SET_EVENTFD => sint.set_eventfd(argument),
+            uapi::SINT_PAUSE_MESSAGE_STREAM => sint.pause(argument),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+/// The node, registered.
+///
+/// # Invariants
+///
+/// `misc` is registered and names `_operations`, which stay as long as it.
+pub(crate) struct Node {
+    misc: Pin<KBox<Opaque<bindings::miscdevice>>>,
+    _operations: KBox<bindings::file_operations>,
+}
+
+// SAFETY: A registration may be taken back by any task; nothing else is done with it.
+unsafe impl Send for Node {}
+// SAFETY: As above.
+unsafe impl Sync for Node {}
+
+impl Node {
+    /// Registers the node.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registration.
+    pub(crate) fn register() -> Result<Self> {
+        let name = c"mshv_sint";
+        let mut misc = MiscDeviceOptions { name }.into_raw::<Sint>();
+        // SAFETY: The crate's operations are a constant.
+        let of_crate = unsafe { &*misc.fops };
+        let operations = bindings::file_operations {
+            poll: Some(abi::vtl_synic_poll),
+            ..*of_crate
+        };
+        let operations = KBox::new(operations, GFP_KERNEL)?;
+        misc.fops = &*operations;
+        let misc = KBox::pin(Opaque::new(misc), GFP_KERNEL)?;
+        // SAFETY: The device stands still and stays until `drop`, as its operations do. `open` of
+        // the crate sees a registration in it, of which it looks at nothing.
+        to_result(unsafe { bindings::misc_register(misc.get()) })?;
+        // INVARIANT: just registered.
+        Ok(Self {
+            misc,
+            _operations: operations,
+        })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant. No file is open when the module goes.
+        unsafe { bindings::misc_deregister(self.misc.get()) }
+    }
+}

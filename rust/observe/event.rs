@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Events of the control plane: to the kernel's audit subsystem while that is on, else to the log.
+//!
+//! They are rare in good use. Each kind has a rate limit of its own, so that a flood of one does not
+//! hide another; what the limit suppressed still counts in the statistics.
+
+use kernel::fmt;
+use kernel::prelude::*;
+use kernel::str::CString;
+
+use crate::glue::ffi;
+use crate::pure::leaf;
+use crate::pure::status::Status;
+use crate::pure::tdcall::Registers;
+
+/// Kind of an event, each with a rate limit.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// The module was loaded.
+    Loaded = 0,
+    /// A VTL file descriptor was made.
+    VtlCreated = 1,
+    /// Rights of a lower VTL on a page changed.
+    PageAttributes = 2,
+    /// The policy refused a TDCALL.
+    TdcallRefused = 3,
+    /// A hypercall was not in the list of its file.
+    HypercallRefused = 4,
+}
+
+/// The module is ready; these are its parameters.
+pub(crate) fn loaded(num_l2_vms: u8, audit_records: u32) {
+    log(
+        Kind::Loaded,
+        fmt!("op=load l2_vms={num_l2_vms} audit_records={audit_records}"),
+    );
+}
+
+/// A VTL file descriptor was made.
+pub(crate) fn vtl_created() {
+    log(Kind::VtlCreated, fmt!("op=create_vtl"));
+}
+
+/// A TDCALL was executed. Those that change who may use memory are worth an event.
+pub(crate) fn tdcall_executed(request: &Registers, status: Status) {
+    if request.rax != leaf::TDG_MEM_PAGE_ATTR_WR {
+        return;
+    }
+    let Registers { rcx, rdx, r8, .. } = *request;
+    let status = status.0;
+    log(
+        Kind::PageAttributes,
+        fmt!("op=page_attr_wr mapping={rcx:#x} attributes={rdx:#x} flags={r8:#x} res={status:#x}"),
+    );
+}
+
+/// The policy refused a TDCALL.
+pub(crate) fn tdcall_refused(request: &Registers, status: Status) {
+    let Registers { rax, rcx, rdx, .. } = *request;
+    let status = status.0;
+    log(
+        Kind::TdcallRefused,
+        fmt!("op=tdcall_refused leaf={rax:#x} rcx={rcx:#x} rdx={rdx:#x} res={status:#x}"),
+    );
+}
+
+/// A hypercall was not in the list of its file.
+pub(crate) fn hypercall_refused(control: u64) {
+    log(
+        Kind::HypercallRefused,
+        fmt!("op=hvcall_refused control={control:#x}"),
+    );
+}
+
+fn log(kind: Kind, text: fmt::Arguments<'_>) {
+    if !ffi::is_event_allowed(kind as u32) {
+        return;
+    }
+    // Without memory for it the event is lost, as it would be with a full audit queue.
+    if let Ok(text) = CString::try_from_fmt(text) {
+        ffi::log_event(&text);
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Fires the tracepoints of `vtl_trace.h`. One that is off costs a jump that is patched to a no-op.
+
+// UNSAFETY: reads the static key of a tracepoint, calls what the kernel's macros made of it.
+#![allow(unsafe_code)]
+
+use crate::glue::abi;
+use crate::pure::exit::RawExit;
+
+/// Calls the function of a tracepoint, if it is on. The kernel crate's own macro knows only those of
+/// the kernel itself.
+macro_rules! fire {
+    ($key:ident, $function:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: The key is that of a tracepoint of this module, which is there as long as code of
+        // the module runs.
+        if unsafe {
+            kernel::jump_label::static_branch_unlikely!(
+                crate::glue::abi::$key,
+                kernel::bindings::tracepoint,
+                key
+            )
+        } {
+            // SAFETY: Takes numbers; RCU watches, because the lower VTL does not run.
+            unsafe { abi::$function($($argument),*) }
+        }
+    };
+}
+
+/// A lower VTL is about to be entered; `rip` is asked only if somebody wants to know.
+pub(crate) fn vtl_enter(vm: u8, reason: u8, rip: impl FnOnce() -> u64) {
+    fire!(
+        __tracepoint_vtl_enter,
+        rust_do_trace_vtl_enter(vm, reason, rip())
+    );
+}
+
+/// TDG.VP.ENTER came back.
+pub(crate) fn vtl_exit(vm: u8, exit: &RawExit, rip: u64, cycles: u64) {
+    fire!(
+        __tracepoint_vtl_exit,
+        rust_do_trace_vtl_exit(vm, exit.rax, exit.rcx, rip, cycles)
+    );
+}
+
+/// A command was refused: with an errno, or a TDCALL with a status.
+pub(crate) fn vtl_refused(command: u32, operand: u64, answer: u64) {
+    fire!(
+        __tracepoint_vtl_refused,
+        rust_do_trace_vtl_refused(command, operand, answer)
+    );
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The one edge into the lower VTL: TDG.VP.ENTER. Its two halves outside Rust are `helpers.c`, which
+//! tells RCU and time accounting, and `run/vp_enter.S`, which executes it.
+
+// UNSAFETY: calls the entry stub.
+#![allow(unsafe_code)]
+
+use core::marker::PhantomData;
+use core::mem::offset_of;
+
+use crate::cpu::guards::IrqsOff;
+use crate::glue::abi::{self, mshv_tdx_exit_info, vtl_enter_operands};
+use crate::pure::exit::RawExit;
+use crate::pure::mitigation::Scrub;
+use crate::pure::vp_enter::EntryRcx;
+use crate::vp::run_page::RunPage;
+
+/// What TDG.VP.ENTER takes and brings back, in the places that the stub knows.
+#[repr(C)]
+pub(crate) struct Operands<'a> {
+    /// What came back; RAX alone if the entry did not come about.
+    pub(crate) exit: RawExit,
+    /// CR2 of the lower VTL, exchanged.
+    pub(crate) cr2: u64,
+    /// IA32_SPEC_CTRL of the lower VTL, exchanged where there is one.
+    pub(crate) spec_ctrl: u64,
+    host_spec_ctrl: u64,
+    /// Which VM, and what to invalidate before.
+    pub(crate) rcx: EntryRcx,
+    guest_state_gpa: u64,
+    scrub: Scrub,
+    run_page: PhantomData<&'a RunPage>,
+}
+
+impl<'a> Operands<'a> {
+    /// For entries with the general registers of a run page.
+    pub(crate) fn new(
+        run_page: &'a RunPage,
+        rcx: EntryRcx,
+        cr2: u64,
+        spec_ctrl: u64,
+        scrub: Scrub,
+    ) -> Self {
+        Self {
+            exit: RawExit::default(),
+            cr2,
+            spec_ctrl,
+            host_spec_ctrl: 0,
+            rcx,
+            guest_state_gpa: run_page.guest_state_gpa(),
+            scrub,
+            run_page: PhantomData,
+        }
+    }
+}
+
+/// Enters a lower VTL whose other state `run/context.rs` has loaded.
+pub(crate) fn tdg_vp_enter(operands: &mut Operands<'_>, _irqs: &IrqsOff) {
+    let operands = core::ptr::from_mut(operands).cast();
+    // SAFETY: The stub saves and restores every register that belongs to its caller; `_irqs` proves
+    // that interrupts are off; `operands` is valid for the call and has the layout that the stub
+    // knows, by the assertions below. The guest state lies in a run page, which `RunPage` made for the
+    // TDX module to write, and which `Operands` borrows.
+    unsafe { abi::vtl_guest_enter(operands) };
+}
+
+/// Tells RCU that this CPU passes through a quiescent state: nothing that it protects is held on the
+/// way into a guest.
+///
+/// At most once a jiffy; `noted` keeps the last one.
+pub(crate) fn note_quiescent_state(noted: &mut usize, _irqs: &IrqsOff) {
+    // SAFETY: Interrupts are off, and no RCU reader is open in the run loop.
+    unsafe { abi::vtl_note_quiescent_state(noted) }
+}
+
+macro_rules! assert_same_place {
+    ($($register:ident)*) => {
+        $(const _: () = assert!(
+            offset_of!(RawExit, $register) == offset_of!(mshv_tdx_exit_info, $register)
+        );)*
+    };
+}
+
+assert_same_place!(rax rcx rdx rsi rdi r8 r9 r10 r11 r12 r13);
+const _: () = assert!(size_of::<RawExit>() == size_of::<mshv_tdx_exit_info>());
+const _: () = assert!(
+    offset_of!(Operands<'_>, exit) == offset_of!(vtl_enter_operands, exit)
+        && offset_of!(Operands<'_>, cr2) == offset_of!(vtl_enter_operands, cr2)
+        && offset_of!(Operands<'_>, spec_ctrl) == offset_of!(vtl_enter_operands, spec_ctrl)
+        && offset_of!(Operands<'_>, host_spec_ctrl)
+            == offset_of!(vtl_enter_operands, host_spec_ctrl)
+        && offset_of!(Operands<'_>, rcx) == offset_of!(vtl_enter_operands, rcx)
+        && offset_of!(Operands<'_>, guest_state_gpa)
+            == offset_of!(vtl_enter_operands, guest_state_gpa)
+        && offset_of!(Operands<'_>, scrub) == offset_of!(vtl_enter_operands, scrub)
+        && size_of::<Operands<'_>>() == size_of::<vtl_enter_operands>()
+);

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The VPs of the machine, one per CPU, and the CPUs' comings and goings.
+
+// UNSAFETY: hands callbacks to the kernel and initialises a global lock.
+#![allow(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::{Arc, SetOnce};
+
+use crate::cpu::features::Features;
+use crate::cpu::guards::PreemptOff;
+use crate::glue::abi;
+use crate::hv::Host;
+use crate::pure::audit::is_ring_size;
+use crate::vp::Vp;
+
+kernel::sync::global_lock! {
+    /// The machine, while the module is loaded.
+    unsafe(uninit) static MACHINE: Mutex<Option<Arc<Machine>>> = None;
+}
+
+/// The machine; `None` while the module loads or goes.
+pub(crate) fn machine() -> Option<Arc<Machine>> {
+    MACHINE.lock().clone()
+}
+
+/// What every open file and every CPU shares.
+pub(crate) struct Machine {
+    features: Features,
+    /// The host, if it is Hyper-V.
+    host: Option<Host>,
+    /// Records in the audit ring of each VP.
+    audit_records: u32,
+    /// Indexed by CPU number; filled when a CPU comes online, emptied never.
+    vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
+    /// CPUs whose VP could not be brought up.
+    failed: Atomic<u32>,
+}
+
+impl Machine {
+    fn new(audit_records: u32) -> Result<Self> {
+        let features = Features::detect()?;
+        let mut vps = KVec::new();
+        for _ in 0..kernel::cpu::nr_cpu_ids() {
+            vps.push(SetOnce::new(), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            features,
+            host: Host::detect()?,
+            audit_records,
+            vps,
+            failed: Atomic::new(0),
+        })
+    }
+
+    /// What processor and TD have.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// The host, if it is Hyper-V.
+    pub(crate) fn host(&self) -> Option<&Host> {
+        self.host.as_ref()
+    }
+
+    /// Records in the audit ring of each VP.
+    pub(crate) fn audit_records(&self) -> u32 {
+        self.audit_records
+    }
+
+    /// One more than the highest CPU number there can be.
+    pub(crate) fn num_cpus(&self) -> u32 {
+        self.vps.len() as u32 // CAST: made from a u32
+    }
+
+    /// The VP of the CPU that the caller is on at this moment, for counting only.
+    pub(crate) fn current_vp(&self) -> Option<&Vp> {
+        self.vp(kernel::cpu::CpuId::current().as_u32())
+    }
+
+    /// The VP of a CPU; `None` for numbers without a CPU and CPUs that were never online.
+    pub(crate) fn vp(&self, cpu: u32) -> Option<&Vp> {
+        let slot = self.vps.get(cpu as usize)?; // CAST: u32 fits
+        slot.as_ref().map(|vp| &**vp)
+    }
+
+    /// Makes the VP of a CPU, at the first time, and registers it with the TDX module.
+    fn bring_up(&self, cpu: u32) -> Result {
+        let slot = self.vps.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
+        if slot.as_ref().is_none() {
+            slot.populate(Vp::new(cpu, &self.features, self.audit_records)?);
+        }
+        let vp = slot.as_ref().ok_or(ENXIO)?;
+        let on_its_cpu = PreemptOff::new();
+        if let Some(synic) = self.host().and_then(Host::synic) {
+            synic.online(cpu, &on_its_cpu);
+        }
+        vp.bring_up(&on_its_cpu).map_err(|status| {
+            let status = status.0;
+            pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
+            EIO
+        })
+    }
+}
+
+/// CPU hotplug calls this on the CPU itself, in a task. A CPU without a VP stays usable: only
+/// running a lower VTL on it fails, with ENXIO.
+extern "C" fn online(cpu: c_uint) -> c_int {
+    if let Some(machine) = machine() {
+        if let Err(error) = machine.bring_up(cpu) {
+            machine.failed.fetch_add(1, Relaxed);
+            pr_err!(
+                "CPU {cpu} gets no virtual processor: {}\n",
+                error.to_errno()
+            );
+        }
+    }
+    0
+}
+
+/// As [`online`], before the CPU goes, and on every CPU when the module goes.
+extern "C" fn offline(cpu: c_uint) -> c_int {
+    if let Some(machine) = machine() {
+        let on_its_cpu = PreemptOff::new();
+        if let Some(synic) = machine.host().and_then(Host::synic) {
+            synic.offline(&on_its_cpu);
+        }
+        if let Some(vp) = machine.vp(cpu) {
+            vp.take_down(&on_its_cpu);
+        }
+    }
+    0
+}
+
+/// [`machine`] answers.
+pub(crate) struct Published(());
+
+impl Published {
+    /// Looks at processor and TD, and makes the machine known.
+    ///
+    /// # Errors
+    ///
+    /// ENODEV where the driver is of no use, EINVAL for a wrong module parameter, ENOMEM.
+    pub(crate) fn new(audit_records: u32) -> Result<Self> {
+        if !is_ring_size(audit_records) {
+            pr_err!(
+                "not loaded: audit_records={audit_records} is no power of two from 64 to 65536\n"
+            );
+            return Err(EINVAL);
+        }
+        // SAFETY: Once per load: only the module's init makes a `Published`, before any other use
+        // of the lock, and a reload gets fresh statics.
+        unsafe { MACHINE.init() };
+        let machine = Arc::new(Machine::new(audit_records)?, GFP_KERNEL)?;
+        *MACHINE.lock() = Some(machine);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        *MACHINE.lock() = None;
+    }
+}
+
+/// Callbacks for CPU hotplug are in place.
+pub(crate) struct Hotplug {
+    state: c_int,
+}
+
+impl Hotplug {
+    /// Brings up the VP of every CPU that is online, now and later.
+    ///
+    /// # Errors
+    ///
+    /// EIO when the VP of a CPU that is online now can't be brought up.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: The callbacks are functions of this module, and `drop` takes them back before it
+        // goes.
+        let state = unsafe { abi::vtl_cpuhp_setup(Some(online), Some(offline)) };
+        kernel::error::to_result(state)?;
+        let this = Self { state };
+        match machine() {
+            Some(machine) if machine.failed.load(Relaxed) == 0 => Ok(this),
+            _ => Err(EIO),
+        }
+    }
+}
+
+impl Drop for Hotplug {
+    fn drop(&mut self) {
+        // SAFETY: The state is the one that `new` got. Calls `offline` on every CPU.
+        unsafe { abi::__cpuhp_remove_state(self.state, true) }
+    }
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Waiting and waking: what of it the kernel offers as inline functions and
+ * macros only. wake.c says why each; rust/vp/wake.rs and rust/nodes/poll_file.rs use it.
+ */
+#ifndef _MSHV_VTL_TDX_WAKE_H
+#define _MSHV_VTL_TDX_WAKE_H
+
+#include <linux/types.h>
+
+struct file;
+struct rcuwait;
+struct vtl_poll;
+
+int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
+	      void *argument, u64 most_ticks);
+void vtl_send_reschedule(u32 cpu);
+bool vtl_need_resched(void);
+void vtl_relax(void);
+bool vtl_relax_or_yield(void);
+u64 vtl_clock_ns(void);
+
+struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
+			      void *argument);
+void vtl_poll_free(struct vtl_poll *poll);
+
+#endif

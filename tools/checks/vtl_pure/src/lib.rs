@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Shadow of the kernel module's `rust/pure`: compiles the very same files for the host, so that
+//! their tests, and whatever else wants to look at the decisions, run without a kernel.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+// The module's own settings format it.
+#[rustfmt::skip]
+#[path = "../../../../rust/pure/mod.rs"]
+pub mod pure;
