@@ -16,7 +16,7 @@
 #define REPS(count) ((uint64_t)(count) << 32)
 
 #define HV_INVALID_PARAMETER 5
-#define HV_INVALID_SYNIC_STATE 0xc
+#define HV_INVALID_SYNIC_STATE 0x18
 #define HV_INVALID_VP_INDEX 0xe
 #define HV_INSUFFICIENT_BUFFERS 0x13
 

@@ -61,11 +61,11 @@ pub mod status {
     pub const INVALID_HYPERCALL_INPUT: u16 = 3;
     pub const INVALID_ALIGNMENT: u16 = 4;
     pub const INVALID_PARAMETER: u16 = 5;
-    pub const INVALID_SYNIC_STATE: u16 = 0xc;
     pub const INVALID_PARTITION_ID: u16 = 0xd;
     pub const INVALID_VP_INDEX: u16 = 0xe;
     pub const INVALID_CONNECTION_ID: u16 = 0x12;
     pub const INSUFFICIENT_BUFFERS: u16 = 0x13;
+    pub const INVALID_SYNIC_STATE: u16 = 0x18;
     pub const INVALID_DEVICE_ID: u16 = 0x57;
     pub const VTL_ALREADY_ENABLED: u16 = 0x86;
 }
