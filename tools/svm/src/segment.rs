@@ -12,9 +12,24 @@ pub const LONG: u16 = 1 << 9;
 /// SVM attribute bit: default operand size 32.
 pub const DEFAULT_BIG: u16 = 1 << 10;
 
-/// VMX access rights of an SVM segment.
+/// What a register holds once it is loaded: a segment that was accessed, a task that is busy. TCG
+/// marks the descriptor in memory only, at LTR, or nothing, where a far transfer loads CS.
+const fn as_loaded(attributes: u16) -> u16 {
+    const CODE_OR_DATA: u16 = 1 << 4;
+    const ACCESSED: u16 = 1;
+    const BUSY: u16 = 1 << 1;
+    match attributes & 0xf {
+        _ if attributes & PRESENT == 0 => attributes,
+        _ if attributes & CODE_OR_DATA != 0 => attributes | ACCESSED,
+        // Tasks of 16 and of 32 or 64 bits.
+        1 | 9 => attributes | BUSY,
+        _ => attributes,
+    }
+}
+
+/// VMX access rights of a loaded SVM segment.
 pub const fn access_rights(segment: &Segment) -> u32 {
-    let attributes = segment.attributes as u32;
+    let attributes = as_loaded(segment.attributes) as u32;
     let rights = (attributes & 0xff) | ((attributes & 0xf00) << 4);
     if segment.attributes & PRESENT == 0 {
         rights | UNUSABLE
@@ -46,6 +61,23 @@ mod tests {
             };
             assert_eq!(access_rights(&segment), rights);
         }
+    }
+
+    #[test]
+    fn loaded_segments_are_accessed_and_tasks_busy() {
+        let rights = |attributes| {
+            access_rights(&Segment {
+                attributes,
+                ..Segment::default()
+            })
+        };
+        // Code after a far return, data, a task after LTR, a 16-bit one.
+        assert_eq!(rights(0xa9a), 0xa09b);
+        assert_eq!(rights(0xc92), 0xc093);
+        assert_eq!((rights(0x089), rights(0x081)), (0x8b, 0x83));
+        // LDT, and what no register holds.
+        assert_eq!(rights(0x082), 0x82);
+        assert_eq!(rights(0x010), 0x10 | UNUSABLE);
     }
 
     #[test]

@@ -197,7 +197,7 @@ pub mod guest {
         l2_tdcall l2_out l2_rep_outs l2_read_cr0 l2_write_cr0 l2_cr3 l2_read_cr4 l2_write_cr4
         l2_read_cr8 l2_write_cr8 l2_clts l2_lmsw l2_read_dr7 l2_write_dr0 l2_invlpg l2_sgdt
         l2_read_drs l2_write_drs l2_read_cr2 l2_write_cr2 l2_xgetbv l2_ymm
-        l2_vmx l2_rdtscp l2_lgdt l2_lidt l2_str l2_lldt
+        l2_vmx l2_rdtscp l2_lgdt l2_lidt l2_str l2_lldt l2_ltr l2_far_return
         l2_sldt l2_rdmsr l2_wrmsr l2_read l2_write l2_jump l2_xmm l2_user l2_user_vmcall
     }
 }

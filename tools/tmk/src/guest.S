@@ -32,9 +32,10 @@ l2_gdt:	.quad	0
 	.globl	l2_tss_descriptor
 l2_tss_descriptor:
 	.quad	0, 0			# 48: written by L1
+	.quad	0x00af9a000000ffff	# 64: 64-bit code, not yet accessed
 	.globl	l2_gdt_pointer
 l2_gdt_pointer:
-	.word	63
+	.word	71
 	.long	l2_gdt
 	.long	0
 
@@ -298,6 +299,16 @@ routine l2_lldt
 	xorl	%eax, %eax
 	lldt	%ax
 	ret
+routine l2_ltr
+	andb	$0xfd, l2_tss_descriptor+5(%rip)	# not busy
+	movl	$48, %eax
+	ltr	%ax
+	ret
+routine l2_far_return
+	popq	%rax
+	pushq	$64
+	pushq	%rax
+	lretq
 	# Instructions of VMX; RSI is memory of the L2.
 routine l2_vmx
 	vmlaunch

@@ -88,6 +88,7 @@ tests! { ALL:
         real_mode_to_long_mode
         user_mode_is_reported
         efer_is_written_by_the_module
+        loaded_segments_are_accessed_and_the_task_is_busy
         bad_guest_state_fails_the_entry
         triple_fault_leaves
     }

@@ -264,7 +264,7 @@ impl Vm {
         self.segment(6, 0, 0, 0, 0x1_0000)?;
         self.segment(7, 48, guest::l2_task(), 0x67, 0x8b)?;
         let gdt = u64::from(peek32(guest::l2_gdt_pointer() + 2));
-        self.table(0x6816, 0x4810, gdt, 63)?;
+        self.table(0x6816, 0x4810, gdt, 71)?;
         self.table(0x6818, 0x4812, guest::l2_idt(), 0xfff)
     }
 

@@ -50,6 +50,22 @@ pub fn user_mode_is_reported(vm: &mut Vm, _: &Memory) -> Outcome {
     Ok(())
 }
 
+/// The access rights are those that the next entry demands.
+pub fn loaded_segments_are_accessed_and_the_task_is_busy(vm: &mut Vm, _: &Memory) -> Outcome {
+    const CS_ACCESS: u64 = 0x4816;
+    const TR_ACCESS: u64 = 0x4822;
+    vm.start()?;
+    vm.call(guest::l2_far_return());
+    vm.call_returns()?;
+    equal!(vm.read(CS_ACCESS), 0xa09b);
+    equal!((vm.exit[6] >> 16) & 0xffff, 0xa09b);
+    vm.call(guest::l2_ltr());
+    vm.call_returns()?;
+    equal!(vm.read(TR_ACCESS), 0x8b);
+    vm.call(guest::l2_nop());
+    vm.call_returns()
+}
+
 pub fn efer_is_written_by_the_module(vm: &mut Vm, _: &Memory) -> Outcome {
     const EFER: u32 = 0xc000_0080;
     vm.start()?;
