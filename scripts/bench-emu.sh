@@ -45,14 +45,14 @@ say "booting without the emulator, $runs times"
 direct=()
 skip=0
 for word in "${qemu[@]}"; do
-	# Neither the emulator nor what it is given: the kernel itself.
+	# Neither the emulator nor what it is given: the kernel itself, on as many processors.
 	case $word in
-	-kernel | -initrd | -append) skip=1 ;;
+	-kernel | -initrd | -append | -smp) skip=1 ;;
 	loader,*) unset 'direct[-1]' ;;
 	*) [ "$skip" = 1 ] || direct+=("$word"); skip=0 ;;
 	esac
 done
-plain=$(boots "${direct[@]}" -kernel "$KIMAGE" -initrd "$BUILD/initramfs" -append "$command_line")
+plain=$(boots "${direct[@]}" -smp "${SMP:-2}" -kernel "$KIMAGE" -initrd "$BUILD/initramfs" -append "$command_line")
 
 say "round trips, $runs times"
 SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.bench=1" "tmk.do=bench"

@@ -4,12 +4,13 @@
 # The QEMU machine that the emulator runs on. Sourced after env.sh.
 
 # machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
-# array $qemu. With ICOUNT=1 one instruction is a nanosecond and one CPU runs at a
-# time, as with TCG_THREAD=single; with COUNT_TO=FILE a plugin also counts instructions into FILE. RDRAND stays: a TD's
-# kernel refuses to boot without it.
+# array $qemu. The TD has SMP processors; QEMU's first one is not among them
+# (Documentation/emulator.rst). With ICOUNT=1 one instruction is a nanosecond and one
+# CPU runs at a time; with COUNT_TO=FILE a plugin also counts instructions into FILE.
+# RDRAND stays: a TD's kernel refuses to boot without it.
 machine() {
-	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file
-	local accel=(-accel "tcg,thread=${TCG_THREAD:-multi}")
+	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file vcpus=${SMP:-2}
+	local accel=(-accel "tcg,thread=multi")
 	local cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
 	for file in "$BUILD/tdxemu" "$kernel" "$initrd"; do
 		[ -s "$file" ] || die "$file is missing or empty" "build it with: make image"
@@ -18,6 +19,9 @@ machine() {
 		*) die "$file lies neither in $TOP nor in $CACHE" "copy it to $BUILD" ;;
 		esac
 	done
+	case $vcpus in
+	'' | 0* | *[!0-9]*) die "SMP=$vcpus is not a number of processors" "example: SMP=4" ;;
+	esac
 	if [ -n "${COUNT_TO:-}${ICOUNT:-}" ]; then
 		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
 			-rtc "base=2026-01-01,clock=vm" -seed 1)
@@ -27,7 +31,7 @@ machine() {
 	fi
 	# shellcheck disable=SC2034 # the caller runs it
 	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"
-		-m "${MEM:-1G}" -smp "${SMP:-2}" -nodefaults -no-reboot -display none
+		-m "${MEM:-1G}" -smp "$((vcpus + 1))" -nodefaults -no-reboot -display none
 		-serial stdio -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
 		-device "isa-debug-exit,iobase=0xf4"
 		-kernel "$BUILD/tdxemu" -initrd "$initrd"

@@ -12,9 +12,6 @@
 events=${EVENTS:-1000000} seconds=${RACE_SECONDS:-40}
 # On a slow machine a second has some hundred interrupts.
 limit=$((events / 200 + 10 * seconds + 300))
-# With a thread per CPU, QEMU loses the state of a guest about every half a minute of
-# this (Documentation/emulator.rst); with one thread it never did.
-export TCG_THREAD=single
 say "$events interrupts, then $((3 * seconds)) s of wake-ups"
 CMDLINE="STORM_EVENTS=$events STORM_SECONDS=$limit RACE_SECONDS=$seconds LIMIT_SECONDS=$limit ${CMDLINE:-}" \
 	LIMIT=$((2 * limit)) run_kselftests storm "$BUILD/storm.log"

@@ -33,23 +33,9 @@ show() {
 	fi
 }
 
-run_once() {
-	# The machine may have ended in the middle of a line.
-	{ in_root timeout --foreground "$limit" "${qemu[@]}" </dev/null || printf '\n=== QEMU status: %s\n' $?; } |
-		stdbuf -oL tr -d '\r' | tee "$log" | show
-}
-
-# The one failure that is not the project's: QEMU itself forgets a guest's state, seldom
-# and only with several processors (Documentation/emulator.rst). The run then says
-# nothing about the software in it and is done again, from the start.
-run_once
-for again in 1 2 3; do
-	grep -q '^=== QEMU status: 41$' "$log" || break
-	note "QEMU lost the state of a guest; starting the TD again ($again of 3)"
-	mv "$log" "${log%.log}.lost$again.log"
-	mv "$emu_log" "${log%.log}.lost$again.emu.log"
-	run_once
-done
+# The machine may have ended in the middle of a line.
+{ in_root timeout --foreground "$limit" "${qemu[@]}" </dev/null || printf '\n=== QEMU status: %s\n' $?; } |
+	stdbuf -oL tr -d '\r' | tee "$log" | show
 
 if grep -q '^=== QEMU status: 124$' "$log"; then
 	die "the TD did not finish within $limit s" "console: $log" "emulator: $emu_log"

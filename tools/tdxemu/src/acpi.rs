@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! ACPI: finding the processors, and telling L1 how to wake them.
 //!
-//! Firmware's root table is copied with one change: the MADT is replaced by a copy with a
-//! Multiprocessor Wakeup entry (type 16), because INIT and start-up IPIs do not exist in a TD.
-//! [ACPI 6.4 5.2.12.19]
+//! Firmware's root table is copied with one change: the MADT is replaced by one that lists L1's
+//! processors by L1's numbers, with a Multiprocessor Wakeup entry (type 16), because INIT and
+//! start-up IPIs do not exist in a TD. [ACPI 6.4 5.2.12]
 
 /// Multiprocessor Wakeup mailbox, as offsets from its page.
 pub mod mailbox {
@@ -79,27 +79,69 @@ pub fn find(memory: &impl Physical, rsdp: u64) -> Result<Tables, &'static str> {
     Err("no MADT among the ACPI tables")
 }
 
-/// Calls `found` with the APIC id of each enabled processor, in table order.
-pub fn processors(memory: &impl Physical, tables: &Tables, mut found: impl FnMut(u32)) {
-    let len = table_len(memory, tables.madt) as u64;
-    let mut at = MADT_ENTRIES as u64;
-    while at + 2 <= len {
-        let mut entry = [0; 16];
-        memory.read(tables.madt + at, &mut entry);
-        let [kind, entry_len, _, id, flags, ..] = entry;
-        match kind {
-            0 if flags & 1 != 0 => found(u32::from(id)),
-            9 if entry[8] & 1 != 0 => {
-                found(u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]));
+/// An entry of the MADT: where it is, its length, and its first bytes.
+struct Entry {
+    address: u64,
+    len_bytes: usize,
+    start: [u8; 16],
+}
+
+/// What an entry lists.
+enum Lists {
+    /// A processor that is enabled, by its APIC ID.
+    Processor(u32),
+    /// One that is not.
+    NoProcessor,
+    SomethingElse,
+}
+
+impl Entry {
+    fn lists(&self) -> Lists {
+        let [kind, _, _, id, flags, ..] = self.start;
+        let (is_enabled, id) = match kind {
+            0 => (flags & 1 != 0, u32::from(id)),
+            9 => {
+                let [_, _, _, _, id @ .., _, _, _, _, _, _, _] = self.start;
+                let [a, b, c, d, flags] = id;
+                (flags & 1 != 0, u32::from_le_bytes([a, b, c, d]))
             }
-            _ => {}
+            _ => return Lists::SomethingElse,
+        };
+        if is_enabled {
+            Lists::Processor(id)
+        } else {
+            Lists::NoProcessor
         }
-        at += u64::from(entry_len.max(2));
     }
 }
 
-/// Writes the three tables for L1 into `area`, which will be at `area_pa`. Returns the address of
-/// the root pointer.
+/// The entries of the MADT.
+fn entries(memory: &impl Physical, tables: &Tables) -> impl Iterator<Item = Entry> {
+    let end = tables.madt + table_len(memory, tables.madt) as u64;
+    let mut address = tables.madt + MADT_ENTRIES as u64;
+    core::iter::from_fn(move || {
+        let mut start = [0; 16];
+        memory.read(address, &mut start);
+        let entry = Entry {
+            address,
+            len_bytes: usize::from(start[1].max(2)),
+            start,
+        };
+        address += entry.len_bytes as u64;
+        (address <= end).then_some(entry)
+    })
+}
+
+/// APIC IDs of the enabled processors, in table order.
+pub fn processors(memory: &impl Physical, tables: &Tables) -> impl Iterator<Item = u32> {
+    entries(memory, tables).filter_map(|entry| match entry.lists() {
+        Lists::Processor(id) => Some(id),
+        Lists::NoProcessor | Lists::SomethingElse => None,
+    })
+}
+
+/// Writes the three tables for L1 into `area`, which will be at `area_pa`. `number` says which of
+/// L1's processors an APIC ID is, if any. Returns the address of the root pointer.
 ///
 /// # Errors
 ///
@@ -107,6 +149,7 @@ pub fn processors(memory: &impl Physical, tables: &Tables, mut found: impl FnMut
 pub fn build(
     memory: &impl Physical,
     tables: &Tables,
+    number: impl Fn(u32) -> Option<u8>,
     mailbox_pa: u64,
     area: &mut [u8],
     area_pa: u64,
@@ -139,16 +182,44 @@ pub fn build(
     fix_checksum(rsdt, CHECKSUM);
 
     let madt = &mut area[madt_at..end];
-    memory.read(tables.madt, &mut madt[..madt_len]);
-    let wakeup = &mut madt[madt_len..];
-    wakeup.fill(0);
-    wakeup[0] = 16;
-    wakeup[1] = WAKEUP_ENTRY_BYTES as u8;
-    wakeup[8..16].copy_from_slice(&mailbox_pa.to_le_bytes());
-    let new_len = (madt_len + WAKEUP_ENTRY_BYTES) as u32; // CAST: fits the area
-    madt[4..8].copy_from_slice(&new_len.to_le_bytes());
-    fix_checksum(madt, CHECKSUM);
+    write_madt(memory, tables, number, mailbox_pa, madt);
     Ok(area_pa)
+}
+
+/// Writes the MADT for L1. `madt` has room for firmware's and one more entry.
+fn write_madt(
+    memory: &impl Physical,
+    tables: &Tables,
+    number: impl Fn(u32) -> Option<u8>,
+    mailbox_pa: u64,
+    madt: &mut [u8],
+) {
+    memory.read(tables.madt, &mut madt[..MADT_ENTRIES]);
+    let mut len = MADT_ENTRIES;
+    let mut add = |from: &dyn Fn(&mut [u8]), len_bytes: usize| {
+        from(&mut madt[len..len + len_bytes]);
+        len += len_bytes;
+    };
+    for entry in entries(memory, tables) {
+        match entry.lists() {
+            Lists::SomethingElse => add(&|to| memory.read(entry.address, to), entry.len_bytes),
+            Lists::Processor(id) => {
+                if let Some(number) = number(id) {
+                    // Processor UID and APIC ID are the number; enabled.
+                    let local_apic = [0, 8, number, number, 1, 0, 0, 0];
+                    add(&|to| to.copy_from_slice(&local_apic), local_apic.len());
+                }
+            }
+            Lists::NoProcessor => {}
+        }
+    }
+    let mut wakeup = [0; WAKEUP_ENTRY_BYTES];
+    (wakeup[0], wakeup[1]) = (16, WAKEUP_ENTRY_BYTES as u8);
+    wakeup[8..16].copy_from_slice(&mailbox_pa.to_le_bytes());
+    add(&|to| to.copy_from_slice(&wakeup), wakeup.len());
+    let len_field = (len as u32).to_le_bytes(); // CAST: fits the area
+    madt[4..8].copy_from_slice(&len_field);
+    fix_checksum(&mut madt[..len], CHECKSUM);
 }
 
 fn fix_checksum(table: &mut [u8], at: usize) {
@@ -171,6 +242,17 @@ mod tests {
         }
     }
 
+    const IOAPIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
+
+    /// All but the first, as L1 has them.
+    fn number(apic_id: u32) -> Option<u8> {
+        match apic_id {
+            3 => Some(0),
+            0x107 => Some(1),
+            _ => None,
+        }
+    }
+
     fn firmware() -> Firmware {
         let mut bytes = vec![0; 0x400];
         bytes[0x10..0x18].copy_from_slice(b"RSD PTR ");
@@ -180,9 +262,13 @@ mod tests {
         bytes[0x64..0x68].copy_from_slice(&0x200u32.to_le_bytes());
         bytes[0x68..0x6c].copy_from_slice(&0x100u32.to_le_bytes());
         bytes[0x100..0x104].copy_from_slice(b"APIC");
-        bytes[0x104..0x108].copy_from_slice(&(44u32 + 16).to_le_bytes());
+        bytes[0x104..0x108].copy_from_slice(&(44u32 + 56).to_le_bytes());
+        // Two processors, one that is not enabled, an IOAPIC, a processor with a large APIC ID.
         bytes[0x12c..0x134].copy_from_slice(&[0, 8, 0, 0, 1, 0, 0, 0]);
         bytes[0x134..0x13c].copy_from_slice(&[0, 8, 1, 3, 1, 0, 0, 0]);
+        bytes[0x13c..0x144].copy_from_slice(&[0, 8, 2, 5, 0, 0, 0, 0]);
+        bytes[0x144..0x150].copy_from_slice(&IOAPIC);
+        bytes[0x150..0x160].copy_from_slice(&[9, 16, 0, 0, 7, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
         Firmware(bytes)
     }
 
@@ -190,9 +276,8 @@ mod tests {
     fn processors_come_in_table_order() {
         let firmware = firmware();
         let tables = find(&firmware, 0x10).unwrap();
-        let mut ids = Vec::new();
-        processors(&firmware, &tables, |id| ids.push(id));
-        assert_eq!(ids, [0, 3]);
+        let ids: Vec<u32> = processors(&firmware, &tables).collect();
+        assert_eq!(ids, [0, 3, 0x107]);
     }
 
     #[test]
@@ -200,7 +285,7 @@ mod tests {
         let firmware = firmware();
         let tables = find(&firmware, 0x10).unwrap();
         let mut area = vec![0; 4096];
-        let rsdp = build(&firmware, &tables, 0x1234_5000, &mut area, 0x8000).unwrap();
+        let rsdp = build(&firmware, &tables, number, 0x1234_5000, &mut area, 0x8000).unwrap();
         assert_eq!(rsdp, 0x8000);
         let sum = |table: &[u8]| table.iter().fold(0u8, |s, b| s.wrapping_add(*b));
         assert_eq!(sum(&area[..20]), 0);
@@ -208,16 +293,29 @@ mod tests {
         let copy = Firmware([vec![0; 0x8000], area.clone()].concat());
         let again = find(&copy, rsdp).unwrap();
         assert_eq!(again.madt, 0x8000 + 112);
-        let madt = &area[112..112 + 76];
-        assert_eq!(sum(madt), 0);
-        assert_eq!(madt[60..62], [16, 16]);
-        assert_eq!(madt[68..76], 0x1234_5000u64.to_le_bytes());
+        let madt = &area[112..112 + 88];
+        assert_eq!((sum(madt), madt[4..8].to_vec()), (0, vec![88, 0, 0, 0]));
+        assert_eq!(madt[72..74], [16, 16]);
+        assert_eq!(madt[80..88], 0x1234_5000u64.to_le_bytes());
+    }
+
+    #[test]
+    fn the_copy_lists_l1s_processors_by_their_numbers_and_no_other() {
+        let firmware = firmware();
+        let tables = find(&firmware, 0x10).unwrap();
+        let mut area = vec![0; 4096];
+        build(&firmware, &tables, number, 0, &mut area, 0x8000).unwrap();
+        let madt = &area[112..];
+        assert_eq!(madt[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(madt[52..64], IOAPIC);
+        assert_eq!(madt[64..72], [0, 8, 1, 1, 1, 0, 0, 0]);
+        assert_eq!(madt[72..74], [16, 16]);
     }
 
     #[test]
     fn tables_that_do_not_fit_are_refused() {
         let firmware = firmware();
         let tables = find(&firmware, 0x10).unwrap();
-        assert!(build(&firmware, &tables, 0, &mut [0; 128], 0x8000).is_err());
+        assert!(build(&firmware, &tables, number, 0, &mut [0; 128], 0x8000).is_err());
     }
 }

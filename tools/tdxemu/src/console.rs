@@ -25,7 +25,7 @@ pub enum End {
     Reset = 0x12,
     /// The command line or the machine is not usable. QEMU's status: 39.
     Setup = 0x13,
-    /// The machine below did what no processor does. QEMU's status: 41.
+    /// The machine below lost a guest's state or an NMI. QEMU's status: 41.
     Machine = 0x14,
 }
 
@@ -55,11 +55,10 @@ pub fn line(arguments: fmt::Arguments<'_>) {
         core::hint::spin_loop();
     }
     // Writing to the port cannot fail.
-    let _ = writeln!(
-        DebugConsole,
-        "tdxemu[{}] {arguments}",
-        crate::smp::current_index()
-    );
+    let _ = match crate::smp::current_index() {
+        Some(index) => writeln!(DebugConsole, "tdxemu[{index}] {arguments}"),
+        None => writeln!(DebugConsole, "tdxemu[boot] {arguments}"),
+    };
     drop(held);
 }
 

@@ -10,6 +10,7 @@ pub mod fatal;
 pub mod hlt;
 pub mod hypercall;
 pub mod io;
+pub mod ioapic;
 pub mod map_gpa;
 pub mod mmio;
 pub mod msr;
@@ -63,8 +64,10 @@ mod function {
 pub struct Host {
     /// Its hostile decisions.
     pub chaos: Chaos,
-    /// A synthetic interrupt that is kept back until the next call: APIC id and vector.
-    pub late_interrupt: Option<(u32, u8)>,
+    /// What L1 wrote last to the interrupt command register.
+    pub icr: u64,
+    /// A synthetic interrupt that is kept back until the next call: processor and vector.
+    pub late_interrupt: Option<(usize, u8)>,
     /// A message kept back for the next call: processor, source.
     pub late_message: Option<(usize, u8, Message)>,
 }
@@ -74,6 +77,7 @@ impl Host {
     pub fn new(hostile: Hostile, index: usize) -> Self {
         Self {
             chaos: Chaos::new(hostile, index),
+            icr: 0,
             late_interrupt: None,
             late_message: None,
         }

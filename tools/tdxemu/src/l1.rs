@@ -8,10 +8,12 @@ use crate::cpu::{self, msr};
 use crate::extra_msrs;
 use crate::fetch::{decode, fetch};
 use crate::host;
+use crate::l1_apic;
 use crate::log;
 use crate::machine::Processor;
 use crate::run::{end_by_l1, not_modelled};
 use crate::setup::World;
+use crate::smp;
 use crate::vp::Vp;
 use svm::SvmExit;
 use svm::exit::{IoInfo, NpfError};
@@ -192,6 +194,7 @@ fn cpuid(vp: &mut Vp) {
     match outcome {
         CpuidOutcome::Value(mut value) => {
             fix_up_cpuid(vp, leaf, &mut value);
+            l1_apic::renumber_cpuid(leaf, vp.index, smp::count(), &mut value);
             let gprs = &mut vp.l1.gprs;
             gprs.rax = u64::from(value.eax);
             gprs.rbx = u64::from(value.ebx);

@@ -3,7 +3,7 @@
 //!
 //! QEMU starts it like a kernel; L1's kernel and initial RAM disk lie in memory beside it. Phases:
 //! `boot` (first instruction to `emu_main`) → `setup` (who gets which memory, L1's kernel and
-//! tables, the TD) → `smp` (other processors) → `run` (one loop per processor, for good).
+//! tables, the TD) → `smp` (the TD's processors) → `run` (one loop per processor, for good).
 //! In the loop an exit goes `svm::Vcpu` → `run` → `l1` or `l2` → `tdx_model` for what the TDX
 //! module would do → `host` for what the untrusted host would do → back.
 //!
@@ -25,6 +25,7 @@ mod config;
 mod extra_msrs;
 mod hostile;
 mod hyperv;
+mod l1_apic;
 mod loader;
 mod log;
 mod mem;
@@ -71,14 +72,11 @@ extern "C" fn emu_main(start_info_pa: u64) -> ! {
     cpu::pic::silence();
     // SAFETY: header.S passes what the loader left in EBX, and nothing has touched memory.
     let handover = unsafe { boot::read_handover(start_info_pa) };
-    let start = match handover.and_then(setup::prepare) {
-        Ok(start) => start,
-        Err(reason) => {
-            log!(Error, "{reason}");
-            console::end(console::End::Setup)
-        }
-    };
-    run::first_processor(start)
+    if let Err(reason) = handover.and_then(setup::prepare) {
+        log!(Error, "{reason}");
+        console::end(console::End::Setup)
+    }
+    smp::retire()
 }
 
 #[cfg(not(target_os = "none"))]

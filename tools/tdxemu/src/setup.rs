@@ -54,6 +54,7 @@ pub struct Platform {
 }
 
 static PLATFORM: Once<Platform> = Once::new();
+static START: Once<Start> = Once::new();
 
 impl Platform {
     /// The TD and its tables, locked.
@@ -65,6 +66,11 @@ impl Platform {
 /// The platform; only after [`prepare`].
 pub fn platform() -> &'static Platform {
     PLATFORM.wait()
+}
+
+/// How L1 starts; waits until everything is ready for it.
+pub fn start() -> &'static Start {
+    START.wait()
 }
 
 /// How the first processor starts L1.
@@ -87,12 +93,12 @@ impl Physical for Firmware {
     }
 }
 
-/// Prepares everything and starts the other processors.
+/// Prepares everything and starts the TD's processors.
 ///
 /// # Errors
 ///
 /// In words for the user, when the machine or the command line cannot be used.
-pub fn prepare(handover: Handover) -> Result<Start, &'static str> {
+pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     let (config, l1_cmdline) = match config::parse(handover.cmdline) {
         Ok(parsed) => parsed,
         Err(config::Refused(word)) => {
@@ -102,7 +108,7 @@ pub fn prepare(handover: Handover) -> Result<Start, &'static str> {
     };
     log::set_level(config.log);
     let tables = acpi::find(&Firmware, handover.rsdp_pa)?;
-    declare_processors(&tables)?;
+    smp::declare(acpi::processors(&Firmware, &tables))?;
 
     let mut first_page: BootParams = [0; 4096];
     Firmware.read(loader::BZIMAGE_PA, &mut first_page);
@@ -165,22 +171,11 @@ pub fn prepare(handover: Handover) -> Result<Start, &'static str> {
     // SAFETY: the trampoline page is ordinary low memory that L1 does not use yet; the platform
     // and the TD are complete.
     unsafe { smp::start_others(&platform.pool)? };
-    Ok(Start {
+    START.call_once(|| Start {
         rip: kernel.entry_pa(),
         rsi: loader::BOOT_PARAMS_PA,
-    })
-}
-
-fn declare_processors(tables: &acpi::Tables) -> Result<(), &'static str> {
-    let mut ids = [0; smp::MAX_CPUS + 1];
-    let mut count = 0;
-    acpi::processors(&Firmware, tables, |id| {
-        if let Some(slot) = ids.get_mut(count) {
-            *slot = id;
-            count += 1;
-        }
     });
-    smp::declare(&ids[..count])
+    Ok(())
 }
 
 /// L1's memory map: firmware's, with the ACPI tables named as such, because Linux reads memory of any
@@ -298,7 +293,8 @@ fn write_acpi(
     start: u64,
 ) -> Result<u64, &'static str> {
     let mut area = [0; 4096 * layout::FIRMWARE_ACPI_PAGES as usize];
-    let rsdp_pa = acpi::build(&Firmware, tables, mailbox_pa, &mut area, start)?;
+    let number = |apic_id| smp::index_of(apic_id).and_then(|index| u8::try_from(index).ok());
+    let rsdp_pa = acpi::build(&Firmware, tables, number, mailbox_pa, &mut area, start)?;
     if !memory.write(start, &area) || !memory.zero(mailbox_pa, 4096) {
         return Err("no memory for the ACPI tables");
     }

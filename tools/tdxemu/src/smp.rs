@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The processors: starting them, and making them leave their guests.
 //!
+//! QEMU's first one starts the others and then sleeps for good. QEMU changes flags of that processor,
+//! and of no other, from the threads of all: what VMRUN and #VMEXIT write there can get lost. So the
+//! TD has the others, numbered from 0 in the order of the MADT; here is which APIC has which number.
+//!
 //! A processor that takes a page away from L1 must know that no other one still uses it. Every
 //! VMRUN starts with an empty TLB, so it is enough that each processor inside L1 leaves it once:
 //! [`shootdown`] sends an NMI, which is intercepted, and waits.
@@ -10,23 +14,22 @@
 
 use crate::boot::STACK_BYTES;
 use crate::cpu::{self, apic, idt};
+use crate::l1_apic::{Ipi, MAX_CPUS, mode};
 use crate::mem::frame::FramePool;
 use crate::stats::Stats;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Most processors a TD can have here.
-pub const MAX_CPUS: usize = 64;
-
 /// What other processors may look at.
 pub struct CpuShared {
+    /// Physical APIC ID.
     apic_id: AtomicU32,
     is_up: AtomicBool,
     /// Inside a guest, or on the way in.
     is_in_guest: AtomicBool,
     /// Value of [`EPOCH`] at the latest entry.
     entered_epoch: AtomicU64,
-    /// The next NMI is a kick, not one of L1's.
-    is_kicked: AtomicBool,
+    /// An NMI of L1's is on the way.
+    has_nmi: AtomicBool,
     /// Counters.
     pub stats: Stats,
 }
@@ -38,7 +41,7 @@ impl CpuShared {
             is_up: AtomicBool::new(false),
             is_in_guest: AtomicBool::new(false),
             entered_epoch: AtomicU64::new(0),
-            is_kicked: AtomicBool::new(false),
+            has_nmi: AtomicBool::new(false),
             stats: Stats::new(),
         }
     }
@@ -57,19 +60,14 @@ impl CpuShared {
         self.is_in_guest.store(false, Ordering::SeqCst);
     }
 
-    /// Makes the processor leave its guest, or leave the next one at once.
-    pub fn kick(&self, index: usize) {
-        self.is_kicked.store(true, Ordering::SeqCst);
-        apic::send_nmi(apic_id(index));
-    }
-
-    /// Whether the NMI just taken was a kick. Asks once.
-    pub fn take_kick(&self) -> bool {
-        self.is_kicked.swap(false, Ordering::SeqCst)
+    /// Returns true if L1 has sent an NMI since the last call. Every other NMI is a kick: it may
+    /// come with L1's own as one, or long after the exit that it was meant to cause.
+    pub fn take_nmi(&self) -> bool {
+        self.has_nmi.swap(false, Ordering::SeqCst)
     }
 }
 
-/// One entry per virtual processor, by VCPU_INDEX, which is the order of the MADT.
+/// One entry per virtual processor, by VCPU_INDEX.
 pub static CPUS: [CpuShared; MAX_CPUS] = [const { CpuShared::new() }; MAX_CPUS];
 
 /// Counts shootdowns.
@@ -82,40 +80,66 @@ pub fn count() -> usize {
     COUNT.load(Ordering::Relaxed) as usize
 }
 
-/// Number of this processor.
-pub fn current_index() -> usize {
+/// Number of this processor, if it is one of the TD's.
+pub fn current_index() -> Option<usize> {
     const X2APIC_TOPOLOGY: u32 = 0xb;
-    index_of(cpu::cpuid(X2APIC_TOPOLOGY, 0).edx).unwrap_or(0)
+    index_of(cpu::cpuid(X2APIC_TOPOLOGY, 0).edx)
 }
 
-/// Number of the processor with this APIC id.
+/// Number of the processor with this physical APIC ID.
 pub fn index_of(apic_id: u32) -> Option<usize> {
     // ORDERING: written once before the others start.
     (0..count()).find(|&index| CPUS[index].apic_id.load(Ordering::Relaxed) == apic_id)
 }
 
-/// APIC id of a processor.
+/// Physical APIC ID of a processor.
 pub fn apic_id(index: usize) -> u32 {
     // ORDERING: as in `index_of`.
     CPUS[index].apic_id.load(Ordering::Relaxed)
 }
 
-/// Declares which processors there are, in the order of their numbers.
+/// Declares the processors by their physical APIC IDs. All but this one are the TD's, in this order.
 ///
 /// # Errors
 ///
-/// When there are too many, or this one is not among them.
-pub fn declare(apic_ids: &[u32]) -> Result<(), &'static str> {
-    if apic_ids.len() > MAX_CPUS {
-        return Err("more processors than the emulator has room for: give QEMU a smaller -smp");
+/// When there are too many or too few.
+pub fn declare(apic_ids: impl Iterator<Item = u32>) -> Result<(), &'static str> {
+    let own_id = apic::id();
+    let mut count = 0;
+    for id in apic_ids.filter(|id| *id != own_id) {
+        let shared = CPUS
+            .get(count)
+            .ok_or("more processors than the emulator has room for: give QEMU a smaller -smp")?;
+        shared.apic_id.store(id, Ordering::Relaxed);
+        count += 1;
     }
-    for (shared, id) in CPUS.iter().zip(apic_ids) {
-        shared.apic_id.store(*id, Ordering::Relaxed);
+    if count == 0 {
+        return Err("the TD has all of QEMU's processors but the first: give it -smp 2 or more");
     }
-    COUNT.store(apic_ids.len() as u32, Ordering::Relaxed); // CAST: at most MAX_CPUS
-    index_of(apic::id())
-        .map(drop)
-        .ok_or("the MADT does not list the first processor")
+    COUNT.store(count as u32, Ordering::Relaxed); // CAST: at most MAX_CPUS
+    Ok(())
+}
+
+/// Makes a processor leave its guest, or leave the next one at once.
+pub fn kick(index: usize) {
+    apic::send(apic_id(index), apic::NMI);
+}
+
+/// Posts an interrupt to L1 on a processor.
+pub fn send_interrupt(index: usize, vector: u8) {
+    apic::send(apic_id(index), u32::from(vector));
+}
+
+/// Sends what L1 writes to an interrupt command register.
+pub fn send_ipi(ipi: &Ipi) {
+    for index in (0..count()).filter(|index| (ipi.targets >> index) & 1 != 0) {
+        if ipi.mode == mode::NMI {
+            CPUS[index].has_nmi.store(true, Ordering::SeqCst);
+            kick(index);
+        } else {
+            apic::send(apic_id(index), (ipi.mode << 8) | ipi.rest);
+        }
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -123,17 +147,13 @@ static emu_ap_next: AtomicU32 = AtomicU32::new(0);
 #[unsafe(no_mangle)]
 static emu_ap_stacks: AtomicU64 = AtomicU64::new(0);
 
-/// Starts the other processors and waits until they are all up.
+/// Starts the TD's processors and waits until they are all up.
 ///
 /// # Safety
 ///
 /// The trampoline page is free, and everything that `emu_ap_main` uses is initialised.
 pub unsafe fn start_others(pool: &FramePool) -> Result<(), &'static str> {
-    let others = count() - 1;
-    if others == 0 {
-        return Ok(());
-    }
-    let frames = others as u64 * (STACK_BYTES as u64 / 4096);
+    let frames = count() as u64 * (STACK_BYTES as u64 / 4096);
     let stacks = pool
         .allocate_many(frames)
         .ok_or("no frames for the stacks of the processors")?;
@@ -141,11 +161,19 @@ pub unsafe fn start_others(pool: &FramePool) -> Result<(), &'static str> {
     // SAFETY: the page is free by `# Safety`.
     let vector = unsafe { crate::boot::install_trampoline() };
     apic::start_all_others(vector);
-    let is_other_up = |index: &usize| CPUS[*index].is_up.load(Ordering::SeqCst);
-    while (0..count()).filter(is_other_up).count() < others {
+    let is_up = |index: usize| CPUS[index].is_up.load(Ordering::SeqCst);
+    while !(0..count()).all(is_up) {
         core::hint::spin_loop();
     }
     Ok(())
+}
+
+/// Ends the part of QEMU's first processor. No interrupt is ever for it.
+pub fn retire() -> ! {
+    loop {
+        // SAFETY: with interrupts off it sleeps, and an NMI's handler only returns.
+        unsafe { core::arch::asm!("cli", "hlt", options(nomem, nostack)) };
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -159,7 +187,10 @@ extern "C" fn emu_ap_main(_number: u32) -> ! {
         );
     };
     CPUS[index].is_up.store(true, Ordering::SeqCst);
-    crate::run::other_processor(index)
+    match index {
+        0 => crate::run::first_processor(),
+        _ => crate::run::other_processor(index),
+    }
 }
 
 /// Sleeps for about a millisecond; only before SVM is on.
@@ -179,7 +210,7 @@ pub fn shootdown(own_index: usize) {
         if index == own_index || !needs_kick(shared) {
             continue;
         }
-        shared.kick(index);
+        kick(index);
         while needs_kick(shared) {
             core::hint::spin_loop();
         }

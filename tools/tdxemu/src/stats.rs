@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Counters, and the recent past of each processor for the last words.
 
-use crate::smp::{CPUS, MAX_CPUS};
+use crate::l1_apic::MAX_CPUS;
+use crate::smp::CPUS;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// VMs of a TD: L1 and three L2.

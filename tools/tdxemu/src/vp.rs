@@ -9,7 +9,7 @@ use crate::extra_msrs::ExtraMsrs;
 use crate::mem::frame::FramePool;
 use crate::run::end_by_machine;
 use crate::setup::{Platform, World};
-use crate::smp::{CPUS, CpuShared};
+use crate::smp::{self, CPUS, CpuShared};
 use core::ptr::addr_of;
 use svm::intercept::{Exceptions, Misc1, Misc2};
 use svm::iopm::Iopm;
@@ -178,13 +178,15 @@ impl Vp {
         // TCG keeps an injected interrupt in mind until the next exit, and delivers it once more
         // when something outside stops the processor before that: so the exit comes at once.
         if guest.has_interrupt() {
-            self.shared.kick(self.index);
+            smp::kick(self.index);
         }
         self.shared.enter_guest();
         let exit = guest.run_to_exit(&self.ready);
         self.shared.leave_guest();
         if guest.has_lost_state() {
-            end_by_machine(format_args!("VM {number} exited ({exit:x?})"));
+            end_by_machine(format_args!(
+                "the state of VM {number}, which exited ({exit:x?})"
+            ));
         }
         let (code, rip) = (guest.vmcb.control.exit_code, guest.vmcb.save.rip);
         self.clock.leave();
@@ -205,10 +207,10 @@ impl Vp {
         &self.ready
     }
 
-    /// Takes the NMI that the last exit reported. Returns whether it was meant for L1.
+    /// Takes the NMI that the last exit reported. Returns true if one was meant for L1.
     pub fn take_nmi(&self) -> bool {
         vmrun::consume_nmi(&self.ready);
-        !self.shared.take_kick()
+        self.shared.take_nmi()
     }
 
     /// Runs an L2 with its own FS, GS, TR, LDTR and SYSENTER registers.
@@ -237,7 +239,7 @@ impl Vp {
 
     /// Makes the next run end at once, after the event it injects.
     pub fn kick_self(&self) {
-        self.shared.kick(self.index);
+        smp::kick(self.index);
     }
 
     /// Loads the hidden registers of L1 before its first instruction.

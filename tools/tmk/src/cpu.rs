@@ -112,11 +112,15 @@ pub fn read_cr3() -> u64 {
     value & !0xfff
 }
 
+/// CPUID.
+pub fn cpuid(leaf: u32, subleaf: u32) -> core::arch::x86_64::CpuidResult {
+    // SAFETY: every 64-bit processor has CPUID.
+    unsafe { core::arch::x86_64::__cpuid_count(leaf, subleaf) }
+}
+
 /// APIC id of this processor, which counts from 0.
 pub fn index() -> usize {
-    // SAFETY: every 64-bit processor has CPUID.
-    let leaf = unsafe { core::arch::x86_64::__cpuid(1) };
-    (leaf.ebx >> 24) as usize // CAST: eight bits
+    (cpuid(1, 0).ebx >> 24) as usize // CAST: eight bits
 }
 
 /// Lets pending interrupts in.
@@ -136,6 +140,7 @@ pub fn triple_fault() -> ! {
 
 static IDT: [AtomicU64; 512] = [const { AtomicU64::new(0) }; 512];
 static LAST_VECTORS: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
+static TIMES_TAKEN: [[AtomicU64; 256]; CPUS] = [const { [const { AtomicU64::new(0) }; 256] }; CPUS];
 
 /// The vector of the latest interrupt of this processor, 0 if there was none since the last call.
 pub fn taken_vector() -> u64 {
@@ -163,19 +168,26 @@ pub fn load_idt() {
     unsafe { asm!("lidt [{}]", in(reg) pointer.as_ptr() as u64 + 6, options(readonly, nostack)) };
 }
 
+/// How often a processor has taken a vector.
+pub fn times_taken(cpu: usize, vector: u64) -> u64 {
+    TIMES_TAKEN[cpu][vector as usize].load(Ordering::SeqCst) // CAST: below 256
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn tmk_event(vector: u64, error: u64, rip: u64) {
     const X2APIC_EOI: u32 = 0x80b;
     const NMI: u64 = 2;
-    if vector == NMI {
-        return LAST_VECTORS[index()].store(NMI, Ordering::SeqCst);
-    }
     assert!(
-        vector >= 32,
+        vector >= 32 || vector == NMI,
         "L1 took exception {vector}, error code {error:#x}, at {rip:#x}"
     );
-    LAST_VECTORS[index()].store(vector, Ordering::SeqCst);
-    wrmsr(X2APIC_EOI, 0);
+    let cpu = index();
+    LAST_VECTORS[cpu].store(vector, Ordering::SeqCst);
+    // CAST: below 256.
+    TIMES_TAKEN[cpu][vector as usize].fetch_add(1, Ordering::SeqCst);
+    if vector != NMI {
+        wrmsr(X2APIC_EOI, 0);
+    }
 }
 
 /// Labels of guest.S.

@@ -12,6 +12,7 @@ const HLT: u64 = 0x0c;
 const IO: u64 = 0x1e;
 const RDMSR: u64 = 0x1f;
 const WRMSR: u64 = 0x20;
+const MMIO: u64 = 0x30;
 const MAP_GPA: u64 = 0x1_0001;
 const REPORT_FATAL_ERROR: u64 = 0x1_0003;
 /// R10 to R15.
@@ -70,6 +71,21 @@ pub fn read_port(port: u64) -> u64 {
 /// Writes a byte to a port.
 pub fn write_port(port: u64, byte: u64) {
     call(IO, [1, 1, port, byte]);
+}
+
+/// Writes a double word to a port.
+pub fn write_port32(port: u64, value: u64) {
+    call(IO, [4, 1, port, value]);
+}
+
+/// Reads a register of a device in memory space.
+pub fn read_mmio32(address: u64) -> u64 {
+    call(MMIO, [4, 0, address, 0])
+}
+
+/// Writes one.
+pub fn write_mmio32(address: u64, value: u64) {
+    call(MMIO, [4, 1, address, value]);
 }
 
 /// Asks the emulated host for an action by its debug port.

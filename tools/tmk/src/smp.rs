@@ -49,7 +49,7 @@ pub fn start_others(boot_params: u64) -> u64 {
         }
         at += number(at + 1, 1);
     }
-    assert!(present >> CPUS == 0, "more processors than {CPUS}");
+    assert!(present == (1 << CPUS) - 1, "APIC IDs as bits: {present:#x}");
     for id in (1..CPUS).filter(|id| (present >> id) & 1 != 0) {
         RESULTS[id].store(0, Ordering::SeqCst);
         wake(mailbox, id);
@@ -61,7 +61,7 @@ pub fn start_others(boot_params: u64) -> u64 {
 fn wake(mailbox: u64, id: usize) {
     const WAKE: u32 = 1;
     let stack_top = STACKS[id].0.as_ptr() as u64 + size_of::<Stack>() as u64;
-    poke(cpu::ap_stack(), stack_top - 8);
+    poke(cpu::ap_stack(), stack_top);
     poke32(mailbox + 4, id as u32); // CAST: below CPUS
     poke(mailbox + 8, cpu::ap_start());
     poke32(mailbox, WAKE);
@@ -78,6 +78,11 @@ pub fn run_on(id: usize, job: u64) {
 pub fn send(id: usize, low: u64) {
     const ICR: u64 = 0x830;
     host::wrmsr(ICR, ((id as u64) << 32) | low);
+}
+
+/// Returns true if a processor has no job.
+pub fn is_done(id: usize) -> bool {
+    RESULTS[id].load(Ordering::SeqCst) != 0
 }
 
 /// Waits for a processor's job.

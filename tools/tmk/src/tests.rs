@@ -9,6 +9,7 @@ mod interrupts;
 mod leaks;
 mod memory;
 mod modes;
+mod processors;
 pub mod smp;
 mod td;
 mod vapic;
@@ -192,5 +193,12 @@ tests! { SMP:
         nmi_reaches_l1_while_its_l2_runs
         interrupt_of_another_processor_ends_the_run
         rights_are_taken_on_every_processor
+        fpu_state_loads_of_one_processor_do_not_harm_another
+    }
+    processors {
+        numbers_count_from_zero_wherever_they_are_read
+        interrupts_reach_the_processors_they_name_and_no_other
+        interrupts_of_devices_reach_the_processor_they_name
+        every_nmi_reaches_l1_and_none_is_made_up
     }
 }

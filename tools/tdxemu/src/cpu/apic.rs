@@ -9,9 +9,12 @@
 
 use super::msr;
 
-const ID: u32 = 0x802;
+/// APIC ID.
+pub const ID: u32 = 0x802;
 const PPR: u32 = 0x80a;
 const EOI: u32 = 0x80b;
+/// Logical ID.
+pub const LDR: u32 = 0x80d;
 const SVR: u32 = 0x80f;
 const IRR: u32 = 0x820;
 /// Interrupt command register.
@@ -59,14 +62,16 @@ pub fn start_all_others(vector: u8) {
     write(ICR, ALL_BUT_SELF | 0x4600 | u64::from(vector));
 }
 
-/// Sends an NMI to one processor.
-pub fn send_nmi(apic_id: u32) {
-    write(ICR, (u64::from(apic_id) << 32) | 0x4400);
-}
+/// Delivery mode NMI.
+pub const NMI: u32 = 4 << 8;
 
-/// Sends an interrupt to one processor, whose APIC hands it to L1.
-pub fn send_interrupt(apic_id: u32, vector: u8) {
-    write(ICR, (u64::from(apic_id) << 32) | 0x4000 | u64::from(vector));
+/// Sends an interrupt to one processor: vector, delivery mode and trigger mode.
+pub fn send(apic_id: u32, command: u32) {
+    const ASSERT: u32 = 1 << 14;
+    write(
+        ICR,
+        (u64::from(apic_id) << 32) | u64::from(command | ASSERT),
+    );
 }
 
 /// Ends the interrupt in service.

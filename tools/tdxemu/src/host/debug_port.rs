@@ -6,7 +6,6 @@
 //! of it, reading [`OPERAND`] how many runs are still to be taken. Both ports take single bytes. There is one operand for all processors.
 
 use super::synic::{self, Undelivered};
-use crate::cpu::apic;
 use crate::hyperv;
 use crate::machine::Processor;
 use crate::setup::World;
@@ -124,7 +123,7 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
     match command {
         command::INTERRUPT if low < 32 || second >= smp::count() => Answer::BadOperand,
         command::INTERRUPT => {
-            apic::send_interrupt(smp::apic_id(second), low);
+            smp::send_interrupt(second, low);
             Answer::Done
         }
         command::EXITS => TAKEN_RUNS.arm(operand),

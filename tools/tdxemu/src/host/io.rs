@@ -7,7 +7,8 @@
 use crate::console::{DEBUG_PORT, EXIT_PORT, End};
 use crate::cpu::port;
 use crate::run::end_by_l1;
-use crate::{log, stats};
+use crate::{log, smp, stats};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// PM1a control block of QEMU's ICH9.
 const PM1A_CONTROL: u64 = 0x604;
@@ -19,6 +20,18 @@ const RESET_CPU: u64 = 1 << 2;
 const KEYBOARD_COMMAND: u64 = 0x64;
 const KEYBOARD_RESET: u64 = 0xfe;
 
+/// Registers of QEMU's by which the ACPI tables ask which processors are enabled: which one, and its
+/// flags. [QEMU docs/specs/acpi_cpu_hotplug]
+const CPU_SELECTOR: u64 = 0xcd8;
+const CPU_FLAGS: u64 = 0xcdc;
+static SELECTED_CPU: AtomicU32 = AtomicU32::new(0);
+
+/// QEMU has more processors than L1.
+fn is_cpu_of_l1() -> bool {
+    // ORDERING: L1's tables have a lock around the registers.
+    (SELECTED_CPU.load(Ordering::Relaxed) as usize) < smp::count()
+}
+
 /// One access: size in bytes, 0 read or 1 write, port, data. `None` refuses.
 pub fn io(size: u64, direction: u64, port: u64, data: u64) -> Option<u64> {
     let size_bytes = match size {
@@ -29,12 +42,13 @@ pub fn io(size: u64, direction: u64, port: u64, data: u64) -> Option<u64> {
     let is_ours = matches!(number, DEBUG_PORT | EXIT_PORT);
     match direction {
         0 if is_ours => Some(u64::MAX >> (64 - 8 * size)),
+        0 if port == CPU_FLAGS && !is_cpu_of_l1() => Some(0),
         // SAFETY: devices with bus mastering can be made to write anywhere; the machine is
         // started without any, and a read of a port starts no transfer.
         0 => Some(u64::from(unsafe { port::read(number, size_bytes) })),
         1 if is_ours => Some(0),
         1 => {
-            notice_the_end(port, data);
+            notice(port, data);
             // SAFETY: as for reads; the reset register and the power register only end the run.
             unsafe { port::write(number, size_bytes, data as u32) }; // CAST: up to 4 bytes
             Some(0)
@@ -51,9 +65,11 @@ pub fn power_off(why: &str) {
     unsafe { port::write(PM1A_CONTROL as u16, 2, SLEEP_ENABLE as u32) };
 }
 
-/// Power-off and reset are the last that is heard of L1.
-fn notice_the_end(port: u64, data: u64) {
+/// What the emulator has to know of. Power-off and reset are the last that is heard of L1.
+fn notice(port: u64, data: u64) {
     match port {
+        // ORDERING: as in `is_cpu_of_l1`. CAST: a register of 32 bits.
+        CPU_SELECTOR => SELECTED_CPU.store(data as u32, Ordering::Relaxed),
         PM1A_CONTROL if data & SLEEP_ENABLE != 0 => {
             log!(Info, "L1 powers off");
             stats::report_summary();

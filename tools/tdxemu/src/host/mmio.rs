@@ -4,6 +4,7 @@
 // UNSAFETY: accesses to device registers on L1's behalf.
 #![expect(unsafe_code)]
 
+use super::ioapic;
 use crate::mem::map::Range;
 use crate::vp::Vp;
 use tdx_model::gpa::SHARED_BIT;
@@ -23,12 +24,33 @@ pub fn access(vp: &Vp, size: u64, direction: u64, gpa: u64, data: u64) -> Option
     if !is_device || !MAPPED.contains(address, size) {
         return None;
     }
+    if ioapic::REGISTERS.contains(address, size) {
+        return ioapic_access(size, direction, address, data);
+    }
     match direction {
         // SAFETY: not RAM and not the local APIC, checked above: a device register, or nothing.
         0 => Some(unsafe { read(address, size) }),
         1 => {
             // SAFETY: as for reads.
             unsafe { write(address, size, data) };
+            Some(0)
+        }
+        _ => None,
+    }
+}
+
+/// The IOAPIC has registers of 32 bits.
+fn ioapic_access(size: u64, direction: u64, address: u64, data: u64) -> Option<u64> {
+    // CAST: 32 bits are read and written.
+    // SAFETY: `ioapic` passes addresses of the IOAPIC's two registers, or the one given to it, which
+    // the caller has found to be a device's and aligned.
+    let native_read = |address| unsafe { read(address, 4) } as u32;
+    // SAFETY: as above.
+    let native_write = |address, value| unsafe { write(address, 4, u64::from(value)) };
+    match (size, direction) {
+        (4, 0) => Some(u64::from(ioapic::read(address, native_read))),
+        (4, 1) => {
+            ioapic::write(address, data as u32, native_write);
             Some(0)
         }
         _ => None,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TDG.VP.VMCALL<Instruction.RDMSR> and <Instruction.WRMSR>: the registers of L1's interrupt
-//! controller, which is the physical one, and a few that Linux expects to read.
+//! controller, which is the physical one but for the numbers of processors (`l1_apic`), and a few
+//! that Linux expects to read.
 
 // UNSAFETY: WRMSR on L1's behalf.
 #![expect(unsafe_code)]
@@ -9,8 +10,9 @@ use super::synic;
 use crate::config::Host;
 use crate::cpu::{apic, msr};
 use crate::hyperv::msr as synthetic;
+use crate::l1_apic::{self, Ipi};
 use crate::vp::Vp;
-use crate::{cpu, log};
+use crate::{cpu, log, smp};
 
 const X2APIC: core::ops::RangeInclusive<u32> = 0x802..=0x83f;
 /// Delivery modes of the interrupt command register that stay inside the TD: fixed, lowest
@@ -51,7 +53,12 @@ pub fn read(vp: &Vp, index: u64) -> Option<u64> {
         return read_synthetic(vp, index);
     }
     match index {
-        msr::APIC_BASE | MISC_ENABLE | MTRR_CAP | MTRR_DEF_TYPE | MCG_CAP => msr::try_read(index),
+        msr::APIC_BASE => Some(apic_base(vp)),
+        // CAST: a number of a processor.
+        apic::ID => Some(vp.index as u64),
+        apic::LDR => Some(u64::from(l1_apic::logical_id(vp.index))),
+        apic::ICR => Some(vp.host.icr),
+        MISC_ENABLE | MTRR_CAP | MTRR_DEF_TYPE | MCG_CAP => msr::try_read(index),
         index if is_mtrr_range(index) => msr::try_read(index),
         index if X2APIC.contains(&index) => msr::try_read(index),
         FEATURE_CONTROL => Some(1),
@@ -79,6 +86,11 @@ pub fn write(vp: &mut Vp, index: u64, value: u64) -> Option<()> {
             );
             Some(())
         }
+        apic::ICR => {
+            vp.host.icr = value;
+            smp::send_ipi(&Ipi::decode(value, vp.index, smp::count()));
+            Some(())
+        }
         index if X2APIC.contains(&index) => write_natively(index, value),
         MICROCODE_REVISION | MCG_STATUS | MCG_CTL => Some(()),
         // A TD's memory is cached whatever these say; the emulator's own memory must stay so.
@@ -90,6 +102,13 @@ pub fn write(vp: &mut Vp, index: u64, value: u64) -> Option<()> {
             None
         }
     }
+}
+
+/// Enabled, in x2APIC mode; the first processor is the one that started L1.
+fn apic_base(vp: &Vp) -> u64 {
+    const PLACE_AND_STATE: u64 = 0xfee0_0c00;
+    const IS_FIRST: u64 = 1 << 8;
+    PLACE_AND_STATE | if vp.index == 0 { IS_FIRST } else { 0 }
 }
 
 /// Writes a register that has been found harmless for the emulator: interrupt controller,

@@ -3,10 +3,10 @@
 //! pages that L1 shares, interrupts into L1's local APIC.
 
 use super::debug_port;
-use crate::cpu::apic;
 use crate::hostile::{Fate, What};
 use crate::hyperv::{self, Message, Queue, Synic};
-use crate::smp::{self, MAX_CPUS};
+use crate::l1_apic::MAX_CPUS;
+use crate::smp;
 use crate::vp::Vp;
 use spin::Mutex;
 use tdx_model::gpa::{Gpa, SHARED_BIT};
@@ -288,15 +288,14 @@ fn times(fate: Fate) -> usize {
 /// Posts the interrupt of a source.
 fn notify(vp: &mut Vp, index: usize, vector: Option<u8>) {
     let Some(vector) = vector else { return };
-    let apic_id = smp::apic_id(index);
     match vp.host.chaos.fate(What::Irq) {
-        Fate::Once => apic::send_interrupt(apic_id, vector),
+        Fate::Once => smp::send_interrupt(index, vector),
         Fate::Never => {}
         Fate::Twice => {
-            apic::send_interrupt(apic_id, vector);
-            apic::send_interrupt(apic_id, vector);
+            smp::send_interrupt(index, vector);
+            smp::send_interrupt(index, vector);
         }
-        Fate::Late => vp.host.late_interrupt = Some((apic_id, vector)),
+        Fate::Late => vp.host.late_interrupt = Some((index, vector)),
     }
 }
 
@@ -306,7 +305,7 @@ pub fn deliver_late(vp: &mut Vp) {
         // A source that was turned off meanwhile gets nothing.
         let _ = deliver_or_queue(vp, index, sint, &message);
     }
-    if let Some((apic_id, vector)) = vp.host.late_interrupt.take() {
-        apic::send_interrupt(apic_id, vector);
+    if let Some((index, vector)) = vp.host.late_interrupt.take() {
+        smp::send_interrupt(index, vector);
     }
 }

@@ -54,6 +54,20 @@ pub fn write_xmm3(value: u64) {
     unsafe { asm!("movq xmm3, {}", in(reg) value, options(nostack, nomem)) };
 }
 
+#[repr(C, align(16))]
+struct FpuState([u64; 64]);
+
+/// Saves the state of the FPU and loads it again, that many times.
+pub fn restore_fpu_state(times: u64) {
+    let mut state = FpuState([0; 64]);
+    // SAFETY: the area has the size and alignment of the two instructions, and what is loaded is
+    // what was saved.
+    unsafe {
+        asm!("fxsave64 [{0}]", "2:", "fxrstor64 [{0}]", "dec {1}", "jnz 2b",
+            in(reg) &raw mut state, inout(reg) times => _, options(nostack));
+    }
+}
+
 /// Turns on XSAVE, and grants components: x87, SSE and AVX are bits 0 to 2.
 pub fn grant_state(xcr0: u64) {
     const OSXSAVE: u64 = 1 << 18;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Several processors: L2s that run at the same time, and what they do to each other.
 
-use super::Memory;
+use super::{Memory, processors};
 use crate::cpu::{self, CPUS, guest, peek, take_interrupts, taken_vector};
 use crate::host;
 use crate::smp::{run_on, send, wait};
@@ -10,37 +10,45 @@ use crate::vm::{Outcome, Vm, equal, reason, reg};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What other processors can be told to do.
-pub const JOBS: [fn(&mut Vm) -> Outcome; 6] = [
+pub const JOBS: [fn(&mut Vm) -> Outcome; 9] = [
     nothing,
     trips,
     own_interrupts,
     send_nmi,
     send_interrupt,
     read_until_taken,
+    restore_fpu_state,
+    processors::check_number,
+    processors::send_nmis,
 ];
-const NOTHING: u64 = 0;
+pub const NOTHING: u64 = 0;
 const TRIPS: u64 = 1;
 const OWN_INTERRUPTS: u64 = 2;
 const SEND_NMI: u64 = 3;
 const SEND_INTERRUPT: u64 = 4;
 const READ_UNTIL_TAKEN: u64 = 5;
+const RESTORE_FPU_STATE: u64 = 6;
+pub const CHECK_NUMBER: u64 = 7;
+pub const SEND_NMIS: u64 = 8;
 
 /// What the first processor tells the others, and how many of them have got there.
 static STAGE: AtomicU64 = AtomicU64::new(0);
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 
-fn others() -> impl Iterator<Item = usize> {
+/// All but the first.
+pub fn others() -> impl Iterator<Item = usize> {
     1..CPUS
 }
 
-fn on_all(job: u64) -> Outcome {
+/// Gives all others a job.
+pub fn everywhere(job: u64) {
     for id in others() {
         run_on(id, job);
     }
-    Ok(())
 }
 
-fn all_done() -> Outcome {
+/// Waits for them.
+pub fn all_done() -> Outcome {
     for id in others() {
         wait(id)?;
     }
@@ -77,7 +85,7 @@ fn nothing(_: &mut Vm) -> Outcome {
 pub fn every_processor_wakes_up(_: &mut Vm, _: &Memory) -> Outcome {
     // TDG.VP.INFO: NUM_VCPUS in the low half of R8.
     equal!(tdx::call(1, 0, 0, 0, 0)[8] & 0xffff_ffff, CPUS as u64);
-    on_all(NOTHING)?;
+    everywhere(NOTHING);
     all_done()
 }
 
@@ -108,7 +116,7 @@ pub fn every_processor_runs_its_l2_at_the_same_time(vm: &mut Vm, _: &Memory) -> 
     for number in 1..4 {
         Vm::new(number).grant_image()?;
     }
-    on_all(TRIPS)?;
+    everywhere(TRIPS);
     trips(vm)?;
     all_done()
 }
@@ -136,7 +144,7 @@ fn own_interrupts(vm: &mut Vm) -> Outcome {
 }
 
 pub fn every_l2_takes_its_own_interrupts(vm: &mut Vm, _: &Memory) -> Outcome {
-    on_all(OWN_INTERRUPTS)?;
+    everywhere(OWN_INTERRUPTS);
     own_interrupts(vm)?;
     all_done()
 }
@@ -230,10 +238,38 @@ pub fn rights_are_taken_on_every_processor(vm: &mut Vm, memory: &Memory) -> Outc
     cpu::poke(page, 0x77);
     PAGE.store(page, Ordering::SeqCst);
     STAGE.store(0, Ordering::SeqCst);
-    on_all(READ_UNTIL_TAKEN)?;
+    everywhere(READ_UNTIL_TAKEN);
     gather(1, || set(0))?;
     gather(2, || set(rights::ALL))?;
     all_done()?;
     equal!(peek(page), 0x77);
     Ok(())
+}
+
+/// Loads the state of its FPU until it is told to stop.
+fn restore_fpu_state(_: &mut Vm) -> Outcome {
+    ARRIVED.fetch_add(1, Ordering::SeqCst);
+    while STAGE.load(Ordering::SeqCst) == 0 {
+        cpu::leaky::restore_fpu_state(1000);
+    }
+    Ok(())
+}
+
+/// QEMU clears a flag of its first processor from the thread of whichever processor loads the state
+/// of its FPU, and may write old flags back there: the state of a guest that runs or leaves at that
+/// moment is lost, or it hears no interrupt any more. So no processor of L1's may be that one.
+pub fn fpu_state_loads_of_one_processor_do_not_harm_another(_: &mut Vm, _: &Memory) -> Outcome {
+    STAGE.store(0, Ordering::SeqCst);
+    ARRIVED.store(0, Ordering::SeqCst);
+    run_on(1, RESTORE_FPU_STATE);
+    while ARRIVED.load(Ordering::SeqCst) == 0 {
+        core::hint::spin_loop();
+    }
+    // Each leaves L1 and enters it again.
+    for _ in 0..100_000 {
+        cpu::index();
+    }
+    STAGE.store(1, Ordering::SeqCst);
+    ARRIVED.store(0, Ordering::SeqCst);
+    wait(1)
 }
