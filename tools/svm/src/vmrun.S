@@ -72,3 +72,24 @@ svm_vmrun_exit:
 	pop	r15
 	ret
 	.size	svm_vmrun, . - svm_vmrun
+
+# svm_nmi_window: opens GIF until an NMI's handler has set RAX, RCX times at most.
+
+	.globl	svm_nmi_window
+	.type	svm_nmi_window, @function
+	.balign	16
+svm_nmi_window:
+	xor	eax, eax
+	cli
+1:	stgi
+	nop
+	clgi
+	test	eax, eax
+	jnz	2f
+	dec	rcx
+	jnz	1b
+2:	sti
+	.globl	svm_nmi_window_end
+svm_nmi_window_end:
+	ret
+	.size	svm_nmi_window, . - svm_nmi_window

@@ -32,6 +32,8 @@ global_asm!(
 unsafe extern "C" {
     fn svm_vmrun(vmcb_pa: u64, gprs: *mut Gprs);
     static svm_vmrun_exit: u8;
+    static svm_nmi_window: u8;
+    static svm_nmi_window_end: u8;
 }
 
 /// Where the host goes on after #VMEXIT.
@@ -81,12 +83,28 @@ pub fn vmload(_ready: &VmrunReady, vmcb: &Vmcb) {
     unsafe { asm!("vmload rax", in("rax") vmcb_pa, options(nostack, preserves_flags)) }
 }
 
-/// Lets a pending NMI reach the host's handler, which must return by IRET. Maskable interrupts
-/// stay pending: the host's IF is clear for the duration.
-pub fn consume_nmi(_ready: &VmrunReady) {
+/// Lets the NMI that an exit has reported reach the host's handler, which must set RAX to 1 if
+/// [`is_nmi_window`] and return by IRET. Maskable interrupts stay pending: the host's IF is clear
+/// for the duration. Returns false if no NMI comes.
+///
+/// TCG looks for events once behind STGI, and serves a request to look at the local APIC before an
+/// NMI. So the window is opened again until the handler has run; an NMI that stayed pending would
+/// end the next run, and be taken for another one.
+#[must_use]
+pub fn consume_nmi(_ready: &VmrunReady) -> bool {
+    const PATIENCE: u64 = 1_000_000;
+    let taken: u64;
     // SAFETY: the host has an IDT with an NMI gate, as every user of this crate must before it
-    // makes a `VmrunReady`; IF and GIF are put back.
-    unsafe { asm!("cli", "stgi", "nop", "nop", "clgi", "sti", options(nostack)) }
+    // makes a `VmrunReady`; IF and GIF are put back, and the handler changes RAX alone.
+    unsafe { asm!("call {}", sym svm_nmi_window, inout("rcx") PATIENCE => _, out("rax") taken) };
+    taken != 0
+}
+
+/// Returns true if an NMI with this RIP is the one that [`consume_nmi`] waits for.
+pub fn is_nmi_window(rip: u64) -> bool {
+    let start = core::ptr::addr_of!(svm_nmi_window) as u64;
+    let end = core::ptr::addr_of!(svm_nmi_window_end) as u64;
+    (start..end).contains(&rip)
 }
 
 /// Copies the registers that the TDX module leaves live between VMs: each VM finds in them what

@@ -209,7 +209,9 @@ impl Vp {
 
     /// Takes the NMI that the last exit reported. Returns true if one was meant for L1.
     pub fn take_nmi(&self) -> bool {
-        vmrun::consume_nmi(&self.ready);
+        if !vmrun::consume_nmi(&self.ready) {
+            end_by_machine(format_args!("the NMI of an exit"));
+        }
         self.shared.take_nmi()
     }
 

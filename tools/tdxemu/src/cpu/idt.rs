@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The emulator's own exceptions and interrupts.
 //!
-//! An NMI is how one processor makes another leave its guest: the handler only returns. A fault
+//! An NMI is how one processor makes another leave its guest: the handler only returns, and says
+//! that it ran to whoever waits for it (`svm::vmrun::consume_nmi`). A fault
 //! at a marked MSR access continues at its mark. Everything else is a bug and stops the machine.
 
 // UNSAFETY: descriptor table, LIDT and the frame the stubs push.
@@ -11,6 +12,7 @@ use super::apic;
 use crate::run::end_by_machine;
 use core::arch::{asm, global_asm};
 use core::ptr::addr_of;
+use svm::vmrun;
 
 global_asm!(include_str!("idt.S"), options(att_syntax));
 
@@ -95,6 +97,7 @@ extern "C" fn emu_trap(frame: *mut Frame) {
     // SAFETY: idt.S passes the frame it pushed, which nothing else refers to.
     let frame = unsafe { &mut *frame };
     match frame.vector {
+        NMI if vmrun::is_nmi_window(frame.rip) => frame.rax = 1,
         NMI => {}
         vector if vector == u64::from(apic::TIMER_VECTOR) => apic::end_of_interrupt(),
         GP if frame.rip == addr_of!(emu_rdmsr_safe_insn) as u64 => {
@@ -104,8 +107,8 @@ extern "C" fn emu_trap(frame: *mut Frame) {
             frame.rip = addr_of!(emu_wrmsr_safe_fault) as u64;
         }
         // Interrupts are off in the emulator, whatever is pending.
-        vector if vector >= FIRST_INTERRUPT && frame.rip == svm::vmrun::exit_rip() => {
-            end_by_machine(format_args!("interrupt {vector:#x} behind VMRUN"))
+        vector if vector >= FIRST_INTERRUPT && frame.rip == vmrun::exit_rip() => {
+            end_by_machine(format_args!("GIF, interrupt {vector:#x} behind VMRUN"))
         }
         vector => {
             let cr2: u64;
