@@ -37,10 +37,12 @@ printf '\353\376' >"$work/spins"
 printf '\017\013' >"$work/faults"
 # pushq $0x1fa0; ldmxcsr (%rsp); ud2
 printf '\150\240\037\0\0\017\256\024\044\017\013' >"$work/mxcsr"
+# movl $0xfd000000, %ecx; movl %eax, (%rcx): a device that nobody emulates
+printf '\271\0\0\0\375\211\001' >"$work/device"
 truncate -s 128M "$work/large" 2>/dev/null || dd if=/dev/zero of="$work/large" bs=1M count=0 seek=128 2>/dev/null
 
 echo "TAP version 13"
-echo "1..12"
+echo "1..13"
 expect 3 "$work/missing" a_missing_file_is_named "$work/missing"
 expect 3 empty an_empty_file_is_refused "$work/empty"
 expect 3 "larg\|fit" a_file_larger_than_the_memory_is_refused "$work/large"
@@ -49,6 +51,7 @@ expect 2 mode an_unknown_mode_lists_the_known_ones --mode vm86 "$work/halts"
 expect 0 HLT a_guest_that_halts_ends_well "$work/halts"
 expect 5 "limit\|time" a_guest_that_spins_is_ended --timeout 1 "$work/spins"
 expect 4 triple a_guest_that_faults_is_reported "$work/faults"
+expect 4 "may not write guest-physical address 0xfd000000" a_guest_that_wants_a_device_is_reported "$work/device"
 expect 4 "mxcsr 0000000000001f80" a_failed_guest_has_its_extended_state_shown "$work/faults"
 expect 4 "mxcsr 0000000000001fa0" it_is_what_the_guest_made_of_it "$work/mxcsr"
 expect 4 "mxcsr 0000000000001f80" the_next_guest_has_its_own "$work/faults"

@@ -33,7 +33,7 @@ impl ExitKind {
                 reason @ 0..=95 => Self(reason as u8), // CAST: at most 95
                 _ => Self::OTHER,
             },
-            Exit::HostRouted => Self::HOST_ROUTED,
+            Exit::HostRouted | Exit::HostCalled => Self::HOST_ROUTED,
             Exit::Interrupted => Self::INTERRUPTED,
             Exit::NotEntered => Self::NOT_ENTERED,
             Exit::Refused => Self::REFUSED,

@@ -48,6 +48,19 @@ impl RawExit {
     pub const fn has_event_to_redeliver(&self) -> bool {
         self.r10 & IDT_VECTORING_VALID != 0
     }
+
+    /// Basic exit reason.
+    pub const fn basic_reason(&self) -> u16 {
+        self.rax as u16 // CAST: the low 16 bits
+    }
+
+    /// Returns true if the event that exited is an exception of the guest, and not an NMI.
+    pub const fn is_exception(&self) -> bool {
+        const VALID: u64 = 1 << 31;
+        const TYPE: u64 = 0x7 << 8;
+        const HARDWARE_EXCEPTION: u64 = 3 << 8;
+        self.r9 & (VALID | TYPE) == VALID | HARDWARE_EXCEPTION
+    }
 }
 
 /// What kind of return TDG.VP.ENTER was.
@@ -55,8 +68,10 @@ impl RawExit {
 pub enum Exit {
     /// The L2 ran and stopped for a reason that is L1's.
     ForL1,
-    /// The L2 ran; the host sent L1 an exit that repeats an old reason.
+    /// The L2 ran; the host took the exit and then resumed L1, which finds the reason repeated.
     HostRouted,
+    /// As `HostRouted`, after a TDVMCALL of the L2: it is done, RIP is past it.
+    HostCalled,
     /// The L2 ran until an interrupt for L1 came.
     Interrupted,
     /// The L2 did not run, nothing is wrong.
@@ -69,7 +84,7 @@ impl Exit {
     /// Whether instructions of the L2 may have run, and the invalidation was done.
     pub const fn has_run(self) -> bool {
         match self {
-            Self::ForL1 | Self::HostRouted | Self::Interrupted => true,
+            Self::ForL1 | Self::HostRouted | Self::HostCalled | Self::Interrupted => true,
             Self::NotEntered | Self::Refused => false,
         }
     }
@@ -79,9 +94,8 @@ impl Exit {
 pub const fn classify(exit: &RawExit) -> Exit {
     match exit.status().name() {
         Status::SUCCESS => Exit::ForL1,
-        Status::L2_EXIT_HOST_ROUTED_ASYNC | Status::L2_EXIT_HOST_ROUTED_TDVMCALL => {
-            Exit::HostRouted
-        }
+        Status::L2_EXIT_HOST_ROUTED_ASYNC => Exit::HostRouted,
+        Status::L2_EXIT_HOST_ROUTED_TDVMCALL => Exit::HostCalled,
         Status::L2_EXIT_PENDING_INTERRUPT => Exit::Interrupted,
         Status::PENDING_INTERRUPT | Status::TD_EXIT_BEFORE_L2_ENTRY => Exit::NotEntered,
         _ => Exit::Refused,
@@ -109,7 +123,7 @@ mod tests {
         assert_eq!(status(0, 10), Exit::ForL1);
         assert_eq!(status(0, 0x8000_0021), Exit::ForL1);
         assert_eq!(status(0x1100, 1), Exit::HostRouted);
-        assert_eq!(status(0x1101, 77), Exit::HostRouted);
+        assert_eq!(status(0x1101, 77), Exit::HostCalled);
         assert_eq!(status(0x1102, 1), Exit::Interrupted);
         assert_eq!(status(0x1120, 0), Exit::NotEntered);
         assert_eq!(status(0x1140, 0), Exit::NotEntered);
@@ -129,6 +143,19 @@ mod tests {
             for details in [0, 10, 12, 170, u32::MAX] {
                 assert_eq!(status(name, details), Exit::Refused);
             }
+        }
+    }
+
+    #[test]
+    fn exceptions_are_told_from_nmis() {
+        let exit = |r9| RawExit {
+            r9,
+            ..RawExit::default()
+        };
+        assert!(exit(0x8000_0b0e).is_exception());
+        assert!(exit(0x1_8000_0301).is_exception());
+        for other in [0, 0x8000_0202, 0x0000_0b0e, 0x8000_0030, 0x8000_0b0e << 32] {
+            assert!(!exit(other).is_exception(), "{other:#x}");
         }
     }
 

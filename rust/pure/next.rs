@@ -30,8 +30,28 @@ pub fn next(class: Exit, exit: &RawExit, offload: Offload, guest: impl FnOnce() 
             Some(handled) => Next::Handle(handled),
             None => Next::Userspace,
         },
-        Exit::HostRouted | Exit::Interrupted | Exit::NotEntered => Next::EnterAgain,
+        Exit::HostRouted if is_of_the_guest(exit) => Next::Userspace,
+        Exit::HostRouted | Exit::HostCalled | Exit::Interrupted | Exit::NotEntered => {
+            Next::EnterAgain
+        }
         Exit::Refused => Next::Fail,
+    }
+}
+
+const EXCEPTION_OR_NMI: u16 = 0;
+const EPT_VIOLATION: u16 = 48;
+const EPT_MISCONFIGURATION: u16 = 49;
+
+/// Returns true if an exit that the host took first is about what the guest did.
+///
+/// L1 has no other way to learn of an access to an address that it has not got, which is how a guest
+/// does MMIO. RIP is still at the instruction, so where the page has come meanwhile executing it again
+/// is right. Interrupts, NMIs, bus locks and the like are the host's and are over. [TDP 3.6]
+const fn is_of_the_guest(exit: &RawExit) -> bool {
+    match exit.basic_reason() {
+        EPT_VIOLATION | EPT_MISCONFIGURATION => true,
+        EXCEPTION_OR_NMI => exit.is_exception(),
+        _ => false,
     }
 }
 
@@ -93,13 +113,34 @@ mod tests {
     }
 
     #[test]
-    fn a_host_routed_exit_is_never_emulated() {
+    fn of_host_routed_exits_only_mmio_is_seen_and_none_is_emulated() {
         for name in BENIGN.into_iter().skip(1) {
-            for details in (0..0x1_0000).step_by(STEP) {
+            for details in (0..0x1_0000).step_by(STEP).chain([12, 31, 48, 49, 74, 77]) {
+                let is_mmio = name == 0x1100 && matches!(details, 48 | 49);
+                let expected = [Next::EnterAgain, Next::Userspace][usize::from(is_mmio)];
                 let next = after(status(name, details), 0);
-                assert_eq!((name, details, next), (name, details, Next::EnterAgain));
+                assert_eq!((name, details, next), (name, details, expected));
             }
         }
+        // A lock on the bus before the access makes no difference.
+        assert_eq!(after(status(0x1100, 48 | 1 << 26), 0), Next::Userspace);
+    }
+
+    #[test]
+    fn an_exception_that_comes_by_way_of_the_host_is_seen_and_an_nmi_is_not() {
+        let after = |name, r9| {
+            let exit = RawExit {
+                rax: status(name, 0),
+                r9,
+                ..RawExit::default()
+            };
+            let offload = Offload::new(0xff, VmIndex::VM1);
+            next(classify(&exit), &exit, offload, Guest::default)
+        };
+        assert_eq!(after(0x1100, 0x8000_0b0e), Next::Userspace);
+        assert_eq!(after(0x1100, 0x8000_0202), Next::EnterAgain);
+        assert_eq!(after(0x1100, 0), Next::EnterAgain);
+        assert_eq!(after(0x1102, 0x8000_0b0e), Next::EnterAgain);
     }
 
     #[test]

@@ -102,6 +102,13 @@ guest vtl_guest_store
 	jmp	.
 vtl_guest_store_end:
 
+/* Reads from the address in ebx, then halts. */
+guest vtl_guest_read
+	movl	(%ebx), %eax
+	hlt
+	jmp	.
+vtl_guest_read_end:
+
 /* Sums up ecx words from esi in eax and inverts each, then halts. */
 guest vtl_guest_checksum
 	xorl	%eax, %eax

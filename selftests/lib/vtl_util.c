@@ -432,6 +432,14 @@ int vtl_enter(struct vtl_guest *guest)
 	return ioctl(guest->fd, MSHV_RETURN_TO_LOWER_VTL) ? -errno : 0;
 }
 
+/* An exit of the guest's own: what it did, or an access that the host saw first. */
+static bool is_exit(uint64_t rax)
+{
+	return rax >> 32 == TDX_SUCCESS ||
+	       (rax >> 32 == TDX_L2_EXIT_HOST_ROUTED_ASYNC &&
+		(rax & 0xffff) == EXIT_EPT_VIOLATION);
+}
+
 /* Enters until there is an exit to look at, or an error. */
 int vtl_run(struct vtl_guest *guest)
 {
@@ -439,7 +447,7 @@ int vtl_run(struct vtl_guest *guest)
 
 	do {
 		result = vtl_enter(guest);
-	} while (!result && guest->run->tdx.exit_info.rax >> 32 != TDX_SUCCESS);
+	} while (!result && !is_exit(guest->run->tdx.exit_info.rax));
 	return result;
 }
 

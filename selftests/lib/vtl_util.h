@@ -41,6 +41,7 @@
 #define TDX_PAGE_ALREADY_ACCEPTED 0x00000b0aU
 #define TDX_PAGE_SIZE_MISMATCH 0xc0000b0bU
 #define TDX_PENDING_INTERRUPT 0x00001120U
+#define TDX_L2_EXIT_HOST_ROUTED_ASYNC 0x00001100U
 
 /* Metadata fields. */
 #define FIELD_NUM_L2_VMS 0x9010000100000005ULL
@@ -85,6 +86,7 @@ DECLARE_GUEST(vtl_guest_fpu);
 DECLARE_GUEST(vtl_guest_debug);
 DECLARE_GUEST(vtl_guest_xcr0);
 DECLARE_GUEST(vtl_guest_store);
+DECLARE_GUEST(vtl_guest_read);
 DECLARE_GUEST(vtl_guest_checksum);
 DECLARE_GUEST(vtl_guest_patterns);
 DECLARE_GUEST(vtl_guest_ymm);

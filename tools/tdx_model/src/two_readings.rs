@@ -297,7 +297,7 @@ fn the_driver_understands_every_way_back_from_an_l2() {
             Exit::ForL1,
             Exit::Interrupted,
             Exit::HostRouted,
-            Exit::HostRouted,
+            Exit::HostCalled,
         ];
         assert_eq!(seen, want);
     });

@@ -5,6 +5,7 @@
 //! [`Kind`]; [`Exit`] adds the borrowed processor, so that an answer can be
 //! given once and only before the next run. Made by [`crate::vp::Vp::run`].
 
+mod ept;
 mod port;
 
 use crate::abi::ExitInfo;
@@ -12,6 +13,7 @@ use crate::run_page::{Gpr, RunPage};
 use crate::vp::{Exception, Vp};
 use crate::{Result, Status, reason};
 
+pub use ept::{Access, EptViolation, Mmio};
 pub use port::{Direction, Port, PortAccess};
 
 /// How a run ended.
@@ -31,6 +33,8 @@ pub enum Exit<'a> {
     Halt(Instruction<'a>),
     /// An access the rights of the page do not allow.
     EptViolation(EptViolation),
+    /// An access to where there is no memory.
+    Mmio(Mmio),
     /// The guest could not deliver an exception.
     TripleFault,
     /// The guest's state is invalid; the guest did not run.
@@ -66,6 +70,8 @@ pub enum Kind {
     Halt,
     /// An access the rights of the page do not allow.
     EptViolation(EptViolation),
+    /// An access to where there is no memory.
+    Mmio(Mmio),
     /// Triple fault.
     TripleFault,
     /// Invalid guest state.
@@ -85,11 +91,14 @@ pub enum Kind {
 pub fn classify(info: &ExitInfo) -> Kind {
     const ENTRY_FAILURE: u32 = 1 << 31;
     let status = Status::from_raw(info.rax);
+    // CAST: the basic reason is in bits 15:0; others are flags.
+    let basic = status.details() as u16;
+    if status.code() == Status::L2_EXIT_HOST_ROUTED_ASYNC && basic == reason::EPT_VIOLATION {
+        return Kind::Mmio(Mmio::new(info));
+    }
     if status.code() != Status::SUCCESS {
         return Kind::NotEntered(status);
     }
-    // CAST: the basic reason is in bits 15:0; others are flags.
-    let basic = status.details() as u16;
     if status.details() & ENTRY_FAILURE != 0 {
         return Kind::EntryFailure {
             reason: basic,
@@ -103,11 +112,8 @@ pub fn classify(info: &ExitInfo) -> Kind {
         reason::MSR_WRITE => Kind::MsrWrite,
         reason::VMCALL => Kind::Vmcall,
         reason::HLT => Kind::Halt,
-        reason::EPT_VIOLATION => Kind::EptViolation(EptViolation {
-            gpa: info.r8,
-            qualification: info.rcx,
-            is_pending: info.r13 & 0xf == EptViolation::EEQ_PENDING_PAGE,
-        }),
+        reason::EPT_VIOLATION if ept::is_shared(info.r8) => Kind::Mmio(Mmio::new(info)),
+        reason::EPT_VIOLATION => Kind::EptViolation(EptViolation::new(info)),
         reason::TRIPLE_FAULT => Kind::TripleFault,
         _ => Kind::Unknown,
     }
@@ -125,6 +131,7 @@ impl<'a> Exit<'a> {
             Kind::Vmcall => Self::Vmcall(Vmcall(instruction)),
             Kind::Halt => Self::Halt(instruction),
             Kind::EptViolation(violation) => Self::EptViolation(violation),
+            Kind::Mmio(mmio) => Self::Mmio(mmio),
             Kind::TripleFault => Self::TripleFault,
             Kind::EntryFailure {
                 reason,
@@ -148,6 +155,7 @@ impl<'a> Exit<'a> {
             Self::Vmcall(_) => reason::VMCALL,
             Self::Halt(_) => reason::HLT,
             Self::EptViolation(_) => reason::EPT_VIOLATION,
+            Self::Mmio(_) => return "MMIO",
             Self::TripleFault => reason::TRIPLE_FAULT,
             Self::EntryFailure { reason, .. } => *reason,
             Self::Interrupted => return "(interrupted)",
@@ -311,32 +319,6 @@ impl Vmcall<'_> {
     pub fn answer(self, rax: u64) {
         self.0.page().set_gpr(Gpr::Rax, rax);
         self.0.complete();
-    }
-}
-
-/// An access the rights of the page do not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EptViolation {
-    /// Guest-physical address.
-    pub gpa: u64,
-    /// Exit qualification.
-    pub qualification: u64,
-    /// The page has not been accepted by this level.
-    pub is_pending: bool,
-}
-
-impl EptViolation {
-    const EEQ_PENDING_PAGE: u64 = 6;
-
-    /// What the guest tried.
-    pub const fn access(self) -> &'static str {
-        match self.qualification & 7 {
-            1 => "read",
-            2 => "write",
-            3 => "read-modify-write",
-            4 => "fetch",
-            _ => "access",
-        }
     }
 }
 

@@ -87,6 +87,15 @@ impl Redelivery {
     const fn is_nmi(self) -> bool {
         (self.entry_info >> 8) & 7 == 2
     }
+
+    const fn has_error_code(self) -> bool {
+        self.entry_info & (1 << 11) != 0
+    }
+
+    /// Software interrupts and exceptions, whose instruction has a length.
+    const fn is_software(self) -> bool {
+        matches!((self.entry_info >> 8) & 7, 4..=6)
+    }
 }
 
 /// RCX of TDG.VP.ENTER: where the VM index is.
@@ -239,11 +248,16 @@ impl Vp {
             // The entry delivers no NMI while NMIs are blocked.
             self.write_masked(L2Field::GUEST_INTERRUPTIBILITY, 0, BLOCKING_BY_NMI)?;
         }
-        self.write(L2Field::ENTRY_EXCEPTION_ERROR_CODE, redelivery.error_code)?;
-        self.write(
-            L2Field::ENTRY_INSTRUCTION_LENGTH,
-            redelivery.instruction_length,
-        )?;
+        // What the event does not have is undefined, and need not be a value that can be written.
+        if redelivery.has_error_code() {
+            self.write(L2Field::ENTRY_EXCEPTION_ERROR_CODE, redelivery.error_code)?;
+        }
+        if redelivery.is_software() {
+            self.write(
+                L2Field::ENTRY_INSTRUCTION_LENGTH,
+                redelivery.instruction_length,
+            )?;
+        }
         self.write(L2Field::ENTRY_INTERRUPTION_INFO, redelivery.entry_info)
     }
 

@@ -217,6 +217,17 @@ fn describe(exit: &Exit<'_>) -> String {
                 "no right to it"
             },
         ),
+        Exit::Mmio(mmio) => format!(
+            "the guest may not {} guest-physical address {:#x}{} (no memory, and no device is \
+             emulated)",
+            mmio.access(),
+            mmio.gpa,
+            if mmio.is_shared() {
+                ", shared with the host"
+            } else {
+                ""
+            },
+        ),
         Exit::TripleFault => "triple fault: the guest could not handle an exception".to_owned(),
         Exit::EntryFailure {
             reason,

@@ -22,7 +22,7 @@ fn exit() -> impl Strategy<Value = RawExit> {
         1 => any::<u32>().prop_map(u64::from),
     ];
     let reason = prop_oneof![
-        3 => select(vec![12_u64, 31, 32]),
+        3 => select(vec![12_u64, 31, 32, 48]),
         1 => any::<u32>().prop_map(u64::from),
     ];
     let vectoring = prop_oneof![3 => Just(0_u64), 1 => any::<u64>()];
@@ -95,6 +95,9 @@ proptest! {
                 }
                 other => prop_assert_eq!(other, Next::Userspace),
             },
+            0x1100 if matches!(exit.rax & 0xffff, 48 | 49) => {
+                prop_assert_eq!(found, Next::Userspace);
+            }
             0x1100..=0x1102 | 0x1120 | 0x1140 => prop_assert_eq!(found, Next::EnterAgain),
             _ => prop_assert_eq!(found, Next::Fail),
         }
