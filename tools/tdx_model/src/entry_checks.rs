@@ -14,6 +14,8 @@ use crate::vmcs::Vmcs;
 pub(crate) enum EntryFailure {
     /// VMLAUNCH itself fails.
     ControlFields,
+    /// The entry succeeds and ends in an exit for a monitor trap, which the module takes for an error.
+    MonitorTrap,
     /// Exit with reason 33.
     GuestState {
         /// 2 for bad PDPTEs, 3 for NMI blocking, otherwise 0.
@@ -45,6 +47,7 @@ const RFLAGS_RESERVED: u64 = 0xffff_ffff_ffc0_8028;
 pub(crate) fn check(config: &TdConfig, l2: &L2Vm, vtpr: u8) -> Result<(), EntryFailure> {
     let v = &l2.vmcs;
     require(is_event_well_formed(v), EntryFailure::ControlFields)?;
+    require(is_hlat_pointer_valid(v), EntryFailure::ControlFields)?;
     require(
         v.get(Field::Cr3TargetCount) <= 4,
         EntryFailure::ControlFields,
@@ -62,7 +65,8 @@ pub(crate) fn check(config: &TdConfig, l2: &L2Vm, vtpr: u8) -> Result<(), EntryF
     require(
         are_pdptes_valid(v),
         EntryFailure::GuestState { qualification: 2 },
-    )
+    )?;
+    require(event_kind(v) != Some(7), EntryFailure::MonitorTrap)
 }
 
 const fn require(is_met: bool, failure: EntryFailure) -> Result<(), EntryFailure> {
@@ -94,8 +98,9 @@ fn is_event_well_formed(v: &Vmcs) -> bool {
     let is_vector_valid = match kind {
         2 => vector == 2,
         3 => vector <= 31,
-        // Reserved, and "other event", which needs the monitor trap flag.
-        1 | 7 => false,
+        // "Other event", which is a pending monitor trap.
+        7 => vector == 0,
+        1 => false,
         _ => true,
     };
     let has_error_code = info & (1 << 11) != 0;
@@ -105,6 +110,14 @@ fn is_event_well_formed(v: &Vmcs) -> bool {
             && v.get(Field::EntryErrorCode) >> 16 == 0);
     let is_length_valid = !matches!(kind, 4..=6) || v.get(Field::EntryInstructionLength) <= 15;
     info & 0x7fff_f000 == 0 && is_vector_valid && is_error_code_valid && is_length_valid
+}
+
+/// Bits 2:0 and 11:5 are reserved, and those beyond the processor's addresses. A TD is told of 52
+/// address bits whatever the processor has; 46 is what the smallest ones have.
+fn is_hlat_pointer_valid(v: &Vmcs) -> bool {
+    const ENABLE_HLAT: u64 = 1 << 1;
+    const RESERVED: u64 = !((1 << 46) - 1) | 0xfe7;
+    !has(v, Field::TertiaryControls, ENABLE_HLAT) || v.get(Field::HlatPointer) & RESERVED == 0
 }
 
 fn is_tpr_threshold_possible(v: &Vmcs, vtpr: u8) -> bool {
@@ -423,7 +436,7 @@ mod tests {
             0x8000_0100,
             0x8000_0203,
             0x8000_0320,
-            0x8000_0700,
+            0x8000_0701,
             0x8000_1020,
             0x8000_0820,
         ] {
@@ -436,6 +449,21 @@ mod tests {
         }
         let gp = [(Field::EntryInterruptionInfo, 0x8000_0b0d)];
         assert_eq!(checked(&gp), Ok(()));
+    }
+
+    #[test]
+    fn a_pending_monitor_trap_can_be_entered_and_ends_the_td() {
+        let event = [(Field::EntryInterruptionInfo, 0x8000_0700)];
+        assert_eq!(checked(&event), Err(EntryFailure::MonitorTrap));
+    }
+
+    #[test]
+    fn hlat_needs_a_pointer_that_the_processor_can_use() {
+        let on = (Field::TertiaryControls, 0x82);
+        assert_eq!(checked(&[(Field::HlatPointer, 1 << 46)]), Ok(()));
+        assert_eq!(checked(&[on, (Field::HlatPointer, 0x1018)]), Ok(()));
+        let beyond = [on, (Field::HlatPointer, 1 << 46)];
+        assert_eq!(checked(&beyond), Err(EntryFailure::ControlFields));
     }
 
     #[test]

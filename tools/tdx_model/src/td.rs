@@ -46,12 +46,17 @@ pub mod config_flags {
     pub const NO_RBP_MOD: u64 = 1 << 2;
     /// TDG.MEM.PAGE.RELEASE exists. Later modules only.
     pub const PAGE_RELEASE: u64 = 1 << 6;
+    /// TD_CTLS.ENABLE_HW_SEAL_KEYS may be changed. The keys themselves are not modelled. Later
+    /// modules only.
+    pub const SEALING: u64 = 1 << 7;
 }
 
 /// TD_CTLS bits the model has.
 pub mod td_ctls {
     /// An access to a pending page is a TD exit, not a #VE.
     pub const PENDING_VE_DISABLE: u64 = 1 << 0;
+    /// Keys for sealing depend on the processor. Nothing of the model does.
+    pub const ENABLE_HW_SEAL_KEYS: u64 = 1 << 4;
 }
 
 /// What the processor below can do, as far as the semantics depend on it.
@@ -133,6 +138,18 @@ impl TdConfig {
     pub(crate) fn has_page_release(&self) -> bool {
         self.feature_level >= FeatureLevel::Later
             && self.config_flags & config_flags::PAGE_RELEASE != 0
+    }
+
+    /// Bits of TD_CTLS that L1 may name in a write.
+    pub(crate) fn td_ctls_write_mask(&self) -> u64 {
+        let has_sealing = self.feature_level >= FeatureLevel::Later
+            && self.config_flags & config_flags::SEALING != 0;
+        let sealing = if has_sealing {
+            td_ctls::ENABLE_HW_SEAL_KEYS
+        } else {
+            0
+        };
+        td_ctls::PENDING_VE_DISABLE | sealing
     }
 
     /// Whether all these ATTRIBUTES are set.

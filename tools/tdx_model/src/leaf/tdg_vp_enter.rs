@@ -69,6 +69,9 @@ fn fail<M: Machine>(
         EntryFailure::ControlFields if !has_status => Err(Stop::Fatal(
             "bad control fields at TDG.VP.ENTER, which module 1.5 does not survive",
         )),
+        EntryFailure::MonitorTrap => Err(Stop::Fatal(
+            "the exit of a pending monitor trap, which no module serves",
+        )),
         EntryFailure::ControlFields => {
             l2.vmcs
                 .set(crate::Field::InstructionError, ERROR_CONTROL_FIELDS);

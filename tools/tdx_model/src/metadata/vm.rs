@@ -40,7 +40,8 @@ static ROWS: &[Row<TdField>] = &[
     Row::new(0x1110_0001_0000_000c, 1, 0xffff, 0, TdField::TscFrequency),
     Row::new(0x9110_0003_0000_0010, 1, 1, 1, TdField::NotifyEnables),
     Row::new(0x1110_0003_0000_0016, 1, ALL, 0, TdField::ConfigFlags),
-    Row::new(0x1110_0003_0000_0017, 1, ALL, 1, TdField::TdCtls),
+    // What of it may be written depends on the TD.
+    Row::new(0x1110_0003_0000_0017, 1, ALL, 0, TdField::TdCtls),
     Row::new(0x1310_0003_0000_0000, 6, ALL, 0, TdField::Mrtd),
     Row::new(0x1310_0003_0000_0010, 6, ALL, 0, TdField::MrConfigId),
     Row::new(0x1310_0003_0000_0018, 6, ALL, 0, TdField::MrOwner),
@@ -120,7 +121,10 @@ pub(crate) fn write(td: &mut Td<'_>, raw_id: u64, request: Request) -> Result<u6
     let old = VmTable(td).value(row.what, element);
     let target = Target {
         old,
-        write: row.write,
+        write: match row.what {
+            TdField::TdCtls => td.config.td_ctls_write_mask(),
+            _ => row.write,
+        },
         element: row.element_mask(),
         is_gpa: false,
     };
@@ -172,6 +176,30 @@ mod tests {
             td.config.config_flags |= config_flags::FLEXIBLE_PENDING_VE;
             assert_eq!(write(td, TD_CTLS, request), Ok(1));
             assert_eq!(td.td_ctls, 0);
+        });
+    }
+
+    #[test]
+    fn hardware_seal_keys_are_switched_where_the_td_has_sealing() {
+        with_td(|td, _, _| {
+            let bit = td_ctls::ENABLE_HW_SEAL_KEYS;
+            let request = Request {
+                value: bit,
+                mask: bit,
+            };
+            let without = write(td, TD_CTLS, request);
+            assert_eq!(without, Err(Status::METADATA_FIELD_NOT_WRITABLE));
+            td.config.config_flags |= config_flags::SEALING;
+            assert_eq!(write(td, TD_CTLS, request), Ok(1));
+            let all = Request {
+                value: 1,
+                mask: u64::MAX,
+            };
+            assert_eq!(write(td, TD_CTLS, all), Ok(bit | 1));
+            assert_eq!(td.td_ctls, 1);
+            td.config.feature_level = crate::td::FeatureLevel::Base;
+            let early = write(td, TD_CTLS, request);
+            assert_eq!(early, Err(Status::METADATA_FIELD_NOT_WRITABLE));
         });
     }
 

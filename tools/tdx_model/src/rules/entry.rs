@@ -14,8 +14,10 @@ enum Want {
     Controls,
     /// Reason 33 with this qualification.
     Guest(u64),
+    /// The TD ends.
+    Trap,
 }
-use Want::{Controls, Entered, Guest};
+use Want::{Controls, Entered, Guest, Trap};
 
 /// Fields and their values.
 type State = &'static [(Field, u64)];
@@ -127,7 +129,11 @@ const FROM_LONG_MODE: &[Rule] = &[
     ("NMI not while NMIs are blocked", &[(Field::EntryInterruptionInfo, 0x8000_0202), (Field::GuestInterruptibility, 8)], Guest(3)),
     ("NMI not in a MOV SS shadow", &[(Field::EntryInterruptionInfo, 0x8000_0202), (Field::GuestInterruptibility, 2)], Guest(3)),
     ("event type 1 is reserved", &[(Field::EntryInterruptionInfo, 0x8000_0100)], Controls),
-    ("event type 7 needs the monitor trap flag", &[(Field::EntryInterruptionInfo, 0x8000_0700)], Controls),
+    ("pending monitor trap", &[(Field::EntryInterruptionInfo, 0x8000_0700)], Trap),
+    ("event type 7 has vector 0", &[(Field::EntryInterruptionInfo, 0x8000_0701)], Controls),
+    ("guest state before a pending monitor trap", &[(Field::EntryInterruptionInfo, 0x8000_0700), (Field::GuestRflags, 0)], Guest(0)),
+    ("HLAT pointer has no reserved bits", &[(Field::TertiaryControls, 0x82), (Field::HlatPointer, 1 << 50)], Controls),
+    ("HLAT pointer without HLAT", &[(Field::HlatPointer, 1 << 50)], Entered),
     ("NMI has vector 2", &[(Field::EntryInterruptionInfo, 0x8000_0203)], Controls),
     ("exception has a vector below 32", &[(Field::EntryInterruptionInfo, 0x8000_0320)], Controls),
     ("error code is for exceptions", &[(Field::EntryInterruptionInfo, 0x8000_0830), (Field::GuestRflags, 0x202)], Controls),
@@ -173,6 +179,7 @@ fn outcome(base: &[(Field, u64)], change: &[(Field, u64)]) -> Want {
         want = match check(&td.config, l2, 0x20) {
             Ok(()) => Entered,
             Err(EntryFailure::ControlFields) => Controls,
+            Err(EntryFailure::MonitorTrap) => Trap,
             Err(EntryFailure::GuestState { qualification }) => Guest(qualification),
         };
     });

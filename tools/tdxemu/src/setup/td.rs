@@ -54,7 +54,7 @@ fn td_config(platform: &Platform) -> TdConfig {
         xfam: xfam(platform),
         config_flags: match platform.config.feature_level {
             FeatureLevel::Base => 0,
-            FeatureLevel::Later => config_flags::PAGE_RELEASE,
+            FeatureLevel::Later => config_flags::PAGE_RELEASE | config_flags::SEALING,
         },
         num_vcpus: vcpus,
         max_vcpus: vcpus,
