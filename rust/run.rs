@@ -39,8 +39,8 @@ use context::Loaded;
 ///
 /// # Errors
 ///
-/// EINTR: no exit to look at. EBUSY, ENXIO: no VP to run. EINVAL, EOPNOTSUPP: wrong or unserved
-/// content of the run page. EIO: the TDX module refused; `exit_info.rax` holds the status.
+/// EINTR: no exit to look at. EBUSY, ENXIO: no VP to run. EINVAL: wrong content of the run
+/// page. EIO: the TDX module refused, or would have; `exit_info.rax` holds the status.
 pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
     let mut pinned = Pinned::claim(machine)?;
     let result = run(machine, &mut pinned);
@@ -142,6 +142,7 @@ fn run_loaded(
         let class = loaded.enter(&irqs);
         let switches = &mut loaded.private.switches;
         let kind = entering.record(vp, switches, loaded.thread, class, &loaded.operands);
+        vp.entry_check.pass(vp, entry.rcx.vm(), &irqs)?;
         if class.has_run() {
             loaded.note_progress();
         }

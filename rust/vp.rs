@@ -6,6 +6,7 @@
 
 pub(crate) mod apic_pages;
 pub(crate) mod claim;
+pub(crate) mod entry_check;
 pub(crate) mod machine;
 pub(crate) mod run_page;
 pub(crate) mod vapic;
@@ -35,6 +36,7 @@ use crate::pure::registers::Register;
 use crate::pure::status::Status;
 use crate::pure::tdcall::tdg_vp_wr;
 use apic_pages::ApicPages;
+use entry_check::EntryCheck;
 use run_page::RunPage;
 use wake::Wake;
 
@@ -58,6 +60,8 @@ pub(crate) struct Vp {
     pub(crate) stats: Stats,
     /// How its thread is reached.
     pub(crate) wake: Wake,
+    /// Which VMs are to be looked at before they are entered.
+    pub(crate) entry_check: EntryCheck,
     /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving.
     ready: Atomic<u32>,
     /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
@@ -154,6 +158,7 @@ impl Vp {
                 ring,
                 stats,
                 wake,
+                entry_check: EntryCheck::new(),
                 ready: Atomic::new(0),
                 private <- new_mutex!(Private {
                     extended,

@@ -85,9 +85,58 @@ TEST_F(tdcall, controls_and_msr_bitmaps_of_an_l2_vm_can_be_written)
 		      .rdx = FIELD_TSC_DEADLINE(1), .r8 = ~0ULL, .r9 = ~0ULL);
 }
 
+TEST_F(tdcall, of_the_td_hardware_seal_keys_can_be_switched_and_nothing_else)
+{
+	const uint64_t bit = 1 << 4;
+	uint64_t before = 0, value = 0;
+
+	ASSERT_EQ(0,
+		  vtl_read_field(self->fd, TDG_VM_RD, FIELD_TD_CTLS, &before));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VM_WR, .rdx = FIELD_TD_CTLS,
+		      .r8 = bit, .r9 = bit);
+	EXPECT_EQ(0,
+		  vtl_read_field(self->fd, TDG_VM_RD, FIELD_TD_CTLS, &value));
+	EXPECT_EQ(before | bit, value);
+	/* Other bits may be named as they are, and not changed. */
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VM_WR, .rdx = FIELD_TD_CTLS,
+		      .r8 = before & ~bit, .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_VM_WR, .rdx = FIELD_TD_CTLS, .r8 = before ^ 1,
+		       .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_VM_WR, .rdx = FIELD_TD_CTLS, .r8 = ~before,
+		       .r9 = 1);
+	EXPECT_REFUSED(.rax = TDG_VM_WR, .rdx = FIELD_NOTIFY_ENABLES, .r8 = 1,
+		       .r9 = 1);
+	EXPECT_EQ(0,
+		  vtl_read_field(self->fd, TDG_VM_RD, FIELD_TD_CTLS, &value));
+	EXPECT_EQ(before & ~bit, value);
+}
+
+#define PENDING (1ULL << 62)
+
+TEST_F(tdcall, a_page_of_a_lower_vtl_can_be_released_and_accepted_again)
+{
+	uint64_t base, size, ram, gpa;
+	struct mshv_tdcall call = { .rax = TDG_MEM_PAGE_ATTR_RD };
+
+	if (!vtl_memory(&base, &size) || size < 4 * VTL_LARGE_SIZE)
+		SKIP(return,
+			   "no vtl0_mem= of 8 MiB on the kernel command line");
+	ASSERT_TRUE(vtl_system_ram(&ram));
+	gpa = base + 3 * VTL_LARGE_SIZE;
+	ASSERT_EQ(0, vtl_accept(self->fd, gpa, VTL_LARGE_SIZE));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_MEM_PAGE_RELEASE, .rcx = gpa | 1);
+	call.rcx = gpa;
+	ASSERT_EQ(0, vtl_tdcall(self->fd, &call));
+	EXPECT_EQ(TDX_SUCCESS, vtl_status(&call));
+	EXPECT_EQ(PENDING, call.rcx & PENDING);
+	EXPECT_EQ(0, vtl_accept(self->fd, gpa, VTL_LARGE_SIZE));
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_RELEASE, .rcx = ram);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_RELEASE, .rcx = gpa | 2);
+}
+
 TEST_F(tdcall, unknown_and_dangerous_leaves_are_refused)
 {
-	/* All but 6, 7, 9, 10, 11, 23, 24 and 27. */
+	/* All but 6 to 11, 23, 24, 27 and 30. */
 	static const uint64_t leaves[] = { 0,  1,  2,  3,  4,  5,   12,
 					   18, 20, 22, 25, 26, 100, 0xffff };
 	size_t i;

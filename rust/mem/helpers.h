@@ -29,6 +29,7 @@ enum vtl_presence vtl_shared_look(u64 start, u64 len_bytes);
 
 bool vtl_pin_own_page(u64 gpa);
 void vtl_unpin_page(u64 gpa);
+u8 vtl_read_pinned(u64 gpa, size_t offset);
 
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes, bool is_shared);
 bool vtl_pages_remove(struct dev_pagemap *map);

@@ -90,3 +90,9 @@ void vtl_unpin_page(u64 gpa)
 
 	unpin_user_pages_dirty_lock(&page, 1, true);
 }
+
+/* A byte of a pinned page, which its process may change at any time. */
+u8 vtl_read_pinned(u64 gpa, size_t offset)
+{
+	return READ_ONCE(*(const u8 *)__va(gpa + offset));
+}

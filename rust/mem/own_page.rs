@@ -22,6 +22,18 @@ impl PinnedPage {
         // SAFETY: In a task that may sleep and holds no lock of an address space.
         unsafe { abi::vtl_pin_own_page(gpa) }.then(|| Self { gpa })
     }
+
+    /// Its address.
+    pub(crate) fn gpa(&self) -> u64 {
+        self.gpa
+    }
+}
+
+/// Reads a byte of a pinned page, once. The process may change it at any time.
+pub(crate) fn read_pinned(gpa: u64, offset: usize) -> u8 {
+    // SAFETY: `apic_pages.rs` names a page as long as it is pinned, and only that; pages of the
+    // System RAM are in the direct map. The offset is a constant, within a page.
+    unsafe { abi::vtl_read_pinned(gpa, offset) }
 }
 
 impl Drop for PinnedPage {

@@ -56,6 +56,7 @@ pub enum VpClass {
 /// Bits that are zero in an id of a single element: reserved ones, "last element" and "last field".
 const NOT_SINGLE: u64 =
     (0xff << 24) | (0xf << 34) | (0x1ff << 38) | (0x7 << 47) | (1 << 55) | (1 << 62);
+const SIZE_2: u64 = 1 << 32;
 const SIZE_4: u64 = 2 << 32;
 const SIZE_8: u64 = 3 << 32;
 const CONTEXT_VP: u64 = 2 << 52;
@@ -68,25 +69,44 @@ impl FieldId {
     pub const ATTRIBUTES: Self = Self(0x1110_0003_0000_0000);
     /// XFAM of the TD: the extended state that it may use.
     pub const XFAM: Self = Self(0x1110_0003_0000_0001);
+    /// TD_CTLS of the TD.
+    pub const TD_CTLS: Self = Self(0x1110_0003_0000_0017);
     /// TSC_FREQUENCY of the TD, in units of 25 MHz.
     pub const TSC_FREQUENCY: Self = Self(0x1110_0001_0000_000c);
     /// TDX_FEATURES0 of the TDX module.
     pub const TDX_FEATURES0: Self = Self(0x0a00_0003_0000_0008);
 
+    /// A field of the VMCS of an L2 VM, by its encoding.
+    pub const fn l2_vmcs(vm: VmIndex, code: u64) -> Self {
+        // Bits 14:13 of an encoding are the width: 16, 64, 32 bits, natural.
+        let size = match (code >> 13) & 3 {
+            0 => SIZE_2,
+            2 => SIZE_4,
+            _ => SIZE_8,
+        };
+        Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | size | code)
+    }
+
     /// Virtual-APIC address (VMCS encoding 2012) of an L2 VM.
     pub const fn virtual_apic_address(vm: VmIndex) -> Self {
-        Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | SIZE_8 | vmcs::VIRTUAL_APIC_ADDRESS)
+        Self::l2_vmcs(vm, vmcs::VIRTUAL_APIC_ADDRESS)
     }
 
     /// Guest interruptibility state (VMCS encoding 4824) of an L2 VM.
     pub const fn interruptibility(vm: VmIndex) -> Self {
-        Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | SIZE_4 | vmcs::INTERRUPTIBILITY)
+        Self::l2_vmcs(vm, vmcs::INTERRUPTIBILITY)
     }
 
     /// TSC_DEADLINE of an L2 VM.
     pub const fn tsc_deadline(vm: VmIndex) -> Self {
         const BASE: u64 = (0xa0 << 56) | CONTEXT_VP | SIZE_8 | management::TSC_DEADLINE;
         Self(BASE + vm.get() as u64)
+    }
+
+    /// Returns true if both name the same field of the TD, whatever the ignored bits say.
+    pub const fn is_same_of_td(self, other: Self) -> bool {
+        const CLASS: u64 = 0x3f << 56;
+        self.is_single() && self.0 & CLASS == other.0 & CLASS && self.code() == other.code()
     }
 
     /// Which field within the class.
@@ -130,10 +150,24 @@ pub mod vmcs {
     pub const INTERRUPTIBILITY: u64 = 0x4824;
     /// Blocking by STI and by MOV SS in it.
     pub const SHADOW: u64 = 0x3;
-    /// Primary processor-based execution controls.
-    pub const PRIMARY_CONTROLS: u64 = 0x4002;
-    /// Monitor trap flag in the primary controls: its exit kills a production TD. [TDP]
-    pub const PRIMARY_MTF: u64 = 1 << 27;
+    /// CR3-target count.
+    pub const CR3_TARGET_COUNT: u64 = 0x400a;
+    /// VM-entry interruption information.
+    pub const ENTRY_EVENT: u64 = 0x4016;
+    /// VM-entry exception error code.
+    pub const ENTRY_ERROR_CODE: u64 = 0x4018;
+    /// VM-entry instruction length.
+    pub const ENTRY_INSTRUCTION_LENGTH: u64 = 0x401a;
+    /// TPR threshold.
+    pub const TPR_THRESHOLD: u64 = 0x401c;
+    /// Secondary processor-based execution controls.
+    pub const SECONDARY_CONTROLS: u64 = 0x401e;
+    /// Virtual-interrupt delivery in them.
+    pub const INTERRUPT_DELIVERY: u64 = 1 << 9;
+    /// CR0.
+    pub const GUEST_CR0: u64 = 0x6800;
+    /// Protection in it.
+    pub const CR0_PE: u64 = 1 << 0;
 }
 
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
@@ -155,6 +189,8 @@ mod tests {
         assert_eq!(FieldId::tsc_deadline(VmIndex::VM1).0, 0xa020_0003_0000_0059);
         assert_eq!(FieldId::tsc_deadline(vm2).0, 0xa020_0003_0000_005a);
         assert_eq!(FieldId::interruptibility(vm2).0, 0x2c20_0002_0000_4824);
+        assert_eq!(FieldId::l2_vmcs(vm2, 0x6800).0, 0x2c20_0003_0000_6800);
+        assert_eq!(FieldId::l2_vmcs(vm2, 0x0802).0, 0x2c20_0001_0000_0802);
     }
 
     #[test]
@@ -165,6 +201,17 @@ mod tests {
             assert!(other.is_single());
             assert_eq!(other.vp_class(), VpClass::L2Vmcs(VmIndex::VM1));
             assert_eq!(other.code(), vmcs::VIRTUAL_APIC_ADDRESS);
+        }
+    }
+
+    #[test]
+    fn a_field_of_the_td_is_named_by_class_and_code() {
+        let field = FieldId::TD_CTLS;
+        for ignored in [0, 1 << 63, 1 << 52, 1 << 50, 1 << 51, 1 << 32] {
+            assert!(FieldId(field.0 ^ ignored).is_same_of_td(field));
+        }
+        for other in [1, 1 << 23, 1 << 38, 1 << 56, 1 << 61] {
+            assert!(!FieldId(field.0 ^ other).is_same_of_td(field));
         }
     }
 

@@ -37,5 +37,6 @@ pub mod registers;
 pub mod status;
 pub mod tdcall;
 pub mod uapi;
+pub mod vmcs_write;
 pub mod vp_enter;
 pub mod xsave;

@@ -6,10 +6,11 @@
 //! or a lower VTL, a way into VTL2. What is refused is answered as the TDX module would answer an
 //! invalid operand.
 
-use super::field::{management, vmcs, FieldId, VmIndex, VpClass};
+use super::field::{management, FieldId, VmIndex, VpClass};
 use super::leaf;
 use super::status::{Operand, Status};
-use super::tdcall::Registers;
+use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Registers, Tdcall};
+use super::vmcs_write::{check_write, FieldWrite, Rule};
 
 /// Knows whose guest-physical memory is.
 pub trait GuestMemory {
@@ -36,6 +37,34 @@ pub struct Permit {
     /// A page that is no memory of a lower VTL. The caller must own it, and it must stay where it is
     /// as long as the TDX module uses it.
     pub own_page: Option<OwnPage>,
+    /// Bits of the field that the write names but may not change: what stands there must be looked at
+    /// first.
+    pub kept: u64,
+    /// The VM whose next entry has to be looked at.
+    pub look_at_entry: Option<VmIndex>,
+}
+
+impl Permit {
+    /// Reads the field that a write is about, and compares what the write may not change.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer with: R8, or that of the reading.
+    pub fn check_kept(&self, tdcall: &mut impl Tdcall, request: &Registers) -> Result<(), Status> {
+        if self.kept == 0 {
+            return Ok(());
+        }
+        let field = FieldId(request.rdx);
+        let old = match request.rax {
+            leaf::TDG_VM_WR => tdg_vm_rd(tdcall, field),
+            _ => tdg_vp_rd(tdcall, field),
+        }?;
+        if (old ^ request.r8) & self.kept == 0 {
+            Ok(())
+        } else {
+            Err(Status::operand_invalid(Operand::R8))
+        }
+    }
 }
 
 /// A page that must be the caller's own.
@@ -56,6 +85,8 @@ enum Check {
     VpField,
     /// As `VpField`, and the value is harmless.
     VpWrite,
+    /// RDX is TD_CTLS, of which one bit may change.
+    TdWrite,
     /// RCX is a mapping of a lower VTL's memory.
     Mapping {
         /// Highest page size.
@@ -80,23 +111,27 @@ pub struct Entry {
 
 /// The whole policy: one line for each leaf that userspace may execute.
 #[rustfmt::skip]
-pub static POLICY: [Entry; 9] = [
+pub static POLICY: [Entry; 11] = [
     Entry { leaf: leaf::TDG_MEM_PAGE_ACCEPT, name: "MEM.PAGE.ACCEPT", check: Check::Mapping { max_level: 1 },
         reason: "memory of lower VTLs: this Linux keeps nothing in it" },
     Entry { leaf: leaf::TDG_VM_RD, name: "VM.RD", check: Check::Nothing,
         reason: "every field: facts about the TD, no secret of VTL2" },
     Entry { leaf: leaf::TDG_VM_RD | leaf::VERSION_1, name: "VM.RD.1", check: Check::Nothing,
         reason: "every field: as version 0" },
+    Entry { leaf: leaf::TDG_VM_WR, name: "VM.WR", check: Check::TdWrite,
+        reason: "TD_CTLS.ENABLE_HW_SEAL_KEYS: gives keys, takes nothing" },
     Entry { leaf: leaf::TDG_VP_RD, name: "VP.RD", check: Check::VpField,
         reason: "VMCS and MSR bitmaps of L2 VMs, L2_CTLS, TSC_DEADLINE: nothing of VTL2" },
     Entry { leaf: leaf::TDG_VP_WR, name: "VP.WR", check: Check::VpWrite,
-        reason: "as VP.RD; virtual-APIC page of VM 2 and 3: of lower VTLs or the caller's, pinned; no monitor trap" },
+        reason: "as VP.RD; fields and values that can't end the TD; APIC page of VM 2, 3: lower VTLs' or own, pinned" },
     Entry { leaf: leaf::TDG_SYS_RD, name: "SYS.RD", check: Check::Nothing,
         reason: "every field: facts about the TDX module" },
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_RD, name: "MEM.PAGE.ATTR.RD", check: Check::Page,
         reason: "memory of lower VTLs: elsewhere the host might end the TD" },
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_WR, name: "MEM.PAGE.ATTR.WR", check: Check::Mapping { max_level: 2 },
         reason: "memory of lower VTLs: a right on System RAM would open VTL2 to an L2 VM" },
+    Entry { leaf: leaf::TDG_MEM_PAGE_RELEASE, name: "MEM.PAGE.RELEASE", check: Check::Mapping { max_level: 1 },
+        reason: "memory of lower VTLs: as if the host had never given it" },
     Entry { leaf: leaf::TDG_VP_INVGLA, name: "VP.INVGLA", check: Check::LinearAddresses,
         reason: "translations of L2 VMs on this CPU; a list in memory of lower VTLs or the caller's, pinned" },
 ];
@@ -107,6 +142,8 @@ const fn permit(scope: Scope) -> Permit {
     Permit {
         scope,
         own_page: None,
+        kept: 0,
+        look_at_entry: None,
     }
 }
 
@@ -121,6 +158,7 @@ pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Permit, 
         Some(Check::Nothing) => Ok(permit(Scope::Td)),
         Some(Check::VpField) => vp_field(FieldId(request.rdx)).map(permit),
         Some(Check::VpWrite) => vp_write(request, memory),
+        Some(Check::TdWrite) => td_write(request),
         Some(Check::Mapping { max_level }) => mapping(request.rcx, max_level, memory),
         Some(Check::Page) => lower(request.rcx & !0xfff, 0, Operand::Rcx, memory),
         Some(Check::LinearAddresses) => linear_addresses(request, memory),
@@ -146,8 +184,8 @@ fn lower_or_own(gpa: u64, scope: Scope, operand: Operand, memory: &impl GuestMem
     }
     let is_lower = memory.is_lower(gpa, level_bytes(0));
     Ok(Permit {
-        scope,
         own_page: (!is_lower).then_some(OwnPage { gpa, operand }),
+        ..permit(scope)
     })
 }
 
@@ -165,35 +203,60 @@ const fn vp_field(field: FieldId) -> Result<Scope, Operand> {
 
 /// L2_CTLS and TSC_DEADLINE of VM 1 to 3. Index 0 would be L1's.
 const fn is_per_l2_vm(code: u64) -> bool {
-    matches!(code.wrapping_sub(management::L2_CTLS), 1..=3)
-        || matches!(code.wrapping_sub(management::TSC_DEADLINE), 1..=3)
+    is_l2_ctls(code) || matches!(code.wrapping_sub(management::TSC_DEADLINE), 1..=3)
 }
 
 fn vp_write(request: &Registers, memory: &impl GuestMemory) -> Verdict {
     let field = FieldId(request.rdx);
     let scope = vp_field(field)?;
-    let VpClass::L2Vmcs(vm) = field.vp_class() else {
-        return Ok(permit(scope));
-    };
-    // An odd encoding names the high half of the same field.
-    match field.code() & !1 {
-        vmcs::VIRTUAL_APIC_ADDRESS => virtual_apic_address(vm, request, memory),
-        vmcs::PRIMARY_CONTROLS if request.r8 & request.r9 & vmcs::PRIMARY_MTF != 0 => {
-            Err(Operand::R8)
+    let vm = match field.vp_class() {
+        VpClass::L2Vmcs(vm) => vm,
+        VpClass::Management
+            if is_l2_ctls(field.code()) && request.r8 & request.r9 & !L2_CTLS != 0 =>
+        {
+            return Err(Operand::R8);
         }
-        _ => Ok(permit(scope)),
+        _ => return Ok(permit(scope)),
+    };
+    let FieldWrite { rule, kept, look } = check_write(request)?;
+    let place = match rule {
+        Rule::ApicPage => virtual_apic_address(vm, request, memory)?,
+        _ => permit(scope),
+    };
+    Ok(Permit {
+        kept,
+        look_at_entry: look.is_at_entry().then_some(vm),
+        ..place
+    })
+}
+
+/// What a lower VTL may use of L2_CTLS: memory shared with the host, and calls to it. Exceptions that
+/// the TDX module raises instead of exits are not among it: nobody has said where they go.
+const L2_CTLS: u64 = 0x3;
+
+const fn is_l2_ctls(code: u64) -> bool {
+    matches!(code.wrapping_sub(management::L2_CTLS), 1..=3)
+}
+
+/// One bit of one field; a mask of all bits will do if the others are as they are.
+const fn td_write(request: &Registers) -> Verdict {
+    const ENABLE_HW_SEAL_KEYS: u64 = 1 << 4;
+    if !FieldId(request.rdx).is_same_of_td(FieldId::TD_CTLS) {
+        return Err(Operand::Rdx);
     }
+    Ok(Permit {
+        kept: request.r9 & !ENABLE_HW_SEAL_KEYS,
+        ..permit(Scope::Td)
+    })
 }
 
 /// VM 1's virtual APIC page is the kernel's own and stays. Another VM's may be memory of a lower
 /// VTL or a page of the caller; in other System RAM it would let the lower VTL write there.
 fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &impl GuestMemory) -> Verdict {
-    // Half an address can't be checked without the other half.
-    if vm == VmIndex::VM1 || request.rdx & 1 != 0 {
+    if vm == VmIndex::VM1 {
         return Err(Operand::Rdx);
     }
-    // A partial mask would mix the address with bits that were not checked.
-    if request.r9 != u64::MAX || request.r8 & 0xfff != 0 {
+    if request.r8 & 0xfff != 0 {
         return Err(Operand::R8);
     }
     lower_or_own(request.r8, Scope::VirtualApic(vm), Operand::R8, memory)

@@ -36,8 +36,8 @@ fn ask_with_own(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Permit, Status>
 
 fn own(scope: Scope, gpa: u64, operand: Operand) -> Result<Permit, Status> {
     Ok(Permit {
-        scope,
         own_page: Some(OwnPage { gpa, operand }),
+        ..permit(scope)
     })
 }
 
@@ -57,7 +57,7 @@ fn every_line_fits_the_answer_of_the_query() {
 
 #[test]
 fn only_listed_leaves_pass() {
-    let listed = [6, 7, 9, 10, 11, 23, 24, 27];
+    let listed = [6, 7, 8, 9, 10, 11, 23, 24, 27, 30];
     for leaf in (0..64).filter(|leaf| !listed.contains(leaf)) {
         assert_eq!(ask(leaf, LOWER, 0, 0), refused(Operand::Rax), "leaf {leaf}");
     }
@@ -78,7 +78,7 @@ fn only_listed_leaves_pass() {
 
 #[test]
 fn pages_of_system_ram_are_out_of_reach() {
-    for leaf in [6, 23, 24] {
+    for leaf in [6, 23, 24, 30] {
         assert_eq!(ask(leaf, LOWER, 0, 0), Ok(Scope::Td), "leaf {leaf}");
         assert_eq!(
             ask(leaf, 0x1000, 0, 0),
@@ -93,8 +93,10 @@ fn pages_of_system_ram_are_out_of_reach() {
 
 #[test]
 fn mapping_words_are_checked() {
-    assert_eq!(ask(6, LOWER | 1, 0, 0), Ok(Scope::Td));
-    assert_eq!(ask(6, LOWER | 2, 0, 0), refused(Operand::Rcx));
+    for leaf in [6, 30] {
+        assert_eq!(ask(leaf, LOWER | 1, 0, 0), Ok(Scope::Td));
+        assert_eq!(ask(leaf, LOWER | 2, 0, 0), refused(Operand::Rcx));
+    }
     assert_eq!(ask(24, LOWER | 2, 0, 0), Ok(Scope::Td));
     assert_eq!(ask(24, LOWER | 3, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, LOWER | 8, 0, 0), refused(Operand::Rcx));
@@ -203,11 +205,151 @@ fn other_virtual_apic_pages_are_not_other_system_ram() {
     assert_eq!(decide(&partial, &Ram), refused(Operand::R8));
 }
 
+/// A field that holds a value.
+struct Holds(u64);
+
+impl Tdcall for Holds {
+    fn tdcall(&mut self, registers: Registers) -> Registers {
+        assert!(matches!(registers.rax, 7 | 9));
+        Registers {
+            r8: self.0,
+            ..Registers::default()
+        }
+    }
+}
+
+/// Whether a write passes where the field holds `old`.
+fn write(rax: u64, rdx: u64, r8: u64, r9: u64, old: u64) -> Result<(), Status> {
+    let request = Registers {
+        rax,
+        rdx,
+        r8,
+        r9,
+        ..Registers::default()
+    };
+    decide(&request, &Ram)?.check_kept(&mut Holds(old), &request)
+}
+
 #[test]
 fn the_monitor_trap_flag_is_refused() {
+    let (primary, old, trap) = ((36 << 56) | 0x4002, 0xb522_6dfa, 1 << 27);
+    let change = |value, mask| write(10, primary, value, mask, old);
+    assert_eq!(change(trap, trap), refused(Operand::R8));
+    assert_eq!(change(old | trap, u64::MAX), refused(Operand::R8));
+    assert_eq!(change(old, u64::MAX), Ok(()));
+    assert_eq!(change(old ^ (1 << 2), u64::MAX), Ok(()));
+    // Neither is the TPR shadow, on which the delivery of interrupts depends.
+    assert_eq!(change(old ^ (1 << 21), u64::MAX), refused(Operand::R8));
+    assert_eq!(change(0, 1 << 21), refused(Operand::R8));
+}
+
+#[test]
+fn of_the_fields_of_the_td_one_bit_may_be_written() {
+    let td_ctls = 0x1110_0003_0000_0017;
+    let change = |value, mask| write(8, td_ctls, value, mask, 1);
+    assert_eq!(change(0x10, 0x10), Ok(()));
+    assert_eq!(change(0, 0x10), Ok(()));
+    assert_eq!(change(0x11, u64::MAX), Ok(()));
+    for bit in (0..64).filter(|bit| *bit != 4) {
+        assert_eq!(
+            change(1 ^ (1 << bit), 1 << bit),
+            refused(Operand::R8),
+            "{bit}"
+        );
+        assert_eq!(
+            change(0x11 ^ (1 << bit), u64::MAX),
+            refused(Operand::R8),
+            "{bit}"
+        );
+    }
+    // NOTIFY_ENABLES, ATTRIBUTES, and what is no single field.
+    for field in [
+        0x9110_0003_0000_0010,
+        0x1110_0003_0000_0000,
+        td_ctls | 1 << 38,
+        u64::MAX,
+    ] {
+        assert_eq!(write(8, field, 0x10, 0x10, 0), refused(Operand::Rdx));
+    }
+}
+
+#[test]
+fn of_l2_ctls_two_bits_may_be_set() {
+    for vm in 1..4 {
+        let field = (32 << 56) | 0x50 | vm;
+        assert_eq!(write(10, field, 3, u64::MAX, 0), Ok(()));
+        assert_eq!(write(10, field, 4, 3, 0), Ok(()));
+        for bit in 2..64 {
+            assert_eq!(
+                write(10, field, 1 << bit, u64::MAX, 0),
+                refused(Operand::R8)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_policy_asks_the_table_of_fields() {
+    let event = (44 << 56) | 0x4016;
+    assert_eq!(ask(10, 0, event, 0x8000_0700), refused(Operand::R8));
+    assert_eq!(ask(10, 0, event, 0x8000_0b0d), Ok(Scope::Vp));
+    assert_eq!(ask(10, 0, (36 << 56) | 0x2040, 0), refused(Operand::Rdx));
+    let permit = ask_with_own(10, 0, event, 0x8000_0b0d).unwrap();
+    assert_eq!(permit.look_at_entry, VmIndex::new(2));
+    // Reading is free.
+    assert_eq!(ask(9, 0, (36 << 56) | 0x2040, 0), Ok(Scope::Vp));
+}
+
+/// What OpenHCL writes for a VP, with its masks.
+#[test]
+fn what_the_reference_client_writes_passes() {
+    const ALL: u64 = u64::MAX;
+    let (primary, secondary) = (0xb522_6dfa, 0x1338_b3fa);
+    let writes = [
+        (0x401e, 1 << 22, 1 << 22, secondary),
+        (0x401e, 0x200, 0x200, secondary),
+        (0x401e, 0, 0x200, secondary),
+        (0x401e, 4, 4, secondary),
+        (0x6004, 0x21, ALL, 0),
+        (0x6000, 0xffff_ffff_fffa_ffe1, ALL, 0),
+        (0x6006, 0, ALL, 0),
+        (0x6002, 0xffff_ffff_ff48_f040, ALL, 0),
+        (0x4004, 0x4_0002, ALL, 0),
+        (0x0802, 0xf000, 0xffff, 0),
+        (0x4802, 0xffff, 0xffff_ffff, 0),
+        (0x4816, 0x1_009b, 0xffff_ffff, 0),
+        (0x6808, 0xffff_0000, ALL, 0),
+        (0x6816, 0, ALL, 0),
+        (0x4810, 0xffff, 0xffff_ffff, 0),
+        (0x6800, 0x31, ALL, 0),
+        (0x6804, 0x2040, ALL, 0),
+        (0x6802, 0x1000, ALL, 0),
+        (0x2806, 0x800, ALL, 0),
+        (0x681a, 0x400, ALL, 0),
+        (0x2804, 0x0007_0406_0007_0406, ALL, 0),
+        (0x482a, 0x10, 0xffff_ffff, 0),
+        (0x6824, 0, ALL, 0),
+        (0x4012, 0x200, 0x200, 0x003e_c004),
+        (0x4002, primary | 4, ALL, primary),
+        (0x4002, primary | 1 << 22, 0xffff_ffff, primary),
+        (0x401c, 9, ALL, 0),
+        (0x201c, ALL, ALL, 0),
+        (0x4016, 0x8000_0b0e, ALL, 0),
+        (0x4018, 0x14, ALL, 0),
+        (0x4016, 0, ALL, 0),
+        (0x4824, 0, 1, 0),
+        (0x4824, 8, 8, 0),
+        (0x4824, 0, ALL, 0),
+    ];
+    for (code, value, mask, old) in writes {
+        for class in [36, 44] {
+            let field = (class << 56) | code;
+            assert_eq!(write(10, field, value, mask, old), Ok(()), "{code:#x}");
+        }
+    }
+    assert_eq!(write(10, (32 << 56) | 0x51, 3, ALL, 0), Ok(()));
     assert_eq!(
-        ask(10, 0, (36 << 56) | 0x4002, 1 << 27),
-        refused(Operand::R8)
+        write(10, (37 << 56) | 0x20, 0x7fff_ffff_ffff_f6ff, ALL, 0),
+        Ok(())
     );
-    assert_eq!(ask(10, 0, (36 << 56) | 0x4002, 1 << 2), Ok(Scope::Vp));
 }

@@ -34,6 +34,8 @@ impl Status {
     pub const L2_EXIT_HOST_ROUTED_TDVMCALL: u32 = 0x1101;
     /// L2_EXIT_PENDING_INTERRUPT: L1 has an interrupt to take.
     pub const L2_EXIT_PENDING_INTERRUPT: u32 = 0x1102;
+    /// L2_VM_ENTRY_FAILED: the processor refuses the controls of the L2; version 1.5 never says so.
+    pub const L2_VM_ENTRY_FAILED: u32 = 0x8000_1103;
     /// PENDING_INTERRUPT: the same, the L2 was not entered.
     pub const PENDING_INTERRUPT: u32 = 0x1120;
     /// TD_EXIT_BEFORE_L2_ENTRY: debug TDs; the L2 was not entered.

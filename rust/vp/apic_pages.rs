@@ -10,10 +10,11 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use super::NOWHERE;
-use crate::cpu::guards::{MigrateOff, PreemptOff};
+use crate::cpu::guards::{IrqsOff, MigrateOff, PreemptOff};
 use crate::cpu::tdcall;
 use crate::glue::ffi;
-use crate::mem::own_page::PinnedPage;
+use crate::mem::own_page::{self, PinnedPage};
+use crate::pure::apic::TPR;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::status::{Operand, Status};
 use crate::pure::tdcall::{tdg_vp_wr, Registers, Tdcall};
@@ -62,6 +63,9 @@ pub(crate) struct Replacement {
 pub(crate) struct ApicPages {
     #[pin]
     pinned: Mutex<KVec<Pinned>>,
+    /// For VM 2 and 3, where the kernel finds the task priority: the address of a page that is pinned,
+    /// or zero. Changes on the CPU of the VP only, before the page is let go.
+    visible: [Atomic<u64>; 2],
 }
 
 struct Pinned {
@@ -76,7 +80,26 @@ impl ApicPages {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             pinned <- new_mutex!(KVec::new(), "mshv_vtl_tdx::apic_pages"),
+            visible: [Atomic::new(0), Atomic::new(0)],
         })
+    }
+
+    /// The task priority of a VM, `None` where its page is not the kernel's to read.
+    pub(crate) fn task_priority(&self, vm: VmIndex, _irqs: &IrqsOff) -> Option<u8> {
+        // ORDERING: changes on this CPU, and not while its interrupts are off.
+        let gpa = self.visible(vm)?.load(Relaxed);
+        (gpa != 0).then(|| own_page::read_pinned(gpa, TPR))
+    }
+
+    fn visible(&self, vm: VmIndex) -> Option<&Atomic<u64>> {
+        self.visible.get(vm.slot().wrapping_sub(1))
+    }
+
+    fn show(&self, vm: VmIndex, gpa: u64) {
+        if let Some(visible) = self.visible(vm) {
+            // ORDERING: as above.
+            visible.store(gpa, Relaxed);
+        }
     }
 
     /// Executes a request that sets the page of a VM, on the CPU of the VP.
@@ -97,11 +120,13 @@ impl ApicPages {
         }
         let answer = {
             let _stay = PreemptOff::new();
-            tdcall::Instruction.tdcall(request)
+            let answer = tdcall::Instruction.tdcall(request);
+            if Status(answer.rax).name() != Status::SUCCESS {
+                return Ok(answer);
+            }
+            self.show(vm, page.as_ref().map_or(0, PinnedPage::gpa));
+            answer
         };
-        if Status(answer.rax).name() != Status::SUCCESS {
-            return Ok(answer);
-        }
         // The TDX module has forgotten the earlier page.
         pinned.retain(|other| other.vm != vm);
         if let Some(page) = page {
@@ -120,7 +145,10 @@ impl ApicPages {
     /// Takes away the pages of a VTL file that is closed. `cpu` is the CPU of the VP.
     pub(crate) fn release(&self, cpu: u32, owner: Owner) {
         self.pinned.lock().retain(|pinned| {
-            let forget = || write(pinned.vm, NOWHERE);
+            let forget = || {
+                self.show(pinned.vm, 0);
+                write(pinned.vm, NOWHERE)
+            };
             pinned.owner != owner || !ffi::on_cpu(cpu, &forget).unwrap_or(false)
         });
     }

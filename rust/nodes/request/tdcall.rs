@@ -59,6 +59,7 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
 /// Executes a request, or refuses it after all.
 fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Registers, Status> {
     if permit.scope == Scope::Td {
+        permit.check_kept(&mut tdcall::Instruction, &request)?;
         return Ok(tdcall::Instruction.tdcall(request));
     }
     let stay = MigrateOff::new();
@@ -73,14 +74,18 @@ fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Register
         }
         None => None,
     };
+    let vp = vtl.machine().vp(stay.cpu());
     match permit.scope {
         Scope::Td | Scope::Vp => {
-            let _on_its_cpu = PreemptOff::new();
+            let on_its_cpu = PreemptOff::new();
+            permit.check_kept(&mut tdcall::Instruction, &request)?;
+            if let Some((vp, vm)) = vp.zip(permit.look_at_entry) {
+                vp.entry_check.look_again(vm, &on_its_cpu);
+            }
             // A pinned page is let go of when the TDX module has read it.
             Ok(tdcall::Instruction.tdcall(request))
         }
         Scope::VirtualApic(vm) => {
-            let vp = vtl.machine().vp(stay.cpu());
             let vp = vp.ok_or(Status::operand_invalid(Operand::Rax))?;
             let replacement = Replacement {
                 vm,

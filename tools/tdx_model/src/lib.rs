@@ -55,6 +55,8 @@ mod robustness;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
+mod survival;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod two_readings;

@@ -26,10 +26,10 @@ use crate::testing::{FakeMachine, KERNEL, STATE, VAPIC, complete, with_td};
 use crate::vcpu::Vcpu;
 
 /// The instruction, answered by the model.
-struct Model<'a, 'm> {
-    td: &'a mut Td<'m>,
-    vcpu: &'a mut Vcpu,
-    machine: &'a mut FakeMachine,
+pub(crate) struct Model<'a, 'm> {
+    pub(crate) td: &'a mut Td<'m>,
+    pub(crate) vcpu: &'a mut Vcpu,
+    pub(crate) machine: &'a mut FakeMachine,
 }
 
 impl Tdcall for Model<'_, '_> {
@@ -86,6 +86,7 @@ fn status_codes_agree() {
             Status::L2_EXIT_PENDING_INTERRUPT,
         ),
         (DriverStatus::PENDING_INTERRUPT, Status::PENDING_INTERRUPT),
+        (DriverStatus::L2_VM_ENTRY_FAILED, Status::L2_VM_ENTRY_FAILED),
     ];
     for (driver, model) in pairs {
         assert_eq!(u64::from(driver) << 32, model.0, "{model:?}");
@@ -116,6 +117,9 @@ fn leaf_numbers_agree() {
         (driver_leaf::TDG_MEM_PAGE_ATTR_WR, "TDG.MEM.PAGE.ATTR.WR"),
         (driver_leaf::TDG_VP_ENTER, "TDG.VP.ENTER"),
         (driver_leaf::TDG_VP_INVGLA, "TDG.VP.INVGLA"),
+        (driver_leaf::TDG_VM_WR, "TDG.VM.WR"),
+        (driver_leaf::TDG_MEM_PAGE_RELEASE, "TDG.MEM.PAGE.RELEASE"),
+        (driver_leaf::TDG_VP_VMCALL, "TDG.VP.VMCALL"),
     ];
     for (leaf, name) in pairs {
         assert_eq!(u16::try_from(leaf).ok().and_then(leaf_name), Some(name));
@@ -165,8 +169,22 @@ fn field_ids_of_the_driver_name_what_it_thinks() {
         assert_eq!(vcpu.tsc_deadline(VmIndex::Vm2), Some(55));
         let field = Field::from_encoding(vmcs::VIRTUAL_APIC_ADDRESS);
         assert_eq!(field, Some(Field::VirtualApicAddress));
-        let field = Field::from_encoding(vmcs::PRIMARY_CONTROLS);
-        assert_eq!(field, Some(Field::PrimaryControls));
+        let fields = [
+            (vmcs::CR3_TARGET_COUNT, Field::Cr3TargetCount),
+            (vmcs::ENTRY_EVENT, Field::EntryInterruptionInfo),
+            (vmcs::ENTRY_ERROR_CODE, Field::EntryErrorCode),
+            (
+                vmcs::ENTRY_INSTRUCTION_LENGTH,
+                Field::EntryInstructionLength,
+            ),
+            (vmcs::TPR_THRESHOLD, Field::TprThreshold),
+            (vmcs::SECONDARY_CONTROLS, Field::SecondaryControls),
+            (vmcs::GUEST_CR0, Field::GuestCr0),
+            (vmcs::INTERRUPTIBILITY, Field::GuestInterruptibility),
+        ];
+        for (code, field) in fields {
+            assert_eq!(Field::from_encoding(code), Some(field));
+        }
     });
 }
 
@@ -175,9 +193,9 @@ fn monitor_trap_that_the_driver_forbids_would_be_the_end_of_the_td() {
     with_td(|td, vcpu, m| {
         m.prepare_l2(vcpu);
         let mut g = Gprs {
-            rdx: 0x2424_0002 << 32 | vmcs::PRIMARY_CONTROLS,
-            r8: vmcs::PRIMARY_MTF,
-            r9: vmcs::PRIMARY_MTF,
+            rdx: 0x2424_0002_0000_4002,
+            r8: 1 << 27,
+            r9: 1 << 27,
             ..Gprs::ZERO
         };
         assert_eq!(complete(td, vcpu, m, 10, &mut g), 0, "L1 may set it");
