@@ -17,6 +17,7 @@
 mod context;
 mod deadline;
 pub(crate) mod enter;
+mod flush;
 mod halt;
 mod offload;
 
@@ -59,6 +60,9 @@ fn run(machine: &Machine, pinned: &mut Pinned<'_>) -> Result {
         may_enter(pinned.vp())?;
         let entry = snapshot(pinned)?;
         let vm = entry.rcx.vm();
+        if let Some(flush) = entry.flush {
+            flush::carry_out(pinned.vp(), flush);
+        }
         if let Some(deadline) = entry.deadline {
             deadline::program(pinned, vm, deadline)?;
         }
@@ -138,11 +142,11 @@ fn run_loaded(
         if offload::prepare(vp, offload, is_halted)? {
             return Ok(Stop::Halted);
         }
+        vp.entry_check.pass(vp, entry.rcx.vm(), &irqs)?;
         let entering = Entering::new(vp, loaded.operands.rcx, *reason);
         let class = loaded.enter(&irqs);
         let switches = &mut loaded.private.switches;
         let kind = entering.record(vp, switches, loaded.thread, class, &loaded.operands);
-        vp.entry_check.pass(vp, entry.rcx.vm(), &irqs)?;
         if class.has_run() {
             loaded.note_progress();
         }

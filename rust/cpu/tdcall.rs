@@ -6,6 +6,8 @@
 
 use core::arch::asm;
 
+use crate::pure::controls::Flush;
+use crate::pure::leaf;
 use crate::pure::tdcall::{Registers, Tdcall};
 
 /// Executes TDCALL on the current processor.
@@ -46,5 +48,30 @@ impl Tdcall for Instruction {
             r10,
             r11,
         }
+    }
+}
+
+/// TDG.VP.VMCALL with the function of an instruction. [GHCI Instruction.WBINVD]
+const FUNCTION_WBINVD: u64 = 54;
+/// R10 to R12: what the host sees, and may change.
+const EXPOSED: u64 = 0x1c00;
+
+/// Asks the host to write back caches. What it answers is not looked at.
+pub(crate) fn ask_for_flush(flush: Flush) {
+    let keeps_lines = match flush {
+        Flush::Invalidate => 0_u64,
+        Flush::WriteBack => 1,
+    };
+    // SAFETY: As above. The TDX module gives the host the registers of the mask and takes from it no
+    // others; RAX is its own status.
+    unsafe {
+        asm!(
+            ".byte 0x66, 0x0f, 0x01, 0xcc",
+            inout("rax") leaf::TDG_VP_VMCALL => _,
+            inout("rcx") EXPOSED => _,
+            inout("r10") 0_u64 => _,
+            inout("r11") FUNCTION_WBINVD => _,
+            inout("r12") keeps_lines => _,
+        );
     }
 }

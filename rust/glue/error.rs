@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Where refusals become errno. The meanings are in the header's DOC block.
 
-use kernel::error::code::{EINVAL, EOPNOTSUPP};
+use kernel::error::code::EINVAL;
 use kernel::error::Error;
 
 use crate::pure::controls::Refusal;
@@ -10,6 +10,5 @@ use crate::pure::controls::Refusal;
 pub(crate) fn refusal(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Invalid => EINVAL,
-        Refusal::Unsupported => EOPNOTSUPP,
     }
 }

@@ -48,6 +48,40 @@ pub struct Entry {
     pub offload: Offload,
     /// Value that the deadline of the VM gets before.
     pub deadline: Option<u64>,
+    /// What is to be done with the caches before.
+    pub flush: Option<Flush>,
+}
+
+/// What the lower VTL wants done with the caches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flush {
+    /// WBNOINVD: modified lines are written back.
+    WriteBack,
+    /// WBINVD: and all lines are dropped. That is more than the other, and answers both.
+    Invalidate,
+}
+
+const WBINVD: u64 = 1 << 0;
+const WBNOINVD: u64 = 1 << 1;
+
+impl Flush {
+    const fn new(vp_flags: u64) -> Option<Self> {
+        if vp_flags & WBINVD != 0 {
+            Some(Self::Invalidate)
+        } else if vp_flags & WBNOINVD != 0 {
+            Some(Self::WriteBack)
+        } else {
+            None
+        }
+    }
+
+    /// Flags of the VP state that are answered by it.
+    pub const fn flags(self) -> u32 {
+        match self {
+            Self::Invalidate => (WBINVD | WBNOINVD) as u32, // CAST: two low bits
+            Self::WriteBack => WBNOINVD as u32,             // CAST: a low bit
+        }
+    }
 }
 
 /// Why a snapshot is not acted on.
@@ -55,11 +89,9 @@ pub struct Entry {
 pub enum Refusal {
     /// The value is wrong: EINVAL.
     Invalid,
-    /// The value has a meaning that this driver doesn't serve: EOPNOTSUPP.
-    Unsupported,
 }
 
-const VP_FLAGS_KNOWN: u64 = 0x3;
+const VP_FLAGS_KNOWN: u64 = WBINVD | WBNOINVD;
 
 impl Entry {
     /// What the kernel, or userspace in another thread, has changed of the entry since: whether it is
@@ -82,8 +114,7 @@ impl Controls {
     ///
     /// # Errors
     ///
-    /// Cache flushes on behalf of the lower VTL are not served: they are refused rather than left
-    /// undone.
+    /// What is wrong.
     pub const fn validate(&self, limits: &Limits) -> Result<Entry, Refusal> {
         if self.flags & !RUN_HALTED != 0 || self.vp_flags & !VP_FLAGS_KNOWN != 0 {
             return Err(Refusal::Invalid);
@@ -93,9 +124,6 @@ impl Controls {
         };
         if !self.msrs.is_loadable(limits) || self.mxcsr & !limits.mxcsr != 0 {
             return Err(Refusal::Invalid);
-        }
-        if self.vp_flags != 0 {
-            return Err(Refusal::Unsupported);
         }
         Ok(Entry {
             rcx,
@@ -108,6 +136,7 @@ impl Controls {
             } else {
                 None
             },
+            flush: Flush::new(self.vp_flags),
         })
     }
 }
@@ -231,23 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_is_refused_and_not_ignored() {
-        let known = [
-            Controls {
-                vp_flags: 1,
-                ..good()
-            },
-            Controls {
-                vp_flags: 2,
-                ..good()
-            },
-        ];
-        for controls in known {
-            assert_eq!(
-                controls.validate(&LIMITS),
-                Err(Refusal::Unsupported),
-                "{controls:?}"
-            );
-        }
+    fn a_flush_is_what_the_flags_ask_for_and_answers_no_more() {
+        let flush = |vp_flags| {
+            let controls = Controls { vp_flags, ..good() };
+            controls.validate(&LIMITS).unwrap().flush
+        };
+        assert_eq!(flush(0), None);
+        assert_eq!(flush(1), Some(Flush::Invalidate));
+        assert_eq!(flush(2), Some(Flush::WriteBack));
+        assert_eq!(flush(3), Some(Flush::Invalidate));
+        assert_eq!(Flush::Invalidate.flags(), 3);
+        assert_eq!(Flush::WriteBack.flags(), 2);
     }
 }

@@ -8,7 +8,7 @@
 mod interrupts;
 
 use crate::glue::page::SharedPage;
-use crate::pure::controls::{Controls, Entry, Refusal};
+use crate::pure::controls::{Controls, Entry, Flush, Refusal};
 use crate::pure::exit::RawExit;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::offload::Offload;
@@ -157,6 +157,11 @@ impl RunPage {
     /// Stores a status without the rest of an exit.
     pub(crate) fn store_status(&self, rax: u64) {
         self.0.write_u64(offset::EXIT_INFO, rax);
+    }
+
+    /// Clears what a flush was asked for with.
+    pub(crate) fn consume_flush(&self, done: Flush) {
+        self.0.clear_bits_u32(offset::VP_FLAGS, done.flags());
     }
 
     /// Clears the invalidation that a successful entry has done, unless userspace has meanwhile

@@ -124,7 +124,11 @@ fn standard_call(vp: &mut Vp, gprs: &mut Gprs) {
         function::WRMSR => answer(gprs, msr::write(vp, r12, r13).map(|()| 0)),
         function::MMIO => answer(gprs, mmio::access(vp, r12, r13, r14, r15)),
         // Caches are coherent here; there is nothing to write back.
-        function::WBINVD => status::SUCCESS,
+        function::WBINVD if r12 <= 1 => {
+            debug_port::note_flush(r12 == 1);
+            status::SUCCESS
+        }
+        function::WBINVD => status::INVALID_OPERAND,
         function::GET_TD_VM_CALL_INFO => get_td_vm_call_info(gprs),
         function::MAP_GPA => {
             let (result, first_left) = map_gpa::map_gpa(vp, r12, r13);

@@ -31,6 +31,7 @@ mod command {
     pub(super) const GIVE_PAGE: u8 = 6;
     pub(super) const PROXY: u8 = 7;
     pub(super) const REFUSALS: u8 = 8;
+    pub(super) const FLUSHES: u8 = 9;
 }
 
 /// What became of an action.
@@ -46,13 +47,15 @@ enum Answer {
 
 struct Port {
     operand: u64,
-    answer: Answer,
+    answer: u8,
 }
 
 static PORT: Mutex<Port> = Mutex::new(Port {
     operand: 0,
-    answer: Answer::Done,
+    answer: Answer::Done as u8,
 });
+/// WBNOINVD and WBINVD that L1 has asked for since the question before.
+static FLUSHES: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
 /// Something that the host does a number of times, after it has let it pass a number of times.
 struct Countdown {
     passes: AtomicU32,
@@ -100,7 +103,7 @@ impl Countdown {
 /// One access, as in `io.rs`.
 pub fn io(vp: &mut Vp, size: u64, direction: u64, port: u64, data: u64) -> Option<u64> {
     match (size, direction, port) {
-        (1, 0, COMMAND) => Some(PORT.lock().answer as u64),
+        (1, 0, COMMAND) => Some(u64::from(PORT.lock().answer)),
         (1, 0, _) => Some(u64::from(TAKEN_RUNS.left().min(0xff))),
         (1, 1, OPERAND) => {
             let mut state = PORT.lock();
@@ -109,7 +112,11 @@ pub fn io(vp: &mut Vp, size: u64, direction: u64, port: u64, data: u64) -> Optio
         }
         (1, 1, COMMAND) => {
             let operand = core::mem::take(&mut PORT.lock().operand);
-            let answer = act(vp, data as u8, operand); // CAST: one byte was written
+            let answer = match data as u8 {
+                // CAST: one byte was written
+                command::FLUSHES => count_flushes(),
+                command => act(vp, command, operand) as u8,
+            };
             PORT.lock().answer = answer;
             Some(0)
         }
@@ -146,6 +153,22 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         command::GIVE_PAGE => change_page(vp, operand, PageState::Free),
         _ => Answer::UnknownCommand,
     }
+}
+
+/// Bits 3:0: WBINVDs, 7:4: WBNOINVDs since the last question; 15 stands for more.
+fn count_flushes() -> u8 {
+    // ORDERING: counters that order nothing else. CAST: at most 15.
+    let take = |counter: &AtomicU32| counter.swap(0, Ordering::Relaxed).min(15) as u8;
+    let [write_back, invalidate] = &FLUSHES;
+    (take(write_back) << 4) | take(invalidate)
+}
+
+/// L1 wants caches written back, and the lines dropped unless `keeps_lines`.
+pub fn note_flush(keeps_lines: bool) {
+    let [write_back, invalidate] = &FLUSHES;
+    let counter = if keeps_lines { write_back } else { invalidate };
+    // ORDERING: as above.
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 fn delivery(result: Result<(), Undelivered>) -> Answer {
