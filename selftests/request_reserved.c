@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Each reserved bit of each operand is refused, alone, and changes nothing. */
+/*
+ * Each reserved bit of each operand is refused, alone, and changes nothing. What the
+ * reference ABI leaves undefined is something else: see request_padding.c.
+ */
 #include <sys/ioctl.h>
 
 #include "vtl_harness.h"
@@ -53,56 +56,24 @@ TEST_F(reserved, selector_of_facts)
 	}
 }
 
-TEST_F(reserved, head_of_a_register_list)
+TEST_F(reserved, length_of_a_register_list)
 {
 	struct mshv_register entry = { .name = MSHV_REGISTER_DR0 };
 	unsigned int bit;
 
 	for (bit = 0; bit < 32; bit++) {
 		struct mshv_vp_registers list = {
-			.count = 1,
-			.failed = 1U << bit,
+			.count = 1U << bit,
 			.registers = (uintptr_t)&entry,
 		};
 
-		EXPECT_CALL(-EINVAL, self->vtl, MSHV_GET_VP_REGISTERS, &list);
-		EXPECT_CALL(-EINVAL, self->vtl, MSHV_SET_VP_REGISTERS, &list);
 		/* More than a list can have. */
-		list.failed = 0;
-		list.count = 1U << bit;
 		if (list.count > MSHV_VP_MAX_REGISTERS) {
 			EXPECT_CALL(-EINVAL, self->vtl, MSHV_GET_VP_REGISTERS,
 				    &list);
 			EXPECT_CALL(-EINVAL, self->vtl, MSHV_SET_VP_REGISTERS,
 				    &list);
 		}
-	}
-}
-
-TEST_F(reserved, entries_of_a_register_list)
-{
-	unsigned int bit;
-
-	for (bit = 0; bit < 96; bit++) {
-		struct mshv_register entry = { .name = MSHV_REGISTER_DR0 };
-		struct mshv_vp_registers list = {
-			.count = 1,
-			.registers = (uintptr_t)&entry,
-		};
-
-		entry.reserved[bit / 32] = 1U << bit % 32;
-		EXPECT_CALL(-EINVAL, self->vtl, MSHV_GET_VP_REGISTERS, &list);
-		EXPECT_CALL(-EINVAL, self->vtl, MSHV_SET_VP_REGISTERS, &list);
-	}
-	for (bit = 0; bit < 64; bit++) {
-		struct mshv_register entry = { .name = MSHV_REGISTER_DR0,
-					       .value[1] = 1ULL << bit };
-		struct mshv_vp_registers list = {
-			.count = 1,
-			.registers = (uintptr_t)&entry,
-		};
-
-		EXPECT_CALL(-EINVAL, self->vtl, MSHV_SET_VP_REGISTERS, &list);
 	}
 }
 
@@ -117,16 +88,18 @@ TEST_F(reserved, flags_of_an_xsave_question)
 	}
 }
 
-TEST_F(reserved, bytes_of_a_redirected_interrupt)
+TEST_F(reserved, what_to_do_with_a_redirected_interrupt)
 {
 	unsigned int bit;
 
-	for (bit = 0; bit < 64; bit++) {
-		struct mshv_map_device_intr map = { .vector = 0x41 };
+	for (bit = 0; bit < 8; bit++) {
+		/* A mapping on no processor; nothing, so nothing to take back. */
+		struct mshv_map_device_intr map = {
+			.vector = 0x41,
+			.apic_id = ~0U,
+			.create_mapping = 1 << bit,
+		};
 
-		/* Nothing, so nothing to take back; a mapping on no processor. */
-		map.apic_id = ~0U;
-		((unsigned char *)&map.create_mapping)[bit / 8] = 1 << bit % 8;
 		EXPECT_CALL(bit == 0 ? -ENXIO : -EINVAL, self->vtl,
 			    MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, &map);
 	}

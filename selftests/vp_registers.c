@@ -106,9 +106,6 @@ TEST_F(registers, wrong_values_change_nothing)
 		  command(self->guest.fd, MSHV_SET_VP_REGISTERS, two, 2));
 	EXPECT_EQ(0, get(&self->guest, MSHV_REGISTER_DR0));
 	EXPECT_EQ(1, get(&self->guest, MSHV_REGISTER_XFEM));
-	two[0].value[1] = 1;
-	EXPECT_EQ(-EINVAL,
-		  command(self->guest.fd, MSHV_SET_VP_REGISTERS, two, 1));
 }
 
 TEST_F(registers, wrong_operands_are_refused)
@@ -117,9 +114,7 @@ TEST_F(registers, wrong_operands_are_refused)
 	struct mshv_register many[MSHV_VP_MAX_REGISTERS + 1] = {
 		{ .name = MSHV_REGISTER_DR0 }
 	};
-	struct mshv_vp_registers request = { .count = 1,
-					     .failed = 1,
-					     .registers = (uintptr_t)many };
+	struct mshv_vp_registers request = { .count = 1, .registers = 8 };
 	int fd = self->guest.fd;
 	size_t i;
 
@@ -134,9 +129,7 @@ TEST_F(registers, wrong_operands_are_refused)
 	EXPECT_EQ(-EFAULT, command(fd, MSHV_GET_VP_REGISTERS, NULL, 1));
 	EXPECT_EQ(-EFAULT, command(fd, MSHV_SET_VP_REGISTERS, NULL, 1));
 	EXPECT_EQ(-1, ioctl(fd, MSHV_GET_VP_REGISTERS, &request));
-	EXPECT_EQ(EINVAL, errno);
-	many[0].reserved[2] = 1;
-	EXPECT_EQ(-EINVAL, command(fd, MSHV_GET_VP_REGISTERS, many, 1));
+	EXPECT_EQ(EFAULT, errno);
 }
 
 TEST_F(registers, the_refused_one_of_several_is_named)
@@ -152,7 +145,7 @@ TEST_F(registers, the_refused_one_of_several_is_named)
 	EXPECT_EQ(2, failed);
 	EXPECT_EQ(-EINVAL, command(fd, MSHV_GET_VP_REGISTERS, three, 3));
 	EXPECT_EQ(2, failed);
-	three[1].value[1] = 1;
+	three[1].name = 0x50006;
 	EXPECT_EQ(-EINVAL, command(fd, MSHV_SET_VP_REGISTERS, three, 2));
 	EXPECT_EQ(1, failed);
 	/* Nothing was written, and who asks for one knows which it is. */

@@ -111,7 +111,7 @@ extern "C" fn arrived(route: *mut c_void) {
 ///
 /// # Errors
 ///
-/// EFAULT, ENOMEM. EINVAL: a vector that no interrupt can have, reserved bits, or nothing to take
+/// EFAULT, ENOMEM. EINVAL: a vector that no interrupt can have, neither 0 nor 1, or nothing to take
 /// back. ENXIO: no VP with this APIC ID. ENOSPC: the CPU has no vector left. Then nothing has
 /// changed.
 pub(crate) fn map(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
@@ -119,7 +119,8 @@ pub(crate) fn map(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
     let (mut reader, mut writer) = operand.reader_writer();
     let [names, is_new]: [u64; 2] = reader.read()?;
     let (vector, apic_id) = (names as u32, (names >> 32) as u32); // CAST: the two halves
-    match is_new {
+                                                                  // The other bytes are padding.
+    match is_new & 0xff {
         0 => unmap(vtl, vector, apic_id),
         1 => {
             let mapping = new_mapping(vtl, vector, apic_id)?;

@@ -24,7 +24,8 @@ impl List {
         let head: mshv_vp_registers = UserSlice::new(argument, size_of::<mshv_vp_registers>())
             .reader()
             .read()?;
-        if head.count == 0 || head.count > MSHV_VP_MAX_REGISTERS || head.failed != 0 {
+        // Where `failed` goes, the reference ABI has padding: anything may stand there.
+        if head.count == 0 || head.count > MSHV_VP_MAX_REGISTERS {
             return Err(EINVAL);
         }
         Ok(Self {
@@ -53,10 +54,6 @@ impl List {
     }
 }
 
-fn decode(entry: &mshv_register) -> Option<Register> {
-    Register::new(entry.name).filter(|_| entry.reserved == [0; 3])
-}
-
 /// `MSHV_GET_VP_REGISTERS`.
 ///
 /// # Errors
@@ -68,7 +65,7 @@ pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
     let mut entries = KVec::with_capacity(list.count, GFP_KERNEL)?;
     for index in 0..list.count {
         let entry: mshv_register = reader.read()?;
-        let register = decode(&entry).ok_or_else(|| list.refused(index))?;
+        let register = Register::new(entry.name).ok_or_else(|| list.refused(index))?;
         entries.push((entry, register), GFP_KERNEL)?;
     }
     let mut pinned = Pinned::claim(machine)?;
@@ -94,9 +91,9 @@ pub(crate) fn set(machine: &Machine, argument: UserPtr) -> Result<isize> {
     let mut values = KVec::with_capacity(list.count, GFP_KERNEL)?;
     for index in 0..list.count {
         let entry: mshv_register = reader.read()?;
-        let [value, high] = entry.value;
-        let register = decode(&entry)
-            .filter(|_| high == 0)
+        // All of these registers have 64 bits.
+        let [value, _] = entry.value;
+        let register = Register::new(entry.name)
             .filter(|register| register.takes(value, machine.features().format.xcr0()))
             .ok_or_else(|| list.refused(index))?;
         values.push((register, value), GFP_KERNEL)?;

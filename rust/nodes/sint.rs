@@ -116,10 +116,10 @@ impl SintFile {
     ///
     /// # Errors
     ///
-    /// EFAULT. EINVAL: neither 0 nor 1, or reserved bytes that are not zero.
+    /// EFAULT. EINVAL: neither 0 nor 1.
     fn pause(&self, argument: UserPtr) -> Result<isize> {
-        let mshv_sint_mask { mask, reserved } = read(argument)?;
-        if mask > 1 || reserved != [0; 7] {
+        let mshv_sint_mask { mask, reserved: _ } = read(argument)?;
+        if mask > 1 {
             return Err(EINVAL);
         }
         self.synic()?.pause(mask != 0);

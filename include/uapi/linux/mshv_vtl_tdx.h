@@ -192,8 +192,8 @@ struct mshv_vtl_policy {
 /**
  * struct mshv_register - A register and its value
  * @name: MSHV_REGISTER_*
- * @reserved: zero
- * @value: low half first; the high half is zero
+ * @reserved: not looked at
+ * @value: low half first; the high half is not looked at, and zero on return
  */
 struct mshv_register {
 	__u32 name;
@@ -204,8 +204,8 @@ struct mshv_register {
 /**
  * struct mshv_vp_registers - Operand of MSHV_GET_ and SET_VP_REGISTERS
  * @count: 1 to MSHV_VP_MAX_REGISTERS
- * @failed: in: zero; out, with EINVAL and a count of more than one: index of
- *	the register that was refused
+ * @failed: in: not looked at; out, with EINVAL and a count of more than one:
+ *	index of the register that was refused
  * @registers: pointer to as many struct mshv_register
  */
 struct mshv_vp_registers {
@@ -341,7 +341,7 @@ struct mshv_kick_cpus {
  *	it. To take a mapping back: the vector of VTL2
  * @apic_id: x2APIC ID of the processor, for both
  * @create_mapping: 1: make a mapping; 0: take it back
- * @padding: zero
+ * @padding: not looked at
  */
 struct mshv_map_device_intr {
 	__u32 vector;
@@ -356,7 +356,7 @@ struct mshv_map_device_intr {
  * Argument: struct mshv_map_device_intr. An interrupt with the vector of VTL2 on that
  * processor is added to @proxy_irr of the run page. Mappings go with the descriptor.
  *
- * Return: 0. EINVAL: @vector, @create_mapping or @padding; nothing to take back. ENXIO:
+ * Return: 0. EINVAL: @vector or @create_mapping; nothing to take back. ENXIO:
  * no VP with that ID. ENOSPC: the processor has no vector left. ENOMEM, EFAULT. Nothing
  * has changed then.
  */
@@ -487,7 +487,7 @@ struct mshv_vtl_set_eventfd {
 /**
  * struct mshv_sint_mask - Whether the stream is paused
  * @mask: 1: paused, 0: not
- * @reserved: zero
+ * @reserved: not looked at
  */
 struct mshv_sint_mask {
 	__u8 mask;
@@ -499,8 +499,7 @@ struct mshv_sint_mask {
  *
  * For all files and CPUs. While paused the host gets no room for messages and
  * events, and who has read what was there reads the end of the file. It is
- * paused when the module is loaded. EINVAL: another value, or reserved bytes
- * that are not zero.
+ * paused when the module is loaded. EINVAL: another value.
  */
 #define MSHV_SINT_PAUSE_MESSAGE_STREAM \
 	_IOW(MSHV_IOCTL, 0x25, struct mshv_sint_mask)
