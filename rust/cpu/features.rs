@@ -30,6 +30,8 @@ pub(crate) struct Features {
     pub(crate) has_pkru: bool,
 }
 
+/// Of CPUID leaf 1 ECX: the kernel has turned XSAVE on.
+const OSXSAVE: u32 = 1 << 27;
 /// CPUID leaf that names the TDX module. [ABI CPUID 0x21]
 const LEAF_TDX: u32 = 0x21;
 const TDX_SIGNATURE: [u32; 3] = [0x6574_6e49, 0x5844_546c, 0x2020_2020]; // "IntelTDX    "
@@ -39,13 +41,20 @@ impl Features {
     ///
     /// # Errors
     ///
-    /// ENODEV outside a TD and in one without L2 VMs, with one line in the log that says so. ENOMEM.
+    /// ENODEV outside a TD, in one without L2 VMs, and where this Linux does without XSAVE, with one line
+    /// in the log that says so. ENOMEM.
     pub(crate) fn detect() -> Result<Self> {
         if !is_td() {
             pr_err!("not loaded: this is no TDX guest (CPUID leaf 0x21)\n");
             return Err(ENODEV);
         }
         let num_l2_vms = num_l2_vms()?;
+        // Every processor with TDX has XSAVE. A kernel that leaves it off could not keep the components
+        // that a lower VTL turns on.
+        if ffi::cpuid(1, 0).ecx & OSXSAVE == 0 {
+            pr_err!("not loaded: this kernel does not use XSAVE; boot it without \"noxsave\"\n");
+            return Err(ENODEV);
+        }
         let extended = ffi::cpuid(7, 0);
         let limits = Limits {
             num_l2_vms,
@@ -56,9 +65,8 @@ impl Features {
         };
         // IBRS, STIBP or SSBD.
         let has_spec_ctrl = extended.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0;
-        let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
-        let xsave_bytes = has_xsave.then(|| ffi::cpuid(0xd, 0).ecx as usize); // CAST: u32 fits
-        let format = Format::new(xsave_bytes);
+        let xsave_bytes = ffi::cpuid(0xd, 0).ecx as usize; // CAST: u32 fits
+        let format = Format::new(Some(xsave_bytes));
         Ok(Self {
             limits,
             unseen_msrs: UnseenMsrs::detect(),
@@ -103,9 +111,6 @@ fn num_l2_vms() -> Result<u8> {
 
 /// Components that IA32_XSS can enable; `None` without XSAVES.
 fn xss_mask() -> Option<u64> {
-    if ffi::cpuid(1, 0).ecx & (1 << 27) == 0 {
-        return None;
-    }
     let Cpuid { eax, ecx, edx, .. } = ffi::cpuid(0xd, 1);
     (eax & (1 << 3) != 0).then(|| u64::from(edx) << 32 | u64::from(ecx))
 }
