@@ -3,6 +3,8 @@
  * What a thread of the fuzzer does next, and how often each.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -18,12 +20,27 @@ static void open_one(struct fuzz_thread *thread)
 {
 	static const char *const nodes[] = { DEV_MSHV, DEV_MSHV_VTL,
 					     DEV_MSHV_VTL, DEV_MSHV_VTL_LOW,
-					     DEV_MSHV_HVCALL };
+					     DEV_MSHV_HVCALL, DEV_MSHV_SINT };
 	int file;
 
 	file = vtl_open(nodes[fuzz_below(thread, COUNT(nodes))]);
-	if (file >= 0)
-		fuzz_put_file(thread, file);
+	if (file < 0)
+		return;
+	/* Nobody would wake who waits for a message. */
+	fcntl(file, F_SETFL, O_NONBLOCK);
+	fuzz_put_file(thread, file);
+}
+
+/* A message from the host, where there is one. */
+static void read_one(struct fuzz_thread *thread)
+{
+	struct pollfd poll_one = { .fd = fuzz_file(thread), .events = POLLIN };
+	void *to = fuzz_once_in(thread, 8) ? thread->read_only :
+					     thread->operand;
+
+	poll(&poll_one, 1, 0);
+	if (read(poll_one.fd, to, 255 + fuzz_below(thread, 3)) < 0)
+		thread->refused++;
 }
 
 static void command_one(struct fuzz_thread *thread)
@@ -56,7 +73,8 @@ static const struct {
 	unsigned int weight;
 	void (*act)(struct fuzz_thread *thread);
 } acts[] = {
-	{ 56, command_one },
+	{ 54, command_one },
+	{ 2, read_one },
 	{ 8, map_one },
 	{ 4, fuzz_unmap },
 	{ 10, fuzz_touch },

@@ -243,15 +243,104 @@ static void make_tdcall(struct fuzz_thread *thread, void *operand)
 		call->rdx = fuzz_value(thread);
 }
 
+/*
+ * A write to the VMCS of a lower VTL: fields that an entry depends on and any
+ * others, with values that are nearly right. Whatever is taken, an entry is made or
+ * refused, and the TD goes on.
+ */
+static void make_field_write(struct fuzz_thread *thread, void *operand)
+{
+	static const uint64_t fields[] = {
+		VMCS32(0x4016),	   VMCS32(0x4016), VMCS32(0x4018),
+		VMCS32(0x401a),	   VMCS32(0x401c), VMCS32(0x401e),
+		VMCS32(0x400a),	   VMCS32(0x4002), VMCS32(0x4004),
+		VMCS32(0x4012),	   VMCS32(0x4824), VMCS64(0x2034),
+		VMCS64(0x2040),	   VMCS64(0x2802), VMCS64(0x6800),
+		VMCS64(0x6802),	   VMCS64(0x6804), VMCS64(0x2806),
+		FIELD_L2_CTLS(1),  VMCS16(0x0806), VMCS64(0x6822),
+		VMCS64(0x681a)
+	};
+	static const uint64_t values[] = { 0x80000b0d, 0x8000030d, 0x80000202,
+					   0x80000700, 0x80000480, 0x20,
+					   0x31,       0x600,	   3,
+					   15,	       16,	   0 };
+	struct mshv_tdcall *call = operand;
+
+	memset(call, 0, sizeof(*call));
+	call->rax = TDG_VP_WR;
+	call->rdx = fuzz_once_in(thread, 4) ?
+			    VMCS64(fuzz_below(thread, 0x7000)) :
+			    fields[fuzz_below(thread, COUNT(fields))];
+	call->r8 = fuzz_once_in(thread, 3) ?
+			   fuzz_value(thread) :
+			   values[fuzz_below(thread, COUNT(values))];
+	call->r9 = fuzz_once_in(thread, 4) ? fuzz_value(thread) : ~0ULL;
+}
+
+/* Sharing memory with the host (0xdb) would take pages from under other threads. */
+static void make_hvcall_setup(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_vtl_hvcall_setup *call = operand;
+	unsigned char *list = (unsigned char *)operand + sizeof(*call);
+
+	memset(list, 0xff, 64);
+	list[0xdb / 8] &= ~(1 << 0xdb % 8);
+	call->bitmap_array_size = fuzz_once_in(thread, 8) ? fuzz_value(thread) :
+							    64;
+	call->allow_bitmap_ptr = (uintptr_t)list;
+}
+
 static void make_hvcall(struct fuzz_thread *thread, void *operand)
 {
+	static const uint16_t codes[] = { 0x50, 0x51, 0x5c, 0x5d, 0xc0,
+					  0xc1, 0x7e, 0x8,  0x123 };
 	struct mshv_vtl_hvcall *call = operand;
 
-	call->control = fuzz_value(thread);
-	call->input_size = fuzz_below(thread, 5000);
+	call->control = fuzz_once_in(thread, 4) ?
+				fuzz_value(thread) :
+				codes[fuzz_below(thread, COUNT(codes))] |
+					fuzz_below(thread, 4) << 32;
+	call->input_size = fuzz_below(thread, fuzz_once_in(thread, 4) ? 5000 :
+									300);
 	call->input_ptr = (uintptr_t)operand;
 	call->output_size = fuzz_below(thread, 5000);
 	call->output_ptr = (uintptr_t)operand;
+}
+
+static void make_signal(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_vtl_signal_event *call = operand;
+
+	call->connection_id = fuzz_below(thread, 8);
+	call->flag = fuzz_once_in(thread, 4) ? fuzz_value(thread) :
+					       fuzz_below(thread, 2049);
+}
+
+static void make_post(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_vtl_sint_post_msg *call = operand;
+
+	call->message_type = fuzz_once_in(thread, 4) ? fuzz_value(thread) : 1;
+	call->connection_id = fuzz_below(thread, 8);
+	call->payload_size = fuzz_below(thread, 250);
+	call->payload_ptr = fuzz_once_in(thread, 8) ? fuzz_value(thread) :
+						      (uintptr_t)operand;
+}
+
+static void make_eventfd(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_vtl_set_eventfd *call = operand;
+
+	call->fd = fuzz_once_in(thread, 2) ? thread->shared->event :
+					     (int)fuzz_below(thread, 20) - 2;
+	call->flag = fuzz_below(thread, 2049);
+}
+
+static void make_pause(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_sint_mask *call = operand;
+
+	call->mask = fuzz_below(thread, 3);
 }
 
 static void make_redirect(struct fuzz_thread *thread, void *operand)
@@ -291,13 +380,20 @@ static const struct {
 	{ MSHV_SET_POLL_FILE, 8, make_poll_file },
 	{ MSHV_KICK_CPUS, 24, make_kick },
 	{ MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, 16, make_redirect },
-	{ MSHV_HVCALL_SETUP, 16, make_hvcall },
+	{ MSHV_HVCALL_SETUP, 16, make_hvcall_setup },
 	{ MSHV_HVCALL, 48, make_hvcall },
+	{ MSHV_HVCALL, 48, make_hvcall },
+	{ MSHV_SINT_SIGNAL_EVENT, 8, make_signal },
+	{ MSHV_SINT_POST_MESSAGE, 24, make_post },
+	{ MSHV_SINT_SET_EVENTFD, 8, make_eventfd },
+	{ MSHV_SINT_PAUSE_MESSAGE_STREAM, 8, make_pause },
 	{ MSHV_ADD_VTL0_MEMORY, 16, make_memory },
 	{ MSHV_RESTORE_PARTITION_TIME, 24, make_number },
 	{ MSHV_READ_VMX_CR4_FIXED1, 8, make_number },
 	{ MSHV_TDCALL, 56, make_tdcall },
 	{ MSHV_TDCALL, 56, make_tdcall },
+	{ MSHV_TDCALL, 56, make_field_write },
+	{ MSHV_TDCALL, 56, make_field_write },
 };
 
 /* Chooses a command and makes an operand. */
