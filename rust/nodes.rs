@@ -5,6 +5,7 @@
 //! node. Next down the flow: `run.rs` for `MSHV_RETURN_TO_LOWER_VTL`, `mem.rs` for mappings.
 
 pub(crate) mod debugfs;
+pub(crate) mod descriptor;
 pub(crate) mod device;
 pub(crate) mod hvcall;
 pub(crate) mod info;

@@ -7,15 +7,10 @@
 use core::ptr::NonNull;
 
 use kernel::bindings;
-use kernel::error::{from_err_ptr, to_result};
-use kernel::fs::file::{flags, FileDescriptorReservation};
-use kernel::fs::File;
-use kernel::miscdevice::{MiscDevice, MiscDeviceOptions};
+use kernel::error::to_result;
 use kernel::mm::virt::VmaNew;
 use kernel::page::Page;
 use kernel::prelude::*;
-use kernel::sync::aref::ARef;
-use kernel::types::ForeignOwnable;
 
 use crate::glue::abi::{self, safe_in_c};
 
@@ -180,35 +175,6 @@ pub(crate) fn is_system_ram(start: u64, len_bytes: u64) -> bool {
 pub(crate) fn page_offset(vma: &VmaNew) -> u64 {
     // SAFETY: The area is valid by the invariant of `VmaNew`; nobody else changes it yet.
     unsafe { (*vma.as_ptr()).vm_pgoff as u64 } // CAST: unsigned long has 64 bits
-}
-
-/// Makes a new file descriptor for an object of a misc device, closed on exec.
-pub(crate) fn new_file_descriptor<T: MiscDevice>(
-    name: &'static CStr,
-    object: T::Ptr,
-) -> Result<isize> {
-    let reservation = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
-    let operations = MiscDeviceOptions { name }.into_raw::<T>().fops;
-    let private = object.into_foreign();
-    // SAFETY: The operations are static and want exactly this as private data of the file.
-    let file = unsafe {
-        abi::anon_inode_getfile(
-            name.as_char_ptr(),
-            operations,
-            private.cast(),
-            flags::O_RDWR as c_int, // CAST: a small flag
-        )
-    };
-    let file = from_err_ptr(file).inspect_err(|_| {
-        // SAFETY: Made above, and no file has it.
-        drop(unsafe { T::Ptr::from_foreign(private) });
-    })?;
-    let file = NonNull::new(file.cast::<File>()).ok_or(EINVAL)?;
-    // SAFETY: The call above gave us the only reference to a new file.
-    let file = unsafe { ARef::from_raw(file) };
-    let number = reservation.reserved_fd();
-    reservation.fd_install(file);
-    Ok(number as isize) // CAST: a file descriptor is a small number
 }
 
 /// Shares a page with the host.

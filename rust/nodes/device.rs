@@ -14,6 +14,7 @@ use kernel::uaccess::UserPtr;
 use crate::glue::ffi;
 use crate::mem;
 use crate::mem::registered;
+use crate::nodes::descriptor::{self, Table};
 use crate::nodes::info;
 use crate::nodes::kick;
 use crate::nodes::poll_file::{self, PollFile};
@@ -42,7 +43,8 @@ pub(crate) struct Low;
 #[pin_data]
 pub(crate) struct VtlFile {
     machine: Arc<Machine>,
-    /// Files that cancel runs; they are let go with this one.
+    /// Files that cancel runs; each is let go when the process that set it has closed its last
+    /// descriptor of this one.
     #[pin]
     poll_files: Mutex<KVec<PollFile>>,
     /// Vectors of this kernel that stand for VTL0's; they are given back with this file.
@@ -86,14 +88,28 @@ impl VtlFile {
         self.pages.owner
     }
 
-    /// Replaces the file that cancels the runs of a VP.
+    /// Replaces the file that cancels the runs of a VP, on behalf of the current process. `file` is
+    /// the VTL file itself.
     ///
     /// # Errors
     ///
-    /// As `poll_file::set`.
-    pub(crate) fn set_poll_file(&self, cpu: u32, descriptor: i32) -> Result {
+    /// As `poll_file::set`. EBADF when another thread has closed the VTL file's descriptor.
+    pub(crate) fn set_poll_file(&self, file: &File, cpu: u32, descriptor: i32) -> Result {
+        let table = Table::current();
         let mut files = self.poll_files.lock();
-        poll_file::set(&mut files, self.machine.clone(), cpu, descriptor)
+        poll_file::set(&mut files, self.machine.clone(), cpu, descriptor, table)?;
+        // The last descriptor may have been closed on the way here; then `closed_by` was early. If it
+        // is closed from here on, `closed_by` waits for the lock.
+        if !descriptor::is_open(file) {
+            poll_file::forget(&mut files, table);
+            return Err(EBADF);
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is held for a process that has no descriptor any more.
+    pub(crate) fn closed_by(&self, table: Table) {
+        poll_file::forget(&mut self.poll_files.lock(), table);
     }
 }
 
@@ -123,7 +139,7 @@ impl MiscDevice for Mshv {
             uapi::CHECK_EXTENSION => request::check_extension(UserPtr::from_addr(argument)),
             uapi::CREATE_VTL => {
                 let vtl = VtlFile::new(machine.into())?;
-                let number = ffi::new_file_descriptor::<Vtl>(c"mshv_vtl", vtl)?;
+                let number = descriptor::new(vtl)?;
                 event::vtl_created();
                 Ok(number)
             }
@@ -138,8 +154,10 @@ impl MiscDevice for Mshv {
 impl MiscDevice for Vtl {
     type Ptr = Arc<VtlFile>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<VtlFile>> {
-        VtlFile::new(open()?)
+    fn open(file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<VtlFile>> {
+        let vtl = VtlFile::new(open()?)?;
+        descriptor::adopt(file);
+        Ok(vtl)
     }
 
     fn mmap(vtl: ArcBorrow<'_, VtlFile>, _file: &File, vma: &VmaNew) -> Result {
@@ -148,7 +166,7 @@ impl MiscDevice for Vtl {
 
     fn ioctl(
         vtl: ArcBorrow<'_, VtlFile>,
-        _file: &File,
+        file: &File,
         command: u32,
         argument: usize,
     ) -> Result<isize> {
@@ -167,7 +185,7 @@ impl MiscDevice for Vtl {
             uapi::MAP_REDIRECTED_DEVICE_INTERRUPT => {
                 redirect::map(&vtl, UserPtr::from_addr(argument))
             }
-            uapi::SET_POLL_FILE => kick::set_poll_file(vtl, UserPtr::from_addr(argument)),
+            uapi::SET_POLL_FILE => kick::set_poll_file(&vtl, file, UserPtr::from_addr(argument)),
             _ => Err(ENOTTY),
         }
     }

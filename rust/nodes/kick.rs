@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `MSHV_KICK_CPUS` and `MSHV_SET_POLL_FILE`: one VP's thread reaches another's.
 
+use kernel::fs::File;
 use kernel::prelude::*;
-use kernel::sync::ArcBorrow;
 use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::{mshv_kick_cpus, mshv_set_poll_file};
@@ -90,11 +90,11 @@ fn wait(kicked: &[(&Vp, Place)]) -> Result {
 ///
 /// # Errors
 ///
-/// EFAULT, and those of `poll_file::set`.
-pub(crate) fn set_poll_file(file: ArcBorrow<'_, VtlFile>, argument: UserPtr) -> Result<isize> {
+/// EFAULT, and those of `VtlFile::set_poll_file`.
+pub(crate) fn set_poll_file(vtl: &VtlFile, file: &File, argument: UserPtr) -> Result<isize> {
     let request: mshv_set_poll_file = UserSlice::new(argument, size_of::<mshv_set_poll_file>())
         .reader()
         .read()?;
-    file.set_poll_file(request.cpu, request.fd)?;
+    vtl.set_poll_file(file, request.cpu, request.fd)?;
     Ok(0)
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `MSHV_SET_POLL_FILE`: a file that cancels the run of a VP when it becomes readable.
 //!
-//! Registrations belong to the VTL file descriptor they were made through, one per CPU, and end with
-//! it. `wake.c` has the entry in the file's wait queue.
+//! A VTL file has one registration per CPU. Each holds a reference to its file and belongs to the
+//! process that made it; `descriptor.rs` says when it ends. `wake.c` has the entry in the file's
+//! wait queue.
 
 // UNSAFETY: FFI with a callback.
 #![allow(unsafe_code)]
@@ -15,6 +16,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::glue::abi;
+use crate::nodes::descriptor::Table;
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
@@ -26,6 +28,7 @@ use crate::vp::Vp;
 pub(crate) struct PollFile {
     raw: NonNull<abi::vtl_poll>,
     cpu: u32,
+    table: Table,
     _machine: Arc<Machine>,
 }
 
@@ -38,7 +41,7 @@ impl PollFile {
     /// # Errors
     ///
     /// ENXIO: no such VP. EBADF: no such file. EINVAL: the file can't be polled. ENOMEM.
-    fn new(machine: Arc<Machine>, cpu: u32, descriptor: u32) -> Result<Self> {
+    fn new(machine: Arc<Machine>, cpu: u32, descriptor: u32, table: Table) -> Result<Self> {
         let vp: *const Vp = machine.vp(cpu).ok_or(ENXIO)?;
         let file = LocalFile::fget(descriptor).map_err(|_| EBADF)?;
         // SAFETY: The file is valid; `wake` gets a VP, which lives as long as the machine, of which
@@ -50,6 +53,7 @@ impl PollFile {
         Ok(Self {
             raw,
             cpu,
+            table,
             _machine: machine,
         })
     }
@@ -68,8 +72,8 @@ extern "C" fn wake(vp: *mut c_void) {
     unsafe { &*vp.cast::<Vp>() }.cancel();
 }
 
-/// Registers a file in `files`, in place of the one registered for the same CPU; a negative
-/// descriptor registers none.
+/// Registers a file in `files` for the process with `table`, in place of the one registered for the
+/// same CPU; a negative descriptor registers none.
 ///
 /// # Errors
 ///
@@ -79,6 +83,7 @@ pub(crate) fn set(
     machine: Arc<Machine>,
     cpu: u32,
     descriptor: i32,
+    table: Table,
 ) -> Result {
     machine.vp(cpu).ok_or(ENXIO)?;
     let slot = files.iter().position(|file| file.cpu == cpu);
@@ -88,10 +93,15 @@ pub(crate) fn set(
         }
         return Ok(());
     };
-    let new = PollFile::new(machine, cpu, descriptor)?;
+    let new = PollFile::new(machine, cpu, descriptor, table)?;
     match slot.and_then(|index| files.get_mut(index)) {
         Some(old) => *old = new,
         None => files.push(new, GFP_KERNEL)?,
     }
     Ok(())
+}
+
+/// Ends the registrations of a process.
+pub(crate) fn forget(files: &mut KVec<PollFile>, table: Table) {
+    files.retain(|file| file.table != table);
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Waiting and waking. Who wakes whom, and why no wake-up is lost, stands in
- * rust/vp/wake.rs; here are the kernel's macros, and one registration with the
- * wait queue of a file.
+ * rust/vp/wake.rs; here are the kernel's macros, one registration with the
+ * wait queue of a file, and whose it is (rust/descriptor.rs).
  */
+#include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/hrtimer.h>
 #include <linux/poll.h>
@@ -204,4 +205,30 @@ void vtl_poll_free(struct vtl_poll *poll)
 	vtl_poll_remove(poll);
 	fput(poll->file);
 	kfree(poll);
+}
+
+/* The current process's table of descriptors, for comparing. */
+void *vtl_descriptors(void)
+{
+	return current->files;
+}
+
+static int vtl_is_file(const void *wanted, struct file *file, unsigned int fd)
+{
+	return file == wanted;
+}
+
+/* Whether the current process has a descriptor of @file. */
+bool vtl_has_descriptor(const struct file *file)
+{
+	return iterate_fd(current->files, 0, vtl_is_file, file);
+}
+
+/*
+ * A descriptor of @file was taken out of @table. A table of another process than
+ * the current one is about to be freed, and all descriptors in it are closed.
+ */
+bool vtl_was_last_descriptor(const struct file *file, const void *table)
+{
+	return table != current->files || !vtl_has_descriptor(file);
 }

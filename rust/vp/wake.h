@@ -24,4 +24,8 @@ struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
 			      void *argument);
 void vtl_poll_free(struct vtl_poll *poll);
 
+void *vtl_descriptors(void);
+bool vtl_has_descriptor(const struct file *file);
+bool vtl_was_last_descriptor(const struct file *file, const void *table);
+
 #endif
