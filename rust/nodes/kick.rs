@@ -13,19 +13,16 @@ use crate::pure::uapi::{KICK_CANCEL, KICK_WAIT};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
-/// A mask is not longer than this, whatever the caller says: CPU numbers are small.
-const LONGEST_MASK_BITS: u64 = 1 << 16;
-
 /// `MSHV_KICK_CPUS`.
 ///
 /// # Errors
 ///
-/// EFAULT, EINVAL, ENOMEM before anything was done; EINTR when killed while waiting.
+/// EFAULT, EINVAL (an unknown flag), ENOMEM before anything was done; EINTR when killed while waiting.
 pub(crate) fn kick_cpus(machine: &Machine, argument: UserPtr) -> Result<isize> {
     let request: mshv_kick_cpus = UserSlice::new(argument, size_of::<mshv_kick_cpus>())
         .reader()
         .read()?;
-    if request.flags & !(KICK_WAIT | KICK_CANCEL) != 0 || request.len_bits > LONGEST_MASK_BITS {
+    if request.flags & !(KICK_WAIT | KICK_CANCEL) != 0 {
         return Err(EINVAL);
     }
     let mask = read_mask(machine, &request)?;
@@ -46,21 +43,19 @@ pub(crate) fn kick_cpus(machine: &Machine, argument: UserPtr) -> Result<isize> {
     Ok(0)
 }
 
-/// Reads as many bytes as hold the bits: the last CPU's byte may be the last one of the caller's
-/// memory.
+/// Reads as many bytes as hold the bits of CPUs that can exist: the last CPU's byte may be the last
+/// one of the caller's memory, and further bits mean nothing.
 fn read_mask(machine: &Machine, request: &mshv_kick_cpus) -> Result<KVec<u8>> {
     let mut mask = KVec::new();
-    let len_bytes = request.len_bits.div_ceil(8) as usize; // CAST: at most 8192
+    let len_bits = request.len_bits.min(machine.num_cpus().into());
+    let len_bytes = len_bits.div_ceil(8) as usize; // CAST: as many as there are CPUs
     let address = UserPtr::from_addr(request.cpu_mask as usize); // CAST: usize has 64 bits
     if len_bytes != 0 {
         UserSlice::new(address, len_bytes).read_all(&mut mask, GFP_KERNEL)?;
     }
-    let unused_bits = (len_bytes as u64) * 8 - request.len_bits; // CAST: usize fits
+    let unused_bits = (len_bytes as u64) * 8 - len_bits; // CAST: usize fits
     if let Some(last) = mask.last_mut() {
         *last &= 0xff_u8 >> unused_bits;
-    }
-    if cpus(&mask).any(|cpu| cpu >= machine.num_cpus()) {
-        return Err(EINVAL);
     }
     Ok(mask)
 }
