@@ -2,17 +2,21 @@
 //! The run loop: `MSHV_RETURN_TO_LOWER_VTL`.
 //!
 //! ```text
-//! claim the VP ─► task work ─► snapshot of the run page, check ─► lower VTL's state loaded
+//! claim the VP ─► pin ─► snapshot of the run page, check, deadline ─► lower VTL's state loaded
 //!                  ▲                                                       │
-//!                  │                             ┌─► interrupts off: again work, VP, kick, cancel
-//!                  │ work, halted                │   TDG.VP.ENTER
-//!                  │         EnterAgain, Handle  │   interrupts on
+//!                  │                             ┌─► interrupts off: work, VP, kick, cancel again
+//!    task work, or │ work, halted                │   TDG.VP.ENTER
+//!    wait, unpinned│         EnterAgain, Handle  │   interrupts on
 //!                  └───── VTL2's state back ◄────┴── pure::next ──► VTL2's state back ─► userspace
 //! ```
 //!
 //! An exit that userspace lets the kernel deal with (`offload.rs`) leaves the lower VTL's state where
-//! it is. Checks come again behind the point where interrupts go off: a signal or a cancellation in
-//! between would otherwise wait for the lower VTL to stop by itself.
+//! it is. The checks are repeated with interrupts disabled: a signal or a cancellation in between
+//! would otherwise wait for the lower VTL to stop by itself.
+//!
+//! The thread is kept on its CPU only while it uses the state of the VP. Whoever changes its CPUs
+//! makes the scheduler want this CPU, which is work of the task: the thread is moved in
+//! `handle_guest_work`, finds that out in `Claimed::pin`, and the call ends with ENXIO.
 
 mod context;
 mod deadline;
@@ -23,67 +27,109 @@ mod offload;
 
 use kernel::prelude::*;
 
-use crate::cpu::guards::IrqsOff;
+use crate::cpu::guards::{IrqsOff, MigrateOff};
 use crate::glue::error;
 use crate::glue::ffi;
 use crate::observe::audit::Entering;
 use crate::pure::audit::EntryReason;
 use crate::pure::controls::Entry;
+use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
 use crate::pure::status::Status;
-use crate::vp::claim::Pinned;
+use crate::vp::claim::{Claimed, Pinned};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 use context::Loaded;
+
+/// What a call remembers from one entry to the next.
+struct Call {
+    /// Why the lower VTL is entered next.
+    reason: EntryReason,
+}
 
 /// Runs the VP of the current CPU until userspace has to look.
 ///
 /// # Errors
 ///
-/// EINTR: no exit to look at. EBUSY, ENXIO: no VP to run. EINVAL: wrong content of the run
-/// page. EIO: the TDX module refused, or would have; `exit_info.rax` holds the status.
+/// EINTR: no exit to look at. EBUSY, ENXIO: no VP to run, or not on this CPU any more. EINVAL: wrong
+/// content of the run page. EIO: the TDX module refused, or would have; `exit_info.rax` holds the
+/// status.
 pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
-    let mut pinned = Pinned::claim(machine)?;
-    let result = run(machine, &mut pinned);
+    let stay = MigrateOff::new();
+    let mut claimed = Claimed::new(machine, &stay)?;
+    let mut call = Call {
+        reason: EntryReason::USERSPACE,
+    };
+    let result = run(machine, &mut claimed, stay, &mut call);
     if result == Err(EINTR) {
-        // Nobody shall take the exit before last for a new one.
+        // Userspace must not mistake an earlier exit for a new one.
         let not_entered = Status::new(Status::PENDING_INTERRUPT, 0);
-        pinned.vp().run_page.store_status(not_entered.0);
+        claimed.vp().run_page.store_status(not_entered.0);
     }
     result
 }
 
-fn run(machine: &Machine, pinned: &mut Pinned<'_>) -> Result {
-    let mut reason = EntryReason::USERSPACE;
+fn run(machine: &Machine, claimed: &mut Claimed<'_>, stay: MigrateOff, call: &mut Call) -> Result {
+    let mut stay = stay;
     loop {
+        let after = turn(machine, &mut claimed.pin(stay)?, call)?;
+        match after {
+            After::Exit => return Ok(()),
+            After::Work => (),
+            After::Halt(vm) => halt::wait(claimed, vm)?,
+        }
         ffi::handle_guest_work()?;
-        may_enter(pinned.vp())?;
-        let entry = snapshot(pinned)?;
-        let vm = entry.rcx.vm();
-        if let Some(flush) = entry.flush {
-            flush::carry_out(pinned.vp(), flush);
-        }
-        if let Some(deadline) = entry.deadline {
-            deadline::program(pinned, vm, deadline)?;
-        }
-        let stop = if entry.is_halted && offload::prepare(pinned.vp(), entry.offload, true)? {
-            Stop::Halted
-        } else {
-            run_loaded(machine, pinned, &entry, &mut reason)?
-        };
-        let exit = match stop {
-            Stop::WorkPending => continue,
-            Stop::Halted => deadline::end_halt(pinned, vm),
-            Stop::Exit(status) => Some(status),
-        };
-        match exit {
-            Some(status) => {
-                deadline::forget_stale(pinned, vm, status);
-                return Ok(());
-            }
-            None => halt::wait(pinned, vm)?,
-        }
+        stay = MigrateOff::new();
     }
+}
+
+/// What follows when the VP's state is not needed any more.
+enum After {
+    /// Userspace looks at the exit.
+    Exit,
+    /// The task has something to do, then the next turn.
+    Work,
+    /// The VM is halted.
+    Halt(VmIndex),
+}
+
+/// One turn, from the content of the run page on.
+fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<After> {
+    let vp = pinned.vp();
+    let entry = snapshot(pinned);
+    if let Ok(Entry {
+        rcx,
+        deadline: Some(deadline),
+        ..
+    }) = entry
+    {
+        // First of all: whatever the call returns, userspace takes the deadline for armed.
+        deadline::program(pinned, rcx.vm(), deadline)?;
+    }
+    may_enter(vp)?;
+    let entry = entry?;
+    if ffi::has_guest_work() {
+        return Ok(After::Work);
+    }
+    let vm = entry.rcx.vm();
+    if let Some(flush) = entry.flush {
+        flush::carry_out(vp, flush);
+    }
+    let stop = if entry.is_halted && offload::prepare(vp, entry.offload, true)? {
+        Stop::Halted
+    } else {
+        run_loaded(machine, pinned, &entry, call)?
+    };
+    let exit = match stop {
+        Stop::Again => return Ok(After::Work),
+        Stop::Halted => deadline::end_halt(pinned, vm),
+        Stop::Exit(status) => Some(status),
+    };
+    let Some(status) = exit else {
+        return Ok(After::Halt(vm));
+    };
+    deadline::forget_stale(pinned, vm, status);
+    Ok(After::Exit)
 }
 
 /// Refuses without a VP to run, and when userspace wants the thread.
@@ -110,7 +156,8 @@ fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
 
 /// Why the lower VTL's state leaves the processor.
 enum Stop {
-    WorkPending,
+    /// The task has something to do.
+    Again,
     Halted,
     /// With this status; the run page has the rest.
     Exit(Status),
@@ -122,7 +169,7 @@ fn run_loaded(
     machine: &Machine,
     pinned: &mut Pinned<'_>,
     entry: &Entry,
-    reason: &mut EntryReason,
+    call: &mut Call,
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned, entry);
     let vp = loaded.vp;
@@ -132,7 +179,7 @@ fn run_loaded(
     let mut inside = vp.wake.enter();
     loop {
         let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
-            return Ok(Stop::WorkPending);
+            return Ok(Stop::Again);
         };
         inside.answer_kick();
         if vp.run_page.read_cancel() {
@@ -143,7 +190,7 @@ fn run_loaded(
             return Ok(Stop::Halted);
         }
         vp.entry_check.pass(vp, entry.rcx.vm(), &irqs)?;
-        let entering = Entering::new(vp, loaded.operands.rcx, *reason);
+        let entering = Entering::new(vp, loaded.operands.rcx, call.reason);
         let class = loaded.enter(&irqs);
         let switches = &mut loaded.private.switches;
         let kind = entering.record(vp, switches, loaded.thread, class, &loaded.operands);
@@ -166,6 +213,6 @@ fn run_loaded(
             vp.run_page.store_exit(exit);
             return Ok(Stop::Exit(exit.status()));
         }
-        *reason = EntryReason::after(kind);
+        call.reason = EntryReason::after(kind);
     }
 }

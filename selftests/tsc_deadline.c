@@ -138,8 +138,6 @@ TEST_F(deadline, zero_and_what_is_too_far_away_never_come)
 		arm(self->run, irq_tsc() + 20 * self->ticks_per_ms);
 		self->run->cancel = 1;
 		ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
-		/* A call that does not run takes nothing. */
-		EXPECT_EQ(1, self->run->tdx.l2_tsc_deadline.update);
 		self->run->cancel = 0;
 		arm(self->run, never[i]);
 		alarm_ms(100);
@@ -148,6 +146,48 @@ TEST_F(deadline, zero_and_what_is_too_far_away_never_come)
 		ASSERT_EQ(0, read_field(&self->irq, &field));
 		EXPECT_LE(1ULL << 63, field);
 	}
+}
+
+/* A client takes a deadline for armed once the call has returned, whatever it says. */
+TEST_F(deadline, a_call_that_ends_before_the_guest_runs_has_armed_it)
+{
+	uint64_t deadline, field;
+	int reason;
+
+	for (reason = 0; reason < 4; reason++) {
+		deadline = irq_tsc() + (1000 + reason) * self->ticks_per_ms;
+		arm(self->run, deadline);
+		self->run->cancel = reason & 1;
+		self->run->scan_proxy_irr = !self->run->cancel;
+		self->run->flags = reason & 2 ? MSHV_VTL_RUN_HALTED : 0;
+		EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+		EXPECT_EQ(0, self->run->tdx.l2_tsc_deadline.update);
+		ASSERT_EQ(0, read_field(&self->irq, &field));
+		EXPECT_EQ(deadline, field);
+	}
+	self->run->cancel = 0;
+	self->run->scan_proxy_irr = 0;
+	self->run->flags = MSHV_VTL_RUN_HALTED;
+	alarm_ms(20000);
+	ASSERT_EQ(0, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(EXIT_TIMER, self->run->tdx.exit_info.rax);
+	EXPECT_LE(deadline, irq_tsc());
+}
+
+/* What the page says besides must be right first: then nothing is armed. */
+TEST_F(deadline, a_page_that_is_refused_arms_nothing)
+{
+	uint64_t before, field;
+
+	ASSERT_EQ(0, read_field(&self->irq, &before));
+	arm(self->run, irq_tsc() + 1000 * self->ticks_per_ms);
+	self->run->flags = 1 << 5;
+	EXPECT_EQ(-EINVAL, vtl_enter(&self->irq.guest));
+	EXPECT_EQ(1, self->run->tdx.l2_tsc_deadline.update);
+	ASSERT_EQ(0, read_field(&self->irq, &field));
+	EXPECT_EQ(before, field);
+	self->run->flags = 0;
+	self->run->tdx.l2_tsc_deadline.update = 0;
 }
 
 TEST_F(deadline, it_stays_armed_over_several_calls)

@@ -23,6 +23,7 @@ safe_in_c! {
     fn vtl_address_bits() -> u32;
     fn vtl_apic_id(cpu: u32) -> u32;
     fn vtl_need_resched() -> bool;
+    fn vtl_has_guest_work() -> bool;
     fn vtl_relax();
     fn vtl_clock_ns() -> u64;
     fn vtl_relax_or_yield() -> bool;
@@ -102,6 +103,11 @@ pub(crate) fn handle_guest_work() -> Result {
     to_result(unsafe { abi::xfer_to_guest_mode_handle_work() })
 }
 
+/// Returns true if the task has such work now.
+pub(crate) fn has_guest_work() -> bool {
+    vtl_has_guest_work()
+}
+
 /// Whether another task wants the CPU.
 pub(crate) fn need_resched() -> bool {
     vtl_need_resched()
@@ -112,7 +118,7 @@ pub(crate) fn relax() {
     vtl_relax()
 }
 
-/// A clock that goes on steadily as long as the task stays on its CPU.
+/// A clock that goes on steadily as long as the task stays on its CPU; between two CPUs it may jump.
 pub(crate) fn clock_ns() -> u64 {
     vtl_clock_ns()
 }

@@ -51,6 +51,12 @@ static bool vtl_softirq_waits(void)
 	return !IS_ENABLED(CONFIG_PREEMPT_RT) && local_softirq_pending();
 }
 
+/* With interrupts on: what comes next is seen by vtl_irq_off_for_guest(). */
+bool vtl_has_guest_work(void)
+{
+	return __xfer_to_guest_mode_work_pending();
+}
+
 /*
  * Turns interrupts off unless the task, or a soft interrupt, has something to do
  * before it may enter a guest.

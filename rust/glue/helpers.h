@@ -13,6 +13,7 @@
 
 struct page;
 
+bool vtl_has_guest_work(void);
 bool vtl_irq_off_for_guest(void);
 void vtl_irq_on(void);
 void vtl_preempt_disable(void);

@@ -68,11 +68,11 @@ pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
         let register = Register::new(entry.name).ok_or_else(|| list.refused(index))?;
         entries.push((entry, register), GFP_KERNEL)?;
     }
-    let mut pinned = Pinned::claim(machine)?;
-    for (entry, register) in &mut entries {
-        entry.value = [pinned.private().register(*register), 0];
-    }
-    drop(pinned);
+    Pinned::with(machine, |pinned| {
+        for (entry, register) in &mut entries {
+            entry.value = [pinned.private().register(*register), 0];
+        }
+    })?;
     for (entry, _) in &entries {
         writer.write(entry)?;
     }
@@ -98,9 +98,10 @@ pub(crate) fn set(machine: &Machine, argument: UserPtr) -> Result<isize> {
             .ok_or_else(|| list.refused(index))?;
         values.push((register, value), GFP_KERNEL)?;
     }
-    let mut pinned = Pinned::claim(machine)?;
-    for (register, value) in values {
-        pinned.private().set_register(register, value);
-    }
+    Pinned::with(machine, |pinned| {
+        for (register, value) in values {
+            pinned.private().set_register(register, value);
+        }
+    })?;
     Ok(0)
 }

@@ -77,14 +77,14 @@ pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
 }
 
 fn export(machine: &Machine, image: &mut [u64]) -> Result {
-    let mut pinned = Pinned::claim(machine)?;
-    let (vp, features, private) = pinned.parts();
-    let pkru = private.pkru;
-    vp.run_page.read_fx_state(private.extended.legacy_image());
-    features
-        .layout
-        .export(private.extended.words(), pkru, image);
-    Ok(())
+    Pinned::with(machine, |pinned| {
+        let (vp, features, private) = pinned.parts();
+        let pkru = private.pkru;
+        vp.run_page.read_fx_state(private.extended.legacy_image());
+        features
+            .layout
+            .export(private.extended.words(), pkru, image);
+    })
 }
 
 /// `MSHV_VTL_XSAVE_SET`.
@@ -107,9 +107,10 @@ pub(crate) fn set(machine: &Machine, argument: UserPtr) -> Result<isize> {
     if !layout.takes(&image, machine.features().limits.mxcsr) {
         return Err(EINVAL);
     }
-    let mut pinned = Pinned::claim(machine)?;
-    let (vp, _, private) = pinned.parts();
-    private.pkru = layout.import(&image, private.extended.words());
-    vp.run_page.write_fx_state(private.extended.legacy_image());
+    Pinned::with(machine, |pinned| {
+        let (vp, _, private) = pinned.parts();
+        private.pkru = layout.import(&image, private.extended.words());
+        vp.run_page.write_fx_state(private.extended.legacy_image());
+    })?;
     Ok(0)
 }

@@ -41,11 +41,6 @@ fn write(vm: VmIndex, deadline: u64) -> Result<u64, Status> {
     })
 }
 
-/// Ticks of the TSC until the deadline of a VM.
-pub(super) fn ticks_left(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<u64> {
-    pinned.private().deadlines.ticks_left(vm, ffi::tsc())
-}
-
 /// Ends a halt whose deadline has passed: the run page gets the exit that userspace would have got.
 /// Returns its status.
 pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<Status> {

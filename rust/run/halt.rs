@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A halted VP: its thread looks around for a short while, then sleeps in the scheduler, so that
-//! others use the CPU, or L1's idle loop gives it to the host.
+//! A halted VP: its thread polls for a short while, then sleeps in the scheduler, so that others use
+//! the CPU, or L1's idle loop gives it to the host. Meanwhile the scheduler may move it.
 
 use kernel::prelude::*;
 
-use super::deadline;
 use crate::glue::ffi;
 use crate::pure::field::VmIndex;
-use crate::vp::claim::Pinned;
+use crate::vp::claim::Claimed;
 use crate::vp::Vp;
 
-/// Waits until there is a reason to look at the run page again, or the deadline of `vm` has come.
+/// Waits until there is a reason to look at the run page again, the deadline of `vm` has come, or
+/// [`Wake::sleep`](crate::vp::wake::Wake::sleep) wants the thread to find out where it is.
 ///
 /// # Errors
 ///
 /// EINTR when a signal is pending.
-pub(super) fn wait(pinned: &mut Pinned<'_>, vm: VmIndex) -> Result {
+pub(super) fn wait(claimed: &mut Claimed<'_>, vm: VmIndex) -> Result {
+    let vp = claimed.vp();
+    let (halt_poll, deadlines) = claimed.halt();
     let begin_ns = ffi::clock_ns();
-    let window_ns = pinned.private().halt_poll.window_ns();
-    let result = if look_around(pinned.vp(), begin_ns, window_ns) {
+    let result = if look_around(vp, begin_ns, halt_poll.window_ns()) {
         Ok(())
     } else {
-        let most_ticks = deadline::ticks_left(pinned, vm);
-        pinned.vp().wake.sleep(pinned.vp(), is_awake, most_ticks)
+        let most_ticks = deadlines.ticks_left(vm, ffi::tsc());
+        vp.wake.sleep(vp, is_awake, most_ticks)
     };
     let waited_ns = ffi::clock_ns().wrapping_sub(begin_ns);
-    let private = pinned.private();
-    private.halt_poll = private.halt_poll.learn(waited_ns);
+    *halt_poll = halt_poll.learn(waited_ns);
     result
 }
 

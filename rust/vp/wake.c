@@ -18,7 +18,10 @@
 
 #include "wake.h"
 
-/* Ends a sleep. Lives on the stack of the sleeping task. */
+/*
+ * Ends a sleep. Lives on the stack of the sleeping task. It is pinned: the timer
+ * fires where it was started, the task wakes up where it may run.
+ */
 struct vtl_alarm {
 	struct hrtimer timer;
 	struct rcuwait *sleeper;
@@ -35,19 +38,28 @@ static enum hrtimer_restart vtl_alarm(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-/* Nobody needs to sleep longer without a look around. */
-#define VTL_LONGEST_SLEEP_NS (3600ULL * NSEC_PER_SEC)
+/*
+ * Nobody wakes a task whose CPUs change while it sleeps. It has to find out by
+ * itself, some time or other.
+ */
+#define VTL_LONGEST_SLEEP_NS (1ULL * NSEC_PER_SEC)
+#define VTL_LONGEST_SLEEP_SLACK_NS (VTL_LONGEST_SLEEP_NS / 4)
 
-static u64 vtl_ticks_to_ns(u64 ticks)
+static void vtl_start_alarm(struct hrtimer *timer, u64 ticks)
 {
-	if (ticks / tsc_khz >= VTL_LONGEST_SLEEP_NS / NSEC_PER_MSEC)
-		return VTL_LONGEST_SLEEP_NS;
-	return ticks * NSEC_PER_MSEC / tsc_khz + 1;
+	u64 ns = VTL_LONGEST_SLEEP_NS, slack_ns = VTL_LONGEST_SLEEP_SLACK_NS;
+
+	if (ticks / tsc_khz < VTL_LONGEST_SLEEP_NS / NSEC_PER_MSEC) {
+		ns = ticks * NSEC_PER_MSEC / tsc_khz + 1;
+		slack_ns = 0;
+	}
+	hrtimer_start_range_ns(timer, ns_to_ktime(ns), slack_ns,
+			       HRTIMER_MODE_REL_PINNED);
 }
 
 /*
- * 0 when is_awake() said so, or @most_ticks of the TSC are over (all ones:
- * never); -EINTR for a signal.
+ * 0 when is_awake() said so, or @most_ticks of the TSC are over, or the longest
+ * sleep is; -EINTR for a signal.
  */
 int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
 	      void *argument, u64 most_ticks)
@@ -55,13 +67,9 @@ int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
 	struct vtl_alarm alarm = { .sleeper = sleeper };
 	int result;
 
-	if (most_ticks == U64_MAX)
-		return rcuwait_wait_event(sleeper, is_awake(argument),
-					  TASK_INTERRUPTIBLE);
 	hrtimer_setup_on_stack(&alarm.timer, vtl_alarm, CLOCK_MONOTONIC,
 			       HRTIMER_MODE_REL_PINNED);
-	hrtimer_start(&alarm.timer, ns_to_ktime(vtl_ticks_to_ns(most_ticks)),
-		      HRTIMER_MODE_REL_PINNED);
+	vtl_start_alarm(&alarm.timer, most_ticks);
 	result = rcuwait_wait_event(
 		sleeper, is_awake(argument) || READ_ONCE(alarm.is_over),
 		TASK_INTERRUPTIBLE);

@@ -92,7 +92,8 @@ impl Wake {
     }
 
     /// Sleeps until `is_awake`, which each kick asks again, or until `most_ticks` of the TSC are
-    /// over.
+    /// over; but never for much more than a second, because a sleeping thread is not told when it may
+    /// not use its CPU any more.
     ///
     /// # Errors
     ///

@@ -62,11 +62,7 @@ fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Register
         permit.check_kept(&mut tdcall::Instruction, &request)?;
         return Ok(tdcall::Instruction.tdcall(request));
     }
-    let stay = MigrateOff::new();
-    // What the caller means by "the VP" may have changed on the way here, unless it can't move.
-    if !ffi::is_bound_to_cpu() {
-        return Err(Status::operand_invalid(Operand::Rax));
-    }
+    // Looking a page up may wait; whoever changes the thread's CPUs must not wait for that.
     let page = match permit.own_page {
         Some(own) => {
             let page = PinnedPage::of_caller(own.gpa);
@@ -74,6 +70,11 @@ fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Register
         }
         None => None,
     };
+    let stay = MigrateOff::new();
+    // What the caller means by "the VP" may have changed on the way here, unless it can't move.
+    if !ffi::is_bound_to_cpu() {
+        return Err(Status::operand_invalid(Operand::Rax));
+    }
     let vp = vtl.machine().vp(stay.cpu());
     match permit.scope {
         Scope::Td | Scope::Vp => {
