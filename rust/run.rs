@@ -156,7 +156,7 @@ fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
 
 /// Why the lower VTL's state leaves the processor.
 enum Stop {
-    /// The task has something to do.
+    /// The task has something to do, or the run page names another VM.
     Again,
     Halted,
     /// With this status; the run page has the rest.
@@ -190,6 +190,9 @@ fn run_loaded(
             return Ok(Stop::Halted);
         }
         vp.entry_check.pass(vp, entry.rcx.vm(), &irqs)?;
+        if !loaded.take_invalidation()? {
+            return Ok(Stop::Again);
+        }
         let entering = Entering::new(vp, loaded.operands.rcx, call.reason);
         let class = loaded.enter(&irqs);
         let switches = &mut loaded.private.switches;

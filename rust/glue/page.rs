@@ -161,12 +161,14 @@ impl SharedPage {
         word.map_or(0, |word| word.fetch_and(!bits, Ordering::SeqCst))
     }
 
-    /// Writes `new` where `old` still stands.
-    pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) {
-        if let Some(word) = self.long_words().get(offset / 8) {
-            // A lost race is fine: then userspace has written something newer, which stays.
-            let _ = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
-        }
+    /// Writes `new` where `old` still stands. Returns true if it did.
+    pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) -> bool {
+        let word = self.long_words().get(offset / 8);
+        // ORDERING: who takes a request out of a word sees what was written before it was made.
+        word.is_some_and(|word| {
+            word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })
     }
 
     /// Reads a word and leaves zero.

@@ -7,6 +7,16 @@ const INVD_TRANSLATIONS: u64 = 0x3;
 const VM_SHIFT: u32 = 52;
 const VM_MASK: u64 = 0x3 << VM_SHIFT;
 
+/// What does the work of both requests: 1 invalidates all that 2 does, and 2 all that 3 does. They
+/// are numbers and no bits: 3 would not be 1 and 2.
+const fn stronger(one: u64, other: u64) -> u64 {
+    if one == 0 || (other != 0 && other < one) {
+        other
+    } else {
+        one
+    }
+}
+
 /// A checked `entry_rcx`. VM index and reserved bits are known to be good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -40,6 +50,18 @@ impl EntryRcx {
             Some(vm) => vm,
             None => VmIndex::VM1, // `new` lets no other VM through
         }
+    }
+
+    /// The same word, with what the low bits of `other` ask for as well.
+    pub const fn with_invalidation_of(self, other: u64) -> Self {
+        let both = stronger(self.0 & INVD_TRANSLATIONS, other & INVD_TRANSLATIONS);
+        Self(self.0 & !INVD_TRANSLATIONS | both)
+    }
+
+    /// Any word, with what this one asks for as well.
+    pub const fn invalidation_into(self, word: u64) -> u64 {
+        let both = stronger(word & INVD_TRANSLATIONS, self.0 & INVD_TRANSLATIONS);
+        word & !INVD_TRANSLATIONS | both
     }
 
     /// Whether the entry invalidates translations.
@@ -76,6 +98,24 @@ mod tests {
     fn every_reserved_bit_is_refused() {
         for bit in (2..52).chain(54..64) {
             assert_eq!((bit, EntryRcx::new((1 << 52) | (1 << bit), 3)), (bit, None));
+        }
+    }
+
+    /// Every pair: nothing that either asked for is left out, and nothing else changes.
+    #[test]
+    fn of_two_requests_both_are_done() {
+        const STRONGEST_FIRST: [u64; 4] = [1, 2, 3, 0];
+        let rank = |kind| STRONGEST_FIRST.iter().position(|other| *other == kind);
+        for one in 0..4 {
+            for other in 0..4 {
+                let expected = if rank(one) <= rank(other) { one } else { other };
+                let entry = EntryRcx::new((1 << 52) | one, 1).unwrap();
+                let both = entry.with_invalidation_of(!3 | other);
+                assert_eq!(both.raw(), (1 << 52) | expected);
+                let word = 0xabcd_ef01_2345_6788 | other;
+                let both = entry.invalidation_into(word);
+                assert_eq!(both, 0xabcd_ef01_2345_6788 | expected);
+            }
         }
     }
 

@@ -19,6 +19,8 @@
 //! interrupts on: the code of an interrupt uses none of it. What an interrupt would feel is exchanged
 //! with each entry.  [TDP 2.5]
 
+use kernel::prelude::*;
+
 use crate::cpu::features::Features;
 use crate::cpu::fpu::{self, Section};
 use crate::cpu::guards::IrqsOff;
@@ -28,6 +30,7 @@ use crate::glue::ffi;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit};
 use crate::pure::msr::SharedMsrs;
+use crate::pure::vp_enter::EntryRcx;
 use crate::run::enter::{self, Operands};
 use crate::vp::claim::Pinned;
 use crate::vp::{Private, Vp};
@@ -82,7 +85,7 @@ impl<'a> Loaded<'a> {
             features,
             operands: Operands::new(
                 &vp.run_page,
-                entry.rcx,
+                entry.rcx.without_invalidation(),
                 entry.cr2,
                 spec_ctrl,
                 mitigations.scrub,
@@ -117,15 +120,40 @@ impl<'a> Loaded<'a> {
         classify(&self.operands.exit)
     }
 
+    /// Takes what is to be invalidated out of the run page, for the next entry. A request that was
+    /// written before a kick is seen here, because the answer to the kick comes before.
+    ///
+    /// Returns false if the run page names another VM, or changes at this moment: then it has to be
+    /// read again as a whole.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for a word that the TDX module would refuse.
+    #[inline]
+    pub(super) fn take_invalidation(&mut self) -> Result<bool> {
+        let word = self.vp.run_page.read_entry_rcx();
+        if word == self.operands.rcx.without_invalidation().raw() {
+            return Ok(true);
+        }
+        self.take_from(word)
+    }
+
+    fn take_from(&mut self, word: u64) -> Result<bool> {
+        let wanted = EntryRcx::new(word, self.features.limits.num_l2_vms).ok_or(EINVAL)?;
+        let rcx = &mut self.operands.rcx;
+        if wanted.vm() != rcx.vm() || !self.vp.run_page.take_invalidation(wanted) {
+            return Ok(false);
+        }
+        // An entry that did not come about has left something to do.
+        *rcx = wanted.with_invalidation_of(rcx.raw());
+        Ok(true)
+    }
+
     /// The lower VTL has run: what it has done to its state counts, and what it was to invalidate is
     /// invalid.
     pub(super) fn note_progress(&mut self) {
         self.has_run = true;
-        let rcx = &mut self.operands.rcx;
-        if rcx.invalidates() {
-            self.vp.run_page.consume_invalidation(*rcx);
-            *rcx = rcx.without_invalidation();
-        }
+        self.operands.rcx = self.operands.rcx.without_invalidation();
     }
 }
 
@@ -133,6 +161,9 @@ impl Drop for Loaded<'_> {
     fn drop(&mut self) {
         let section = &self.section;
         let vm = self.operands.rcx.vm();
+        if self.operands.rcx.invalidates() {
+            self.vp.run_page.put_back_invalidation(self.operands.rcx);
+        }
         if self.has_run {
             mitigation::end_ownership(&self.features.mitigations, section);
         }

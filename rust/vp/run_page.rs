@@ -164,12 +164,27 @@ impl RunPage {
         self.0.clear_bits_u32(offset::VP_FLAGS, done.flags());
     }
 
-    /// Clears the invalidation that a successful entry has done, unless userspace has meanwhile
-    /// asked for something else.
-    pub(crate) fn consume_invalidation(&self, done: EntryRcx) {
-        if done.invalidates() {
-            let without = done.without_invalidation().raw();
-            self.0.replace_u64(offset::ENTRY_RCX, done.raw(), without);
+    /// Reads which VM to enter and what to invalidate before.
+    pub(crate) fn read_entry_rcx(&self) -> u64 {
+        self.0.read_u64(offset::ENTRY_RCX)
+    }
+
+    /// Takes the request to invalidate out of `seen`: whatever is asked for from now on is another one.
+    /// Returns false, with nothing changed, if the word has changed meanwhile.
+    pub(crate) fn take_invalidation(&self, seen: EntryRcx) -> bool {
+        let without = seen.without_invalidation().raw();
+        self.0.replace_u64(offset::ENTRY_RCX, seen.raw(), without)
+    }
+
+    /// Puts back a request that no entry has done. What was asked for meanwhile stays, too.
+    pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) {
+        loop {
+            let word = self.read_entry_rcx();
+            let both = undone.invalidation_into(word);
+            // Each turn but the last one means that userspace has written within some nanoseconds.
+            if both == word || self.0.replace_u64(offset::ENTRY_RCX, word, both) {
+                return;
+            }
         }
     }
 }
