@@ -33,6 +33,7 @@ use crate::glue::ffi;
 use crate::observe::audit::Entering;
 use crate::pure::audit::EntryReason;
 use crate::pure::controls::Entry;
+use crate::pure::exit::RawExit;
 use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
 use crate::pure::status::Status;
@@ -45,6 +46,8 @@ use context::Loaded;
 struct Call {
     /// Why the lower VTL is entered next.
     reason: EntryReason,
+    /// The lower VTL has run.
+    has_run: bool,
 }
 
 /// Runs the VP of the current CPU until userspace has to look.
@@ -59,12 +62,13 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
     let mut claimed = Claimed::new(machine, &stay)?;
     let mut call = Call {
         reason: EntryReason::USERSPACE,
+        has_run: false,
     };
     let result = run(machine, &mut claimed, stay, &mut call);
     if result == Err(EINTR) {
-        // Userspace must not mistake an earlier exit for a new one.
-        let not_entered = Status::new(Status::PENDING_INTERRUPT, 0);
-        claimed.vp().run_page.store_status(not_entered.0);
+        // Userspace must not take an earlier exit, or a part of one, for a new one.
+        let exit = RawExit::without_information(Status::interrupted(call.has_run));
+        claimed.vp().run_page.store_exit(&exit);
     }
     result
 }
@@ -199,6 +203,7 @@ fn run_loaded(
         let kind = entering.record(vp, switches, loaded.thread, class, &loaded.operands);
         if class.has_run() {
             loaded.note_progress();
+            call.has_run = true;
         }
         let exit = &loaded.operands.exit;
         // The interrupt that stopped the lower VTL is taken now.

@@ -178,7 +178,8 @@ TEST_F(offload, userspace_learns_of_the_halt_and_may_resume_it)
 		  self->run->offload_flags);
 	EXPECT_EQ(irq_guest_address(&self->irq, irq_guest_halt) + 2,
 		  self->state->rip);
-	EXPECT_EQ(TDX_PENDING_INTERRUPT, self->run->tdx.exit_info.rax >> 32);
+	EXPECT_EQ(TDX_L2_EXIT_PENDING_INTERRUPT,
+		  self->run->tdx.exit_info.rax >> 32);
 	alarm_ms(5000);
 	ASSERT_EQ(0, enter_and_ask(&self->irq));
 	alarm_ms(0);

@@ -160,6 +160,29 @@ TEST_F(kick, a_halted_processor_sleeps_until_a_signal)
 		  self->guest.run->tdx.exit_info.rax >> 32);
 }
 
+/*
+ * The status tells whether there was an entry, which uses up an event to inject. What
+ * an earlier exit has left behind is gone: it could be delivered a second time.
+ */
+TEST_F(kick, a_call_without_an_exit_tells_if_the_guest_ran)
+{
+	volatile struct mshv_tdx_exit_info *exit =
+		&self->guest.run->tdx.exit_info;
+
+	exit->r10 = 0x80000b0d;
+	self->guest.run->cancel = 1;
+	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
+	EXPECT_EQ((uint64_t)TDX_PENDING_INTERRUPT << 32, exit->rax);
+	EXPECT_EQ(0, exit->r10);
+	self->guest.run->cancel = 0;
+	exit->r10 = 0x80000b0d;
+	alarm_ms(200);
+	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
+	EXPECT_NE(0, self->guest.run->tdx.l2_enter_guest_state.gpr[RAX]);
+	EXPECT_EQ((uint64_t)TDX_L2_EXIT_PENDING_INTERRUPT << 32 | 1, exit->rax);
+	EXPECT_EQ(0, exit->r10);
+}
+
 TEST_F(kick, a_cancelled_halt_does_not_begin)
 {
 	self->guest.run->flags = MSHV_VTL_RUN_HALTED;

@@ -39,6 +39,14 @@ pub struct RawExit {
 const IDT_VECTORING_VALID: u64 = 1 << 31;
 
 impl RawExit {
+    /// A status that has no further information.
+    pub fn without_information(status: Status) -> Self {
+        Self {
+            rax: status.0,
+            ..Self::default()
+        }
+    }
+
     /// Status part of RAX.
     pub const fn status(&self) -> Status {
         Status(self.rax)

@@ -51,6 +51,16 @@ impl Status {
         Self::new(Self::OPERAND_INVALID, operand as u32)
     }
 
+    /// Of a call that has no exit for userspace: an interrupt ended the lower VTL's last run, if it
+    /// ran at all.
+    pub const fn interrupted(has_run: bool) -> Self {
+        if has_run {
+            Self::new(Self::L2_EXIT_PENDING_INTERRUPT, 1)
+        } else {
+            Self::new(Self::PENDING_INTERRUPT, 0)
+        }
+    }
+
     /// What happened.
     pub const fn name(self) -> u32 {
         (self.0 >> 32) as u32 // CAST: the high half

@@ -55,10 +55,7 @@ pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<Status> {
         deadlines.set(vm, NEVER);
         return None;
     }
-    run_page.store_exit(&RawExit {
-        rax: DEADLINE_PASSED.0,
-        ..RawExit::default()
-    });
+    run_page.store_exit(&RawExit::without_information(DEADLINE_PASSED));
     Some(DEADLINE_PASSED)
 }
 
