@@ -33,9 +33,10 @@ use crate::glue::ffi;
 use crate::observe::audit::Entering;
 use crate::pure::audit::EntryReason;
 use crate::pure::controls::Entry;
-use crate::pure::exit::RawExit;
+use crate::pure::exit::{Exit, RawExit};
 use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
+use crate::pure::stall::Stall;
 use crate::pure::status::Status;
 use crate::vp::claim::{Claimed, Pinned};
 use crate::vp::machine::Machine;
@@ -48,6 +49,7 @@ struct Call {
     reason: EntryReason,
     /// The lower VTL has run.
     has_run: bool,
+    stall: Stall,
 }
 
 /// Runs the VP of the current CPU until userspace has to look.
@@ -63,6 +65,7 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
     let mut call = Call {
         reason: EntryReason::USERSPACE,
         has_run: false,
+        stall: Stall::NONE,
     };
     let result = run(machine, &mut claimed, stay, &mut call);
     if result == Err(EINTR) {
@@ -209,7 +212,7 @@ fn run_loaded(
         // The interrupt that stopped the lower VTL is taken now.
         drop(irqs);
         let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {
-            Next::EnterAgain => true,
+            Next::EnterAgain => !has_stalled(vp, class, &mut call.stall),
             Next::Handle(handled) => offload::carry_out(machine, vp, offload, &handled),
             Next::Userspace => false,
             Next::Fail => {
@@ -223,4 +226,14 @@ fn run_loaded(
         }
         call.reason = EntryReason::after(kind);
     }
+}
+
+/// Returns true if the host has routed so many exits to VTL2 at one and the same instruction that
+/// userspace has to see one.
+fn has_stalled(vp: &Vp, class: Exit, stall: &mut Stall) -> bool {
+    let has_stalled = class == Exit::HostRouted && stall.note(vp.run_page.read_rip());
+    if has_stalled {
+        vp.stats.stalled();
+    }
+    has_stalled
 }

@@ -164,6 +164,7 @@ assert_offsets! {
         exit_kinds => stats::EXIT_KINDS,
         exits => stats::EXITS,
         refused_hvcalls => stats::REFUSED_HVCALLS,
+        stalls => stats::STALLS,
     }
     mshv_map_device_intr: { vector => 0, apic_id => 4, create_mapping => 8, padding => 9, }
     mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }

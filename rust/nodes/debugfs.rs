@@ -68,6 +68,7 @@ fn show_vp(vp: &Vp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " {count}")?;
     }
     writeln!(f, " {}", vp.stats.refused_hypercalls())?;
+    writeln!(f, "vp {} stalls {}", vp.cpu, vp.stats.stalls())?;
     for exits in vp.stats.exits().filter(|exits| exits.count != 0) {
         writeln!(
             f,

@@ -98,6 +98,7 @@ pub(crate) fn stats(machine: &Machine, argument: UserPtr) -> Result<isize> {
             }
         }
         words.push(stats.refused_hypercalls(), GFP_KERNEL)?;
+        words.push(stats.stalls(), GFP_KERNEL)?;
         Ok(())
     })
 }

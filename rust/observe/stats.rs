@@ -65,6 +65,8 @@ pub(crate) struct Stats {
     /// By the number of the kind; `ExitKind::COUNT` of them.
     exits: KVec<Exits>,
     refusals: [AtomicU64; Refusal::COUNT],
+    /// Exits handed over because of a [`Stall`](crate::pure::stall::Stall).
+    stalls: AtomicU64,
 }
 
 /// Counters of one kind of exit, read one by one.
@@ -94,6 +96,7 @@ impl Stats {
         Ok(Self {
             exits,
             refusals: core::array::from_fn(|_| AtomicU64::new(0)),
+            stalls: AtomicU64::new(0),
         })
     }
 
@@ -127,6 +130,16 @@ impl Stats {
     pub(crate) fn refused_hypercalls(&self) -> u64 {
         let [.., count] = &self.refusals;
         count.load(Relaxed)
+    }
+
+    /// Counts a lower VTL that made no progress. As [`Self::count`].
+    pub(crate) fn stalled(&self) {
+        add(&self.stalls, 1);
+    }
+
+    /// How often a lower VTL made no progress.
+    pub(crate) fn stalls(&self) -> u64 {
+        self.stalls.load(Relaxed)
     }
 
     /// Every kind, in the order of its number.

@@ -34,6 +34,7 @@ pub mod place;
 pub mod policy;
 pub mod ranges;
 pub mod registers;
+pub mod stall;
 pub mod status;
 pub mod tdcall;
 pub mod uapi;

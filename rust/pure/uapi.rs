@@ -98,8 +98,10 @@ pub mod stats {
     pub const EXITS: usize = 72;
     /// u64. The first version ends before it.
     pub const REFUSED_HVCALLS: usize = 2568;
+    /// u64. The second version ends before it.
+    pub const STALLS: usize = 2576;
     /// Size of this version.
-    pub const SIZE: usize = 2576;
+    pub const SIZE: usize = 2584;
 }
 /// `MSHV_GET_VP_REGISTERS`.
 pub const GET_VP_REGISTERS: u32 = 0xc010_b805;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define ACTION_INTERRUPT 1
+#define ACTION_TAKE 2
 #define ACTION_EVENT 3
 #define ACTION_MESSAGE 4
 #define ACTION_PROXY 7

@@ -628,6 +628,8 @@ struct mshv_vtl_exit_stats {
  * @exits: by kind
  * @refused_hvcalls: calls of MSHV_HVCALL that were not in the list of the file; the
  *	first version of this structure, of 2568 bytes, ends before it
+ * @stalls: exits that userspace got because the host had routed too many to VTL2 at
+ *	one instruction; the second version, of 2576 bytes, ends before it
  */
 struct mshv_vtl_stats {
 	struct mshv_vtl_head head;
@@ -635,6 +637,7 @@ struct mshv_vtl_stats {
 	__u64 exit_kinds;
 	struct mshv_vtl_exit_stats exits[MSHV_VTL_EXIT_KINDS];
 	__u64 refused_hvcalls;
+	__u64 stalls;
 };
 
 /**

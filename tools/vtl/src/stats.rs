@@ -126,6 +126,8 @@ pub struct ExitStats {
 pub struct Stats {
     /// Refusals, as [`REFUSALS`] names them.
     pub refused: [u64; REFUSALS.len()],
+    /// Exits that userspace got because the lower VTL made no progress.
+    pub stalls: u64,
     /// Exits by kind; kinds that never came are left out.
     pub exits: Vec<ExitStats>,
 }
@@ -137,8 +139,10 @@ impl Stats {
     const EXITS: usize = Self::KNOWN + 1;
     /// Refused hypercalls. A module that does not know them leaves the word as it was: zero.
     const HVCALLS: usize = Self::EXITS + 3 * Self::KINDS;
+    /// Lower VTLs that made no progress; likewise.
+    const STALLS: usize = Self::HVCALLS + 1;
     /// Size of the kernel's structure in words.
-    pub(crate) const WORDS: usize = Self::HVCALLS + 1;
+    pub(crate) const WORDS: usize = Self::STALLS + 1;
 
     pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
         let known = words[Self::KNOWN];
@@ -158,6 +162,7 @@ impl Stats {
                 Self::KNOWN => words[Self::HVCALLS],
                 word => words[word],
             }),
+            stalls: words[Self::STALLS],
             exits,
         }
     }
@@ -201,10 +206,12 @@ mod tests {
         let mut words = [0; Stats::WORDS];
         words[1..9].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 104]);
         words[321] = 8;
+        words[322] = 9;
         let cpuid = Stats::EXITS + 30;
         words[cpuid..cpuid + 3].copy_from_slice(&[5, 1, 900]);
         let stats = Stats::from_words(&words);
         assert_eq!(stats.refused, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(stats.stalls, 9);
         let expected = ExitStats {
             kind: ExitKind(10),
             count: 5,

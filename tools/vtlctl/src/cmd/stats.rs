@@ -98,6 +98,9 @@ fn to_table(vps: &Vps, info: &Info) -> String {
                 let _ = writeln!(text, "{cpu:>4} refused: {name:<19}{count:>14}");
             }
         }
+        if stats.stalls != 0 {
+            let _ = writeln!(text, "{cpu:>4} {:<28}{:>14}", "stalls", stats.stalls);
+        }
     }
     text
 }
@@ -124,7 +127,7 @@ fn to_json(vps: &Vps, info: &Info) -> Value {
                     })
                 })
                 .collect();
-            json!({ "vp": cpu, "exits": exits, "refused": refused })
+            json!({ "vp": cpu, "exits": exits, "refused": refused, "stalls": stats.stalls })
         })
         .collect();
     json!({ "tsc_khz": info.tsc_khz, "vps": vps })
@@ -160,6 +163,13 @@ fn to_prometheus(vps: &Vps, info: &Info) -> String {
         for (reason, count) in REFUSALS.iter().zip(stats.refused) {
             let _ = writeln!(text, "{name}{{vp=\"{cpu}\",reason=\"{reason}\"}} {count}");
         }
+    }
+    let name = "mshv_vtl_stalls_total";
+    let help = "Exits handed over because a lower VTL made no progress.";
+    let _ = writeln!(text, "# HELP {name} {help}");
+    let _ = writeln!(text, "# TYPE {name} counter");
+    for (cpu, stats) in vps {
+        let _ = writeln!(text, "{name}{{vp=\"{cpu}\"}} {}", stats.stalls);
     }
     text
 }
@@ -213,6 +223,7 @@ mod tests {
         };
         let stats = Stats {
             refused: [0, 0, 3, 0, 0, 0, 0, 9],
+            stalls: 2,
             exits: vec![exit],
         };
         vec![(1, stats)]
@@ -226,6 +237,7 @@ mod tests {
         assert!(line.is_some_and(|line| line.ends_with(" 2.0")), "{table}");
         assert!(table.contains("refused: EINVAL"), "{table}");
         assert!(table.contains("refused: HVCALL"), "{table}");
+        assert!(table.contains("stalls"), "{table}");
         assert!(to_table(&vps(), &info(0)).contains("mean ticks"));
     }
 
@@ -236,6 +248,7 @@ mod tests {
         assert_eq!(json["vps"][0]["exits"][0]["cycles"], 8000);
         assert_eq!(json["vps"][0]["refused"]["EINVAL"], 3);
         assert_eq!(json["vps"][0]["refused"]["HVCALL"], 9);
+        assert_eq!(json["vps"][0]["stalls"], 2);
     }
 
     #[test]

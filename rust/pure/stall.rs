@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A lower VTL that makes no progress, as far as exits show that the host routes to VTL2: the kernel
+//! answers them by entering again, and userspace would never hear of it.
+
+/// Exits in a row at one and the same instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stall {
+    rip: u64,
+    count: u32,
+}
+
+impl Stall {
+    /// None yet.
+    pub const NONE: Self = Self { rip: 0, count: 0 };
+
+    /// So many are userspace's business. An interrupt of the host routes one to VTL2 each; a lower VTL
+    /// that spins on one instruction takes a second for as many at a usual tick.
+    pub const LIMIT: u32 = 1024;
+
+    /// Notes one more exit at `rip`. Returns true if userspace has to see it; then they are counted
+    /// anew.
+    pub const fn note(&mut self, rip: u64) -> bool {
+        if self.rip != rip {
+            *self = Self { rip, count: 0 };
+        }
+        self.count += 1;
+        let has_stalled = self.count >= Self::LIMIT;
+        if has_stalled {
+            self.count = 0;
+        }
+        has_stalled
+    }
+}
+
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(
+    CONFIG_KUNIT = "y",
+    kernel::prelude::kunit_tests(vtl_stall),
+    allow(unsafe_code)
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits_at_one_instruction_are_bounded() {
+        for rip in [0, 0x1000, u64::MAX] {
+            let mut stall = Stall::NONE;
+            for _ in 0..2 {
+                for _ in 1..Stall::LIMIT {
+                    assert!(!stall.note(rip));
+                }
+                assert!(stall.note(rip));
+            }
+        }
+    }
+
+    #[test]
+    fn a_lower_vtl_that_goes_on_is_never_stopped() {
+        let mut stall = Stall::NONE;
+        for turn in 0..3 * u64::from(Stall::LIMIT) {
+            assert!(!stall.note(turn % 2));
+        }
+        for _ in 1..Stall::LIMIT {
+            assert!(!stall.note(7));
+        }
+        assert!(!stall.note(8));
+        assert!(!stall.note(7));
+    }
+}
