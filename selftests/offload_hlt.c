@@ -127,6 +127,22 @@ TEST_F(offload, a_halt_with_an_interrupt_pending_is_none)
 	EXPECT_EQ(0, self->state->svi);
 }
 
+/* An APIC notes how an interrupt came in when it accepts it; these come by edges. */
+TEST_F(offload, a_proxied_interrupt_is_no_level_any_more)
+{
+	volatile uint32_t *tmr = (volatile uint32_t *)(self->irq.vapic + 0x180);
+	uint32_t bit = 1U << VECTOR % 32;
+
+	START(irq_guest_halt);
+	tmr[4 * (VECTOR / 32)] = bit | bit << 1;
+	irq_proxy(self->run, VECTOR);
+	ASSERT_EQ(0, vtl_run(&self->irq.guest));
+	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+	/* That of another vector is what it was. */
+	EXPECT_EQ(bit << 1, tmr[4 * (VECTOR / 32)]);
+	tmr[4 * (VECTOR / 32)] = 0;
+}
+
 /* Between STI and CLI there is no other place than HLT. */
 TEST_F(offload, the_shadow_of_sti_ends_with_the_halt)
 {

@@ -10,6 +10,8 @@ pub struct Vector(u8);
 
 /// The task-priority register.
 pub const TPR: usize = 0x80;
+/// The first of eight words of the trigger-mode register, which lie as those below.
+pub const TMR: usize = 0x180;
 /// The first of eight words of the interrupt-request register, 16 bytes from one to the next.
 pub const IRR: usize = 0x200;
 /// Bytes from one word to the next.

@@ -6,14 +6,20 @@
 //! guest's interrupts.
 
 use crate::glue::page::SharedPage;
-use crate::pure::apic::{self, Vector, IRR, STRIDE, TPR, WORDS};
+use crate::pure::apic::{self, Vector, IRR, STRIDE, TMR, TPR, WORDS};
 
 /// The page.
 pub(crate) struct VirtualApic<'a>(pub(crate) &'a SharedPage);
 
 impl VirtualApic<'_> {
-    /// Requests interrupts: `bits` of one word.
+    /// Requests edge-triggered interrupts: `bits` of one word. As an APIC does when it accepts one,
+    /// this clears what an earlier level-triggered one has left in the trigger-mode register.
     pub(crate) fn request(&self, word: usize, bits: u32) {
+        let offset = TMR + STRIDE * word;
+        let levels = self.0.read_u32(offset);
+        if levels & bits != 0 {
+            self.0.write_u32(offset, levels & !bits);
+        }
         let offset = IRR + STRIDE * word;
         self.0.write_u32(offset, self.0.read_u32(offset) | bits);
     }
