@@ -87,7 +87,7 @@ impl Vp {
         self.kick()
     }
 
-    fn kick(&self) -> Place {
+    pub(crate) fn kick(&self) -> Place {
         self.full_barrier(Without::BarrierOfKick);
         let place = Place(self.place.load(Relaxed));
         if let Some(kicked) = place.kicked() {

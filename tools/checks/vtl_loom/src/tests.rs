@@ -12,7 +12,7 @@ const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 
 /// Every order with at most `preemptions` of them (`None`: every order).
-fn check(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn check(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = preemptions;
     builder.check(test);
