@@ -134,6 +134,79 @@ TEST_F(tdcall, a_page_of_a_lower_vtl_can_be_released_and_accepted_again)
 	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_RELEASE, .rcx = gpa | 2);
 }
 
+#define BIT_OF(msr, is_write)                                    \
+	.rdx = FIELD_MSR_BITMAP(MSR_BITMAP_WORD(msr, is_write)), \
+	.r9 = 1ULL << (msr) % 64
+
+/* Those that a paravisor passes through, whether the processor has them or not. */
+TEST_F(tdcall, msrs_that_are_switched_may_be_passed_through)
+{
+	static const uint32_t msrs[] = { 0x48,	     0x1c4,	 0x1c5,
+					 0x6a0,	     0x6a2,	 0x6a4,
+					 0x6a5,	     0x6a6,	 0x6a7,
+					 0x6a8,	     0xc0000081, 0xc0000082,
+					 0xc0000084, 0xc0000100, 0xc0000101,
+					 0xc0000102, 0xc0000103 };
+	size_t i;
+
+	for (i = 0; i < 2 * ARRAY_SIZE(msrs); i++) {
+		EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .r8 = 0,
+			      BIT_OF(msrs[i / 2], i % 2));
+		EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .r8 = ~0ULL,
+			      BIT_OF(msrs[i / 2], i % 2));
+	}
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, BIT_OF(0x10, 0));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .r8 = ~0ULL,
+		      BIT_OF(0x10, 0));
+}
+
+TEST_F(tdcall, msrs_that_nobody_switches_stay_intercepted)
+{
+	/* Counters, PEBS, trace, last branches, DS_AREA, UINTR, UARCH_MISC_CTL. */
+	static const uint32_t msrs[] = { 0xc1,	 0x186,	 0x309,	    0x38d,
+					 0x38f,	 0x3f1,	 0x560,	    0x570,
+					 0x571,	 0x580,	 0x600,	    0x985,
+					 0x98a,	 0x14ce, 0x1500,    0x1600,
+					 0x1200, 0x1b01, 0xc0000083 };
+	uint64_t before, after;
+	size_t i;
+
+	for (i = 0; i < 2 * ARRAY_SIZE(msrs); i++) {
+		uint64_t word =
+			FIELD_MSR_BITMAP(MSR_BITMAP_WORD(msrs[i / 2], i % 2));
+
+		ASSERT_EQ(0,
+			  vtl_read_field(self->fd, TDG_VP_RD, word, &before));
+		EXPECT_REFUSED(.rax = TDG_VP_WR, .r8 = 0,
+			       BIT_OF(msrs[i / 2], i % 2));
+		/* Nor with other bits that could be cleared, or by another name. */
+		EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = word, .r8 = 0,
+			       .r9 = ~0ULL);
+		EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = word ^ 1ULL << 50,
+			       .r8 = 0, .r9 = ~0ULL);
+		ASSERT_EQ(0, vtl_read_field(self->fd, TDG_VP_RD, word, &after));
+		EXPECT_EQ(before, after);
+	}
+	/* A write to IA32_XSS, of VM 2 as well. */
+	EXPECT_REFUSED(.rax = TDG_VP_WR, BIT_OF(0xda0, 1));
+	EXPECT_REFUSED(.rax = TDG_VP_WR,
+		       .rdx = 0x2d20000300000000ULL + MSR_BITMAP_WORD(0xc1, 0),
+		       .r9 = 1ULL << 0xc1 % 64);
+}
+
+/* Processor trace and last-branch records would go on in VTL2's registers. */
+TEST_F(tdcall, controls_of_unswitched_features_stay_off)
+{
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = VMCS64(0x2814), .r8 = 1,
+		       .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = VMCS64(0x2816), .r8 = 1,
+		       .r9 = 1);
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .rdx = VMCS64(0x2814),
+		      .r8 = 0, .r9 = ~0ULL);
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .rdx = VMCS64(0x2816),
+		      .r8 = 0, .r9 = ~0ULL);
+}
+
 TEST_F(tdcall, unknown_and_dangerous_leaves_are_refused)
 {
 	/* All but 6 to 11, 23, 24, 27 and 30. */

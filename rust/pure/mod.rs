@@ -30,6 +30,7 @@ pub mod msr;
 pub mod mtrr;
 pub mod next;
 pub mod offload;
+pub mod passed_msrs;
 pub mod place;
 pub mod policy;
 pub mod ranges;

@@ -8,6 +8,7 @@
 
 use super::field::{management, FieldId, VmIndex, VpClass};
 use super::leaf;
+use super::passed_msrs;
 use super::status::{Operand, Status};
 use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Registers, Tdcall};
 use super::vmcs_write::{check_write, FieldWrite, Rule};
@@ -123,7 +124,7 @@ pub static POLICY: [Entry; 11] = [
     Entry { leaf: leaf::TDG_VP_RD, name: "VP.RD", check: Check::VpField,
         reason: "VMCS and MSR bitmaps of L2 VMs, L2_CTLS, TSC_DEADLINE: nothing of VTL2" },
     Entry { leaf: leaf::TDG_VP_WR, name: "VP.WR", check: Check::VpWrite,
-        reason: "as VP.RD; fields and values that can't end the TD; APIC page of VM 2, 3: lower VTLs' or own, pinned" },
+        reason: "as VP.RD; fields and values that can't end the TD; MSRs pass only if switched; APIC page of VM 2, 3: lower VTLs' or own, pinned" },
     Entry { leaf: leaf::TDG_SYS_RD, name: "SYS.RD", check: Check::Nothing,
         reason: "every field: facts about the TDX module" },
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_RD, name: "MEM.PAGE.ATTR.RD", check: Check::Page,
@@ -211,6 +212,11 @@ fn vp_write(request: &Registers, memory: &impl GuestMemory) -> Verdict {
     let scope = vp_field(field)?;
     let vm = match field.vp_class() {
         VpClass::L2Vmcs(vm) => vm,
+        VpClass::L2MsrBitmaps(_)
+            if !passed_msrs::may_clear(field.code(), request.r8, request.r9) =>
+        {
+            return Err(Operand::R8);
+        }
         VpClass::Management
             if is_l2_ctls(field.code()) && request.r8 & request.r9 & !L2_CTLS != 0 =>
         {

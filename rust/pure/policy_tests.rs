@@ -135,8 +135,10 @@ fn fields_of_the_l2_vms_pass() {
             Ok(Scope::Vp),
             "class {class}"
         );
+        // An encoding in a VMCS, a word of an MSR bitmap.
+        let code = if class % 8 == 4 { 0x6800 } else { 5 };
         assert_eq!(
-            ask(10, 0, (class << 56) | 0x6800, 0),
+            ask(10, 0, (class << 56) | code, u64::MAX),
             Ok(Scope::Vp),
             "class {class}"
         );
@@ -155,6 +157,35 @@ fn fields_of_the_l2_vms_pass() {
     }
     assert_eq!(ask(9, 0, u64::MAX, 0), refused(Operand::Rdx));
     assert_eq!(ask(10, 0, (36 << 56) | (1 << 38), 0), refused(Operand::Rdx));
+}
+
+#[test]
+fn only_switched_msrs_are_passed_through() {
+    let clear = |class: u64, word: u64, bit: u64| {
+        let request = Registers {
+            rax: 10,
+            rdx: (class << 56) | word,
+            r9: 1 << bit,
+            ..Registers::default()
+        };
+        decide(&request, &Ram).map(|permit| permit.scope)
+    };
+    for class in [37, 38, 45, 46, 53, 54] {
+        // LSTAR, read and written, and the first counter.
+        assert_eq!(clear(class, 130, 2), Ok(Scope::Vp));
+        assert_eq!(clear(class, 386, 2), Ok(Scope::Vp));
+        assert_eq!(clear(class, 3, 1), refused(Operand::R8));
+        assert_eq!(clear(class, 512, 1), refused(Operand::R8));
+        assert_eq!(ask(10, 0, (class << 56) | 3, u64::MAX), Ok(Scope::Vp));
+    }
+    // The fields that would use such state.
+    for class in [36, 44, 52] {
+        for code in [0x2814, 0x2815, 0x2816] {
+            assert_eq!(clear(class, code, 0), Ok(Scope::Vp), "written as zero");
+            let set = ask(10, 0, (class << 56) | code, 1);
+            assert_eq!(set, refused(Operand::R8));
+        }
+    }
 }
 
 #[test]

@@ -75,13 +75,13 @@ const DEBUGCTL: u64 = 0x3;
 ///
 /// * HLAT (0006, 2034, 2040): a pointer beyond the processor's physical addresses fails the entry, and
 ///   how many bits those have is hidden from a TD;
-/// * UINV (0814), PERF_GLOBAL_CTRL (2808), RTIT_CTL (2814), LBR_CTL (2816): user interrupts, counters,
-///   trace and records of branches use further registers, which are not switched;
+/// * UINV (0814), PERF_GLOBAL_CTRL (2808): user interrupts and counters use further registers, which
+///   are not switched;
 /// * EPTP (201A), PLE gap and window (4020, 4022): no use without what the TDX module keeps;
 /// * exit information (2400, 4400 to 440E, 6400 to 640A): what the TDX module reads again when it goes
 ///   on with an exit of the host.
 #[rustfmt::skip]
-pub static FIELDS: [Fields; 33] = [
+pub static FIELDS: [Fields; 34] = [
     row(0x0800, 0x080e, Rule::Any, Look::Once, "selectors: guest state"),
     row(0x0810, 0x0810, Rule::Any, Look::Once, "interrupt status: the run page's at each entry"),
     row(0x2012, 0x2012, Rule::ApicPage, Look::Once, "virtual APIC page: has the task priority, which is looked at with each threshold"),
@@ -91,6 +91,7 @@ pub static FIELDS: [Fields; 33] = [
     row(0x2804, 0x2804, Rule::Any, Look::Once, "PAT: guest state"),
     row(0x2806, 0x2806, Rule::Any, Look::Once, "EFER: guest state"),
     row(0x280a, 0x2810, Rule::Any, Look::Once, "PDPTEs: guest state, private addresses"),
+    row(0x2814, 0x2816, Rule::Within(0), Look::Once, "RTIT_CTL, LBR_CTL: stay off, nobody switches trace and branch records"),
     row(0x2818, 0x2818, Rule::Any, Look::Once, "PKRS: guest state"),
     row(0x4002, 0x4002, Rule::Change(PRIMARY), Look::Once, "primary controls: exits to userspace"),
     row(0x4004, 0x4008, Rule::Any, Look::Once, "exception bitmap: exits to userspace"),

@@ -55,6 +55,9 @@
 #define FIELD_L2_CTLS(vm) (0xa020000300000050ULL + (vm))
 #define FIELD_TSC_DEADLINE(vm) (0xa020000300000058ULL + (vm))
 #define FIELD_MSR_BITMAP(word) (0x2520000300000000ULL + (word))
+/* Which of its words an MSR is in: bit MSR % 64. */
+#define MSR_BITMAP_WORD(msr, is_write) \
+	(((msr) & 0x1fff) / 64 + ((msr) >> 31) * 128 + (is_write) * 256)
 /* Fields of the L2 VMCS of VM 1, by size and VMCS encoding. */
 #define VMCS16(encoding) (0x2424000100000000ULL + (encoding))
 #define VMCS32(encoding) (0x2424000200000000ULL + (encoding))
@@ -95,6 +98,7 @@ DECLARE_GUEST(vtl_guest_checksum);
 DECLARE_GUEST(vtl_guest_patterns);
 DECLARE_GUEST(vtl_guest_ymm);
 DECLARE_GUEST(vtl_guest_msrs);
+DECLARE_GUEST(vtl_guest_hidden);
 DECLARE_GUEST(vtl_guest_undefined);
 
 /* One virtual processor with a guest in front of its first instruction. */
