@@ -15,6 +15,7 @@ use crate::run::{end_by_l1, not_modelled};
 use crate::setup::World;
 use crate::smp;
 use crate::vp::Vp;
+use crate::xfd;
 use svm::SvmExit;
 use svm::exit::{IoInfo, NpfError};
 use svm::msrpm::Access;
@@ -292,7 +293,10 @@ fn msr(vp: &mut Vp, access: Access) {
             vp.l1.vmcb.save.efer = (value & !msr::EFER_LMA) | lma | msr::EFER_SVME;
             Some(0)
         }
-        MsrAction::SetXss(value) => host::msr::write_natively(0xda0, value).map(|()| 0),
+        MsrAction::SetXss(value) if vp.extra_msrs.has(index) => {
+            vp.extra_msrs.write(index, value).map(|()| 0)
+        }
+        MsrAction::SetXss(value) => host::msr::write_natively(index, value).map(|()| 0),
         MsrAction::Gp => None,
         MsrAction::Ve => {
             let reason = match access {
@@ -325,7 +329,7 @@ fn native_msr(vp: &mut Vp, index: u32, direction: Direction) -> Option<u64> {
         (msr::EFER, Direction::Read) => Some(vp.l1.vmcb.save.efer & !msr::EFER_SVME),
         (_, Direction::Read) if vp.extra_msrs.has(index) => vp.extra_msrs.read(index),
         (_, Direction::Write(value)) if vp.extra_msrs.has(index) => {
-            vp.extra_msrs.write(index, value).map(|()| 0)
+            xfd::write_extra_msr(vp, index, value).map(|()| 0)
         }
         (_, Direction::Read) => msr::try_read(index),
         (_, Direction::Write(value)) => host::msr::write_natively(index, value).map(|()| 0),

@@ -15,6 +15,7 @@ mod undefined;
 mod vapic;
 
 use crate::console::End;
+use crate::extra_msrs::XSS;
 use crate::host;
 use crate::l1;
 use crate::log;
@@ -133,7 +134,13 @@ fn with_model(
     let World { td, spaces } = &mut *world;
     let mut processor = Processor::new(vp, spaces);
     let outcome = call(td, vp.model, &mut gprs, &mut processor);
+    let xss = processor.xss;
     processor.finish();
+    drop(world);
+    if let Some(xss) = xss {
+        // The model has checked it.
+        let _ = vp.extra_msrs.write(XSS, xss);
+    }
     (outcome, gprs)
 }
 

@@ -2,6 +2,7 @@
 //! What the model needs from below: [`tdx_model::machine::Machine`] on this processor.
 
 use crate::cpu::{apic, msr, tsc};
+use crate::extra_msrs::XSS;
 use crate::mem::guest::GuestMemory;
 use crate::mem::npt::AddressSpaces;
 use crate::smp;
@@ -17,6 +18,9 @@ pub struct Processor<'w> {
     tsc_offset: u64,
     index: usize,
     needs_shootdown: bool,
+    has_xss: bool,
+    /// What the call wrote to IA32_XSS where the emulator keeps that.
+    pub xss: Option<u64>,
 }
 
 impl<'w> Processor<'w> {
@@ -28,6 +32,8 @@ impl<'w> Processor<'w> {
             tsc_offset: vp.clock.offset(),
             index: vp.index,
             needs_shootdown: false,
+            has_xss: vp.extra_msrs.has(XSS),
+            xss: None,
         }
     }
 
@@ -107,9 +113,12 @@ impl Machine for Processor<'_> {
 
     #[expect(unsafe_code)] // UNSAFETY: WRMSR
     fn write_xss(&mut self, value: u64) {
-        const IA32_XSS: u32 = 0xda0;
+        if self.has_xss {
+            self.xss = Some(value);
+            return;
+        }
         // SAFETY: the emulator uses no extended state; a processor without the register refuses.
-        let done = unsafe { msr::try_write(IA32_XSS, value) };
+        let done = unsafe { msr::try_write(XSS, value) };
         assert!(
             done.is_some() || value == 0,
             "the processor refuses XSS {value:#x}"

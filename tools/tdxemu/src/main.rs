@@ -62,6 +62,8 @@ mod smp;
 mod stats;
 #[cfg(target_os = "none")]
 mod vp;
+#[cfg(target_os = "none")]
+mod xfd;
 
 #[cfg(target_os = "none")]
 #[expect(unsafe_code)] // UNSAFETY: the entry point that assembly calls

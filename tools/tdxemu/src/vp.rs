@@ -10,6 +10,7 @@ use crate::mem::frame::FramePool;
 use crate::run::end_by_machine;
 use crate::setup::{Platform, World};
 use crate::smp::{self, CPUS, CpuShared};
+use crate::xfd::Hidden;
 use core::ptr::addr_of;
 use svm::intercept::{Exceptions, Misc1, Misc2};
 use svm::iopm::Iopm;
@@ -106,6 +107,8 @@ pub struct Vp {
     pub clock: Clock,
     /// Registers that the processor lacks.
     pub extra_msrs: ExtraMsrs,
+    /// Extended state that IA32_XFD hides.
+    pub hidden: Hidden,
     /// What the host keeps of this processor.
     pub host: crate::host::Host,
     ready: VmrunReady,
@@ -145,6 +148,7 @@ impl Vp {
                 is_time_hidden: platform.config.is_time_hidden,
             },
             extra_msrs,
+            hidden: Hidden::new(),
             host: crate::host::Host::new(platform.config.hostile, index),
             ready,
             idle: new_idle(pool)?,

@@ -6,6 +6,7 @@ use super::{Verdict, event, plain_exit, vapic};
 use crate::cpu::msr::{self, EFER, PAT};
 use crate::extra_msrs::ExtraMsrs;
 use crate::vp::{ACCESSES, L2Context, Vp};
+use crate::xfd;
 use svm::msrpm::{Access, Intercept, Msrpm};
 use svm::vmx_names::reason;
 use tdx_model::Field;
@@ -102,7 +103,9 @@ pub fn access(vp: &mut Vp, vm: VmIndex, access: Access, len_bytes: u32) -> Verdi
 
 fn read(vp: &mut Vp, vm: VmIndex, index: u32, len_bytes: u32) -> Verdict {
     let vmcs = &vp.model.l2(vm).vmcs;
+    let own = vp.extra_msrs.field(index, 0);
     let value = match index {
+        _ if own.is_some() => own.map(|(field, _)| vmcs.get(field)),
         EFER => Some(vmcs.get(Field::GuestEfer)),
         PAT => Some(vmcs.get(Field::GuestPat)),
         index if X2APIC.contains(&index) => Some(vapic::read_register(vp, vm, index)),
@@ -130,7 +133,15 @@ fn write(vp: &mut Vp, vm: VmIndex, index: u32, value: u64, len_bytes: u32) -> Ve
         skip(vp, vm, len_bytes);
         return Verdict::Internal;
     }
-    if vp.extra_msrs.write(index, value).is_some() {
+    if let Some((field, takes)) = vp.extra_msrs.field(index, value) {
+        if !takes {
+            return event::raise(vp, vm, VECTOR_GP, 0);
+        }
+        vp.model.l2_mut(vm).vmcs.set(field, value);
+        skip(vp, vm, len_bytes);
+        return Verdict::Internal;
+    }
+    if xfd::write_extra_msr(vp, index, value).is_some() {
         skip(vp, vm, len_bytes);
         return Verdict::Internal;
     }

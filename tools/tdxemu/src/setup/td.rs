@@ -5,7 +5,7 @@ use super::{Platform, World};
 use crate::mem::layout::Layout;
 use crate::mem::map::Range;
 use crate::mem::npt::AddressSpaces;
-use crate::{boot, cpu, smp};
+use crate::{boot, cpu, extra_msrs, smp};
 use tdx_model::gpa::{Gpa, Level};
 use tdx_model::page_state::{PageEntry, Pages};
 use tdx_model::td::{CpuFeatures, FeatureLevel, Td, TdConfig, attributes, config_flags, xfam};
@@ -67,13 +67,13 @@ fn td_config(platform: &Platform) -> TdConfig {
     }
 }
 
-/// The XSAVE components the processor has, which are granted in full. AMX tile data besides, for its
-/// registers, where these are added.
+/// The XSAVE components the processor has, which are granted in full. AMX tile data and CET besides, for
+/// their registers, where these are added.
 fn xfam(platform: &Platform) -> u64 {
     let user = cpu::cpuid(0xd, 0);
     let supervisor = cpu::cpuid(0xd, 1);
     let extra = match platform.config.has_extra_msrs {
-        true => xfam::TILE_DATA,
+        true => xfam::TILE_DATA | extra_msrs::XSS_CET,
         false => 0,
     };
     extra
@@ -88,6 +88,7 @@ fn cpu_features(has_extra_msrs: bool) -> CpuFeatures {
     let extended = cpu::cpuid(7, 0);
     let supervisor = cpu::cpuid(0xd, 1);
     let xss = match supervisor.eax & 8 {
+        _ if has_extra_msrs => extra_msrs::XSS_CET,
         0 => 0,
         _ => (u64::from(supervisor.edx) << 32) | u64::from(supervisor.ecx),
     };
