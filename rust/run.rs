@@ -157,7 +157,7 @@ fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
     vp.run_page.read_fx_state(image);
     vp.run_page
         .read_controls(image)
-        .validate(&features.limits)
+        .validate(&features.limits, &private.given_msrs)
         .map_err(error::refusal)
 }
 

@@ -83,6 +83,10 @@ pub(crate) struct Private {
     pub(crate) spec_ctrl: [u64; 3],
     /// Other MSRs, likewise.
     pub(crate) unseen_msrs: [Unseen; 3],
+    /// IA32_XFD, likewise.
+    pub(crate) xfd: [u64; 3],
+    /// The shared MSRs as the processor had them when each VM stopped last.
+    pub(crate) given_msrs: [SharedMsrs; 3],
     /// DR0 to DR3, DR6.
     pub(crate) debug: DebugRegs,
     /// Virtual MTRRs.
@@ -166,6 +170,8 @@ impl Vp {
                     quiescent_at: 0,
                     spec_ctrl: [0; 3],
                     unseen_msrs: [Unseen::default(); 3],
+                    xfd: [0; 3],
+                    given_msrs: [SharedMsrs::default(); 3],
                     owner: None,
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,

@@ -33,7 +33,7 @@ build_image
 say "KUnit, kselftests, failing allocations and leaks on the debug kernel"
 run_kselftests deep "$deep_log"
 say "the kselftests of a Hyper-V host on the debug kernel"
-CMDLINE="clearcpuid=waitpkg $CMDLINE" \
+CMDLINE="noxsaves clearcpuid=waitpkg $CMDLINE" \
 	run_kselftests hypervdeep "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
 log=$TOP/build/test-deep$RT_SUFFIX.log
 cat "$deep_log" "$hyperv_log" >"$log"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MSRs that the TDX module lets both sides share and that have no place in the
- * run page: each side has its own value, at any time. QEMU's processor has none of
- * them, so this is for an emulator with emu.extra_msrs=1.
+ * MSRs that have no place in the run page: each side has its own value, at any
+ * time, whether the TDX module keeps them apart (S_CET, INT_SSP_TABLE) or lets both
+ * sides share them. QEMU's processor has none of them, so this is for an emulator
+ * with emu.extra_msrs=1, which has CET's without CET.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -16,7 +17,7 @@
 #include "vtl_util.h"
 
 #define ROUNDS_SHORT 3
-#define ROUNDS_LONG 20000
+#define ROUNDS_LONG 8000
 
 /* What the guest works on: see vtl_guest_msrs. */
 struct msr_row {
@@ -36,6 +37,14 @@ static const struct {
 	/* The kernel relies on what it has in these two: it has zero. */
 	{ "XFD", 0x1c4, { 1 << 18, 1 << 18 }, 0 },
 	{ "XFD_ERR", 0x1c5, { 1 << 18, 1 << 18 }, 0 },
+	{ "U_CET", 0x6a0, { 0x3, 0x7000123400000c01 }, 0x10 },
+	{ "S_CET", 0x6a2, { 0x4, 0x10 }, 0x20 },
+	/* The kernel has no shadow stacks of its own: it has zero in the first three. */
+	{ "PL0_SSP", 0x6a4, { 0xffff800000001000, 0xffff900000002008 }, 0 },
+	{ "PL1_SSP", 0x6a5, { 0x1111111111110, 0x2222222222220 }, 0 },
+	{ "PL2_SSP", 0x6a6, { 0x3333333333330, 0x4444444444440 }, 0 },
+	{ "PL3_SSP", 0x6a7, { 0x7fff00001000, 0x7ffe00002008 }, 0x7ffd0000 },
+	{ "INT_SSP_TABLE", 0x6a8, { 0x5550000, 0x6660000 }, 0x7770000 },
 };
 
 #define NUM_MSRS ARRAY_SIZE(msrs)
@@ -55,12 +64,11 @@ static int let_through(struct vtl_guest *guest, bool is_free)
 
 	for (i = 0; i < 2 * NUM_MSRS; i++) {
 		is_write = i % 2;
-		if (vtl_guest_write_field(
-			    guest,
-			    FIELD_MSR_BITMAP(msrs[i / 2].index / 64 +
-					     256 * is_write),
-			    is_free ? 0 : ~0ULL,
-			    1ULL << msrs[i / 2].index % 64))
+		if (vtl_guest_write_field(guest,
+					  FIELD_MSR_BITMAP(MSR_BITMAP_WORD(
+						  msrs[i / 2].index, is_write)),
+					  is_free ? 0 : ~0ULL,
+					  1ULL << msrs[i / 2].index % 64))
 			return -1;
 	}
 	return 0;

@@ -5,9 +5,10 @@ use kernel::prelude::*;
 
 use crate::cpu::fpu::{self, Format};
 use crate::cpu::mitigation;
-use crate::cpu::msr::UnseenMsrs;
+use crate::cpu::msr::{self, UnseenMsrs};
 use crate::cpu::tdcall;
 use crate::glue::ffi::{self, Cpuid};
+use crate::pure::components;
 use crate::pure::field::FieldId;
 use crate::pure::mitigation::Mitigations;
 use crate::pure::msr::Limits;
@@ -58,7 +59,7 @@ impl Features {
         let extended = ffi::cpuid(7, 0);
         let limits = Limits {
             num_l2_vms,
-            address_bits: ffi::address_bits(),
+            address_bits: msr::address_bits(),
             xss: xss_mask(),
             has_tsc_aux: ffi::cpuid(0x8000_0001, 0).edx & (1 << 27) != 0,
             mxcsr: fpu::mxcsr_mask()?,
@@ -66,10 +67,11 @@ impl Features {
         // IBRS, STIBP or SSBD.
         let has_spec_ctrl = extended.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0;
         let xsave_bytes = ffi::cpuid(0xd, 0).ecx as usize; // CAST: u32 fits
-        let format = Format::new(Some(xsave_bytes));
+        let has_xinuse = ffi::cpuid(0xd, 1).eax & (1 << 2) != 0; // XGETBV of 1
+        let format = Format::new(Some(xsave_bytes), has_xinuse);
         Ok(Self {
             limits,
-            unseen_msrs: UnseenMsrs::detect(),
+            unseen_msrs: UnseenMsrs::detect(xfam()?),
             has_pkru: extended.ecx & (1 << 4) != 0, // OSPKE
             layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
             format,
@@ -109,8 +111,17 @@ fn num_l2_vms() -> Result<u8> {
     }
 }
 
-/// Components that IA32_XSS can enable; `None` without XSAVES.
+/// XFAM of the TD.
+fn xfam() -> Result<u64> {
+    tdg_vm_rd(&mut tdcall::Instruction, FieldId::XFAM).map_err(|status| {
+        let status = status.0;
+        pr_err!("not loaded: the TDX module does not tell XFAM, status {status:#x}\n");
+        ENODEV
+    })
+}
+
+/// Components that IA32_XSS of a lower VTL can enable; `None` without XSAVES.
 fn xss_mask() -> Option<u64> {
     let Cpuid { eax, ecx, edx, .. } = ffi::cpuid(0xd, 1);
-    (eax & (1 << 3) != 0).then(|| u64::from(edx) << 32 | u64::from(ecx))
+    (eax & (1 << 3) != 0).then(|| components::xss(u64::from(edx) << 32 | u64::from(ecx)))
 }

@@ -17,6 +17,7 @@ use kernel::types::NotThreadSafe;
 
 use crate::cpu::features::Features;
 use crate::cpu::guards::IrqsOff;
+use crate::cpu::msr::Xfd;
 use crate::glue::abi;
 use crate::pure::registers::XFEM_START;
 use crate::pure::xsave::XSTATE_BV_WORD;
@@ -36,6 +37,8 @@ pub(crate) struct Format {
     /// XCR0; zero: the processor has FXSAVE only.
     xcr0: u64,
     len_bytes: usize,
+    /// XGETBV tells which components are in use.
+    has_xinuse: bool,
 }
 
 impl Format {
@@ -49,24 +52,46 @@ impl Format {
         self.len_bytes
     }
 
-    /// Asks the processor. `xsave_bytes` is the largest image for any XCR0, `None` without XSAVE.
-    pub(crate) fn new(xsave_bytes: Option<usize>) -> Self {
+    /// Asks the processor. `xsave_bytes` is the largest image for any XCR0, `None` without XSAVE;
+    /// `has_xinuse`: XGETBV takes 1.
+    pub(crate) fn new(xsave_bytes: Option<usize>, has_xinuse: bool) -> Self {
         let Some(len_bytes) = xsave_bytes else {
             return Self {
                 xcr0: 0,
                 len_bytes: XSAVE_MIN_BYTES,
+                has_xinuse: false,
             };
         };
-        let (low, high): (u32, u32);
-        // SAFETY: XGETBV exists where XSAVE is on; XCR0 is always there.
-        unsafe {
-            asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack));
-        }
         Self {
-            xcr0: u64::from(high) << 32 | u64::from(low),
+            // SAFETY: XSAVE is on.
+            xcr0: unsafe { xgetbv(0) },
             len_bytes: len_bytes.max(XSAVE_MIN_BYTES),
+            has_xinuse,
         }
     }
+
+    /// Components that are not in their initial state, as far as the processor tells.
+    fn components_in_use(&self) -> u64 {
+        if !self.has_xinuse {
+            return u64::MAX;
+        }
+        // SAFETY: `has_xinuse` says that XSAVE is on and that 1 is taken.
+        unsafe { xgetbv(1) }
+    }
+}
+
+/// XCR0 (0), or the components of it that are in use (1).
+///
+/// # Safety
+///
+/// XSAVE is on, and the processor takes `index`.
+unsafe fn xgetbv(index: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: By the requirement above XGETBV exists and does not fault.
+    unsafe {
+        asm!("xgetbv", in("ecx") index, out("eax") low, out("edx") high, options(nomem, nostack));
+    }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Extended state of a lower VTL while it does not run.
@@ -135,16 +160,23 @@ impl ExtendedState {
         unsafe { core::slice::from_raw_parts_mut(self.image.as_ptr(), len) }
     }
 
-    /// Loads the registers with this state.
-    pub(crate) fn restore(&mut self, section: &Section) {
+    /// Loads the registers with this state. IA32_XFD may be zero afterwards.
+    pub(crate) fn restore(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
+        xfd.clear_for(|| self.components());
         self.load_image();
         self.write_xcr0(self.xfem, section);
     }
 
-    /// Stores the registers as this state.
-    pub(crate) fn save(&mut self, section: &Section) {
+    /// Stores the registers as this state. IA32_XFD may be zero afterwards.
+    pub(crate) fn save(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
         self.write_xcr0(self.format.xcr0, section);
+        xfd.clear_for(|| self.format.components_in_use());
         self.store_image();
+    }
+
+    /// Components that the image has.
+    fn components(&mut self) -> u64 {
+        self.words().get(XSTATE_BV_WORD).copied().unwrap_or(0)
     }
 
     fn load_image(&mut self) {

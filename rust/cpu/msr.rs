@@ -11,6 +11,7 @@ use crate::cpu::features::Features;
 use crate::cpu::fpu::Section;
 use crate::glue::abi;
 use crate::glue::ffi;
+use crate::pure::components;
 use crate::pure::msr::SharedMsrs;
 
 /// A shared register, by its architectural number.
@@ -22,6 +23,11 @@ pub(crate) enum Msr {
     TsxCtrl = 0x122,
     Xfd = 0x1c4,
     XfdErr = 0x1c5,
+    UCet = 0x6a0,
+    Pl0Ssp = 0x6a4,
+    Pl1Ssp = 0x6a5,
+    Pl2Ssp = 0x6a6,
+    Pl3Ssp = 0x6a7,
     Xss = 0xda0,
     Star = 0xc000_0081,
     Lstar = 0xc000_0082,
@@ -39,9 +45,10 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
 
 /// Writes a register.
 ///
-/// VTL2 itself is indifferent to the value within a section: SYSCALL and SWAPGS happen on the way
-/// from and to userspace only, XSAVES and RDPID elsewhere in the kernel, which uses neither AMX nor
-/// transactions, and the caller puts the old value back before.
+/// VTL2 itself is indifferent to the value within a section: SYSCALL, SWAPGS and the shadow stacks of
+/// userspace matter on the way from and to userspace only, XSAVES and RDPID elsewhere in the kernel,
+/// which uses neither AMX nor transactions nor shadow stacks of its own, and the caller puts the old
+/// value back before.
 pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
     // SAFETY: None of the registers that `Msr` can name affects what kernel code may rely on within
     // a section, which `_section` proves; a value that `pure::msr` let through does not fault.
@@ -80,19 +87,54 @@ pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section
     change(Msr::TscAux, from.tsc_aux, to.tsc_aux);
 }
 
-/// Registers that have no place in the run page: the VP keeps the lower VTL's values.
-const UNSEEN: [Msr; 4] = [Msr::UmwaitControl, Msr::TsxCtrl, Msr::Xfd, Msr::XfdErr];
+/// A register that has no place in the run page: the VP keeps the lower VTL's values.
+struct UnseenMsr {
+    msr: Msr,
+    /// Linux has no use for it, and zero in it; else what it has is read each time.
+    is_zero_at_vtl2: bool,
+}
+
+const fn unseen(msr: Msr) -> UnseenMsr {
+    UnseenMsr {
+        msr,
+        is_zero_at_vtl2: false,
+    }
+}
+
+const fn unused(msr: Msr) -> UnseenMsr {
+    UnseenMsr {
+        msr,
+        is_zero_at_vtl2: true,
+    }
+}
+
+/// All but IA32_XFD, which concerns XSAVE. U_CET and PL3_SSP belong to the task. [TDP 2.5]
+const UNSEEN: [UnseenMsr; 8] = [
+    unseen(Msr::UmwaitControl),
+    unseen(Msr::TsxCtrl),
+    unseen(Msr::XfdErr),
+    unseen(Msr::UCet),
+    unseen(Msr::Pl3Ssp),
+    unused(Msr::Pl0Ssp),
+    unused(Msr::Pl1Ssp),
+    unused(Msr::Pl2Ssp),
+];
 
 /// Values of [`UNSEEN`], of one side; zero as after a reset.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Unseen([u64; UNSEEN.len()]);
 
-/// Which of [`UNSEEN`] the processor has.
-pub(crate) struct UnseenMsrs([bool; UNSEEN.len()]);
+/// Which of [`UNSEEN`] the processor has, and whether it has IA32_XFD.
+pub(crate) struct UnseenMsrs {
+    has: [bool; UNSEEN.len()],
+    has_any: bool,
+    has_xfd: bool,
+}
 
 impl UnseenMsrs {
-    /// Looks at what the TDX module says, which lets exactly those through. [ABI TD MSR table]
-    pub(crate) fn detect() -> Self {
+    /// Asks the processor for those that the TDX module lets through. [ABI TD MSR table] `xfam` has
+    /// the components of the TD: CPUID may hide CET from this Linux, and a lower VTL has it still.
+    pub(crate) fn detect(xfam: u64) -> Self {
         let extended = ffi::cpuid(7, 0);
         let has_waitpkg = extended.ecx & (1 << 5) != 0;
         let has_capabilities = extended.edx & (1 << 29) != 0;
@@ -100,21 +142,105 @@ impl UnseenMsrs {
             && read_safe(ARCH_CAPABILITIES).is_some_and(|value| value & (1 << 7) != 0);
         let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
         let has_xfd = has_xsave && ffi::cpuid(0xd, 1).eax & (1 << 4) != 0;
-        Self([has_waitpkg, has_tsx_ctrl, has_xfd, has_xfd])
+        let has_cet = components::has_cet(xfam) && read_safe(Msr::UCet as u32).is_some();
+        let has = UNSEEN.map(|unseen| match unseen.msr {
+            Msr::UmwaitControl => has_waitpkg,
+            Msr::TsxCtrl => has_tsx_ctrl,
+            Msr::XfdErr => has_xfd,
+            _ => has_cet,
+        });
+        Self {
+            has,
+            has_any: has.contains(&true),
+            has_xfd,
+        }
     }
 
-    /// Loads `values`, those that differ. Returns what was there.
-    pub(crate) fn exchange(&self, values: &Unseen, section: &Section) -> Unseen {
-        let mut old = Unseen::default();
-        let rows = UNSEEN.iter().zip(&self.0).zip(&values.0).zip(&mut old.0);
-        for (((msr, _), value), old) in rows.filter(|(((_, exists), _), _)| **exists) {
-            *old = read(*msr, section);
-            if *old != *value {
-                write(*msr, *value, section);
+    /// Those that exist, with the place of their values.
+    fn rows(&self) -> impl Iterator<Item = (&UnseenMsr, usize)> {
+        let rows = UNSEEN.iter().zip(0..).zip(&self.has);
+        let rows = rows.filter(|(_, has)| self.has_any && **has);
+        rows.map(|(row, _)| row)
+    }
+
+    /// Loads a lower VTL's values, those that differ. Returns VTL2's.
+    pub(crate) fn load(&self, lower: &Unseen, section: &Section) -> Unseen {
+        let mut host = Unseen::default();
+        for (unseen, place) in self.rows() {
+            if !unseen.is_zero_at_vtl2 {
+                host.0[place] = read(unseen.msr, section);
+            }
+            if host.0[place] != lower.0[place] {
+                write(unseen.msr, lower.0[place], section);
             }
         }
-        old
+        host
     }
+
+    /// Loads VTL2's values, those that differ. Returns what the lower VTL has left.
+    pub(crate) fn unload(&self, host: &Unseen, section: &Section) -> Unseen {
+        let mut lower = Unseen::default();
+        for (unseen, place) in self.rows() {
+            lower.0[place] = read(unseen.msr, section);
+            if lower.0[place] != host.0[place] {
+                write(unseen.msr, host.0[place], section);
+            }
+        }
+        lower
+    }
+}
+
+/// IA32_XFD, and what stands in it; without that register, zero.
+pub(crate) struct Xfd<'a> {
+    value: u64,
+    section: &'a Section,
+}
+
+impl<'a> Xfd<'a> {
+    /// Reads it.
+    pub(crate) fn read(features: &Features, section: &'a Section) -> Self {
+        let value = match features.unseen_msrs.has_xfd {
+            true => read(Msr::Xfd, section),
+            false => 0,
+        };
+        Self { value, section }
+    }
+
+    /// What stands in it.
+    pub(crate) fn value(&self) -> u64 {
+        self.value
+    }
+
+    /// Writes it, if there is something to change. Without the register every value is zero.
+    pub(crate) fn change(&mut self, value: u64) {
+        if self.value != value {
+            write(Msr::Xfd, value, self.section);
+            self.value = value;
+        }
+    }
+
+    /// Gets it out of the way of an XSAVE or XRSTOR of `components`.
+    pub(crate) fn clear_for(&mut self, components: impl FnOnce() -> u64) {
+        if self.value != 0 && components::must_clear_xfd(self.value, components()) {
+            self.change(0);
+        }
+    }
+}
+
+/// Bits of a linear address that WRMSR takes, which is the processor's own number, however many
+/// levels VTL2 uses: LSTAR of a lower VTL may have 57 bits all the same. So the processor is asked.
+pub(crate) fn address_bits() -> u8 {
+    const NEEDS_57_BITS: u64 = 1 << 55;
+    let section = Section::begin();
+    let host = read(Msr::Lstar, &section);
+    // SAFETY: No system call is made on this CPU in the section, and the value of before is put back;
+    // a fault is caught.
+    let result = to_result(unsafe { abi::vtl_wrmsr_safe(Msr::Lstar as u32, NEEDS_57_BITS) });
+    if result.is_err() {
+        return 48;
+    }
+    write(Msr::Lstar, host, &section);
+    57
 }
 
 const ARCH_CAPABILITIES: u32 = 0x10a;

@@ -20,7 +20,6 @@ safe_in_c! {
     fn vtl_is_bound_to_cpu() -> bool;
     fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
     fn vtl_event_allowed(kind: u32) -> bool;
-    fn vtl_address_bits() -> u32;
     fn vtl_apic_id(cpu: u32) -> u32;
     fn vtl_need_resched() -> bool;
     fn vtl_has_guest_work() -> bool;
@@ -74,11 +73,6 @@ pub(crate) fn is_event_allowed(kind: u32) -> bool {
 pub(crate) fn log_event(text: &CStr) {
     // SAFETY: The text ends with a NUL and is only read during the call; in a task that may sleep.
     unsafe { abi::vtl_event_log(text.as_char_ptr()) }
-}
-
-/// Bits of a linear address.
-pub(crate) fn address_bits() -> u8 {
-    vtl_address_bits() as u8 // CAST: 48 or 57
 }
 
 /// x2APIC ID of a CPU that can exist; for another number, an ID that no CPU has.

@@ -124,9 +124,10 @@ void vtl_wrmsr(u32 msr, u64 value)
 	native_wrmsrq(msr, value);
 }
 
-u32 vtl_address_bits(void)
+/* For values that the processor may refuse. */
+int vtl_wrmsr_safe(u32 msr, u64 value)
 {
-	return cpu_feature_enabled(X86_FEATURE_LA57) ? 57 : 48;
+	return wrmsrq_safe(msr, value);
 }
 
 u32 vtl_apic_id(u32 cpu)

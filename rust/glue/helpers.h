@@ -25,7 +25,7 @@ bool vtl_is_bound_to_cpu(void);
 u64 vtl_rdmsr(u32 msr);
 void vtl_wrmsr(u32 msr, u64 value);
 int vtl_rdmsr_safe(u32 msr, u64 *value);
-u32 vtl_address_bits(void);
+int vtl_wrmsr_safe(u32 msr, u64 value);
 u32 vtl_apic_id(u32 cpu);
 /* Debug registers; lower[4] is DR6. */
 struct vtl_debug {

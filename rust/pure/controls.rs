@@ -110,19 +110,25 @@ impl Entry {
 }
 
 impl Controls {
-    /// Checks every field against what processor and TD have.
+    /// Checks every field against what processor and TD have. `given` are the shared MSRs of each VM
+    /// as the processor had them when it stopped last.
     ///
     /// # Errors
     ///
     /// What is wrong.
-    pub const fn validate(&self, limits: &Limits) -> Result<Entry, Refusal> {
+    pub const fn validate(
+        &self,
+        limits: &Limits,
+        given: &[SharedMsrs; 3],
+    ) -> Result<Entry, Refusal> {
         if self.flags & !RUN_HALTED != 0 || self.vp_flags & !VP_FLAGS_KNOWN != 0 {
             return Err(Refusal::Invalid);
         }
         let Some(rcx) = EntryRcx::new(self.entry_rcx, limits.num_l2_vms) else {
             return Err(Refusal::Invalid);
         };
-        if !self.msrs.is_loadable(limits) || self.mxcsr & !limits.mxcsr != 0 {
+        let given = &given[rcx.vm().slot()];
+        if !self.msrs.is_loadable(limits, given) || self.mxcsr & !limits.mxcsr != 0 {
             return Err(Refusal::Invalid);
         }
         Ok(Entry {
@@ -153,6 +159,15 @@ mod tests {
         mxcsr: 0xffff,
     };
 
+    const GIVEN: [SharedMsrs; 3] = [SharedMsrs {
+        kernel_gs_base: 0,
+        star: 0,
+        lstar: 0,
+        sfmask: 0,
+        xss: 0,
+        tsc_aux: 0,
+    }; 3];
+
     fn good() -> Controls {
         Controls {
             flags: 0,
@@ -169,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_good_snapshot_passes_unchanged() {
-        let entry = good().validate(&LIMITS).unwrap();
+        let entry = good().validate(&LIMITS, &GIVEN).unwrap();
         assert_eq!(entry.rcx.raw(), (1 << 52) | 1);
         assert_eq!(entry.cr2, u64::MAX);
     }
@@ -204,7 +219,7 @@ mod tests {
         ];
         for controls in bad {
             assert_eq!(
-                controls.validate(&LIMITS),
+                controls.validate(&LIMITS, &GIVEN),
                 Err(Refusal::Invalid),
                 "{controls:?}"
             );
@@ -212,8 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_processor_gave_to_a_vm_is_taken_back_from_that_vm() {
+        let mut given = GIVEN;
+        given[1].lstar = 1 << 55;
+        let msrs = SharedMsrs {
+            lstar: 1 << 55,
+            ..good().msrs
+        };
+        let of_vm = |vm: u64| Controls {
+            entry_rcx: vm << 52,
+            msrs,
+            ..good()
+        };
+        assert!(of_vm(2).validate(&LIMITS, &given).is_ok());
+        assert_eq!(of_vm(1).validate(&LIMITS, &given), Err(Refusal::Invalid));
+    }
+
+    #[test]
     fn a_renewed_entry_says_what_changed_of_the_same_vm() {
-        let first = good().validate(&LIMITS).unwrap();
+        let first = good().validate(&LIMITS, &GIVEN).unwrap();
         let offload = Offload::new(0x43, first.rcx.vm());
         assert_eq!(first.renewed(RUN_HALTED, 0x43), Ok((true, offload)));
         assert_eq!(first.renewed(0, 3), Ok((false, first.offload)));
@@ -224,12 +256,12 @@ mod tests {
 
     #[test]
     fn halted_is_passed_on() {
-        assert!(!good().validate(&LIMITS).unwrap().is_halted);
+        assert!(!good().validate(&LIMITS, &GIVEN).unwrap().is_halted);
         let halted = Controls {
             flags: RUN_HALTED,
             ..good()
         };
-        assert!(halted.validate(&LIMITS).unwrap().is_halted);
+        assert!(halted.validate(&LIMITS, &GIVEN).unwrap().is_halted);
     }
 
     #[test]
@@ -240,7 +272,7 @@ mod tests {
                 deadline,
                 ..good()
             };
-            controls.validate(&LIMITS).unwrap().deadline
+            controls.validate(&LIMITS, &GIVEN).unwrap().deadline
         };
         assert_eq!(deadline(0, 5), None);
         assert_eq!(deadline(1, 5), Some(5));
@@ -253,8 +285,13 @@ mod tests {
             entry_rcx: 2 << 52,
             ..good()
         };
-        let is_served =
-            |controls: Controls| controls.validate(&LIMITS).unwrap().offload.takes_icr();
+        let is_served = |controls: Controls| {
+            controls
+                .validate(&LIMITS, &GIVEN)
+                .unwrap()
+                .offload
+                .takes_icr()
+        };
         assert!(is_served(good()));
         assert!(!is_served(vm2));
     }
@@ -263,7 +300,7 @@ mod tests {
     fn a_flush_is_what_the_flags_ask_for_and_answers_no_more() {
         let flush = |vp_flags| {
             let controls = Controls { vp_flags, ..good() };
-            controls.validate(&LIMITS).unwrap().flush
+            controls.validate(&LIMITS, &GIVEN).unwrap().flush
         };
         assert_eq!(flush(0), None);
         assert_eq!(flush(1), Some(Flush::Invalidate));

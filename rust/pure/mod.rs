@@ -14,6 +14,7 @@
 pub mod accepted;
 pub mod apic;
 pub mod audit;
+pub mod components;
 pub mod controls;
 pub mod deadline;
 pub mod exit;

@@ -24,9 +24,10 @@ pub struct SharedMsrs {
 pub struct Limits {
     /// L2 VMs of the TD.
     pub num_l2_vms: u8,
-    /// Bits of a linear address, 48 or 57.
+    /// Bits of a linear address that WRMSR takes, 48 or 57: the processor's, however many VTL2 has
+    /// turned on.
     pub address_bits: u8,
-    /// Components that IA32_XSS may enable; `None` without that MSR.
+    /// Components that IA32_XSS may enable (`components.rs`); `None` without that MSR.
     pub xss: Option<u64>,
     /// IA32_TSC_AUX exists.
     pub has_tsc_aux: bool,
@@ -35,18 +36,21 @@ pub struct Limits {
 }
 
 impl SharedMsrs {
-    /// Whether the processor takes every value.
-    pub const fn is_loadable(&self, limits: &Limits) -> bool {
+    /// Returns true if the processor takes every value: by its limits, or because the value is `given`, one
+    /// that the processor itself had when the same VM stopped last. What a lower VTL could write,
+    /// can be written again.
+    pub const fn is_loadable(&self, limits: &Limits, given: &Self) -> bool {
         let xss = match limits.xss {
             Some(mask) => mask,
             None => 0,
         };
-        is_canonical(self.kernel_gs_base, limits.address_bits)
-            && is_canonical(self.lstar, limits.address_bits)
-            && self.sfmask >> 32 == 0
-            && self.tsc_aux >> 32 == 0
-            && (limits.has_tsc_aux || self.tsc_aux == 0)
-            && self.xss & !xss == 0
+        let is_tsc_aux = self.tsc_aux >> 32 == 0 && (limits.has_tsc_aux || self.tsc_aux == 0);
+        (is_canonical(self.kernel_gs_base, limits.address_bits)
+            || self.kernel_gs_base == given.kernel_gs_base)
+            && (is_canonical(self.lstar, limits.address_bits) || self.lstar == given.lstar)
+            && (self.sfmask >> 32 == 0 || self.sfmask == given.sfmask)
+            && (is_tsc_aux || self.tsc_aux == given.tsc_aux)
+            && (self.xss & !xss == 0 || self.xss == given.xss)
     }
 }
 
@@ -87,13 +91,13 @@ mod tests {
     #[test]
     fn each_faulting_value_is_refused() {
         let good = SharedMsrs::default();
-        assert!(good.is_loadable(&LIMITS));
+        assert!(good.is_loadable(&LIMITS, &good));
         assert!(SharedMsrs {
             star: u64::MAX,
             xss: 0x800,
             ..good
         }
-        .is_loadable(&LIMITS));
+        .is_loadable(&LIMITS, &good));
         let bad = [
             SharedMsrs {
                 kernel_gs_base: 1 << 47,
@@ -114,8 +118,28 @@ mod tests {
             SharedMsrs { xss: 1, ..good },
         ];
         for msrs in bad {
-            assert!(!msrs.is_loadable(&LIMITS), "{msrs:?}");
+            assert!(!msrs.is_loadable(&LIMITS, &good), "{msrs:?}");
+            assert!(msrs.is_loadable(&LIMITS, &msrs), "{msrs:?}");
         }
+    }
+
+    #[test]
+    fn a_value_that_was_given_counts_for_its_own_register_only() {
+        let given = SharedMsrs {
+            kernel_gs_base: 1 << 55,
+            ..SharedMsrs::default()
+        };
+        let moved = SharedMsrs {
+            lstar: 1 << 55,
+            ..SharedMsrs::default()
+        };
+        assert!(given.is_loadable(&LIMITS, &given));
+        assert!(!moved.is_loadable(&LIMITS, &given));
+        let limits = Limits {
+            address_bits: 57,
+            ..LIMITS
+        };
+        assert!(moved.is_loadable(&limits, &SharedMsrs::default()));
     }
 
     #[test]
@@ -125,16 +149,16 @@ mod tests {
             has_tsc_aux: false,
             ..LIMITS
         };
-        assert!(SharedMsrs::default().is_loadable(&limits));
+        assert!(SharedMsrs::default().is_loadable(&limits, &SharedMsrs::default()));
         assert!(!SharedMsrs {
             xss: 0x800,
             ..SharedMsrs::default()
         }
-        .is_loadable(&limits));
+        .is_loadable(&limits, &SharedMsrs::default()));
         assert!(!SharedMsrs {
             tsc_aux: 1,
             ..SharedMsrs::default()
         }
-        .is_loadable(&limits));
+        .is_loadable(&limits, &SharedMsrs::default()));
     }
 }

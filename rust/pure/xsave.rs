@@ -13,7 +13,7 @@ const PKRU: u64 = 1 << 9;
 const APX: u64 = 1 << 19;
 
 /// Components that are handed over. MPX is not: XRSTOR faults on some of its values. Nor is AMX:
-/// whether XRSTOR loads tiles depends on what the kernel has in IA32_XFD.
+/// which tile configurations XRSTOR takes can't be told from the image.
 const KNOWN: u64 = X87 | SSE | AVX | AVX512 | PKRU | APX;
 const COMPONENTS: usize = 20;
 const INDEX_PKRU: usize = 9;

@@ -8,7 +8,10 @@
 //! | XCR0 | VP | a constant | with [`Loaded`] |
 //! | STAR, LSTAR, FMASK, TSC_AUX, XSS | run page | VP, a constant | with [`Loaded`] |
 //! | KERNEL_GS_BASE | run page | [`Loaded`]: it belongs to the task | with [`Loaded`] |
-//! | UMWAIT_CONTROL, TSX_CTRL, XFD, XFD_ERR | VP, for each VM | [`Loaded`] | with [`Loaded`] |
+//! | UMWAIT_CONTROL, TSX_CTRL | VP, for each VM | [`Loaded`] | with [`Loaded`] |
+//! | XFD, XFD_ERR | VP, for each VM | [`Loaded`]: they belong to the task | with [`Loaded`] |
+//! | U_CET, PL3_SSP | VP, for each VM | [`Loaded`]: they belong to the task | with [`Loaded`] |
+//! | PL0_SSP, PL1_SSP, PL2_SSP | VP, for each VM | zero | with [`Loaded`] |
 //! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
 //! | CR2 | [`Loaded`], run page | none is needed | each entry |
 //! | SPEC_CTRL | VP, for each VM | [`Loaded`] | each entry, by the stub |
@@ -18,6 +21,12 @@
 //! What is exchanged with [`Loaded`] stays on the processor while the kernel deals with an exit, with
 //! interrupts on: the code of an interrupt uses none of it. What an interrupt would feel is exchanged
 //! with each entry.  [TDP 2.5]
+//!
+//! XSAVE and XRSTOR move the lower VTL's image while IA32_XFD hides nothing of it: XFD is in the way of
+//! neither, and has the lower VTL's value after XRSTOR and VTL2's after XSAVE.
+//!
+//! A lower VTL can use nothing else that the TDX module leaves live: `pure/components.rs` has a row
+//! for each component of XFAM, `pure/passed_msrs.rs` for each MSR.
 
 use kernel::prelude::*;
 
@@ -25,7 +34,7 @@ use crate::cpu::features::Features;
 use crate::cpu::fpu::{self, Section};
 use crate::cpu::guards::IrqsOff;
 use crate::cpu::mitigation;
-use crate::cpu::msr::{self, Msr, Unseen};
+use crate::cpu::msr::{self, Msr, Unseen, Xfd};
 use crate::glue::ffi;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit};
@@ -52,6 +61,7 @@ pub(super) struct Loaded<'a> {
     pub(super) thread: u32,
     host_msrs: SharedMsrs,
     host_unseen: Unseen,
+    host_xfd: u64,
     /// The task's: it changes with the task only.
     host_pkru: u32,
     has_run: bool,
@@ -74,10 +84,12 @@ impl<'a> Loaded<'a> {
             ..private.host_msrs(features, &section)
         };
         msr::write_shared(&host_msrs, &entry.msrs, &section);
-        let host_unseen = features
-            .unseen_msrs
-            .exchange(&private.unseen_msrs[vm.slot()], &section);
-        private.extended.restore(&section);
+        let lower = &private.unseen_msrs[vm.slot()];
+        let host_unseen = features.unseen_msrs.load(lower, &section);
+        let mut xfd = Xfd::read(features, &section);
+        let host_xfd = xfd.value();
+        private.extended.restore(&mut xfd, &section);
+        xfd.change(private.xfd[vm.slot()]);
         let spec_ctrl = private.spec_ctrl[vm.slot()];
         Self {
             vp,
@@ -93,6 +105,7 @@ impl<'a> Loaded<'a> {
             thread: ffi::thread(),
             host_msrs,
             host_unseen,
+            host_xfd,
             host_pkru: fpu::read_pkru(features.has_pkru, &section),
             has_run: false,
             is_first: true,
@@ -170,10 +183,14 @@ impl Drop for Loaded<'_> {
         self.private.spec_ctrl[vm.slot()] = self.operands.spec_ctrl;
         let guest_msrs = msr::read_shared(self.features, section);
         msr::write_shared(&guest_msrs, &self.host_msrs, section);
+        self.private.given_msrs[vm.slot()] = guest_msrs;
         let unseen_msrs = &self.features.unseen_msrs;
-        self.private.unseen_msrs[vm.slot()] = unseen_msrs.exchange(&self.host_unseen, section);
+        self.private.unseen_msrs[vm.slot()] = unseen_msrs.unload(&self.host_unseen, section);
         self.private.debug.forget(section);
-        self.private.extended.save(section);
+        let mut xfd = Xfd::read(self.features, section);
+        self.private.xfd[vm.slot()] = xfd.value();
+        self.private.extended.save(&mut xfd, section);
+        xfd.change(self.host_xfd);
         if self.has_run {
             let image = self.private.extended.legacy_image();
             self.vp

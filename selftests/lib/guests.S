@@ -227,6 +227,33 @@ guest vtl_guest_ymm
 vtl_guest_ymm_end:
 
 /*
+ * Of the struct hidden at ebx: stores ymm0 to ymm7 in "found", loads them from "own",
+ * hides AVX by XFD of esi, halts; then XFD becomes zero, stores them in "seen",
+ * and halts again.
+ */
+guest vtl_guest_hidden
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	%ymm\n, 32 * \n(%ebx)
+	.endr
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	0x100 + 32 * \n(%ebx), %ymm\n
+	.endr
+	movl	$0x1c4, %ecx
+	movl	%esi, %eax
+	xorl	%edx, %edx
+	wrmsr
+	hlt
+	xorl	%eax, %eax
+	xorl	%edx, %edx
+	wrmsr
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7
+	vmovups	%ymm\n, 0x200 + 32 * \n(%ebx)
+	.endr
+	hlt
+	jmp	.
+vtl_guest_hidden_end:
+
+/*
  * Of the rows of struct msr_row from ebx to ebp: stores each MSR in "found" and
  * writes "own" to it, then looks esi times whether all still are so. Halts, with
  * zero in eax if they always were.

@@ -736,16 +736,17 @@ struct mshv_tdx_exit_info {
 
 /**
  * struct mshv_tdx_vp_state - Registers that the TDX module does not switch
- * @msr_kernel_gs_base: IA32_KERNEL_GS_BASE, canonical
+ * @msr_kernel_gs_base: IA32_KERNEL_GS_BASE, canonical for the processor
  * @msr_star: IA32_STAR
- * @msr_lstar: IA32_LSTAR, canonical
+ * @msr_lstar: IA32_LSTAR, canonical for the processor
  * @msr_sfmask: IA32_FMASK, high half zero
- * @msr_xss: IA32_XSS, only components that the processor has
+ * @msr_xss: IA32_XSS: CET_U and CET_S, where the processor has them
  * @cr2: CR2
  * @msr_tsc_aux: IA32_TSC_AUX, high half zero
  * @flags: MSHV_TDX_VP_*
  *
- * Loaded at entry, stored back when the lower VTL stops.
+ * Loaded at entry, stored back when the lower VTL stops. What was stored back can
+ * be loaded again.
  */
 struct mshv_tdx_vp_state {
 	__u64 msr_kernel_gs_base;

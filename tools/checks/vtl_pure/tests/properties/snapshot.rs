@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn a_snapshot_passes_exactly_if_no_field_is_wrong(controls in controls(), limits in limits()) {
-        let found = controls.validate(&limits);
+        let found = controls.validate(&limits, &[SharedMsrs::default(); 3]);
         if is_wrong(&controls, &limits) {
             prop_assert_eq!(found, Err(Refusal::Invalid));
         } else {
@@ -137,7 +137,7 @@ fn the_snapshots_reach_every_answer() {
     for _ in 0..4000 {
         let controls = controls().new_tree(&mut runner).unwrap().current();
         let limits = limits().new_tree(&mut runner).unwrap().current();
-        let answer = match controls.validate(&limits) {
+        let answer = match controls.validate(&limits, &[SharedMsrs::default(); 3]) {
             Ok(_) => 0,
             Err(Refusal::Invalid) => 1,
         };
