@@ -6,7 +6,6 @@
 
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 
 use kernel::alloc::flags::__GFP_ZERO;
 use kernel::mm::virt::{VmaMixedMap, VmaNew};
@@ -26,8 +25,8 @@ pub(crate) struct SharedPage {
     phys: u64,
 }
 
-// SAFETY: `base` is an address of the direct map, the same on every CPU; all access through it is
-// atomic, or one instruction.
+// SAFETY: `base` is an address of the direct map, the same on every CPU; each access through it is one
+// instruction, and there is never a reference to the page.
 unsafe impl Send for SharedPage {}
 // SAFETY: As above.
 unsafe impl Sync for SharedPage {}
@@ -62,22 +61,28 @@ impl SharedPage {
         area.vm_insert_page(address, &self.page)
     }
 
-    /// The page as integers that others may change at any time. What is outside of it is nowhere: all
-    /// offsets are constants of `pure::uapi`, so nothing ever is.
-    fn bytes(&self) -> &[AtomicU8; PAGE_SIZE] {
-        // SAFETY: By the invariant the page is there as long as `self`; nobody accesses it but by
-        // atomic operations, one instruction of `copy_words`, or at another privilege level.
-        unsafe { self.base.cast().as_ref() }
+    /// Where an integer of the page is; `None` for what is not aligned or not within the page: all
+    /// offsets are constants of `pure::uapi`, so this does not happen.
+    fn at<T: Integer>(&self, offset: usize) -> Option<*mut T> {
+        let is_within = offset < PAGE_SIZE && offset % size_of::<T>() == 0;
+        // An aligned integer that begins in the page ends in it.
+        is_within.then(|| self.base.as_ptr().wrapping_add(offset).cast())
     }
 
-    fn words(&self) -> &[AtomicU32; PAGE_SIZE / 4] {
-        // SAFETY: As above; a page is aligned for any integer.
-        unsafe { self.base.cast().as_ref() }
+    fn read<T: Integer>(&self, offset: usize) -> T {
+        // SAFETY: `at` gives an aligned place in the page, which `self` owns. Others may change it at
+        // the same time; a volatile read of such an integer is one instruction.
+        self.at(offset)
+            .map_or(T::default(), |place: *mut T| unsafe {
+                place.read_volatile()
+            })
     }
 
-    fn long_words(&self) -> &[AtomicU64; PAGE_SIZE / 8] {
-        // SAFETY: As above.
-        unsafe { self.base.cast().as_ref() }
+    fn write<T: Integer>(&self, offset: usize, value: T) {
+        if let Some(place) = self.at::<T>(offset) {
+            // SAFETY: As above.
+            unsafe { place.write_volatile(value) }
+        }
     }
 
     /// Whether `len` words at `offset` are within the page: all offsets are constants, so they are.
@@ -105,82 +110,137 @@ impl SharedPage {
 
     /// Writes consecutive words, each once, where they are too few for a string instruction.
     pub(crate) fn write_few<const LEN: usize>(&self, offset: usize, words: &[u64; LEN]) {
-        for (to, word) in self.long_words().iter().skip(offset / 8).zip(words) {
-            to.store(*word, Ordering::Relaxed);
+        for (index, word) in words.iter().enumerate() {
+            self.write(offset + 8 * index, *word);
         }
     }
 
     /// Reads a byte, once.
     pub(crate) fn read_u8(&self, offset: usize) -> u8 {
-        let byte = self.bytes().get(offset);
-        byte.map_or(0, |byte| byte.load(Ordering::Relaxed))
+        self.read(offset)
     }
 
     /// Reads a word, once.
     pub(crate) fn read_u32(&self, offset: usize) -> u32 {
-        let word = self.words().get(offset / 4);
-        word.map_or(0, |word| word.load(Ordering::Relaxed))
+        self.read(offset)
     }
 
     /// Reads a word, once.
     pub(crate) fn read_u64(&self, offset: usize) -> u64 {
-        let word = self.long_words().get(offset / 8);
-        word.map_or(0, |word| word.load(Ordering::Relaxed))
+        self.read(offset)
     }
 
     /// Writes a byte, once.
     pub(crate) fn write_u8(&self, offset: usize, value: u8) {
-        if let Some(byte) = self.bytes().get(offset) {
-            byte.store(value, Ordering::Relaxed);
-        }
+        self.write(offset, value);
     }
 
     /// Writes a word, once.
     pub(crate) fn write_u32(&self, offset: usize, value: u32) {
-        if let Some(word) = self.words().get(offset / 4) {
-            word.store(value, Ordering::Relaxed);
-        }
+        self.write(offset, value);
     }
 
     /// Writes a word, once.
     pub(crate) fn write_u64(&self, offset: usize, value: u64) {
-        if let Some(word) = self.long_words().get(offset / 8) {
-            word.store(value, Ordering::Relaxed);
+        self.write(offset, value);
+    }
+
+    /// Changes a word as one access and a full barrier. Returns what stood there before.
+    fn update_u32(&self, offset: usize, change: impl Fn(u32) -> u32) -> u32 {
+        let Some(place) = self.at(offset) else {
+            return 0;
+        };
+        let mut old = self.read(offset);
+        loop {
+            // SAFETY: `at` gives an aligned place in the page, which `self` owns.
+            let found = unsafe { compare_exchange_u32(place, old, change(old)) };
+            if found == old {
+                return old;
+            }
+            old = found;
         }
     }
 
     /// Sets bits of a word, as one access and a full barrier. Returns what stood there before.
     pub(crate) fn set_bits_u32(&self, offset: usize, bits: u32) -> u32 {
-        let word = self.words().get(offset / 4);
-        word.map_or(0, |word| word.fetch_or(bits, Ordering::SeqCst))
+        self.update_u32(offset, |old| old | bits)
     }
 
     /// Clears bits of a word, as one access and a full barrier. Returns what stood there before.
     pub(crate) fn clear_bits_u32(&self, offset: usize, bits: u32) -> u32 {
-        let word = self.words().get(offset / 4);
-        word.map_or(0, |word| word.fetch_and(!bits, Ordering::SeqCst))
+        self.update_u32(offset, |old| old & !bits)
     }
 
-    /// Writes `new` where `old` still stands. Returns true if it did.
+    /// Writes `new` where `old` still stands, as one access and a full barrier. Returns true if it did.
     pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) -> bool {
-        let word = self.long_words().get(offset / 8);
-        // ORDERING: who takes a request out of a word sees what was written before it was made.
-        word.is_some_and(|word| {
-            word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+        self.at(offset).is_some_and(|place| {
+            // SAFETY: As above.
+            let found = unsafe { compare_exchange_u64(place, old, new) };
+            found == old
         })
     }
 
-    /// Reads a word and leaves zero.
+    /// Reads a word and leaves zero, as one access and a full barrier.
     pub(crate) fn take_u64(&self, offset: usize) -> u64 {
-        let word = self.long_words().get(offset / 8);
-        // ORDERING: who takes a bit sees what was written before it was set.
-        word.map_or(0, |word| word.swap(0, Ordering::Acquire))
+        // SAFETY: As above.
+        self.at(offset)
+            .map_or(0, |place| unsafe { exchange_u64(place, 0) })
     }
 }
 
-/// Copies memory of which one side may change meanwhile: no access of the language, which would be
-/// a race, but one instruction.
+/// What is read and written by one instruction. Words of the same page may be accessed in different
+/// sizes: the language's atomics do not allow that, the processor does.
+trait Integer: Copy + Default {}
+impl Integer for u8 {}
+impl Integer for u32 {}
+impl Integer for u64 {}
+
+/// Writes `new` to a word if `old` stands there. Returns what stood there.
+///
+/// # Safety
+///
+/// `place` must be aligned, and valid for reading and writing.
+unsafe fn compare_exchange_u32(place: *mut u32, old: u32, new: u32) -> u32 {
+    let found;
+    // SAFETY: The caller guarantees the place ("aligned, and valid").
+    unsafe {
+        asm!("lock cmpxchg [{}], {:e}", in(reg) place, in(reg) new,
+            inout("eax") old => found, options(nostack));
+    }
+    found
+}
+
+/// As [`compare_exchange_u32`].
+///
+/// # Safety
+///
+/// `place` must be aligned, and valid for reading and writing.
+unsafe fn compare_exchange_u64(place: *mut u64, old: u64, new: u64) -> u64 {
+    let found;
+    // SAFETY: The caller guarantees the place ("aligned, and valid").
+    unsafe {
+        asm!("lock cmpxchg [{}], {}", in(reg) place, in(reg) new,
+            inout("rax") old => found, options(nostack));
+    }
+    found
+}
+
+/// Writes a word and returns what stood there.
+///
+/// # Safety
+///
+/// `place` must be aligned, and valid for reading and writing.
+unsafe fn exchange_u64(place: *mut u64, new: u64) -> u64 {
+    let old;
+    // SAFETY: The caller guarantees the place ("aligned, and valid").
+    unsafe {
+        asm!("xchg [{}], {}", in(reg) place, inout(reg) new => old,
+            options(nostack, preserves_flags));
+    }
+    old
+}
+
+/// Copies memory of which one side may change meanwhile, by one instruction.
 ///
 /// # Safety
 ///
