@@ -4,11 +4,13 @@
  * directions. The host acts at the test's request, through its debug port.
  */
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "vtl_harness.h"
 #include "debug_port.h"
@@ -191,6 +193,92 @@ TEST_F(sint, paused_stream_is_drained_first)
 	ASSERT_EQ(256, read(self->fd, &self->message, 256));
 	EXPECT_EQ(TYPE(8), self->message.type);
 	EXPECT_EQ(0, read(self->fd, &self->message, 256));
+}
+
+/* A page whose first access waits for the owner of the descriptor. */
+static int make_slow(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { .start = (uintptr_t)page, .len = 4096 },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
+	    ioctl(fd, UFFDIO_REGISTER, &range))
+		return -1;
+	return fd;
+}
+
+struct slow_reader {
+	int fd;
+	void *page;
+};
+
+static void *read_slowly(void *argument)
+{
+	struct slow_reader *reader = argument;
+
+	return (void *)read(reader->fd, reader->page, 256);
+}
+
+struct pauser {
+	int fd;
+	unsigned char paused;
+};
+
+static void *pause_later(void *argument)
+{
+	struct pauser *pauser = argument;
+
+	return (void *)(long)pause_stream(pauser->fd, pauser->paused);
+}
+
+/* Its memory can take as long as it likes: that is nobody else's affair. */
+TEST_F(sint, a_reader_that_waits_for_its_memory_holds_up_nobody)
+{
+	struct slow_reader reader = { .fd = self->fd };
+	struct pauser pauser = { .fd = self->fd, .paused = 1 };
+	struct uffdio_zeropage zero;
+	pthread_t slow, other;
+	struct timespec limit;
+	void *result;
+	int slow_fd, is_held_up;
+
+	reader.page = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, reader.page);
+	slow_fd = make_slow(reader.page);
+	ASSERT_LE(0, slow_fd);
+	RESUME();
+	ASSERT_EQ(0, ask_message(11));
+	ASSERT_TRUE(is_readable(self->fd, 1000));
+	ASSERT_EQ(0, pthread_create(&slow, NULL, read_slowly, &reader));
+	ASSERT_TRUE(is_readable(slow_fd, 10000));
+
+	ASSERT_EQ(0, pthread_create(&other, NULL, pause_later, &pauser));
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += 30;
+	is_held_up = pthread_timedjoin_np(other, &result, &limit);
+	EXPECT_EQ(0, is_held_up);
+	if (!is_held_up) {
+		/* The message has a reader, and the stream is at its end. */
+		EXPECT_EQ(NULL, result);
+		EXPECT_EQ(0, read(self->fd, &self->message, 256));
+		EXPECT_EQ(0, pause_stream(self->fd, 0));
+		EXPECT_FALSE(is_readable(self->fd, 0));
+	}
+
+	zero = (struct uffdio_zeropage){
+		.range = { .start = (uintptr_t)reader.page, .len = 4096 },
+	};
+	ASSERT_EQ(0, ioctl(slow_fd, UFFDIO_ZEROPAGE, &zero));
+	pthread_join(slow, &result);
+	EXPECT_EQ(256, (long)result);
+	EXPECT_EQ(TYPE(11), ((struct message *)reader.page)->type);
+	close(slow_fd);
+	munmap(reader.page, 4096);
 }
 
 static int post(int fd, uint64_t type, uint32_t connection, const void *payload,

@@ -18,8 +18,8 @@ use super::page::HostPage;
 use crate::cpu::guards::PreemptOff;
 use crate::glue::abi;
 use crate::pure::hv_message::{
-    FLAGS_AT, FLAG_BYTES, NO_MESSAGE, PAYLOAD_BYTES, PENDING, PROXY_BYTES, SINT_INTERCEPTION,
-    SINT_VMBUS, SIZE_AT, SLOT_BYTES,
+    self, FLAGS_AT, FLAG_BYTES, NO_MESSAGE, PENDING, PROXY_BYTES, SINT_INTERCEPTION, SINT_VMBUS,
+    SLOT_BYTES,
 };
 
 const INTERCEPTION_SLOT: usize = SINT_INTERCEPTION * SLOT_BYTES;
@@ -35,6 +35,8 @@ const fn flags_at(index: usize) -> usize {
 pub(crate) struct Pages {
     messages: HostPage,
     events: HostPage,
+    /// Non-zero: a reader has the message for VMBus and is on its way to userspace with it.
+    is_taken: Atomic<u32>,
 }
 
 impl Pages {
@@ -47,9 +49,26 @@ impl Pages {
         self.messages.read_u8(slot + FLAGS_AT) & PENDING != 0
     }
 
-    /// Whether there is something to read.
+    /// Returns true if there is something to read that no reader has.
     pub(crate) fn has_vmbus_message(&self) -> bool {
-        self.messages.read_u32(VMBUS_SLOT) != NO_MESSAGE
+        // ORDERING: who takes it holds `Synic::turn`; who only looks is woken when it is given back.
+        self.is_taken.load(Relaxed) == 0 && self.messages.read_u32(VMBUS_SLOT) != NO_MESSAGE
+    }
+
+    /// Copies the message for VMBus, and keeps it from other readers.
+    fn take_vmbus_message(&self) -> Option<Taken<'_>> {
+        if !self.has_vmbus_message() {
+            return None;
+        }
+        let mut message = [0; SLOT_BYTES];
+        self.messages.read_at(VMBUS_SLOT, &mut message);
+        hv_message::settle(&mut message).then(|| {
+            self.is_taken.store(1, Relaxed);
+            Taken {
+                pages: self,
+                message,
+            }
+        })
     }
 
     /// Whether there is somebody to signal.
@@ -81,6 +100,21 @@ impl Pages {
     }
 }
 
+/// A message that a reader has. It stays in its slot, so that the host can't put another there.
+#[must_use]
+struct Taken<'a> {
+    pages: &'a Pages,
+    message: [u8; SLOT_BYTES],
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.pages.is_taken.store(0, Relaxed);
+        // It may be there still, or another one.
+        c::vtl_synic_wake();
+    }
+}
+
 /// The controllers of all CPUs.
 pub(crate) struct Synic {
     /// Indexed by CPU number.
@@ -88,7 +122,8 @@ pub(crate) struct Synic {
     pub(crate) event_fds: Pin<KBox<EventFds>>,
     /// Non-zero: the source of VMBus is masked, and readers find the end of the stream.
     is_paused: Atomic<u32>,
-    /// Held by who changes that, and by who takes a message.
+    /// Held by who changes that, and by who takes a message; never while userspace's memory is touched,
+    /// which can take as long as userspace likes.
     turn: Pin<KBox<Mutex<()>>>,
 }
 
@@ -115,7 +150,15 @@ impl Synic {
         let mut pages = KVec::with_capacity(num_cpus, GFP_KERNEL)?;
         for _ in 0..num_cpus {
             let (messages, events) = (HostPage::new()?, HostPage::new()?);
-            pages.push(Pages { messages, events }, GFP_KERNEL)?;
+            let is_taken = Atomic::new(0);
+            pages.push(
+                Pages {
+                    messages,
+                    events,
+                    is_taken,
+                },
+                GFP_KERNEL,
+            )?;
         }
         Ok(Some(Self {
             pages,
@@ -169,20 +212,22 @@ impl Synic {
     ///
     /// EFAULT.
     pub(crate) fn read_message(&self, to: &mut IovIterDest<'_>) -> Result<bool> {
-        let _turn = self.turn.lock();
-        let mut with_cpu = self.pages.iter().zip(0_u32..);
-        let Some((pages, cpu)) = with_cpu.find(|(pages, _)| pages.has_vmbus_message()) else {
+        let Some((taken, cpu)) = self.take_message() else {
             return Ok(false);
         };
-        let mut message = [0; SLOT_BYTES];
-        pages.messages.read_at(VMBUS_SLOT, &mut message);
-        message[SIZE_AT] = message[SIZE_AT].min(PAYLOAD_BYTES as u8); // CAST: 240
-        if to.copy_to_iter(&message) != SLOT_BYTES {
+        if to.copy_to_iter(&taken.message) != SLOT_BYTES {
             return Err(EFAULT);
         }
-        if pages.free_slot(VMBUS_SLOT) {
+        if taken.pages.free_slot(VMBUS_SLOT) {
             c::vtl_synic_eom_on(cpu);
         }
         Ok(true)
+    }
+
+    /// Takes the first message that there is, and tells whose.
+    fn take_message(&self) -> Option<(Taken<'_>, u32)> {
+        let _turn = self.turn.lock();
+        let mut with_cpu = self.pages.iter().zip(0_u32..);
+        with_cpu.find_map(|(pages, cpu)| Some((pages.take_vmbus_message()?, cpu)))
     }
 }

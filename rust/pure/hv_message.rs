@@ -26,6 +26,14 @@ pub const FLAGS_AT: usize = 5;
 pub const PENDING: u8 = 1;
 const PAYLOAD_AT: usize = 16;
 
+/// Makes a copy of a slot one that a reader can rely on. Returns false if the slot was free when it was
+/// copied: the host may have taken a message back since somebody looked.
+pub fn settle(message: &mut [u8; SLOT_BYTES]) -> bool {
+    let [t0, t1, t2, t3, ..] = *message;
+    message[SIZE_AT] = message[SIZE_AT].min(PAYLOAD_BYTES as u8); // CAST: 240
+    u32::from_le_bytes([t0, t1, t2, t3]) != NO_MESSAGE
+}
+
 /// Interrupts that the host has for a lower VTL.
 const PROXY_INTERRUPT: u32 = 0x8001_000f;
 /// So much of such a message is looked at.
@@ -134,6 +142,28 @@ mod tests {
         let mut other = message(0, 1, [!0; 8]);
         other[0] = 0;
         assert_eq!(proxied(&other), None);
+    }
+
+    #[test]
+    fn a_copy_of_a_free_slot_is_no_message() {
+        let mut copy = [0xff; SLOT_BYTES];
+        copy[..4].fill(0);
+        assert!(!settle(&mut copy));
+        for byte in 0..4 {
+            let mut copy = [0; SLOT_BYTES];
+            copy[byte] = 1;
+            assert!(settle(&mut copy));
+        }
+    }
+
+    #[test]
+    fn no_size_goes_beyond_the_message() {
+        for size in 0..=255 {
+            let mut copy = [1; SLOT_BYTES];
+            copy[SIZE_AT] = size;
+            assert!(settle(&mut copy));
+            assert_eq!(copy[SIZE_AT], size.min(240));
+        }
     }
 
     #[test]
