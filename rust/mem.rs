@@ -16,6 +16,7 @@ use crate::glue::ffi;
 use crate::pure::mapping::{Alias, VtlPage};
 use crate::pure::policy::GuestMemory;
 use crate::vp::machine::Machine;
+use crate::vp::users::UsedPages;
 
 /// Guest-physical memory as this kernel knows it.
 pub(crate) struct KernelMemory;
@@ -26,17 +27,21 @@ impl GuestMemory for KernelMemory {
     }
 }
 
-/// Maps run page, virtual APIC page or audit ring, as the offset says.
+/// Maps run page, virtual APIC page or audit ring, as the offset says. `used` belongs to the VTL file.
 ///
 /// # Errors
 ///
 /// EINVAL for all that the ABI doesn't allow, and for CPUs without a VP.
-pub(crate) fn map_vtl_page(machine: &Machine, vma: &VmaNew) -> Result {
+pub(crate) fn map_vtl_page(machine: &Machine, used: &UsedPages, vma: &VmaNew) -> Result {
     prepare(vma)?;
     vma.set_io();
     let vp = |cpu| machine.vp(cpu).ok_or(EINVAL);
     let page = match VtlPage::decode(ffi::page_offset(vma)).ok_or(EINVAL)? {
-        VtlPage::Run { cpu } => vp(cpu)?.run_page.page(),
+        VtlPage::Run { cpu } => {
+            let page = vp(cpu)?.run_page.page();
+            used.note(cpu);
+            page
+        }
         VtlPage::Vapic { cpu } => &vp(cpu)?.vapic,
         VtlPage::Audit { cpu } => return vp(cpu)?.ring.map(vma),
     };

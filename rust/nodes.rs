@@ -14,5 +14,6 @@ pub(crate) mod poll_file;
 pub(crate) mod redirect;
 pub(crate) mod registers;
 pub(crate) mod request;
+pub(crate) mod reset;
 pub(crate) mod sint;
 pub(crate) mod xsave;

@@ -9,6 +9,7 @@ pub(crate) mod claim;
 pub(crate) mod entry_check;
 pub(crate) mod machine;
 pub(crate) mod run_page;
+pub(crate) mod users;
 pub(crate) mod vapic;
 pub(crate) mod wake;
 
@@ -62,6 +63,9 @@ pub(crate) struct Vp {
     pub(crate) wake: Wake,
     /// Which VMs are to be looked at before they are entered.
     pub(crate) entry_check: EntryCheck,
+    /// VTL files that have mapped the run page.
+    #[pin]
+    users: Mutex<u32>,
     /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving.
     ready: Atomic<u32>,
     /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
@@ -109,6 +113,19 @@ impl Private {
         *self
             .host_msrs
             .get_or_insert_with(|| msr::read_shared(features, section))
+    }
+
+    /// Makes the state of all lower VTLs that of a processor that has just started. Whose the branch
+    /// predictors are, and what VTL2 has, stays known.
+    pub(crate) fn reset(&mut self) {
+        self.extended.reset();
+        self.pkru = 0;
+        self.spec_ctrl = [0; 3];
+        self.unseen_msrs = [Unseen::default(); 3];
+        self.xfd = [0; 3];
+        self.given_msrs = [SharedMsrs::default(); 3];
+        self.debug = DebugRegs::new();
+        self.mtrrs = Mtrrs::START;
     }
 
     /// Value of a register that the run page has no place for.
@@ -163,6 +180,7 @@ impl Vp {
                 stats,
                 wake,
                 entry_check: EntryCheck::new(),
+                users <- new_mutex!(0, "mshv_vtl_tdx::users"),
                 ready: Atomic::new(0),
                 private <- new_mutex!(Private {
                     extended,
@@ -207,6 +225,27 @@ impl Vp {
         if let Err(status) = tdg_vp_wr(&mut tdcall::Instruction, field, NOWHERE) {
             pr_warn!("virtual APIC page not released: status {:#x}\n", status.0);
         }
+    }
+
+    /// Notes one more VTL file that maps the run page.
+    fn add_user(&self) {
+        *self.users.lock() += 1;
+    }
+
+    /// Takes back what `add_user` noted. The lock is held to the end: who maps the page next finds it
+    /// as it will stay.
+    fn remove_user(&self) {
+        let mut users = self.users.lock();
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            self.run_page.block_proxied();
+        }
+    }
+
+    /// Makes the run page and the virtual APIC page of VM 1 as they were at first. Nobody runs the VP.
+    pub(crate) fn reset_pages(&self) {
+        self.run_page.reset();
+        self.vapic.clear();
     }
 
     /// Ends the current run of the VP, or its next one. In any context.

@@ -56,6 +56,7 @@ static const struct request requests[] = {
 	/* Asks for the size; an image of no size. */
 	REQUEST(VTL, VTL_XSAVE_GET, WRITTEN, 0, 24, 0),
 	REQUEST(VTL, VTL_XSAVE_SET, READ, -EINVAL, 24, 0),
+	REQUEST(VTL, VTL_RESET, READ, 0, 8, 8),
 	REQUEST(VTL, VTL_STATS, WRITTEN, 0, 2584, 2584),
 	REQUEST(HVCALL, HVCALL_SETUP, READ, -EINVAL, 16, 65536),
 	REQUEST(HVCALL, HVCALL, READ, -EINVAL, 48, 0, 65536),

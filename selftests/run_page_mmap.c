@@ -153,6 +153,59 @@ TEST_F(page, cpus_that_do_not_exist_are_refused)
 	}
 }
 
+/* What the host may interrupt is for each user of a VP to say. */
+TEST_F(page, the_last_file_leaves_all_interrupts_blocked)
+{
+	struct mshv_vtl_run *run =
+		vtl_map_page(self->fd, MSHV_VTL_MMAP_RUN_PAGE, 0);
+	int i, other = vtl_open(DEV_MSHV_VTL), third;
+
+	ASSERT_NE(MAP_FAILED, (void *)run);
+	ASSERT_LE(0, other);
+	run->proxy_irr_blocked[2] = 0x1234;
+	run->proxy_irr[3] = 5;
+	run->scan_proxy_irr = 1;
+	/* A mapping is use enough, and so is one of another file. */
+	close(self->fd);
+	third = vtl_open(DEV_MSHV_VTL);
+	ASSERT_LE(0, third);
+	close(third);
+	EXPECT_EQ(0x1234, run->proxy_irr_blocked[2]);
+	ASSERT_EQ(0, munmap(run, VTL_PAGE_SIZE));
+
+	run = vtl_map_page(other, MSHV_VTL_MMAP_RUN_PAGE, 0);
+	ASSERT_NE(MAP_FAILED, (void *)run);
+	for (i = 0; i < 8; i++) {
+		EXPECT_EQ(0xffffffff, run->proxy_irr_blocked[i]);
+		EXPECT_EQ(0, run->proxy_irr[i]);
+	}
+	EXPECT_EQ(0, run->scan_proxy_irr);
+	munmap(run, VTL_PAGE_SIZE);
+	close(other);
+	self->fd = -1;
+}
+
+TEST_F(page, a_file_that_closes_takes_nothing_from_another)
+{
+	struct mshv_vtl_run *run =
+		vtl_map_page(self->fd, MSHV_VTL_MMAP_RUN_PAGE, 0);
+	int other = vtl_open(DEV_MSHV_VTL), round;
+	void *page;
+
+	ASSERT_NE(MAP_FAILED, (void *)run);
+	ASSERT_LE(0, other);
+	run->proxy_irr_blocked[2] = 0x1234;
+	/* However often it maps the page. */
+	for (round = 0; round < 3; round++) {
+		page = vtl_map_page(other, MSHV_VTL_MMAP_RUN_PAGE, 0);
+		ASSERT_NE(MAP_FAILED, page);
+		munmap(page, VTL_PAGE_SIZE);
+	}
+	close(other);
+	EXPECT_EQ(0x1234, run->proxy_irr_blocked[2]);
+	munmap(run, VTL_PAGE_SIZE);
+}
+
 TEST_F(page, mshv_itself_maps_nothing)
 {
 	int mshv = vtl_open(DEV_MSHV);

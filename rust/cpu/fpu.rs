@@ -174,6 +174,12 @@ impl ExtendedState {
         self.store_image();
     }
 
+    /// Makes it the initial state.
+    pub(crate) fn reset(&mut self) {
+        self.words().fill(0);
+        self.xfem = XFEM_START;
+    }
+
     /// Components that the image has.
     fn components(&mut self) -> u64 {
         self.words().get(XSTATE_BV_WORD).copied().unwrap_or(0)

@@ -145,6 +145,13 @@ impl SharedPage {
         self.write(offset, value);
     }
 
+    /// Zeroes the page.
+    pub(crate) fn clear(&self) {
+        for offset in (0..PAGE_SIZE).step_by(8) {
+            self.write(offset, 0_u64);
+        }
+    }
+
     /// Changes a word as one access and a full barrier. Returns what stood there before.
     fn update_u32(&self, offset: usize, change: impl Fn(u32) -> u32) -> u32 {
         let Some(place) = self.at(offset) else {

@@ -21,6 +21,7 @@ use crate::nodes::poll_file::{self, PollFile};
 use crate::nodes::redirect;
 use crate::nodes::registers;
 use crate::nodes::request;
+use crate::nodes::reset;
 use crate::nodes::xsave;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
@@ -29,6 +30,7 @@ use crate::pure::uapi;
 use crate::run;
 use crate::vp::apic_pages::{Owner, Pages};
 use crate::vp::machine::{self, Machine};
+use crate::vp::users::UsedPages;
 
 /// `/dev/mshv`.
 pub(crate) struct Mshv;
@@ -52,15 +54,19 @@ pub(crate) struct VtlFile {
     redirects: Mutex<KVec<redirect::Mapping>>,
     /// Virtual APIC pages; they are let go with this file.
     pages: Pages,
+    /// Run pages; the last file that has one leaves it blocking interrupts.
+    run_pages: UsedPages,
     _memory: registered::User,
 }
 
 impl VtlFile {
     fn new(machine: Arc<Machine>) -> Result<Arc<Self>> {
         let pages = Pages::new(machine.clone());
+        let run_pages = UsedPages::new(machine.clone())?;
         let init = pin_init!(Self {
             machine,
             pages,
+            run_pages,
             poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
             redirects <- new_mutex!(KVec::new(), "mshv_vtl_tdx::redirects"),
             _memory: registered::User::new(),
@@ -161,7 +167,7 @@ impl MiscDevice for Vtl {
     }
 
     fn mmap(vtl: ArcBorrow<'_, VtlFile>, _file: &File, vma: &VmaNew) -> Result {
-        mem::map_vtl_page(&vtl.machine, vma)
+        mem::map_vtl_page(&vtl.machine, &vtl.run_pages, vma)
     }
 
     fn ioctl(
@@ -181,6 +187,7 @@ impl MiscDevice for Vtl {
             uapi::SET_VP_REGISTERS => registers::set(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::VTL_XSAVE_GET => xsave::get(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::VTL_XSAVE_SET => xsave::set(&vtl.machine, UserPtr::from_addr(argument)),
+            uapi::VTL_RESET => reset::reset(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
             uapi::MAP_REDIRECTED_DEVICE_INTERRUPT => {
                 redirect::map(&vtl, UserPtr::from_addr(argument))

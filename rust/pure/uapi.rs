@@ -43,6 +43,8 @@ pub const VTL_STATS: u32 = 0xc008_b861;
 pub const VTL_XSAVE_GET: u32 = 0xc018_b863;
 /// `MSHV_VTL_XSAVE_SET`.
 pub const VTL_XSAVE_SET: u32 = 0x4018_b864;
+/// `MSHV_VTL_RESET`.
+pub const VTL_RESET: u32 = 0x4008_b868;
 
 /// Byte offsets in the answer of `MSHV_VTL_INFO`.
 pub mod info {
@@ -189,8 +191,8 @@ pub const MMAP_AUDIT_RING: u64 = 0x10;
 /// The kind stands above the CPU number.
 pub const MMAP_KIND_SHIFT: u32 = 16;
 
-/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE.
-pub const OWN_CAPABILITIES: u64 = 0x1f;
+/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; RESET.
+pub const OWN_CAPABILITIES: u64 = 0x11f;
 
 /// Answers CHECK_EXTENSION; `None`: a property this driver has never heard of.
 pub const fn check_extension(capability: u32) -> Option<u32> {
@@ -200,7 +202,7 @@ pub const fn check_extension(capability: u32) -> Option<u32> {
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
         3 => Some(1), // DR6_SHARED: TDX switches DR7 only
         4 => Some(1), // LOWER_VTL_TIMER_VIRT: deadlines are programmed
-        0x100..=0x104 => Some(1),
+        0x100..=0x104 | 0x108 => Some(1),
         _ => None,
     }
 }
@@ -239,6 +241,7 @@ mod tests {
         assert_eq!(field(VTL_STATS), (3, 8, 0xb8, 0x61));
         assert_eq!(field(VTL_XSAVE_GET), (3, 24, 0xb8, 0x63));
         assert_eq!(field(VTL_XSAVE_SET), (1, 24, 0xb8, 0x64));
+        assert_eq!(field(VTL_RESET), (1, 8, 0xb8, 0x68));
     }
 
     #[test]

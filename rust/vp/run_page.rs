@@ -27,10 +27,17 @@ pub(crate) struct RunPage(SharedPage);
 impl RunPage {
     /// Takes a zeroed page. Until userspace says otherwise it blocks all interrupts of the host.
     pub(crate) fn new(page: SharedPage) -> Self {
-        for index in 0..8 {
-            page.write_u32(offset::PROXY_IRR_BLOCKED + 4 * index, u32::MAX);
-        }
-        Self(page)
+        let page = Self(page);
+        page.block_proxied();
+        page
+    }
+
+    /// Makes the page as it was at first.
+    pub(crate) fn reset(&self) {
+        // Blocked before and after: an interrupt that comes meanwhile is not taken for a wanted one.
+        self.block_proxied();
+        self.0.clear();
+        self.block_proxied();
     }
 
     /// The page, to be mapped.

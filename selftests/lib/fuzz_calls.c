@@ -377,6 +377,7 @@ static const struct {
 	{ MSHV_SET_VP_REGISTERS, 16, make_registers },
 	{ MSHV_VTL_XSAVE_GET, sizeof(struct mshv_vtl_xsave), make_xsave },
 	{ MSHV_VTL_XSAVE_SET, sizeof(struct mshv_vtl_xsave), make_xsave },
+	{ MSHV_VTL_RESET, sizeof(struct mshv_vtl_head), make_head },
 	{ MSHV_SET_POLL_FILE, 8, make_poll_file },
 	{ MSHV_KICK_CPUS, 24, make_kick },
 	{ MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, 16, make_redirect },

@@ -103,6 +103,8 @@
 #define MSHV_CAP_POLICY 0x103
 /* MSHV_VTL_XSAVE_GET and MSHV_VTL_XSAVE_SET are served. */
 #define MSHV_CAP_XSAVE 0x104
+/* MSHV_VTL_RESET is served. */
+#define MSHV_CAP_RESET 0x108
 
 /**
  * struct mshv_vtl_head - Begin of every structure that may grow
@@ -289,6 +291,22 @@ struct mshv_vtl_xsave {
  * written.
  */
 #define MSHV_VTL_XSAVE_SET _IOW(MSHV_IOCTL, 0x64, struct mshv_vtl_xsave)
+
+/**
+ * MSHV_VTL_RESET - Make a VP what it was when the module was loaded
+ *
+ * Of the VP of the current CPU, for a new guest. Argument: struct mshv_vtl_head,
+ * whose selector is zero. Of all lower VTLs: extended state and PKRU, XCR0, debug
+ * registers, virtual MTRRs, the MSRs that the module keeps for each VM
+ * (IA32_SPEC_CTRL, UMWAIT_CONTROL, TSX_CTRL, XFD, XFD_ERR, U_CET, PL0_SSP to
+ * PL3_SSP) and deadlines get their first values. The run page gets zeros, but
+ * for @proxy_irr_blocked, which blocks all, and so does the virtual APIC page of
+ * VTL0. What userspace writes by MSHV_TDCALL stays. EINVAL: a size below that of
+ * the head, or a selector. E2BIG: something set that this module does not know.
+ * EBUSY, ENXIO: as for MSHV_RETURN_TO_LOWER_VTL. EIO: the TDX module refused a
+ * deadline; nothing else has changed.
+ */
+#define MSHV_VTL_RESET _IOW(MSHV_IOCTL, 0x68, struct mshv_vtl_head)
 
 /**
  * struct mshv_set_poll_file - Operand of MSHV_SET_POLL_FILE
@@ -854,7 +872,8 @@ struct mshv_tdx_vp_context {
  * @proxy_irr: interrupts that the host, or another VP, asks for
  * @target_vtl: not used on TDX
  * @pad1: unused
- * @proxy_irr_blocked: interrupts that the host may not ask for
+ * @proxy_irr_blocked: interrupts that the host may not ask for: all at first, and
+ *	again when the last VTL file that mapped the page is closed
  * @proxy_irr_exit_mask: interrupts that userspace wants to see
  * @reserved: unused; makes the padding at the end visible
  */

@@ -55,6 +55,19 @@ impl RunPage {
         is_any && self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
     }
 
+    /// Blocks all interrupts of the host, and forgets those that were asked for.
+    pub(crate) fn block_proxied(&self) {
+        for index in 0..WORDS {
+            self.0
+                .write_u32(offset::PROXY_IRR_BLOCKED + 4 * index, u32::MAX);
+        }
+        for index in 0..WORDS {
+            self.0
+                .clear_bits_u32(offset::PROXY_IRR + 4 * index, u32::MAX);
+        }
+        self.0.clear_bits_u32(SCAN_WORD, SCAN_BYTE);
+    }
+
     /// Takes the interrupts that were asked for and gives each word of them to `deliver`, but for
     /// those that userspace wants to see. Returns whether there are some of these; then
     /// `scan_proxy_irr` is set again.

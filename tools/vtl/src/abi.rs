@@ -26,6 +26,9 @@ pub mod command {
     pub const VTL_XSAVE_GET: u32 = 0xc018_b863;
     /// Replaces it.
     pub const VTL_XSAVE_SET: u32 = 0x4018_b864;
+    /// Makes the current CPU's virtual processor new; the number carries the
+    /// size of the head.
+    pub const VTL_RESET: u32 = 0x4008_b868;
 }
 
 /// Path of the control device.

@@ -38,11 +38,13 @@ pub enum Extension {
     Policy = 0x103,
     /// The XSAVE image can be read and written.
     Xsave = 0x104,
+    /// [`crate::Vp::renew`] is served.
+    Reset = 0x108,
 }
 
 impl Extension {
     /// All capabilities this crate knows.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CoreApiStable,
         Self::RegisterPage,
         Self::VtlReturnAction,
@@ -53,6 +55,7 @@ impl Extension {
         Self::AuditRing,
         Self::Policy,
         Self::Xsave,
+        Self::Reset,
     ];
 
     /// Name as the header spells it, without prefix.
@@ -68,6 +71,7 @@ impl Extension {
             Self::AuditRing => "AUDIT_RING",
             Self::Policy => "POLICY",
             Self::Xsave => "XSAVE",
+            Self::Reset => "RESET",
         }
     }
 }

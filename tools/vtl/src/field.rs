@@ -31,6 +31,18 @@ pub const fn l2_ctls(vm: Vm) -> u64 {
     0xa020_0003_0000_0050 + vm.index()
 }
 
+/// Bits of [`l2_ctls`]: shared EPT, TDVMCALL, extended #VE.
+pub const L2_CTLS_MASK: u64 = 7;
+
+/// Words of the MSR bitmap of an L2 VM.
+pub const MSR_BITMAP_WORDS: u64 = 512;
+
+/// A word of the MSR bitmap of the L2 VM `vm`: class 37, 45 or 53. A set bit is
+/// an exit.
+pub const fn msr_bitmap(vm: Vm, word: u64) -> u64 {
+    0x2520_0003_0000_0000 + ((vm.index() - 1) << 59) + word
+}
+
 /// Per-VP TSC deadline of the L2 VM `vm`; all ones means none.
 pub const fn tsc_deadline(vm: Vm) -> u64 {
     0xa020_0003_0000_0058 + vm.index()
@@ -166,6 +178,13 @@ l2_fields! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn msr_bitmaps_have_a_class_for_each_vm() {
+        assert_eq!(msr_bitmap(Vm::VTL0, 5), 0x2520_0003_0000_0005);
+        assert_eq!(msr_bitmap(Vm::VTL1, 511), 0x2d20_0003_0000_01ff);
+        assert_eq!(msr_bitmap(Vm::THIRD, 0), 0x3520_0003_0000_0000);
+    }
 
     #[test]
     fn ids_match_the_table_of_the_specification() {

@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::abi::{ExitInfo, Tdcall};
 use crate::device::Vtl;
-use crate::field::L2Field;
+use crate::field::{self, L2Field};
 use crate::run_page::{Canceller, RunPage};
 use crate::tdcall::{check, leaf};
 use crate::{Error, Exit, Result, Status, XsaveImage, sys};
@@ -168,6 +168,32 @@ impl Vp {
     pub(crate) fn reset_page(&self) {
         self.page
             .reset((self.vm.index() << ENTRY_VM_SHIFT) | ENTRY_INVD_ALL);
+    }
+
+    /// Makes this virtual processor new for another guest: what the kernel keeps of
+    /// lower VTLs, and of each of the `num_l2_vms` VMs the MSRs that pass without an
+    /// exit (none) and L2_CTLS (zero). Other fields of the L2 VMCS, and rights in
+    /// memory, stay.
+    ///
+    /// # Errors
+    /// [`Error::Query`], or [`Error::Tdcall`] with the status.
+    pub fn renew(&mut self, num_l2_vms: u32) -> Result<()> {
+        sys::query::<{ crate::abi::command::VTL_RESET }>(self.vtl.fd(), 0, &mut [0]).map_err(
+            |errno| Error::Query {
+                what: "a reset",
+                errno,
+            },
+        )?;
+        let all = [Vm::VTL0, Vm::VTL1, Vm::THIRD];
+        let vms = all.into_iter().zip(0..num_l2_vms).map(|(vm, _)| vm);
+        for vm in vms {
+            for word in 0..field::MSR_BITMAP_WORDS {
+                self.write_id(field::msr_bitmap(vm, word), u64::MAX, u64::MAX)?;
+            }
+            self.write_id(field::l2_ctls(vm), 0, field::L2_CTLS_MASK)?;
+        }
+        self.reset_page();
+        Ok(())
     }
 
     /// Lets the lower VTL run until something is to be handled here.

@@ -4,5 +4,6 @@
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod probe;
+pub(crate) mod reset;
 pub(crate) mod run;
 pub(crate) mod stats;

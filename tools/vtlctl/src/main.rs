@@ -36,6 +36,8 @@ enum Command {
     Bench(cmd::bench::Arguments),
     /// Show what each virtual processor did so far.
     Stats(cmd::stats::Arguments),
+    /// Make virtual processors new: nothing of an earlier guest stays with them.
+    Reset(cmd::reset::Arguments),
     /// Follow, save or verify the record of every switch.
     Audit(cmd::audit::Arguments),
 }
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => cmd::run::main(&arguments),
         Command::Bench(arguments) => cmd::bench::main(&arguments),
         Command::Stats(arguments) => cmd::stats::main(&arguments),
+        Command::Reset(arguments) => cmd::reset::main(&arguments),
         Command::Audit(arguments) => cmd::audit::main(&arguments),
     };
     let status = outcome.unwrap_or_else(|failure| {

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `MSHV_VTL_RESET`: the VP of the current CPU, as it was when the module was loaded.
+//!
+//! That is all the state of lower VTLs that the module itself keeps, of every VM, and the deadlines
+//! that it writes to the TDX module. What userspace writes there by `MSHV_TDCALL` stays: VMCS, MSR
+//! bitmaps, L2_CTLS, rights in memory.
+
+use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+use crate::cpu::tdcall;
+use crate::pure::deadline::{Deadlines, NEVER};
+use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::tdcall::tdg_vp_wr;
+use crate::vp::claim::Pinned;
+use crate::vp::machine::Machine;
+
+/// `MSHV_VTL_RESET`.
+///
+/// # Errors
+///
+/// EFAULT. EINVAL: a size below that of the head, or a selector. E2BIG: something set that this module
+/// does not know. EBUSY, ENXIO: as for a run. EIO: the TDX module refused a deadline; then nothing
+/// else has changed.
+pub(crate) fn reset(machine: &Machine, argument: UserPtr) -> Result<isize> {
+    check(argument)?;
+    let num_l2_vms = machine.features().limits.num_l2_vms;
+    Pinned::with(machine, |pinned| reset_pinned(pinned, num_l2_vms))??;
+    Ok(0)
+}
+
+fn reset_pinned(pinned: &mut Pinned<'_>, num_l2_vms: u8) -> Result {
+    for vm in (1..=u64::from(num_l2_vms)).filter_map(VmIndex::new) {
+        let field = FieldId::tsc_deadline(vm);
+        tdg_vp_wr(&mut tdcall::Instruction, field, NEVER).map_err(|_| EIO)?;
+    }
+    pinned.private().deadlines = Deadlines::default();
+    pinned.private().reset();
+    pinned.vp().reset_pages();
+    Ok(())
+}
+
+/// The operand is a head alone; one that is longer must have zeros there.
+fn check(argument: UserPtr) -> Result {
+    const HEAD_BYTES: usize = size_of::<u64>();
+    /// No structure is longer.
+    const MAX_BYTES: usize = 4096;
+    let head: u64 = UserSlice::new(argument, HEAD_BYTES).reader().read()?;
+    let size = head as u32 as usize; // CAST: the low half; u32 fits
+    if size < HEAD_BYTES || head >> 32 != 0 {
+        return Err(EINVAL);
+    }
+    if size > MAX_BYTES {
+        return Err(E2BIG);
+    }
+    let mut reader = UserSlice::new(argument, size).reader();
+    reader.skip(HEAD_BYTES)?;
+    for _ in HEAD_BYTES..size {
+        if reader.read::<u8>()? != 0 {
+            return Err(E2BIG);
+        }
+    }
+    Ok(())
+}

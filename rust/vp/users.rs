@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Which VTL files have mapped the run page of a VP.
+//!
+//! The last of them leaves no interrupts of the host for whoever comes next: when it is closed, which is
+//! after its last mapping is gone, the run page blocks all vectors, as when the module was loaded.
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::Arc;
+
+use crate::vp::machine::Machine;
+
+/// The VPs whose run page was mapped through one VTL file.
+pub(crate) struct UsedPages {
+    machine: Arc<Machine>,
+    /// Indexed by CPU number; not zero: mapped.
+    used: KVec<Atomic<u32>>,
+}
+
+impl UsedPages {
+    /// None yet.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub(crate) fn new(machine: Arc<Machine>) -> Result<Self> {
+        let mut used = KVec::new();
+        for _ in 0..machine.num_cpus() {
+            used.push(Atomic::new(0), GFP_KERNEL)?;
+        }
+        Ok(Self { machine, used })
+    }
+
+    /// Notes that the run page of a VP gets mapped.
+    pub(crate) fn note(&self, cpu: u32) {
+        let used = self.used.get(cpu as usize); // CAST: u32 fits
+        let (Some(used), Some(vp)) = (used, self.machine.vp(cpu)) else {
+            return;
+        };
+        // ORDERING: who finds zero is the one that counts; nothing else hangs on the value.
+        if used.xchg(1, Relaxed) == 0 {
+            vp.add_user();
+        }
+    }
+}
+
+impl Drop for UsedPages {
+    fn drop(&mut self) {
+        for (used, cpu) in self.used.iter().zip(0..) {
+            if used.load(Relaxed) != 0 {
+                if let Some(vp) = self.machine.vp(cpu) {
+                    vp.remove_user();
+                }
+            }
+        }
+    }
+}

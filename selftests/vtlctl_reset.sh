@@ -1,0 +1,41 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# `vtlctl reset`: every virtual processor that is online, or one, or an error that
+# says why; and guests run afterwards. Prints KTAP.
+
+VTLCTL=${VTLCTL:-vtlctl}
+command -v "$VTLCTL" >/dev/null || { echo "1..0 # SKIP no vtlctl in PATH"; exit 4; }
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+number=0
+failed=0
+
+# expect STATUS PATTERN NAME ARGUMENT...: runs `vtlctl ARGUMENT...`.
+expect() {
+	wanted=$1 pattern=$2 name=$3
+	shift 3
+	number=$((number + 1))
+	"$VTLCTL" "$@" >"$work/out" 2>&1
+	status=$?
+	if [ $status = "$wanted" ] && grep -q -- "$pattern" "$work/out"; then
+		echo "ok $number $name"
+		return
+	fi
+	echo "# status $status, expected $wanted and '$pattern' in:"
+	sed 's/^/# /' "$work/out"
+	echo "not ok $number $name"
+	failed=$((failed + 1))
+}
+
+# hlt; jmp 1b
+printf '\364\353\375' >"$work/halts"
+
+echo "TAP version 13"
+echo "1..5"
+expect 0 "cpu 0: reset" all_that_are_online_are_reset reset
+expect 0 "cpu 0: reset" one_is_reset reset --cpu 0
+expect 1 "cpu 65000 has no virtual processor" one_that_is_not_there_is_named reset --cpu 65000
+expect 2 "number\|invalid" a_wrong_number_is_refused reset --cpu x
+expect 0 HLT a_guest_runs_afterwards run "$work/halts"
+[ $failed = 0 ]
