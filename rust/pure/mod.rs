@@ -25,6 +25,7 @@ pub mod hv_call;
 pub mod hv_message;
 pub mod icr;
 pub mod leaf;
+pub mod lower;
 pub mod mapping;
 pub mod mitigation;
 pub mod msr;
