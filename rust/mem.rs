@@ -6,6 +6,7 @@
 mod fault;
 mod low;
 pub(crate) mod own_page;
+pub(crate) mod ranges;
 pub(crate) mod registered;
 
 use kernel::mm::virt::{flags, VmaNew};
@@ -14,18 +15,8 @@ use kernel::prelude::*;
 
 use crate::glue::ffi;
 use crate::pure::mapping::{Alias, VtlPage};
-use crate::pure::policy::GuestMemory;
 use crate::vp::machine::Machine;
 use crate::vp::users::UsedPages;
-
-/// Guest-physical memory as this kernel knows it.
-pub(crate) struct KernelMemory;
-
-impl GuestMemory for KernelMemory {
-    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool {
-        !ffi::is_system_ram(start_gpa, len_bytes) && low::is_known(start_gpa, len_bytes)
-    }
-}
 
 /// Maps run page, virtual APIC page or audit ring, as the offset says. `used` belongs to the VTL file.
 ///

@@ -13,7 +13,7 @@
 //! The modules below stand in the order in which data passes. `pure` holds everything that only
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
-//! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::registered`,
+//! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::ranges`, `mem::registered`,
 //! `redirect`, `hv::c`, `hv::event_fds`, `hv::sint`, `hv::synic`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
@@ -54,10 +54,6 @@ module! {
             default: 1024,
             description: "Records in the audit ring of each VP: a power of two from 64 to 65536",
         },
-        unlisted_memory: u8 {
-            default: 0,
-            description: "1: lower-VTL memory need not be in the firmware's memory map",
-        },
     },
 }
 
@@ -80,6 +76,7 @@ struct MshvVtlTdx {
     _redirects: redirect::Ready,
     _published: machine::Published,
     _registry: mem::registered::Registry,
+    _claims: mem::ranges::Claims,
 }
 
 impl kernel::InPlaceModule for MshvVtlTdx {
@@ -87,6 +84,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
         try_pin_init!(Self {
             _registry: mem::registered::Registry::new(),
             _published: machine::Published::new(module_parameters::audit_records.value())?,
+            _claims: mem::ranges::Claims::new()?,
             _interrupts: hv::interrupts::Interrupts::start(machine::machine().ok_or(ENODEV)?),
             _redirects: redirect::Ready::new()?,
             _hotplug: machine::Hotplug::new()?,

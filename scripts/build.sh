@@ -61,8 +61,14 @@ build_selftests() {
 	in_root make -C "$TOP/selftests" CC=gcc-14 CXX=clang++-19 KSRC="$KSRC" OUTPUT="$BUILD/selftests" \
 		-j"$(nproc)" all
 	build_drivers
-	mkdir -p "$BUILD/debug_port"
-	kernel_make M="$TOP/selftests/debug_port" MO="$BUILD/debug_port" modules
+	build_test_module debug_port
+	build_test_module plug
+}
+
+# build_test_module NAME: a module that only tests load.
+build_test_module() {
+	mkdir -p "$BUILD/$1"
+	kernel_make M="$TOP/selftests/$1" MO="$BUILD/$1" modules
 }
 
 # The kernel's own drivers that its image leaves out and tests want: a block device
@@ -100,8 +106,7 @@ build_initramfs() {
 	rm -f "$tree"/selftests/*.o
 	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
 	find "$BUILD/drivers" -name '*.ko' -exec cp -t "$tree/lib" {} + 2>/dev/null || :
-	[ ! -e "$BUILD/debug_port/vtl_debug_port.ko" ] ||
-		cp "$BUILD/debug_port/vtl_debug_port.ko" "$tree/lib/"
+	cp "$BUILD/debug_port/vtl_debug_port.ko" "$BUILD/plug/vtl_plug.ko" "$tree/lib/"
 	chmod 755 "$tree/init"
 	(cd "$tree" && find . | LC_ALL=C sort | in_root_cpio) >"$BUILD/initramfs.cpio.new"
 	gzip -1 -n -c "$BUILD/initramfs.cpio.new" >"$BUILD/initramfs.new"

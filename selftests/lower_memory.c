@@ -57,9 +57,6 @@ FIXTURE_TEARDOWN(lower)
 }
 
 #define READ_WRITE (PROT_READ | PROT_WRITE)
-/* Firmware's tables: listed, not System RAM, and there by both aliases. */
-#define FIRMWARE 0xf0000UL
-#define FIRMWARE_SIZE 0x10000UL
 
 /* Address space for an aligned mapping at the offset into a 2 MiB piece. */
 static uint8_t *reserve(size_t size)
@@ -317,25 +314,6 @@ TEST_F(lower, one_pending_page_keeps_its_piece_in_small_pages)
 	EXPECT_EQ(0, touch(memory + VTL_PAGE_SIZE, true));
 	EXPECT_EQ(0, touch(memory + VTL_LARGE_SIZE - 1, true));
 	munmap(memory, VTL_LARGE_SIZE);
-}
-
-TEST_F(lower, both_aliases_stand_side_by_side)
-{
-	uint8_t *private = vtl_map_low(FIRMWARE, FIRMWARE_SIZE);
-	uint8_t *shared =
-		vtl_map_low(MSHV_VTL_LOW_SHARED | FIRMWARE, FIRMWARE_SIZE);
-
-	ASSERT_NE(MAP_FAILED, (void *)private);
-	ASSERT_NE(MAP_FAILED, (void *)shared);
-	ASSERT_EQ(0, touch(private, false));
-	ASSERT_EQ(0, touch(shared, false));
-	EXPECT_EQ(0, memcmp(private, shared, FIRMWARE_SIZE));
-	/* The encryption attribute outlives a change of protection. */
-	ASSERT_EQ(0, mprotect(shared, FIRMWARE_SIZE, PROT_NONE));
-	ASSERT_EQ(0, mprotect(shared, FIRMWARE_SIZE, PROT_READ));
-	EXPECT_EQ(0, memcmp(private, shared, FIRMWARE_SIZE));
-	munmap(private, FIRMWARE_SIZE);
-	munmap(shared, FIRMWARE_SIZE);
 }
 
 TEST_F(lower, no_alias_reaches_memory_of_this_kernel)

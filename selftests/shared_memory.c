@@ -190,6 +190,34 @@ TEST_F(shared, registered_memory_that_the_host_does_not_give_is_a_bus_error)
 	ASSERT_EQ(0, show_host(gpa, 0));
 }
 
+TEST_F(shared, both_aliases_stand_side_by_side)
+{
+	struct sigaction action = { .sa_handler = on_fault };
+	uint64_t neighbour = self->gpa - VTL_LARGE_SIZE;
+	unsigned char *shared, *private;
+
+	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGSEGV, &action, NULL);
+	ASSERT_EQ(0, vtl_accept(self->vtl, neighbour, VTL_PAGE_SIZE));
+	shared = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_PAGE_SIZE);
+	private = vtl_map_low(neighbour, VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)shared);
+	ASSERT_NE(MAP_FAILED, (void *)private);
+	ASSERT_EQ(0, touch(shared));
+	ASSERT_EQ(0, touch(private));
+	shared[7] = 0x5a;
+	private[7] = 0xa5;
+	/* The encryption attribute outlives a change of protection. */
+	ASSERT_EQ(0, mprotect(shared, VTL_PAGE_SIZE, PROT_NONE));
+	EXPECT_EQ(SIGSEGV, touch(shared));
+	ASSERT_EQ(0, mprotect(shared, VTL_PAGE_SIZE, PROT_READ));
+	ASSERT_EQ(0, touch(shared));
+	EXPECT_EQ(0x5a, shared[7]);
+	EXPECT_EQ(0xa5, private[7]);
+	munmap(shared, VTL_PAGE_SIZE);
+	munmap(private, VTL_PAGE_SIZE);
+}
+
 /* The device's driver reads and writes what the host sees. */
 TEST_F(shared, direct_io_goes_to_and_from_shared_pages)
 {

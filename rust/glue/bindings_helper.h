@@ -14,6 +14,7 @@
 #include "hv/helpers.h"
 #include "hv/synic.h"
 #include "mem/helpers.h"
+#include "mem/ranges.h"
 #include "cpu/mitigation.h"
 #include "nodes/redirect.h"
 #include "observe/vtl_trace.h"

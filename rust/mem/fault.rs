@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! First access to a page of lower-VTL memory through `/dev/mshv_vtl_low`.
 //!
-//! System RAM of this Linux is never mapped, nor what is no memory at all, nor a private page that is
-//! still pending, nor a shared one that the host does not give, because the access to one raises a
-//! #VE that nobody can serve. Where address, area and kernel allow it, 2 MiB or 1 GiB are mapped at
-//! once.
+//! What is not in the list of lower-VTL memory is never mapped, nor a private page that is still
+//! pending, nor a shared one that the host does not give, because the access to one raises a #VE that
+//! nobody can serve. Where address, area and kernel allow it, 2 MiB or 1 GiB are mapped at once.
 
 // UNSAFETY: fault handler over raw kernel structures.
 #![allow(unsafe_code)]
@@ -14,12 +13,12 @@ use kernel::mm::virt::{VmaNew, VmaRef};
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
-use super::{low, registered, KernelMemory};
+use super::ranges::lower_memory;
+use super::{low, registered};
 use crate::cpu::tdcall;
 use crate::glue::abi;
 use crate::pure::accepted::{bytes, is_accepted, Piece};
 use crate::pure::mapping::{frame, is_shared, whole_piece, Alias};
-use crate::pure::policy::GuestMemory;
 
 type Answer = bindings::vm_fault_t;
 
@@ -51,13 +50,13 @@ pub(super) fn install(vma: &VmaNew, alias: Alias) {
 /// Whether a page, or a larger piece, may be mapped.
 fn look(page: u64, level: u8) -> Piece {
     let gpa = frame(page) << PAGE_SHIFT;
-    if !KernelMemory.is_lower(gpa, bytes(level)) {
+    let Some(piece) = lower_memory().range(gpa, bytes(level)) else {
         return Piece::NotAccepted;
-    }
+    };
     if is_shared(page) {
-        return low::look_at_shared(gpa, level);
+        return low::look_at_shared(piece);
     }
-    is_accepted(&mut tdcall::Instruction, gpa, level)
+    is_accepted(&mut tdcall::Instruction, piece)
 }
 
 /// A fault in an area that [`install`] set up.

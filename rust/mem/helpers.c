@@ -2,14 +2,11 @@
 /*
  * Kernel inline functions and macros that mappings of lower-VTL memory need.
  */
-#include <linux/align.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
-#include <linux/sched.h>
 #include <linux/slab.h>
-#include <asm/e820/api.h>
 
 #include "helpers.h"
 
@@ -26,24 +23,6 @@ void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared)
 	vm_flags_set(vma, VM_MIXEDMAP);
 	if (is_shared)
 		vma->vm_page_prot = pgprot_decrypted(vma->vm_page_prot);
-}
-
-/* Whether firmware's memory map names every page of the range as some memory. */
-bool vtl_is_listed_memory(u64 start, u64 len_bytes)
-{
-	u64 end = start + len_bytes;
-	u64 page;
-
-	for (page = ALIGN_DOWN(start, PAGE_SIZE); page < end;
-	     page += PAGE_SIZE) {
-		if (!e820__mapped_any(page, page + PAGE_SIZE, 0) ||
-		    e820__mapped_any(page, page + PAGE_SIZE,
-				     E820_TYPE_UNUSABLE))
-			return false;
-		if (IS_ALIGNED(page, PMD_SIZE))
-			cond_resched();
-	}
-	return true;
 }
 
 /*

@@ -16,7 +16,6 @@ struct vm_fault;
 #define VTL_PUD_ORDER 18
 
 void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared);
-bool vtl_is_listed_memory(u64 start, u64 len_bytes);
 
 /* What was found out about shared pages. */
 enum vtl_presence {

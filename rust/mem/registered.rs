@@ -16,10 +16,10 @@ use kernel::error::from_err_ptr;
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
-use super::KernelMemory;
+use super::ranges::lower_memory;
 use crate::glue::abi;
+use crate::pure::lower::LowerRange;
 use crate::pure::mapping::{frame, is_shared, Alias};
-use crate::pure::policy::GuestMemory;
 use crate::pure::ranges::{first_missing, Frames, Request};
 
 /// More would make the search slow; a machine has a handful.
@@ -99,13 +99,10 @@ impl Drop for User {
 ///
 /// # Errors
 ///
-/// EINVAL: not all of it can be memory of a lower VTL. EEXIST: some of it is registered by the other
-/// alias. ENOSPC: too many ranges. ENOMEM. Nothing has changed then.
+/// EINVAL: not all of it is in the list of lower-VTL memory. EEXIST: some of it is registered by the
+/// other alias. ENOSPC: too many ranges. ENOMEM. Nothing has changed then.
 pub(crate) fn add(wanted: Request) -> Result {
-    let Frames { first, end } = wanted.frames;
-    if !KernelMemory.is_lower(first << PAGE_SHIFT, (end - first) << PAGE_SHIFT) {
-        return Err(EINVAL);
-    }
+    memory_of(wanted.frames)?;
     let mut state = STATE.lock();
     let mut others = state.ranges.iter();
     if others.any(|range| range.alias != wanted.alias && range.frames.overlaps(wanted.frames)) {
@@ -122,6 +119,16 @@ pub(crate) fn add(wanted: Request) -> Result {
         }
     }
     result
+}
+
+/// The memory of some frames.
+///
+/// # Errors
+///
+/// EINVAL: not all of it is in the list of lower-VTL memory.
+fn memory_of(Frames { first, end }: Frames) -> Result<LowerRange> {
+    let memory = lower_memory().range(first << PAGE_SHIFT, (end - first) << PAGE_SHIFT);
+    memory.ok_or(EINVAL)
 }
 
 fn add_missing(ranges: &mut KVec<Range>, wanted: Request) -> Result {
@@ -155,11 +162,10 @@ fn remove_unused(state: &mut State) {
 
 impl Range {
     fn new(frames: Frames, alias: Alias) -> Result<Self> {
-        let (start, len_bytes) = (
-            frames.first << PAGE_SHIFT,
-            (frames.end - frames.first) << PAGE_SHIFT,
-        );
-        // SAFETY: Whole pieces of 2 MiB, by `Request::new`, that are no System RAM, by `add`.
+        let memory = memory_of(frames)?;
+        let (start, len_bytes) = (memory.start_gpa(), memory.len_bytes());
+        // SAFETY: Whole pieces of 2 MiB, by `Request::new`, that `ranges::Claims` keeps from every
+        // other user.
         let map = unsafe { abi::vtl_pages_make(start, len_bytes, alias == Alias::Shared) };
         let map = NonNull::new(from_err_ptr(map)?.cast()).ok_or(ENOMEM)?;
         Ok(Self { frames, alias, map })

@@ -5,6 +5,7 @@
 //! so a piece that was accepted in large pages costs few questions. The number of questions is
 //! bounded: where it is used up, the piece is mapped in smaller ones.
 
+use super::lower::LowerRange;
 use super::status::Status;
 use super::tdcall::{tdg_mem_page_attr_rd, PageState, Tdcall};
 
@@ -24,22 +25,22 @@ pub enum Piece {
 /// Questions per piece: those of 2 MiB in the smallest pages, or of 1 GiB in pages of 2 MiB.
 const MAX_QUESTIONS: u32 = 512;
 
-/// Looks at the piece of a level (0: 4 KiB, 1: 2 MiB, 2: 1 GiB) at an address aligned to it.
-pub fn is_accepted(tdcall: &mut impl Tdcall, gpa: u64, level: u8) -> Piece {
-    let end = gpa.saturating_add(bytes(level));
-    let mut at = gpa;
+/// Looks at every page of a piece.
+pub fn is_accepted(tdcall: &mut impl Tdcall, piece: LowerRange) -> Piece {
+    let mut rest = piece;
     for _ in 0..MAX_QUESTIONS {
-        match tdg_mem_page_attr_rd(tdcall, at) {
+        let next = match tdg_mem_page_attr_rd(tdcall, rest) {
             Ok(PageState::Accepted { level }) => {
                 let bytes = bytes(level);
-                at = (at & !(bytes - 1)).saturating_add(bytes);
+                (rest.start_gpa() & !(bytes - 1)).saturating_add(bytes)
             }
             Ok(PageState::Pending) => return Piece::NotAccepted,
             Err(status) if status.name() == Status::OPERAND_BUSY => return Piece::Busy,
             Err(_) => return Piece::NotAccepted,
-        }
-        if at >= end {
-            return Piece::Accepted;
+        };
+        match rest.rest(next) {
+            Some(left) => rest = left,
+            None => return Piece::Accepted,
         }
     }
     Piece::NotAccepted
@@ -62,6 +63,7 @@ pub const fn bytes(level: u8) -> u64 {
 )]
 mod tests {
     use super::*;
+    use crate::pure::lower::LowerMemory;
     use crate::pure::tdcall::Registers;
 
     const BASE: u64 = 0x4000_0000;
@@ -97,8 +99,14 @@ mod tests {
         }
     }
 
+    fn piece(list: &[u8], start_gpa: u64, level: u8) -> LowerRange {
+        let list = LowerMemory::parse(list, u64::MAX).unwrap();
+        list.range(start_gpa, bytes(level)).unwrap()
+    }
+
     fn ask(memory: &mut Memory, level: u8) -> (Piece, u32) {
-        (is_accepted(memory, BASE, level), memory.questions)
+        let piece = piece(b"1G,1G", BASE, level);
+        (is_accepted(memory, piece), memory.questions)
     }
 
     #[test]
@@ -130,8 +138,8 @@ mod tests {
     fn an_odd_answer_does_not_loop() {
         let mut memory = Memory::of_level(7);
         assert_eq!(ask(&mut memory, 2), (Piece::NotAccepted, 512));
-        let last = u64::MAX & !0xfff & !(1 << 62);
-        assert_eq!(is_accepted(&mut memory, last, 0), Piece::Accepted);
+        let last = piece(b"0xbffffffffffff000,4K", 0xbfff_ffff_ffff_f000, 0);
+        assert_eq!(is_accepted(&mut memory, last), Piece::Accepted);
     }
 
     #[test]

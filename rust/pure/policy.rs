@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which TDCALLs userspace may execute.
 //!
-//! An allow-list: leaves that read what is no secret, and leaves that act on an L2 VM or on memory
-//! that is not the System RAM of this Linux, or is the caller's own. Nothing here may give userspace,
+//! An allow-list: leaves that read what is no secret, and leaves that act on an L2 VM, on memory of
+//! the lower VTLs, or on a page that is the caller's own. Nothing here may give userspace,
 //! or a lower VTL, a way into VTL2. What is refused is answered as the TDX module would answer an
 //! invalid operand.
 
 use super::field::{management, FieldId, VmIndex, VpClass};
 use super::leaf;
+use super::lower::LowerMemory;
 use super::passed_msrs;
 use super::status::{Operand, Status};
 use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Registers, Tdcall};
 use super::vmcs_write::{check_write, FieldWrite, Rule};
-
-/// Knows whose guest-physical memory is.
-pub trait GuestMemory {
-    /// Whether all of a range is memory of the TD and none of it is System RAM of this Linux.
-    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool;
-}
 
 /// Where an allowed TDCALL may run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,7 +109,7 @@ pub struct Entry {
 #[rustfmt::skip]
 pub static POLICY: [Entry; 11] = [
     Entry { leaf: leaf::TDG_MEM_PAGE_ACCEPT, name: "MEM.PAGE.ACCEPT", check: Check::Mapping { max_level: 1 },
-        reason: "memory of lower VTLs: this Linux keeps nothing in it" },
+        reason: "in the list of lower-VTL memory: this Linux keeps nothing there" },
     Entry { leaf: leaf::TDG_VM_RD, name: "VM.RD", check: Check::Nothing,
         reason: "every field: facts about the TD, no secret of VTL2" },
     Entry { leaf: leaf::TDG_VM_RD | leaf::VERSION_1, name: "VM.RD.1", check: Check::Nothing,
@@ -128,11 +123,11 @@ pub static POLICY: [Entry; 11] = [
     Entry { leaf: leaf::TDG_SYS_RD, name: "SYS.RD", check: Check::Nothing,
         reason: "every field: facts about the TDX module" },
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_RD, name: "MEM.PAGE.ATTR.RD", check: Check::Page,
-        reason: "memory of lower VTLs: elsewhere the host might end the TD" },
+        reason: "in the list of lower-VTL memory: elsewhere the host might end the TD" },
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_WR, name: "MEM.PAGE.ATTR.WR", check: Check::Mapping { max_level: 2 },
-        reason: "memory of lower VTLs: a right on System RAM would open VTL2 to an L2 VM" },
+        reason: "in the list of lower-VTL memory: a right elsewhere would open VTL2 to an L2 VM" },
     Entry { leaf: leaf::TDG_MEM_PAGE_RELEASE, name: "MEM.PAGE.RELEASE", check: Check::Mapping { max_level: 1 },
-        reason: "memory of lower VTLs: as if the host had never given it" },
+        reason: "in the list of lower-VTL memory: as if the host had never given it" },
     Entry { leaf: leaf::TDG_VP_INVGLA, name: "VP.INVGLA", check: Check::LinearAddresses,
         reason: "translations of L2 VMs on this CPU; a list in memory of lower VTLs or the caller's, pinned" },
 ];
@@ -153,7 +148,7 @@ const fn permit(scope: Scope) -> Permit {
 /// # Errors
 ///
 /// The status to answer with instead of executing it.
-pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Permit, Status> {
+pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Permit, Status> {
     let entry = POLICY.iter().find(|entry| entry.leaf == request.rax);
     let verdict = match entry.map(|entry| entry.check) {
         Some(Check::Nothing) => Ok(permit(Scope::Td)),
@@ -169,7 +164,7 @@ pub fn decide(request: &Registers, memory: &impl GuestMemory) -> Result<Permit, 
 }
 
 /// Addresses in one register, or in a list, which the TDX module then reads as VTL2 would.
-fn linear_addresses(request: &Registers, memory: &impl GuestMemory) -> Verdict {
+fn linear_addresses(request: &Registers, memory: &LowerMemory) -> Verdict {
     const IS_LIST: u64 = 1 << 0;
     const LIST_PAGE: u64 = 0x000f_ffff_ffff_f000;
     if request.rcx & IS_LIST == 0 {
@@ -179,13 +174,16 @@ fn linear_addresses(request: &Registers, memory: &impl GuestMemory) -> Verdict {
 }
 
 /// A page of a lower VTL's memory, or else one of the caller.
-fn lower_or_own(gpa: u64, scope: Scope, operand: Operand, memory: &impl GuestMemory) -> Verdict {
+fn lower_or_own(gpa: u64, scope: Scope, operand: Operand, memory: &LowerMemory) -> Verdict {
     if gpa >> 52 != 0 {
         return Err(operand);
     }
-    let is_lower = memory.is_lower(gpa, level_bytes(0));
+    let own_page = match memory.range(gpa, level_bytes(0)) {
+        Some(_) => None,
+        None => Some(OwnPage { gpa, operand }),
+    };
     Ok(Permit {
-        own_page: (!is_lower).then_some(OwnPage { gpa, operand }),
+        own_page,
         ..permit(scope)
     })
 }
@@ -207,7 +205,7 @@ const fn is_per_l2_vm(code: u64) -> bool {
     is_l2_ctls(code) || matches!(code.wrapping_sub(management::TSC_DEADLINE), 1..=3)
 }
 
-fn vp_write(request: &Registers, memory: &impl GuestMemory) -> Verdict {
+fn vp_write(request: &Registers, memory: &LowerMemory) -> Verdict {
     let field = FieldId(request.rdx);
     let scope = vp_field(field)?;
     let vm = match field.vp_class() {
@@ -258,7 +256,7 @@ const fn td_write(request: &Registers) -> Verdict {
 
 /// VM 1's virtual APIC page is the kernel's own and stays. Another VM's may be memory of a lower
 /// VTL or a page of the caller; in other System RAM it would let the lower VTL write there.
-fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &impl GuestMemory) -> Verdict {
+fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &LowerMemory) -> Verdict {
     if vm == VmIndex::VM1 {
         return Err(Operand::Rdx);
     }
@@ -269,7 +267,7 @@ fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &impl GuestMem
 }
 
 /// Checks a mapping word: level in bits 2:0, aligned address in bits 51:12, the rest zero.
-fn mapping(word: u64, max_level: u64, memory: &impl GuestMemory) -> Verdict {
+fn mapping(word: u64, max_level: u64, memory: &LowerMemory) -> Verdict {
     let level = word & 0x7;
     let gpa = word & !0x7;
     if level > max_level || gpa & (level_bytes(level) - 1) != 0 {
@@ -278,12 +276,12 @@ fn mapping(word: u64, max_level: u64, memory: &impl GuestMemory) -> Verdict {
     lower(gpa, level, Operand::Rcx, memory)
 }
 
-fn lower(gpa: u64, level: u64, operand: Operand, memory: &impl GuestMemory) -> Verdict {
-    // Bits above every address are not for the TDX module to ignore.
-    if gpa >> 52 != 0 || !memory.is_lower(gpa, level_bytes(level)) {
-        return Err(operand);
+fn lower(gpa: u64, level: u64, operand: Operand, memory: &LowerMemory) -> Verdict {
+    // Bits above every address are not for the TDX module to ignore: no range has them.
+    match memory.range(gpa, level_bytes(level)) {
+        Some(_) => Ok(permit(Scope::Td)),
+        None => Err(operand),
     }
-    Ok(permit(Scope::Td))
 }
 
 /// 4 KiB, 2 MiB, 1 GiB for levels 0, 1, 2.

@@ -3,16 +3,12 @@
 
 use super::*;
 
-const RAM_END: u64 = 0x4000_0000;
 const LOWER: u64 = 0x8000_0000;
-const END: u64 = 0x1_0000_0000;
+/// Two ranges with a gap of a page.
+const GAP: u64 = 0xffff_f000;
 
-struct Ram;
-
-impl GuestMemory for Ram {
-    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool {
-        start_gpa >= RAM_END && start_gpa + len_bytes <= END
-    }
+fn memory() -> LowerMemory {
+    LowerMemory::parse(b"1G,0xbffff000,4G,2M", 1 << 47).unwrap()
 }
 
 /// The scope of what is allowed without a page of the caller.
@@ -31,7 +27,7 @@ fn ask_with_own(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Permit, Status>
         r9: u64::MAX,
         ..Registers::default()
     };
-    decide(&request, &Ram)
+    decide(&request, &memory())
 }
 
 fn own(scope: Scope, gpa: u64, operand: Operand) -> Result<Permit, Status> {
@@ -77,7 +73,7 @@ fn only_listed_leaves_pass() {
 }
 
 #[test]
-fn pages_of_system_ram_are_out_of_reach() {
+fn pages_outside_the_list_are_out_of_reach() {
     for leaf in [6, 23, 24, 30] {
         assert_eq!(ask(leaf, LOWER, 0, 0), Ok(Scope::Td), "leaf {leaf}");
         assert_eq!(
@@ -85,7 +81,26 @@ fn pages_of_system_ram_are_out_of_reach() {
             refused(Operand::Rcx),
             "leaf {leaf}"
         );
+        assert_eq!(ask(leaf, GAP, 0, 0), refused(Operand::Rcx), "leaf {leaf}");
+        assert_eq!(ask(leaf, GAP + 0x1000, 0, 0), Ok(Scope::Td), "leaf {leaf}");
     }
+    // A large page would reach into the gap.
+    for leaf in [6, 24] {
+        let large = (GAP & !0x1f_ffff) | 1;
+        assert_eq!(ask(leaf, large, 0, 0), refused(Operand::Rcx), "leaf {leaf}");
+        assert_eq!(ask(leaf, large - (2 << 20), 0, 0), Ok(Scope::Td));
+    }
+    assert_eq!(
+        decide(
+            &Registers {
+                rax: 23,
+                rcx: LOWER,
+                ..Registers::default()
+            },
+            &LowerMemory::EMPTY
+        ),
+        refused(Operand::Rcx)
+    );
     assert_eq!(ask(23, LOWER + 0x123, 0, 0), Ok(Scope::Td));
     assert_eq!(ask(23, u64::MAX, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(23, LOWER | (1 << 52), 0, 0), refused(Operand::Rcx));
@@ -168,7 +183,7 @@ fn only_switched_msrs_are_passed_through() {
             r9: 1 << bit,
             ..Registers::default()
         };
-        decide(&request, &Ram).map(|permit| permit.scope)
+        decide(&request, &memory()).map(|permit| permit.scope)
     };
     for class in [37, 38, 45, 46, 53, 54] {
         // LSTAR, read and written, and the first counter.
@@ -233,7 +248,7 @@ fn other_virtual_apic_pages_are_not_other_system_ram() {
         r9: !0xfff,
         ..Registers::default()
     };
-    assert_eq!(decide(&partial, &Ram), refused(Operand::R8));
+    assert_eq!(decide(&partial, &memory()), refused(Operand::R8));
 }
 
 /// A field that holds a value.
@@ -258,7 +273,7 @@ fn write(rax: u64, rdx: u64, r8: u64, r9: u64, old: u64) -> Result<(), Status> {
         r9,
         ..Registers::default()
     };
-    decide(&request, &Ram)?.check_kept(&mut Holds(old), &request)
+    decide(&request, &memory())?.check_kept(&mut Holds(old), &request)
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::field::FieldId;
 use super::leaf;
+use super::lower::LowerRange;
 use super::status::Status;
 
 /// Registers of a TDCALL, in and out.
@@ -118,15 +119,19 @@ pub enum PageState {
 
 const MAPPING_PENDING: u64 = 1 << 62;
 
-/// Asks for the state of the private page at `gpa`. [ABI TDG.MEM.PAGE.ATTR.RD]
+/// Asks for the state of the first page of a range, by its private alias. A host that never gave the
+/// page could end the TD. [ABI TDG.MEM.PAGE.ATTR.RD]
 ///
 /// # Errors
 ///
 /// The status, when it is not SUCCESS.
-pub fn tdg_mem_page_attr_rd(tdcall: &mut impl Tdcall, gpa: u64) -> Result<PageState, Status> {
+pub fn tdg_mem_page_attr_rd(
+    tdcall: &mut impl Tdcall,
+    range: LowerRange,
+) -> Result<PageState, Status> {
     let out = tdcall.tdcall(Registers {
         rax: leaf::TDG_MEM_PAGE_ATTR_RD,
-        rcx: gpa,
+        rcx: range.start_gpa(),
         ..Registers::default()
     });
     checked(out).map(|out| {
@@ -158,8 +163,14 @@ fn checked(out: Registers) -> Result<Registers, Status> {
 mod tests {
     use super::*;
     use crate::pure::field::VmIndex;
+    use crate::pure::lower::LowerMemory;
 
     struct Answer(Registers, Option<Registers>);
+
+    fn page() -> LowerRange {
+        let list = LowerMemory::parse(b"2G,4K", u64::MAX).unwrap();
+        list.range(0x8000_0000, 1).unwrap()
+    }
 
     impl Tdcall for Answer {
         fn tdcall(&mut self, registers: Registers) -> Registers {
@@ -226,7 +237,9 @@ mod tests {
                 },
                 None,
             );
-            tdg_mem_page_attr_rd(&mut tdx, 0x8000_0000)
+            let state = tdg_mem_page_attr_rd(&mut tdx, page());
+            assert_eq!(tdx.1.unwrap().rcx, 0x8000_0000);
+            state
         };
         assert_eq!(state(0x8000_0001), Ok(PageState::Accepted { level: 1 }));
         assert_eq!(state(0x8000_0001 | (1 << 62)), Ok(PageState::Pending));
@@ -245,6 +258,6 @@ mod tests {
         );
         assert_eq!(tdg_vm_rd(&mut tdx, FieldId::NUM_L2_VMS), Err(status));
         assert_eq!(tdg_vp_wr(&mut tdx, FieldId::NUM_L2_VMS, 0), Err(status));
-        assert_eq!(tdg_mem_page_attr_rd(&mut tdx, 0), Err(status));
+        assert_eq!(tdg_mem_page_attr_rd(&mut tdx, page()), Err(status));
     }
 }

@@ -37,23 +37,39 @@ int vtl_create(void)
 	return vtl;
 }
 
-/* VTL0's memory, as the kernel command line names it. */
-bool vtl_memory(uint64_t *base, uint64_t *size)
+/* The list of lower-VTL memory that the module has taken; how many there are. */
+int vtl_memory_ranges(struct vtl_range *ranges, int most)
 {
-	FILE *file = fopen("/proc/cmdline", "r");
-	char line[4096];
-	bool found = false;
-	const char *at;
+	FILE *file = fopen("/sys/module/mshv_vtl_tdx/parameters/vtl0_mem", "r");
+	int count = 0;
 
 	if (!file)
-		return false;
-	if (fgets(line, sizeof(line), file)) {
-		at = strstr(line, "vtl0_mem=");
-		found = at && sscanf(at, "vtl0_mem=0x%" SCNx64 ",0x%" SCNx64,
-				     base, size) == 2;
+		return 0;
+	while (count < most &&
+	       fscanf(file, "%" SCNx64 ",%" SCNx64, &ranges[count].start,
+		      &ranges[count].size) == 2) {
+		count++;
+		if (fgetc(file) != ',')
+			break;
 	}
 	fclose(file);
-	return found;
+	return count;
+}
+
+/* VTL0's memory: the largest range of the list. */
+bool vtl_memory(uint64_t *base, uint64_t *size)
+{
+	struct vtl_range ranges[32];
+	int count = vtl_memory_ranges(ranges, 32), i, largest = 0;
+
+	for (i = 1; i < count; i++)
+		if (ranges[i].size > ranges[largest].size)
+			largest = i;
+	if (count) {
+		*base = ranges[largest].start;
+		*size = ranges[largest].size;
+	}
+	return count > 0;
 }
 
 /* A page from the middle of the largest range that has this name. */

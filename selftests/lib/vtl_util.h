@@ -114,6 +114,12 @@ struct vtl_guest {
 
 int vtl_open(const char *path);
 int vtl_create(void);
+/* Memory of the lower VTLs, as stated. */
+struct vtl_range {
+	uint64_t start, size;
+};
+
+int vtl_memory_ranges(struct vtl_range *ranges, int most);
 bool vtl_memory(uint64_t *base, uint64_t *size);
 /* A page of this kernel's own memory. */
 bool vtl_system_ram(uint64_t *gpa);

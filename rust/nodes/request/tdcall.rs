@@ -9,7 +9,7 @@ use crate::cpu::tdcall;
 use crate::glue::abi::mshv_tdcall;
 use crate::glue::ffi;
 use crate::mem::own_page::PinnedPage;
-use crate::mem::KernelMemory;
+use crate::mem::ranges::lower_memory;
 use crate::nodes::device::VtlFile;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
@@ -30,7 +30,7 @@ pub(crate) fn tdcall(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
     let (mut reader, mut writer) =
         UserSlice::new(argument, size_of::<mshv_tdcall>()).reader_writer();
     let request = from_user(reader.read()?);
-    let allowed = policy::decide(&request, &KernelMemory);
+    let allowed = policy::decide(&request, lower_memory());
     let answer = match allowed.and_then(|permit| execute(vtl, permit, request)) {
         Ok(answer) => {
             event::tdcall_executed(&request, Status(answer.rax));

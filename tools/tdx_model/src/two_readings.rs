@@ -9,6 +9,7 @@ use std::vec::Vec;
 use vtl_pure::pure::exit::{Exit, RawExit, classify};
 use vtl_pure::pure::field::{FieldId, VmIndex as DriverVm, management, vmcs};
 use vtl_pure::pure::leaf as driver_leaf;
+use vtl_pure::pure::lower::LowerMemory;
 use vtl_pure::pure::policy::POLICY;
 use vtl_pure::pure::status::{Operand as DriverOperand, Status as DriverStatus};
 use vtl_pure::pure::tdcall::{
@@ -227,14 +228,13 @@ fn the_drivers_calls_have_the_effect_it_expects() {
             refused.map_err(|s| s.0),
             Err(Status::METADATA_FIELD_ID_INCORRECT.0)
         );
-        assert_eq!(
-            tdg_mem_page_attr_rd(&mut model, 0x1000),
-            Ok(PageState::Accepted { level: 0 })
-        );
-        assert_eq!(
-            tdg_mem_page_attr_rd(&mut model, 0x20_0000),
-            Ok(PageState::Pending)
-        );
+        let list = LowerMemory::parse(b"4K,4K,2M,4K", 1 << 47).expect("a list");
+        let mut state = |gpa| {
+            let page = list.range(gpa, 4096).expect("a page of the list");
+            tdg_mem_page_attr_rd(&mut model, page)
+        };
+        assert_eq!(state(0x1000), Ok(PageState::Accepted { level: 0 }));
+        assert_eq!(state(0x20_0000), Ok(PageState::Pending));
     });
 }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Everything that decides about memory: no TDCALL that is let through touches
-//! System RAM of VTL2, no mapping reaches out of its area, and no XSAVE image that is taken makes
+//! Everything that decides about memory: no TDCALL that is let through touches memory that is not
+//! stated to be a lower VTL's, whatever list is taken, no mapping reaches out of its area, and no XSAVE image that is taken makes
 //! XRSTOR fault or changes what is not handed over.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use proptest::collection::vec;
@@ -11,8 +10,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use vtl_pure::pure::field::VmIndex;
+use vtl_pure::pure::lower::{LowerMemory, MAX_RANGES, Reason};
 use vtl_pure::pure::mapping::whole_piece;
-use vtl_pure::pure::policy::{GuestMemory, POLICY, Scope, decide};
+use vtl_pure::pure::policy::{POLICY, Scope, decide};
 use vtl_pure::pure::ranges::{Frames, first_missing};
 use vtl_pure::pure::tdcall::Registers;
 use vtl_pure::pure::xsave::{Area, Layout, XSTATE_BV_WORD};
@@ -20,27 +20,28 @@ use vtl_pure::pure::xsave::{Area, Layout, XSTATE_BV_WORD};
 use crate::random::config;
 
 const GIB: u64 = 1 << 30;
-/// System RAM of this Linux.
-const SYSTEM_RAM: Range<u64> = 2 * GIB..4 * GIB;
+/// The lower VTLs' memory, as it is given to the module: ranges with gaps, of which one is a page.
+const LIST: &[u8] = b"2G,0x7ffff000,4G,0x200000,5G,1G";
+const LOWER: [Range<u64>; 3] = [
+    2 * GIB..4 * GIB - 4096,
+    4 * GIB..4 * GIB + (2 << 20),
+    5 * GIB..6 * GIB,
+];
 
-/// Remembers what it was asked, so that a test knows what was looked at.
-#[derive(Default)]
-struct Memory(RefCell<Vec<Range<u64>>>);
-
-impl GuestMemory for Memory {
-    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool {
-        let end = start_gpa
-            .checked_add(len_bytes)
-            .expect("a range that wraps");
-        self.0.borrow_mut().push(start_gpa..end);
-        end <= SYSTEM_RAM.start || SYSTEM_RAM.end <= start_gpa
-    }
+fn lower_memory() -> LowerMemory {
+    LowerMemory::parse(LIST, 1 << 47).expect("a good list")
 }
 
-/// Addresses in and around System RAM, with the low bits that mean something, and any others.
+/// Whether all of some bytes are lower VTLs' memory.
+fn is_lower(wanted: &Range<u64>) -> bool {
+    let holds = |range: &Range<u64>| range.start <= wanted.start && wanted.end <= range.end;
+    LOWER.iter().any(holds)
+}
+
+/// Addresses in and around the ranges, with the low bits that mean something, and any others.
 fn word() -> impl Strategy<Value = u64> {
-    let page = (0..(6 * GIB) >> 12).prop_map(|page| page << 12);
-    let large = (0..(6 * GIB) >> 21).prop_map(|page| page << 21);
+    let page = (0..(7 * GIB) >> 12).prop_map(|page| page << 12);
+    let large = (0..(7 * GIB) >> 21).prop_map(|page| page << 21);
     prop_oneof![
         2 => (page, 0..4_u64).prop_map(|(gpa, low)| gpa | low),
         2 => (large, 0..4_u64).prop_map(|(gpa, low)| gpa | low),
@@ -86,24 +87,84 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn no_permitted_tdcall_touches_system_ram(request in request()) {
-        let memory = Memory::default();
-        let Ok(permit) = decide(&request, &memory) else { return Ok(()) };
+    fn no_permitted_tdcall_touches_memory_that_is_not_listed(request in request()) {
+        let Ok(permit) = decide(&request, &lower_memory()) else { return Ok(()) };
         prop_assert!(POLICY.iter().any(|entry| entry.leaf == request.rax));
         if let Some(range) = acts_on(&request) {
-            prop_assert!(range.end <= SYSTEM_RAM.start || SYSTEM_RAM.end <= range.start);
+            prop_assert!(is_lower(&range));
             prop_assert!(range.start % (range.end - range.start) == 0);
-            prop_assert_eq!(memory.0.take(), vec![range]);
         }
         // Whose page it is decides the kernel's own look at the caller; here it must be asked for.
         if let Scope::VirtualApic(vm) = permit.scope {
             prop_assert_ne!(vm, VmIndex::VM1);
             prop_assert_eq!((request.r8 & 0xfff, request.r9), (0, u64::MAX));
-            prop_assert_eq!(permit.own_page.is_some(), SYSTEM_RAM.contains(&request.r8));
+            let page = request.r8..request.r8 + 4096;
+            prop_assert_eq!(permit.own_page.is_some(), !is_lower(&page));
         }
         if let Some(page) = permit.own_page {
-            prop_assert!(SYSTEM_RAM.contains(&page.gpa) && page.gpa % 4096 == 0);
+            prop_assert!(page.gpa % 4096 == 0 && !is_lower(&(page.gpa..page.gpa + 4096)));
         }
+    }
+
+    #[test]
+    fn a_list_that_is_taken_is_what_was_written_and_gives_out_nothing_else(
+        pairs in vec((0..64_u64, 0..9_u64, 0..16_u32), 0..12), spoiled in 0..40_usize
+    ) {
+        // Ranges of pages, seldom one that is not made of pages.
+        let pairs: Vec<(u64, u64)> = pairs
+            .into_iter()
+            .map(|(first, pages, odd)| (first << 12, (pages << 12) | u64::from(odd == 0)))
+            .collect();
+        let written = |(start, len): &(u64, u64)| format!("{start:#x},{len}");
+        let mut text = pairs.iter().map(written).collect::<Vec<_>>().join(",");
+        // Seldom a text with something else in it.
+        let is_spoiled = spoiled < text.len() && spoiled < 4;
+        if is_spoiled {
+            text.replace_range(spoiled..=spoiled, ";");
+        }
+        let is_good = |&(start, len): &(u64, u64)| len != 0 && len % 4096 == 0 && start + len <= 64 << 12;
+        let meet = |a: &(u64, u64), b: &(u64, u64)| a.0 < b.0 + b.1 && b.0 < a.0 + a.1;
+        let apart = |at: usize| !pairs[..at].iter().any(|other| meet(other, &pairs[at]));
+        let expected = !is_spoiled && pairs.iter().all(is_good) && (0..pairs.len()).all(apart);
+        let list = LowerMemory::parse(text.as_bytes(), 64 << 12);
+        prop_assert_eq!(list.is_ok(), expected, "{}", text);
+        let Ok(list) = list else { return Ok(()) };
+
+        let ranges = list.ranges();
+        prop_assert!(ranges.windows(2).all(|two| two[0].end_gpa() < two[1].start_gpa()));
+        for page in 0..66_u64 {
+            let wanted = pairs.iter().any(|&(start, len)| (start..start + len).contains(&(page << 12)));
+            prop_assert_eq!(list.range(page << 12, 4096).is_some(), wanted);
+            for pages in 1..6 {
+                let part = list.range(page << 12, pages << 12);
+                let all = (page..page + pages).all(|page| list.range(page << 12, 1).is_some());
+                prop_assert_eq!(part.is_some(), all);
+                if let Some(part) = part {
+                    prop_assert_eq!((part.start_gpa(), part.len_bytes()), (page << 12, pages << 12));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_list_or_refused(text in vec(select(b"0129aKMGx,, \n".to_vec()), 0..400), limit in any::<u64>()) {
+        match LowerMemory::parse(&text, limit) {
+            Ok(list) => {
+                prop_assert!(list.ranges().len() <= MAX_RANGES);
+                prop_assert!(list.ranges().iter().all(|range| range.end_gpa() <= limit));
+            }
+            Err(refused) if refused.reason == Reason::TooMany => prop_assert!(text.len() > MAX_RANGES * 4),
+            Err(_) => {}
+        }
+    }
+
+    #[test]
+    fn what_is_given_out_holds_what_was_asked_for(start in word(), len in prop_oneof![0..3 * GIB, 0..9000_u64, any::<u64>()]) {
+        let Some(range) = lower_memory().range(start, len) else { return Ok(()) };
+        prop_assert!(is_lower(&(range.start_gpa()..range.end_gpa())));
+        prop_assert!(range.start_gpa() <= start && start + len <= range.end_gpa());
+        prop_assert!(start - range.start_gpa() < 4096 && range.end_gpa() - (start + len) < 4096);
+        prop_assert_eq!((range.start_gpa() | range.len_bytes()) % 4096, 0);
     }
 
     #[test]

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Another user of physical addresses, for tests: with memory=0 a driver that claims
+ * them for as long as it is loaded, with memory=1 one that plugs System RAM in
+ * there. The load fails with the kernel's error.
+ */
+#include <linux/ioport.h>
+#include <linux/memory_hotplug.h>
+#include <linux/module.h>
+
+static unsigned long long start, length;
+static bool memory;
+static struct resource *claim;
+
+module_param(start, ullong, 0);
+module_param(length, ullong, 0);
+module_param(memory, bool, 0);
+
+static int __init plug_init(void)
+{
+	if (memory) {
+		int error = add_memory(0, start, length, MHP_NONE);
+
+		/* The loader of modules would make EBUSY of it. */
+		return error == -EEXIST ? -EADDRINUSE : error;
+	}
+	claim = request_mem_region(start, length, "vtl_plug");
+	return claim ? 0 : -EBUSY;
+}
+module_init(plug_init);
+
+static void __exit plug_exit(void)
+{
+	if (claim)
+		release_mem_region(start, length);
+}
+module_exit(plug_exit);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Another user of physical addresses, for tests");
