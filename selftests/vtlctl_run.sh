@@ -41,6 +41,12 @@ printf '\150\240\037\0\0\017\256\024\044\017\013' >"$work/mxcsr"
 printf '\271\0\0\0\375\211\001' >"$work/device"
 truncate -s 128M "$work/large" 2>/dev/null || dd if=/dev/zero of="$work/large" bs=1M count=0 seek=128 2>/dev/null
 
+# The list of lower-VTL memory, as the module has it, in the words of vtlctl.
+probe_shows_the_list() {
+	list=$(cat /sys/module/mshv_vtl_tdx/parameters/vtl0_mem) || return 1
+	[ -n "$list" ] && "$VTLCTL" probe | grep -q "^ok *lower-VTL memory *${list%%,*}\.\."
+}
+
 echo "TAP version 13"
 echo "1..13"
 expect 3 "$work/missing" a_missing_file_is_named "$work/missing"
@@ -56,4 +62,11 @@ expect 4 "mxcsr 0000000000001f80" a_failed_guest_has_its_extended_state_shown "$
 expect 4 "mxcsr 0000000000001fa0" it_is_what_the_guest_made_of_it "$work/mxcsr"
 expect 4 "mxcsr 0000000000001f80" the_next_guest_has_its_own "$work/faults"
 expect 0 HLT a_guest_runs_after_one_that_failed "$work/halts"
+number=$((number + 1))
+if probe_shows_the_list; then
+	echo "ok $number probe_shows_the_list_of_memory"
+else
+	echo "not ok $number probe_shows_the_list_of_memory"
+	failed=$((failed + 1))
+fi
 [ $failed = 0 ]

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Numbers and memory ranges, from the command line of this command and of
-//! the kernel.
+//! Numbers and memory ranges, from the command line of this command, and the list of
+//! lower-VTL memory that the module has taken.
 
 use anyhow::{Context as _, bail};
 use vtl::GpaRange;
 
-/// Key of the kernel command line that names VTL0's memory.
-const CMDLINE_KEY: &str = "vtl0_mem=";
+/// Where the module shows the list of lower-VTL memory that it has taken.
+const LIST: &str = "/sys/module/mshv_vtl_tdx/parameters/vtl0_mem";
 
 /// Parses `123`, `0x7b`, and with a suffix K, M or G.
 pub(crate) fn number(text: &str) -> anyhow::Result<u64> {
@@ -36,26 +36,34 @@ pub(crate) fn range(text: &str) -> anyhow::Result<GpaRange> {
     Ok(GpaRange::new(number(base)?, number(size)?)?)
 }
 
-/// VTL0's memory: `given`, or what the kernel command line names.
+/// The memory of the lower VTLs: none, if none was named to the module.
+pub(crate) fn lower_memory() -> anyhow::Result<Vec<GpaRange>> {
+    let text = std::fs::read_to_string(LIST)
+        .with_context(|| format!("cannot read {LIST}: the module is not loaded"))?;
+    list(&text).with_context(|| format!("in {LIST}"))
+}
+
+fn list(text: &str) -> anyhow::Result<Vec<GpaRange>> {
+    let words: Vec<&str> = text.trim().split(',').collect();
+    if words == [""] {
+        return Ok(Vec::new());
+    }
+    words.chunks(2).map(|pair| range(&pair.join(","))).collect()
+}
+
+/// VTL0's memory: `given`, or the largest range of the list.
 pub(crate) fn vtl0_memory(given: Option<GpaRange>) -> anyhow::Result<GpaRange> {
     if let Some(range) = given {
         return Ok(range);
     }
-    let cmdline = std::fs::read_to_string("/proc/cmdline").context("cannot read /proc/cmdline")?;
-    from_cmdline(&cmdline)
+    largest(&lower_memory()?)
 }
 
-fn from_cmdline(cmdline: &str) -> anyhow::Result<GpaRange> {
-    let Some(text) = cmdline
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(CMDLINE_KEY))
-    else {
-        bail!(
-            "the kernel command line does not name VTL0's memory \
-             (expected {CMDLINE_KEY}BASE,SIZE); give it with --memory"
-        );
-    };
-    range(text).with_context(|| format!("on the kernel command line, {CMDLINE_KEY}{text}"))
+fn largest(list: &[GpaRange]) -> anyhow::Result<GpaRange> {
+    let largest = list.iter().copied().max_by_key(GpaRange::len);
+    largest.context(
+        "no memory is a lower VTL's: give vtl0_mem=START,LENGTH to the module or to the kernel",
+    )
 }
 
 #[cfg(test)]
@@ -79,25 +87,37 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_found_on_the_kernel_command_line() -> anyhow::Result<()> {
-        let found = from_cmdline("console=ttyS0 vtl0_mem=0x3c000000,0x4000000 quiet\n")?;
-        assert_eq!((found.base(), found.len()), (0x3c00_0000, 0x400_0000));
+    fn the_largest_range_of_the_list_is_vtl0s() -> anyhow::Result<()> {
+        let found = list("0x3c000000,0x400000,0x50000000,0x8000000,0x60000000,0x1000\n")?;
+        assert_eq!(found.len(), 3);
+        let largest = largest(&found)?;
+        assert_eq!((largest.base(), largest.len()), (0x5000_0000, 0x800_0000));
         Ok(())
     }
 
     #[test]
-    fn a_command_line_without_memory_says_what_to_do() {
-        for (cmdline, expected) in [
-            ("quiet", "--memory"),
-            ("vtl0_mem=0x1000", "BASE,SIZE"),
-            ("vtl0_mem=0x1001,0x1000", "whole private pages"),
+    fn a_list_without_memory_says_what_to_do() -> anyhow::Result<()> {
+        assert_eq!(list("\n")?, []);
+        match largest(&[]) {
+            Err(error) => assert!(format!("{error:#}").contains("vtl0_mem=START,LENGTH")),
+            Ok(range) => panic!("nothing gave {range}"),
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_an_error() {
+        for (text, expected) in [
+            ("0x1000", "BASE,SIZE"),
+            ("0x1000,0x1000,", "BASE,SIZE"),
+            ("0x1001,0x1000", "whole private pages"),
         ] {
-            match from_cmdline(cmdline) {
+            match list(text) {
                 Err(error) => {
                     let text = format!("{error:#}");
                     assert!(text.contains(expected), "{text}");
                 }
-                Ok(range) => panic!("{cmdline} gave {range}"),
+                Ok(ranges) => panic!("{text} gave {ranges:?}"),
             }
         }
     }

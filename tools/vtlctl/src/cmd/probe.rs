@@ -43,7 +43,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     findings.extend(devices());
     findings.extend(extensions());
     findings.extend(tdx_facts());
-    findings.push(vtl0_memory());
+    findings.push(lower_memory());
     let is_complete = !findings
         .iter()
         .any(|(_, finding)| matches!(finding, Finding::Missing(_)));
@@ -252,12 +252,19 @@ fn features(vtl: &Vtl) -> Finding {
     }
 }
 
-fn vtl0_memory() -> (&'static str, Finding) {
-    let finding = match options::vtl0_memory(None) {
-        Ok(range) => Finding::Found(range.to_string()),
-        Err(error) => Finding::Absent(format!("{error:#}")),
+/// Without any, no guest can run.
+fn lower_memory() -> (&'static str, Finding) {
+    let finding = match options::lower_memory() {
+        Ok(ranges) if ranges.is_empty() => Finding::Missing(
+            "none: give vtl0_mem=START,LENGTH[,...] to the module or to the kernel".to_owned(),
+        ),
+        Ok(ranges) => {
+            let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            Finding::Found(texts.join(", "))
+        }
+        Err(error) => Finding::Missing(format!("{error:#}")),
     };
-    ("VTL0 memory", finding)
+    ("lower-VTL memory", finding)
 }
 
 fn to_text(findings: &Findings, is_complete: bool) -> String {
