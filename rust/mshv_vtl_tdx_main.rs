@@ -102,6 +102,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
 fn loaded() -> Result<Arc<machine::Machine>> {
     let machine = machine::machine().ok_or(ENODEV)?;
     let num_l2_vms = machine.features().limits.num_l2_vms;
-    event::loaded(num_l2_vms, machine.audit_records());
+    let lower_bytes = mem::ranges::lower_memory().len_bytes();
+    event::loaded(num_l2_vms, machine.audit_records(), lower_bytes);
     Ok(machine)
 }

@@ -56,7 +56,7 @@ logged() {
 }
 
 control_plane_is_logged() {
-	logged 'op=load l2_vms=[1-3] audit_records=[0-9]+' &&
+	logged 'op=load l2_vms=[1-3] audit_records=[0-9]+ lower_bytes=0x[1-9a-f]' &&
 		logged 'op=create_vtl' &&
 		logged 'op=page_attr_wr mapping=0x[0-9a-f]+' &&
 		logged 'op=tdcall_refused leaf=0x[0-9a-f]+'

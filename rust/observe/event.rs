@@ -30,10 +30,10 @@ pub(crate) enum Kind {
 }
 
 /// The module is ready; these are its parameters.
-pub(crate) fn loaded(num_l2_vms: u8, audit_records: u32) {
+pub(crate) fn loaded(num_l2_vms: u8, audit_records: u32, lower_bytes: u64) {
     log(
         Kind::Loaded,
-        fmt!("op=load l2_vms={num_l2_vms} audit_records={audit_records}"),
+        fmt!("op=load l2_vms={num_l2_vms} audit_records={audit_records} lower_bytes={lower_bytes:#x}"),
     );
 }
 

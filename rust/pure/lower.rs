@@ -198,6 +198,13 @@ impl LowerMemory {
         self.ranges.get(..self.count).unwrap_or(&[])
     }
 
+    /// How much it is.
+    pub fn len_bytes(&self) -> u64 {
+        // Ranges are apart, so the sum fits.
+        let sizes = self.ranges().iter().map(|range| range.len_bytes());
+        sizes.fold(0, u64::wrapping_add)
+    }
+
     /// The pages that hold some bytes, if all of them are lower VTLs' memory.
     pub fn range(&self, start_gpa: u64, len_bytes: u64) -> Option<LowerRange> {
         if len_bytes == 0 {

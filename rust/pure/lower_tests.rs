@@ -153,6 +153,10 @@ fn only_what_lies_in_one_range_is_lower_memory() {
         assert_eq!(ends(start, len), None, "{start:#x} {len:#x}");
     }
     assert_eq!(LowerMemory::EMPTY.range(0, 1), None);
+    assert_eq!(
+        (list.len_bytes(), LowerMemory::EMPTY.len_bytes()),
+        (0x4000, 0)
+    );
 }
 
 #[test]

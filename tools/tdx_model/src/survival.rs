@@ -14,7 +14,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use vtl_pure::pure::field::VmIndex as DriverVm;
-use vtl_pure::pure::policy::{GuestMemory, decide};
+use vtl_pure::pure::lower::LowerMemory;
+use vtl_pure::pure::policy::decide;
 use vtl_pure::pure::tdcall::{Registers, Tdcall};
 use vtl_pure::pure::vmcs_write::check_entry;
 
@@ -30,13 +31,9 @@ use crate::{Field, fields};
 /// The primary control whose exit no module serves.
 const MONITOR_TRAP: u64 = 1 << 27;
 
-/// Any memory is a lower VTL's here: whose it is decides about other things.
-struct Anywhere;
-
-impl GuestMemory for Anywhere {
-    fn is_lower(&self, _: u64, _: u64) -> bool {
-        true
-    }
+/// All memory but the first page is a lower VTL's here: whose it is decides about other things.
+fn anywhere() -> LowerMemory {
+    LowerMemory::parse(b"0x1000,0x7ffffffff000", 1 << 47).unwrap()
 }
 
 /// One request, with what is worth trying in the fields that an entry depends on.
@@ -104,7 +101,7 @@ fn run(
         machine: &mut *m,
     };
     for request in requests {
-        let verdict = decide(request, &Anywhere);
+        let verdict = decide(request, &anywhere());
         let verdict = verdict.and_then(|permit| permit.check_kept(&mut model, request));
         if verdict.is_ok() || rules == Rules::NoPolicy {
             model.tdcall(*request);
