@@ -158,6 +158,8 @@ static int mark_setting(const char *name)
 		mark(3, 7);
 	else if (!strcmp(name, "full"))
 		mark(3, 8);
+	else if (!strcmp(name, "user"))
+		mark(3, 9);
 	else
 		return complain("unknown setting");
 	return 0;

@@ -68,14 +68,15 @@ wrong_mitigations_refused() {
 # Each mode says what it is, and switches work with it.
 mitigations_can_be_chosen() {
 	[ -d /sys/kernel/debug/tracing ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
-	for mode in auto full off; do
+	for mode in auto full off user; do
 		insmod "$MODULE" mitigations=$mode || return 1
 		shown=$(cat /sys/module/$NAME/parameters/mitigations)
 		[ "$shown" = $mode ] || { echo "# mitigations=$mode is shown as $shown"; return 1; }
 		defences=$(cat /sys/kernel/debug/$NAME/mitigations)
 		# Every TD has IA32_SPEC_CTRL, with BHI_CTRL, and IBPB.
 		case $mode/$defences in
-		"auto/auto: spec_ctrl "*"rsb ibpb" | "off/off: spec_ctrl") ;;
+		"auto/auto: spec_ctrl "*"rsb ibpb-exit ibpb" | "off/off: spec_ctrl") ;;
+		"user/user: spec_ctrl "*"rsb ibpb") ;;
 		"full/full: spec_ctrl "*"rsb ibpb-exit bhb ibpb") ;;
 		*) echo "# debugfs says $defences"; return 1 ;;
 		esac

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The parameter mitigations=auto|full|off, or a list of defences, which the kernel crate's parameters
+ * The parameter mitigations=auto|full|off|user, or a list of defences, which the kernel crate's parameters
  * can't express, and what this kernel knows of its processor's bugs.
  */
 #include <linux/bits.h>
@@ -13,7 +13,7 @@
 #include "mitigation.h"
 
 /* Places are the numbers of Mode and of NAMES in pure/mitigation.rs. */
-static const char *const vtl_modes[] = { "auto", "full", "off" };
+static const char *const vtl_modes[] = { "auto", "full", "off", "user" };
 static const char *const vtl_defences[] = { "verw", "rsb", "ibpb-exit", "bhb",
 					    "ibpb" };
 static u32 vtl_mode;
@@ -44,7 +44,7 @@ static int vtl_mode_set(const char *text, const struct kernel_param *param)
 	if (mode < 0)
 		mode = vtl_list_parse(text);
 	if (mode < 0) {
-		pr_err("mshv_vtl_tdx: not loaded: mitigations=%.32s is none of auto, full, off, and no list of verw, rsb, ibpb-exit, bhb, ibpb\n",
+		pr_err("mshv_vtl_tdx: not loaded: mitigations=%.32s is none of auto, full, off, user, and no list of verw, rsb, ibpb-exit, bhb, ibpb\n",
 		       text);
 		return mode;
 	}
@@ -77,7 +77,7 @@ static const struct kernel_param_ops vtl_mode_ops = {
 module_param_cb(mitigations, &vtl_mode_ops, NULL, 0444);
 MODULE_PARM_DESC(
 	mitigations,
-	"Speculation defences of a switch: auto (those that the CPU needs), full, off, or a list of verw, rsb, ibpb-exit, bhb, ibpb");
+	"Speculation defences of a switch: auto (those that the CPU needs), full, off, user (auto, but only before userspace or another task runs), or a list of verw, rsb, ibpb-exit, bhb, ibpb");
 
 u32 vtl_mitigation_mode(void)
 {

@@ -50,8 +50,8 @@ pub(crate) fn change_owner(
     }
 }
 
-/// Keeps what the lower VTL has trained from VTL2: to the processor both are guests of the TDX module,
-/// so that IBRS does not tell them apart.
+/// Keeps what the lower VTL has trained from VTL2's userspace and other tasks, where the barrier of each
+/// exit has not done so already.
 pub(crate) fn end_ownership(mitigations: &Mitigations, section: &Section) {
     // One with each exit is enough.
     if mitigations.ibpb && !mitigations.scrub.does(Scrub::TARGETS) {

@@ -9,6 +9,8 @@
 pub enum Mode {
     /// Those that the processor needs, none where the kernel runs with `mitigations=off`.
     Auto,
+    /// As `Auto`, but the predictors are cleared only before something else than this kernel runs.
+    User,
     /// Those that the processor has, needed or not.
     Full,
     /// None.
@@ -36,6 +38,10 @@ impl Set {
     const fn has(self, defence: u8) -> bool {
         self.0 & defence != 0
     }
+
+    const fn without(self, defence: u8) -> Self {
+        Self(self.0 & !defence)
+    }
 }
 
 impl Mode {
@@ -46,7 +52,8 @@ impl Mode {
         match mode {
             1 => Self::Full,
             2 => Self::Off,
-            3 => Self::Only(Set(list)),
+            3 => Self::User,
+            4 => Self::Only(Set(list)),
             _ => Self::Auto,
         }
     }
@@ -57,6 +64,7 @@ impl Mode {
             Self::Auto => "auto",
             Self::Full => "full",
             Self::Off => "off",
+            Self::User => "user",
             Self::Only(_) => "only",
         }
     }
@@ -90,7 +98,9 @@ impl Facts {
     const fn needs(self) -> Set {
         let mut needed = 0;
         if self.has(Self::BUG_BRANCH_TARGETS) {
-            needed |= Set::IBPB | Set::RSB;
+            // L1 and L2 are both guests to the processor, so IBRS does not tell them apart: what a
+            // lower VTL has trained must be gone before VTL2's kernel takes an indirect branch.
+            needed |= Set::IBPB | Set::IBPB_EXIT | Set::RSB;
         }
         if self.has(Self::BUG_BRANCH_HISTORY) {
             needed |= Set::BHB;
@@ -141,8 +151,10 @@ impl Mitigations {
     pub const fn choose(mode: Mode, facts: Facts) -> Self {
         let wanted = match mode {
             Mode::Full => Set::ALL,
-            Mode::Auto if !facts.has(Facts::KERNEL_OFF) => facts.needs(),
-            Mode::Auto | Mode::Off => Set::NONE,
+            Mode::Auto | Mode::User if facts.has(Facts::KERNEL_OFF) => Set::NONE,
+            Mode::Auto => facts.needs(),
+            Mode::User => facts.needs().without(Set::IBPB_EXIT),
+            Mode::Off => Set::NONE,
             Mode::Only(set) => set,
         };
         // Without MD_CLEAR the instruction does something else.
@@ -211,10 +223,21 @@ mod tests {
     #[test]
     fn each_bug_asks_for_its_own_defence() {
         let targets = [Facts::HAS_IBPB, Facts::BUG_BRANCH_TARGETS];
-        assert_eq!(names(Mode::Auto, &targets), ["rsb", "ibpb"]);
+        assert_eq!(names(Mode::Auto, &targets), ["rsb", "ibpb-exit", "ibpb"]);
         assert_eq!(names(Mode::Auto, &[Facts::BUG_BRANCH_HISTORY]), ["bhb"]);
         let buffers = [Facts::HAS_MD_CLEAR, Facts::BUG_BUFFERS];
         assert_eq!(names(Mode::Auto, &buffers), ["verw"]);
+    }
+
+    #[test]
+    fn leaving_the_kernel_out_has_to_be_asked_for() {
+        let all = Facts(0x1f);
+        assert_eq!(names(Mode::Auto, &[all]), NAMES);
+        assert_eq!(names(Mode::User, &[all]), ["verw", "rsb", "bhb", "ibpb"]);
+        let is_kernel_off = [all, Facts::KERNEL_OFF];
+        assert_eq!(names(Mode::User, &is_kernel_off), [""; 0]);
+        let facts = [Facts::HAS_IBPB, Facts::HAS_MD_CLEAR];
+        assert_eq!(names(Mode::User, &facts), [""; 0]);
     }
 
     #[test]
@@ -233,7 +256,13 @@ mod tests {
     #[test]
     fn spec_ctrl_is_state_whatever_the_mode() {
         let scrub = |mode, facts| Mitigations::choose(mode, facts).scrub;
-        for mode in [Mode::Auto, Mode::Full, Mode::Off, Mode::Only(Set(1))] {
+        for mode in [
+            Mode::Auto,
+            Mode::User,
+            Mode::Full,
+            Mode::Off,
+            Mode::Only(Set(1)),
+        ] {
             assert!(scrub(mode, Facts::HAS_SPEC_CTRL).does(Scrub::SPEC_CTRL));
             assert!(!scrub(mode, Facts(0x3f)).does(Scrub::SPEC_CTRL));
         }
@@ -250,7 +279,7 @@ mod tests {
     fn a_list_is_what_was_named_and_the_processor_has() {
         let all = [Facts(0x3f)];
         for (place, name) in NAMES.iter().enumerate() {
-            let only = Mode::from_number(3 | (1 << (8 + place)));
+            let only = Mode::from_number(4 | (1 << (8 + place)));
             assert_eq!(names(only, &all), [*name]);
         }
         assert_eq!(names(Mode::Only(Set(0b1001)), &all), ["verw", "bhb"]);
@@ -260,8 +289,8 @@ mod tests {
 
     #[test]
     fn numbers_of_modes_are_the_places_in_the_list_of_names() {
-        let modes = [0, 1, 2, 3].map(|number| Mode::from_number(number).name());
-        assert_eq!(modes, ["auto", "full", "off", "only"]);
-        assert_eq!(Mode::from_number(4), Mode::Auto);
+        let modes = [0, 1, 2, 3, 4].map(|number| Mode::from_number(number).name());
+        assert_eq!(modes, ["auto", "full", "off", "user", "only"]);
+        assert_eq!(Mode::from_number(5), Mode::Auto);
     }
 }

@@ -20,7 +20,7 @@ pub const PATHS: [&str; 8] = [
 
 /// Settings of the module that paths are counted under, each apart. The first is the
 /// default, which has no name of its own.
-pub const SETTINGS: [&str; 9] = [
+pub const SETTINGS: [&str; 10] = [
     "",
     "off",
     "verw",
@@ -30,6 +30,7 @@ pub const SETTINGS: [&str; 9] = [
     "ibpb",
     "auto",
     "full",
+    "user",
 ];
 
 const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];
