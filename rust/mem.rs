@@ -8,15 +8,34 @@ mod low;
 pub(crate) mod own_page;
 pub(crate) mod ranges;
 pub(crate) mod registered;
+pub(crate) mod withdrawn;
 
 use kernel::mm::virt::{flags, VmaNew};
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 use crate::glue::ffi;
+use crate::pure::hv_policy;
 use crate::pure::mapping::{Alias, VtlPage};
 use crate::vp::machine::Machine;
 use crate::vp::users::UsedPages;
+
+/// Guest-physical memory as this kernel knows it.
+pub(crate) struct KernelMemory;
+
+impl hv_policy::Memory for KernelMemory {
+    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool {
+        ranges::lower_memory().range(start_gpa, len_bytes).is_some()
+    }
+
+    fn has_system_ram(&self, start_gpa: u64, len_bytes: u64) -> bool {
+        ffi::is_system_ram(start_gpa, len_bytes)
+    }
+
+    fn without_shared(&self, gpa: u64) -> u64 {
+        ffi::without_shared(gpa)
+    }
+}
 
 /// Maps run page, virtual APIC page or audit ring, as the offset says. `used` belongs to the VTL file.
 ///

@@ -77,11 +77,13 @@ struct MshvVtlTdx {
     _published: machine::Published,
     _registry: mem::registered::Registry,
     _claims: mem::ranges::Claims,
+    _withdrawn: mem::withdrawn::Ready,
 }
 
 impl kernel::InPlaceModule for MshvVtlTdx {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _withdrawn: mem::withdrawn::Ready::new()?,
             _registry: mem::registered::Registry::new(),
             _published: machine::Published::new(module_parameters::audit_records.value())?,
             _claims: mem::ranges::Claims::new()?,

@@ -158,11 +158,47 @@ TEST_F(info, the_policy_is_told_line_by_line)
 			  1ULL << TDG_SYS_RD | 1ULL << TDG_MEM_PAGE_ATTR_RD |
 			  1ULL << TDG_MEM_PAGE_ATTR_WR | 1ULL << TDG_VP_INVGLA,
 		  seen);
-	for (number = line.lines; number != 0; number = number * 2) {
+	for (number = line.lines; number < MSHV_VTL_POLICY_HVCALLS;
+	     number = number * 2) {
 		line.head.selector = number;
 		EXPECT_EQ(-1, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
 		EXPECT_EQ(ENXIO, errno);
 	}
+}
+
+/* The other table: on every host, because it says what would be let through. */
+TEST_F(info, the_policy_of_hypercalls_is_told_line_by_line)
+{
+	struct mshv_vtl_policy line = {
+		.head = { .size = sizeof(line),
+			  .selector = MSHV_VTL_POLICY_HVCALLS }
+	};
+	unsigned int number, lines, last = 0;
+
+	ASSERT_EQ(0, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
+	lines = line.lines;
+	ASSERT_LT(8, lines);
+	for (number = 0; number < lines; number++) {
+		line = (struct mshv_vtl_policy){
+			.head = { .size = sizeof(line),
+				  .selector = MSHV_VTL_POLICY_HVCALLS | number }
+		};
+		ASSERT_EQ(0, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
+		EXPECT_EQ(lines, line.lines);
+		/* In the order of their codes, each once. */
+		EXPECT_LT(last, line.leaf);
+		last = line.leaf;
+		EXPECT_GT(sizeof(line.name), strlen(line.name));
+		EXPECT_LT(0, strlen(line.name));
+		EXPECT_GT(sizeof(line.reason), strlen(line.reason));
+		EXPECT_LT(0, strlen(line.reason));
+	}
+	line.head.selector = MSHV_VTL_POLICY_HVCALLS | lines;
+	EXPECT_EQ(-1, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
+	EXPECT_EQ(ENXIO, errno);
+	line.head.selector = ~0U;
+	EXPECT_EQ(-1, ioctl(self->mshv, MSHV_VTL_POLICY, &line));
+	EXPECT_EQ(ENXIO, errno);
 }
 
 TEST_F(info, other_files_do_not_know_the_commands)

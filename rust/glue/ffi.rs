@@ -14,10 +14,12 @@ use kernel::prelude::*;
 
 use crate::glue::abi::{self, safe_in_c};
 
-// They look at the caller, the processor or a clock, or let others run, and take any number there
-// is.
+// They look at the caller, the processor or a clock, let others run, or walk the resource tree under
+// its lock, and take any number there is.
 safe_in_c! {
     fn vtl_is_bound_to_cpu() -> bool;
+    fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
+    fn vtl_without_shared(gpa: u64) -> u64;
     fn vtl_event_allowed(kind: u32) -> bool;
     fn vtl_apic_id(cpu: u32) -> u32;
     fn vtl_need_resched() -> bool;
@@ -45,6 +47,11 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
         ecx: result.ecx,
         edx: result.edx,
     }
+}
+
+/// The address of a page by its private alias.
+pub(crate) fn without_shared(gpa: u64) -> u64 {
+    vtl_without_shared(gpa)
 }
 
 /// The time-stamp counter.
@@ -163,6 +170,11 @@ pub(crate) fn page_address(page: &Page) -> Option<NonNull<u8>> {
 pub(crate) fn page_phys(page: &Page) -> u64 {
     // SAFETY: The page is valid by the invariant of `Page`.
     unsafe { abi::vtl_page_phys(page.as_ptr()) }
+}
+
+/// Returns true if any byte of a physical range is memory in use by this Linux.
+pub(crate) fn is_system_ram(start: u64, len_bytes: u64) -> bool {
+    vtl_is_system_ram(start, len_bytes)
 }
 
 /// Offset of a mapping in pages.

@@ -8,6 +8,7 @@
 #include <linux/cpuhotplug.h>
 #include <linux/entry-virt.h>
 #include <linux/interrupt.h>
+#include <linux/ioport.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
 #include <linux/preempt.h>
@@ -221,6 +222,13 @@ u64 vtl_page_phys(struct page *page)
 void *vtl_alloc_zeroed(size_t len_bytes)
 {
 	return alloc_pages_exact(len_bytes, GFP_KERNEL | __GFP_ZERO);
+}
+
+/* Returns true if any byte of the range is memory that this Linux uses. */
+bool vtl_is_system_ram(u64 start, u64 len_bytes)
+{
+	return region_intersects(start, len_bytes, IORESOURCE_SYSTEM_RAM,
+				 IORES_DESC_NONE) != REGION_DISJOINT;
 }
 
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),

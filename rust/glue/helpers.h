@@ -45,6 +45,8 @@ void *vtl_alloc_zeroed(size_t len_bytes);
 bool vtl_event_allowed(u32 kind);
 void vtl_event_log(const char *text);
 
+bool vtl_is_system_ram(u64 start, u64 len_bytes);
+
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 

@@ -32,6 +32,12 @@ u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys)
 #endif
 }
 
+/* An address by its private alias. */
+u64 vtl_without_shared(u64 gpa)
+{
+	return gpa & ~cc_mkdec(0);
+}
+
 /* On failure the state of the page is unknown. It is zeroed on success. */
 int vtl_share_page(struct page *page)
 {

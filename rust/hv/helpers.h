@@ -10,6 +10,7 @@
 struct page;
 
 bool vtl_is_on_hyper_v(void);
+u64 vtl_without_shared(u64 gpa);
 u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys);
 int vtl_share_page(struct page *page);
 int vtl_unshare_page(struct page *page);

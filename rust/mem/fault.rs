@@ -14,6 +14,7 @@ use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
 use super::ranges::lower_memory;
+use super::withdrawn::Stay;
 use super::{low, registered};
 use crate::cpu::tdcall;
 use crate::glue::abi;
@@ -47,12 +48,15 @@ pub(super) fn install(vma: &VmaNew, alias: Alias) {
     unsafe { (*area).vm_ops = &OPERATIONS.0 };
 }
 
-/// Whether a page, or a larger piece, may be mapped.
-fn look(page: u64, level: u8) -> Piece {
+/// Whether a page, or a larger piece, may be mapped, for as long as none changes hands.
+fn look(page: u64, level: u8, stay: &Stay) -> Piece {
     let gpa = frame(page) << PAGE_SHIFT;
     let Some(piece) = lower_memory().range(gpa, bytes(level)) else {
         return Piece::NotAccepted;
     };
+    if stay.is_withdrawn(page, bytes(level)) {
+        return Piece::NotAccepted;
+    }
     if is_shared(page) {
         return low::look_at_shared(piece);
     }
@@ -116,7 +120,8 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
     // SAFETY: The kernel has called us.
     let fault = unsafe { Fault::new(vmf) };
     let page = fault.page();
-    match look(page, 0) {
+    let stay = Stay::new();
+    match look(page, 0, &stay) {
         Piece::Accepted => fault.map(page, 0),
         Piece::Busy => NOPAGE,
         Piece::NotAccepted => SIGBUS,
@@ -138,7 +143,8 @@ unsafe extern "C" fn huge_fault(vmf: *mut bindings::vm_fault, order: c_uint) -> 
     let Some(page) = fault.piece(order) else {
         return FALLBACK;
     };
-    match look(page, level) {
+    let stay = Stay::new();
+    match look(page, level, &stay) {
         Piece::Accepted => fault.map(page, order),
         Piece::Busy => NOPAGE,
         Piece::NotAccepted | Piece::Unknown => FALLBACK,

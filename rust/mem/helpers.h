@@ -9,6 +9,7 @@
 #include <linux/types.h>
 
 struct dev_pagemap;
+struct file;
 struct vm_area_struct;
 struct vm_fault;
 
@@ -32,6 +33,18 @@ u8 vtl_read_pinned(u64 gpa, size_t offset);
 
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes, bool is_shared);
 bool vtl_pages_remove(struct dev_pagemap *map);
+
+int vtl_withdrawn_init(void);
+void vtl_withdrawn_exit(void);
+void vtl_low_opened(struct file *file);
+void vtl_withdrawn_down_read(void);
+void vtl_withdrawn_up_read(void);
+int vtl_withdrawn_down_write(void);
+void vtl_withdrawn_up_write(void);
+bool vtl_withdrawn_any(u64 first, u64 count);
+int vtl_withdrawn_add(u64 page);
+void vtl_withdrawn_remove(u64 page);
+void vtl_low_unmap(u64 offset, u64 count);
 
 vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,
 			  unsigned int order, bool has_structure);

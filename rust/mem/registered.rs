@@ -17,6 +17,7 @@ use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
 use super::ranges::lower_memory;
+use super::withdrawn::Stay;
 use crate::glue::abi;
 use crate::pure::lower::LowerRange;
 use crate::pure::mapping::{frame, is_shared, Alias};
@@ -99,10 +100,16 @@ impl Drop for User {
 ///
 /// # Errors
 ///
-/// EINVAL: not all of it is in the list of lower-VTL memory. EEXIST: some of it is registered by the
-/// other alias. ENOSPC: too many ranges. ENOMEM. Nothing has changed then.
+/// EINVAL: not all of it is in the list of lower-VTL memory, or the host has been given some of its
+/// private side. EEXIST: some of it is registered by the other alias. ENOSPC: too many ranges. ENOMEM.
+/// Nothing has changed then.
 pub(crate) fn add(wanted: Request) -> Result {
     memory_of(wanted.frames)?;
+    let Frames { first, end } = wanted.frames;
+    let stay = Stay::new();
+    if wanted.alias == Alias::Private && stay.is_withdrawn(first, (end - first) << PAGE_SHIFT) {
+        return Err(EINVAL);
+    }
     let mut state = STATE.lock();
     let mut others = state.ranges.iter();
     if others.any(|range| range.alias != wanted.alias && range.frames.overlaps(wanted.frames)) {
@@ -154,6 +161,13 @@ pub(super) fn contains(page: u64) -> bool {
     ranges.any(|range| {
         range.frames.contains(frame(page)) && is_shared(page) == (range.alias == Alias::Shared)
     })
+}
+
+/// Whether a page of these has a structure, by either alias.
+pub(super) fn overlaps(frames: Frames) -> bool {
+    let state = STATE.lock();
+    let mut ranges = state.ranges.iter();
+    ranges.any(|range| range.frames.overlaps(frames))
 }
 
 fn remove_unused(state: &mut State) {

@@ -8,6 +8,7 @@ use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::pure::hv_policy;
 use crate::pure::mitigation::Scrub;
 use crate::pure::policy::{Entry, POLICY};
 use crate::vp::machine::Machine;
@@ -41,6 +42,10 @@ fn show_policy(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaf = entry.leaf & 0xffff;
         let Entry { name, reason, .. } = entry;
         writeln!(f, "{leaf} {version} {name} {reason}")
+    })?;
+    hv_policy::POLICY.iter().try_for_each(|entry| {
+        let hv_policy::Entry { name, reason, .. } = entry;
+        writeln!(f, "hvcall {:#x} {name} {reason}", entry.code)
     })
 }
 

@@ -215,8 +215,9 @@ fn run(machine: &Machine) -> Result<isize> {
 impl MiscDevice for Low {
     type Ptr = Arc<registered::User>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+    fn open(file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         open()?;
+        mem::withdrawn::opened(file);
         Ok(Arc::new(registered::User::new(), GFP_KERNEL)?)
     }
 

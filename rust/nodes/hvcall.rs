@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `/dev/mshv_hvcall`: hypercalls for a paravisor.
 //!
-//! Each open file says once which calls it is going to make, and can make no others.
+//! Each open file says once which calls it is going to make, and can make no others; of these only those
+//! that `pure::hv_policy` allows.
 
 use kernel::alloc::KVec;
 use kernel::fs::File;
@@ -11,11 +12,13 @@ use kernel::sync::{Arc, ArcBorrow, SetOnce};
 use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::{mshv_vtl_hvcall, mshv_vtl_hvcall_setup};
+use crate::mem::{withdrawn, KernelMemory};
 use crate::nodes::device;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
 use crate::observe::trace;
 use crate::pure::hv_call::{self, Control, MAX_BYTES, MAX_LIST_BYTES};
+use crate::pure::hv_policy::{self, Input, Permit};
 use crate::pure::uapi;
 use crate::vp::machine::Machine;
 
@@ -100,7 +103,7 @@ impl HvCallFile {
         list.is_some_and(|list| hv_call::is_allowed(list, code))
     }
 
-    /// Writes down a call that the file has not said it would make.
+    /// Writes down a call that the file has not said it would make, or that the policy refuses.
     fn refused(&self, control: u64) {
         if let Some(vp) = self.machine.current_vp() {
             vp.stats.refused(Refusal::Hypercall);
@@ -115,7 +118,8 @@ impl HvCallFile {
     /// # Errors
     ///
     /// EFAULT, ENOMEM. EINVAL: more than a page, or an unsound control word. EPERM: a call that the
-    /// file has not said it would make.
+    /// file has not said it would make, or that the policy refuses. EBUSY, EINTR: as
+    /// `mem::withdrawn::to_shared`.
     fn call(&self, argument: UserPtr) -> Result<isize> {
         let request: mshv_vtl_hvcall = UserSlice::new(argument, size_of::<mshv_vtl_hvcall>())
             .reader()
@@ -132,8 +136,11 @@ impl HvCallFile {
         let len_bytes = request.output_size as usize; // CAST: at most a page
         let mut output = KVec::from_elem(0_u8, len_bytes, GFP_KERNEL)?;
 
-        let host = self.machine.host().ok_or(ENXIO)?;
-        let status = host.call(control, &input, &mut output)?;
+        let Some(permit) = hv_policy::decide(control, Input(&input), &KernelMemory) else {
+            self.refused(request.control);
+            return Err(EPERM);
+        };
+        let status = self.make(permit, control, &input, &mut output)?;
 
         // CAST: usize has 64 bits.
         let to = UserPtr::from_addr(request.output_ptr as usize);
@@ -145,5 +152,33 @@ impl HvCallFile {
             .writer()
             .write(&status)?;
         Ok(0)
+    }
+
+    /// Makes a call that is allowed.
+    fn make(
+        &self,
+        permit: Permit,
+        control: Control,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<u64> {
+        let host = self.machine.host().ok_or(ENXIO)?;
+        if permit == Permit::Plain {
+            return host.call(control, input, output);
+        }
+        let mut pages = KVec::new();
+        for page in hv_policy::pages(control, Input(input)) {
+            pages.push(page, GFP_KERNEL)?;
+        }
+        let start = usize::from(control.rep_start());
+        let call = || {
+            let status = host.call(control, input, output)?;
+            let done = usize::from(hv_call::done(status));
+            Ok((status, done.saturating_sub(start)))
+        };
+        match permit {
+            Permit::ToShared => withdrawn::to_shared(&pages, call),
+            _ => withdrawn::to_private(&pages, call),
+        }
     }
 }

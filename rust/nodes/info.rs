@@ -11,6 +11,7 @@ use kernel::uaccess::{UserPtr, UserSlice};
 use crate::cpu::tdcall;
 use crate::pure::audit::ExitKind;
 use crate::pure::field::FieldId;
+use crate::pure::hv_policy;
 use crate::pure::policy::POLICY;
 use crate::pure::status::Status;
 use crate::pure::tdcall::{tdg_sys_rd, tdg_vm_rd};
@@ -56,12 +57,20 @@ pub(crate) fn info(machine: &Machine, argument: UserPtr) -> Result<isize> {
 ///
 /// ENXIO for a line that there is not.
 pub(crate) fn policy(argument: UserPtr) -> Result<isize> {
-    answer(argument, policy::SIZE, |line, words| {
-        let entry = POLICY.get(line as usize).ok_or(ENXIO)?; // CAST: u32 fits
-        words.push(entry.leaf, GFP_KERNEL)?;
-        words.push(POLICY.len() as u64, GFP_KERNEL)?; // CAST: a small number
-        push_text(words, entry.name, policy::REASON - policy::NAME)?;
-        push_text(words, entry.reason, policy::SIZE - policy::REASON)
+    answer(argument, policy::SIZE, |selector, words| {
+        let line = (selector & !policy::HVCALLS) as usize; // CAST: u32 fits
+        let (number, lines, name, reason) = if selector & policy::HVCALLS == 0 {
+            let entry = POLICY.get(line).ok_or(ENXIO)?;
+            (entry.leaf, POLICY.len(), entry.name, entry.reason)
+        } else {
+            let entry = hv_policy::POLICY.get(line).ok_or(ENXIO)?;
+            let lines = hv_policy::POLICY.len();
+            (u64::from(entry.code), lines, entry.name, entry.reason)
+        };
+        words.push(number, GFP_KERNEL)?;
+        words.push(lines as u64, GFP_KERNEL)?; // CAST: a small number
+        push_text(words, name, policy::REASON - policy::NAME)?;
+        push_text(words, reason, policy::SIZE - policy::REASON)
     })
 }
 

@@ -13,6 +13,7 @@ pub const MAX_LIST_BYTES: u64 = 8192;
 const OPERATION_FAILED: u16 = 0x71;
 
 const FAST: u64 = 1 << 16;
+const VARIABLE_HEADER: u64 = 0x3ff << 17;
 const NESTED: u64 = 1 << 31;
 const RESERVED: u64 = (0xf << 27) | (0xf << 44) | (0xf << 60);
 
@@ -39,13 +40,23 @@ impl Control {
         self.0
     }
 
+    /// Which call it is.
+    pub const fn code(self) -> u16 {
+        code(self.0)
+    }
+
+    /// Whether something stands between header and elements.
+    pub const fn has_variable_header(self) -> bool {
+        self.0 & VARIABLE_HEADER != 0
+    }
+
     /// How many elements the call has; zero for a simple call.
-    const fn rep_count(self) -> u16 {
+    pub const fn rep_count(self) -> u16 {
         ((self.0 >> 32) & 0xfff) as u16 // CAST: 12 bits
     }
 
     /// How many of them are done.
-    const fn rep_start(self) -> u16 {
+    pub const fn rep_start(self) -> u16 {
         ((self.0 >> 48) & 0xfff) as u16 // CAST: 12 bits
     }
 
@@ -64,6 +75,11 @@ impl Control {
         };
         u64::from(result) | (u64::from(done) << 32)
     }
+}
+
+/// How many elements are done, of a status word that was settled.
+pub const fn done(status: u64) -> u16 {
+    ((status >> 32) & 0xfff) as u16 // CAST: 12 bits
 }
 
 /// Code of a call.

@@ -42,7 +42,7 @@ pub(super) const END_PAGE: u64 = 1 << (47 - PAGE_SHIFT);
 
 /// In the offset of a mapping of lower-VTL memory, in pages: the alias shared with the host. It is
 /// bit 63 of the offset in bytes.
-const SHARED_ALIAS: u64 = 1 << (63 - PAGE_SHIFT);
+pub const SHARED_PAGE: u64 = 1 << (63 - PAGE_SHIFT);
 
 /// By which of its two aliases lower-VTL memory is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +61,7 @@ impl Alias {
             Some(end) if count > 0 && end <= END_PAGE => {}
             _ => return None,
         }
-        if page_offset & SHARED_ALIAS == 0 {
+        if page_offset & SHARED_PAGE == 0 {
             Some(Self::Private)
         } else {
             Some(Self::Shared)
@@ -71,12 +71,12 @@ impl Alias {
 
 /// Page frame that an offset in pages names by either alias.
 pub const fn frame(page_offset: u64) -> u64 {
-    page_offset & !SHARED_ALIAS
+    page_offset & !SHARED_PAGE
 }
 
 /// Whether an offset in pages names the alias shared with the host.
 pub const fn is_shared(page_offset: u64) -> bool {
-    page_offset & SHARED_ALIAS != 0
+    page_offset & SHARED_PAGE != 0
 }
 
 /// The piece of `1 << order` pages around a faulting address, if the area holds all of it and both

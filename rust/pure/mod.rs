@@ -23,6 +23,8 @@ pub mod halt_poll;
 pub mod handled;
 pub mod hv_call;
 pub mod hv_message;
+pub mod hv_policy;
+pub mod hv_vectors;
 pub mod icr;
 pub mod leaf;
 pub mod lower;

@@ -163,6 +163,16 @@ pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Permit, Statu
     verdict.map_err(Status::operand_invalid)
 }
 
+/// The memory of lower VTLs that an allowed request is about, as start and length.
+pub fn subject(request: &Registers) -> Option<(u64, u64)> {
+    let entry = POLICY.iter().find(|entry| entry.leaf == request.rax)?;
+    match entry.check {
+        Check::Mapping { .. } => Some((request.rcx & !0x7, level_bytes(request.rcx & 0x7))),
+        Check::Page => Some((request.rcx & !0xfff, level_bytes(0))),
+        _ => None,
+    }
+}
+
 /// Addresses in one register, or in a list, which the TDX module then reads as VTL2 would.
 fn linear_addresses(request: &Registers, memory: &LowerMemory) -> Verdict {
     const IS_LIST: u64 = 1 << 0;

@@ -399,3 +399,25 @@ fn what_the_reference_client_writes_passes() {
         Ok(())
     );
 }
+
+#[test]
+fn the_memory_that_a_request_is_about_is_known() {
+    let about = |rax, rcx| {
+        subject(&Registers {
+            rax,
+            rcx,
+            ..Registers::default()
+        })
+    };
+    let gpa = 0x4000_0000;
+    for leaf in [leaf::TDG_MEM_PAGE_ACCEPT, leaf::TDG_MEM_PAGE_ATTR_WR] {
+        assert_eq!(about(leaf, gpa), Some((gpa, 0x1000)));
+        assert_eq!(about(leaf, gpa | 1), Some((gpa, 0x20_0000)));
+    }
+    // The low bits of this one are no level.
+    let read = leaf::TDG_MEM_PAGE_ATTR_RD;
+    assert_eq!(about(read, gpa | 1), Some((gpa, 0x1000)));
+    for leaf in [leaf::TDG_VM_RD, leaf::TDG_VP_WR, leaf::TDG_SYS_RD, 4096] {
+        assert_eq!(about(leaf, gpa), None);
+    }
+}

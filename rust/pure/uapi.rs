@@ -86,6 +86,8 @@ pub mod policy {
     pub const REASON: usize = 48;
     /// Size of the first version.
     pub const SIZE: usize = 176;
+    /// In the selector: the line is one of the hypercalls.
+    pub const HVCALLS: u32 = 1 << 31;
 }
 
 /// Byte offsets in the answer of `MSHV_VTL_STATS`.

@@ -100,6 +100,11 @@ bool vtl_system_ram(uint64_t *gpa)
 	return find_named(": system ram", gpa);
 }
 
+bool vtl_kernel_text(uint64_t *gpa)
+{
+	return find_named(": kernel code", gpa);
+}
+
 bool vtl_unusable_memory(uint64_t *gpa)
 {
 	return find_named(": unusable memory", gpa);

@@ -123,6 +123,8 @@ int vtl_memory_ranges(struct vtl_range *ranges, int most);
 bool vtl_memory(uint64_t *base, uint64_t *size);
 /* A page of this kernel's own memory. */
 bool vtl_system_ram(uint64_t *gpa);
+/* The first page of its code. */
+bool vtl_kernel_text(uint64_t *gpa);
 /* A page that the firmware's memory map says to keep away from. */
 bool vtl_unusable_memory(uint64_t *gpa);
 void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu);

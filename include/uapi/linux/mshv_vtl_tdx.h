@@ -156,10 +156,12 @@ struct mshv_vtl_info {
 #define MSHV_VTL_INFO _IOWR(MSHV_IOCTL, 0x60, struct mshv_vtl_head)
 
 /**
- * struct mshv_vtl_policy - One line of the TDCALL policy
- * @head: the selector is the number of the line, from 0; behind the last: ENXIO
+ * struct mshv_vtl_policy - One line of the policy about TDCALLs or hypercalls
+ * @head: the selector is the number of the line, from 0; after the last: ENXIO.
+ *	With MSHV_VTL_POLICY_HVCALLS the line is one of the hypercalls
  * @leaf: number (bits 15:0) and version (bits 23:16) of a leaf that MSHV_TDCALL
- *	executes, if its operands allow it
+ *	executes, if its operands allow it; or the code of a call that MSHV_HVCALL
+ *	makes, likewise
  * @lines: lines there are
  * @reserved: zero
  * @name: of the leaf, ends with a NUL
@@ -174,8 +176,11 @@ struct mshv_vtl_policy {
 	char reason[128];
 };
 
+/* In the selector: the line is one of the hypercalls. */
+#define MSHV_VTL_POLICY_HVCALLS (1U << 31)
+
 /**
- * MSHV_VTL_POLICY - Ask which TDCALLs userspace may execute
+ * MSHV_VTL_POLICY - Ask which TDCALLs and hypercalls userspace may make
  *
  * Argument: struct mshv_vtl_policy.
  */

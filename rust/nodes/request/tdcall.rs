@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `MSHV_TDCALL`: asks `pure::policy`, pins what the TDX module will use, executes.
 
+use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
@@ -10,6 +11,7 @@ use crate::glue::abi::mshv_tdcall;
 use crate::glue::ffi;
 use crate::mem::own_page::PinnedPage;
 use crate::mem::ranges::lower_memory;
+use crate::mem::withdrawn::Stay;
 use crate::nodes::device::VtlFile;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
@@ -60,7 +62,7 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
 fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Registers, Status> {
     if permit.scope == Scope::Td {
         permit.check_kept(&mut tdcall::Instruction, &request)?;
-        return Ok(tdcall::Instruction.tdcall(request));
+        return execute_anywhere(request);
     }
     // Looking a page up may wait; whoever changes the thread's CPUs must not wait for that.
     let page = match permit.own_page {
@@ -96,6 +98,19 @@ fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Register
             vp.apic_pages.replace(replacement, request, &stay)
         }
     }
+}
+
+/// Executes a request that acts on the TD. About a page that the host has been given the TDX module
+/// would ask the host, which ends the TD.
+fn execute_anywhere(request: Registers) -> Result<Registers, Status> {
+    let Some((gpa, len_bytes)) = policy::subject(&request) else {
+        return Ok(tdcall::Instruction.tdcall(request));
+    };
+    let stay = Stay::new();
+    if stay.is_withdrawn(gpa >> PAGE_SHIFT, len_bytes) {
+        return Err(Status::operand_invalid(Operand::Rcx));
+    }
+    Ok(tdcall::Instruction.tdcall(request))
 }
 
 /// R10 and R11 are outputs: whatever stands there does not reach the TDX module.

@@ -127,17 +127,32 @@ impl Mshv {
     /// # Errors
     /// [`Error::Query`].
     pub fn policy(&self) -> Result<Vec<PolicyLine>> {
+        self.lines(0)
+    }
+
+    /// The hypercalls that userspace may make, one line each, the code in
+    /// `leaf`. None with a module that has no policy for them.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub fn hypercall_policy(&self) -> Result<Vec<PolicyLine>> {
+        const HVCALLS: u32 = 1 << 31;
+        self.lines(HVCALLS)
+    }
+
+    fn lines(&self, table: u32) -> Result<Vec<PolicyLine>> {
         let mut lines = Vec::new();
         loop {
             let mut words = [0; PolicyLine::WORDS];
             // More lines than a u32 counts there are not.
             let number = u32::try_from(lines.len()).unwrap_or(u32::MAX);
-            match sys::query::<{ abi::command::VTL_POLICY }>(&self.fd, number, &mut words) {
+            let selector = number | table;
+            match sys::query::<{ abi::command::VTL_POLICY }>(&self.fd, selector, &mut words) {
                 Ok(()) => lines.push(PolicyLine::from_words(&words)),
                 Err(Errno::NXIO) => return Ok(lines),
                 Err(errno) => {
                     return Err(Error::Query {
-                        what: "the TDCALL policy",
+                        what: "the policy",
                         errno,
                     });
                 }

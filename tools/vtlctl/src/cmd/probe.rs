@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
-    /// Print which TDCALLs the module lets userspace execute, and why
+    /// Print which TDCALLs and hypercalls the module lets userspace make, and why
     #[arg(long)]
     policy: bool,
 }
@@ -60,15 +60,16 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 }
 
 fn print_policy(is_json: bool) -> Result<ExitStatus, Failure> {
-    let policy = match Mshv::open().and_then(|mshv| mshv.policy()) {
-        Ok(policy) => policy,
+    let both = |mshv: Mshv| Ok((mshv.policy()?, mshv.hypercall_policy()?));
+    let (policy, hypercalls) = match Mshv::open().and_then(both) {
+        Ok(both) => both,
         Err(error) => {
             eprintln!("vtlctl: {error}");
             return Ok(ExitStatus::Failure);
         }
     };
     if is_json {
-        println!("{}", policy_to_json(&policy));
+        println!("{}", policy_to_json(&policy, &hypercalls));
         return Ok(ExitStatus::Success);
     }
     println!(
@@ -84,11 +85,19 @@ fn print_policy(is_json: bool) -> Result<ExitStatus, Failure> {
         } = line;
         println!("{leaf:>4} {version:>7}  {name:<17} {reason}");
     }
-    println!("Every other TDCALL is answered with OPERAND_INVALID, and not executed.");
+    println!("Every other TDCALL is answered with OPERAND_INVALID, and not executed.\n");
+    println!("hypercall  {:<24} allowed, and why", "name");
+    for PolicyLine {
+        leaf, name, reason, ..
+    } in hypercalls
+    {
+        println!("{leaf:>#9x}  {name:<24} {reason}");
+    }
+    println!("Every other hypercall is refused with EPERM, whatever its file has listed.");
     Ok(ExitStatus::Success)
 }
 
-fn policy_to_json(policy: &[PolicyLine]) -> serde_json::Value {
+fn policy_to_json(policy: &[PolicyLine], hypercalls: &[PolicyLine]) -> serde_json::Value {
     let lines: Vec<_> = policy
         .iter()
         .map(|line| {
@@ -100,7 +109,13 @@ fn policy_to_json(policy: &[PolicyLine]) -> serde_json::Value {
             })
         })
         .collect();
-    serde_json::json!({ "policy": lines })
+    let hypercalls: Vec<_> = hypercalls
+        .iter()
+        .map(|line| {
+            serde_json::json!({ "code": line.leaf, "name": line.name, "reason": line.reason })
+        })
+        .collect();
+    serde_json::json!({ "policy": lines, "hypercalls": hypercalls })
 }
 
 /// CPUID leaf 0x21 [ABI 8].
@@ -330,11 +345,11 @@ mod tests {
             name: "VP.INVGLA".to_owned(),
             reason: "why".to_owned(),
         };
-        let json = policy_to_json(&[line]);
+        let json = policy_to_json(std::slice::from_ref(&line), &[line.clone()]);
         assert_eq!(json["policy"][0]["leaf"], 27);
         assert_eq!(json["policy"][0]["name"], "VP.INVGLA");
         assert_eq!(
-            policy_to_json(&[])["policy"].as_array().map(Vec::len),
+            policy_to_json(&[], &[])["policy"].as_array().map(Vec::len),
             Some(0)
         );
     }

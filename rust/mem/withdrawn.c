@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages whose private side the host has been given, and the one address space by
+ * which mappings of lower-VTL memory are found, whatever node they came from.
+ */
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/mm.h>
+#include <linux/mount.h>
+#include <linux/pseudo_fs.h>
+#include <linux/rwsem.h>
+#include <linux/xarray.h>
+
+#include "helpers.h"
+
+static DECLARE_RWSEM(withdrawn_lock);
+/* By page number; nothing but that it is there. */
+static DEFINE_XARRAY(withdrawn_pages);
+static struct vfsmount *low_mount;
+static struct inode *low_inode;
+
+static int low_init_context(struct fs_context *context)
+{
+	return init_pseudo(context, 0x766c6f77) ? 0 : -ENOMEM;
+}
+
+/* Without an owner: the module itself mounts it, and could never be unloaded. */
+static struct file_system_type low_type = {
+	.name = "mshv_vtl_low",
+	.init_fs_context = low_init_context,
+	.kill_sb = kill_anon_super,
+};
+
+/* Before the first file. */
+int vtl_withdrawn_init(void)
+{
+	low_mount = kern_mount(&low_type);
+	if (IS_ERR(low_mount))
+		return PTR_ERR(low_mount);
+	low_inode = alloc_anon_inode(low_mount->mnt_sb);
+	if (IS_ERR(low_inode)) {
+		kern_unmount(low_mount);
+		return PTR_ERR(low_inode);
+	}
+	return 0;
+}
+
+/* After the last file. */
+void vtl_withdrawn_exit(void)
+{
+	iput(low_inode);
+	kern_unmount(low_mount);
+	xa_destroy(&withdrawn_pages);
+}
+
+/* Each node in the file system has an address space of its own: files share one. */
+void vtl_low_opened(struct file *file)
+{
+	file->f_mapping = low_inode->i_mapping;
+}
+
+void vtl_withdrawn_down_read(void)
+{
+	down_read(&withdrawn_lock);
+}
+
+void vtl_withdrawn_up_read(void)
+{
+	up_read(&withdrawn_lock);
+}
+
+int vtl_withdrawn_down_write(void)
+{
+	return down_write_killable(&withdrawn_lock);
+}
+
+void vtl_withdrawn_up_write(void)
+{
+	up_write(&withdrawn_lock);
+}
+
+/* Whether any page of a range is. With the lock. */
+bool vtl_withdrawn_any(u64 first, u64 count)
+{
+	unsigned long page = first;
+
+	return xa_find(&withdrawn_pages, &page, first + count - 1, XA_PRESENT);
+}
+
+/* 0, or -EBUSY: it is already. With the lock for writing. */
+int vtl_withdrawn_add(u64 page)
+{
+	return xa_insert(&withdrawn_pages, page, xa_mk_value(0),
+			 GFP_KERNEL_ACCOUNT);
+}
+
+/* With the lock for writing. */
+void vtl_withdrawn_remove(u64 page)
+{
+	xa_erase(&withdrawn_pages, page);
+}
+
+/* Takes pages out of all mappings; @offset is that of the first in the file. */
+void vtl_low_unmap(u64 offset, u64 count)
+{
+	unmap_mapping_pages(low_inode->i_mapping, offset, count, true);
+}

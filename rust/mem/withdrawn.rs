@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Private pages of the lower VTLs that the host has been given: nobody may touch them, nor ask the
+//! TDX module about them, or the host ends the TD.
+//!
+//! ```text
+//! to shared    note the pages ─► unmap their private side ─► hypercall ─► forget those not done
+//! to private   unmap their shared side ─► hypercall ─► forget those done: they wait to be accepted
+//! ```
+//!
+//! A [`Change`] excludes every [`Stay`]: a fault, or a TDCALL about a page, happens before the page
+//! is noted or finds it noted. What the host does without being asked no kernel can prevent.
+
+// UNSAFETY: FFI calls that must be paired.
+#![allow(unsafe_code)]
+
+use kernel::error::to_result;
+use kernel::fs::File;
+use kernel::page::PAGE_SHIFT;
+use kernel::prelude::*;
+use kernel::types::NotThreadSafe;
+
+use super::registered;
+use crate::glue::abi::{self, safe_in_c};
+use crate::pure::mapping::{frame, is_shared, SHARED_PAGE};
+use crate::pure::ranges::Frames;
+
+// They take any number; the lock that some want is that of the guards below, which alone call them.
+safe_in_c! {
+    fn vtl_withdrawn_init() -> c_int;
+    fn vtl_withdrawn_any(first: u64, count: u64) -> bool;
+    fn vtl_withdrawn_add(page: u64) -> c_int;
+    fn vtl_withdrawn_remove(page: u64);
+    fn vtl_low_unmap(offset: u64, count: u64);
+}
+
+/// Files by which lower-VTL memory is mapped can be opened.
+pub(crate) struct Ready(());
+
+impl Ready {
+    /// Before the first device node.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub(crate) fn new() -> Result<Self> {
+        to_result(vtl_withdrawn_init())?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        // SAFETY: Made ready by `new`; every file is closed, because each keeps the module.
+        unsafe { abi::vtl_withdrawn_exit() }
+    }
+}
+
+/// Notes a file that is being opened, so that its mappings are found.
+pub(crate) fn opened(file: &File) {
+    // SAFETY: Nobody else has the file yet, and it has no mappings; it keeps the module, and so the
+    // address space that it gets.
+    unsafe { abi::vtl_low_opened(file.as_ptr()) }
+}
+
+/// No page changes hands.
+#[must_use]
+pub(crate) struct Stay(NotThreadSafe);
+
+impl Stay {
+    /// Waits until no page changes hands. Not while the caller has one already.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
+        unsafe { abi::vtl_withdrawn_down_read() }
+        Self(NotThreadSafe)
+    }
+
+    /// Whether a page of a piece, by an offset in pages that names frame and alias, is gone.
+    pub(crate) fn is_withdrawn(&self, page: u64, len_bytes: u64) -> bool {
+        !is_shared(page) && vtl_withdrawn_any(frame(page), len_bytes >> PAGE_SHIFT)
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the call in `new`.
+        unsafe { abi::vtl_withdrawn_up_read() }
+    }
+}
+
+/// Pages change hands.
+#[must_use]
+pub(crate) struct Change(NotThreadSafe);
+
+impl Change {
+    /// Waits until nobody looks at a page.
+    ///
+    /// # Errors
+    ///
+    /// EINTR: the task is being killed.
+    fn new() -> Result<Self> {
+        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
+        to_result(unsafe { abi::vtl_withdrawn_down_write() })?;
+        Ok(Self(NotThreadSafe))
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the call in `new`.
+        unsafe { abi::vtl_withdrawn_up_write() }
+    }
+}
+
+/// Has `call` give pages to the host. It returns how many it has done, from the first on.
+///
+/// # Errors
+///
+/// EBUSY: one has a page structure, by which the kernel reaches it. ENOMEM, EINTR, and those of
+/// `call`: then nothing has changed.
+pub(crate) fn to_shared<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usize)>) -> Result<T> {
+    let _change = Change::new()?;
+    let mut added = KVec::with_capacity(pages.len(), GFP_KERNEL)?;
+    refuse_registered(pages)?;
+    let result = note(pages, &mut added).and_then(|()| {
+        unmap(pages, 0);
+        call()
+    });
+    let done = result.as_ref().map_or(0, |(_, done)| *done);
+    let not_done = pages.get(done..).unwrap_or(&[]);
+    // Those that were gone before stay so.
+    for page in added.iter().filter(|page| not_done.contains(page)) {
+        vtl_withdrawn_remove(*page);
+    }
+    result.map(|(value, _)| value)
+}
+
+/// Has `call` ask the host for private pages. As [`to_shared`].
+///
+/// # Errors
+///
+/// As [`to_shared`].
+pub(crate) fn to_private<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usize)>) -> Result<T> {
+    let _change = Change::new()?;
+    refuse_registered(pages)?;
+    unmap(pages, SHARED_PAGE);
+    let (value, done) = call()?;
+    for page in pages.iter().take(done) {
+        vtl_withdrawn_remove(*page);
+    }
+    Ok(value)
+}
+
+/// Pages with structures are in the direct map, by the alias that they were registered with.
+fn refuse_registered(pages: &[u64]) -> Result {
+    let is_free = |page: &u64| {
+        let (first, end) = (*page, *page + 1);
+        !registered::overlaps(Frames { first, end })
+    };
+    if pages.iter().all(is_free) {
+        Ok(())
+    } else {
+        Err(EBUSY)
+    }
+}
+
+fn note(pages: &[u64], added: &mut KVec<u64>) -> Result {
+    for page in pages {
+        match to_result(vtl_withdrawn_add(*page)) {
+            Ok(()) => added.push(*page, GFP_KERNEL)?,
+            Err(EBUSY) => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Takes one side of pages out of all mappings, neighbours at once.
+fn unmap(pages: &[u64], alias: u64) {
+    for run in pages.chunk_by(|page, next| page + 1 == *next) {
+        if let Some(first) = run.first() {
+            vtl_low_unmap(first | alias, run.len() as u64); // CAST: usize has 64 bits
+        }
+    }
+}

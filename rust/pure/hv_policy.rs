@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Which hypercalls userspace may make, and with which operands.
+//!
+//! An allow-list, as `policy` is for TDCALLs. The host is not trusted with VTL2's memory, and has no
+//! way into it; but a call can have the host take a page of this kernel away, or write to one that it
+//! shares, and the next access ends the TD. So an address in an operand is that of lower-VTL memory.
+//! A call can also have the host send an interrupt, so a vector is none of an exception.
+
+use super::hv_call::Control;
+
+/// Bits of a page number by which no address overflows.
+const PAGE_NUMBER_BITS: u32 = 40;
+const PAGE_SHIFT: u32 = 12;
+const HEADER_BYTES: usize = 16;
+
+/// Knows whose guest-physical memory is.
+pub trait Memory {
+    /// Whether all of a range, without its SHARED bit, is memory of lower VTLs.
+    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool;
+    /// Whether any of a range, without its SHARED bit, is System RAM of this Linux.
+    fn has_system_ram(&self, start_gpa: u64, len_bytes: u64) -> bool;
+    /// The address without its SHARED bit.
+    fn without_shared(&self, gpa: u64) -> u64;
+}
+
+/// How the operands of a call are looked at.
+#[derive(Clone, Copy, Debug)]
+enum Check {
+    /// Not at all.
+    Nothing,
+    /// Each register may be set, and to its value.
+    Registers,
+    /// Each element is the number of a page of a lower VTL.
+    Visibility,
+    /// The vector is none of an exception.
+    Vector,
+    /// The address is no memory of this kernel.
+    Device,
+}
+
+/// An allowed call. What is not in [`POLICY`] is refused.
+pub struct Entry {
+    /// Its code.
+    pub code: u16,
+    /// Its name in the specification.
+    pub name: &'static str,
+    check: Check,
+    /// What of it is allowed, and why that harms VTL2 in no way.
+    pub reason: &'static str,
+}
+
+/// The whole policy: one line for each call that userspace may make.
+#[rustfmt::skip]
+pub static POLICY: [Entry; 13] = [
+    Entry { code: 0x0d, name: "EnablePartitionVtl", check: Check::Nothing,
+        reason: "no address: only the TDX module enters a lower VTL" },
+    Entry { code: 0x0f, name: "EnableVpVtl", check: Check::Nothing,
+        reason: "no address: the host does not set the state of an L2 VM" },
+    Entry { code: 0x50, name: "GetVpRegisters", check: Check::Nothing,
+        reason: "every register: what the host knows is no secret of VTL2" },
+    Entry { code: 0x51, name: "SetVpRegisters", check: Check::Registers,
+        reason: "SINTs, message and event page of VTL0, in memory of lower VTLs; VSM configuration, PM timer assist" },
+    Entry { code: 0x5c, name: "PostMessage", check: Check::Nothing,
+        reason: "a message for a connection: the host is its reader" },
+    Entry { code: 0x5d, name: "SignalEvent", check: Check::Nothing,
+        reason: "a signal for a connection: no address" },
+    Entry { code: 0x7e, name: "RetargetDeviceInterrupt", check: Check::Vector,
+        reason: "vectors from 32 on: none looks like an exception" },
+    Entry { code: 0x9a, name: "GetVpIndexFromApicId", check: Check::Nothing,
+        reason: "numbers of processors: no secret of VTL2" },
+    Entry { code: 0xc0, name: "SignalEventDirect", check: Check::Nothing,
+        reason: "a flag in a page that SetVpRegisters has let through, or in one shared anyway" },
+    Entry { code: 0xc1, name: "PostMessageDirect", check: Check::Nothing,
+        reason: "a message, likewise" },
+    Entry { code: 0xdb, name: "ModifyHostVisibility", check: Check::Visibility,
+        reason: "memory of lower VTLs without page structures; what is mapped of it is unmapped first" },
+    Entry { code: 0x106, name: "MemoryMappedIoRead", check: Check::Device,
+        reason: "addresses outside System RAM: registers of the host's devices" },
+    Entry { code: 0x107, name: "MemoryMappedIoWrite", check: Check::Device,
+        reason: "addresses outside System RAM, likewise" },
+];
+
+/// What an allowed call does to memory of lower VTLs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Permit {
+    /// Nothing.
+    Plain,
+    /// Its pages become shared with the host.
+    ToShared,
+    /// Its pages become private, and wait to be accepted.
+    ToPrivate,
+}
+
+/// The input of a call as the host will read it: zeros follow what userspace gave.
+#[derive(Clone, Copy)]
+pub struct Input<'a>(pub &'a [u8]);
+
+impl Input<'_> {
+    fn bytes<const N: usize>(self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        let given = self.0.get(at..).unwrap_or(&[]);
+        for (to, from) in bytes.iter_mut().zip(given) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    fn word(self, at: usize) -> u64 {
+        u64::from_le_bytes(self.bytes(at))
+    }
+
+    fn half(self, at: usize) -> u32 {
+        u32::from_le_bytes(self.bytes(at))
+    }
+}
+
+/// The pages that a call changes, by their numbers.
+pub fn pages(control: Control, input: Input<'_>) -> impl Iterator<Item = u64> + Clone + '_ {
+    let elements = usize::from(control.rep_start())..usize::from(control.rep_count());
+    elements.map(move |index| input.word(HEADER_BYTES + index * size_of::<u64>()))
+}
+
+/// Decides about a call. `None`: it must not be made.
+pub fn decide(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+    let entry = POLICY.iter().find(|entry| entry.code == control.code())?;
+    match entry.check {
+        Check::Nothing => Some(Permit::Plain),
+        Check::Registers => registers(control, input, memory),
+        Check::Visibility => visibility(control, input, memory),
+        Check::Vector => vector(input),
+        Check::Device => device(input, memory),
+    }
+}
+
+mod register {
+    pub(super) const PM_TIMER_ASSIST: u32 = 0x9_0032;
+    pub(super) const SINT0: u32 = 0xa_0000;
+    pub(super) const SINT15: u32 = 0xa_000f;
+    pub(super) const SIFP: u32 = 0xa_0012;
+    pub(super) const SIPP: u32 = 0xa_0013;
+    pub(super) const VSM_PARTITION_CONFIG: u32 = 0xd_0007;
+}
+
+/// `{ u32 name, padding, u128 value }` for each, behind a header with the VTL.
+fn registers(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+    const VTL_AT: usize = 12;
+    /// VTL0, and not the caller's own.
+    const VTL0: u8 = 0x10;
+    const ELEMENT_BYTES: usize = 32;
+    const VALUE_AT: usize = 16;
+    let [vtl] = input.bytes(VTL_AT);
+    if control.has_variable_header() {
+        return None;
+    }
+    for index in usize::from(control.rep_start())..usize::from(control.rep_count()) {
+        let at = HEADER_BYTES + index * ELEMENT_BYTES;
+        let value = input.word(at + VALUE_AT);
+        let is_allowed = match input.half(at) {
+            register::VSM_PARTITION_CONFIG | register::PM_TIMER_ASSIST => true,
+            register::SINT0..=register::SINT15 => vtl == VTL0,
+            register::SIFP | register::SIPP => vtl == VTL0 && is_page(value, memory),
+            _ => false,
+        };
+        if !is_allowed {
+            return None;
+        }
+    }
+    Some(Permit::Plain)
+}
+
+/// Whether the page of a SynIC is off, or memory of a lower VTL by either alias.
+fn is_page(value: u64, memory: &impl Memory) -> bool {
+    const IS_ENABLED: u64 = 1 << 0;
+    let gpa = memory.without_shared(value & !0xfff);
+    value & IS_ENABLED == 0 || memory.is_lower(gpa, 1 << PAGE_SHIFT)
+}
+
+/// `{ u64 partition, u32 visibility }`, then page numbers.
+fn visibility(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+    const VISIBILITY_AT: usize = 8;
+    if control.has_variable_header() {
+        return None;
+    }
+    let is_lower = |page: u64| {
+        page >> PAGE_NUMBER_BITS == 0 && memory.is_lower(page << PAGE_SHIFT, 1 << PAGE_SHIFT)
+    };
+    if !pages(control, input).all(is_lower) {
+        return None;
+    }
+    match input.half(VISIBILITY_AT) {
+        0 => Some(Permit::ToPrivate),
+        // Whatever else it means to the host, the page is private no longer.
+        _ => Some(Permit::ToShared),
+    }
+}
+
+fn vector(input: Input<'_>) -> Option<Permit> {
+    const VECTOR_AT: usize = 40;
+    match input.half(VECTOR_AT) {
+        32..=255 => Some(Permit::Plain),
+        _ => None,
+    }
+}
+
+/// `{ u64 gpa, u32 bytes }`: the host reads or writes up to 64 bytes there.
+fn device(input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+    const MAX_BYTES: u64 = 64;
+    let gpa = memory.without_shared(input.word(0));
+    let is_sound = gpa >> (PAGE_NUMBER_BITS + PAGE_SHIFT) == 0;
+    (is_sound && !memory.has_system_ram(gpa, MAX_BYTES)).then_some(Permit::Plain)
+}
+
+#[cfg(test)]
+#[path = "hv_policy_tests.rs"]
+mod tests;
