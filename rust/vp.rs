@@ -30,6 +30,7 @@ use crate::observe::stats::Stats;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
+use crate::pure::hv_vectors::Quota;
 use crate::pure::mitigation::Owner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
@@ -59,6 +60,8 @@ pub(crate) struct Vp {
     pub(crate) ring: Ring,
     /// Counters.
     pub(crate) stats: Stats,
+    /// Vectors of its CPU that are redirected.
+    pub(crate) redirected: Quota,
     /// How its thread is reached.
     pub(crate) wake: Wake,
     /// Which VMs are to be looked at before they are entered.
@@ -178,6 +181,7 @@ impl Vp {
                 apic_pages <- ApicPages::new(),
                 ring,
                 stats,
+                redirected: Quota::default(),
                 wake,
                 entry_check: EntryCheck::new(),
                 users <- new_mutex!(0, "mshv_vtl_tdx::users"),

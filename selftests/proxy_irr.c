@@ -107,8 +107,8 @@ TEST_F(proxied, interrupt_wakes_a_halted_guest)
 	run->proxy_irr[7] = 0;
 }
 
-/* Many at once, some blocked, some no interrupts, one after the other. */
-TEST_F(proxied, vectors_that_are_not_blocked_arrive)
+/* Many at once, some blocked, some exceptions, one after the other. */
+TEST_F(proxied, vectors_that_are_not_blocked_arrive_but_for_exceptions)
 {
 	volatile struct mshv_vtl_run *run = self->guest.run;
 	unsigned int i;
@@ -122,7 +122,7 @@ TEST_F(proxied, vectors_that_are_not_blocked_arrive)
 	/* The last one of them all. */
 	await(run, 4, 0x80);
 	EXPECT_EQ(1, run->scan_proxy_irr);
-	EXPECT_EQ(0xffff0000, run->proxy_irr[0]);
+	EXPECT_EQ(0, run->proxy_irr[0]);
 	EXPECT_EQ(0xffff0000, run->proxy_irr[1]);
 	EXPECT_EQ(0xff, run->proxy_irr[2]);
 	EXPECT_EQ(0, run->proxy_irr[3]);
@@ -149,6 +149,25 @@ TEST_F(proxied, are_those_of_their_processor)
 	other->scan_proxy_irr = 0;
 	other->proxy_irr[3] = 0;
 	other->proxy_irr_blocked[3] = ~0U;
+}
+
+/* One by one, and each with nothing blocked: none gets through, nor wakes anybody. */
+TEST_F(proxied, no_exception_arrives)
+{
+	volatile struct mshv_vtl_run *run = self->guest.run;
+	unsigned int vector;
+
+	run->proxy_irr_blocked[0] = 0;
+	run->proxy_irr_blocked[1] = 0;
+	for (vector = 0; vector < 32; vector++)
+		EXPECT_EQ(0, ask_proxy(0, vector, 1));
+	/* They are all through when this one is. */
+	EXPECT_EQ(0, ask_proxy(0, 32, 1));
+	await(run, 1, 1);
+	EXPECT_EQ(0, run->proxy_irr[0]);
+	EXPECT_EQ(1, run->proxy_irr[1]);
+	run->proxy_irr[1] = 0;
+	run->scan_proxy_irr = 0;
 }
 
 /* Messages that are none of these, of the type that proxied interrupts have. */

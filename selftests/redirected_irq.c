@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -99,9 +101,10 @@ static int count_irqs(void)
 	return count;
 }
 
-TEST_F(redirected, what_is_no_interrupt_or_no_processor_is_refused)
+TEST_F(redirected, exceptions_and_what_is_no_vector_or_processor_are_refused)
 {
-	static const uint32_t vectors[] = { 0, 2, 15, 256, 0x193, ~0U };
+	static const uint32_t vectors[] = { 0,	2,   13,    15, 16,
+					    31, 256, 0x193, ~0U };
 	int fd = self->irq.guest.fd, before = count_irqs();
 	size_t i;
 
@@ -216,23 +219,136 @@ TEST_F(redirected, mappings_go_with_their_file)
 	EXPECT_EQ(before, count_irqs());
 }
 
-/* A processor has some 200 vectors; the kernel keeps what it has in use. */
-TEST_F(redirected, there_is_an_end_to_vectors)
+/* The kernel's own devices need some of the 200 that a processor has. */
+TEST_F(redirected, one_file_takes_64_vectors_of_a_processor)
 {
-	int before = count_irqs(), fd = vtl_create(), count, vector = 0;
+	int before = count_irqs(), fd = vtl_create(), cpu, i, vector = 0;
 
-	for (count = 0; count < 256; count++) {
-		vector = map(fd, VECTOR, self->apic_id[1]);
-		if (vector < 0)
-			break;
+	for (cpu = 0; cpu < 2; cpu++) {
+		for (i = 0; i < 64; i++) {
+			vector = map(fd, VECTOR, self->apic_id[cpu]);
+			ASSERT_LE(16, vector);
+		}
+		EXPECT_EQ(-EMFILE, map(fd, VECTOR, self->apic_id[cpu]));
 	}
-	EXPECT_LT(16, count);
-	EXPECT_EQ(-ENOSPC, vector);
+	EXPECT_EQ(before + 128, count_irqs());
+	EXPECT_EQ(0, unmap(fd, vector, self->apic_id[1]));
+	EXPECT_LE(16, map(fd, VECTOR, self->apic_id[1]));
 	close(fd);
+	EXPECT_EQ(before, count_irqs());
+}
+
+TEST_F(redirected, all_files_together_take_128_vectors_of_a_processor)
+{
+	int before = count_irqs(), fds[4], file, i, vector, count = 0;
+
+	for (file = 0; file < 4; file++) {
+		fds[file] = vtl_create();
+		for (i = 0; i < 64; i++) {
+			vector = map(fds[file], VECTOR, self->apic_id[1]);
+			if (vector < 0)
+				break;
+			count++;
+		}
+	}
+	EXPECT_EQ(128, count);
+	EXPECT_EQ(-ENOSPC, vector);
+	/* Another processor has its own. */
+	EXPECT_LE(16, map(fds[3], VECTOR, self->apic_id[0]));
+	for (file = 0; file < 4; file++)
+		close(fds[file]);
 	EXPECT_EQ(before, count_irqs());
 	vector = map(self->irq.guest.fd, VECTOR, self->apic_id[1]);
 	EXPECT_LE(16, vector);
 	EXPECT_EQ(0, unmap(self->irq.guest.fd, vector, self->apic_id[1]));
+}
+
+/* Two threads at the end of what a file may have. */
+static void *take_places(void *argument)
+{
+	struct device *device = argument;
+	int i;
+
+	for (i = 0; i < 64; i++)
+		if (map(device->vector, VECTOR, 0) >= 0)
+			device->taken++;
+	return NULL;
+}
+
+TEST_F(redirected, threads_of_a_file_share_its_bound)
+{
+	struct device devices[2] = { 0 };
+	pthread_t threads[2];
+	int fd = vtl_create(), i;
+
+	ASSERT_EQ(0, self->apic_id[0]);
+	for (i = 0; i < 2; i++) {
+		devices[i].vector = fd;
+		ASSERT_EQ(0, vtl_thread_on(&threads[i], i, take_places,
+					   &devices[i]));
+	}
+	for (i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	EXPECT_EQ(64, devices[0].taken + devices[1].taken);
+	close(fd);
+}
+
+/* What the kernel said about vectors since it was asked last. */
+static int count_complaints(void)
+{
+	static char log[1 << 20];
+	int len = klogctl(3 /* all of it */, log, sizeof(log) - 1);
+	int count = 0;
+	char *at = log;
+
+	log[len > 0 ? len : 0] = 0;
+	while ((at = strstr(at, "unexpected IRQ trap at vector"))) {
+		count++;
+		at++;
+	}
+	return count;
+}
+
+struct storm {
+	volatile int vector;
+	volatile bool is_over;
+	unsigned int sent;
+};
+
+static void *send_all_the_time(void *argument)
+{
+	struct storm *storm = argument;
+
+	while (!storm->is_over) {
+		if (storm->vector && !interrupt(0, storm->vector))
+			storm->sent++;
+	}
+	return NULL;
+}
+
+/* The host can't know when a mapping goes. */
+TEST_F(redirected, unmapping_under_fire_is_no_unexpected_trap)
+{
+	int fd = self->irq.guest.fd, before = count_complaints(), i, vector;
+	struct storm storm = { 0 };
+	pthread_t thread;
+
+	ASSERT_EQ(0, vtl_thread_on(&thread, 1, send_all_the_time, &storm));
+	for (i = 0; i < 300; i++) {
+		vector = map(fd, VECTOR, self->apic_id[0]);
+		ASSERT_LE(16, vector);
+		storm.vector = vector;
+		while (!self->irq.guest.run->scan_proxy_irr)
+			sched_yield();
+		ASSERT_EQ(0, unmap(fd, vector, self->apic_id[0]));
+		storm.vector = 0;
+		forget(self->irq.guest.run, VECTOR);
+	}
+	storm.is_over = true;
+	pthread_join(thread, NULL);
+	EXPECT_LE(300, storm.sent);
+	EXPECT_EQ(before, count_complaints());
+	forget(self->irq.guest.run, VECTOR);
 }
 
 TEST_HARNESS_MAIN

@@ -9,6 +9,8 @@
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
+#include <asm/apic.h>
 #include <asm/hw_irq.h>
 #include <asm/irqdomain.h>
 
@@ -23,26 +25,32 @@ static struct irq_domain *redirect_domain;
 struct vtl_route {
 	void (*arrived)(void *argument);
 	void *argument;
+	u32 cpu;
 };
 
-/* The end of the interrupt is the local APIC's affair, so that of the parent. */
+/* An interrupt may come while its vector is being taken from the parent: see redirect_unwire(). */
+static void redirect_ack(struct irq_data *unused)
+{
+	apic->eoi();
+}
+
 static struct irq_chip redirect_chip = {
 	.name = VTL_REDIRECT_NAME,
-	.irq_ack = irq_chip_ack_parent,
+	.irq_ack = redirect_ack,
 	.irq_set_affinity = irq_chip_set_affinity_parent,
 	.irq_retrigger = irq_chip_retrigger_hierarchy,
 };
 
+/*
+ * With the parent's part the vector is in the table of its CPU. The host may be
+ * sending it already, for a mapping that is gone.
+ */
 static int redirect_alloc(struct irq_domain *domain, unsigned int irq,
 			  unsigned int count, void *info)
 {
-	int error = irq_domain_alloc_irqs_parent(domain, irq, count, info);
-
-	if (error)
-		return error;
 	irq_domain_set_info(domain, irq, irq, &redirect_chip, NULL,
 			    handle_edge_irq, NULL, "edge");
-	return 0;
+	return irq_domain_alloc_irqs_parent(domain, irq, count, info);
 }
 
 static const struct irq_domain_ops redirect_operations = {
@@ -123,6 +131,7 @@ int vtl_redirect_new(u32 cpu, void (*arrived)(void *argument), void *argument,
 		return -ENOMEM;
 	route->arrived = arrived;
 	route->argument = argument;
+	route->cpu = cpu;
 	irq = redirect_get(cpu);
 	if (irq < 0) {
 		error = irq;
@@ -152,12 +161,30 @@ free_route:
 	return error;
 }
 
+static void redirect_nothing(void *unused)
+{
+}
+
+/*
+ * irq_domain_free_irqs() takes the flow handler away first and the vector last: the
+ * host's interrupt in between would be an unexpected trap, which the kernel reports
+ * as an error. So the vector goes first, and no CPU is between the look at its table
+ * of vectors and the flow handler when this returns. Freed by the parent once more,
+ * it is none any more.
+ */
+static void redirect_unwire(u32 irq, u32 cpu)
+{
+	irq_domain_free_irqs_parent(redirect_domain, irq, 1);
+	smp_call_function_single(cpu, redirect_nothing, NULL, 1);
+}
+
 /* Nothing is called any more on return. */
 void vtl_redirect_free(u32 irq)
 {
 	struct vtl_route *route = irq_get_handler_data(irq);
 
 	free_irq(irq, route);
+	redirect_unwire(irq, route->cpu);
 	irq_domain_free_irqs(irq, 1);
 	kfree(route);
 }

@@ -16,7 +16,10 @@ use kernel::uaccess::{UserPtr, UserSlice};
 use crate::glue::abi::{self, safe_in_c};
 use crate::nodes::device::VtlFile;
 use crate::pure::apic::Vector;
+use crate::pure::field::VmIndex;
+use crate::pure::hv_vectors::{self, Quota};
 use crate::vp::machine::Machine;
+use crate::vp::Vp;
 
 // They touch nothing but what `redirect.c` itself made.
 safe_in_c! {
@@ -52,23 +55,56 @@ struct Route {
     vector: Vector,
 }
 
+impl Route {
+    fn vp(&self) -> Option<&Vp> {
+        self.machine.vp(self.cpu)
+    }
+}
+
+/// A place among the vectors of a CPU that may be redirected.
+struct Place {
+    route: KBox<Route>,
+}
+
+impl Place {
+    /// # Errors
+    ///
+    /// ENOSPC: all are taken. ENOMEM.
+    fn take(route: Route) -> Result<Self> {
+        let route = KBox::new(route, GFP_KERNEL)?;
+        let vp = route.vp().ok_or(ENXIO)?;
+        if !vp.redirected.take() {
+            return Err(ENOSPC);
+        }
+        Ok(Self { route })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(vp) = self.route.vp() {
+            vp.redirected.give_back();
+        }
+    }
+}
+
 /// One mapping.
 ///
 /// # Invariants
 ///
-/// `given` came from `vtl_redirect_new` and is given back in `drop` only; `_route` is what it calls
+/// `given` came from `vtl_redirect_new` and is given back in `drop` only; `_place` holds what it calls
 /// back with.
 pub(crate) struct Mapping {
     given: abi::vtl_redirect,
     apic_id: u32,
-    _route: KBox<Route>,
+    _place: Place,
 }
 
 impl Mapping {
     fn new(route: Route, apic_id: u32) -> Result<Self> {
         let cpu = route.cpu;
-        let route = KBox::new(route, GFP_KERNEL)?;
-        let argument: *const Route = &*route;
+        let place = Place::take(route)?;
+        let argument: *const Route = &*place.route;
         let mut given = abi::vtl_redirect::default();
         // SAFETY: The callback gets a route that stays where it is until the mapping's `drop` has
         // stopped the interrupt; in a task that may sleep.
@@ -84,7 +120,7 @@ impl Mapping {
         Ok(Self {
             given,
             apic_id,
-            _route: route,
+            _place: place,
         })
     }
 }
@@ -100,7 +136,7 @@ impl Drop for Mapping {
 extern "C" fn arrived(route: *mut c_void) {
     // SAFETY: `Mapping::new` gave a route that outlives the interrupt.
     let route = unsafe { &*route.cast::<Route>() };
-    if let Some(vp) = route.machine.vp(route.cpu) {
+    if let Some(vp) = route.vp() {
         if vp.run_page.ask_for(route.vector) {
             vp.wake.kick();
         }
@@ -111,42 +147,59 @@ extern "C" fn arrived(route: *mut c_void) {
 ///
 /// # Errors
 ///
-/// EFAULT, ENOMEM. EINVAL: a vector that no interrupt can have, neither 0 nor 1, or nothing to take
-/// back. ENXIO: no VP with this APIC ID. ENOSPC: the CPU has no vector left. Then nothing has
-/// changed.
+/// EFAULT, ENOMEM. EINVAL: a vector that the host may not send, neither 0 nor 1, or nothing to take
+/// back. ENXIO: no VP with this APIC ID. EMFILE: the file has as many on that CPU as one may have.
+/// ENOSPC: the CPU has no vector left for this. Then nothing has changed.
 pub(crate) fn map(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
     let operand = UserSlice::new(argument, size_of::<[u64; 2]>());
     let (mut reader, mut writer) = operand.reader_writer();
     let [names, is_new]: [u64; 2] = reader.read()?;
     let (vector, apic_id) = (names as u32, (names >> 32) as u32); // CAST: the two halves
-                                                                  // The other bytes are padding.
+    // The other bytes are padding.
     match is_new & 0xff {
         0 => unmap(vtl, vector, apic_id),
         1 => {
-            let mapping = new_mapping(vtl, vector, apic_id)?;
-            let mut mappings = vtl.redirects().lock();
-            mappings.reserve(1, GFP_KERNEL)?;
-            writer.write(&mapping.given.vector)?;
-            mappings.push(mapping, GFP_KERNEL)?;
-            Ok(0)
+            let route = find_route(vtl, vector, apic_id)?;
+            let vector = add(vtl, route, apic_id)?;
+            let written = writer.write(&vector);
+            if written.is_err() {
+                // Another thread may have guessed the vector and given it back.
+                let _ = unmap(vtl, vector, apic_id);
+            }
+            written.map(|()| 0)
         }
         _ => Err(EINVAL),
     }
 }
 
-fn new_mapping(vtl: &VtlFile, vector: u32, apic_id: u32) -> Result<Mapping> {
+fn find_route(vtl: &VtlFile, vector: u32, apic_id: u32) -> Result<Route> {
     let vector = u8::try_from(vector).ok().and_then(Vector::new);
-    let vector = vector.ok_or(EINVAL)?;
+    let is_allowed = |vector: &Vector| hv_vectors::is_allowed(VmIndex::VM1, *vector);
+    let vector = vector.filter(is_allowed).ok_or(EINVAL)?;
     let machine = vtl.shared_machine();
     let mut vps = (0..machine.num_cpus()).filter_map(|cpu| machine.vp(cpu));
     let vp = vps.find(|vp| vp.apic_id == apic_id).ok_or(ENXIO)?;
     let cpu = u32::from(vp.cpu);
-    let route = Route {
+    Ok(Route {
         machine: machine.clone(),
         cpu,
         vector,
-    };
-    Mapping::new(route, apic_id)
+    })
+}
+
+/// Makes a mapping. Returns the vector of this kernel.
+fn add(vtl: &VtlFile, route: Route, apic_id: u32) -> Result<u32> {
+    // Held all the time, so that two threads can't take the last place of the file twice.
+    let mut mappings = vtl.redirects().lock();
+    let of_cpu = mappings.iter().filter(|mapping| mapping.apic_id == apic_id);
+    if of_cpu.count() >= Quota::PER_FILE {
+        return Err(EMFILE);
+    }
+    mappings.reserve(1, GFP_KERNEL)?;
+    let mapping = Mapping::new(route, apic_id)?;
+    let vector = mapping.given.vector;
+    mappings.push(mapping, GFP_KERNEL)?;
+    Ok(vector)
 }
 
 /// Takes back what an earlier call answered with.

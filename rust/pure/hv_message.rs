@@ -2,6 +2,9 @@
 //! Messages of Hyper-V's synthetic interrupt controller (SynIC): where they lie, and what is in the
 //! few that the driver reads or makes itself. [TLFS]
 
+use super::field::VmIndex;
+use super::hv_vectors;
+
 /// A slot of the message page, and the size of a message.
 pub const SLOT_BYTES: usize = 256;
 /// Room for a payload.
@@ -38,11 +41,9 @@ pub fn settle(message: &mut [u8; SLOT_BYTES]) -> bool {
 const PROXY_INTERRUPT: u32 = 0x8001_000f;
 /// So much of such a message is looked at.
 pub const PROXY_BYTES: usize = PAYLOAD_AT + 36;
-/// Vectors below 16 are no interrupts.
-const LEGAL_IN_FIRST_WORD: u32 = 0xffff_0000;
 
-/// The vectors of a message about interrupts for VTL0, as a map; `None` if it is another message, or
-/// about another VTL.
+/// The vectors of a message about interrupts for VTL0, as a map of those that the host may raise
+/// there; `None` if it is another message, or about another VTL.
 pub fn proxied(message: &[u8; PROXY_BYTES]) -> Option<[u32; 8]> {
     let word = |at: usize| {
         let bytes = message.get(at..at.saturating_add(4));
@@ -64,7 +65,9 @@ pub fn proxied(message: &[u8; PROXY_BYTES]) -> Option<[u32; 8]> {
         // A vector that none is stands for nothing.
         *vectors.get_mut(usize::try_from(vector / 32).ok()?)? = 1 << (vector % 32);
     }
-    vectors[0] &= LEGAL_IN_FIRST_WORD;
+    for (vectors, allowed) in vectors.iter_mut().zip(hv_vectors::allowed(VmIndex::VM1)) {
+        *vectors &= allowed;
+    }
     Some(vectors)
 }
 
@@ -115,24 +118,24 @@ mod tests {
         let one = |vector| proxied(&message(0, 0, [vector, !0, !0, !0, !0, !0, !0, !0]));
         assert_eq!(one(0x41), Some([0, 0, 2, 0, 0, 0, 0, 0]));
         assert_eq!(one(255), Some([0, 0, 0, 0, 0, 0, 0, 1 << 31]));
-        assert_eq!(one(16), Some([1 << 16, 0, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(one(32), Some([0, 1, 0, 0, 0, 0, 0, 0]));
     }
 
     #[test]
-    fn vectors_that_none_are_do_nothing() {
-        for vector in 0..16 {
+    fn exceptions_and_vectors_that_none_are_do_nothing() {
+        for vector in 0..32 {
             assert_eq!(proxied(&message(0, 0, [vector; 8])), Some([0; 8]));
         }
         for vector in [256, 257, 0x1_0041, u32::MAX] {
             assert_eq!(proxied(&message(0, 0, [vector; 8])), None);
         }
         let all = proxied(&message(0, 1, [u32::MAX; 8])).unwrap();
-        assert_eq!(all, [0xffff_0000, !0, !0, !0, !0, !0, !0, !0]);
+        assert_eq!(all, [0, !0, !0, !0, !0, !0, !0, !0]);
     }
 
     #[test]
     fn map_of_vectors_is_taken_as_it_is() {
-        let map = [1 << 20, 2, 3, 4, 5, 6, 7, 8];
+        let map = [0, 2, 3, 4, 5, 6, 7, 8];
         assert_eq!(proxied(&message(0, 1, map)), Some(map));
     }
 
