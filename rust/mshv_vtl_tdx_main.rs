@@ -54,6 +54,10 @@ module! {
             default: 1024,
             description: "Records in the audit ring of each VP: a power of two from 64 to 65536",
         },
+        storm_spacing_us: u32 {
+            default: 20,
+            description: "An exit storm is 1024 exits that the host causes, each within so many microseconds of the one before; 0: none is looked for",
+        },
     },
 }
 
@@ -72,6 +76,7 @@ struct MshvVtlTdx {
     _on_hyper_v: Option<hv::Nodes>,
     _debugfs: debugfs::Debugfs,
     _hotplug: machine::Hotplug,
+    _events: event::Pending,
     _interrupts: hv::interrupts::Interrupts,
     _redirects: redirect::Ready,
     _published: machine::Published,
@@ -89,6 +94,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
             _claims: mem::ranges::Claims::new()?,
             _interrupts: hv::interrupts::Interrupts::start(machine::machine().ok_or(ENODEV)?),
             _redirects: redirect::Ready::new()?,
+            _events: event::Pending::new(),
             _hotplug: machine::Hotplug::new()?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.

@@ -167,7 +167,7 @@ impl Vp {
     ) -> Result<Pin<KBox<Self>>> {
         let cpu = u16::try_from(index)?;
         let ring = Ring::new(audit_records)?;
-        let stats = Stats::new()?;
+        let stats = Stats::new(features.storm_spacing_ticks)?;
         let wake = Wake::new(index);
         let run_page = RunPage::new(SharedPage::new()?);
         let vapic = SharedPage::new()?;

@@ -31,8 +31,9 @@ expect() {
 printf '\276\310\0\0\0\61\300\17\242\116\165\371\364' >"$work/exits"
 
 echo "TAP version 13"
-echo "1..17"
+echo "1..19"
 expect 0 "27 +0 +VP.INVGLA" probe_prints_the_tdcall_policy probe --policy
+expect 0 "0xdb  ModifyHostVisibility" and_that_of_hypercalls probe --policy
 expect 0 '"name":"VP.INVGLA"' and_as_json probe --policy --json
 # Nodes that only a Hyper-V host brings.
 expect 0 "mshv_hvcall +(can be opened|not there)" probe_knows_hypercalls probe
@@ -43,6 +44,7 @@ expect 0 "CPUID +[0-9]+" stats_show_them_in_a_table stats
 expect 0 '"name":"CPUID"' stats_show_them_as_json stats --json
 expect 0 '^mshv_vtl_exits_total\{vp="0",exit="CPUID"\} [1-9]' stats_show_them_for_prometheus \
 	stats --prometheus
+expect 0 '^mshv_vtl_exit_storms_total\{vp="0"\} [0-9]' and_storms_too stats --prometheus
 expect 1 "no virtual processor" a_cpu_without_vp_is_told stats --cpu 4095
 expect 0 "^[1-9][0-9]* records saved" records_are_saved audit save "$work/saved"
 # So many there are, whatever ran before: all of them, and no waiting for more.

@@ -8,10 +8,12 @@ use crate::cpu::mitigation;
 use crate::cpu::msr::{self, UnseenMsrs};
 use crate::cpu::tdcall;
 use crate::glue::ffi::{self, Cpuid};
+use crate::module_parameters;
 use crate::pure::components;
 use crate::pure::field::FieldId;
 use crate::pure::mitigation::Mitigations;
 use crate::pure::msr::Limits;
+use crate::pure::storm;
 use crate::pure::tdcall::tdg_vm_rd;
 use crate::pure::xsave::{Area, Layout};
 
@@ -29,6 +31,8 @@ pub(crate) struct Features {
     pub(crate) unseen_msrs: UnseenMsrs,
     /// Protection keys are on.
     pub(crate) has_pkru: bool,
+    /// How close two exits of a storm are.
+    pub(crate) storm_spacing_ticks: u64,
 }
 
 /// Of CPUID leaf 1 ECX: the kernel has turned XSAVE on.
@@ -76,6 +80,10 @@ impl Features {
             layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
             format,
             mitigations: mitigation::choose(has_spec_ctrl),
+            storm_spacing_ticks: storm::spacing_ticks(
+                module_parameters::storm_spacing_us.value(),
+                ffi::tsc_khz(),
+            ),
         })
     }
 }

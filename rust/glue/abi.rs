@@ -165,6 +165,9 @@ assert_offsets! {
         exits => stats::EXITS,
         refused_hvcalls => stats::REFUSED_HVCALLS,
         stalls => stats::STALLS,
+        exit_storms => stats::EXIT_STORMS,
+        storm_ticks => stats::STORM_TICKS,
+        shortest_storm_ticks => stats::SHORTEST_STORM_TICKS,
     }
     mshv_map_device_intr: { vector => 0, apic_id => 4, create_mapping => 8, padding => 9, }
     mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }

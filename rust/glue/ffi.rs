@@ -22,6 +22,7 @@ safe_in_c! {
     fn vtl_without_shared(gpa: u64) -> u64;
     fn vtl_event_allowed(kind: u32) -> bool;
     fn vtl_apic_id(cpu: u32) -> u32;
+    fn vtl_tsc_khz() -> u32;
     fn vtl_need_resched() -> bool;
     fn vtl_has_guest_work() -> bool;
     fn vtl_relax();
@@ -58,6 +59,11 @@ pub(crate) fn without_shared(gpa: u64) -> u64 {
 pub(crate) fn tsc() -> u64 {
     // SAFETY: x86-64 always has RDTSC, and the kernel may execute it.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Frequency of the time-stamp counter.
+pub(crate) fn tsc_khz() -> u32 {
+    vtl_tsc_khz()
 }
 
 /// Number of the current thread.

@@ -17,6 +17,7 @@
 #include <asm/msr.h>
 #include <asm/processor.h>
 #include <asm/smp.h>
+#include <asm/tsc.h>
 
 #include "helpers.h"
 
@@ -128,6 +129,11 @@ void vtl_wrmsr(u32 msr, u64 value)
 int vtl_wrmsr_safe(u32 msr, u64 value)
 {
 	return wrmsrq_safe(msr, value);
+}
+
+u32 vtl_tsc_khz(void)
+{
+	return tsc_khz;
 }
 
 u32 vtl_apic_id(u32 cpu)

@@ -27,6 +27,7 @@ void vtl_wrmsr(u32 msr, u64 value);
 int vtl_rdmsr_safe(u32 msr, u64 *value);
 int vtl_wrmsr_safe(u32 msr, u64 value);
 u32 vtl_apic_id(u32 cpu);
+u32 vtl_tsc_khz(void);
 /* Debug registers; lower[4] is DR6. */
 struct vtl_debug {
 	u64 lower[5];
@@ -44,6 +45,8 @@ void *vtl_alloc_zeroed(size_t len_bytes);
 
 bool vtl_event_allowed(u32 kind);
 void vtl_event_log(const char *text);
+void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks);
+void vtl_event_flush(void);
 
 bool vtl_is_system_ram(u64 start, u64 len_bytes);
 

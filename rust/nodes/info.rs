@@ -108,6 +108,10 @@ pub(crate) fn stats(machine: &Machine, argument: UserPtr) -> Result<isize> {
         }
         words.push(stats.refused_hypercalls(), GFP_KERNEL)?;
         words.push(stats.stalls(), GFP_KERNEL)?;
+        let storms = stats.storms();
+        for word in [storms.count, storms.ticks, storms.shortest_ticks] {
+            words.push(word, GFP_KERNEL)?;
+        }
         Ok(())
     })
 }

@@ -115,9 +115,10 @@ impl Entering {
             ..
         } = operands;
         let kind = ExitKind::new(class, exit);
+        let exit_tsc = ffi::tsc();
         let switch = Switch {
             entry_tsc: self.entry_tsc,
-            cycles: ffi::tsc().wrapping_sub(self.entry_tsc),
+            cycles: exit_tsc.wrapping_sub(self.entry_tsc),
             rip: vp.run_page.read_rip(),
             thread,
             vp: vp.cpu,
@@ -130,7 +131,10 @@ impl Entering {
         // The first record has number 1: 0 says that there is none.
         switches.count = switches.count.wrapping_add(1);
         vp.ring.write(switches.count, &switch.words());
-        vp.stats.count(self.reason, kind, switch.cycles);
+        let storm = vp.stats.count(self.reason, kind, switch.cycles, exit_tsc);
+        if let Some(ticks) = storm {
+            event::exit_storm(vp.cpu, kind, thread, ticks);
+        }
         trace::vtl_exit(entry_rcx.vm().get(), exit, switch.rip, switch.cycles);
         kind
     }

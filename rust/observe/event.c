@@ -8,6 +8,7 @@
 #include <linux/audit.h>
 #include <linux/printk.h>
 #include <linux/ratelimit.h>
+#include <linux/workqueue.h>
 
 #include "glue/helpers.h"
 
@@ -21,8 +22,11 @@
 
 static struct ratelimit_state vtl_event_limits[] = {
 	VTL_EVENT_LIMIT, VTL_EVENT_LIMIT, VTL_EVENT_LIMIT,
-	VTL_EVENT_LIMIT, VTL_EVENT_LIMIT,
+	VTL_EVENT_LIMIT, VTL_EVENT_LIMIT, VTL_EVENT_LIMIT,
 };
+
+/* Its place among the limits. */
+#define VTL_EVENT_STORM 5
 
 bool vtl_event_allowed(u32 kind)
 {
@@ -43,4 +47,44 @@ void vtl_event_log(const char *text)
 	audit_log_format(buffer, "module=mshv_vtl_tdx %s", text);
 	audit_log_task_info(buffer);
 	audit_log_end(buffer);
+}
+
+/* The storm that is yet to be logged; others that come meanwhile are counted only. */
+static atomic_t vtl_storm_taken = ATOMIC_INIT(0);
+static struct {
+	u32 cpu, kind, thread;
+	u64 ticks;
+} vtl_storm;
+
+static void vtl_storm_log(struct work_struct *unused)
+{
+	char text[128];
+
+	scnprintf(text, sizeof(text),
+		  "op=exit_storm vp=%u exit=%u thread=%u exits=%u ticks=%llu",
+		  vtl_storm.cpu, vtl_storm.kind, vtl_storm.thread,
+		  MSHV_VTL_STORM_EXITS, vtl_storm.ticks);
+	atomic_set_release(&vtl_storm_taken, 0);
+	vtl_event_log(text);
+}
+
+static DECLARE_WORK(vtl_storm_work, vtl_storm_log);
+
+/* With interrupts off, where nothing can be logged. */
+void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks)
+{
+	if (!vtl_event_allowed(VTL_EVENT_STORM) ||
+	    atomic_cmpxchg_acquire(&vtl_storm_taken, 0, 1))
+		return;
+	vtl_storm.cpu = cpu;
+	vtl_storm.kind = kind;
+	vtl_storm.thread = thread;
+	vtl_storm.ticks = ticks;
+	schedule_work(&vtl_storm_work);
+}
+
+/* No VP runs any more. */
+void vtl_event_flush(void)
+{
+	flush_work(&vtl_storm_work);
 }

@@ -4,14 +4,25 @@
 //! They are rare in good use. Each kind has a rate limit of its own, so that a flood of one does not
 //! hide another; what the limit suppressed still counts in the statistics.
 
+// UNSAFETY: declares C functions.
+#![allow(unsafe_code)]
+
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::CString;
 
+use crate::glue::abi::safe_in_c;
 use crate::glue::ffi;
+use crate::pure::audit::ExitKind;
 use crate::pure::leaf;
 use crate::pure::status::Status;
 use crate::pure::tdcall::Registers;
+
+// They keep numbers, and wait in a task that may.
+safe_in_c! {
+    fn vtl_event_storm(cpu: u32, kind: u32, thread: u32, ticks: u64);
+    fn vtl_event_flush();
+}
 
 /// Kind of an event, each with a rate limit.
 #[derive(Clone, Copy)]
@@ -25,8 +36,9 @@ pub(crate) enum Kind {
     PageAttributes = 2,
     /// The policy refused a TDCALL.
     TdcallRefused = 3,
-    /// A hypercall was not in the list of its file.
+    /// A hypercall was not in the list of its file, or refused by the policy.
     HypercallRefused = 4,
+    // 5 is that of an exit storm, see `event.c`.
 }
 
 /// The module is ready; these are its parameters.
@@ -65,7 +77,29 @@ pub(crate) fn tdcall_refused(request: &Registers, status: Status) {
     );
 }
 
-/// A hypercall was not in the list of its file.
+/// The host took a lower VTL out very often. With interrupts off; it is written down a moment later.
+#[cold]
+pub(crate) fn exit_storm(cpu: u16, kind: ExitKind, thread: u32, ticks: u64) {
+    vtl_event_storm(u32::from(cpu), u32::from(kind.number()), thread, ticks);
+}
+
+/// What was to be written down a moment later has been, when this is gone.
+pub(crate) struct Pending(());
+
+impl Pending {
+    /// Before the first switch.
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        vtl_event_flush();
+    }
+}
+
+/// A hypercall was not in the list of its file, or refused by the policy.
 pub(crate) fn hypercall_refused(control: u64) {
     log(
         Kind::HypercallRefused,

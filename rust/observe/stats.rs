@@ -10,17 +10,35 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kernel::prelude::*;
 
 use crate::pure::audit::{EntryReason, ExitKind};
+use crate::pure::storm::{is_of_host, Streak};
 
-/// Exits of one kind.
+/// Exits of one kind, in a cache line of their own: an exit writes one, whatever it is.
 ///
 /// These are `core`'s atomics because the kernel's are calls of a C function each, and this is on the
 /// way of every switch.
+#[repr(C, align(64))]
 struct Exits {
     count: AtomicU64,
     /// Those after which the kernel entered again by itself.
     handled: AtomicU64,
     /// TSC ticks from entry to exit.
     cycles: AtomicU64,
+    /// The [`Streak`] that goes on, of a kind that the host causes.
+    streak: [AtomicU64; 3],
+    /// Storms of that kind, and their TSC ticks.
+    storms: [AtomicU64; 2],
+}
+
+const _: () = assert!(size_of::<Exits>() == 64);
+
+/// Exit storms, read one by one.
+pub(crate) struct Storms {
+    /// How many.
+    pub(crate) count: u64,
+    /// TSC ticks of them all.
+    pub(crate) ticks: u64,
+    /// TSC ticks of the shortest.
+    pub(crate) shortest_ticks: u64,
 }
 
 /// What was refused, in the order of `struct mshv_vtl_stats`.
@@ -64,6 +82,10 @@ impl Refusal {
 pub(crate) struct Stats {
     /// By the number of the kind; `ExitKind::COUNT` of them.
     exits: KVec<Exits>,
+    /// How close two exits of a storm are; 0 for no storms.
+    spacing_ticks: u64,
+    /// TSC ticks of the shortest storm; 0 without one.
+    shortest_ticks: AtomicU64,
     refusals: [AtomicU64; Refusal::COUNT],
     /// Exits handed over because of a [`Stall`](crate::pure::stall::Stall).
     stalls: AtomicU64,
@@ -83,33 +105,76 @@ pub(crate) struct Snapshot {
 
 impl Stats {
     /// Everything zero.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(spacing_ticks: u64) -> Result<Self> {
         let mut exits = KVec::with_capacity(ExitKind::COUNT, GFP_KERNEL)?;
         for _ in 0..ExitKind::COUNT {
             let exit = Exits {
                 count: AtomicU64::new(0),
                 handled: AtomicU64::new(0),
                 cycles: AtomicU64::new(0),
+                streak: [const { AtomicU64::new(0) }; 3],
+                storms: [const { AtomicU64::new(0) }; 2],
             };
             exits.push(exit, GFP_KERNEL)?;
         }
         Ok(Self {
             exits,
+            spacing_ticks,
+            shortest_ticks: AtomicU64::new(0),
             refusals: core::array::from_fn(|_| AtomicU64::new(0)),
             stalls: AtomicU64::new(0),
         })
     }
 
-    /// Counts a switch. Only the thread with the claim to the VP does, so nothing is lost.
-    pub(crate) fn count(&self, reason: EntryReason, kind: ExitKind, cycles: u64) {
+    /// Counts a switch that ended at `tsc`. Only the thread with the claim to the VP does, so nothing is
+    /// lost. Returns how long an exit storm took that is complete with it.
+    pub(crate) fn count(
+        &self,
+        reason: EntryReason,
+        kind: ExitKind,
+        cycles: u64,
+        tsc: u64,
+    ) -> Option<u64> {
+        let mut storm = None;
         if let Some(exits) = self.exits.get(usize::from(kind.number())) {
             add(&exits.count, 1);
             add(&exits.cycles, cycles);
+            if is_of_host(kind) {
+                storm = exits.note_streak(tsc, self.spacing_ticks);
+            }
         }
         if let Some(kind) = reason.handled() {
             if let Some(exits) = self.exits.get(usize::from(kind.number())) {
                 add(&exits.handled, 1);
             }
+        }
+        if let Some(ticks) = storm {
+            self.note_shortest(ticks);
+        }
+        storm
+    }
+
+    #[cold]
+    fn note_shortest(&self, ticks: u64) {
+        let shortest = self.shortest_ticks.load(Relaxed);
+        if shortest == 0 || ticks < shortest {
+            self.shortest_ticks.store(ticks, Relaxed);
+        }
+    }
+
+    /// Exit storms of all kinds.
+    pub(crate) fn storms(&self) -> Storms {
+        let sum = |place: usize| {
+            let words = self
+                .exits
+                .iter()
+                .filter_map(|exits| exits.storms.get(place));
+            words.map(|word| word.load(Relaxed)).sum()
+        };
+        Storms {
+            count: sum(0),
+            ticks: sum(1),
+            shortest_ticks: self.shortest_ticks.load(Relaxed),
         }
     }
 
@@ -151,6 +216,29 @@ impl Stats {
             cycles: exits.cycles.load(Relaxed),
         };
         self.exits.iter().enumerate().map(snapshot)
+    }
+}
+
+impl Exits {
+    /// One more exit that the host caused. Returns how long a storm took that is complete.
+    #[inline]
+    fn note_streak(&self, tsc: u64, spacing_ticks: u64) -> Option<u64> {
+        let [exits, began_tsc, last_tsc] = &self.streak;
+        let streak = Streak {
+            exits: exits.load(Relaxed),
+            began_tsc: began_tsc.load(Relaxed),
+            last_tsc: last_tsc.load(Relaxed),
+        };
+        let (streak, storm) = streak.next(tsc, spacing_ticks);
+        exits.store(streak.exits, Relaxed);
+        began_tsc.store(streak.began_tsc, Relaxed);
+        last_tsc.store(streak.last_tsc, Relaxed);
+        if let Some(ticks) = storm {
+            let [count, sum] = &self.storms;
+            add(count, 1);
+            add(sum, ticks);
+        }
+        storm
     }
 }
 

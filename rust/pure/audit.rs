@@ -13,6 +13,8 @@ use super::vp_enter::EntryRcx;
 pub struct ExitKind(u8);
 
 impl ExitKind {
+    /// An interrupt that came while the lower VTL ran, as VMX numbers it.
+    pub const EXTERNAL_INTERRUPT: Self = Self(1);
     /// An exit that the host routed to L1.
     pub const HOST_ROUTED: Self = Self(96);
     /// An interrupt for VTL2.

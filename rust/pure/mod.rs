@@ -41,6 +41,7 @@ pub mod ranges;
 pub mod registers;
 pub mod stall;
 pub mod status;
+pub mod storm;
 pub mod tdcall;
 pub mod uapi;
 pub mod vmcs_write;

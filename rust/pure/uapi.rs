@@ -104,8 +104,14 @@ pub mod stats {
     pub const REFUSED_HVCALLS: usize = 2568;
     /// u64. The second version ends before it.
     pub const STALLS: usize = 2576;
+    /// u64.
+    pub const EXIT_STORMS: usize = 2584;
+    /// u64.
+    pub const STORM_TICKS: usize = 2592;
+    /// u64.
+    pub const SHORTEST_STORM_TICKS: usize = 2600;
     /// Size of this version.
-    pub const SIZE: usize = 2584;
+    pub const SIZE: usize = 2608;
 }
 /// `MSHV_GET_VP_REGISTERS`.
 pub const GET_VP_REGISTERS: u32 = 0xc010_b805;

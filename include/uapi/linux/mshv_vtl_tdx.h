@@ -649,10 +649,15 @@ struct mshv_vtl_exit_stats {
  * @refused: what was refused, MSHV_VTL_REFUSED_*
  * @exit_kinds: elements of @exits that the module knows
  * @exits: by kind
- * @refused_hvcalls: calls of MSHV_HVCALL that were not in the list of the file; the
- *	first version of this structure, of 2568 bytes, ends before it
+ * @refused_hvcalls: calls of MSHV_HVCALL that were not in the list of the file, or
+ *	refused by the policy; the first version of this structure, of 2568 bytes, ends
+ *	before it
  * @stalls: exits that userspace got because the host had routed too many to VTL2 at
  *	one instruction; the second version, of 2576 bytes, ends before it
+ * @exit_storms: times that MSHV_VTL_STORM_EXITS exits that the host causes came one
+ *	right after the other
+ * @storm_ticks: TSC ticks that they took, together
+ * @shortest_storm_ticks: those of the shortest; 0 without one
  */
 struct mshv_vtl_stats {
 	struct mshv_vtl_head head;
@@ -661,7 +666,13 @@ struct mshv_vtl_stats {
 	struct mshv_vtl_exit_stats exits[MSHV_VTL_EXIT_KINDS];
 	__u64 refused_hvcalls;
 	__u64 stalls;
+	__u64 exit_storms;
+	__u64 storm_ticks;
+	__u64 shortest_storm_ticks;
 };
+
+/* Exits of an exit storm. */
+#define MSHV_VTL_STORM_EXITS 1024
 
 /**
  * MSHV_VTL_STATS - Read the counters of a VP

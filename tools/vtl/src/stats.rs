@@ -121,6 +121,29 @@ pub struct ExitStats {
     pub cycles: u64,
 }
 
+/// Exit storms: [`Storms::EXITS`] exits that the host causes, one right after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Storms {
+    /// How many.
+    pub count: u64,
+    /// TSC ticks that they took, together.
+    pub ticks: u64,
+    /// TSC ticks of the shortest; 0 without one.
+    pub shortest_ticks: u64,
+}
+
+impl Storms {
+    /// Exits of a storm.
+    pub const EXITS: u64 = 1024;
+
+    /// Mean ticks from one exit to the next; `None` without a storm.
+    #[must_use]
+    pub const fn spacing_ticks(&self) -> Option<u64> {
+        self.ticks
+            .checked_div(self.count.saturating_mul(Self::EXITS - 1))
+    }
+}
+
 /// Counters of one virtual processor since the module was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
@@ -130,6 +153,8 @@ pub struct Stats {
     pub stalls: u64,
     /// Exits by kind; kinds that never came are left out.
     pub exits: Vec<ExitStats>,
+    /// What looks like a host that watches a lower VTL step by step.
+    pub storms: Storms,
 }
 
 impl Stats {
@@ -142,7 +167,7 @@ impl Stats {
     /// Lower VTLs that made no progress; likewise.
     const STALLS: usize = Self::HVCALLS + 1;
     /// Size of the kernel's structure in words.
-    pub(crate) const WORDS: usize = Self::STALLS + 1;
+    pub(crate) const WORDS: usize = Self::STALLS + 4;
 
     pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
         let known = words[Self::KNOWN];
@@ -164,6 +189,11 @@ impl Stats {
             }),
             stalls: words[Self::STALLS],
             exits,
+            storms: Storms {
+                count: words[Self::STALLS + 1],
+                ticks: words[Self::STALLS + 2],
+                shortest_ticks: words[Self::STALLS + 3],
+            },
         }
     }
 }
@@ -205,8 +235,7 @@ mod tests {
     fn only_exits_that_came_are_listed() {
         let mut words = [0; Stats::WORDS];
         words[1..9].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 104]);
-        words[321] = 8;
-        words[322] = 9;
+        words[321..326].copy_from_slice(&[8, 9, 2, 20_460, 9000]);
         let cpuid = Stats::EXITS + 30;
         words[cpuid..cpuid + 3].copy_from_slice(&[5, 1, 900]);
         let stats = Stats::from_words(&words);
@@ -219,5 +248,9 @@ mod tests {
             cycles: 900,
         };
         assert_eq!(stats.exits, [expected]);
+        let storms = stats.storms;
+        assert_eq!((storms.count, storms.shortest_ticks), (2, 9000));
+        assert_eq!(storms.spacing_ticks(), Some(10));
+        assert_eq!(Storms::default().spacing_ticks(), None);
     }
 }

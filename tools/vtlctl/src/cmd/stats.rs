@@ -71,6 +71,12 @@ fn mean(exit: &ExitStats, info: &Info) -> f64 {
     }
 }
 
+/// Microseconds, or ticks when the frequency is not known.
+fn time(ticks: u64, info: &Info) -> f64 {
+    // CAST: as above.
+    seconds(ticks, info).map_or(ticks as f64, |seconds| seconds * 1e6)
+}
+
 fn to_table(vps: &Vps, info: &Info) -> String {
     let unit = if info.tsc_khz == 0 { "ticks" } else { "us" };
     let mut text = format!(
@@ -93,6 +99,15 @@ fn to_table(vps: &Vps, info: &Info) -> String {
         }
     }
     for (cpu, stats) in vps {
+        if let Some(spacing) = stats.storms.spacing_ticks() {
+            let count = stats.storms.count;
+            let spacing = time(spacing, info);
+            let _ = writeln!(
+                text,
+                "{cpu:>4} exit storms{:>31}{:>14}{spacing:>14.1}",
+                count, ""
+            );
+        }
         for (name, count) in REFUSALS.iter().zip(stats.refused) {
             if count != 0 {
                 let _ = writeln!(text, "{cpu:>4} refused: {name:<19}{count:>14}");
@@ -127,7 +142,12 @@ fn to_json(vps: &Vps, info: &Info) -> Value {
                     })
                 })
                 .collect();
-            json!({ "vp": cpu, "exits": exits, "refused": refused, "stalls": stats.stalls })
+            let storms = json!({
+                "count": stats.storms.count,
+                "cycles": stats.storms.ticks,
+                "shortest_cycles": stats.storms.shortest_ticks,
+            });
+            json!({ "vp": cpu, "exits": exits, "refused": refused, "stalls": stats.stalls, "storms": storms })
         })
         .collect();
     json!({ "tsc_khz": info.tsc_khz, "vps": vps })
@@ -156,6 +176,23 @@ fn to_prometheus(vps: &Vps, info: &Info) -> String {
         vps,
         |exit| seconds(exit.cycles, info).map(|seconds| format!("{seconds:.9}")),
     );
+    let storms = |stats: &Stats| Some(stats.storms.count.to_string());
+    vp_family(
+        &mut text,
+        "mshv_vtl_exit_storms_total",
+        "Times that the host took a lower VTL out 1024 times in a row.",
+        vps,
+        storms,
+    );
+    let storm_seconds =
+        |stats: &Stats| seconds(stats.storms.ticks, info).map(|seconds| format!("{seconds:.9}"));
+    vp_family(
+        &mut text,
+        "mshv_vtl_exit_storm_seconds_total",
+        "Time that these took.",
+        vps,
+        storm_seconds,
+    );
     let name = "mshv_vtl_refused_total";
     let _ = writeln!(text, "# HELP {name} Commands that were refused.");
     let _ = writeln!(text, "# TYPE {name} counter");
@@ -172,6 +209,23 @@ fn to_prometheus(vps: &Vps, info: &Info) -> String {
         let _ = writeln!(text, "{name}{{vp=\"{cpu}\"}} {}", stats.stalls);
     }
     text
+}
+
+/// One metric for each virtual processor.
+fn vp_family(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    vps: &Vps,
+    value: impl Fn(&Stats) -> Option<String>,
+) {
+    let _ = writeln!(text, "# HELP {name} {help}");
+    let _ = writeln!(text, "# TYPE {name} counter");
+    for (cpu, stats) in vps {
+        if let Some(value) = value(stats) {
+            let _ = writeln!(text, "{name}{{vp=\"{cpu}\"}} {value}");
+        }
+    }
 }
 
 /// One metric for each virtual processor and kind of exit.
@@ -198,6 +252,7 @@ fn family(
 mod tests {
     use super::*;
     use vtl::audit::ExitKind;
+    use vtl::stats::Storms;
 
     fn info(tsc_khz: u64) -> Info {
         Info {
@@ -225,6 +280,11 @@ mod tests {
             refused: [0, 0, 3, 0, 0, 0, 0, 9],
             stalls: 2,
             exits: vec![exit],
+            storms: Storms {
+                count: 3,
+                ticks: 3 * 1023 * 2500,
+                shortest_ticks: 1023 * 2000,
+            },
         };
         vec![(1, stats)]
     }
@@ -238,6 +298,11 @@ mod tests {
         assert!(table.contains("refused: EINVAL"), "{table}");
         assert!(table.contains("refused: HVCALL"), "{table}");
         assert!(table.contains("stalls"), "{table}");
+        let line = table.lines().find(|line| line.contains("exit storms"));
+        assert!(line.is_some_and(|line| line.ends_with(" 2.5")), "{table}");
+        let mut calm = vps();
+        calm[0].1.storms = Storms::default();
+        assert!(!to_table(&calm, &info(0)).contains("storm"));
         assert!(to_table(&vps(), &info(0)).contains("mean ticks"));
     }
 
@@ -249,12 +314,15 @@ mod tests {
         assert_eq!(json["vps"][0]["refused"]["EINVAL"], 3);
         assert_eq!(json["vps"][0]["refused"]["HVCALL"], 9);
         assert_eq!(json["vps"][0]["stalls"], 2);
+        assert_eq!(json["vps"][0]["storms"]["count"], 3);
     }
 
     #[test]
     fn prometheus_text_has_a_type_for_each_metric() {
         let text = to_prometheus(&vps(), &info(1_000_000));
         assert!(text.contains("mshv_vtl_exits_total{vp=\"1\",exit=\"CPUID\"} 4\n"));
+        assert!(text.contains("mshv_vtl_exit_storms_total{vp=\"1\"} 3\n"));
+        assert!(text.contains("mshv_vtl_exit_storm_seconds_total{vp=\"1\"} 0.007672500\n"));
         assert!(
             text.contains("mshv_vtl_run_seconds_total{vp=\"1\",exit=\"CPUID\"} 0.000008000\n"),
             "{text}"
