@@ -15,7 +15,7 @@ export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td bench bench-emu fuzz miri debug-kernel test-deep storm soak shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec bench bench-emu fuzz miri debug-kernel test-deep storm soak shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -63,6 +63,9 @@ test-tmk: emulator ## the guest test microkernel on the emulator only
 
 test-td: image ## the kselftests in a TD only
 	@$(S)/test.sh td
+
+test-kexec: image ## a kernel that another one has started, in a TD, only
+	@$(S)/test.sh kexec
 
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh

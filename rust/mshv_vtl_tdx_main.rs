@@ -14,7 +14,8 @@
 //! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
 //! `tdcall`, `enter`, `fpu`,
 //! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::ranges`, `mem::registered`,
-//! `redirect`, `hv::c`, `hv::event_fds`, `hv::sint`, `hv::synic`, `trace` and `ffi`.
+//! `mem::withdrawn`, `redirect`, `shutdown`, `audit::event`, `hv::c`, `hv::event_fds`, `hv::sint`,
+//! `hv::synic`, `trace` and `ffi`.
 
 #![deny(unsafe_code)]
 
@@ -39,7 +40,7 @@ use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use nodes::{debugfs, device, redirect};
+use nodes::{debugfs, device, redirect, shutdown};
 use observe::event;
 use vp::machine;
 
@@ -75,6 +76,7 @@ struct MshvVtlTdx {
     _low: MiscDeviceRegistration<device::Low>,
     _on_hyper_v: Option<hv::Nodes>,
     _debugfs: debugfs::Debugfs,
+    _shutdown: shutdown::Notified,
     _hotplug: machine::Hotplug,
     _events: event::Pending,
     _interrupts: hv::interrupts::Interrupts,
@@ -96,6 +98,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
             _redirects: redirect::Ready::new()?,
             _events: event::Pending::new(),
             _hotplug: machine::Hotplug::new()?,
+            _shutdown: shutdown::Notified::new(),
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.
             _on_hyper_v: hv::Nodes::register()?,

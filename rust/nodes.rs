@@ -15,5 +15,6 @@ pub(crate) mod redirect;
 pub(crate) mod registers;
 pub(crate) mod request;
 pub(crate) mod reset;
+pub(crate) mod shutdown;
 pub(crate) mod sint;
 pub(crate) mod xsave;

@@ -189,9 +189,7 @@ fn run_loaded(
             return Ok(Stop::Again);
         };
         inside.answer_kick();
-        if vp.run_page.read_cancel() {
-            return Err(EINTR);
-        }
+        may_enter(vp)?;
         let (is_halted, offload) = vp.run_page.renew(entry).map_err(error::refusal)?;
         if offload::prepare(vp, offload, is_halted)? {
             return Ok(Stop::Halted);

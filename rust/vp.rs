@@ -13,8 +13,9 @@ pub(crate) mod users;
 pub(crate) mod vapic;
 pub(crate) mod wake;
 
+use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
+
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::{new_mutex, Mutex};
 
 use crate::cpu::debug_regs::DebugRegs;
@@ -69,8 +70,9 @@ pub(crate) struct Vp {
     /// VTL files that have mapped the run page.
     #[pin]
     users: Mutex<u32>,
-    /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving.
-    ready: Atomic<u32>,
+    /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving. It is read
+    /// before each entry, so it is one of `core`'s, as those of `stats` are.
+    ready: AtomicU32,
     /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
     #[pin]
     private: Mutex<Private>,
@@ -154,9 +156,20 @@ impl Private {
     }
 }
 
-/// Where the virtual-APIC address of VM 1 points when no VP has one: the first page of memory,
+/// Where the virtual-APIC address of a VM points when no VP has one: the first page of memory,
 /// which Linux never uses. The TDX module has no way to forget an address.
 const NOWHERE: u64 = 0;
+
+/// Has the TDX module forget the virtual APIC pages of all VMs, on this CPU.
+fn forget_apic_pages(features: &Features, _on_its_cpu: &PreemptOff) {
+    let indices = 1..=u64::from(features.limits.num_l2_vms);
+    for vm in indices.filter_map(VmIndex::new) {
+        let field = FieldId::virtual_apic_address(vm);
+        if let Err(status) = tdg_vp_wr(&mut tdcall::Instruction, field, NOWHERE) {
+            pr_warn!("virtual APIC page not released: status {:#x}\n", status.0);
+        }
+    }
+}
 
 impl Vp {
     /// Makes a VP with empty pages and initial extended state.
@@ -185,7 +198,7 @@ impl Vp {
                 wake,
                 entry_check: EntryCheck::new(),
                 users <- new_mutex!(0, "mshv_vtl_tdx::users"),
-                ready: Atomic::new(0),
+                ready: AtomicU32::new(0),
                 private <- new_mutex!(Private {
                     extended,
                     pkru: 0,
@@ -209,10 +222,18 @@ impl Vp {
 
     /// Tells the TDX module where the virtual APIC page is. Runs on the CPU of the VP.
     ///
+    /// What a kernel before this one, that crashed, has told about the other VMs is forgotten: the page
+    /// is now this kernel's.
+    ///
     /// # Errors
     ///
     /// The status of TDG.VP.WR.
-    pub(crate) fn bring_up(&self, _on_its_cpu: &PreemptOff) -> Result<(), Status> {
+    pub(crate) fn bring_up(
+        &self,
+        features: &Features,
+        on_its_cpu: &PreemptOff,
+    ) -> Result<(), Status> {
+        forget_apic_pages(features, on_its_cpu);
         let field = FieldId::virtual_apic_address(VmIndex::VM1);
         tdg_vp_wr(&mut tdcall::Instruction, field, self.vapic.phys())?;
         // ORDERING: with the load in `is_ready`: whoever sees it ready sees the page registered.
@@ -220,15 +241,12 @@ impl Vp {
         Ok(())
     }
 
-    /// Takes the virtual APIC page away from the TDX module. Runs on the CPU of the VP.
-    pub(crate) fn take_down(&self, _on_its_cpu: &PreemptOff) {
+    /// Takes the virtual APIC pages away from the TDX module. Runs on the CPU of the VP.
+    pub(crate) fn take_down(&self, features: &Features, on_its_cpu: &PreemptOff) {
         // The thread of the VP can't be inside the lower VTL: this code has its CPU. It finds the
         // VP not ready before it enters again.
         self.ready.store(0, Release);
-        let field = FieldId::virtual_apic_address(VmIndex::VM1);
-        if let Err(status) = tdg_vp_wr(&mut tdcall::Instruction, field, NOWHERE) {
-            pr_warn!("virtual APIC page not released: status {:#x}\n", status.0);
-        }
+        forget_apic_pages(features, on_its_cpu);
     }
 
     /// Notes one more VTL file that maps the run page.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds one part of the project inside the build root:
-#   build.sh module | emulator | tmk | tools | selftests | bench | initramfs
+#   build.sh module | emulator | tmk | tools | selftests | bench | initramfs | kexec
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -106,12 +106,33 @@ build_initramfs() {
 	rm -f "$tree"/selftests/*.o
 	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
 	find "$BUILD/drivers" -name '*.ko' -exec cp -t "$tree/lib" {} + 2>/dev/null || :
-	cp "$BUILD/debug_port/vtl_debug_port.ko" "$BUILD/plug/vtl_plug.ko" "$tree/lib/"
+	find "$BUILD"/{debug_port,plug} -name '*.ko' -exec cp -t "$tree/lib" {} + 2>/dev/null || :
 	chmod 755 "$tree/init"
-	(cd "$tree" && find . | LC_ALL=C sort | in_root_cpio) >"$BUILD/initramfs.cpio.new"
-	gzip -1 -n -c "$BUILD/initramfs.cpio.new" >"$BUILD/initramfs.new"
-	rm "$BUILD/initramfs.cpio.new"
-	mv "$BUILD/initramfs.new" "$BUILD/initramfs"
+	pack "$tree" "$BUILD/initramfs"
+}
+
+# A kernel that starts another one, with an initramfs in the initramfs.
+build_kexec() {
+	local from=$BUILD/initramfs.d tree=$BUILD/kexec.d
+	rm -rf "$tree"
+	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
+	cp "$from/bin/busybox" "$tree/bin/"
+	cp "$from/init" "$tree/"
+	cp "$from"/lib/{mshv_vtl_tdx,vtl_left_behind}.ko "$tree/lib/"
+	cp "$from"/selftests/{vp_run,kexec_into,left_behind.sh,result.sh} "$tree/selftests/"
+	pack "$tree" "$BUILD/kexec.second"
+	mkdir "$tree/kexec"
+	mv "$BUILD/kexec.second" "$tree/kexec/initramfs"
+	cp "$KIMAGE" "$tree/kexec/kernel"
+	pack "$tree" "$BUILD/kexec-initramfs"
+}
+
+# pack TREE FILE
+pack() {
+	(cd "$1" && find . | LC_ALL=C sort | in_root_cpio) >"$2.cpio.new"
+	gzip -1 -n -c "$2.cpio.new" >"$2.new"
+	rm "$2.cpio.new"
+	mv "$2.new" "$2"
 }
 
 in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
@@ -119,6 +140,6 @@ in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
 need_root "building"
 mkdir -p "$BUILD"
 case ${1:-} in
-module | emulator | tmk | tools | selftests | bench | initramfs) "build_$1" ;;
-*) die "unknown part '${1:-}'" "known: module emulator tmk tools selftests bench initramfs" ;;
+module | emulator | tmk | tools | selftests | bench | initramfs | kexec) "build_$1" ;;
+*) die "unknown part '${1:-}'" "known: module emulator tmk tools selftests bench initramfs kexec" ;;
 esac

@@ -16,7 +16,7 @@ shift 2
 emu_log=${log%.log}.emu.log
 limit=${LIMIT:-600}
 mkdir -p "$(dirname "$log")"
-machine "$KIMAGE" "$BUILD/initramfs" "$emu_log" "$*" \
+machine "$KIMAGE" "${INITRAMFS:-$BUILD/initramfs}" "$emu_log" "$*" \
 	"console=ttyS0 panic=-1 vtl.do=$what ${CMDLINE:-}"
 
 # A shell is for a person: nothing is filtered, nothing ends it.

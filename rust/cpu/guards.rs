@@ -67,6 +67,13 @@ impl Drop for PreemptOff {
 pub(crate) struct IrqsOff(NotThreadSafe);
 
 impl IrqsOff {
+    /// Turns interrupts off, in a task that has them on.
+    pub(crate) fn in_task(_on_its_cpu: &MigrateOff) -> Self {
+        // SAFETY: Paired with the call in `drop`, on the same CPU: nothing in between can sleep.
+        unsafe { abi::vtl_irq_off() };
+        Self(NotThreadSafe)
+    }
+
     /// Turns interrupts off for an entry; `None`, and they stay on, when the task has something to do
     /// before.
     pub(crate) fn for_entry(_section: &Section) -> Option<Self> {

@@ -72,6 +72,11 @@ bool vtl_irq_off_for_guest(void)
 	return false;
 }
 
+void vtl_irq_off(void)
+{
+	local_irq_disable();
+}
+
 void vtl_irq_on(void)
 {
 	local_irq_enable();

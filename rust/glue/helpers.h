@@ -16,6 +16,7 @@ struct page;
 bool vtl_has_guest_work(void);
 bool vtl_irq_off_for_guest(void);
 void vtl_irq_on(void);
+void vtl_irq_off(void);
 void vtl_preempt_disable(void);
 void vtl_preempt_enable(void);
 u32 vtl_migrate_disable(void);
@@ -50,6 +51,8 @@ void vtl_event_flush(void);
 
 bool vtl_is_system_ram(u64 start, u64 len_bytes);
 
+void vtl_shutdown_register(void (*begins)(void));
+void vtl_shutdown_unregister(void);
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 

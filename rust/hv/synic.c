@@ -12,6 +12,7 @@
 #include <linux/fs.h>
 #include <linux/irq_work.h>
 #include <linux/percpu.h>
+#include <linux/platform_device.h>
 #include <linux/poll.h>
 #include <linux/rcupdate.h>
 #include <linux/smp.h>
@@ -33,6 +34,8 @@ static DECLARE_WAIT_QUEUE_HEAD(synic_waiters);
 static void (*synic_interrupt)(const void *argument);
 static void (*synic_deferred)(const void *argument);
 static DEFINE_PER_CPU(struct irq_work, synic_work);
+/* The controller of the CPU is on, by vtl_synic_on(). */
+static DEFINE_PER_CPU(bool, synic_is_on);
 
 static void synic_handle(void)
 {
@@ -83,15 +86,19 @@ void vtl_synic_stop(void)
 		irq_work_sync(per_cpu_ptr(&synic_work, cpu));
 }
 
-/* Whether the controller of this CPU is there for us. */
+/*
+ * Whether the controller of this CPU is there for us. The VMBus driver stays
+ * registered only where it has found a VMBus, and then has the controller. A message
+ * page that is on without it was left by a kernel that crashed.
+ */
 enum vtl_synic vtl_synic_find(void)
 {
 	u64 messages;
 
 	if (rdmsrq_safe(HV_MSR_SIMP, &messages))
 		return VTL_SYNIC_NONE;
-	return messages & HV_SYNIC_SIMP_ENABLE ? VTL_SYNIC_TAKEN :
-						 VTL_SYNIC_FREE;
+	return driver_find("vmbus", &platform_bus_type) ? VTL_SYNIC_TAKEN :
+							  VTL_SYNIC_FREE;
 }
 
 /*
@@ -117,6 +124,7 @@ static void synic_set_source(u32 sint, bool masked)
 /* On this CPU. @masked is about the source of VMBus only. */
 void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)
 {
+	this_cpu_write(synic_is_on, true);
 	synic_write(HV_MSR_SIMP, messages_phys | HV_SYNIC_SIMP_ENABLE);
 	synic_write(HV_MSR_SIEFP, events_phys | HV_SYNIC_SIEFP_ENABLE);
 	synic_set_source(SINT_INTERCEPTION, false);
@@ -132,11 +140,14 @@ void vtl_synic_off(void)
 	synic_write(HV_MSR_SCONTROL, 0);
 	synic_write(HV_MSR_SIEFP, 0);
 	synic_write(HV_MSR_SIMP, 0);
+	this_cpu_write(synic_is_on, false);
 }
 
 static void synic_mask(void *masked)
 {
-	synic_set_source(SINT_VTL2_VMBUS, *(bool *)masked);
+	/* What was turned off for good stays masked. */
+	if (this_cpu_read(synic_is_on))
+		synic_set_source(SINT_VTL2_VMBUS, *(bool *)masked);
 }
 
 /* The source of VMBus, on every CPU that is online. */

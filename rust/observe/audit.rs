@@ -16,6 +16,7 @@ use kernel::prelude::*;
 
 use crate::glue::ffi;
 use crate::glue::page::SharedPage;
+use crate::observe::event;
 use crate::observe::trace;
 use crate::pure::audit::{slot, EntryReason, ExitKind, Switch, RECORD_WORDS};
 use crate::pure::exit::Exit;

@@ -10,7 +10,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use super::NOWHERE;
-use crate::cpu::guards::{IrqsOff, MigrateOff, PreemptOff};
+use crate::cpu::guards::{IrqsOff, MigrateOff};
 use crate::cpu::tdcall;
 use crate::glue::ffi;
 use crate::mem::own_page::{self, PinnedPage};
@@ -111,7 +111,8 @@ impl ApicPages {
         &self,
         replacement: Replacement,
         request: Registers,
-        _on_its_cpu: &MigrateOff,
+        is_ready: impl FnOnce() -> bool,
+        on_its_cpu: &MigrateOff,
     ) -> Result<Registers, Status> {
         let Replacement { vm, owner, page } = replacement;
         let mut pinned = self.pinned.lock();
@@ -119,7 +120,12 @@ impl ApicPages {
             return Err(Status::operand_invalid(Operand::R8));
         }
         let answer = {
-            let _stay = PreemptOff::new();
+            // The interrupt that ends the VP for good comes before, and is seen, or after, and has the
+            // page forgotten.
+            let _irqs = IrqsOff::in_task(on_its_cpu);
+            if !is_ready() {
+                return Err(Status::operand_invalid(Operand::Rax));
+            }
             let answer = tdcall::Instruction.tdcall(request);
             if Status(answer.rax).name() != Status::SUCCESS {
                 return Ok(answer);

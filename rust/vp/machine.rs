@@ -6,11 +6,13 @@
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::barrier::{smp_mb, Full};
 use kernel::sync::{Arc, SetOnce};
 
 use crate::cpu::features::Features;
 use crate::cpu::guards::PreemptOff;
 use crate::glue::abi;
+use crate::glue::ffi;
 use crate::hv::Host;
 use crate::pure::audit::is_ring_size;
 use crate::vp::Vp;
@@ -36,6 +38,8 @@ pub(crate) struct Machine {
     vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
     /// CPUs whose VP could not be brought up.
     failed: Atomic<u32>,
+    /// Non-zero: this kernel ends, and no VP comes to life any more.
+    is_stopped: Atomic<u32>,
 }
 
 impl Machine {
@@ -51,6 +55,7 @@ impl Machine {
             audit_records,
             vps,
             failed: Atomic::new(0),
+            is_stopped: Atomic::new(0),
         })
     }
 
@@ -96,11 +101,45 @@ impl Machine {
         if let Some(synic) = self.host().and_then(Host::synic) {
             synic.online(cpu, &on_its_cpu);
         }
-        vp.bring_up(&on_its_cpu).map_err(|status| {
+        vp.bring_up(&self.features, &on_its_cpu).map_err(|status| {
             let status = status.0;
             pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
             EIO
-        })
+        })?;
+        // ORDERING: with the barrier in `stop`: either it calls this CPU after what stands above, or
+        // this finds out.
+        smp_mb(Full);
+        if self.is_stopped.load(Relaxed) != 0 {
+            self.take_down(cpu, &on_its_cpu);
+        }
+        Ok(())
+    }
+
+    /// Gives back what a CPU has with the host and the TDX module. On that CPU.
+    fn take_down(&self, cpu: u32, on_its_cpu: &PreemptOff) {
+        if let Some(synic) = self.host().and_then(Host::synic) {
+            synic.offline(on_its_cpu);
+        }
+        if let Some(vp) = self.vp(cpu) {
+            vp.take_down(&self.features, on_its_cpu);
+        }
+    }
+
+    /// Takes every VP out of its lower VTL, for good, and gives back what all CPUs have with the host
+    /// and the TDX module.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(1, Relaxed);
+        // ORDERING: with that in `bring_up`.
+        smp_mb(Full);
+        for cpu in 0..self.num_cpus() {
+            // An interrupt takes its thread out of the lower VTL; what it finds then is a VP that is
+            // not ready.
+            let _ = ffi::on_cpu(cpu, &|| self.take_down(cpu, &PreemptOff::new()));
+            if let Some(vp) = self.vp(cpu) {
+                // A thread that sleeps, because its lower VTL is halted, finds out when it is woken.
+                vp.cancel();
+            }
+        }
     }
 }
 
@@ -122,13 +161,7 @@ extern "C" fn online(cpu: c_uint) -> c_int {
 /// As [`online`], before the CPU goes, and on every CPU when the module goes.
 extern "C" fn offline(cpu: c_uint) -> c_int {
     if let Some(machine) = machine() {
-        let on_its_cpu = PreemptOff::new();
-        if let Some(synic) = machine.host().and_then(Host::synic) {
-            synic.offline(&on_its_cpu);
-        }
-        if let Some(vp) = machine.vp(cpu) {
-            vp.take_down(&on_its_cpu);
-        }
+        machine.take_down(cpu, &PreemptOff::new());
     }
     0
 }

@@ -95,7 +95,8 @@ fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Register
                 owner: vtl.owner(),
                 page,
             };
-            vp.apic_pages.replace(replacement, request, &stay)
+            vp.apic_pages
+                .replace(replacement, request, || vp.is_ready(), &stay)
         }
     }
 }
