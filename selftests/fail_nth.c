@@ -34,32 +34,21 @@ static int answer(int result)
 	return result < 0 ? -errno : 0;
 }
 
-static int open_and_close(const char *node)
+static int open_nodes(struct world *world)
 {
-	int fd = open(node, O_RDWR);
+	static const char *const nodes[] = { DEV_MSHV, DEV_MSHV_VTL,
+					     DEV_MSHV_VTL_LOW };
+	size_t i;
 
-	if (fd < 0)
-		return -errno;
-	close(fd);
+	(void)world;
+	for (i = 0; i < ARRAY_SIZE(nodes); i++) {
+		int fd = open(nodes[i], O_RDWR);
+
+		if (fd < 0)
+			return -errno;
+		close(fd);
+	}
 	return 0;
-}
-
-static int open_mshv(struct world *world)
-{
-	(void)world;
-	return open_and_close(DEV_MSHV);
-}
-
-static int open_vtl(struct world *world)
-{
-	(void)world;
-	return open_and_close(DEV_MSHV_VTL);
-}
-
-static int open_low(struct world *world)
-{
-	(void)world;
-	return open_and_close(DEV_MSHV_VTL_LOW);
 }
 
 static int check_extension(struct world *world)
@@ -112,24 +101,16 @@ static int run_and_flush(struct world *world)
 	return run(world);
 }
 
-static int registers(struct world *world, unsigned long command)
+static int registers(struct world *world)
 {
 	struct mshv_register list[2] = { { .name = MSHV_REGISTER_DR0 },
 					 { .name = MSHV_REGISTER_DR1 } };
 	struct mshv_vp_registers head = { .count = 2,
 					  .registers = (uintptr_t)list };
 
-	return answer(ioctl(world->guest.fd, command, &head));
-}
-
-static int get_registers(struct world *world)
-{
-	return registers(world, MSHV_GET_VP_REGISTERS);
-}
-
-static int set_registers(struct world *world)
-{
-	return registers(world, MSHV_SET_VP_REGISTERS);
+	if (ioctl(world->guest.fd, MSHV_GET_VP_REGISTERS, &head))
+		return -errno;
+	return answer(ioctl(world->guest.fd, MSHV_SET_VP_REGISTERS, &head));
 }
 
 static int xsave(struct world *world, unsigned long command)
@@ -156,18 +137,16 @@ static int set_xsave(struct world *world)
 	return xsave(world, MSHV_VTL_XSAVE_SET);
 }
 
+/* Set, and taken away. */
 static int poll_file(struct world *world)
 {
 	struct mshv_set_poll_file call = { .cpu = 0, .fd = world->event };
+	int result;
 
-	return answer(ioctl(world->guest.fd, MSHV_SET_POLL_FILE, &call));
-}
-
-static int no_poll_file(struct world *world)
-{
-	struct mshv_set_poll_file call = { .cpu = 0, .fd = -1 };
-
-	return answer(ioctl(world->guest.fd, MSHV_SET_POLL_FILE, &call));
+	result = answer(ioctl(world->guest.fd, MSHV_SET_POLL_FILE, &call));
+	call.fd = -1;
+	return answer(ioctl(world->guest.fd, MSHV_SET_POLL_FILE, &call)) ?:
+									   result;
 }
 
 static int kick(struct world *world)
@@ -345,9 +324,7 @@ static const struct {
 	call_fn call;
 	enum needs needs;
 } calls[] = {
-	{ "open of mshv", open_mshv, ANY },
-	{ "open of mshv_vtl", open_vtl, ANY },
-	{ "open of mshv_vtl_low", open_low, ANY },
+	{ "open", open_nodes, ANY },
 	{ "CHECK_EXTENSION", check_extension, ANY },
 	{ "CREATE_VTL", create, ANY },
 	{ "VTL_INFO", info, ANY },
@@ -355,12 +332,10 @@ static const struct {
 	{ "VTL_STATS", stats, ANY },
 	{ "RETURN_TO_LOWER_VTL", run, ANY },
 	{ "RETURN_TO_LOWER_VTL with a flush", run_and_flush, ANY },
-	{ "GET_VP_REGISTERS", get_registers, ANY },
-	{ "SET_VP_REGISTERS", set_registers, ANY },
+	{ "GET_VP_REGISTERS, SET_VP_REGISTERS", registers, ANY },
 	{ "VTL_XSAVE_GET", get_xsave, ANY },
 	{ "VTL_XSAVE_SET", set_xsave, ANY },
 	{ "SET_POLL_FILE", poll_file, ANY },
-	{ "SET_POLL_FILE, none", no_poll_file, ANY },
 	{ "KICK_CPUS", kick, ANY },
 	{ "TDCALL VP.RD", read_field, ANY },
 	{ "TDCALL VP.WR", write_field, ANY },
@@ -379,29 +354,27 @@ static const struct {
 };
 
 /* Silent, and for allocations that may wait as well: those are nearly all. */
+static const char *const settings[][2] = {
+	{ DEBUG "failslab/verbose", "0" },
+	{ DEBUG "fail_page_alloc/verbose", "0" },
+	{ DEBUG "fail_usercopy/verbose", "0" },
+	{ DEBUG "failslab/ignore-gfp-wait", "N" },
+	{ DEBUG "fail_page_alloc/ignore-gfp-wait", "N" },
+	{ DEBUG "fail_page_alloc/min-order", "0" },
+};
+
 static bool make_ready(void)
 {
-	static const struct {
-		const char *path, *value;
-	} settings[] = {
-		{ DEBUG "failslab/verbose", "0" },
-		{ DEBUG "fail_page_alloc/verbose", "0" },
-		{ DEBUG "fail_usercopy/verbose", "0" },
-		{ DEBUG "failslab/ignore-gfp-wait", "N" },
-		{ DEBUG "fail_page_alloc/ignore-gfp-wait", "N" },
-		{ DEBUG "fail_page_alloc/min-order", "0" },
-	};
+	bool good = true;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(settings); i++) {
-		int fd = open(settings[i].path, O_WRONLY);
-		bool good = fd >= 0 && write(fd, settings[i].value, 1) == 1;
+		int fd = open(settings[i][0], O_WRONLY);
 
+		good &= fd >= 0 && write(fd, settings[i][1], 1) == 1;
 		close(fd);
-		if (!good)
-			return false;
 	}
-	return true;
+	return good;
 }
 
 FIXTURE(fail)
@@ -418,7 +391,8 @@ FIXTURE_SETUP(fail)
 	if (world->fail_nth < 0 || !make_ready())
 		SKIP(return, "the kernel fails nothing on demand");
 	if (!vtl_memory(&world->base, &size) || size < 4 * VTL_LARGE_SIZE)
-		SKIP(return, "no vtl0_mem= of 8 MiB on the kernel command line");
+		SKIP(return,
+			   "no vtl0_mem= of 8 MiB on the kernel command line");
 	ASSERT_EQ(0, vtl_guest_open(&world->guest, 0));
 	ASSERT_EQ(0, vtl_guest_load(&world->guest, vtl_guest_registers,
 				    vtl_guest_registers_end));

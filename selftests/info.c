@@ -154,9 +154,11 @@ TEST_F(info, the_policy_is_told_line_by_line)
 			seen |= 1ULL << line.leaf;
 	}
 	EXPECT_EQ(1ULL << TDG_MEM_PAGE_ACCEPT | 1ULL << TDG_VM_RD |
-			  1ULL << TDG_VP_RD | 1ULL << TDG_VP_WR |
-			  1ULL << TDG_SYS_RD | 1ULL << TDG_MEM_PAGE_ATTR_RD |
-			  1ULL << TDG_MEM_PAGE_ATTR_WR | 1ULL << TDG_VP_INVGLA,
+			  1ULL << TDG_VM_WR | 1ULL << TDG_VP_RD |
+			  1ULL << TDG_VP_WR | 1ULL << TDG_SYS_RD |
+			  1ULL << TDG_MEM_PAGE_ATTR_RD |
+			  1ULL << TDG_MEM_PAGE_ATTR_WR | 1ULL << TDG_VP_INVGLA |
+			  1ULL << TDG_MEM_PAGE_RELEASE,
 		  seen);
 	for (number = line.lines; number < MSHV_VTL_POLICY_HVCALLS;
 	     number = number * 2) {

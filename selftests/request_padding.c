@@ -35,32 +35,33 @@ struct padded {
 	unsigned char operand[OPERAND_MAX];
 };
 
-#define PADDED(node, name, size) #name, MSHV_##name, node, size
-#define BYTES(...) { __VA_ARGS__ }
+#define PADDED(node_, name_, size_, ...) \
+	{ .name = #name_,                \
+	  .number = MSHV_##name_,        \
+	  .node = node_,                 \
+	  .size = size_,                 \
+	  __VA_ARGS__ }
 
 static struct mshv_register entry;
 
-/* Little endian. */
-#define U32(value) (value) & 0xff, (value) >> 8 & 0xff, (value) >> 16 & 0xff, \
-		   (value) >> 24 & 0xff
-
 static const struct padded commands[] = {
-	{ PADDED(MSHV, CREATE_VTL, 1), { { 0, 1 } }, false, { 0 } },
-	{ PADDED(VTL, GET_VP_REGISTERS, 16), { { 4, 8 } }, true, BYTES(1) },
-	{ PADDED(VTL, SET_VP_REGISTERS, 16), { { 4, 8 } }, true, BYTES(1) },
-	{ PADDED(VTL, RESTORE_PARTITION_TIME, 24), { { 0, 24 } }, false, { 0 } },
-	{ PADDED(VTL, TDCALL, 56), { { 40, 56 } }, false, BYTES(TDG_SYS_RD) },
-	{ PADDED(VTL, READ_VMX_CR4_FIXED1, 8), { { 0, 8 } }, false, { 0 } },
-	{ PADDED(VTL, MAP_REDIRECTED_DEVICE_INTERRUPT, 16),
-	  { { 9, 16 } },
-	  false,
-	  BYTES(U32(0x41), U32(0x7fffffff), 1) },
+	PADDED(MSHV, CREATE_VTL, 1, .undefined = { { 0, 1 } }),
+	PADDED(VTL, GET_VP_REGISTERS, 16, .undefined = { { 4, 8 } },
+	       .is_list = true, .operand = { 1 }),
+	PADDED(VTL, SET_VP_REGISTERS, 16, .undefined = { { 4, 8 } },
+	       .is_list = true, .operand = { 1 }),
+	PADDED(VTL, RESTORE_PARTITION_TIME, 24, .undefined = { { 0, 24 } }),
+	PADDED(VTL, TDCALL, 56, .undefined = { { 40, 56 } },
+	       .operand = { TDG_SYS_RD }),
+	PADDED(VTL, READ_VMX_CR4_FIXED1, 8, .undefined = { { 0, 8 } }),
+	/* Vector 0x41, on a processor that there is not. */
+	PADDED(VTL, MAP_REDIRECTED_DEVICE_INTERRUPT, 16,
+	       .undefined = { { 9, 16 } },
+	       .operand = { 0x41, [7] = 0x7f, [8] = 1 }),
 	/* The status is an output. */
-	{ PADDED(HVCALL, HVCALL, 48), { { 24, 32 } }, false, { 0 } },
-	{ PADDED(SINT, SINT_PAUSE_MESSAGE_STREAM, 8),
-	  { { 1, 8 } },
-	  false,
-	  BYTES(1) },
+	PADDED(HVCALL, HVCALL, 48, .undefined = { { 24, 32 } }),
+	PADDED(SINT, SINT_PAUSE_MESSAGE_STREAM, 8, .undefined = { { 1, 8 } },
+	       .operand = { 1 }),
 };
 
 static int give(int fd, const struct padded *command, unsigned char *operand)
@@ -191,8 +192,8 @@ TEST(gaps_of_the_run_page)
 		/* Pads, the hint, the message, what TDX has no use for. */
 		static const struct {
 			size_t begin, end;
-		} gaps[] = { { 4, 8 },	     { 14, 272 },   { 360, 408 },
-			     { 472, 504 },   { 666, 672 },  { 681, 768 },
+		} gaps[] = { { 4, 8 },	     { 14, 272 },    { 360, 408 },
+			     { 472, 504 },   { 666, 672 },   { 681, 768 },
 			     { 1232, 1552 }, { 1584, 1588 }, { 1652, 4096 } };
 		size_t gap, at;
 

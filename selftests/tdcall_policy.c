@@ -207,6 +207,34 @@ TEST_F(tdcall, controls_of_unswitched_features_stay_off)
 		      .r8 = 0, .r9 = ~0ULL);
 }
 
+/* An entry without its APIC page would never come back. */
+TEST_F(tdcall, an_apic_page_is_accepted_and_stays_so)
+{
+	const uint64_t field = VMCS_VIRTUAL_APIC_PAGE + (8ULL << 56);
+	uint64_t base, size, gpa, count = 0;
+
+	if (!vtl_memory(&base, &size) || size < 4 * VTL_LARGE_SIZE)
+		SKIP(return,
+			   "no vtl0_mem= of 8 MiB on the kernel command line");
+	vtl_read_field(self->fd, TDG_VM_RD, FIELD_NUM_L2_VMS, &count);
+	if (count < 2)
+		SKIP(return, "the TD has no VM 2");
+	gpa = base + 3 * VTL_LARGE_SIZE;
+	ASSERT_EQ(0, vtl_accept(self->fd, gpa, VTL_LARGE_SIZE));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_MEM_PAGE_RELEASE, .rcx = gpa | 1);
+	EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = field, .r8 = gpa, .r9 = ~0ULL);
+	ASSERT_EQ(0, vtl_accept(self->fd, gpa, VTL_LARGE_SIZE));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .rdx = field,
+		      .r8 = gpa + 5 * VTL_PAGE_SIZE, .r9 = ~0ULL);
+	EXPECT_REFUSED(.rax = TDG_MEM_PAGE_RELEASE, .rcx = gpa | 1);
+	/* Once it is another page, it is one like others. */
+	ASSERT_EQ(0, vtl_accept(self->fd, base, VTL_LARGE_SIZE));
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VP_WR, .rdx = field,
+		      .r8 = base + 3 * VTL_PAGE_SIZE, .r9 = ~0ULL);
+	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_MEM_PAGE_RELEASE, .rcx = gpa | 1);
+	ASSERT_EQ(0, vtl_accept(self->fd, gpa, VTL_LARGE_SIZE));
+}
+
 TEST_F(tdcall, unknown_and_dangerous_leaves_are_refused)
 {
 	/* All but 6 to 11, 23, 24, 27 and 30. */

@@ -79,13 +79,13 @@ FIXTURE_TEARDOWN(vmcs)
 		vtl_guest_start(&self->guest);                      \
 	} while (0)
 
-#define EXPECT_NOT_ENTERED()                                               \
-	do {                                                               \
-		EXPECT_EQ(-EIO, vtl_enter(&self->guest));                  \
-		EXPECT_EQ(L2_VM_ENTRY_FAILED,                              \
-			  self->guest.run->tdx.exit_info.rax >> 32);       \
-		EXPECT_EQ(self->guest.base,                                \
-			  self->guest.run->tdx.l2_enter_guest_state.rip);  \
+#define EXPECT_NOT_ENTERED()                                              \
+	do {                                                              \
+		EXPECT_EQ(-EIO, vtl_enter(&self->guest));                 \
+		EXPECT_EQ(L2_VM_ENTRY_FAILED,                             \
+			  self->guest.run->tdx.exit_info.rax >> 32);      \
+		EXPECT_EQ(self->guest.base,                               \
+			  self->guest.run->tdx.l2_enter_guest_state.rip); \
 	} while (0)
 
 TEST_F(vmcs, values_that_no_entry_survives_are_refused)

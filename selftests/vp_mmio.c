@@ -48,10 +48,7 @@ FIXTURE_TEARDOWN(mmio)
 
 #define WRITE(id, value)                                                    \
 	ASSERT_EQ(0, vtl_guest_write_field(&self->guest, VMCS64(id), value, \
-					   ~0ULL))                          \
-	{                                                                   \
-		TH_LOG("%s", self->guest.why);                              \
-	}
+					   ~0ULL))
 
 /* The access at the start of the guest exits, and nothing of it has happened. */
 #define ASSERT_MMIO(address, access)                                          \

@@ -20,9 +20,14 @@ use kernel::prelude::*;
 use kernel::types::NotThreadSafe;
 
 use super::registered;
+use crate::cpu::tdcall;
 use crate::glue::abi::{self, safe_in_c};
+use crate::pure::lower::LowerRange;
 use crate::pure::mapping::{frame, is_shared, SHARED_PAGE};
+use crate::pure::policy::LowerPage;
 use crate::pure::ranges::Frames;
+use crate::pure::status::Status;
+use crate::pure::tdcall::{tdg_mem_page_attr_rd, PageState};
 
 // They take any number; the lock that some want is that of the guards below, which alone call them.
 safe_in_c! {
@@ -78,6 +83,27 @@ impl Stay {
     pub(crate) fn is_withdrawn(&self, page: u64, len_bytes: u64) -> bool {
         !is_shared(page) && vtl_withdrawn_any(frame(page), len_bytes >> PAGE_SHIFT)
     }
+
+    /// No page changes hands, and a private one is accepted: what the TDX module reads for a TDCALL must
+    /// be there.
+    ///
+    /// # Errors
+    ///
+    /// The status that names the operand.
+    pub(crate) fn on_accepted(lower: LowerPage) -> Result<Self, Status> {
+        let LowerPage { page, operand } = lower;
+        let stay = Self::new();
+        let is_withdrawn = stay.is_withdrawn(page.start_gpa() >> PAGE_SHIFT, page.len_bytes());
+        if is_withdrawn || !is_accepted(page) {
+            return Err(Status::operand_invalid(operand));
+        }
+        Ok(stay)
+    }
+}
+
+fn is_accepted(page: LowerRange) -> bool {
+    let state = tdg_mem_page_attr_rd(&mut tdcall::Instruction, page);
+    matches!(state, Ok(PageState::Accepted { .. }))
 }
 
 impl Drop for Stay {
@@ -148,6 +174,23 @@ pub(crate) fn to_private<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usi
         vtl_withdrawn_remove(*page);
     }
     Ok(value)
+}
+
+/// Has `call` release private memory to the TDX module: it is pending then, until it is accepted again.
+///
+/// # Errors
+///
+/// EBUSY: some of it has page structures, by which the kernel reaches it, or is with the host. EINTR: the
+/// task is being killed. Then nothing has changed.
+pub(crate) fn release<T>(gpa: u64, len_bytes: u64, call: impl FnOnce() -> T) -> Result<T> {
+    let _change = Change::new()?;
+    let (first, count) = (gpa >> PAGE_SHIFT, len_bytes >> PAGE_SHIFT);
+    let end = first + count;
+    if vtl_withdrawn_any(first, count) || registered::overlaps(Frames { first, end }) {
+        return Err(EBUSY);
+    }
+    vtl_low_unmap(first, count);
+    Ok(call())
 }
 
 /// Pages with structures are in the direct map, by the alias that they were registered with.

@@ -7,6 +7,7 @@
 use kernel::alloc::KVec;
 use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
+use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SetOnce};
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -118,8 +119,8 @@ impl HvCallFile {
     /// # Errors
     ///
     /// EFAULT, ENOMEM. EINVAL: more than a page, or an unsound control word. EPERM: a call that the
-    /// file has not said it would make, or that the policy refuses. EBUSY, EINTR: as
-    /// `mem::withdrawn::to_shared`.
+    /// file has not said it would make, or that the policy refuses. EBUSY: a page is a VP's virtual APIC
+    /// page. EBUSY, EINTR: as `mem::withdrawn::to_shared`.
     fn call(&self, argument: UserPtr) -> Result<isize> {
         let request: mshv_vtl_hvcall = UserSlice::new(argument, size_of::<mshv_vtl_hvcall>())
             .reader()
@@ -176,9 +177,13 @@ impl HvCallFile {
             let done = usize::from(hv_call::done(status));
             Ok((status, done.saturating_sub(start)))
         };
-        match permit {
-            Permit::ToShared => withdrawn::to_shared(&pages, call),
-            _ => withdrawn::to_private(&pages, call),
+        if !matches!(permit, Permit::ToShared) {
+            return withdrawn::to_private(&pages, call);
         }
+        let lower_pages = self.machine.lower_pages();
+        let is_taken = |gpa: u64| pages.contains(&(gpa >> PAGE_SHIFT));
+        lower_pages
+            .unless_used(is_taken, || withdrawn::to_shared(&pages, call))
+            .ok_or(EBUSY)?
     }
 }

@@ -8,7 +8,7 @@
 #include <linux/notifier.h>
 #include <linux/reboot.h>
 
-#include "helpers.h"
+#include "glue/helpers.h"
 
 static void (*shutdown_begins)(void);
 

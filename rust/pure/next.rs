@@ -123,7 +123,7 @@ mod tests {
             }
         }
         // A lock on the bus before the access makes no difference.
-        assert_eq!(after(status(0x1100, 48 | 1 << 26), 0), Next::Userspace);
+        assert_eq!(after(status(0x1100, 48 | (1 << 26)), 0), Next::Userspace);
     }
 
     #[test]

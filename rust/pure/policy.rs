@@ -8,7 +8,7 @@
 
 use super::field::{management, FieldId, VmIndex, VpClass};
 use super::leaf;
-use super::lower::LowerMemory;
+use super::lower::{LowerMemory, LowerRange};
 use super::passed_msrs;
 use super::status::{Operand, Status};
 use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Registers, Tdcall};
@@ -19,6 +19,13 @@ use super::vmcs_write::{check_write, FieldWrite, Rule};
 pub enum Scope {
     /// It acts on the TD; any CPU will do.
     Td,
+    /// As `Td`; it takes a page away, which nobody else may be using then.
+    Withdraw {
+        /// Where the page is.
+        gpa: u64,
+        /// Its size.
+        len_bytes: u64,
+    },
     /// It acts on the VP of the CPU it is executed on: for a thread that can't be on another one.
     Vp,
     /// As `Vp`; it tells the TDX module where the virtual APIC page of a VM is.
@@ -33,6 +40,8 @@ pub struct Permit {
     /// A page that is no memory of a lower VTL. The caller must own it, and it must stay where it is
     /// as long as the TDX module uses it.
     pub own_page: Option<OwnPage>,
+    /// A page of a lower VTL's memory that the TDX module will use: it must be accepted, and stay so.
+    pub lower_page: Option<LowerPage>,
     /// Bits of the field that the write names but may not change: what stands there must be looked at
     /// first.
     pub kept: u64,
@@ -72,6 +81,15 @@ pub struct OwnPage {
     pub operand: Operand,
 }
 
+/// A page of a lower VTL's memory that must be accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LowerPage {
+    /// Where it is.
+    pub page: LowerRange,
+    /// What to refuse if it isn't accepted.
+    pub operand: Operand,
+}
+
 /// How the operands of a leaf are looked at.
 #[derive(Clone, Copy, Debug)]
 enum Check {
@@ -88,6 +106,8 @@ enum Check {
         /// Highest page size.
         max_level: u64,
     },
+    /// RCX is a mapping of a lower VTL's memory, which goes.
+    Release,
     /// RCX is an address in a lower VTL's memory.
     Page,
     /// RDX is a linear address, or a list of them in a lower VTL's or the caller's memory.
@@ -126,8 +146,8 @@ pub static POLICY: [Entry; 11] = [
         reason: "in the list of lower-VTL memory: elsewhere the host might end the TD" },
     Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_WR, name: "MEM.PAGE.ATTR.WR", check: Check::Mapping { max_level: 2 },
         reason: "in the list of lower-VTL memory: a right elsewhere would open VTL2 to an L2 VM" },
-    Entry { leaf: leaf::TDG_MEM_PAGE_RELEASE, name: "MEM.PAGE.RELEASE", check: Check::Mapping { max_level: 1 },
-        reason: "in the list of lower-VTL memory: as if the host had never given it" },
+    Entry { leaf: leaf::TDG_MEM_PAGE_RELEASE, name: "MEM.PAGE.RELEASE", check: Check::Release,
+        reason: "in the list of lower-VTL memory, no VP's APIC page, not registered: as if never given" },
     Entry { leaf: leaf::TDG_VP_INVGLA, name: "VP.INVGLA", check: Check::LinearAddresses,
         reason: "translations of L2 VMs on this CPU; a list in memory of lower VTLs or the caller's, pinned" },
 ];
@@ -138,6 +158,7 @@ const fn permit(scope: Scope) -> Permit {
     Permit {
         scope,
         own_page: None,
+        lower_page: None,
         kept: 0,
         look_at_entry: None,
     }
@@ -156,6 +177,7 @@ pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Permit, Statu
         Some(Check::VpWrite) => vp_write(request, memory),
         Some(Check::TdWrite) => td_write(request),
         Some(Check::Mapping { max_level }) => mapping(request.rcx, max_level, memory),
+        Some(Check::Release) => release(request.rcx, memory),
         Some(Check::Page) => lower(request.rcx & !0xfff, 0, Operand::Rcx, memory),
         Some(Check::LinearAddresses) => linear_addresses(request, memory),
         None => Err(Operand::Rax),
@@ -188,13 +210,15 @@ fn lower_or_own(gpa: u64, scope: Scope, operand: Operand, memory: &LowerMemory) 
     if gpa >> 52 != 0 {
         return Err(operand);
     }
-    let own_page = match memory.range(gpa, level_bytes(0)) {
-        Some(_) => None,
-        None => Some(OwnPage { gpa, operand }),
-    };
-    Ok(Permit {
-        own_page,
-        ..permit(scope)
+    Ok(match memory.range(gpa, level_bytes(0)) {
+        Some(page) => Permit {
+            lower_page: Some(LowerPage { page, operand }),
+            ..permit(scope)
+        },
+        None => Permit {
+            own_page: Some(OwnPage { gpa, operand }),
+            ..permit(scope)
+        },
     })
 }
 
@@ -274,6 +298,15 @@ fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &LowerMemory) 
         return Err(Operand::R8);
     }
     lower_or_own(request.r8, Scope::VirtualApic(vm), Operand::R8, memory)
+}
+
+/// As a mapping of at most 2 MiB.
+fn release(word: u64, memory: &LowerMemory) -> Verdict {
+    let scope = Scope::Withdraw {
+        gpa: word & !0x7,
+        len_bytes: level_bytes(word & 0x7),
+    };
+    mapping(word, 1, memory).map(|_| permit(scope))
 }
 
 /// Checks a mapping word: level in bits 2:0, aligned address in bits 51:12, the rest zero.

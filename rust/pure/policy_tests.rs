@@ -74,7 +74,7 @@ fn only_listed_leaves_pass() {
 
 #[test]
 fn pages_outside_the_list_are_out_of_reach() {
-    for leaf in [6, 23, 24, 30] {
+    for leaf in [6, 23, 24] {
         assert_eq!(ask(leaf, LOWER, 0, 0), Ok(Scope::Td), "leaf {leaf}");
         assert_eq!(
             ask(leaf, 0x1000, 0, 0),
@@ -108,15 +108,33 @@ fn pages_outside_the_list_are_out_of_reach() {
 
 #[test]
 fn mapping_words_are_checked() {
-    for leaf in [6, 30] {
-        assert_eq!(ask(leaf, LOWER | 1, 0, 0), Ok(Scope::Td));
-        assert_eq!(ask(leaf, LOWER | 2, 0, 0), refused(Operand::Rcx));
-    }
+    assert_eq!(ask(6, LOWER | 1, 0, 0), Ok(Scope::Td));
+    assert_eq!(ask(6, LOWER | 2, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, LOWER | 2, 0, 0), Ok(Scope::Td));
     assert_eq!(ask(24, LOWER | 3, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, LOWER | 8, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, (LOWER + 0x1000) | 1, 0, 0), refused(Operand::Rcx));
     assert_eq!(ask(24, LOWER | (1 << 52), 0, 0), refused(Operand::Rcx));
+}
+
+#[test]
+fn a_release_says_what_it_takes_away() {
+    let release = |rcx| ask(30, rcx, 0, 0);
+    let withdraw = |len_bytes| Scope::Withdraw {
+        gpa: LOWER,
+        len_bytes,
+    };
+    assert_eq!(release(LOWER), Ok(withdraw(0x1000)));
+    assert_eq!(release(LOWER | 1), Ok(withdraw(0x20_0000)));
+    for word in [
+        0x1000,
+        LOWER | 2,
+        LOWER | 8,
+        (LOWER + 0x1000) | 1,
+        LOWER | (1 << 52),
+    ] {
+        assert_eq!(release(word), refused(Operand::Rcx), "{word:#x}");
+    }
 }
 
 #[test]
@@ -312,7 +330,7 @@ fn of_the_fields_of_the_td_one_bit_may_be_written() {
     for field in [
         0x9110_0003_0000_0010,
         0x1110_0003_0000_0000,
-        td_ctls | 1 << 38,
+        td_ctls | (1 << 38),
         u64::MAX,
     ] {
         assert_eq!(write(8, field, 0x10, 0x10, 0), refused(Operand::Rdx));
@@ -377,7 +395,7 @@ fn what_the_reference_client_writes_passes() {
         (0x6824, 0, ALL, 0),
         (0x4012, 0x200, 0x200, 0x003e_c004),
         (0x4002, primary | 4, ALL, primary),
-        (0x4002, primary | 1 << 22, 0xffff_ffff, primary),
+        (0x4002, primary | (1 << 22), 0xffff_ffff, primary),
         (0x401c, 9, ALL, 0),
         (0x201c, ALL, ALL, 0),
         (0x4016, 0x8000_0b0e, ALL, 0),

@@ -15,6 +15,7 @@ use crate::glue::abi;
 use crate::glue::ffi;
 use crate::hv::Host;
 use crate::pure::audit::is_ring_size;
+use crate::vp::lower_pages::LowerPages;
 use crate::vp::Vp;
 
 kernel::sync::global_lock! {
@@ -28,6 +29,7 @@ pub(crate) fn machine() -> Option<Arc<Machine>> {
 }
 
 /// What every open file and every CPU shares.
+#[pin_data]
 pub(crate) struct Machine {
     features: Features,
     /// The host, if it is Hyper-V.
@@ -40,23 +42,34 @@ pub(crate) struct Machine {
     failed: Atomic<u32>,
     /// Non-zero: this kernel ends, and no VP comes to life any more.
     is_stopped: Atomic<u32>,
+    /// Virtual APIC pages that are not the kernel's to pin.
+    #[pin]
+    lower_pages: LowerPages,
 }
 
 impl Machine {
-    fn new(audit_records: u32) -> Result<Self> {
+    fn new(audit_records: u32) -> Result<Arc<Self>> {
         let features = Features::detect()?;
         let mut vps = KVec::new();
         for _ in 0..kernel::cpu::nr_cpu_ids() {
             vps.push(SetOnce::new(), GFP_KERNEL)?;
         }
-        Ok(Self {
+        let host = Host::detect()?;
+        let init = pin_init!(Self {
             features,
-            host: Host::detect()?,
+            host,
             audit_records,
             vps,
             failed: Atomic::new(0),
             is_stopped: Atomic::new(0),
-        })
+            lower_pages <- LowerPages::new(),
+        });
+        Arc::pin_init(init, GFP_KERNEL)
+    }
+
+    /// Virtual APIC pages that are not the kernel's to pin.
+    pub(crate) fn lower_pages(&self) -> &LowerPages {
+        &self.lower_pages
     }
 
     /// What processor and TD have.
@@ -185,7 +198,7 @@ impl Published {
         // SAFETY: Once per load: only the module's init makes a `Published`, before any other use
         // of the lock, and a reload gets fresh statics.
         unsafe { MACHINE.init() };
-        let machine = Arc::new(Machine::new(audit_records)?, GFP_KERNEL)?;
+        let machine = Machine::new(audit_records)?;
         *MACHINE.lock() = Some(machine);
         Ok(Self(()))
     }

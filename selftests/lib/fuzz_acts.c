@@ -18,8 +18,8 @@
 
 static void open_one(struct fuzz_thread *thread)
 {
-	static const char *const nodes[] = { DEV_MSHV, DEV_MSHV_VTL,
-					     DEV_MSHV_VTL, DEV_MSHV_VTL_LOW,
+	static const char *const nodes[] = { DEV_MSHV,	      DEV_MSHV_VTL,
+					     DEV_MSHV_VTL,    DEV_MSHV_VTL_LOW,
 					     DEV_MSHV_HVCALL, DEV_MSHV_SINT };
 	int file;
 
@@ -73,15 +73,9 @@ static const struct {
 	unsigned int weight;
 	void (*act)(struct fuzz_thread *thread);
 } acts[] = {
-	{ 54, command_one },
-	{ 2, read_one },
-	{ 8, map_one },
-	{ 4, fuzz_unmap },
-	{ 10, fuzz_touch },
-	{ 12, fuzz_change_run_page },
-	{ 5, open_one },
-	{ 4, move },
-	{ 1, fork_one },
+	{ 54, command_one }, { 2, read_one },	 { 8, map_one },
+	{ 4, fuzz_unmap },   { 10, fuzz_touch }, { 12, fuzz_change_run_page },
+	{ 5, open_one },     { 4, move },	 { 1, fork_one },
 };
 
 void fuzz_act(struct fuzz_thread *thread)

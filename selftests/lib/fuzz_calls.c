@@ -251,13 +251,13 @@ static void make_tdcall(struct fuzz_thread *thread, void *operand)
 static void make_field_write(struct fuzz_thread *thread, void *operand)
 {
 	static const uint64_t fields[] = {
-		VMCS32(0x4016),	   VMCS32(0x4016), VMCS32(0x4018),
-		VMCS32(0x401a),	   VMCS32(0x401c), VMCS32(0x401e),
-		VMCS32(0x400a),	   VMCS32(0x4002), VMCS32(0x4004),
-		VMCS32(0x4012),	   VMCS32(0x4824), VMCS64(0x2034),
-		VMCS64(0x2040),	   VMCS64(0x2802), VMCS64(0x6800),
-		VMCS64(0x6802),	   VMCS64(0x6804), VMCS64(0x2806),
-		FIELD_L2_CTLS(1),  VMCS16(0x0806), VMCS64(0x6822),
+		VMCS32(0x4016),	  VMCS32(0x4016), VMCS32(0x4018),
+		VMCS32(0x401a),	  VMCS32(0x401c), VMCS32(0x401e),
+		VMCS32(0x400a),	  VMCS32(0x4002), VMCS32(0x4004),
+		VMCS32(0x4012),	  VMCS32(0x4824), VMCS64(0x2034),
+		VMCS64(0x2040),	  VMCS64(0x2802), VMCS64(0x6800),
+		VMCS64(0x6802),	  VMCS64(0x6804), VMCS64(0x2806),
+		FIELD_L2_CTLS(1), VMCS16(0x0806), VMCS64(0x6822),
 		VMCS64(0x681a)
 	};
 	static const uint64_t values[] = { 0x80000b0d, 0x8000030d, 0x80000202,
@@ -300,8 +300,8 @@ static void make_hvcall(struct fuzz_thread *thread, void *operand)
 				fuzz_value(thread) :
 				codes[fuzz_below(thread, COUNT(codes))] |
 					fuzz_below(thread, 4) << 32;
-	call->input_size = fuzz_below(thread, fuzz_once_in(thread, 4) ? 5000 :
-									300);
+	call->input_size =
+		fuzz_below(thread, fuzz_once_in(thread, 4) ? 5000 : 300);
 	call->input_ptr = (uintptr_t)operand;
 	call->output_size = fuzz_below(thread, 5000);
 	call->output_ptr = (uintptr_t)operand;

@@ -11,7 +11,7 @@ use crate::glue::abi::mshv_tdcall;
 use crate::glue::ffi;
 use crate::mem::own_page::PinnedPage;
 use crate::mem::ranges::lower_memory;
-use crate::mem::withdrawn::Stay;
+use crate::mem::withdrawn::{self, Stay};
 use crate::nodes::device::VtlFile;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
@@ -60,10 +60,33 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
 
 /// Executes a request, or refuses it after all.
 fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Registers, Status> {
-    if permit.scope == Scope::Td {
-        permit.check_kept(&mut tdcall::Instruction, &request)?;
-        return execute_anywhere(request);
+    match permit.scope {
+        Scope::Td => {
+            permit.check_kept(&mut tdcall::Instruction, &request)?;
+            execute_anywhere(request)
+        }
+        Scope::Withdraw { gpa, len_bytes } => release(vtl, gpa, len_bytes, request),
+        Scope::Vp | Scope::VirtualApic(_) => execute_on_vp(vtl, permit, request),
     }
+}
+
+/// Executes MEM.PAGE.RELEASE. Whoever has the pages mapped gets SIGBUS from then on; pages that the
+/// kernel or the TDX module reaches by itself stay.
+fn release(
+    vtl: &VtlFile,
+    gpa: u64,
+    len_bytes: u64,
+    request: Registers,
+) -> Result<Registers, Status> {
+    let refused = Status::operand_invalid(Operand::Rcx);
+    let release = || withdrawn::release(gpa, len_bytes, || tdcall::Instruction.tdcall(request));
+    let pages = vtl.machine().lower_pages();
+    let released = pages.unless_used(|page| page.wrapping_sub(gpa) < len_bytes, release);
+    released.ok_or(refused)?.map_err(|_| refused)
+}
+
+/// Executes a request on the VP of the CPU that the caller can't leave.
+fn execute_on_vp(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Registers, Status> {
     // Looking a page up may wait; whoever changes the thread's CPUs must not wait for that.
     let page = match permit.own_page {
         Some(own) => {
@@ -72,33 +95,45 @@ fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Register
         }
         None => None,
     };
+    // An APIC page has a check of its own, which holds for longer.
+    let _no_change = match permit.lower_page {
+        Some(list) if permit.scope == Scope::Vp => Some(Stay::on_accepted(list)?),
+        _ => None,
+    };
     let stay = MigrateOff::new();
     // What the caller means by "the VP" may have changed on the way here, unless it can't move.
     if !ffi::is_bound_to_cpu() {
         return Err(Status::operand_invalid(Operand::Rax));
     }
     let vp = vtl.machine().vp(stay.cpu());
-    match permit.scope {
-        Scope::Td | Scope::Vp => {
-            let on_its_cpu = PreemptOff::new();
-            permit.check_kept(&mut tdcall::Instruction, &request)?;
-            if let Some((vp, vm)) = vp.zip(permit.look_at_entry) {
-                vp.entry_check.look_again(vm, &on_its_cpu);
-            }
-            // A pinned page is let go of when the TDX module has read it.
-            Ok(tdcall::Instruction.tdcall(request))
+    let Scope::VirtualApic(vm) = permit.scope else {
+        let on_its_cpu = PreemptOff::new();
+        permit.check_kept(&mut tdcall::Instruction, &request)?;
+        if let Some((vp, vm)) = vp.zip(permit.look_at_entry) {
+            vp.entry_check.look_again(vm, &on_its_cpu);
         }
-        Scope::VirtualApic(vm) => {
-            let vp = vp.ok_or(Status::operand_invalid(Operand::Rax))?;
-            let replacement = Replacement {
-                vm,
-                owner: vtl.owner(),
-                page,
-            };
-            vp.apic_pages
-                .replace(replacement, request, || vp.is_ready(), &stay)
-        }
+        // A pinned page is let go of when the TDX module has read it.
+        return Ok(tdcall::Instruction.tdcall(request));
+    };
+    let vp = vp.ok_or(Status::operand_invalid(Operand::Rax))?;
+    let replacement = Replacement {
+        vm,
+        owner: vtl.owner(),
+        page,
+    };
+    let replace = || {
+        let is_ready = || vp.is_ready();
+        vp.apic_pages.replace(replacement, request, is_ready, &stay)
+    };
+    let lower_pages = vtl.machine().lower_pages();
+    if let Some(lower) = permit.lower_page {
+        return lower_pages.set(stay.cpu(), vm, lower, replace);
     }
+    let answer = replace()?;
+    if Status(answer.rax).is_success() {
+        lower_pages.forget(stay.cpu(), vm);
+    }
+    Ok(answer)
 }
 
 /// Executes a request that acts on the TD. About a page that the host has been given the TDX module

@@ -80,7 +80,7 @@ fn acts_on(request: &Registers) -> Option<Range<u64>> {
     } else {
         request.rcx & 7
     };
-    matches!(request.rax, 6 | 23 | 24).then(|| start..start + (4096 << (9 * level)))
+    matches!(request.rax, 6 | 23 | 24 | 30).then(|| start..start + (4096 << (9 * level)))
 }
 
 proptest! {
