@@ -10,6 +10,7 @@ pub(crate) mod ranges;
 pub(crate) mod registered;
 pub(crate) mod withdrawn;
 
+use fault::Backing;
 use kernel::mm::virt::{flags, VmaNew};
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -69,8 +70,13 @@ pub(crate) fn map_vtl_page(machine: &Machine, used: &UsedPages, vma: &VmaNew) ->
 pub(crate) fn map_lower_memory(vma: &VmaNew) -> Result {
     prepare(vma)?;
     let count = ((vma.end() - vma.start()) / PAGE_SIZE) as u64; // CAST: usize has 64 bits
-    let alias = Alias::decode(ffi::page_offset(vma), count).ok_or(EINVAL)?;
-    fault::install(vma, alias);
+    let first = ffi::page_offset(vma);
+    let alias = Alias::decode(first, count).ok_or(EINVAL)?;
+    let backing = match alias {
+        Alias::Private if registered::contains(first, count) => Backing::Pages,
+        Alias::Private | Alias::Shared => Backing::Frames,
+    };
+    fault::install(vma, alias, backing);
     Ok(())
 }
 

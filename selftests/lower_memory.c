@@ -364,6 +364,31 @@ TEST_F(lower, a_shared_page_that_the_host_does_not_give_is_a_bus_error)
 	munmap(shared, VTL_LARGE_SIZE);
 }
 
+/* The kernel itself has these mapped by their private alias. */
+TEST_F(lower, a_shared_page_that_cannot_be_looked_at_is_a_bus_error)
+{
+	static const char *const names[] = { ": ACPI Tables",
+					     ": ACPI Non-volatile" };
+	uint8_t *memory;
+	uint64_t gpa;
+	int fds[2];
+	size_t i;
+
+	ASSERT_EQ(0, pipe(fds));
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		ASSERT_TRUE(vtl_memory_named(names[i], &gpa));
+		memory = vtl_map_low(MSHV_VTL_LOW_SHARED | gpa, VTL_PAGE_SIZE);
+		ASSERT_NE(MAP_FAILED, (void *)memory);
+		EXPECT_EQ(SIGBUS, touch(memory, false));
+		EXPECT_EQ(-1, write(fds[1], memory, 4));
+		EXPECT_EQ(EFAULT, errno);
+		munmap(memory, VTL_PAGE_SIZE);
+	}
+	close(fds[0]);
+	close(fds[1]);
+	EXPECT_EQ(NULL, vtl_kernel_complaint());
+}
+
 TEST_F(lower, children_do_not_inherit_it)
 {
 	uint8_t *memory = NULL;

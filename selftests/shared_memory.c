@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MSHV_ADD_VTL0_MEMORY for memory that is shared with the host: direct I/O
- * works on it by the shared alias, and only by that. Hyper-V makes it shared.
+ * Memory that is shared with the host: a mapping of it is of page frames, in
+ * entries of any size. Hyper-V makes it shared.
  */
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
+#include "kernel_access.h"
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
@@ -18,21 +17,12 @@
 #define REPS(count) ((uint64_t)(count) << 32)
 #define PAGES_PER_CALL 256
 #define PAGES_PER_PIECE 512
-#define SHARED MSHV_VTL_RAM_SHARED
 
 FIXTURE(shared)
 {
 	int vtl;
-	uint64_t gpa, first;
+	uint64_t gpa;
 };
-
-static int add(int vtl, uint64_t start_pfn, uint64_t last_pfn)
-{
-	struct mshv_vtl_ram_disposition range = { .start_pfn = start_pfn,
-						  .last_pfn = last_pfn };
-
-	return ioctl(vtl, MSHV_ADD_VTL0_MEMORY, &range) ? -errno : 0;
-}
 
 /* Asks the host to see a 2 MiB piece. */
 static int show_host(uint64_t gpa, uint32_t visibility)
@@ -81,7 +71,6 @@ FIXTURE_SETUP(shared)
 	ASSERT_LE(0, self->vtl);
 	/* A piece that no other test uses. */
 	self->gpa = base + size - VTL_LARGE_SIZE;
-	self->first = self->gpa / VTL_PAGE_SIZE;
 	ASSERT_EQ(0, show_host(self->gpa, READ_WRITE_FOR_HOST));
 }
 
@@ -90,60 +79,87 @@ FIXTURE_TEARDOWN(shared)
 	close(self->vtl);
 }
 
-/* What the kernel itself reads of a page, by a pipe; or why it can't. */
-static int read_by_kernel(void *page, unsigned char *copy)
+static void accesses(struct __test_metadata *_metadata, unsigned char *memory)
 {
-	struct iovec vector = { .iov_base = page, .iov_len = VTL_PAGE_SIZE };
-	int ends[2], result = 0;
+	static _Alignas(VTL_PAGE_SIZE) unsigned char copy[VTL_PAGE_SIZE];
+	unsigned char *page = memory + 0x91 * VTL_PAGE_SIZE;
+	size_t i;
 
-	if (pipe(ends))
-		return -errno;
-	if (vmsplice(ends[1], &vector, 1, 0) != (ssize_t)VTL_PAGE_SIZE)
-		result = -errno;
-	else if (read(ends[0], copy, VTL_PAGE_SIZE) != (ssize_t)VTL_PAGE_SIZE)
-		result = -EIO;
-	close(ends[0]);
-	close(ends[1]);
-	return result;
+	for (i = 0; i < kernel_access_count; i++) {
+		const struct kernel_access *access = &kernel_accesses[i];
+		unsigned char byte = access->way == ACCESS_WRITES &&
+						     !access->of_frames ?
+					     0xa5 :
+					     i;
+
+		memset(page, i, VTL_PAGE_SIZE);
+		memset(copy, 0xa5, VTL_PAGE_SIZE);
+		EXPECT_EQ(access->of_frames, access->act(page, copy))
+		{
+			TH_LOG("%s", access->name);
+		}
+		EXPECT_EQ(byte, page[0]);
+		EXPECT_EQ(byte, page[VTL_PAGE_SIZE - 1]);
+		if (access->way == ACCESS_READS && !access->of_frames)
+			EXPECT_EQ(0, memcmp(copy, page, VTL_PAGE_SIZE));
+	}
+	EXPECT_EQ(NULL, vtl_kernel_complaint());
 }
 
-TEST_F(shared, other_bits_and_ranges_are_refused)
+TEST_F(shared, the_kernel_never_takes_it_for_pages)
 {
-	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | self->first, self->first));
-	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | (self->first + 1),
-			       self->first + PAGES_PER_PIECE));
-	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | 512, 1024));
-	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED | self->first,
-			       SHARED | (self->first + PAGES_PER_PIECE)));
-	EXPECT_EQ(-EINVAL, add(self->vtl, SHARED << 1 | self->first,
-			       self->first + PAGES_PER_PIECE));
-}
-
-TEST_F(shared, registered_memory_is_reached_by_its_own_alias_only)
-{
-	static unsigned char copy[VTL_PAGE_SIZE];
-	uint64_t end = self->first + PAGES_PER_PIECE, offset;
+	uint64_t gpa = MSHV_VTL_LOW_SHARED | self->gpa;
 	unsigned char *memory;
 
-	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+	/* In entries of 4 KiB, then of 2 MiB. */
+	memory = vtl_map_low(gpa + VTL_PAGE_SIZE,
+			     VTL_LARGE_SIZE - VTL_PAGE_SIZE);
 	ASSERT_NE(MAP_FAILED, (void *)memory);
-	memory[5] = 0x5a;
-	EXPECT_NE(0, read_by_kernel(memory, copy));
+	accesses(_metadata, memory);
+	munmap(memory, VTL_LARGE_SIZE - VTL_PAGE_SIZE);
+	memory = vtl_map_low_large(gpa, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	accesses(_metadata, memory);
 	munmap(memory, VTL_LARGE_SIZE);
+	/* Also where the private alias is registered. */
+	ASSERT_EQ(0, vtl_register(self->vtl, self->gpa, VTL_LARGE_SIZE));
+	memory = vtl_map_low_large(gpa, VTL_LARGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	accesses(_metadata, memory);
+	munmap(memory, VTL_LARGE_SIZE);
+}
 
-	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
-	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
-	EXPECT_EQ(-EEXIST, add(self->vtl, self->first, end));
-	EXPECT_EQ(-EEXIST, add(self->vtl, self->first - PAGES_PER_PIECE, end));
-	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+TEST_F(shared, it_stays_shared_when_one_page_changes)
+{
+	unsigned char *memory = vtl_map_low_large(
+		MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+	unsigned char *other =
+		vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
+	size_t i;
+
 	ASSERT_NE(MAP_FAILED, (void *)memory);
-	for (offset = 0; offset < VTL_LARGE_SIZE; offset += 64 * 4096) {
-		memset(memory + offset, 0x11 + offset / 65536, VTL_PAGE_SIZE);
-		ASSERT_EQ(0, read_by_kernel(memory + offset, copy));
-		/* By the private alias it would read something else. */
-		EXPECT_EQ(0, memcmp(memory + offset, copy, VTL_PAGE_SIZE));
-	}
+	ASSERT_NE(MAP_FAILED, (void *)other);
+	for (i = 0; i < PAGES_PER_PIECE; i++)
+		other[i * VTL_PAGE_SIZE] = i;
+	ASSERT_EQ(0, mprotect(memory + 300 * VTL_PAGE_SIZE, VTL_PAGE_SIZE,
+			      PROT_READ));
+	ASSERT_EQ(0, munmap(memory + 400 * VTL_PAGE_SIZE, VTL_PAGE_SIZE));
+	for (i = 0; i < PAGES_PER_PIECE; i++)
+		if (i != 400)
+			ASSERT_EQ((unsigned char)i, memory[i * VTL_PAGE_SIZE]);
 	munmap(memory, VTL_LARGE_SIZE);
+	munmap(other, VTL_LARGE_SIZE);
+}
+
+TEST_F(shared, it_is_not_registered)
+{
+	struct mshv_vtl_ram_disposition range = {
+		.start_pfn = MSHV_VTL_RAM_SHARED | self->gpa / VTL_PAGE_SIZE,
+		.last_pfn = self->gpa / VTL_PAGE_SIZE + PAGES_PER_PIECE,
+	};
+
+	EXPECT_EQ(-1, ioctl(self->vtl, MSHV_ADD_VTL0_MEMORY, &range));
+	EXPECT_EQ(EOPNOTSUPP, errno);
 }
 
 static sigjmp_buf after_fault;
@@ -163,29 +179,29 @@ static int touch(volatile unsigned char *at)
 	return signal;
 }
 
-/* Structures do not make the host give a page. One it does not give is no page for I/O. */
-TEST_F(shared, registered_memory_that_the_host_does_not_give_is_a_bus_error)
+TEST_F(shared, what_the_host_does_not_give_is_a_bus_error)
 {
 	struct sigaction action = { .sa_handler = on_fault };
 	static unsigned char copy[VTL_PAGE_SIZE];
 	uint64_t gpa = self->gpa - VTL_LARGE_SIZE;
-	uint64_t first = self->first - PAGES_PER_PIECE;
 	unsigned char *memory;
+	size_t i;
 
 	sigaction(SIGBUS, &action, NULL);
 	sigaction(SIGSEGV, &action, NULL);
-	ASSERT_EQ(0, add(self->vtl, SHARED | first, first + PAGES_PER_PIECE));
-	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | gpa, VTL_LARGE_SIZE);
+	memory = vtl_map_low_large(MSHV_VTL_LOW_SHARED | gpa, VTL_LARGE_SIZE);
 	ASSERT_NE(MAP_FAILED, (void *)memory);
 	EXPECT_EQ(SIGBUS, touch(memory));
-	EXPECT_EQ(-EFAULT, read_by_kernel(memory, copy));
-	EXPECT_EQ(-EFAULT,
-		  read_by_kernel(memory + VTL_LARGE_SIZE - VTL_PAGE_SIZE,
-				 copy));
+	for (i = 0; i < kernel_access_count; i++)
+		if (kernel_accesses[i].way != ACCESS_LOOKS)
+			EXPECT_GT(0, kernel_accesses[i].act(memory, copy))
+			{
+				TH_LOG("%s", kernel_accesses[i].name);
+			}
+	EXPECT_EQ(NULL, vtl_kernel_complaint());
 	/* Then the host gives it. */
 	ASSERT_EQ(0, show_host(gpa, READ_WRITE_FOR_HOST));
 	EXPECT_EQ(0, touch(memory));
-	EXPECT_EQ(0, read_by_kernel(memory, copy));
 	munmap(memory, VTL_LARGE_SIZE);
 	ASSERT_EQ(0, show_host(gpa, 0));
 }
@@ -216,72 +232,6 @@ TEST_F(shared, both_aliases_stand_side_by_side)
 	EXPECT_EQ(0xa5, private[7]);
 	munmap(shared, VTL_PAGE_SIZE);
 	munmap(private, VTL_PAGE_SIZE);
-}
-
-/* The device's driver reads and writes what the host sees. */
-TEST_F(shared, direct_io_goes_to_and_from_shared_pages)
-{
-	static unsigned char data[4 * VTL_PAGE_SIZE];
-	uint64_t end = self->first + PAGES_PER_PIECE;
-	int buffered = vtl_open_ramdisk(O_RDWR | O_CLOEXEC), direct;
-	unsigned char *memory;
-	size_t i;
-
-	if (buffered < 0)
-		SKIP(return,
-			   "no block device: neither /dev/ram0 nor /lib/brd.ko");
-	direct = vtl_open_ramdisk(O_RDWR | O_DIRECT | O_CLOEXEC);
-	ASSERT_LE(0, direct);
-	for (i = 0; i < sizeof(data); i++)
-		data[i] = i * 31 ^ i >> 9;
-	ASSERT_EQ(sizeof(data), pwrite(buffered, data, sizeof(data), 0));
-	ASSERT_EQ(0, fsync(buffered));
-	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
-	ASSERT_NE(MAP_FAILED, (void *)memory);
-	memset(memory, 0, sizeof(data));
-	/* Pages without structures are no pages for a device. */
-	EXPECT_EQ(-1, pread(direct, memory, sizeof(data), 0));
-	munmap(memory, VTL_LARGE_SIZE);
-
-	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
-	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_LARGE_SIZE);
-	ASSERT_NE(MAP_FAILED, (void *)memory);
-	ASSERT_EQ(sizeof(data), pread(direct, memory, sizeof(data), 0));
-	EXPECT_EQ(0, memcmp(memory, data, sizeof(data)));
-	for (i = 0; i < sizeof(data); i++)
-		memory[i] = ~memory[i];
-	ASSERT_EQ(sizeof(data),
-		  pwrite(direct, memory, sizeof(data), sizeof(data)));
-	munmap(memory, VTL_LARGE_SIZE);
-	close(direct);
-	for (i = 0; i < sizeof(data); i++)
-		data[i] = ~data[i];
-	memory = calloc(1, sizeof(data));
-	ASSERT_NE(NULL, memory);
-	ASSERT_EQ(sizeof(data),
-		  pread(buffered, memory, sizeof(data), sizeof(data)));
-	EXPECT_EQ(0, memcmp(memory, data, sizeof(data)));
-	free(memory);
-	close(buffered);
-}
-
-TEST_F(shared, it_is_taken_back_with_the_last_user)
-{
-	static unsigned char copy[VTL_PAGE_SIZE];
-	uint64_t end = self->first + PAGES_PER_PIECE;
-	unsigned char *memory;
-
-	ASSERT_EQ(0, add(self->vtl, SHARED | self->first, end));
-	close(self->vtl);
-	self->vtl = vtl_create();
-	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_PAGE_SIZE);
-	ASSERT_NE(MAP_FAILED, (void *)memory);
-	memory[0] = 1;
-	EXPECT_NE(0, read_by_kernel(memory, copy));
-	munmap(memory, VTL_PAGE_SIZE);
-	/* As the other kind, then. */
-	EXPECT_EQ(0, add(self->vtl, self->first, end));
-	EXPECT_EQ(-EEXIST, add(self->vtl, SHARED | self->first, end));
 }
 
 TEST_HARNESS_MAIN

@@ -88,18 +88,52 @@ TEST_F(memory, what_is_no_lower_memory_is_refused)
 	}
 }
 
-TEST_F(memory, the_other_kind_of_registered_memory_is_refused)
+/* The kernel has no sound way to reach pages by the shared alias. */
+TEST_F(memory, memory_shared_with_the_host_is_not_registered)
+{
+	uint64_t first = MSHV_VTL_RAM_SHARED | FRAME(self->gpa);
+	uint64_t end = FRAME(self->gpa) + 512;
+	uint8_t *memory;
+
+	EXPECT_EQ(-EOPNOTSUPP, add(self->vtl, first, end));
+	EXPECT_EQ(-EINVAL, add(self->vtl, first + 1, end));
+	memory = vtl_map_low(self->gpa, VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	EXPECT_EQ(-EFAULT, pin_and_read(memory));
+	munmap(memory, VTL_PAGE_SIZE);
+	/* Of registered memory the shared alias is no pages either. */
+	ASSERT_EQ(0, add(self->vtl, FRAME(self->gpa), end));
+	EXPECT_EQ(-EOPNOTSUPP, add(self->vtl, first, end));
+	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	EXPECT_EQ(-EFAULT, pin_and_read(memory));
+	munmap(memory, VTL_PAGE_SIZE);
+}
+
+/* A mapping is of pages if all of it was registered when it was made. */
+TEST_F(memory, a_mapping_that_is_registered_in_part_is_of_frames)
 {
 	uint64_t first = FRAME(self->gpa);
+	uint8_t *memory;
 
 	ASSERT_EQ(0, add(self->vtl, first, first + 512));
-	EXPECT_EQ(-EEXIST,
-		  add(self->vtl, MSHV_VTL_RAM_SHARED | first, first + 512));
-	EXPECT_EQ(-EEXIST, add(self->vtl, MSHV_VTL_RAM_SHARED | (first - 512),
-			       first + 1024));
-	EXPECT_EQ(0, add(self->vtl, first, first + 512));
-	/* Nothing of the refused ranges is there. */
-	EXPECT_EQ(0, add(self->vtl, first - 512, first));
+	memory = vtl_map_low(self->gpa, VTL_LARGE_SIZE + VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	memory[0] = 1;
+	memory[VTL_LARGE_SIZE] = 2;
+	EXPECT_EQ(-EFAULT, pin_and_read(memory));
+	EXPECT_EQ(-EFAULT, pin_and_read(memory + VTL_LARGE_SIZE));
+	/* And stays so. */
+	ASSERT_EQ(0, add(self->vtl, first + 512, first + 1024));
+	EXPECT_EQ(-EFAULT, pin_and_read(memory));
+	munmap(memory, VTL_LARGE_SIZE + VTL_PAGE_SIZE);
+	/* Over the border of two registrations it is of pages. */
+	memory = vtl_map_low(self->gpa + VTL_LARGE_SIZE - VTL_PAGE_SIZE,
+			     2 * VTL_PAGE_SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)memory);
+	EXPECT_EQ(0, pin_and_read(memory));
+	EXPECT_EQ(0, pin_and_read(memory + VTL_PAGE_SIZE));
+	munmap(memory, 2 * VTL_PAGE_SIZE);
 }
 
 TEST_F(memory, pointers_to_nowhere_are_efault)
@@ -187,7 +221,7 @@ TEST_F(memory, a_held_page_stays)
 	EXPECT_EQ(0x3c, copy[15]);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
-	/* Looked at again with the next last close. */
+	/* Looked at again with the next last close; by itself, too: held_pages.c. */
 	close(vtl_create());
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);

@@ -3,7 +3,9 @@
 //!
 //! What is not in the list of lower-VTL memory is never mapped, nor a private page that is still
 //! pending, nor a shared one that the host does not give, because the access to one raises a #VE that
-//! nobody can serve. Where address, area and kernel allow it, 2 MiB or 1 GiB are mapped at once.
+//! nobody can serve. Where address, area and kernel allow it, 2 MiB are mapped at once. Never 1 GiB:
+//! mremap() takes such an entry for a broken page table, and whoever splits an area leaves it across
+//! both halves.
 
 // UNSAFETY: fault handler over raw kernel structures.
 #![allow(unsafe_code)]
@@ -13,9 +15,9 @@ use kernel::mm::virt::{VmaNew, VmaRef};
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
+use super::low;
 use super::ranges::lower_memory;
 use super::withdrawn::Stay;
-use super::{low, registered};
 use crate::cpu::tdcall;
 use crate::glue::abi;
 use crate::pure::accepted::{bytes, is_accepted, Piece};
@@ -39,11 +41,22 @@ static OPERATIONS: Operations = Operations(bindings::vm_operations_struct {
     ..pin_init::zeroed()
 });
 
+/// What an area consists of, from its first day to its last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// Registered memory only: what is mapped are pages, which the kernel looks up, counts and pins.
+    Pages,
+    /// Anything: what is mapped are page frames, which the kernel never takes for pages.
+    Frames,
+}
+
 /// Makes a new area one of lower-VTL memory.
-pub(super) fn install(vma: &VmaNew, alias: Alias) {
+pub(super) fn install(vma: &VmaNew, alias: Alias, backing: Backing) {
     let area = vma.as_ptr();
-    // SAFETY: The area is being set up, so its flags are ours to set; it is shared, and has no pages.
-    unsafe { abi::vtl_low_prepare(area, alias == Alias::Shared) };
+    let (is_shared, has_pages) = (alias == Alias::Shared, backing == Backing::Pages);
+    // SAFETY: The area is being set up, so its flags are ours to set; it is shared, and maps nothing
+    // yet.
+    unsafe { abi::vtl_low_prepare(area, is_shared, has_pages) };
     // SAFETY: As above; the operations are static, and the area's file keeps the module loaded.
     unsafe { (*area).vm_ops = &OPERATIONS.0 };
 }
@@ -105,11 +118,10 @@ impl Fault {
     /// Maps an accepted piece; a single page is the piece of order 0.
     fn map(&self, page: u64, order: c_uint) -> Answer {
         let frame = frame(page) as usize; // CAST: unsigned long has 64 bits
-        let has_structure = registered::contains(page);
-        // SAFETY: By the invariant of `self` the area takes frames; the frames are no memory of this
-        // kernel, as `look` saw. If they have structures, they keep them as long as the area's file
-        // is open.
-        unsafe { abi::vtl_low_insert(self.vmf, frame, order, has_structure) }
+                                          // SAFETY: By the invariant of `self` `install` made the area; the frames are no memory of this
+                                          // kernel, as `look` saw. In an area of pages all have a `struct page`: they were registered
+                                          // when it was made, and stay so as long as its file is open.
+        unsafe { abi::vtl_low_insert(self.vmf, frame, order) }
     }
 }
 
@@ -133,18 +145,16 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
 ///
 /// Called by the kernel with a fault in an area that `install` set up.
 unsafe extern "C" fn huge_fault(vmf: *mut bindings::vm_fault, order: c_uint) -> Answer {
-    let level = match order {
-        abi::VTL_PMD_ORDER => 1,
-        abi::VTL_PUD_ORDER => 2,
-        _ => return FALLBACK,
-    };
+    if order != abi::VTL_PMD_ORDER {
+        return FALLBACK;
+    }
     // SAFETY: The kernel has called us.
     let fault = unsafe { Fault::new(vmf) };
     let Some(page) = fault.piece(order) else {
         return FALLBACK;
     };
     let stay = Stay::new();
-    match look(page, level, &stay) {
+    match look(page, 1, &stay) {
         Piece::Accepted => fault.map(page, order),
         Piece::Busy => NOPAGE,
         Piece::NotAccepted | Piece::Unknown => FALLBACK,

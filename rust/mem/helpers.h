@@ -14,9 +14,9 @@ struct vm_area_struct;
 struct vm_fault;
 
 #define VTL_PMD_ORDER 9
-#define VTL_PUD_ORDER 18
 
-void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared);
+void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared,
+		     bool has_pages);
 
 /* What was found out about shared pages. */
 enum vtl_presence {
@@ -31,8 +31,12 @@ bool vtl_pin_own_page(u64 gpa);
 void vtl_unpin_page(u64 gpa);
 u8 vtl_read_pinned(u64 gpa, size_t offset);
 
-struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes, bool is_shared);
+struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes);
 bool vtl_pages_remove(struct dev_pagemap *map);
+void vtl_pages_retry_later(void (*function)(void));
+void vtl_pages_retry_never(void);
+void vtl_module_keep(void);
+void vtl_module_let_go(void);
 
 int vtl_withdrawn_init(void);
 void vtl_withdrawn_exit(void);
@@ -47,6 +51,6 @@ void vtl_withdrawn_remove(u64 page);
 void vtl_low_unmap(u64 offset, u64 count);
 
 vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,
-			  unsigned int order, bool has_structure);
+			  unsigned int order);
 
 #endif

@@ -13,12 +13,8 @@ safe_in_c! {
     fn vtl_shared_look(start: u64, len_bytes: u64) -> abi::vtl_presence;
 }
 
-/// Whether the host gives each shared page of a piece. The TDX module knows nothing about it. A piece
-/// of 1 GiB has too many to look at.
+/// Whether the host gives each shared page of a piece. The TDX module knows nothing about it.
 pub(super) fn look_at_shared(piece: LowerRange) -> Piece {
-    if piece.len_bytes() > bytes(1) {
-        return Piece::NotAccepted;
-    }
     match vtl_shared_look(piece.start_gpa(), piece.len_bytes()) {
         abi::vtl_presence_VTL_PRESENT => Piece::Accepted,
         abi::vtl_presence_VTL_ABSENT => Piece::NotAccepted,

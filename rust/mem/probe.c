@@ -43,17 +43,19 @@ static bool is_mapped_shared(unsigned long address)
 
 /*
  * Looks at each page of a range that is not System RAM. Where it can't look, by
- * the private alias, it believes that the pages are there.
+ * the private alias, nothing is there: to believe it would have the kernel's own
+ * access tell.
  */
 enum vtl_presence vtl_shared_look(u64 start, u64 len_bytes)
 {
-	enum vtl_presence found = VTL_PRESENT;
+	enum vtl_presence found = VTL_ABSENT;
 	void *memory = (__force void *)ioremap_cache(start, len_bytes);
 	u64 offset;
 
 	if (!memory)
 		return VTL_UNKNOWN;
-	if (is_mapped_shared((unsigned long)memory))
+	if (is_mapped_shared((unsigned long)memory)) {
+		found = VTL_PRESENT;
 		for (offset = 0; offset < len_bytes; offset += PAGE_SIZE) {
 			if (!can_be_read(memory + offset)) {
 				found = VTL_ABSENT;
@@ -61,6 +63,7 @@ enum vtl_presence vtl_shared_look(u64 start, u64 len_bytes)
 			}
 			cond_resched();
 		}
+	}
 	iounmap((__force void __iomem *)memory);
 	return found;
 }

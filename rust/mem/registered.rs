@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Lower-VTL memory that has page structures: `MSHV_ADD_VTL0_MEMORY`.
+//! Private memory of a lower VTL that has a `struct page`: `MSHV_ADD_VTL0_MEMORY`.
 //!
-//! With a structure a page can be pinned, so that a device reads and writes it. A range lives from
-//! its registration until no file is open any more by which lower-VTL memory can be mapped: then
+//! With a `struct page` a page can be pinned, so that a device reads and writes it. A range lives
+//! from its registration until no file is open any more by which lower-VTL memory can be mapped: then
 //! nobody can have a page of it mapped. A page that somebody still holds then, for an I/O under way,
-//! keeps its range; the range is looked at again when the next last file is closed.
+//! keeps its range, and the range keeps the module; from then on it is looked at again and again.
 
 // UNSAFETY: FFI with the page maps, and a global lock.
 #![allow(unsafe_code)]
@@ -20,21 +20,40 @@ use super::ranges::lower_memory;
 use super::withdrawn::Stay;
 use crate::glue::abi;
 use crate::pure::lower::LowerRange;
-use crate::pure::mapping::{frame, is_shared, Alias};
+use crate::pure::mapping::Alias;
 use crate::pure::ranges::{first_missing, Frames, Request};
 
 /// More would make the search slow; a machine has a handful.
 const MAX_RANGES: usize = 256;
 
-/// A range and its page structures.
+/// A range and its `struct page`s.
 struct Range {
     frames: Frames,
-    alias: Alias,
     map: NonNull<bindings::dev_pagemap>,
+    _loaded: Loaded,
 }
 
 // SAFETY: The map belongs to no thread; it is used under the lock only.
 unsafe impl Send for Range {}
+
+/// Keeps the module loaded.
+struct Loaded(());
+
+impl Loaded {
+    fn new() -> Self {
+        // SAFETY: Called in a system call on one of the module's files, so it is not being unloaded.
+        unsafe { abi::vtl_module_keep() };
+        Self(())
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // SAFETY: Pairs with the call in `new`. What goes on running in the module is in a system call
+        // on one of its files, or is waited for by `Registry::drop`.
+        unsafe { abi::vtl_module_let_go() };
+    }
+}
 
 struct State {
     /// Open files by which lower-VTL memory can be mapped or registered.
@@ -47,7 +66,7 @@ kernel::sync::global_lock! {
     unsafe(uninit) static STATE: Mutex<State> = State { users: 0, ranges: KVec::new() };
 }
 
-/// The lock is ready. Its drop, at the end of the module, takes back what is left.
+/// The lock is ready. Its drop, at the end of the module, finds no range: a range keeps the module.
 pub(crate) struct Registry(());
 
 impl Registry {
@@ -62,16 +81,10 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let mut state = STATE.lock();
-        remove_unused(&mut state);
-        let left = state.ranges.len();
-        if left > 0 {
-            // The structures stay in the kernel for good, which harms nobody; to take them back
-            // under an I/O would.
-            pr_warn!("{left} ranges of lower-VTL memory are still held by I/O and stay\n");
-        }
+        // SAFETY: The lock is not held.
+        unsafe { abi::vtl_pages_retry_never() };
         // Statics are never dropped: without this the list's own memory would stay, even empty.
-        state.ranges = KVec::new();
+        STATE.lock().ranges = KVec::new();
     }
 }
 
@@ -100,10 +113,13 @@ impl Drop for User {
 ///
 /// # Errors
 ///
-/// EINVAL: not all of it is in the list of lower-VTL memory, or the host has been given some of its
-/// private side. EEXIST: some of it is registered by the other alias. ENOSPC: too many ranges. ENOMEM.
-/// Nothing has changed then.
+/// EINVAL: not all of it is in the list of lower-VTL memory, or the host has been given some of it.
+/// EOPNOTSUPP: it is memory shared with the host. EBUSY: some of it has a `struct page` from another
+/// driver. ENOSPC: too many ranges. ENOMEM. Nothing has changed then.
 pub(crate) fn add(wanted: Request) -> Result {
+    if wanted.alias == Alias::Shared {
+        return Err(EOPNOTSUPP);
+    }
     memory_of(wanted.frames)?;
     let Frames { first, end } = wanted.frames;
     let stay = Stay::new();
@@ -111,12 +127,8 @@ pub(crate) fn add(wanted: Request) -> Result {
         return Err(EINVAL);
     }
     let mut state = STATE.lock();
-    let mut others = state.ranges.iter();
-    if others.any(|range| range.alias != wanted.alias && range.frames.overlaps(wanted.frames)) {
-        return Err(EEXIST);
-    }
     let before = state.ranges.len();
-    let result = add_missing(&mut state.ranges, wanted);
+    let result = add_missing(&mut state.ranges, wanted.frames);
     if result.is_err() {
         // Nobody can hold a page yet: mappings find a range only under this lock.
         while state.ranges.len() > before {
@@ -138,29 +150,27 @@ fn memory_of(Frames { first, end }: Frames) -> Result<LowerRange> {
     memory.ok_or(EINVAL)
 }
 
-fn add_missing(ranges: &mut KVec<Range>, wanted: Request) -> Result {
-    let missing = |ranges: &KVec<Range>| {
-        let known = ranges.iter().map(|range| &range.frames);
-        first_missing(wanted.frames, known)
-    };
-    while let Some(frames) = missing(ranges) {
+fn add_missing(ranges: &mut KVec<Range>, wanted: Frames) -> Result {
+    while let Some(frames) = missing(ranges, wanted) {
         if ranges.len() >= MAX_RANGES {
             return Err(ENOSPC);
         }
         ranges.reserve(1, GFP_KERNEL)?;
-        ranges.push(Range::new(frames, wanted.alias)?, GFP_KERNEL)?;
+        ranges.push(Range::new(frames)?, GFP_KERNEL)?;
     }
     Ok(())
 }
 
-/// Whether a page, by an offset in pages that names frame and alias, has a structure by which the
-/// kernel reaches it. The answer stays true as long as the caller's file is open.
-pub(super) fn contains(page: u64) -> bool {
-    let state = STATE.lock();
-    let mut ranges = state.ranges.iter();
-    ranges.any(|range| {
-        range.frames.contains(frame(page)) && is_shared(page) == (range.alias == Alias::Shared)
-    })
+/// The first part that is not registered.
+fn missing(ranges: &[Range], wanted: Frames) -> Option<Frames> {
+    first_missing(wanted, ranges.iter().map(|range| &range.frames))
+}
+
+/// Whether each of some private pages is registered. That it is stays true as long as the caller's
+/// file is open.
+pub(super) fn contains(first: u64, count: u64) -> bool {
+    let end = first + count;
+    missing(&STATE.lock().ranges, Frames { first, end }).is_none()
 }
 
 /// Whether a page of these has a structure, by either alias.
@@ -172,17 +182,34 @@ pub(super) fn overlaps(frames: Frames) -> bool {
 
 fn remove_unused(state: &mut State) {
     state.ranges.retain(|range| !range.remove());
+    if !state.ranges.is_empty() {
+        // SAFETY: `retry` may be called at any time until `Registry::drop` returns.
+        unsafe { abi::vtl_pages_retry_later(Some(retry)) };
+    }
+}
+
+/// Looks again at what was held when the last file was closed.
+extern "C" fn retry() {
+    let mut state = STATE.lock();
+    if state.users == 0 {
+        remove_unused(&mut state);
+    }
 }
 
 impl Range {
-    fn new(frames: Frames, alias: Alias) -> Result<Self> {
+    fn new(frames: Frames) -> Result<Self> {
         let memory = memory_of(frames)?;
         let (start, len_bytes) = (memory.start_gpa(), memory.len_bytes());
         // SAFETY: Whole pieces of 2 MiB, by `Request::new`, that `ranges::Claims` keeps from every
         // other user.
-        let map = unsafe { abi::vtl_pages_make(start, len_bytes, alias == Alias::Shared) };
+        let map = unsafe { abi::vtl_pages_make(start, len_bytes) };
         let map = NonNull::new(from_err_ptr(map)?.cast()).ok_or(ENOMEM)?;
-        Ok(Self { frames, alias, map })
+        let _loaded = Loaded::new();
+        Ok(Self {
+            frames,
+            map,
+            _loaded,
+        })
     }
 
     /// Takes the structures back unless one is held. Returns whether the range is gone, and then it

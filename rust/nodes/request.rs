@@ -24,8 +24,7 @@ pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
 ///
 /// # Errors
 ///
-/// EINVAL for what is no memory of a lower VTL, EEXIST for what is registered as memory of the other
-/// kind, ENOSPC, ENOMEM.
+/// EINVAL for what is no memory of a lower VTL; the others as `registered::add`.
 pub(crate) fn add_vtl0_memory(argument: UserPtr) -> Result<isize> {
     let mshv_vtl_ram_disposition {
         start_pfn,

@@ -118,19 +118,6 @@ void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu)
 		    offset);
 }
 
-void *vtl_map_low(uint64_t gpa, size_t size)
-{
-	int fd = vtl_open(DEV_MSHV_VTL_LOW);
-	void *memory;
-
-	if (fd < 0)
-		return MAP_FAILED;
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		      (off_t)gpa);
-	close(fd);
-	return memory;
-}
-
 /*
  * Whether the folder of a device is mounted such that the kernel refuses an
  * executable mapping (EPERM) before it asks the driver (EINVAL).

@@ -21,6 +21,7 @@
 
 #define VTL_PAGE_SIZE 4096UL
 #define VTL_LARGE_SIZE (2UL << 20)
+#define VTL_HUGE_SIZE (1UL << 30)
 
 /* TDCALL leaves. */
 #define TDG_MEM_PAGE_ACCEPT 6
@@ -129,6 +130,19 @@ bool vtl_kernel_text(uint64_t *gpa);
 bool vtl_unusable_memory(uint64_t *gpa);
 void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu);
 void *vtl_map_low(uint64_t gpa, size_t size);
+/* At an address that is equal to @gpa modulo 1 GiB. */
+void *vtl_map_low_large(uint64_t gpa, size_t size);
+/* MSHV_ADD_VTL0_MEMORY of whole pieces of 2 MiB: 0 or the negative errno. */
+int vtl_register(int fd, uint64_t gpa, uint64_t size);
+/*
+ * Whether a page can be pinned because somebody has it registered still. What the
+ * kernel lets go of a little later is waited for.
+ */
+bool vtl_stays_registered(uint64_t gpa);
+/* The first page that /proc/iomem names so. */
+bool vtl_memory_named(const char *name, uint64_t *gpa);
+/* A line of the kernel's log that says that something is wrong, printed, or NULL. */
+const char *vtl_kernel_complaint(void);
 int vtl_pin(int cpu);
 int vtl_thread_on(pthread_t *thread, int cpu, void *(*run)(void *argument),
 		  void *argument);

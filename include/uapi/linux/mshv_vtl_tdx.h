@@ -530,7 +530,7 @@ struct mshv_sint_mask {
 /**
  * struct mshv_vtl_ram_disposition - Memory to register
  * @start_pfn: first page frame; MSHV_VTL_RAM_SHARED: memory shared with the
- *	host
+ *	host, which is not served
  * @last_pfn: page frame behind the last
  *
  * Both are multiples of 512: whole pieces of 2 MiB.
@@ -546,11 +546,11 @@ struct mshv_vtl_ram_disposition {
 /**
  * MSHV_ADD_VTL0_MEMORY - Make memory of a lower VTL usable for direct I/O
  *
- * What of the range is registered already stays, the rest is added; EEXIST
- * when some of it is registered as shared and this is private, or the other way
- * round. Mappings
- * of /dev/mshv_vtl_low made or faulted in afterwards can be pinned. All is
- * taken back when the last VTL and vtl_low descriptor and mapping is gone.
+ * What of the range is registered already stays, the rest is added. Mappings
+ * of /dev/mshv_vtl_low that are made afterwards, of registered memory only, can
+ * be pinned. All is taken back when the last VTL and vtl_low descriptor and
+ * mapping is gone. EOPNOTSUPP: memory shared with the host. EBUSY: some of it
+ * has a struct page from another driver.
  */
 #define MSHV_ADD_VTL0_MEMORY \
 	_IOW(MSHV_IOCTL, 0x21, struct mshv_vtl_ram_disposition)
