@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::glue::abi::{self, safe_in_c};
-use crate::pure::accepted::{bytes, Piece};
+use crate::pure::accepted::Piece;
 use crate::pure::lower::LowerRange;
 
 // No argument makes it touch memory of this kernel.

@@ -68,6 +68,7 @@ void fuzz_operand(struct fuzz_thread *thread, unsigned long *command,
 void fuzz_map(struct fuzz_thread *thread, int file);
 void fuzz_unmap(struct fuzz_thread *thread);
 void fuzz_touch(struct fuzz_thread *thread);
+void fuzz_access(struct fuzz_thread *thread);
 void fuzz_change_run_page(struct fuzz_thread *thread);
 
 bool fuzz_faults_open(struct fuzz_thread *thread);

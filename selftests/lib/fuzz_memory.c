@@ -4,9 +4,11 @@
  * stands in run pages.
  */
 #include <setjmp.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "fuzz.h"
+#include "kernel_access.h"
 #include "vtl_util.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -30,6 +32,32 @@ static uint64_t map_offset(struct fuzz_thread *thread)
 	}
 }
 
+/*
+ * Where entries of 2 MiB fit: as far from such a border as the memory is. Space for it
+ * is taken first, and what is not needed of it given back.
+ */
+static void *map_aligned(size_t size, int protection, int kind, int file,
+			 off_t offset)
+{
+	size_t space_size = size + VTL_LARGE_SIZE;
+	unsigned char *space = mmap(NULL, space_size, PROT_NONE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+				    -1, 0);
+	unsigned char *at;
+
+	if (space == MAP_FAILED)
+		return MAP_FAILED;
+	at = space + ((size_t)offset - (size_t)space) % VTL_LARGE_SIZE;
+	if (mmap(at, size, protection, kind | MAP_FIXED, file, offset) != at) {
+		munmap(space, space_size);
+		return MAP_FAILED;
+	}
+	if (at != space)
+		munmap(space, at - space);
+	munmap(at + size, space + VTL_LARGE_SIZE - at);
+	return at;
+}
+
 void fuzz_map(struct fuzz_thread *thread, int file)
 {
 	static const size_t pages[] = { 1,  1,	 1,    2,	  16,
@@ -39,20 +67,35 @@ void fuzz_map(struct fuzz_thread *thread, int file)
 	int protection = fuzz_once_in(thread, 4) ? fuzz_below(thread, 8) :
 						   PROT_READ | PROT_WRITE;
 	int kind = fuzz_once_in(thread, 8) ? MAP_PRIVATE : MAP_SHARED;
+	off_t offset = (off_t)(map_offset(thread) & -VTL_PAGE_SIZE);
 	void *at;
 
-	at = mmap(NULL, size, protection, kind, file,
-		  (off_t)(map_offset(thread) & -VTL_PAGE_SIZE));
+	/* What could not be unmapped would be kept for good. */
+	if (size > VTL_LARGE_SIZE)
+		fuzz_faults_disarm(thread);
+	at = size > VTL_LARGE_SIZE ?
+		     map_aligned(size, protection, kind, file, offset) :
+		     mmap(NULL, size, protection, kind, file, offset);
 	if (at == MAP_FAILED) {
 		thread->refused++;
 		return;
 	}
-	/* What could not be unmapped would be kept for good. */
 	fuzz_faults_disarm(thread);
 	if (area->at)
 		munmap(area->at, area->size);
 	area->at = at;
 	area->size = size;
+}
+
+static unsigned char *random_page(struct fuzz_thread *thread,
+				  const struct fuzz_area *area)
+{
+	size_t pages = area->size / VTL_PAGE_SIZE;
+
+	/* Of a large one mostly the beginning, where others are, too. */
+	if (pages > 1024 && !fuzz_once_in(thread, 8))
+		pages = 1024;
+	return area->at + fuzz_below(thread, pages) * VTL_PAGE_SIZE;
 }
 
 void fuzz_unmap(struct fuzz_thread *thread)
@@ -63,6 +106,12 @@ void fuzz_unmap(struct fuzz_thread *thread)
 	if (!area->at)
 		return;
 	fuzz_faults_disarm(thread);
+	/* Now and then one page in the middle, in whose place nobody else may come. */
+	if (area->size > VTL_PAGE_SIZE && fuzz_once_in(thread, 4)) {
+		mmap(random_page(thread, area), VTL_PAGE_SIZE, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		return;
+	}
 	/* A part first, so that areas are split. */
 	part = area->size > VTL_PAGE_SIZE && fuzz_once_in(thread, 2) ?
 		       area->size / 2 & -VTL_PAGE_SIZE :
@@ -97,23 +146,48 @@ void fuzz_touch(struct fuzz_thread *thread)
 {
 	const struct fuzz_area *area =
 		&thread->areas[fuzz_below(thread, FUZZ_AREAS)];
-	uint64_t offset;
+	unsigned char *page;
 
 	if (!area->at)
 		return;
-	offset = fuzz_below(thread, area->size / VTL_PAGE_SIZE) * VTL_PAGE_SIZE;
-	offset += fuzz_below(thread, VTL_PAGE_SIZE / 8) * 8;
-	switch (fuzz_below(thread, 6)) {
+	page = random_page(thread, area);
+	switch (fuzz_below(thread, 8)) {
 	case 0:
 		madvise(area->at, area->size, fuzz_below(thread, 26));
 		break;
 	case 1:
 		mprotect(area->at, VTL_PAGE_SIZE, fuzz_below(thread, 8));
 		break;
+	case 2:
+		mprotect(page, VTL_PAGE_SIZE, fuzz_below(thread, 8));
+		break;
+	case 3:
+		madvise(page, VTL_PAGE_SIZE, fuzz_below(thread, 26));
+		break;
 	default:
-		touch_at(thread, (volatile uint64_t *)(area->at + offset));
+		touch_at(thread,
+			 (volatile uint64_t *)(page +
+					       fuzz_below(thread,
+							  VTL_PAGE_SIZE / 8) *
+						       8));
 		break;
 	}
+}
+
+/* What the kernel itself does with a page, whatever comes of it. */
+void fuzz_access(struct fuzz_thread *thread)
+{
+	_Alignas(VTL_PAGE_SIZE) unsigned char copy[VTL_PAGE_SIZE];
+	const struct fuzz_area *area =
+		&thread->areas[fuzz_below(thread, FUZZ_AREAS)];
+	const struct kernel_access *access =
+		&kernel_accesses[fuzz_below(thread, kernel_access_count)];
+
+	if (!area->at || access->is_slow)
+		return;
+	memset(copy, fuzz_below(thread, 256), sizeof(copy));
+	if (access->act(random_page(thread, area), copy))
+		thread->refused++;
 }
 
 /*
