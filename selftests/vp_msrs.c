@@ -48,6 +48,8 @@ static const struct {
 };
 
 #define NUM_MSRS ARRAY_SIZE(msrs)
+#define MSR_XSS 0xda0
+#define XSS_CET (3ULL << 11)
 
 FIXTURE(msrs)
 {
@@ -200,6 +202,32 @@ TEST_F(msrs, each_vm_has_its_own)
 
 	EXPECT_TRUE(run_to_halt(&other, self->rows, 2, 1));
 	EXPECT_EQ(0, let_through(&other, false));
+}
+
+/* IA32_XSS is in the run page. Only what is switched can be enabled there. */
+TEST_F(msrs, xss_takes_cet_and_nothing_else)
+{
+	volatile struct mshv_vtl_run *run = self->guest.run;
+	uint64_t before = 0, value;
+	int bit;
+
+	ASSERT_EQ(sizeof(before),
+		  pread(self->fd, &before, sizeof(before), MSR_XSS));
+	ASSERT_EQ(0, vtl_guest_load(&self->guest, vtl_guest_registers,
+				    vtl_guest_registers_end));
+	for (bit = 0; bit < 64; bit++) {
+		if (XSS_CET & 1ULL << bit)
+			continue;
+		run->tdx.vp_state.msr_xss = XSS_CET | 1ULL << bit;
+		EXPECT_EQ(-EINVAL, vtl_enter(&self->guest));
+	}
+	run->tdx.vp_state.msr_xss = XSS_CET;
+	ASSERT_EQ(0, vtl_run(&self->guest));
+	ASSERT_EQ(EXIT_HLT, vtl_exit_reason(&self->guest));
+	EXPECT_EQ(XSS_CET, run->tdx.vp_state.msr_xss);
+	ASSERT_EQ(sizeof(value),
+		  pread(self->fd, &value, sizeof(value), MSR_XSS));
+	EXPECT_EQ(before, value);
 }
 
 static volatile int is_over;

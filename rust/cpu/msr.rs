@@ -108,8 +108,11 @@ const fn unused(msr: Msr) -> UnseenMsr {
     }
 }
 
+/// As many as [`UnseenMsrs`] has bits for.
+const NUM_UNSEEN: usize = u8::BITS as usize;
+
 /// All but IA32_XFD, which concerns XSAVE. U_CET and PL3_SSP belong to the task. [TDP 2.5]
-const UNSEEN: [UnseenMsr; 8] = [
+static UNSEEN: [UnseenMsr; NUM_UNSEEN] = [
     unseen(Msr::UmwaitControl),
     unseen(Msr::TsxCtrl),
     unseen(Msr::XfdErr),
@@ -122,12 +125,12 @@ const UNSEEN: [UnseenMsr; 8] = [
 
 /// Values of [`UNSEEN`], of one side; zero as after a reset.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Unseen([u64; UNSEEN.len()]);
+pub(crate) struct Unseen([u64; NUM_UNSEEN]);
 
 /// Which of [`UNSEEN`] the processor has, and whether it has IA32_XFD.
 pub(crate) struct UnseenMsrs {
-    has: [bool; UNSEEN.len()],
-    has_any: bool,
+    /// Bit n: the n-th. Most processors have few, and only these cost anything.
+    has: u8,
     has_xfd: bool,
 }
 
@@ -143,24 +146,28 @@ impl UnseenMsrs {
         let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
         let has_xfd = has_xsave && ffi::cpuid(0xd, 1).eax & (1 << 4) != 0;
         let has_cet = components::has_cet(xfam) && read_safe(Msr::UCet as u32).is_some();
-        let has = UNSEEN.map(|unseen| match unseen.msr {
-            Msr::UmwaitControl => has_waitpkg,
-            Msr::TsxCtrl => has_tsx_ctrl,
-            Msr::XfdErr => has_xfd,
-            _ => has_cet,
-        });
-        Self {
-            has,
-            has_any: has.contains(&true),
-            has_xfd,
+        let mut has = 0;
+        for (number, unseen) in (0..).zip(&UNSEEN) {
+            let exists = match unseen.msr {
+                Msr::UmwaitControl => has_waitpkg,
+                Msr::TsxCtrl => has_tsx_ctrl,
+                Msr::XfdErr => has_xfd,
+                _ => has_cet,
+            };
+            has |= u8::from(exists) << number;
         }
+        Self { has, has_xfd }
     }
 
     /// Those that exist, with the place of their values.
-    fn rows(&self) -> impl Iterator<Item = (&UnseenMsr, usize)> {
-        let rows = UNSEEN.iter().zip(0..).zip(&self.has);
-        let rows = rows.filter(|(_, has)| self.has_any && **has);
-        rows.map(|(row, _)| row)
+    fn rows(&self) -> impl Iterator<Item = (&'static UnseenMsr, usize)> {
+        let mut left = self.has;
+        core::iter::from_fn(move || {
+            let place = left.trailing_zeros() as usize; // CAST: at most 8
+            let unseen = UNSEEN.get(place)?;
+            left &= left - 1;
+            Some((unseen, place))
+        })
     }
 
     /// Loads a lower VTL's values, those that differ. Returns VTL2's.

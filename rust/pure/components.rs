@@ -45,7 +45,7 @@ pub const fn keeper(component: u32) -> Keeper {
     }
 }
 
-const CET: u64 = 1 << CET_U | 1 << CET_S;
+const CET: u64 = (1 << CET_U) | (1 << CET_S);
 
 /// Components that IA32_XSS of a lower VTL may enable, of those that the TD offers.
 pub const fn xss(offered: u64) -> u64 {
@@ -98,7 +98,7 @@ mod tests {
     fn cet_comes_whole() {
         assert!(has_cet(0x1800) && has_cet(0x618ff));
         for xfam in [0, 0x800, 0x1000, 0x600ff, !0x800, !0x1000] {
-            assert!(!has_cet(xfam), "{xfam:#x}");
+            assert_eq!((xfam, has_cet(xfam)), (xfam, false));
         }
     }
 
@@ -107,7 +107,7 @@ mod tests {
         const TILES: u64 = 1 << 18;
         assert!(must_clear_xfd(TILES, TILES | 3));
         assert!(must_clear_xfd(TILES, u64::MAX));
-        assert!(!must_clear_xfd(TILES, 0x7 | 1 << 17));
+        assert!(!must_clear_xfd(TILES, 0x7 | (1 << 17)));
         assert!(!must_clear_xfd(0, u64::MAX));
     }
 }

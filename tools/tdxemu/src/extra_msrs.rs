@@ -16,7 +16,7 @@ pub const XSS: u32 = 0xda0;
 /// AVX, which IA32_XFD can hide here: QEMU's processor has no AMX.
 pub const XFD_AVX: u64 = 1 << 2;
 /// IA32_XSS: CET_U and CET_S.
-pub const XSS_CET: u64 = 1 << 11 | 1 << 12;
+pub const XSS_CET: u64 = (1 << 11) | (1 << 12);
 
 /// A register and the bits it takes.
 struct Row {
@@ -56,8 +56,8 @@ const ROWS: [Row; 13] = [
     // IA32_TSX_CTRL: RTM_DISABLE, TSX_CPUID_CLEAR.
     shared(0x122, 3),
     // IA32_XFD and IA32_XFD_ERR: AMX tile data, and what stands for it.
-    shared(XFD, 1 << 18 | XFD_AVX),
-    shared(0x1c5, 1 << 18 | XFD_AVX),
+    shared(XFD, (1 << 18) | XFD_AVX),
+    shared(0x1c5, (1 << 18) | XFD_AVX),
     // IA32_U_CET, S_CET, PL0_SSP to PL3_SSP, INTERRUPT_SSP_TABLE_ADDR.
     shared(0x6a0, CET_VALID),
     switched(0x6a2, CET_VALID, Field::GuestSCet),
@@ -215,6 +215,6 @@ mod tests {
         announce(7, 0, &mut all);
         assert_eq!((all.eax, all.ebx, all.ecx, all.edx), (0, 0, 1 << 5, 0));
         announce(0xd, 1, &mut all);
-        assert_eq!((all.eax, all.ecx), (1 << 4 | 1 << 3, 0x1820));
+        assert_eq!((all.eax, all.ecx), ((1 << 4) | (1 << 3), 0x1820));
     }
 }
