@@ -70,12 +70,12 @@ impl SharedPage {
     }
 
     fn read<T: Integer>(&self, offset: usize) -> T {
+        let Some(place) = self.at::<T>(offset) else {
+            return T::default();
+        };
         // SAFETY: `at` gives an aligned place in the page, which `self` owns. Others may change it at
         // the same time; a volatile read of such an integer is one instruction.
-        self.at(offset)
-            .map_or(T::default(), |place: *mut T| unsafe {
-                place.read_volatile()
-            })
+        unsafe { place.read_volatile() }
     }
 
     fn write<T: Integer>(&self, offset: usize, value: T) {
@@ -189,9 +189,11 @@ impl SharedPage {
 
     /// Reads a word and leaves zero, as one access and a full barrier.
     pub(crate) fn take_u64(&self, offset: usize) -> u64 {
+        let Some(place) = self.at(offset) else {
+            return 0;
+        };
         // SAFETY: As above.
-        self.at(offset)
-            .map_or(0, |place| unsafe { exchange_u64(place, 0) })
+        unsafe { exchange_u64(place, 0) }
     }
 }
 
