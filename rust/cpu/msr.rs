@@ -184,16 +184,14 @@ impl UnseenMsrs {
         host
     }
 
-    /// Loads VTL2's values, those that differ. Returns what the lower VTL has left.
-    pub(crate) fn unload(&self, host: &Unseen, section: &Section) -> Unseen {
-        let mut lower = Unseen::default();
+    /// Loads VTL2's values, those that differ. `lower` gets what the lower VTL has left.
+    pub(crate) fn unload(&self, host: &Unseen, lower: &mut Unseen, section: &Section) {
         for (unseen, place) in self.rows() {
             lower.0[place] = read(unseen.msr, section);
             if lower.0[place] != host.0[place] {
                 write(unseen.msr, host.0[place], section);
             }
         }
-        lower
     }
 }
 

@@ -184,8 +184,9 @@ impl Drop for Loaded<'_> {
         let guest_msrs = msr::read_shared(self.features, section);
         msr::write_shared(&guest_msrs, &self.host_msrs, section);
         self.private.given_msrs[vm.slot()] = guest_msrs;
+        let lower = &mut self.private.unseen_msrs[vm.slot()];
         let unseen_msrs = &self.features.unseen_msrs;
-        self.private.unseen_msrs[vm.slot()] = unseen_msrs.unload(&self.host_unseen, section);
+        unseen_msrs.unload(&self.host_unseen, lower, section);
         self.private.debug.forget(section);
         let mut xfd = Xfd::read(self.features, section);
         self.private.xfd[vm.slot()] = xfd.value();
