@@ -4,8 +4,8 @@
 # The QEMU machine that the emulator runs on. Sourced after env.sh.
 
 # machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
-# array $qemu. The TD has SMP processors; QEMU's first one is not among them
-# (Documentation/emulator.rst). With ICOUNT=1 one instruction is a nanosecond and one
+# array $qemu. The TD has SMP processors. Where these are several, QEMU's first one is
+# not among them (Documentation/emulator.rst). With ICOUNT=1 one instruction is a nanosecond and one
 # CPU runs at a time; with COUNT_TO=FILE a plugin also counts instructions into FILE.
 # RDRAND stays: a TD's kernel refuses to boot without it.
 machine() {
@@ -22,6 +22,7 @@ machine() {
 	case $vcpus in
 	'' | 0* | *[!0-9]*) die "SMP=$vcpus is not a number of processors" "example: SMP=4" ;;
 	esac
+	[ "$vcpus" = 1 ] || vcpus=$((vcpus + 1))
 	if [ -n "${COUNT_TO:-}${ICOUNT:-}" ]; then
 		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
 			-rtc "base=2026-01-01,clock=vm" -seed 1)
@@ -31,7 +32,7 @@ machine() {
 	fi
 	# shellcheck disable=SC2034 # the caller runs it
 	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"
-		-m "${MEM:-1G}" -smp "$((vcpus + 1))" -nodefaults -no-reboot -display none
+		-m "${MEM:-1G}" -smp "$vcpus" -nodefaults -no-reboot -display none
 		-serial stdio -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
 		-device "isa-debug-exit,iobase=0xf4"
 		-kernel "$BUILD/tdxemu" -initrd "$initrd"

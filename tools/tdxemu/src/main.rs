@@ -78,7 +78,10 @@ extern "C" fn emu_main(start_info_pa: u64) -> ! {
         log!(Error, "{reason}");
         console::end(console::End::Setup)
     }
-    smp::retire()
+    match smp::current_index() {
+        Some(_) => run::first_processor(),
+        None => smp::retire(),
+    }
 }
 
 #[cfg(not(target_os = "none"))]

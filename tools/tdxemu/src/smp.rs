@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The processors: starting them, and making them leave their guests.
 //!
-//! QEMU's first one starts the others and then sleeps for good. QEMU changes flags of that processor,
-//! and of no other, from the threads of all: what VMRUN and #VMEXIT write there can get lost. So the
-//! TD has the others, numbered from 0 in the order of the MADT; here is which APIC has which number.
+//! Of several, QEMU's first one starts the others and then sleeps for good. QEMU changes flags of that
+//! processor, and of no other, from the threads of all: what VMRUN and #VMEXIT write there can get
+//! lost. So the TD has the others, numbered from 0 in the order of the MADT; here is which APIC has
+//! which number. One alone is the TD's, as no other thread could disturb it.
 //!
 //! A processor that takes a page away from L1 must know that no other one still uses it. Every
 //! VMRUN starts with an empty TLB, so it is enough that each processor inside L1 leaves it once:
@@ -98,11 +99,12 @@ pub fn apic_id(index: usize) -> u32 {
     CPUS[index].apic_id.load(Ordering::Relaxed)
 }
 
-/// Declares the processors by their physical APIC IDs. All but this one are the TD's, in this order.
+/// Declares the processors by their physical APIC IDs. All but this one are the TD's, in this order,
+/// or it alone where there is no other.
 ///
 /// # Errors
 ///
-/// When there are too many or too few.
+/// When there are too many.
 pub fn declare(apic_ids: impl Iterator<Item = u32>) -> Result<(), &'static str> {
     let own_id = apic::id();
     let mut count = 0;
@@ -114,7 +116,8 @@ pub fn declare(apic_ids: impl Iterator<Item = u32>) -> Result<(), &'static str> 
         count += 1;
     }
     if count == 0 {
-        return Err("the TD has all of QEMU's processors but the first: give it -smp 2 or more");
+        CPUS[0].apic_id.store(own_id, Ordering::Relaxed);
+        count = 1;
     }
     COUNT.store(count as u32, Ordering::Relaxed); // CAST: at most MAX_CPUS
     Ok(())
@@ -147,12 +150,15 @@ static emu_ap_next: AtomicU32 = AtomicU32::new(0);
 #[unsafe(no_mangle)]
 static emu_ap_stacks: AtomicU64 = AtomicU64::new(0);
 
-/// Starts the TD's processors and waits until they are all up.
+/// Starts the TD's processors and waits until they are all up, unless this one is the TD's.
 ///
 /// # Safety
 ///
 /// The trampoline page is free, and everything that `emu_ap_main` uses is initialised.
 pub unsafe fn start_others(pool: &FramePool) -> Result<(), &'static str> {
+    if current_index().is_some() {
+        return Ok(());
+    }
     let frames = count() as u64 * (STACK_BYTES as u64 / 4096);
     let stacks = pool
         .allocate_many(frames)
