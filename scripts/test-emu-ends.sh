@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..16"
+echo "1..19"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -102,6 +102,22 @@ verdict the_monitor_trap_flag_ends_the_td
 boot "" end_execute_only
 ends 33 'not modelled: rights 0x4 without read for Vm1' 'vCPU 0 VM 0 exit 0x'
 verdict rights_that_svm_lacks_stop_the_machine
+
+# Prints "before: used" if L1's L2 keeps a right until L1 says that it is gone, and "after: used"
+# if it keeps it then.
+boot "" end_stale_right
+ends 0 'summary: vCPU 0 .*stale rights used: 1$' && grep -q '^before: used' "$work/console" &&
+	grep -q '^after: used' "$work/console"
+verdict a_right_that_is_not_flushed_works_and_is_counted
+boot "emu.stale=report" end_stale_right
+ends 43 'vCPU 0 still has a right of Vm1 to page 0x[0-9a-f]* ' && grep -q '^before: used' "$work/console" &&
+	! grep -q '^after' "$work/console" &&
+	boot "emu.stale=report" end_flushed_right && ends 0 'stale rights used: 1$' &&
+	grep -q '^after: gone' "$work/console"
+verdict a_right_that_is_declared_gone_and_still_used_ends_with_43
+boot "emu.stale=off" end_stale_right
+ends 0 'stale rights used: 0$' && grep -q '^before: gone' "$work/console"
+verdict without_stale_rights_none_works
 
 boot "emu.log=debug" end_reset
 ends 37 'debug: ' 'info: '

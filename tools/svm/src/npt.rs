@@ -79,6 +79,15 @@ const fn leaf(hpa: u64, rights: Rights) -> u64 {
     leaf
 }
 
+fn copy_table(frames: &mut impl Frames, table_pa: u64) -> Result<u64, OutOfFrames> {
+    let copy = frames.allocate().ok_or(OutOfFrames)?;
+    for index in 0..512 {
+        let entry = frames.read_entry(table_pa, index);
+        frames.write_entry(copy, index, entry);
+    }
+    Ok(copy)
+}
+
 impl Npt {
     /// An empty address space.
     ///
@@ -89,6 +98,60 @@ impl Npt {
         Ok(Self {
             root_pa: frames.allocate().ok_or(OutOfFrames)?,
         })
+    }
+
+    /// The address space with this root, which [`Self::new`] or [`Self::copy`] made.
+    pub const fn at(root_pa: u64) -> Self {
+        Self { root_pa }
+    }
+
+    /// An address space that shares all tables below its root with this one.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn copy(&self, frames: &mut impl Frames) -> Result<Self, OutOfFrames> {
+        Ok(Self {
+            root_pa: copy_table(frames, self.root_pa)?,
+        })
+    }
+
+    /// Maps one 4 KiB page of a copy of `base`, which stays as it is: tables on the way that the two
+    /// share are copied first.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; then nothing changed that a guest can see.
+    pub fn map_apart(
+        &self,
+        frames: &mut impl Frames,
+        base: &Self,
+        gpa: u64,
+        hpa: u64,
+        rights: Rights,
+    ) -> Result<(), OutOfFrames> {
+        let (mut table, mut base_table) = (self.root_pa, Some(base.root_pa));
+        for level in [3, 2, 1] {
+            let next = |table| {
+                let entry = frames.read_entry(table, index(gpa, level));
+                (entry & PRESENT != 0).then_some(entry & ADDRESS)
+            };
+            let (own, shared) = (next(table), base_table.and_then(next));
+            let below = match own {
+                Some(own) if shared != Some(own) => own,
+                _ => {
+                    let frame = match own {
+                        Some(shared) => copy_table(frames, shared)?,
+                        None => frames.allocate().ok_or(OutOfFrames)?,
+                    };
+                    frames.write_entry(table, index(gpa, level), frame | TABLE);
+                    frame
+                }
+            };
+            (table, base_table) = (below, shared);
+        }
+        frames.write_entry(table, index(gpa, 0), leaf(hpa, rights));
+        Ok(())
     }
 
     /// Value for the VMCB.
@@ -279,6 +342,37 @@ mod tests {
         // Later changes are seen by both.
         assert!(all.unmap(&mut pool, 0x5000));
         assert_eq!(private.rights(&pool, 0x5000), None);
+    }
+
+    #[test]
+    fn a_page_of_a_copy_is_mapped_apart_and_the_rest_stays_shared() {
+        let mut pool = Pool::with_capacity(16);
+        let base = Npt::new(&mut pool).unwrap();
+        let (page, neighbour, far) = (0x5000, 0x6000, 0x40_0000);
+        for gpa in [neighbour, far] {
+            base.map(&mut pool, gpa, gpa, Rights::ALL).unwrap();
+        }
+        let copy = base.copy(&mut pool).unwrap();
+        copy.map_apart(&mut pool, &base, page, page, Rights::ALL)
+            .unwrap();
+        assert_eq!(copy.rights(&pool, page), Some(Rights::ALL));
+        assert_eq!(base.rights(&pool, page), None);
+        assert_eq!(copy.rights(&pool, neighbour), Some(Rights::ALL));
+        // Its table is the copy's own now, that of a page far away is not.
+        assert!(base.unmap(&mut pool, neighbour) && base.unmap(&mut pool, far));
+        assert_eq!(copy.rights(&pool, neighbour), Some(Rights::ALL));
+        assert_eq!(copy.rights(&pool, far), None);
+        // Another page of the same table, and one that the base has no tables for.
+        let tables = pool.0.len();
+        copy.map_apart(&mut pool, &base, 0x7000, 0x7000, Rights::ALL)
+            .unwrap();
+        assert_eq!(pool.0.len(), tables);
+        let above = 1 << 40;
+        copy.map_apart(&mut pool, &base, above, above, Rights::ALL)
+            .unwrap();
+        assert_eq!(copy.rights(&pool, above), Some(Rights::ALL));
+        assert_eq!(base.rights(&pool, above), None);
+        assert_eq!(copy.rights(&pool, 0x7000), Some(Rights::ALL));
     }
 
     #[test]

@@ -58,6 +58,10 @@ impl Td<'_> {
                 machine.l2_mapping_changed(vm, gpa, Level::Size4K, None);
             }
             machine.l1_mapping_changed(gpa, Level::Size4K, L1Mapping::Absent);
+            // TDH.MEM.TRACK comes before the removal.
+            if self.stale.flush_everywhere() {
+                machine.flush_l2_everywhere();
+            }
         }
     }
 
@@ -123,6 +127,19 @@ mod tests {
             );
             assert_eq!(td.pages.state(gpa), PageState::Pending);
             assert_eq!(td.pages.entry(gpa).rights(VmIndex::Vm1), Rights::default());
+        });
+    }
+
+    #[test]
+    fn what_was_still_held_is_flushed_everywhere_with_the_removal_of_a_page() {
+        with_td(|td, _, m| {
+            let (vm, gpa) = (VmIndex::Vm1, Gpa(0x5000));
+            td.stale.run(0, vm);
+            td.stale
+                .reduce(vm, gpa, Level::Size4K, Rights::RWX, Rights::R);
+            td.host_remove_page(Gpa(0x6000), m);
+            assert_eq!(td.stale.find(0, vm, gpa), None);
+            assert_eq!(m.events.last(), Some(&Event::FlushEverywhere));
         });
     }
 

@@ -3,7 +3,7 @@
 
 use crate::gpa::{Gpa, VmIndex};
 use crate::gprs::Gprs;
-use crate::machine::Machine;
+use crate::machine::{FlushScope, Machine};
 use crate::page_state::PageState;
 use crate::status::{Operand, Status};
 use crate::td::Td;
@@ -120,5 +120,14 @@ impl<M: Machine> Call<'_, '_, M> {
                 Err(Stop::ept_violation(gpa, Eeq::None))
             }
         }
+    }
+
+    /// Drops translations of an L2 on this logical processor. Linear addresses alone leave what it
+    /// knows of guest-physical ones.
+    pub(crate) fn flush_l2(&mut self, vm: VmIndex, scope: FlushScope) {
+        if scope == FlushScope::Ept {
+            self.td.stale.flush(self.vcpu.index, vm);
+        }
+        self.machine.flush_l2(vm, scope);
     }
 }

@@ -41,6 +41,7 @@ pub mod machine;
 mod metadata;
 pub mod msr;
 pub mod page_state;
+pub mod stale;
 pub mod status;
 pub mod td;
 pub mod vcpu;

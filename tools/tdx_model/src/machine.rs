@@ -57,6 +57,9 @@ pub trait Machine {
     /// Drops translations of an L2 on this logical processor.
     fn flush_l2(&mut self, vm: VmIndex, scope: FlushScope);
 
+    /// Drops translations of all L2s on every logical processor, before it runs one of them again.
+    fn flush_l2_everywhere(&mut self);
+
     /// The TSC that L1 and L2 read.
     fn virtual_tsc(&self) -> u64;
 

@@ -5,6 +5,7 @@
 
 use crate::gpa::{Gpa, Level, VmIndex};
 use crate::page_state::Pages;
+use crate::stale::Stale;
 
 /// ATTRIBUTES bits the model acts on.
 pub mod attributes {
@@ -215,6 +216,8 @@ pub struct Td<'m> {
     pub config: TdConfig,
     /// Its secure EPT.
     pub pages: Pages<'m>,
+    /// What L2 VMs can still do although L1 took it away. The builder of the TD gives it room.
+    pub stale: Stale<'m>,
     /// TD_CTLS.
     pub td_ctls: u64,
     /// NOTIFY_ENABLES.
@@ -245,6 +248,7 @@ impl<'m> Td<'m> {
         Self {
             config,
             pages,
+            stale: Stale::new(&mut []),
             td_ctls,
             notify_enables: 0,
             measurements: Measurements {

@@ -11,6 +11,7 @@ use crate::gpa::{Gpa, Level, Rights, VmIndex};
 use crate::gprs::Gprs;
 use crate::machine::{FlushScope, L1Mapping, Machine};
 use crate::page_state::{PageEntry, Pages};
+use crate::stale::{Reduction, Stale};
 use crate::td::{CpuFeatures, FeatureLevel, L2Tables, Td, TdConfig, attributes, config_flags};
 use crate::vcpu::Vcpu;
 
@@ -34,6 +35,7 @@ pub(crate) enum Event {
     L1(Gpa, Level, L1Mapping),
     L2(VmIndex, Gpa, Level, Option<Rights>),
     Flush(VmIndex, FlushScope),
+    FlushEverywhere,
 }
 
 pub(crate) struct FakeMachine {
@@ -95,6 +97,10 @@ impl Machine for FakeMachine {
         self.events.push(Event::Flush(vm, scope));
     }
 
+    fn flush_l2_everywhere(&mut self) {
+        self.events.push(Event::FlushEverywhere);
+    }
+
     fn virtual_tsc(&self) -> u64 {
         self.tsc
     }
@@ -140,7 +146,10 @@ pub(crate) fn with_td(test: impl FnOnce(&mut Td<'_>, &mut Vcpu, &mut FakeMachine
         xss: None,
     };
     let mut vcpu = Box::new(Vcpu::new(1, &config));
-    test(&mut Td::new(config, pages), &mut vcpu, &mut machine);
+    let mut reductions = [Reduction::default(); 8];
+    let mut td = Td::new(config, pages);
+    td.stale = Stale::new(&mut reductions);
+    test(&mut td, &mut vcpu, &mut machine);
 }
 
 /// Executes a leaf as L1's kernel.

@@ -10,6 +10,7 @@
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
 //! | `emu.feature_level` | 0, 1 | `1` | what of later TDX modules there is besides version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | tables of the L2 secure EPTs |
+//! | `emu.stale` | `use`, `report`, `off` | `use` | rights of an L2 taken away without a flush |
 //! | `emu.extra_msrs` | 0, 1 | `0` | registers that a processor with TDX has and QEMU's lacks |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | what the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
@@ -30,6 +31,17 @@ pub enum Host {
     HyperV,
 }
 
+/// What becomes of a right of an L2 that L1 took away on a processor that has not flushed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// It still works.
+    Use,
+    /// The same, but if L1 has declared it gone, its use ends the machine.
+    Report,
+    /// It is gone at once.
+    Off,
+}
+
 /// The options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -45,6 +57,8 @@ pub struct Config {
     pub feature_level: FeatureLevel,
     /// Whether the host gives tables for small pages of an L2.
     pub l2_tables: L2Tables,
+    /// What becomes of rights taken away without a flush.
+    pub stale: Stale,
     /// Whether there are registers that QEMU's processor lacks.
     pub has_extra_msrs: bool,
     /// Log level.
@@ -64,6 +78,7 @@ impl Config {
         hostile: Hostile::OFF,
         feature_level: FeatureLevel::Later,
         l2_tables: L2Tables::Given,
+        stale: Stale::Use,
         has_extra_msrs: false,
         log: Level::Info,
         is_time_hidden: false,
@@ -74,7 +89,7 @@ impl Config {
 /// What the user is told after a refusal.
 pub const KNOWN: &str = "emu.vtl0=SIZE (multiple of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
-     emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld \
+     emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
      emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// A word of the command line that cannot be obeyed.
@@ -126,6 +141,14 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
                 "given" => L2Tables::Given,
                 "ondemand" => L2Tables::OnDemand,
                 "withheld" => L2Tables::Withheld,
+                _ => return None,
+            }
+        }
+        "stale" => {
+            config.stale = match value {
+                "use" => Stale::Use,
+                "report" => Stale::Report,
+                "off" => Stale::Off,
                 _ => return None,
             }
         }
@@ -190,6 +213,15 @@ mod tests {
         assert_eq!(other, Ok((FeatureLevel::Base, L2Tables::Withheld)));
         let asked = get("emu.feature_level=1 emu.l2_tables=ondemand --");
         assert_eq!(asked, Ok((FeatureLevel::Later, L2Tables::OnDemand)));
+    }
+
+    #[test]
+    fn rights_taken_without_a_flush_work_unless_told_otherwise() {
+        let get = |line| parse(line).map(|(c, _)| c.stale);
+        assert_eq!(get(""), Ok(Stale::Use));
+        assert_eq!(get("emu.stale=report --"), Ok(Stale::Report));
+        assert_eq!(get("emu.stale=off --"), Ok(Stale::Off));
+        assert!(get("emu.stale=on --").is_err());
     }
 
     #[test]

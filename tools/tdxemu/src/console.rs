@@ -27,6 +27,8 @@ pub enum End {
     Setup = 0x13,
     /// The machine below lost a guest's state or an NMI. QEMU's status: 41.
     Machine = 0x14,
+    /// An L2 used a right that L1 had declared gone. QEMU's status: 43.
+    Stale = 0x15,
 }
 
 struct DebugConsole;

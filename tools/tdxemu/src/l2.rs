@@ -9,6 +9,7 @@ mod cr;
 mod event;
 mod load;
 mod msr;
+mod stale;
 mod store;
 mod translate;
 mod undefined;

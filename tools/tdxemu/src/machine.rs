@@ -5,7 +5,7 @@ use crate::cpu::{apic, msr, tsc};
 use crate::extra_msrs::XSS;
 use crate::mem::guest::GuestMemory;
 use crate::mem::npt::AddressSpaces;
-use crate::smp;
+use crate::smp::{self, CPUS, CpuShared};
 use crate::vp::Vp;
 use svm::npt::Rights as NptRights;
 use tdx_model::gpa::{Gpa, Level, Rights, VmIndex};
@@ -94,13 +94,21 @@ impl Machine for Processor<'_> {
                 )
             })
         });
-        // Other processors inside the L2 keep what they have until L1 makes them flush: that is
-        // what the TDX module does, so an L1 that forgets the flush is found out.
+        // Other processors inside the L2 keep what they have until they leave it; the model knows
+        // for how long they may have it after that.
         self.spaces.set_l2(vm, gpa, level, nested).expect(POOL);
     }
 
-    fn flush_l2(&mut self, _vm: VmIndex, _scope: FlushScope) {
-        // Every VMRUN starts with an empty TLB.
+    fn flush_l2(&mut self, _vm: VmIndex, scope: FlushScope) {
+        // Every VMRUN starts with an empty TLB: what is left are rights that outlive it.
+        if scope == FlushScope::Ept {
+            CPUS[self.index].flush();
+        }
+    }
+
+    fn flush_l2_everywhere(&mut self) {
+        CPUS.iter().for_each(CpuShared::flush);
+        self.needs_shootdown = true;
     }
 
     fn virtual_tsc(&self) -> u64 {

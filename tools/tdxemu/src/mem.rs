@@ -9,4 +9,6 @@ pub mod layout;
 pub mod map;
 #[cfg(target_os = "none")]
 pub mod npt;
+#[cfg(target_os = "none")]
+pub mod overlay;
 pub mod walk;

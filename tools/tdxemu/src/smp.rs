@@ -31,6 +31,8 @@ pub struct CpuShared {
     entered_epoch: AtomicU64,
     /// An NMI of L1's is on the way.
     has_nmi: AtomicBool,
+    /// Counts what ends all old rights of its L2s.
+    flushes: AtomicU64,
     /// Counters.
     pub stats: Stats,
 }
@@ -43,6 +45,7 @@ impl CpuShared {
             is_in_guest: AtomicBool::new(false),
             entered_epoch: AtomicU64::new(0),
             has_nmi: AtomicBool::new(false),
+            flushes: AtomicU64::new(0),
             stats: Stats::new(),
         }
     }
@@ -59,6 +62,16 @@ impl CpuShared {
     /// Announces that this processor has left its guest.
     pub fn leave_guest(&self) {
         self.is_in_guest.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends all old rights of its L2s, from their next run on.
+    pub fn flush(&self) {
+        self.flushes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often they were ended.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::SeqCst)
     }
 
     /// Returns true if L1 has sent an NMI since the last call. Every other NMI is a kick: it may

@@ -16,6 +16,7 @@ const RECENT: usize = 8;
 pub struct Stats {
     exits: [AtomicU64; VMS],
     leaves: [AtomicU64; LEAVES],
+    old_rights: AtomicU64,
     recent_code: [AtomicU64; RECENT],
     recent_rip: [AtomicU64; RECENT],
     total: AtomicU64,
@@ -28,6 +29,7 @@ impl Stats {
         Self {
             exits: [const { AtomicU64::new(0) }; VMS],
             leaves: [const { AtomicU64::new(0) }; LEAVES],
+            old_rights: AtomicU64::new(0),
             recent_code: [const { AtomicU64::new(0) }; RECENT],
             recent_rip: [const { AtomicU64::new(0) }; RECENT],
             total: AtomicU64::new(0),
@@ -43,6 +45,11 @@ impl Stats {
         if let Some(counter) = self.exits.get(vm) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a right that an L2 used although L1 had taken it away.
+    pub fn count_old_right(&self) {
+        self.old_rights.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a TDCALL of L1 by its leaf.
@@ -66,11 +73,12 @@ pub fn report_summary() {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         crate::log!(
             Info,
-            "summary: vCPU {index} exits: L1 {} VM1 {} VM2 {} VM3 {}",
+            "summary: vCPU {index} exits: L1 {} VM1 {} VM2 {} VM3 {}, stale rights used: {}",
             get(l1),
             get(vm1),
             get(vm2),
-            get(vm3)
+            get(vm3),
+            get(&stats.old_rights)
         );
     }
     for leaf in 0..LEAVES {

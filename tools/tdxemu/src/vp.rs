@@ -7,6 +7,7 @@
 use crate::cpu::{cr, msr, svm_mode, tsc};
 use crate::extra_msrs::ExtraMsrs;
 use crate::mem::frame::FramePool;
+use crate::mem::overlay::Overlay;
 use crate::run::end_by_machine;
 use crate::setup::{Platform, World};
 use crate::smp::{self, CPUS, CpuShared};
@@ -20,6 +21,7 @@ use svm::vmcb::{InterruptControl, NESTED_PAGING, Save, Segment};
 use svm::vmrun::{self, VmrunReady};
 use svm::{SvmExit, Vmcb};
 use tdx_model::gpa::VmIndex;
+use tdx_model::vcpu::l2_ctls;
 
 #[expect(unsafe_code)] // UNSAFETY: a piece of code and its address
 mod idle {
@@ -111,6 +113,8 @@ pub struct Vp {
     pub hidden: Hidden,
     /// What the host keeps of this processor.
     pub host: crate::host::Host,
+    /// Rights that an L2 still has here although L1 took them away.
+    pub overlay: Overlay,
     ready: VmrunReady,
     idle: svm::Vcpu,
 }
@@ -150,6 +154,7 @@ impl Vp {
             extra_msrs,
             hidden: Hidden::new(),
             host: crate::host::Host::new(platform.config.hostile, index),
+            overlay: Overlay::new(pool),
             ready,
             idle: new_idle(pool)?,
         })
@@ -168,6 +173,12 @@ impl Vp {
     /// The context of an L2, to look at.
     pub fn l2_ref(&self, vm: VmIndex) -> &L2Context {
         &self.l2[usize::from(vm.number() - 1)]
+    }
+
+    /// Root of the nested tables of an L2, which all processors share.
+    pub fn nested_base_pa(&self, vm: VmIndex) -> u64 {
+        let uses_host_tables = self.model.l2_ctls(vm) & l2_ctls::ENABLE_SHARED_EPTP != 0;
+        self.l2_ref(vm).nested_roots[usize::from(uses_host_tables)]
     }
 
     /// Runs a guest of this processor until it leaves.

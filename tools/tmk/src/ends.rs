@@ -5,12 +5,12 @@
 use crate::cpu::{guest, peek};
 use crate::host;
 use crate::tdx::{self, leaf, vmcs};
-use crate::tests::{Memory, find_word};
+use crate::tests::{Memory, find_word, stale};
 use crate::vm::{Outcome, Vm};
 
 type End = fn(&mut Vm, &Memory) -> Outcome;
 
-const ENDS: [(&[u8], End); 10] = [
+const ENDS: [(&[u8], End); 12] = [
     (b"tmk.do=end_reset", reset),
     (b"tmk.do=end_stop", stop),
     (b"tmk.do=end_fatal_error", fatal_error),
@@ -21,6 +21,8 @@ const ENDS: [(&[u8], End); 10] = [
     (b"tmk.do=end_linear_translation", linear_translation),
     (b"tmk.do=end_monitor_trap", monitor_trap),
     (b"tmk.do=end_execute_only", execute_only),
+    (b"tmk.do=end_stale_right", stale_right),
+    (b"tmk.do=end_flushed_right", flushed_right),
 ];
 
 /// The end that the command line asks for.
@@ -103,4 +105,14 @@ fn execute_only(vm: &mut Vm, memory: &Memory) -> Outcome {
     tdx::call(leaf::MEM_PAGE_ACCEPT, page | 1, 0, 0, 0);
     tdx::set_rights(vm.number, page | 1, EXECUTE_SUPERVISOR);
     Ok(())
+}
+
+/// L1 says that a right is gone, which it has not flushed.
+fn stale_right(vm: &mut Vm, memory: &Memory) -> Outcome {
+    stale::use_declared_right(vm, memory, false)
+}
+
+/// The same after a flush.
+fn flushed_right(vm: &mut Vm, memory: &Memory) -> Outcome {
+    stale::use_declared_right(vm, memory, true)
 }

@@ -11,6 +11,7 @@ mod memory;
 mod modes;
 mod processors;
 pub mod smp;
+pub mod stale;
 mod td;
 mod vapic;
 
@@ -156,6 +157,14 @@ tests! { ALL:
         shared_page_is_reached_through_the_hosts_tables
         released_page_has_to_be_accepted_again
     }
+    stale {
+        a_page_is_read_until_invept
+        a_page_is_written_until_invept
+        a_violation_ends_it_for_the_page
+        rights_given_again_are_not_old_ones
+        removal_by_the_host_flushes_everything
+        a_vm_that_has_not_run_since_its_flush_holds_nothing
+    }
     td {
         l2_tdvmcall_goes_to_the_host_if_l1_says_so
         host_resumes_l1_after_a_call_of_the_l2
@@ -193,6 +202,7 @@ tests! { SMP:
         nmi_reaches_l1_while_its_l2_runs
         interrupt_of_another_processor_ends_the_run
         rights_are_taken_on_every_processor
+        a_processor_that_forgets_the_flush_keeps_the_right
         fpu_state_loads_of_one_processor_do_not_harm_another
     }
     processors {

@@ -72,6 +72,8 @@ impl Machine for Array {
 
     fn flush_l2(&mut self, _: VmIndex, _: FlushScope) {}
 
+    fn flush_l2_everywhere(&mut self) {}
+
     fn virtual_tsc(&self) -> u64 {
         self.tsc
     }

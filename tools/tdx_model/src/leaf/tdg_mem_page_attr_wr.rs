@@ -191,12 +191,15 @@ fn commit<M: Machine>(call: &mut Call<'_, '_, M>, change: &Change, flags: u64) {
     let level = entry.level();
     for (rights, vm) in rights.into_iter().zip(VmIndex::ALL) {
         if let Some(rights) = rights {
+            let old = call.td.pages.l2_rights(vm, gpa).unwrap_or_default();
             call.td.pages.set_rights(gpa, level, vm, rights);
             let visible = call.td.pages.l2_rights(vm, gpa);
+            let new = visible.unwrap_or_default();
+            call.td.stale.reduce(vm, gpa, level, old, new);
             call.machine.l2_mapping_changed(vm, gpa, level, visible);
         }
         if word_of(flags, vm.number()) & INVEPT != 0 {
-            call.machine.flush_l2(vm, FlushScope::Ept);
+            call.flush_l2(vm, FlushScope::Ept);
         }
     }
 }
@@ -206,7 +209,9 @@ mod tests {
     use super::*;
     use crate::dispatch::Outcome;
     use crate::gprs::Gprs;
-    use crate::testing::{Event, call, complete, with_td};
+    use crate::td::Td;
+    use crate::testing::{Event, FakeMachine, call, complete, with_td};
+    use crate::vcpu::Vcpu;
     use crate::ve::TdExit;
 
     const PAGE: u64 = 0x1000;
@@ -398,6 +403,48 @@ mod tests {
             assert!(td.has_l2_table(vm, Gpa(0x1f_f000), Level::Size4K));
             assert!(!td.has_l2_table(vm, Gpa(0x20_0000), Level::Size4K));
             assert!(!td.has_l2_table(VmIndex::Vm2, Gpa(PAGE), Level::Size4K));
+        });
+    }
+
+    /// Takes all rights of VM 1 to the page; `flags` is bit 15 of its flag word.
+    fn take(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, flags: u64) {
+        let mut g = Gprs {
+            rcx: PAGE,
+            rdx: vm1(0x8000),
+            r8: vm1(flags | 0x7f),
+            ..Gprs::ZERO
+        };
+        assert_eq!(complete(td, vcpu, m, 24, &mut g), 0);
+    }
+
+    #[test]
+    fn rights_taken_without_a_flush_are_held_by_processors_that_ran_the_vm() {
+        with_td(|td, vcpu, m| {
+            let (vm, gpa, level) = (VmIndex::Vm1, Gpa(PAGE), Level::Size4K);
+            let old = |td: &Td<'_>, vcpu| td.stale.find(vcpu, vm, gpa).map(|old| old.rights);
+            td.pages.set_rights(gpa, level, vm, Rights::RWX);
+            td.stale.run(0, vm);
+            td.stale.run(1, vm);
+            // With INVEPT: on the processor of the call only.
+            take(td, vcpu, m, 0x8000);
+            assert_eq!((old(td, 0), old(td, 1)), (Some(Rights::RWX), None));
+            td.pages.set_rights(gpa, level, vm, Rights::R);
+            td.stale.run(1, vm);
+            take(td, vcpu, m, 0);
+            assert_eq!(old(td, 1), Some(Rights::R));
+            // INVVPID does not reach it, INVEPT does.
+            let mut linear = Gprs {
+                rcx: 1 << 52,
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, m, 27, &mut linear), 0);
+            assert_eq!(old(td, 1), Some(Rights::R));
+            let mut all = Gprs {
+                rcx: 2,
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, m, 26, &mut all), 0);
+            assert_eq!((old(td, 0), old(td, 1)), (Some(Rights::RWX), None));
         });
     }
 

@@ -4,7 +4,7 @@
 
 use super::tdg_mem_page_accept::mapping_operand;
 use super::{Call, Leaf, SUCCESS, Stop};
-use crate::gpa::{Level, VmIndex};
+use crate::gpa::{Level, Rights, VmIndex};
 use crate::machine::{L1Mapping, Machine};
 use crate::page_state::{PageState, Walk};
 use crate::status::Status;
@@ -29,7 +29,9 @@ pub(crate) fn tdg_mem_page_release<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
     call.machine
         .l1_mapping_changed(gpa, level, L1Mapping::Absent);
     for vm in VmIndex::ALL {
-        if entry.rights(vm).is_present() {
+        let old = entry.rights(vm);
+        if old.is_present() {
+            call.td.stale.reduce(vm, gpa, level, old, Rights::default());
             call.machine.l2_mapping_changed(vm, gpa, level, None);
         }
     }
@@ -45,7 +47,7 @@ fn size_mismatch<M: Machine>(call: Call<'_, '_, M>, level: Level) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpa::{Gpa, Rights};
+    use crate::gpa::Gpa;
     use crate::gprs::Gprs;
     use crate::status::Operand;
     use crate::td::{FeatureLevel, Td, config_flags};

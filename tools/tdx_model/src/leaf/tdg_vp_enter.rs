@@ -39,9 +39,9 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     call.walk_private(vapic)?;
     // checks passed
     match rcx & INVD_MASK {
-        1 => call.machine.flush_l2(vm, FlushScope::Ept),
-        2 => call.machine.flush_l2(vm, FlushScope::AllLinear),
-        3 => call.machine.flush_l2(vm, FlushScope::NonGlobalLinear),
+        1 => call.flush_l2(vm, FlushScope::Ept),
+        2 => call.flush_l2(vm, FlushScope::AllLinear),
+        3 => call.flush_l2(vm, FlushScope::NonGlobalLinear),
         _ => {}
     }
     let l2 = call.vcpu.l2_mut(vm);
@@ -50,6 +50,7 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     match entry_checks::check(&call.td.config, l2, vtpr(vapic, call.machine)) {
         Ok(()) => {
             call.vcpu.current_vm = Some(vm);
+            call.td.stale.run(call.vcpu.index, vm);
             Ok(Done::EnterL2(vm))
         }
         Err(failure) => fail(&mut call, vm, failure).map(Done::Status),
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
     use crate::Field;
     use crate::dispatch::Outcome;
-    use crate::gpa::Level;
+    use crate::gpa::{Level, Rights};
     use crate::gprs::Gprs;
     use crate::td::Td;
     use crate::testing::{Event, FakeMachine, STATE, call, complete, with_td};
@@ -142,6 +143,29 @@ mod tests {
             );
             assert_eq!(l2.vmcs.get(Field::GuestRip), 0x7c00);
             assert_eq!(l2.vmcs.get(Field::GuestInterruptStatus), 0x4030);
+        });
+    }
+
+    #[test]
+    fn only_the_first_kind_of_invalidation_reaches_guest_physical_translations() {
+        with_td(|td, vcpu, m| {
+            m.prepare_l2(vcpu);
+            let (vm, gpa) = (VmIndex::Vm1, Gpa(0x5000));
+            let mut enter_with = |td: &mut Td<'_>, kind: u64| {
+                vcpu.current_vm = None;
+                let mut g = enter();
+                g.rcx |= kind;
+                assert_eq!(call(td, vcpu, m, 25, &mut g), Outcome::EnterL2(vm));
+            };
+            enter_with(td, 0);
+            td.stale
+                .reduce(vm, gpa, Level::Size4K, Rights::RWX, Rights::R);
+            for kind in [0, 2, 3] {
+                enter_with(td, kind);
+                assert!(td.stale.find(1, vm, gpa).is_some(), "{kind}");
+            }
+            enter_with(td, 1);
+            assert_eq!(td.stale.find(1, vm, gpa), None);
         });
     }
 

@@ -6,14 +6,14 @@ use crate::gpa::VmIndex;
 use crate::machine::{FlushScope, Machine};
 use crate::status::Operand;
 
-pub(crate) fn tdg_vp_invept<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
+pub(crate) fn tdg_vp_invept<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     let vms = call.gprs.rcx;
     let existing = (2_u64 << call.td.config.num_l2_vms) - 2;
     must_be_zero(vms & !existing, Operand::Rcx)?;
     // checks passed
     for vm in VmIndex::ALL {
         if vms >> vm.number() & 1 != 0 {
-            call.machine.flush_l2(vm, FlushScope::Ept);
+            call.flush_l2(vm, FlushScope::Ept);
         }
     }
     SUCCESS

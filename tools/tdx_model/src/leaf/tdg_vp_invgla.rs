@@ -13,7 +13,7 @@ const VM_MASK: u64 = 3 << VM_SHIFT;
 /// Entries in a list page.
 const LIST_LEN: u64 = 512;
 
-pub(crate) fn tdg_vp_invgla<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
+pub(crate) fn tdg_vp_invgla<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     let rcx = call.gprs.rcx;
     must_be_zero(rcx & !(LIST | VM_MASK), Operand::Rcx)?;
     let vm = call.td.config.l2_vm((rcx & VM_MASK) >> VM_SHIFT);
@@ -23,11 +23,11 @@ pub(crate) fn tdg_vp_invgla<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
     }
     let range = decode_range(call.gprs.rdx)?;
     // checks passed
-    call.machine.flush_l2(vm, range);
+    call.flush_l2(vm, range);
     SUCCESS
 }
 
-fn list<M: Machine>(call: Call<'_, '_, M>, vm: VmIndex) -> Leaf {
+fn list<M: Machine>(mut call: Call<'_, '_, M>, vm: VmIndex) -> Leaf {
     const REFUSED: Stop = Stop::invalid(Operand::Rdx);
     let rdx = call.gprs.rdx;
     must_be_zero(rdx & (7 << 9 | 3 << 62), Operand::Rdx)?;
@@ -44,7 +44,7 @@ fn list<M: Machine>(call: Call<'_, '_, M>, vm: VmIndex) -> Leaf {
         call.machine
             .read_memory(Gpa(page.0 + 8 * index), &mut entry);
         let range = decode_range(u64::from_le_bytes(entry))?;
-        call.machine.flush_l2(vm, range);
+        call.flush_l2(vm, range);
     }
     // The next entry would be beyond nine bits after the last one of a page: it wraps to 0.
     call.gprs.rdx = page.0 | ((first + count) & 0x1ff);

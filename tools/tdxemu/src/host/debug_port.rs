@@ -6,10 +6,11 @@
 //! of it, reading [`OPERAND`] how many runs are still to be taken. Both ports take single bytes. There is one operand for all processors.
 
 use super::synic::{self, Undelivered};
+use crate::config::Stale;
 use crate::hyperv;
 use crate::machine::Processor;
 use crate::setup::World;
-use crate::smp;
+use crate::smp::{self, CPUS, CpuShared};
 use crate::vp::Vp;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
@@ -32,6 +33,7 @@ mod command {
     pub(super) const PROXY: u8 = 7;
     pub(super) const REFUSALS: u8 = 8;
     pub(super) const FLUSHES: u8 = 9;
+    pub(super) const RIGHTS_ARE_GONE: u8 = 10;
 }
 
 /// What became of an action.
@@ -150,6 +152,8 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
             delivery(synic::proxy_interrupts(vp, second, low, count))
         }
         command::WITHDRAW_PAGE => change_page(vp, operand, PageState::Mapped),
+        command::RIGHTS_ARE_GONE if operand != 0 => Answer::BadOperand,
+        command::RIGHTS_ARE_GONE => declare_rights_gone(vp),
         command::GIVE_PAGE => change_page(vp, operand, PageState::Free),
         _ => Answer::UnknownCommand,
     }
@@ -178,6 +182,19 @@ fn delivery(result: Result<(), Undelivered>) -> Answer {
         Err(Undelivered::Off) => Answer::Off,
         Err(Undelivered::Full) => Answer::Full,
     }
+}
+
+/// L1 has revoked rights and made every processor flush, it says. All leave their L2s once, so that
+/// those that kept a right look for it.
+fn declare_rights_gone(vp: &Vp) -> Answer {
+    let mut world = vp.platform.world();
+    world.td.stale.declare_gone();
+    if vp.platform.config.stale == Stale::Report {
+        CPUS.iter().for_each(CpuShared::flush);
+    }
+    drop(world);
+    smp::shootdown(vp.index);
+    Answer::Done
 }
 
 /// Takes a private page away, or gives a new one that is pending where there is none.

@@ -11,7 +11,6 @@ use svm::segment;
 use svm::vmcb::{Control, INTERRUPT_SHADOW, Save, Segment};
 use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
-use tdx_model::vcpu::l2_ctls;
 use tdx_model::vmcs::Vmcs;
 
 /// Primary processor-based controls the emulator acts on. [SDM 3C 24.6.2]
@@ -71,8 +70,9 @@ pub fn load(vp: &mut Vp, vm: VmIndex) {
     context.guest.gprs.rsp = vmcs.get(Field::GuestRsp);
     load_state(vmcs, &mut context.guest.vmcb.save);
     load_controls(vmcs, &mut context.guest.vmcb.control);
-    let uses_host_tables = vp.model.l2_ctls(vm) & l2_ctls::ENABLE_SHARED_EPTP != 0;
-    context.guest.vmcb.control.nested_cr3 = context.nested_roots[usize::from(uses_host_tables)];
+    let base_pa = vp.nested_base_pa(vm);
+    let nested_cr3 = vp.overlay.root_pa(base_pa, vp.shared.flushes());
+    vp.l2_mut(vm).guest.vmcb.control.nested_cr3 = nested_cr3;
     vapic::load(vp, vm);
     event::load(vp, vm);
 }

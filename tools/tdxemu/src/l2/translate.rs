@@ -3,7 +3,7 @@
 
 use super::load::primary;
 use super::undefined::{self, VECTOR_UD};
-use super::{Verdict, cr, event, msr, plain_exit};
+use super::{Verdict, cr, event, msr, plain_exit, stale};
 use crate::fetch::decode;
 use crate::log;
 use crate::run::not_modelled;
@@ -48,6 +48,7 @@ pub fn translate(vp: &mut Vp, vm: VmIndex, exit: SvmExit) -> Verdict {
         SvmExit::Vmmcall | SvmExit::SvmInstruction | SvmExit::Rsm | SvmExit::Invlpga => {
             event::raise(vp, vm, VECTOR_UD, 0)
         }
+        SvmExit::Npf { error, gpa } if stale::serve(vp, vm, error, gpa) => Verdict::Internal,
         SvmExit::Npf { error, gpa } => ept_violation(vp, vm, error, gpa),
         SvmExit::Io { info, next_rip } => io(vp, vm, info, next_rip),
         SvmExit::DrRead(number) => debug_register(vp, vm, number, 1 << 4),

@@ -99,6 +99,8 @@ pub unsafe trait Zeroable {}
 unsafe impl Zeroable for svm::Vmcb {}
 // SAFETY: an array of bytes.
 unsafe impl Zeroable for svm::msrpm::Msrpm {}
+// SAFETY: integers.
+unsafe impl Zeroable for tdx_model::stale::Reduction {}
 // SAFETY: a transparent integer, for which zero is the default value.
 unsafe impl Zeroable for tdx_model::page_state::PageEntry {}
 

@@ -5,10 +5,14 @@ use super::{Platform, World};
 use crate::mem::layout::Layout;
 use crate::mem::map::Range;
 use crate::mem::npt::AddressSpaces;
-use crate::{boot, cpu, extra_msrs, smp};
+use crate::{boot, config, cpu, extra_msrs, smp};
 use tdx_model::gpa::{Gpa, Level};
 use tdx_model::page_state::{PageEntry, Pages};
+use tdx_model::stale::Stale;
 use tdx_model::td::{CpuFeatures, FeatureLevel, Td, TdConfig, attributes, config_flags, xfam};
+
+/// Rights taken away that are kept in mind: as many as a TLB has entries.
+const STALE_ROOM: usize = 1024;
 
 /// Builds the TD: measured memory for L1, pending memory for VTL0.
 pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'static str> {
@@ -19,6 +23,10 @@ pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'st
         .allocate_slice::<PageEntry>(pages)
         .ok_or(NO_FRAMES)?;
     let mut td = Td::new(td_config(platform), Pages::new(entries));
+    if platform.config.stale != config::Stale::Off {
+        let room = platform.pool.allocate_slice(STALE_ROOM).ok_or(NO_FRAMES)?;
+        td.stale = Stale::new(room);
+    }
     let mut spaces = AddressSpaces::new(&platform.pool).map_err(|_| NO_FRAMES)?;
 
     let image = boot::image();

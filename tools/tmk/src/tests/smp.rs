@@ -10,7 +10,7 @@ use crate::vm::{Outcome, Vm, equal, reason, reg};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What other processors can be told to do.
-pub const JOBS: [fn(&mut Vm) -> Outcome; 9] = [
+pub const JOBS: [fn(&mut Vm) -> Outcome; 10] = [
     nothing,
     trips,
     own_interrupts,
@@ -20,6 +20,7 @@ pub const JOBS: [fn(&mut Vm) -> Outcome; 9] = [
     restore_fpu_state,
     processors::check_number,
     processors::send_nmis,
+    read_without_flush,
 ];
 pub const NOTHING: u64 = 0;
 const TRIPS: u64 = 1;
@@ -30,6 +31,7 @@ const READ_UNTIL_TAKEN: u64 = 5;
 const RESTORE_FPU_STATE: u64 = 6;
 pub const CHECK_NUMBER: u64 = 7;
 pub const SEND_NMIS: u64 = 8;
+const READ_WITHOUT_FLUSH: u64 = 9;
 
 /// What the first processor tells the others, and how many of them have got there.
 static STAGE: AtomicU64 = AtomicU64::new(0);
@@ -225,6 +227,40 @@ fn read_until_taken(vm: &mut Vm) -> Outcome {
     arrive_and_wait(2);
     vm.invalidate = 1;
     vm.call_returns()
+}
+
+/// The same, but the first processor's word is not enough for it.
+fn read_without_flush(vm: &mut Vm) -> Outcome {
+    let page = PAGE.load(Ordering::SeqCst);
+    vm.start()?;
+    vm.set(reg::RSI, page);
+    vm.call(guest::l2_read());
+    vm.call_returns()?;
+    arrive_and_wait(1);
+    // It forgets the flush, on odd processors.
+    vm.invalidate = (cpu::index() as u64 + 1) % 2;
+    vm.call(guest::l2_read());
+    if vm.invalidate == 0 {
+        vm.call_returns()?;
+        vm.call(guest::l2_read());
+        vm.invalidate = 1;
+    }
+    vm.expect(reason::EPT_VIOLATION)?;
+    equal!(vm.exit[8], page);
+    Ok(())
+}
+
+pub fn a_processor_that_forgets_the_flush_keeps_the_right(vm: &mut Vm, m: &Memory) -> Outcome {
+    let page = m.start + 0x20_0000;
+    equal!(set_rights(vm.number, page | 1, rights::ALL), 0);
+    PAGE.store(page, Ordering::SeqCst);
+    STAGE.store(0, Ordering::SeqCst);
+    everywhere(READ_WITHOUT_FLUSH);
+    gather(1, || {
+        equal!(set_rights(vm.number, page | 1, 0), 0);
+        Ok(())
+    })?;
+    all_done()
 }
 
 pub fn rights_are_taken_on_every_processor(vm: &mut Vm, memory: &Memory) -> Outcome {
