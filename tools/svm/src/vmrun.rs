@@ -87,7 +87,7 @@ pub fn vmload(_ready: &VmrunReady, vmcb: &Vmcb) {
 /// [`is_nmi_window`] and return by IRET. Maskable interrupts stay pending: the host's IF is clear
 /// for the duration. Returns false if no NMI comes.
 ///
-/// TCG looks for events once behind STGI, and serves a request to look at the local APIC before an
+/// TCG looks for events once after STGI, and serves a request to look at the local APIC before an
 /// NMI. So the window is opened again until the handler has run; an NMI that stayed pending would
 /// end the next run, and be taken for another one.
 #[must_use]

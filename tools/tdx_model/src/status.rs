@@ -54,7 +54,8 @@ statuses! {
     EPT_ENTRY_STATE_INCORRECT = 0xc000_0b0d;
     /// The page had been accepted before; not an error, but its content was kept.
     PAGE_ALREADY_ACCEPTED = 0x0000_0b0a;
-    /// The page is mapped at another level; details are that level.
+    /// The page is mapped smaller; details are the level that was asked for. Of
+    /// TDG.MEM.PAGE.RELEASE they are the level it is mapped at.
     PAGE_SIZE_MISMATCH = 0xc000_0b0b;
     /// The L2 secure EPT has no table for the page.
     L2_SEPT_WALK_FAILED = 0xc000_0b0f;

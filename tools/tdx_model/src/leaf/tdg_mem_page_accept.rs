@@ -13,7 +13,7 @@ pub(crate) fn tdg_mem_page_accept<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
     let not_there = Stop::ept_violation(gpa, Eeq::Accept { level });
     let entry = match call.td.pages.walk(gpa, level) {
         Walk::Leaf(entry) => entry,
-        Walk::Table => return Err(Status::PAGE_SIZE_MISMATCH.with(level.number() - 1).into()),
+        Walk::Table => return Err(Status::PAGE_SIZE_MISMATCH.with(level.number()).into()),
         Walk::Missing => return Err(not_there),
     };
     if entry.state() == PageState::Mapped {
@@ -107,7 +107,7 @@ mod tests {
             };
             assert_eq!(
                 complete(td, vcpu, m, 6, &mut g),
-                Status::PAGE_SIZE_MISMATCH.0
+                Status::PAGE_SIZE_MISMATCH.with(1).0
             );
         });
     }

@@ -93,7 +93,10 @@ fn check<M: Machine>(call: &Call<'_, '_, M>) -> Result<Change, Refusal> {
     let (gpa, level) = mapping_operand(call.gprs.rcx, Level::Size1G)?;
     let entry = match call.td.pages.walk(gpa, level) {
         Walk::Leaf(entry) if entry.level() == level => entry,
-        Walk::Table => return Err(size_mismatch(level).into()),
+        Walk::Table => {
+            let mismatch = Status::PAGE_SIZE_MISMATCH.with(level.number());
+            return Err(Stop::from(mismatch).into());
+        }
         // Nothing there, or a larger page: the host has to map or demote.
         Walk::Leaf(_) | Walk::Missing => {
             return Err(Stop::ept_violation(gpa, Eeq::AttrWr { level }).into());
@@ -124,11 +127,6 @@ fn check<M: Machine>(call: &Call<'_, '_, M>) -> Result<Change, Refusal> {
         }
     }
     Ok(Change { gpa, entry, rights })
-}
-
-/// The page is mapped by a table at the level asked for: details are the level below.
-const fn size_mismatch(level: Level) -> Stop {
-    Stop::Refused(Status::PAGE_SIZE_MISMATCH.with(level.number().saturating_sub(1)))
 }
 
 /// The L2's secure EPT ends above the level of the page. Details: VM and level of the missing table.
@@ -327,7 +325,7 @@ mod tests {
             let mut table = Gprs { rcx: 1, ..words };
             assert_eq!(
                 complete(td, vcpu, m, 24, &mut table),
-                Status::PAGE_SIZE_MISMATCH.0
+                Status::PAGE_SIZE_MISMATCH.with(1).0
             );
             assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size2M));
             let mut small = Gprs {
