@@ -6,7 +6,7 @@
 //! [ABI L2 VM exits].
 
 use crate::Field;
-use crate::gpa::{Gpa, Rights, VmIndex};
+use crate::gpa::{Gpa, VmIndex};
 use crate::gprs::Gprs;
 use crate::l2_state::{exit_image, record, step_rip, store_guest_state};
 use crate::leaf::tdg_vp_vmcall;
@@ -378,23 +378,11 @@ fn route_ept_violation(td: &Td<'_>, vm: VmIndex, exit: &L2Exit) -> Route {
         return to_host;
     }
     match td.pages.state(gpa) {
-        // Granted meanwhile, or not yet carried over to the machine's tables.
-        PageState::Mapped if is_granted(td, vm, exit) => Route::Handled,
+        // Even if another processor has granted the access meanwhile: the rights are not looked at.
         PageState::Mapped => Route::L1,
         PageState::Pending => Route::ToL1(Status::SUCCESS, Eeq::Pending),
         PageState::Free | PageState::Shared => to_host,
     }
-}
-
-/// Whether the rights of the page allow the access the qualification describes.
-fn is_granted(td: &Td<'_>, vm: VmIndex, exit: &L2Exit) -> bool {
-    let Some(rights) = td.pages.l2_rights(vm, Gpa(exit.gpa)) else {
-        return false;
-    };
-    let accesses = [(1, Rights::R), (2, Rights::W), (4, Rights::XS)];
-    accesses
-        .iter()
-        .all(|(bit, right)| exit.qualification & bit == 0 || rights.contains(*right))
 }
 
 /// TDCALL in L2: only TDG.VP.VMCALL, and only if L1 allows it, is not L1's to handle.

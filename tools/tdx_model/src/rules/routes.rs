@@ -202,7 +202,7 @@ const CASES: &[Case] = &[
     (31, "RDMSR outside the bitmap", |_, v, _| pass(v, 0x4000_0000), L1),
     (32, "WRMSR of EFER", |_, v, _| { pass(v, 0xc000_0080); v.l2_mut(VM).gprs.rax = 0x901; }, Inside),
     (32, "WRMSR of EFER.NXE", |_, v, _| { pass(v, 0xc000_0080); v.l2_mut(VM).gprs.rax = 0x101; }, L1),
-    (48, "granted meanwhile", |td, _, _| td.pages.set_rights(Gpa(0x3000), Level::Size4K, VM, Rights::RWX), Inside),
+    (48, "granted meanwhile", |td, _, _| td.pages.set_rights(Gpa(0x3000), Level::Size4K, VM, Rights::RWX), L1),
     (48, "pending page", |td, _, e| { td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size4K); e.gpa = 0x20_0000; }, L1),
     (48, "page nobody has", |_, _, e| e.gpa = 0x20_0000, Host),
     (48, "shared page", |_, _, e| e.gpa = 1 << 47 | 0x3000, Host),
