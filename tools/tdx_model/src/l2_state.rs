@@ -99,7 +99,9 @@ pub(crate) fn store_guest_state<M: Machine>(l2: &L2Vm, machine: &mut M) {
 /// Bytes of L2_ENTER_GUEST_STATE up to the interrupt status, which is the last.
 const STATE_BYTES: usize = 0x9a;
 
-/// Puts the exit into the VMCS, where L1 can read it too.
+/// Puts the exit into the VMCS, where L1 can read it too. Of an entry that failed there is only the
+/// reason and the qualification: the rest stays as the exit before it left it, and so does the event
+/// to inject [SDM 3C, VM-entry failures during or after loading guest state].
 pub(crate) fn record(l2: &mut L2Vm, exit: &L2Exit) {
     let L2Exit {
         reason,
@@ -109,8 +111,13 @@ pub(crate) fn record(l2: &mut L2Vm, exit: &L2Exit) {
         cpl,
         ..
     } = *exit;
+    l2.vmcs.set(Field::ExitReason, u64::from(reason));
+    l2.vmcs.set(Field::ExitQualification, qualification);
+    l2.last_cpl = cpl;
+    if reason >> 31 != 0 {
+        return;
+    }
     let fields = [
-        (Field::ExitReason, reason),
         (Field::ExitInterruptionInfo, exit.interruption_info),
         (Field::ExitErrorCode, exit.interruption_error),
         (Field::IdtVectoringInfo, exit.idt_vectoring_info),
@@ -121,19 +128,13 @@ pub(crate) fn record(l2: &mut L2Vm, exit: &L2Exit) {
     for (field, value) in fields {
         l2.vmcs.set(field, u64::from(value));
     }
-    l2.vmcs.set(Field::ExitQualification, qualification);
     l2.vmcs.set(Field::GuestLinearAddress, gla);
     if matches!(reason & 0xffff, 48 | 49) {
         l2.vmcs.set(Field::GuestPhysicalAddress, gpa);
     }
-    l2.last_cpl = cpl;
-    let is_entry_failure = reason >> 31 != 0;
-    if !is_entry_failure {
-        // An exit consumes the injected event; a failed entry does not.
-        let info = l2.vmcs.get(Field::EntryInterruptionInfo);
-        l2.vmcs
-            .set(Field::EntryInterruptionInfo, info & !u64::from(VALID));
-    }
+    let info = l2.vmcs.get(Field::EntryInterruptionInfo);
+    l2.vmcs
+        .set(Field::EntryInterruptionInfo, info & !u64::from(VALID));
 }
 
 /// L1's registers after an exit, RAX excepted. RSP is L1's own.

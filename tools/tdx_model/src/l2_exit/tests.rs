@@ -124,6 +124,32 @@ fn exit_consumes_the_injected_event_and_a_failed_entry_keeps_it() {
 }
 
 #[test]
+fn a_failed_entry_leaves_what_the_exit_before_it_told() {
+    with_td(|td, vcpu, m| {
+        let before = L2Exit {
+            gla: 0x1111,
+            gpa: 0x1222,
+            interruption_info: 0x33,
+            interruption_error: 0x44,
+            idt_vectoring_info: 0x8000_0055,
+            idt_vectoring_error: 0x66,
+            instruction_info: 0x77,
+            ..exit(48)
+        };
+        let told = |g: &Gprs| [g.rdx, g.r8, g.r9, g.r10, g.r11];
+        let want = told(&run(td, vcpu, m, &before).1);
+        assert_eq!(want[3], 0x66_8000_0055);
+        let failed = L2Exit {
+            qualification: 4,
+            instruction_length: 0,
+            ..exit(1 << 31 | 33)
+        };
+        let (_, g) = run(td, vcpu, m, &failed);
+        assert_eq!((g.rax, g.rcx, told(&g)), (0x8000_0021, 4, want));
+    });
+}
+
+#[test]
 fn ept_violation_depends_on_the_page() {
     with_td(|td, vcpu, m| {
         assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size4K));
