@@ -155,7 +155,7 @@ pub(crate) fn map(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
     let (mut reader, mut writer) = operand.reader_writer();
     let [names, is_new]: [u64; 2] = reader.read()?;
     let (vector, apic_id) = (names as u32, (names >> 32) as u32); // CAST: the two halves
-    // The other bytes are padding.
+                                                                  // The other bytes are padding.
     match is_new & 0xff {
         0 => unmap(vtl, vector, apic_id),
         1 => {

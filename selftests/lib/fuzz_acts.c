@@ -73,10 +73,16 @@ static const struct {
 	unsigned int weight;
 	void (*act)(struct fuzz_thread *thread);
 } acts[] = {
-	{ 46, command_one }, { 2, read_one },	 { 8, map_one },
-	{ 4, fuzz_unmap },   { 10, fuzz_touch }, { 8, fuzz_access },
+	{ 46, command_one },
+	{ 2, read_one },
+	{ 8, map_one },
+	{ 4, fuzz_unmap },
+	{ 10, fuzz_touch },
+	{ 8, fuzz_access },
 	{ 12, fuzz_change_run_page },
-	{ 5, open_one },     { 4, move },	 { 1, fork_one },
+	{ 5, open_one },
+	{ 4, move },
+	{ 1, fork_one },
 };
 
 void fuzz_act(struct fuzz_thread *thread)
