@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The host below, if it is Hyper-V: what only such a host offers.
 //!
-//! Hypercalls go out by TDG.VP.VMCALL through pages that are shared with the host. `hv::hvcall` is
-//! the device through which a paravisor makes them. What the host sends lies in `hv::synic`,
-//! is announced by `hv::interrupts`, and reaches a paravisor by the device in `hv::sint`. On another host none of this exists.
+//! Hypercalls go out by TDG.VP.VMCALL through pages that are shared with the host. What the host
+//! sends lies in `hv::synic`. `vp::host_interrupts` takes it to the VPs, and `nodes::hyper_v` has the
+//! nodes by which a paravisor reaches both. On another host none of this exists.
 
 pub(crate) mod c;
 pub(crate) mod event_fds;
-pub(crate) mod interrupts;
 pub(crate) mod page;
 pub(crate) mod synic;
 
-use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 
 use crate::cpu::guards::PreemptOff;
-use crate::nodes::{hvcall, sint};
 use crate::pure::hv_call::Control;
-use crate::vp::machine;
 use page::HostPage;
 use synic::Synic;
 
@@ -82,36 +78,5 @@ impl Host {
         pages.input.clear(kernel::page::PAGE_SIZE);
         pages.output.clear(kernel::page::PAGE_SIZE);
         Ok(control.settle(answer))
-    }
-}
-
-/// The nodes that exist on Hyper-V only.
-pub(crate) struct Nodes {
-    _hvcall: Pin<KBox<MiscDeviceRegistration<hvcall::HvCall>>>,
-    _sint: Option<sint::Node>,
-}
-
-impl Nodes {
-    /// Registers them, if the host is Hyper-V.
-    ///
-    /// # Errors
-    ///
-    /// Those of the registration.
-    pub(crate) fn register() -> Result<Option<Self>> {
-        let machine = machine::machine().ok_or(ENODEV)?;
-        let Some(host) = machine.host() else {
-            return Ok(None);
-        };
-        let sint = match host.synic() {
-            Some(_) => Some(sint::Node::register()?),
-            None => None,
-        };
-        let name = MiscDeviceOptions {
-            name: c"mshv_hvcall",
-        };
-        Ok(Some(Self {
-            _hvcall: KBox::pin_init(MiscDeviceRegistration::register(name), GFP_KERNEL)?,
-            _sint: sint,
-        }))
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Mappings: pages of a VP, and memory of the lower VTLs.
+//! Memory of the lower VTLs: which it is, how it is mapped, and what of it is used by whom.
 //!
-//! All are MAP_SHARED, never executable, not inherited by a child, not part of a core dump.
+//! Every mapping is MAP_SHARED, never executable, not inherited by a child, not part of a core dump.
 
 mod fault;
 mod low;
@@ -17,9 +17,7 @@ use kernel::prelude::*;
 
 use crate::glue::ffi;
 use crate::pure::hv_policy;
-use crate::pure::mapping::{Alias, VtlPage};
-use crate::vp::machine::Machine;
-use crate::vp::users::UsedPages;
+use crate::pure::mapping::Alias;
 
 /// Guest-physical memory as this kernel knows it.
 pub(crate) struct KernelMemory;
@@ -36,30 +34,6 @@ impl hv_policy::Memory for KernelMemory {
     fn without_shared(&self, gpa: u64) -> u64 {
         ffi::without_shared(gpa)
     }
-}
-
-/// Maps run page, virtual APIC page or audit ring, as the offset says. `used` belongs to the VTL file.
-///
-/// # Errors
-///
-/// EINVAL for all that the ABI doesn't allow, and for CPUs without a VP.
-pub(crate) fn map_vtl_page(machine: &Machine, used: &UsedPages, vma: &VmaNew) -> Result {
-    prepare(vma)?;
-    vma.set_io();
-    let vp = |cpu| machine.vp(cpu).ok_or(EINVAL);
-    let page = match VtlPage::decode(ffi::page_offset(vma)).ok_or(EINVAL)? {
-        VtlPage::Run { cpu } => {
-            let page = vp(cpu)?.run_page.page();
-            used.note(cpu);
-            page
-        }
-        VtlPage::Vapic { cpu } => &vp(cpu)?.vapic,
-        VtlPage::Audit { cpu } => return vp(cpu)?.ring.map(vma),
-    };
-    if vma.end() - vma.start() != PAGE_SIZE {
-        return Err(EINVAL);
-    }
-    page.map(vma)
 }
 
 /// Maps memory of the lower VTLs by its guest-physical address. Pages come with the first access.
@@ -80,7 +54,12 @@ pub(crate) fn map_lower_memory(vma: &VmaNew) -> Result {
     Ok(())
 }
 
-fn prepare(vma: &VmaNew) -> Result {
+/// Restricts a new mapping to what every mapping of this module is.
+///
+/// # Errors
+///
+/// EINVAL for a private one, EPERM for one that is executable.
+pub(crate) fn prepare(vma: &VmaNew) -> Result {
     if vma.flags() & flags::MAYSHARE == 0 {
         return Err(EINVAL);
     }

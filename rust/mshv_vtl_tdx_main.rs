@@ -10,12 +10,9 @@
 //!            return to userspace ◄── pure::next ◄── pure::exit ◄────────────────────────┘
 //! ```
 //!
-//! The modules below stand in the order in which data passes. `pure` holds everything that only
-//! computes, and is tested on the host. `unsafe` is confined to `abi`, `page`, `cpu`, `irq`,
-//! `tdcall`, `enter`, `fpu`,
-//! `msr`, `mem::fault`, `mem::low`, `mem::own_page`, `mem::ranges`, `mem::registered`,
-//! `mem::withdrawn`, `redirect`, `shutdown`, `audit::event`, `hv::c`, `hv::event_fds`, `hv::sint`,
-//! `hv::synic`, `trace` and `ffi`.
+//! The folders below stand in the order in which data passes: imports point downwards only. `pure`
+//! holds everything that only computes, and is tested on the host. A file that needs `unsafe` allows
+//! it for itself and says what kind after `UNSAFETY:`.
 
 #![deny(unsafe_code)]
 
@@ -40,9 +37,9 @@ use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use nodes::{debugfs, device, redirect, shutdown};
+use nodes::{debugfs, device, hyper_v, redirect, shutdown};
 use observe::event;
-use vp::machine;
+use vp::{host_interrupts, machine};
 
 module! {
     type: MshvVtlTdx,
@@ -74,12 +71,12 @@ struct MshvVtlTdx {
     _vtl: MiscDeviceRegistration<device::Vtl>,
     #[pin]
     _low: MiscDeviceRegistration<device::Low>,
-    _on_hyper_v: Option<hv::Nodes>,
+    _on_hyper_v: Option<hyper_v::Nodes>,
     _debugfs: debugfs::Debugfs,
     _shutdown: shutdown::Notified,
     _hotplug: machine::Hotplug,
     _events: event::Pending,
-    _interrupts: hv::interrupts::Interrupts,
+    _interrupts: host_interrupts::Interrupts,
     _redirects: redirect::Ready,
     _published: machine::Published,
     _registry: mem::registered::Registry,
@@ -94,14 +91,14 @@ impl kernel::InPlaceModule for MshvVtlTdx {
             _registry: mem::registered::Registry::new(),
             _published: machine::Published::new(module_parameters::audit_records.value())?,
             _claims: mem::ranges::Claims::new()?,
-            _interrupts: hv::interrupts::Interrupts::start(machine::machine().ok_or(ENODEV)?),
+            _interrupts: host_interrupts::Interrupts::start(machine::machine().ok_or(ENODEV)?),
             _redirects: redirect::Ready::new()?,
             _events: event::Pending::new(),
             _hotplug: machine::Hotplug::new()?,
             _shutdown: shutdown::Notified::new(),
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Devices last: all that a first open could use is there.
-            _on_hyper_v: hv::Nodes::register()?,
+            _on_hyper_v: hyper_v::Nodes::register()?,
             _low <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl_low" }),
             _vtl <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl" }),
             _mshv <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv" }),

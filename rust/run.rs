@@ -24,13 +24,13 @@ pub(crate) mod enter;
 mod flush;
 mod halt;
 mod offload;
+mod record;
 
 use kernel::prelude::*;
 
 use crate::cpu::guards::{IrqsOff, MigrateOff};
 use crate::glue::error;
 use crate::glue::ffi;
-use crate::observe::audit::Entering;
 use crate::pure::audit::EntryReason;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{Exit, RawExit};
@@ -42,6 +42,7 @@ use crate::vp::claim::{Claimed, Pinned};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 use context::Loaded;
+use record::Entering;
 
 /// What a call remembers from one entry to the next.
 struct Call {

@@ -7,6 +7,7 @@
 pub(crate) mod apic_pages;
 pub(crate) mod claim;
 pub(crate) mod entry_check;
+pub(crate) mod host_interrupts;
 pub(crate) mod lower_pages;
 pub(crate) mod machine;
 pub(crate) mod run_page;

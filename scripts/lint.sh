@@ -64,6 +64,7 @@ lint_house() {
 		[[ $file =~ $LONG_FILES ]] || [ "$(wc -l <"$file")" -le 500 ] || complain "$file: over 500 lines"
 	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh')
 	house_unsafe
+	house_layers
 	house_abi
 	house_commits
 	# VOLATILE: a userspace test shares memory with the kernel and a guest.
@@ -82,11 +83,19 @@ house_unsafe() {
 		/SAFETY:/ { seen = FNR }
 		/unsafe *\{/ && FNR - seen > 8 { print FILENAME ":" FNR ": unsafe without SAFETY" }')
 	[ -z "$found" ] || complain "$found"
+	while read -r found; do
+		grep -q '^// UNSAFETY: ' "$found" || complain "$found: unsafe, and no UNSAFETY line that says what kind"
+	done < <(git ls-files 'rust/*.rs' | xargs -r grep -lE '(^|[^_a-z])unsafe([^_a-z]|$).*[{]')
 	local area
 	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/checks/fuzz; do
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done
+}
+
+# Imports between the folders of rust/ point downwards only.
+house_layers() {
+	git ls-files 'rust/*.rs' | xargs -r awk -f scripts/layers.awk || complain "rust/: an import points up"
 }
 
 # No name and no structure of the ABI is without its line in the test of numbers.

@@ -20,8 +20,7 @@ use crate::cpu::guards::IrqsOff;
 use crate::cpu::msr::Xfd;
 use crate::glue::abi;
 use crate::pure::registers::XFEM_START;
-use crate::pure::xsave::XSTATE_BV_WORD;
-use crate::vp::run_page::FX_WORDS;
+use crate::pure::xsave::{FX_WORDS, XSTATE_BV_WORD};
 
 const XSTATE_X87_SSE: u64 = 0x3;
 const XSTATE_PKRU: u64 = 1 << 9;

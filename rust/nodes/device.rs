@@ -22,6 +22,7 @@ use crate::nodes::redirect;
 use crate::nodes::registers;
 use crate::nodes::request;
 use crate::nodes::reset;
+use crate::nodes::vtl_page;
 use crate::nodes::xsave;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
@@ -167,7 +168,7 @@ impl MiscDevice for Vtl {
     }
 
     fn mmap(vtl: ArcBorrow<'_, VtlFile>, _file: &File, vma: &VmaNew) -> Result {
-        mem::map_vtl_page(&vtl.machine, &vtl.run_pages, vma)
+        vtl_page::map(&vtl.machine, &vtl.run_pages, vma)
     }
 
     fn ioctl(

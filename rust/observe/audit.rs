@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Writes down every switch: one 64-byte record in the ring of the VP, and one count by the kind of
-//! the exit.
+//! The audit ring of a VP: one 64-byte record for every switch, which `run/record.rs` writes.
 //!
-//! `run.rs` has an [`Entering`] around each entry. The ring is the VP's own and is written by the
+//! The ring is the VP's own and is written by the
 //! thread that has the claim to the VP, so nothing is locked or shared; userspace maps it read-only.
 //! A record is recognised by its sequence number, which is zero while the others of its words
 //! change: a reader that finds the same number before and after has a whole record, and a number
@@ -14,15 +13,8 @@ use kernel::mm::virt::VmaNew;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
-use crate::glue::ffi;
 use crate::glue::page::SharedPage;
-use crate::observe::event;
-use crate::observe::trace;
-use crate::pure::audit::{slot, EntryReason, ExitKind, Switch, RECORD_WORDS};
-use crate::pure::exit::Exit;
-use crate::pure::vp_enter::EntryRcx;
-use crate::run::enter::Operands;
-use crate::vp::Vp;
+use crate::pure::audit::{slot, Switch, RECORD_WORDS};
 
 const RECORD_BYTES: usize = RECORD_WORDS * 8;
 const RECORDS_PER_PAGE: usize = PAGE_SIZE / RECORD_BYTES;
@@ -61,6 +53,13 @@ impl Ring {
         Ok(())
     }
 
+    /// Writes one more record. `switches` are those of the same VP.
+    pub(crate) fn record(&self, switches: &mut Switches, switch: &Switch<'_>) {
+        // The first record has number 1: 0 says that there is none.
+        switches.count = switches.count.wrapping_add(1);
+        self.write(switches.count, &switch.words());
+    }
+
     fn write(&self, sequence: u64, words: &[u64; RECORD_WORDS - 1]) {
         let slot = slot(sequence, self.records);
         let Some(page) = self.pages.get(slot / RECORDS_PER_PAGE) else {
@@ -81,62 +80,4 @@ impl Ring {
 #[derive(Default)]
 pub(crate) struct Switches {
     count: u64,
-}
-
-/// A switch that has begun.
-#[must_use]
-pub(crate) struct Entering {
-    reason: EntryReason,
-    entry_tsc: u64,
-}
-
-impl Entering {
-    /// To be called immediately before the entry.
-    pub(crate) fn new(vp: &Vp, entry_rcx: EntryRcx, reason: EntryReason) -> Self {
-        let rip = || vp.run_page.read_rip();
-        trace::vtl_enter(entry_rcx.vm().get(), reason.number(), rip);
-        Self {
-            reason,
-            entry_tsc: ffi::tsc(),
-        }
-    }
-
-    /// To be called immediately after the exit, of which `class` was found. Returns its kind.
-    pub(crate) fn record(
-        self,
-        vp: &Vp,
-        switches: &mut Switches,
-        thread: u32,
-        class: Exit,
-        operands: &Operands<'_>,
-    ) -> ExitKind {
-        let Operands {
-            exit,
-            rcx: entry_rcx,
-            ..
-        } = operands;
-        let kind = ExitKind::new(class, exit);
-        let exit_tsc = ffi::tsc();
-        let switch = Switch {
-            entry_tsc: self.entry_tsc,
-            cycles: exit_tsc.wrapping_sub(self.entry_tsc),
-            rip: vp.run_page.read_rip(),
-            thread,
-            vp: vp.cpu,
-            entry_rcx: *entry_rcx,
-            reason: self.reason,
-            exit,
-            class,
-            kind,
-        };
-        // The first record has number 1: 0 says that there is none.
-        switches.count = switches.count.wrapping_add(1);
-        vp.ring.write(switches.count, &switch.words());
-        let storm = vp.stats.count(self.reason, kind, switch.cycles, exit_tsc);
-        if let Some(ticks) = storm {
-            event::exit_storm(vp.cpu, kind, thread, ticks);
-        }
-        trace::vtl_exit(entry_rcx.vm().get(), exit, switch.rip, switch.cycles);
-        kind
-    }
 }

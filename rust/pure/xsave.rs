@@ -18,6 +18,8 @@ const KNOWN: u64 = X87 | SSE | AVX | AVX512 | PKRU | APX;
 const COMPONENTS: usize = 20;
 const INDEX_PKRU: usize = 9;
 
+/// Size of an FXSAVE image in 8-byte words.
+pub const FX_WORDS: usize = 64;
 /// The legacy region, in words of 8 bytes, as everything below.
 const MXCSR_WORD: usize = 3;
 const X87_CONTROL: usize = 0;

@@ -15,9 +15,8 @@ use crate::pure::offload::Offload;
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::RUN_HALTED;
 use crate::pure::vp_enter::EntryRcx;
+use crate::pure::xsave::FX_WORDS;
 
-/// Size of an FXSAVE image in 8-byte words.
-pub(crate) const FX_WORDS: usize = 64;
 /// MXCSR in the low half of this word of an FXSAVE image.
 const FX_MXCSR_WORD: usize = 3;
 

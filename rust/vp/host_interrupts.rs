@@ -11,11 +11,11 @@
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use super::c;
-use super::synic::{Pages, Synic};
+use super::machine::Machine;
 use crate::glue::abi;
+use crate::hv::c;
+use crate::hv::synic::{Pages, Synic};
 use crate::pure::hv_message;
-use crate::vp::machine::Machine;
 
 /// The host's interrupt on this CPU, with interrupts off.
 fn interrupt(machine: &Machine) {

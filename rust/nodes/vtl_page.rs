@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Mappings of a VTL file: the pages of a VP that userspace shares with the kernel.
+
+use kernel::mm::virt::VmaNew;
+use kernel::page::PAGE_SIZE;
+use kernel::prelude::*;
+
+use crate::glue::ffi;
+use crate::mem::prepare;
+use crate::pure::mapping::VtlPage;
+use crate::vp::machine::Machine;
+use crate::vp::users::UsedPages;
+
+/// Maps run page, virtual APIC page or audit ring, as the offset says. `used` belongs to the VTL file.
+///
+/// # Errors
+///
+/// EINVAL for all that the ABI doesn't allow, and for CPUs without a VP.
+pub(crate) fn map(machine: &Machine, used: &UsedPages, vma: &VmaNew) -> Result {
+    prepare(vma)?;
+    vma.set_io();
+    let vp = |cpu| machine.vp(cpu).ok_or(EINVAL);
+    let page = match VtlPage::decode(ffi::page_offset(vma)).ok_or(EINVAL)? {
+        VtlPage::Run { cpu } => {
+            let page = vp(cpu)?.run_page.page();
+            used.note(cpu);
+            page
+        }
+        VtlPage::Vapic { cpu } => &vp(cpu)?.vapic,
+        VtlPage::Audit { cpu } => return vp(cpu)?.ring.map(vma),
+    };
+    if vma.end() - vma.start() != PAGE_SIZE {
+        return Err(EINVAL);
+    }
+    page.map(vma)
+}
