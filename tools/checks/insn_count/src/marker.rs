@@ -69,7 +69,7 @@ impl Marker {
 
 #[cfg(test)]
 mod tests {
-    use super::Marker;
+    use super::{Marker, SETTINGS};
 
     #[test]
     fn begin_and_end_are_told_apart() {
@@ -89,8 +89,9 @@ mod tests {
             Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 1, 200, 0x54, 0x56]),
             None
         );
+        let unknown = SETTINGS.len() as u8;
         assert_eq!(
-            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 3, 9, 0x54, 0x56]),
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 3, unknown, 0x54, 0x56]),
             None
         );
         assert_eq!(
