@@ -65,6 +65,7 @@ lint_house() {
 	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh')
 	house_unsafe
 	house_layers
+	house_paths
 	house_abi
 	house_commits
 	# VOLATILE: a userspace test shares memory with the kernel and a guest.
@@ -91,6 +92,16 @@ house_unsafe() {
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done
+}
+
+# A file that the documentation names is there.
+house_paths() {
+	local page path
+	# shellcheck disable=SC2016 # the grave accents are the document's
+	while IFS=: read -r page path; do
+		compgen -G "$path" >/dev/null || complain "$page: there is no $path"
+	done < <(git ls-files 'Documentation/*.rst' '*.rst' | sort -u | xargs -r grep -oHE \
+		'``(rust|tools|selftests|scripts|include)/[a-zA-Z0-9_/.*]+``' | tr -d '`')
 }
 
 # Imports between the folders of rust/ point downwards only.
