@@ -123,7 +123,7 @@ pub(crate) fn add(wanted: Request) -> Result {
     memory_of(wanted.frames)?;
     let Frames { first, end } = wanted.frames;
     let stay = Stay::new();
-    if wanted.alias == Alias::Private && stay.is_withdrawn(first, (end - first) << PAGE_SHIFT) {
+    if stay.is_withdrawn(first, (end - first) << PAGE_SHIFT) {
         return Err(EINVAL);
     }
     let mut state = STATE.lock();
