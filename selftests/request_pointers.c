@@ -7,10 +7,10 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "hvcall.h"
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
-#define NO_SUCH_CALL 0x123
 #define LIST_BYTES 64
 
 struct files {
