@@ -58,7 +58,7 @@ pub(crate) fn map_lower_memory(vma: &VmaNew) -> Result {
 ///
 /// # Errors
 ///
-/// EINVAL for a private one, EPERM for one that is executable.
+/// EINVAL for a private or an executable one.
 pub(crate) fn prepare(vma: &VmaNew) -> Result {
     if vma.flags() & flags::MAYSHARE == 0 {
         return Err(EINVAL);

@@ -90,6 +90,8 @@ pub(crate) struct Private {
     pub(crate) quiescent_at: usize,
     /// Who entered last.
     pub(crate) owner: Option<Owner>,
+    /// What is still to be invalidated for each VM and could not go back to the run page.
+    pub(crate) undone: [u64; 3],
     /// IA32_SPEC_CTRL of each VM: VTL0's must not become VTL1's.
     pub(crate) spec_ctrl: [u64; 3],
     /// Other MSRs, likewise.
@@ -205,6 +207,7 @@ impl Vp {
                     extended,
                     pkru: 0,
                     quiescent_at: 0,
+                    undone: [0; 3],
                     spec_ctrl: [0; 3],
                     unseen_msrs: [Unseen::default(); 3],
                     xfd: [0; 3],
@@ -269,7 +272,7 @@ impl Vp {
     /// Makes the run page and the virtual APIC page of VM 1 as they were at first. Nobody runs the VP.
     pub(crate) fn reset_pages(&self) {
         self.run_page.reset();
-        self.vapic.clear();
+        self.vapic.clear_from(0);
     }
 
     /// Ends the current run of the VP, or its next one. In any context.

@@ -188,8 +188,12 @@ TEST_F(reset, the_run_page_is_as_at_first)
 
 	ASSERT_NE(MAP_FAILED, (void *)vapic);
 	memset((void *)run, 0xa5, VTL_PAGE_SIZE);
+	run->cancel = 1;
 	memset((void *)vapic, 0xa5, VTL_PAGE_SIZE);
 	ASSERT_EQ(0, reset(self->guest.fd));
+	/* Whoever has cancelled the run does not ask again. */
+	EXPECT_EQ(1, run->cancel);
+	run->cancel = 0;
 	for (i = 0; i < VTL_PAGE_SIZE; i++) {
 		bool is_blocked = i >= blocked && i < blocked + 32;
 

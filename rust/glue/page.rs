@@ -145,9 +145,9 @@ impl SharedPage {
         self.write(offset, value);
     }
 
-    /// Zeroes the page.
-    pub(crate) fn clear(&self) {
-        for offset in (0..PAGE_SIZE).step_by(8) {
+    /// Zeroes the page from an offset on, which is a multiple of 8.
+    pub(crate) fn clear_from(&self, first: usize) {
+        for offset in (first..PAGE_SIZE).step_by(8) {
             self.write(offset, 0_u64);
         }
     }

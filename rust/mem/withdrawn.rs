@@ -152,9 +152,9 @@ pub(crate) fn to_shared<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usiz
         call()
     });
     let done = result.as_ref().map_or(0, |(_, done)| *done);
-    let not_done = pages.get(done..).unwrap_or(&[]);
-    // Those that were gone before stay so.
-    for page in added.iter().filter(|page| not_done.contains(page)) {
+    let given = pages.get(..done).unwrap_or(pages);
+    // Those that were gone before stay so, and one that is named twice is gone once it is done.
+    for page in added.iter().filter(|page| !given.contains(page)) {
         vtl_withdrawn_remove(*page);
     }
     result.map(|(value, _)| value)
@@ -169,6 +169,8 @@ pub(crate) fn to_private<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usi
     let _change = Change::new()?;
     refuse_registered(pages)?;
     unmap(pages, SHARED_PAGE);
+    // A host that is asked for a page which is private already may give a new one, not accepted.
+    unmap(pages, 0);
     let (value, done) = call()?;
     for page in pages.iter().take(done) {
         vtl_withdrawn_remove(*page);

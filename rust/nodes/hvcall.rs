@@ -177,13 +177,13 @@ impl HvCallFile {
             let done = usize::from(hv_call::done(status));
             Ok((status, done.saturating_sub(start)))
         };
-        if !matches!(permit, Permit::ToShared) {
-            return withdrawn::to_private(&pages, call);
-        }
         let lower_pages = self.machine.lower_pages();
         let is_taken = |gpa: u64| pages.contains(&(gpa >> PAGE_SHIFT));
         lower_pages
-            .unless_used(is_taken, || withdrawn::to_shared(&pages, call))
+            .unless_used(is_taken, || match permit {
+                Permit::ToShared => withdrawn::to_shared(&pages, call),
+                _ => withdrawn::to_private(&pages, call),
+            })
             .ok_or(EBUSY)?
     }
 }

@@ -2,7 +2,7 @@
 //! What is written down about each switch: the kinds of exit that statistics count by, why a lower
 //! VTL was entered, and the 64-byte record of the audit ring.
 //!
-//! `rust/audit.rs` writes the records, `rust/stats.rs` counts by kind.
+//! `rust/run/record.rs` writes the records, `rust/observe/stats.rs` counts by kind.
 
 use super::exit::{Exit, RawExit};
 use super::vp_enter::EntryRcx;

@@ -189,8 +189,9 @@ fn visibility(control: Control, input: Input<'_>, memory: &impl Memory) -> Optio
     }
     match input.half(VISIBILITY_AT) {
         0 => Some(Permit::ToPrivate),
-        // Whatever else it means to the host, the page is private no longer.
-        _ => Some(Permit::ToShared),
+        1 | 3 => Some(Permit::ToShared),
+        // A host might take any other for either.
+        _ => None,
     }
 }
 

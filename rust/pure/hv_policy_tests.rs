@@ -83,6 +83,9 @@ fn only_lower_memory_changes_hands() {
     assert_eq!(see(0, &[first, last]), Some(Permit::ToPrivate));
     // To see half of it is to see it.
     assert_eq!(see(1, &[first]), Some(Permit::ToShared));
+    for other in [2, 4, 7, 8, 0xffff_ffff] {
+        assert_eq!(see(other, &[first]), None, "{other:#x}");
+    }
     for page in [RAM.start >> 12, 0, last + 1, first - 1, u64::MAX] {
         for visibility in [0, 3] {
             assert_eq!(see(visibility, &[page]), None, "{page:#x}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Numbers of the userspace ABI, written by hand from the ABI's description.
 //!
-//! `rust/abi.rs` asserts at compile time that the C header gives the same ones, so that neither an
+//! `rust/glue/abi.rs` asserts at compile time that the C header gives the same ones, so that neither an
 //! edit of the header nor a compiler can move a field unnoticed.
 
 /// `MSHV_CHECK_EXTENSION`.

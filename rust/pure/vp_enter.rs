@@ -58,6 +58,11 @@ impl EntryRcx {
         Self(self.0 & !INVD_TRANSLATIONS | both)
     }
 
+    /// Returns true if any word names the same VM.
+    pub const fn is_for_same_vm(self, word: u64) -> bool {
+        (word ^ self.0) & VM_MASK == 0
+    }
+
     /// Any word, with what this one asks for as well.
     pub const fn invalidation_into(self, word: u64) -> u64 {
         let both = stronger(word & INVD_TRANSLATIONS, self.0 & INVD_TRANSLATIONS);
@@ -116,6 +121,16 @@ mod tests {
                 let both = entry.invalidation_into(word);
                 assert_eq!(both, 0xabcd_ef01_2345_6788 | expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_word_of_another_vm_is_told_apart() {
+        let entry = EntryRcx::new((2 << 52) | 1, 3).unwrap();
+        assert!(entry.is_for_same_vm(2 << 52));
+        assert!(entry.is_for_same_vm(!(1 << 52)));
+        for other in [0, 1, 3] {
+            assert!(!entry.is_for_same_vm((other << 52) | 1));
         }
     }
 

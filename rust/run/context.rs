@@ -91,13 +91,17 @@ impl<'a> Loaded<'a> {
         private.extended.restore(&mut xfd, &section);
         xfd.change(private.xfd[vm.slot()]);
         let spec_ctrl = private.spec_ctrl[vm.slot()];
+        let undone = core::mem::take(&mut private.undone[vm.slot()]);
         Self {
             vp,
             private,
             features,
             operands: Operands::new(
                 &vp.run_page,
-                entry.rcx.without_invalidation(),
+                entry
+                    .rcx
+                    .without_invalidation()
+                    .with_invalidation_of(undone),
                 entry.cr2,
                 spec_ctrl,
                 mitigations.scrub,
@@ -174,8 +178,9 @@ impl Drop for Loaded<'_> {
     fn drop(&mut self) {
         let section = &self.section;
         let vm = self.operands.rcx.vm();
-        if self.operands.rcx.invalidates() {
-            self.vp.run_page.put_back_invalidation(self.operands.rcx);
+        let rcx = self.operands.rcx;
+        if rcx.invalidates() && !self.vp.run_page.put_back_invalidation(rcx) {
+            self.private.undone[vm.slot()] = rcx.raw();
         }
         if self.has_run {
             mitigation::end_ownership(&self.features.mitigations, section);

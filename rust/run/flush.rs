@@ -11,6 +11,7 @@ use crate::vp::Vp;
 
 /// Has the host write back caches. Userspace need not ask for the same again.
 pub(super) fn carry_out(vp: &Vp, flush: Flush) {
-    tdcall::ask_for_flush(flush);
+    // What is asked for from now on is another one.
     vp.run_page.consume_flush(flush);
+    tdcall::ask_for_flush(flush);
 }

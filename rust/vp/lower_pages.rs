@@ -8,6 +8,7 @@
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 
+use super::NOWHERE;
 use crate::mem::withdrawn::Stay;
 use crate::pure::field::VmIndex;
 use crate::pure::policy;
@@ -61,21 +62,35 @@ impl LowerPages {
         Ok(answer)
     }
 
-    /// The page of a VM is another one by now, and not of a lower VTL.
-    pub(crate) fn forget(&self, cpu: u32, vm: VmIndex) {
-        self.pages
-            .lock()
-            .retain(|page| page.cpu != cpu || page.vm != vm);
+    /// Has `set` tell the TDX module that the page of a VM is none of a lower VTL. The record goes
+    /// with the address, under one lock: another thread's page must not be forgotten for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `set`.
+    pub(crate) fn unset(
+        &self,
+        cpu: u32,
+        vm: VmIndex,
+        set: impl FnOnce() -> Result<Registers, Status>,
+    ) -> Result<Registers, Status> {
+        let mut pages = self.pages.lock();
+        let answer = set()?;
+        if Status(answer.rax).is_success() {
+            pages.retain(|page| page.cpu != cpu || page.vm != vm);
+        }
+        Ok(answer)
     }
 
-    /// Has `withdraw` take memory away, unless `is_taken` says so of one of the pages: `None` then.
+    /// Has `withdraw` take memory away, unless `is_taken` says so of one of the pages: `None` then. A VM
+    /// without a page of its own has it at `NOWHERE`.
     pub(crate) fn unless_used<T>(
         &self,
         is_taken: impl Fn(u64) -> bool,
         withdraw: impl FnOnce() -> T,
     ) -> Option<T> {
         let pages = self.pages.lock();
-        let is_free = !pages.iter().any(|page| is_taken(page.gpa));
+        let is_free = !is_taken(NOWHERE) && !pages.iter().any(|page| is_taken(page.gpa));
         is_free.then(withdraw)
     }
 }

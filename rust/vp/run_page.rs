@@ -31,11 +31,13 @@ impl RunPage {
         page
     }
 
-    /// Makes the page as it was at first.
+    /// Makes the page as it was at first, but for `cancel`.
     pub(crate) fn reset(&self) {
         // Blocked before and after: an interrupt that comes meanwhile is not taken for a wanted one.
         self.block_proxied();
-        self.0.clear();
+        // Not `cancel`: whoever has set it will not ask again.
+        self.0.write_u32(offset::VTL_RET_ACTION_SIZE, 0);
+        self.0.clear_from(8);
         self.block_proxied();
     }
 
@@ -182,15 +184,16 @@ impl RunPage {
         self.0.replace_u64(offset::ENTRY_RCX, seen.raw(), without)
     }
 
-    /// Puts back a request that no entry has done. What was asked for meanwhile stays, too.
-    pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) {
-        loop {
+    /// Puts back a request that no entry has done. What was asked for meanwhile stays, too. Returns
+    /// false, with nothing changed, if the word is another VM's by now, or does not hold still.
+    pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) -> bool {
+        /// Each turn but the last one means that userspace has written within some nanoseconds.
+        const TURNS: u32 = 16;
+        (0..TURNS).any(|_| {
             let word = self.read_entry_rcx();
             let both = undone.invalidation_into(word);
-            // Each turn but the last one means that userspace has written within some nanoseconds.
-            if both == word || self.0.replace_u64(offset::ENTRY_RCX, word, both) {
-                return;
-            }
-        }
+            undone.is_for_same_vm(word)
+                && (both == word || self.0.replace_u64(offset::ENTRY_RCX, word, both))
+        })
     }
 }

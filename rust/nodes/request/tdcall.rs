@@ -129,11 +129,7 @@ fn execute_on_vp(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Re
     if let Some(lower) = permit.lower_page {
         return lower_pages.set(stay.cpu(), vm, lower, replace);
     }
-    let answer = replace()?;
-    if Status(answer.rax).is_success() {
-        lower_pages.forget(stay.cpu(), vm);
-    }
-    Ok(answer)
+    lower_pages.unset(stay.cpu(), vm, replace)
 }
 
 /// Executes a request that acts on the TD. About a page that the host has been given the TDX module

@@ -49,6 +49,11 @@ impl RunPage {
             if vectors & !blocked != 0 {
                 let word = offset::PROXY_IRR + 4 * index;
                 self.0.set_bits_u32(word, vectors & !blocked);
+                // Blocked meanwhile: this finds it, or `block_proxied` finds the bits.
+                let blocked = self.0.read_u32(offset::PROXY_IRR_BLOCKED + 4 * index);
+                if vectors & blocked != 0 {
+                    self.0.clear_bits_u32(word, vectors & blocked);
+                }
                 is_any = true;
             }
         }
@@ -61,11 +66,11 @@ impl RunPage {
             self.0
                 .write_u32(offset::PROXY_IRR_BLOCKED + 4 * index, u32::MAX);
         }
+        self.0.clear_bits_u32(SCAN_WORD, SCAN_BYTE);
         for index in 0..WORDS {
             self.0
                 .clear_bits_u32(offset::PROXY_IRR + 4 * index, u32::MAX);
         }
-        self.0.clear_bits_u32(SCAN_WORD, SCAN_BYTE);
     }
 
     /// Takes the interrupts that were asked for and gives each word of them to `deliver`, but for

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A slot of the audit ring, which is overwritten while userspace reads it. The writer is
-//! `Ring::write` of `rust/audit.rs`, the reader does what Documentation/audit.rst says.
+//! `Ring::write` of `rust/observe/audit.rs`, the reader does what Documentation/audit.rst says.
 
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
