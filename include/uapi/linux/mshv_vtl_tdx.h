@@ -50,7 +50,8 @@
  *		``scan_proxy_irr`` is set.
  *		The same call may be made again.
  * EBUSY	another thread runs the VP of this CPU.
- * ENXIO	the VP of this CPU does not exist, or the CPU goes offline.
+ * ENXIO	the VP of this CPU does not exist, or the thread was moved
+ *		away from it.
  * E2BIG	a structure that may grow has something set that this module does
  *		not know.
  * EIO		the TDX module refused; its status is in ``exit_info.rax``.
@@ -329,7 +330,8 @@ struct mshv_set_poll_file {
  * When @fd of struct mshv_set_poll_file becomes readable, ``cancel`` of the
  * VP's run page is set and its thread brought out; so it is at once if the
  * file is readable already. A file descriptor of /dev/mshv_vtl has one file
- * for each VP: a new one replaces it. Closing that descriptor lets go of all.
+ * for each VP: a new one replaces it. It goes when the process that has set it closes
+ * its last descriptor of /dev/mshv_vtl.
  * ENXIO: no such VP. EBADF: no such file. EINVAL: it can't be polled. On
  * failure the earlier file stays.
  */
@@ -353,14 +355,15 @@ struct mshv_kick_cpus {
  * Every listed VP that is inside a lower VTL leaves it, and looks at its run
  * page before it enters again. A halted one looks, too. VPs that are not
  * inside, or whose CPU was never online, are left alone (but cancelled, with
- * MSHV_KICK_CANCEL). EINVAL: unknown flags, or bits of CPUs that can't exist.
+ * MSHV_KICK_CANCEL). Bits of CPUs that can't exist are not looked at. EINVAL: unknown
+ * flags.
  * EINTR: killed while waiting.
  */
 #define MSHV_KICK_CPUS _IOW(MSHV_IOCTL, 0x38, struct mshv_kick_cpus)
 
 /**
  * struct mshv_map_device_intr - Operand of MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT
- * @vector: in: vector of VTL0, from 16 to 255; out: vector of VTL2 that stands for
+ * @vector: in: vector of VTL0, from 32 to 255; out: vector of VTL2 that stands for
  *	it. To take a mapping back: the vector of VTL2
  * @apic_id: x2APIC ID of the processor, for both
  * @create_mapping: 1: make a mapping; 0: take it back
@@ -736,9 +739,6 @@ struct mshv_vtl_audit_record {
 #define MSHV_VTL_AUDIT_EVENT_CUT_OFF (1 << 1)
 /* The entry was to invalidate translations. */
 #define MSHV_VTL_AUDIT_INVALIDATED (1 << 2)
-
-/* Offset bit of /dev/mshv_vtl_low that asks for the host-shared alias. */
-#define MSHV_VTL_LOW_SHARED (1ULL << 63)
 
 /**
  * struct mshv_tdx_exit_info - Registers as TDG.VP.ENTER left them
