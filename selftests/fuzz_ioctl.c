@@ -225,13 +225,39 @@ static long read_number(const char *path)
 	return number;
 }
 
+/* Which instructions exit, and how interrupts come: no guest sets these at its start. */
+static const uint64_t controls[] = { VMCS32(0x4002), VMCS32(0x401e) };
+static uint64_t controls_before[ARRAY_SIZE(controls)];
+
+static int read_controls(struct vtl_guest *guest)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(controls); i++)
+		if (vtl_read_field(guest->fd, TDG_VP_RD, controls[i],
+				   &controls_before[i]))
+			return -1;
+	return 0;
+}
+
+static int put_controls_back(struct vtl_guest *guest)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(controls); i++)
+		if (vtl_guest_write_field(guest, controls[i],
+					  controls_before[i], 0xffffffff))
+			return -1;
+	return 0;
+}
+
 static bool guest_runs(void)
 {
 	struct vtl_guest guest;
 	int result = 1;
 	bool good;
 
-	if (!vtl_guest_open(&guest, 0) &&
+	if (!vtl_guest_open(&guest, 0) && !put_controls_back(&guest) &&
 	    !vtl_guest_load(&guest, vtl_guest_exits, vtl_guest_exits_end))
 		result = vtl_run(&guest);
 	good = !result && vtl_exit_reason(&guest) == EXIT_CPUID;
@@ -252,6 +278,7 @@ static void load_guests(void)
 
 	for (cpu = 0; cpu < shared.cpus; cpu++) {
 		if (vtl_guest_open(&guest, cpu) ||
+		    (!cpu && read_controls(&guest)) ||
 		    vtl_guest_load(&guest, vtl_guest_spin, vtl_guest_spin_end))
 			ksft_exit_fail_msg("%s\n", guest.why);
 		vtl_guest_close(&guest);
