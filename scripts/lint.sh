@@ -66,6 +66,7 @@ lint_house() {
 	house_unsafe
 	house_layers
 	house_paths
+	house_citations
 	house_abi
 	house_commits
 	# VOLATILE: a userspace test shares memory with the kernel and a guest.
@@ -92,6 +93,15 @@ house_unsafe() {
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done
+}
+
+# A citation begins with a tag that bibliography.rst expands.
+house_citations() {
+	local found tags
+	tags=$(sed -nE 's/^([A-Z]+[0-9]?)  +[A-Zt].*/\1/p' Documentation/bibliography.rst | paste -sd'|')
+	found=$(git grep -nE '\[(SDM|APM|ABI|TDP|GHCI|TLFS|BASE|ACPI)[^]]*\]' -- rust tools selftests |
+		grep -vE "\\[($tags)[] ]" || :)
+	[ -z "$found" ] || complain "$found"
 }
 
 # A file that the documentation names is there.

@@ -261,7 +261,7 @@ fn read_safe(msr: u32) -> Option<u64> {
 /// IA32_VMX_CR4_FIXED1, which the TDX module emulates where a TD has L2 VMs.
 const VMX_CR4_FIXED1: u32 = 0x489;
 
-/// Reads which bits of CR4 may be set. [SDM A.8]
+/// Reads which bits of CR4 may be set. [SDM3 A.8]
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The virtual APIC page as far as interrupts go: vectors, the request register, priorities.
-//! [SDM 3C 31.1]
+//! [SDM3 31.1]
 //!
 //! `rust/vp/vapic.rs` reads and writes the page, what it means stands here.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The interrupt command register of an x2APIC: which writes are plain interrupts that the kernel
-//! can deliver, and whom they reach. [SDM 3A 12.12.9]
+//! can deliver, and whom they reach. [SDM3 12.12.9]
 
 use super::apic::Vector;
 

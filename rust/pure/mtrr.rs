@@ -23,7 +23,7 @@ const NAME_BASE: u32 = 0x0008_0010;
 const NAME_MASK: u32 = 0x0008_0040;
 const NAME_FIX: u32 = 0x0008_0070;
 
-/// IA32_MTRRCAP: sixteen variable ranges, fixed ranges, write-combining. [SDM 3, 12.11.1]
+/// IA32_MTRRCAP: sixteen variable ranges, fixed ranges, write-combining. [SDM3 12.11.1]
 const CAPABILITIES: u64 = VARIABLE as u64 | (1 << 8) | (1 << 10);
 
 impl Mtrr {
@@ -40,7 +40,7 @@ impl Mtrr {
         }))
     }
 
-    /// Whether WRMSR of a processor would take the value. [SDM 3, 12.11.2]
+    /// Whether WRMSR of a processor would take the value. [SDM3 12.11.2]
     pub const fn takes(self, value: u64) -> bool {
         const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
         match self.0 {

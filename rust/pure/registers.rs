@@ -57,7 +57,7 @@ const MPX: u64 = 0b11 << 3;
 const AVX512: u64 = 0b111 << 5;
 const AMX: u64 = 0b11 << 17;
 
-/// Whether XSETBV takes the value: x87 always, and of every group all or nothing. [SDM 1, 13.3]
+/// Whether XSETBV takes the value: x87 always, and of every group all or nothing. [SDM1 13.3]
 const fn is_xfem(value: u64, xcr0: u64) -> bool {
     value & X87 != 0
         && value & !(xcr0 | X87) == 0

@@ -5,7 +5,7 @@
 //! userspace's own affair. A wrong *control* fails the instruction, for which version 1.5 of the TDX
 //! module has no answer: it runs into an invalid opcode, and the host loses the module with all of its
 //! TDs. So controls are checked here; what must fit together is looked at again by [`check_entry`].
-//! A field that is not in [`FIELDS`] is refused. [SDM 3, 28.2; TDP 2.8, 4.6]
+//! A field that is not in [`FIELDS`] is refused. [SDM3 28.2] [TDP 2.8, 4.6]
 
 use super::field::{vmcs, FieldId, VmIndex};
 use super::status::{Operand, Status};

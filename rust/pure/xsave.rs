@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! XSAVE images of the lower VTLs in the standard format, as `MSHV_VTL_XSAVE_GET` and
 //! `MSHV_VTL_XSAVE_SET` hand them over: where each component is, and which images XRSTOR takes.
-//! [SDM 1, 13.4] `rust/cpu/fpu.rs` has the image that the processor saves to, `xsave_tests.rs` the tests.
+//! [SDM1 13.4] `rust/cpu/fpu.rs` has the image that the processor saves to, `xsave_tests.rs` the tests.
 
 use core::ops::Range;
 

@@ -417,7 +417,7 @@ impl MemoryOperand {
     }
 
     /// The operand as VMX describes it in the instruction information of descriptor-table exits,
-    /// bits 27:0. [SDM 3C table 27-9]
+    /// bits 27:0. [SDM3 table 27-9]
     pub fn vmx_instruction_info(&self) -> u32 {
         const NO_INDEX: u32 = 1 << 22;
         const NO_BASE: u32 = 1 << 27;

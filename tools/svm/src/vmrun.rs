@@ -108,7 +108,7 @@ pub fn is_nmi_window(rip: u64) -> bool {
 }
 
 /// Copies the registers that the TDX module leaves live between VMs: each VM finds in them what
-/// the one before left behind. [TDP: state not switched]
+/// the one before left behind. [TDP state not switched]
 pub fn leak_shared_syscall_state(from: &Save, to: &mut Save) {
     to.star = from.star;
     to.lstar = from.lstar;

@@ -101,7 +101,7 @@ const STATE_BYTES: usize = 0x9a;
 
 /// Puts the exit into the VMCS, where L1 can read it too. Of an entry that failed there is only the
 /// reason and the qualification: the rest stays as the exit before it left it, and so does the event
-/// to inject [SDM 3C, VM-entry failures during or after loading guest state].
+/// to inject [SDM3 VM-entry failures during or after loading guest state].
 pub(crate) fn record(l2: &mut L2Vm, exit: &L2Exit) {
     let L2Exit {
         reason,

@@ -5,7 +5,7 @@
 //! processor it is called on at most, and only if asked to [ABI TDG.MEM.PAGE.ATTR.WR]. Every other
 //! virtual processor that has run the VM since its own last flush may hold the old translation.
 //! INVEPT ends that; INVVPID does not, because translations of guest-physical addresses survive it;
-//! an EPT violation does, for the page that it is about [SDM 3C, caching translation information].
+//! an EPT violation does, for the page that it is about [SDM3 caching translation information].
 //! Pages that the host removes are flushed everywhere before (TDH.MEM.TRACK).
 //!
 //! A processor may have forgotten any translation at any time. So it does no harm that the record is

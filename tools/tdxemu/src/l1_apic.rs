@@ -3,7 +3,7 @@
 //!
 //! QEMU's first processor is not among them (`boot.rs`), so the physical APIC IDs are others.
 //! Whatever carries an APIC ID between L1 and the machine is taken apart here into the numbers of
-//! processors; `smp` alone knows which physical APIC belongs to a number. [SDM 3A 12.12]
+//! processors; `smp` alone knows which physical APIC belongs to a number. [SDM3 12.12]
 
 use tdx_model::cpuid::CpuidResult;
 

@@ -240,7 +240,7 @@ impl Vp {
     }
 
     /// Hands the processor from L1 to an L2: what the TDX module switches is exchanged, what it
-    /// does not switch stays in place for the next VM to find. [TDP: state not switched]
+    /// does not switch stays in place for the next VM to find. [TDP state not switched]
     pub fn switch_to_l2(&mut self, vm: VmIndex) {
         vmrun::vmsave(&self.ready, self.l1.vmcb);
         let to = &mut self.l2[usize::from(vm.number() - 1)].guest.vmcb;

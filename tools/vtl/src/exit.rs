@@ -87,7 +87,7 @@ pub enum Kind {
     Unknown,
 }
 
-/// Decides what an exit is [ABI TDG.VP.ENTER, SDM volume 3 chapter 29].
+/// Decides what an exit is [ABI TDG.VP.ENTER] [SDM3 29].
 pub fn classify(info: &ExitInfo) -> Kind {
     const ENTRY_FAILURE: u32 = 1 << 31;
     let status = Status::from_raw(info.rax);

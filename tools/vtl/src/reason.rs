@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Basic exit reasons by number and name [SDM volume 3, appendix C].
+//! Basic exit reasons by number and name [SDM3 appendix C].
 
 /// CPUID.
 pub const CPUID: u16 = 10;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Which opcodes have a ModRM byte, and how long their immediates are. [SDM 2, appendix A]
+//! Which opcodes have a ModRM byte, and how long their immediates are. [SDM2 appendix A]
 
 use super::{Map, Mode};
 

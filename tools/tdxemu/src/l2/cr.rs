@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Control-register accesses of an L2: which of them VMX would have exited for, and the others
-//! carried out. [SDM 3C 25.1.3, 25.3]
+//! carried out. [SDM3 25.1.3, 25.3]
 
 use super::load::primary;
 use super::{Verdict, event, msr, plain_exit, vapic};

@@ -13,7 +13,7 @@ use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
 use tdx_model::vmcs::Vmcs;
 
-/// Primary processor-based controls the emulator acts on. [SDM 3C 24.6.2]
+/// Primary processor-based controls the emulator acts on. [SDM3 24.6.2]
 pub(super) mod primary {
     pub(in crate::l2) const INTERRUPT_WINDOW: u32 = 1 << 2;
     pub(in crate::l2) const INVLPG: u32 = 1 << 9;

@@ -58,7 +58,7 @@ fn set(msrpm: &mut Msrpm, index: u32, access: Access, is_intercepted: bool) {
 }
 
 /// The 64 registers of a word of the bitmap: quarters for reads low, reads high, writes low,
-/// writes high. [SDM 3C 24.6.9]
+/// writes high. [SDM3 24.6.9]
 fn for_each_msr(word: usize, mut action: impl FnMut(u32)) {
     const QUARTER: usize = 128;
     let base = if (word / QUARTER) % 2 == 0 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The virtual APIC of an L2: virtual-interrupt delivery and x2APIC virtualization on the page
-//! that L1 gave. [SDM 3C 29]
+//! that L1 gave. [SDM3 29]
 
 use super::load::{primary, secondary};
 use super::{Verdict, plain_exit};
