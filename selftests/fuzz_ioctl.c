@@ -226,7 +226,8 @@ static long read_number(const char *path)
 }
 
 /* Which instructions exit, and how interrupts come: no guest sets these at its start. */
-static const uint64_t controls[] = { VMCS32(0x4002), VMCS32(0x401e) };
+static const uint64_t controls[] = { VMCS32(0x4002), VMCS32(0x400a),
+				     VMCS32(0x401c), VMCS32(0x401e) };
 static uint64_t controls_before[ARRAY_SIZE(controls)];
 
 static int read_controls(struct vtl_guest *guest)

@@ -296,9 +296,7 @@ static const struct {
 	/* EFER (NXE only), entry controls without long mode, no event. */
 	{ VMCS64(0x2806), 0x800, ~0ULL },
 	{ VMCS32(0x4012), 0, 0x200 },
-	{ VMCS32(0x400a), 0, 0xffffffff },
 	{ VMCS32(0x4016), 0, 0xffffffff },
-	{ VMCS32(0x401c), 0, 0xffffffff },
 	{ VMCS32(0x4004), 0, 0xfffbffff },
 	/* Interruptibility, pending debug exceptions, DR7. */
 	{ VMCS32(0x4824), 0, 0xffffffff },
