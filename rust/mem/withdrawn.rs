@@ -182,7 +182,7 @@ pub(crate) fn to_private<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usi
 ///
 /// # Errors
 ///
-/// EBUSY: some of it has page structures, by which the kernel reaches it, or is with the host. EINTR: the
+/// EBUSY: some of it has a `struct page`, by which the kernel reaches it, or is with the host. EINTR: the
 /// task is being killed. Then nothing has changed.
 pub(crate) fn release<T>(gpa: u64, len_bytes: u64, call: impl FnOnce() -> T) -> Result<T> {
     let _change = Change::new()?;

@@ -141,7 +141,7 @@ mod register {
     pub(super) const VSM_PARTITION_CONFIG: u32 = 0xd_0007;
 }
 
-/// `{ u32 name, padding, u128 value }` for each, behind a header with the VTL.
+/// `{ u32 name, padding, u128 value }` for each, after a header with the VTL.
 fn registers(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
     const VTL_AT: usize = 12;
     /// VTL0, and not the caller's own.
