@@ -65,6 +65,7 @@ lint_house() {
 	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh')
 	house_unsafe
 	house_layers
+	house_kunit
 	house_paths
 	house_citations
 	house_abi
@@ -117,6 +118,17 @@ house_paths() {
 # Imports between the folders of rust/ point downwards only.
 house_layers() {
 	git ls-files 'rust/*.rs' | xargs -r awk -f scripts/layers.awk || complain "rust/: an import points up"
+}
+
+# The assertions of KUnit take no message; only the debug kernel builds with it.
+house_kunit() {
+	local found
+	# shellcheck disable=SC2016 # the dollars are Perl's
+	found=$(git ls-files 'rust/*.rs' | xargs -r grep -lw kunit_tests | xargs -r perl -0ne '
+		s/.*?\bkunit_tests\b//s;
+		print "$ARGV: an assertion with a message: $1\n" while
+			/\b(assert!\([^;]*,\s*"[^;]*|assert_(?:eq|ne)!\([^;]*,\s*"[^"]*\{[^;]*)\);/g')
+	[ -z "$found" ] || complain "$found"
 }
 
 # No name and no structure of the ABI is without its line in the test of numbers.
