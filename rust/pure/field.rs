@@ -16,6 +16,8 @@ pub struct VmIndex(u8);
 impl VmIndex {
     /// VM 1, which is VTL0.
     pub const VM1: Self = Self(1);
+    /// VM 2, which is VTL1.
+    pub const VM2: Self = Self(2);
 
     /// `index` if a TD can have such an L2 VM at all.
     pub const fn new(index: u64) -> Option<Self> {

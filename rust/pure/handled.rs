@@ -53,9 +53,9 @@ const REASON_RDMSR: u32 = 31;
 const REASON_WRMSR: u32 = 32;
 
 const RFLAGS_TF: u64 = 1 << 8;
-const RFLAGS_IF: u64 = 1 << 9;
+pub(super) const RFLAGS_IF: u64 = 1 << 9;
 /// L among the access rights of CS, which begin at bit 16 of RSI.
-const CS_LONG: u64 = 1 << (16 + 13);
+pub(super) const CS_LONG: u64 = 1 << (16 + 13);
 
 /// Decides for an exit that is L1's and cut off no event. `reason` is the raw one, so that an exit
 /// with any further mark matches none.
@@ -78,22 +78,22 @@ pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) 
     };
     Some(Handled {
         action,
-        next_rip: behind(exit, &guest)?,
+        next_rip: behind(exit, guest.rflags, guest.rip)?,
         ends_shadow: guest.rflags & RFLAGS_IF != 0,
     })
 }
 
 /// RIP behind the instruction; `None` where going there has effects of its own.
-fn behind(exit: &RawExit, guest: &Guest) -> Option<u64> {
+pub(super) fn behind(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
     let len_bytes = exit.r11 >> 32;
     let is_user = exit.r12 & 0x3 != 0;
-    if guest.rflags & RFLAGS_TF != 0 || is_user || !(1..=15).contains(&len_bytes) {
+    if rflags & RFLAGS_TF != 0 || is_user || !(1..=15).contains(&len_bytes) {
         return None;
     }
-    let next = guest.rip.checked_add(len_bytes)?;
+    let next = rip.checked_add(len_bytes)?;
     let is_same_space = if exit.rsi & CS_LONG != 0 {
         // Never from the lower half of the address space into what lies between the halves.
-        (next ^ guest.rip) >> 47 == 0
+        (next ^ rip) >> 47 == 0
     } else {
         next >> 32 == 0
     };

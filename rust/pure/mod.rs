@@ -46,4 +46,5 @@ pub mod tdcall;
 pub mod uapi;
 pub mod vmcs_write;
 pub mod vp_enter;
+pub mod vtl_switch;
 pub mod xsave;

@@ -17,11 +17,13 @@ const INTR_INJECT: u8 = 1 << 0;
 /// Interrupt commands of the x2APIC are the kernel's.
 const X2APIC: u8 = 1 << 1;
 /// Halted for a reason that is userspace's.
-const HALT_OTHER: u8 = 1 << 5;
+pub(super) const HALT_OTHER: u8 = 1 << 5;
 /// Halted by HLT.
 const HALT_HLT: u8 = 1 << 6;
 /// Halted by a read of HV_X64_MSR_GUEST_IDLE.
 const HALT_IDLE: u8 = 1 << 7;
+/// What says that a lower VTL is halted, and why.
+pub(super) const HALTS: u8 = HALT_OTHER | HALT_HLT | HALT_IDLE;
 
 /// How a lower VTL halts itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,3 +7,4 @@ mod exits;
 mod memory;
 mod random;
 mod snapshot;
+mod switch;
