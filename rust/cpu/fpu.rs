@@ -227,7 +227,7 @@ impl Drop for ExtendedState {
 }
 
 /// The registers are the module's: the task's state is in memory until it returns to userspace.
-/// Neither another task nor a soft interrupt runs on this CPU; interrupts do, but may not use the
+/// Neither another task nor a softirq runs on this CPU; interrupts do, but may not use the
 /// registers.
 #[must_use]
 pub(crate) struct Section(NotThreadSafe);

@@ -59,7 +59,7 @@ bool vtl_has_guest_work(void)
 }
 
 /*
- * Turns interrupts off unless the task, or a soft interrupt, has something to do
+ * Turns interrupts off unless the task, or a softirq, has something to do
  * before it may enter a guest.
  */
 bool vtl_irq_off_for_guest(void)

@@ -141,7 +141,7 @@ impl Drop for Change {
 ///
 /// # Errors
 ///
-/// EBUSY: one has a page structure, by which the kernel reaches it. ENOMEM, EINTR, and those of
+/// EBUSY: one has a `struct page`, by which the kernel reaches it. ENOMEM, EINTR, and those of
 /// `call`: then nothing has changed.
 pub(crate) fn to_shared<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usize)>) -> Result<T> {
     let _change = Change::new()?;

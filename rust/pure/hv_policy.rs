@@ -73,7 +73,7 @@ pub static POLICY: [Entry; 13] = [
     Entry { code: 0xc1, name: "PostMessageDirect", check: Check::Nothing,
         reason: "a message, likewise" },
     Entry { code: 0xdb, name: "ModifyHostVisibility", check: Check::Visibility,
-        reason: "memory of lower VTLs without page structures; what is mapped of it is unmapped first" },
+        reason: "memory of lower VTLs without struct page; what is mapped of it is unmapped first" },
     Entry { code: 0x106, name: "MemoryMappedIoRead", check: Check::Device,
         reason: "addresses outside System RAM: registers of the host's devices" },
     Entry { code: 0x107, name: "MemoryMappedIoWrite", check: Check::Device,

@@ -119,9 +119,9 @@ impl<'a> Loaded<'a> {
 
     /// One TDG.VP.ENTER; `operands` has the rest of what it brought back.
     ///
-    /// RCU hears of the first one only. A grace period that waits for this CPU makes the tick raise a
-    /// soft interrupt or a rescheduling, which is work to do: then this ends, and the next one is
-    /// a first one again.
+    /// Only the first one reports a quiescent state to RCU. A grace period that waits for this CPU
+    /// makes the tick raise a softirq or set NEED_RESCHED, which is work to do: then this ends, and
+    /// the next one is a first one again.
     pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
         if self.is_first {
             self.is_first = false;

@@ -45,13 +45,17 @@
  * EOPNOTSUPP	the field is known, this value of it is not served.
  * EPERM	CAP_SYS_ADMIN is missing (at open); an executable mapping is asked
  *		for where the kernel itself forbids it, before this driver is
- *		asked (descriptors made by MSHV_CREATE_VTL). Elsewhere: EINVAL.
+ *		asked (descriptors made by MSHV_CREATE_VTL; elsewhere: EINVAL); a
+ *		hypercall that is not in the list, or that the policy refuses.
  * EINTR	no exit to look at: a signal is pending, or ``cancel`` or
  *		``scan_proxy_irr`` is set.
  *		The same call may be made again.
- * EBUSY	another thread runs the VP of this CPU.
- * ENXIO	the VP of this CPU does not exist, or the thread was moved
- *		away from it.
+ * EBUSY	another thread runs the VP of this CPU; a page can't change hands;
+ *		memory has a struct page from another driver.
+ * EMFILE	the file has all the redirected vectors of a CPU that one may have.
+ * ENXIO	the VP of this CPU does not exist, the thread was moved away from
+ *		it, or the system is about to reboot.
+ * ENOSPC	too many ranges of memory, or no interrupt vector left.
  * E2BIG	a structure that may grow has something set that this module does
  *		not know.
  * EIO		the TDX module refused; its status is in ``exit_info.rax``.
@@ -165,7 +169,7 @@ struct mshv_vtl_info {
  *	makes, likewise
  * @lines: lines there are
  * @reserved: zero
- * @name: of the leaf, ends with a NUL
+ * @name: of the leaf or hypercall, ends with a NUL
  * @reason: what of it is allowed and why, in words, ends with a NUL
  */
 struct mshv_vtl_policy {
@@ -383,8 +387,9 @@ struct mshv_map_device_intr {
  * processor is added to @proxy_irr of the run page. Mappings go with the descriptor.
  *
  * Return: 0. EINVAL: @vector or @create_mapping; nothing to take back. ENXIO:
- * no VP with that ID. ENOSPC: the processor has no vector left. ENOMEM, EFAULT. Nothing
- * has changed then.
+ * no VP with that ID. EMFILE: the file has 64 vectors of this processor. ENOSPC: the
+ * processor has no vector left, or 128 are redirected. ENOMEM, EFAULT. Nothing has
+ * changed then.
  */
 #define MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT \
 	_IOWR(MSHV_IOCTL, 0x39, struct mshv_map_device_intr)
@@ -439,8 +444,9 @@ struct mshv_vtl_hvcall {
  * The call succeeds whatever the host answers: its answer is in @status of
  * struct mshv_vtl_hvcall, and the output has zeros where the host wrote
  * nothing. If @status says success, all elements are done, otherwise not all.
- * EPERM: the file has not said that it would make this call. EINVAL: more
- * than a page, or a control word with reserved bits, with parameters in
+ * EPERM: the file has not said that it would make this call, or the policy refuses it.
+ * EBUSY: a page whose visibility is to change has a struct page, or is the virtual APIC
+ * page of a VP. EINTR: killed while waiting. EINVAL: more than a page, or a control word with reserved bits, with parameters in
  * registers (bit 16), for a nested hypervisor (bit 31), or with more elements
  * done than there are.
  */
