@@ -31,15 +31,14 @@ use crate::glue::page::SharedPage;
 use crate::observe::audit::{Ring, Switches};
 use crate::observe::stats::Stats;
 use crate::pure::deadline::Deadlines;
-use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::field::VmIndex;
 use crate::pure::halt_poll::HaltPoll;
 use crate::pure::hv_vectors::Quota;
 use crate::pure::mitigation::Owner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
-use crate::pure::status::Status;
-use crate::pure::tdcall::tdg_vp_wr;
+use crate::pure::tdcall::tdg_vp_wr_no_virtual_apic;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
 use run_page::RunPage;
@@ -160,16 +159,11 @@ impl Private {
     }
 }
 
-/// Where the virtual-APIC address of a VM points when no VP has one: the first page of memory,
-/// which Linux never uses. The TDX module has no way to forget an address.
-const NOWHERE: u64 = 0;
-
 /// Has the TDX module forget the virtual APIC pages of all VMs, on this CPU.
 fn forget_apic_pages(features: &Features, _on_its_cpu: &PreemptOff) {
     let indices = 1..=u64::from(features.limits.num_l2_vms);
     for vm in indices.filter_map(VmIndex::new) {
-        let field = FieldId::virtual_apic_address(vm);
-        if let Err(status) = tdg_vp_wr(&mut tdcall::Instruction, field, NOWHERE) {
+        if let Err(status) = tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
             pr_warn!("virtual APIC page not released: status {:#x}\n", status.0);
         }
     }
@@ -225,25 +219,10 @@ impl Vp {
         )
     }
 
-    /// Tells the TDX module where the virtual APIC page is. Runs on the CPU of the VP.
-    ///
-    /// What a kernel before this one, that crashed, has told about the other VMs is forgotten: the page
-    /// is now this kernel's.
-    ///
-    /// # Errors
-    ///
-    /// The status of TDG.VP.WR.
-    pub(crate) fn bring_up(
-        &self,
-        features: &Features,
-        on_its_cpu: &PreemptOff,
-    ) -> Result<(), Status> {
-        forget_apic_pages(features, on_its_cpu);
-        let field = FieldId::virtual_apic_address(VmIndex::VM1);
-        tdg_vp_wr(&mut tdcall::Instruction, field, self.vapic.phys())?;
+    /// The TDX module knows the virtual APIC page.
+    fn set_ready(&self) {
         // ORDERING: with the load in `is_ready`: whoever sees it ready sees the page registered.
         self.ready.store(1, Release);
-        Ok(())
     }
 
     /// Takes the virtual APIC pages away from the TDX module. Runs on the CPU of the VP.

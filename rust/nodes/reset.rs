@@ -10,8 +10,8 @@ use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::cpu::tdcall;
 use crate::pure::deadline::{Deadlines, NEVER};
-use crate::pure::field::{FieldId, VmIndex};
-use crate::pure::tdcall::tdg_vp_wr;
+use crate::pure::field::VmIndex;
+use crate::pure::tdcall::tdg_vp_wr_tsc_deadline;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
 
@@ -31,8 +31,7 @@ pub(crate) fn reset(machine: &Machine, argument: UserPtr) -> Result<isize> {
 
 fn reset_pinned(pinned: &mut Pinned<'_>, num_l2_vms: u8) -> Result {
     for vm in (1..=u64::from(num_l2_vms)).filter_map(VmIndex::new) {
-        let field = FieldId::tsc_deadline(vm);
-        tdg_vp_wr(&mut tdcall::Instruction, field, NEVER).map_err(|_| EIO)?;
+        tdg_vp_wr_tsc_deadline(&mut tdcall::Instruction, vm, NEVER).map_err(|_| EIO)?;
     }
     pinned.private().deadlines = Deadlines::default();
     pinned.private().reset();

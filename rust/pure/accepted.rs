@@ -64,7 +64,7 @@ pub const fn bytes(level: u8) -> u64 {
 mod tests {
     use super::*;
     use crate::pure::lower::LowerMemory;
-    use crate::pure::tdcall::Registers;
+    use crate::pure::tdcall::{Call, Registers};
 
     const BASE: u64 = 0x4000_0000;
 
@@ -88,7 +88,8 @@ mod tests {
     }
 
     impl Tdcall for Memory {
-        fn tdcall(&mut self, registers: Registers) -> Registers {
+        fn tdcall(&mut self, call: Call) -> Registers {
+            let registers = call.registers();
             self.questions += 1;
             let is_pending = self.pending == Some(registers.rcx);
             Registers {

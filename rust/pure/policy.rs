@@ -11,7 +11,7 @@ use super::leaf;
 use super::lower::{LowerMemory, LowerRange};
 use super::passed_msrs;
 use super::status::{Operand, Status};
-use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Registers, Tdcall};
+use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Call, Registers, Tdcall};
 use super::vmcs_write::{check_write, FieldWrite, Rule};
 
 /// Where an allowed TDCALL may run.
@@ -32,44 +32,75 @@ pub enum Scope {
     VirtualApic(VmIndex),
 }
 
-/// An allowed TDCALL.
+/// A TDCALL of userspace that [`decide`] allows: nothing else becomes a [`Call`].
+#[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Permit {
-    /// Where it may run.
-    pub scope: Scope,
-    /// A page that is no memory of a lower VTL. The caller must own it, and it must stay where it is
-    /// as long as the TDX module uses it.
-    pub own_page: Option<OwnPage>,
-    /// A page of a lower VTL's memory that the TDX module will use: it must be accepted, and stay so.
-    pub lower_page: Option<LowerPage>,
-    /// Bits of the field that the write names but may not change: what stands there must be looked at
-    /// first.
-    pub kept: u64,
-    /// The VM whose next entry has to be looked at.
-    pub look_at_entry: Option<VmIndex>,
+pub struct Allowed {
+    request: Registers,
+    permit: Permit,
 }
 
-impl Permit {
-    /// Reads the field that a write is about, and compares what the write may not change.
+impl Allowed {
+    /// Where it may run.
+    pub const fn scope(&self) -> Scope {
+        self.permit.scope
+    }
+
+    /// A page that is no memory of a lower VTL. The caller must own it, and it must stay where it is
+    /// as long as the TDX module uses it.
+    pub const fn own_page(&self) -> Option<OwnPage> {
+        self.permit.own_page
+    }
+
+    /// A page of a lower VTL's memory that the TDX module will use: it must be accepted, and stay so.
+    pub const fn lower_page(&self) -> Option<LowerPage> {
+        self.permit.lower_page
+    }
+
+    /// The VM whose next entry has to be looked at.
+    pub const fn look_at_entry(&self) -> Option<VmIndex> {
+        self.permit.look_at_entry
+    }
+
+    /// The memory of lower VTLs that it is about, as start and length.
+    pub fn subject(&self) -> Option<(u64, u64)> {
+        subject(&self.request)
+    }
+
+    /// Makes it ready to be executed, where it is executed: reads the field that a write is about, and
+    /// compares what the write may not change.
     ///
     /// # Errors
     ///
     /// The status to answer with: R8, or that of the reading.
-    pub fn check_kept(&self, tdcall: &mut impl Tdcall, request: &Registers) -> Result<(), Status> {
-        if self.kept == 0 {
-            return Ok(());
+    pub fn ready(self, tdcall: &mut impl Tdcall) -> Result<Call, Status> {
+        let Self { request, permit } = self;
+        if permit.kept == 0 {
+            return Ok(Call::allowed(request));
         }
         let field = FieldId(request.rdx);
         let old = match request.rax {
             leaf::TDG_VM_WR => tdg_vm_rd(tdcall, field),
             _ => tdg_vp_rd(tdcall, field),
         }?;
-        if (old ^ request.r8) & self.kept == 0 {
-            Ok(())
+        if (old ^ request.r8) & permit.kept == 0 {
+            Ok(Call::allowed(request))
         } else {
             Err(Status::operand_invalid(Operand::R8))
         }
     }
+}
+
+/// On which conditions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Permit {
+    scope: Scope,
+    own_page: Option<OwnPage>,
+    lower_page: Option<LowerPage>,
+    /// Bits of the field that the write names but may not change: what stands there must be looked at
+    /// first.
+    kept: u64,
+    look_at_entry: Option<VmIndex>,
 }
 
 /// A page that must be the caller's own.
@@ -169,7 +200,7 @@ const fn permit(scope: Scope) -> Permit {
 /// # Errors
 ///
 /// The status to answer with instead of executing it.
-pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Permit, Status> {
+pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Allowed, Status> {
     let entry = POLICY.iter().find(|entry| entry.leaf == request.rax);
     let verdict = match entry.map(|entry| entry.check) {
         Some(Check::Nothing) => Ok(permit(Scope::Td)),
@@ -182,11 +213,13 @@ pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Permit, Statu
         Some(Check::LinearAddresses) => linear_addresses(request, memory),
         None => Err(Operand::Rax),
     };
-    verdict.map_err(Status::operand_invalid)
+    let request = *request;
+    verdict
+        .map(|permit| Allowed { request, permit })
+        .map_err(Status::operand_invalid)
 }
 
-/// The memory of lower VTLs that an allowed request is about, as start and length.
-pub fn subject(request: &Registers) -> Option<(u64, u64)> {
+fn subject(request: &Registers) -> Option<(u64, u64)> {
     let entry = POLICY.iter().find(|entry| entry.leaf == request.rax)?;
     match entry.check {
         Check::Mapping { .. } => Some((request.rcx & !0x7, level_bytes(request.rcx & 0x7))),

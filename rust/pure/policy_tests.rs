@@ -27,7 +27,7 @@ fn ask_with_own(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Permit, Status>
         r9: u64::MAX,
         ..Registers::default()
     };
-    decide(&request, &memory())
+    decide(&request, &memory()).map(|allowed| allowed.permit)
 }
 
 fn own(scope: Scope, gpa: u64, operand: Operand) -> Result<Permit, Status> {
@@ -98,7 +98,8 @@ fn pages_outside_the_list_are_out_of_reach() {
                 ..Registers::default()
             },
             &LowerMemory::EMPTY
-        ),
+        )
+        .map(|allowed| allowed.permit),
         refused(Operand::Rcx)
     );
     assert_eq!(ask(23, LOWER + 0x123, 0, 0), Ok(Scope::Td));
@@ -201,7 +202,7 @@ fn only_switched_msrs_are_passed_through() {
             r9: 1 << bit,
             ..Registers::default()
         };
-        decide(&request, &memory()).map(|permit| permit.scope)
+        decide(&request, &memory()).map(|allowed| allowed.scope())
     };
     for class in [37, 38, 45, 46, 53, 54] {
         // LSTAR, read and written, and the first counter.
@@ -273,7 +274,8 @@ fn other_virtual_apic_pages_are_not_other_system_ram() {
 struct Holds(u64);
 
 impl Tdcall for Holds {
-    fn tdcall(&mut self, registers: Registers) -> Registers {
+    fn tdcall(&mut self, call: Call) -> Registers {
+        let registers = call.registers();
         assert!(matches!(registers.rax, 7 | 9));
         Registers {
             r8: self.0,
@@ -291,7 +293,9 @@ fn write(rax: u64, rdx: u64, r8: u64, r9: u64, old: u64) -> Result<(), Status> {
         r9,
         ..Registers::default()
     };
-    decide(&request, &memory())?.check_kept(&mut Holds(old), &request)
+    let call = decide(&request, &memory())?.ready(&mut Holds(old))?;
+    assert_eq!(call.registers(), request, "what is executed is what was looked at");
+    Ok(())
 }
 
 #[test]

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The seam to the TDX module, and typed wrappers of the leaves the driver itself uses.
 //!
-//! The module implements [`Tdcall`] with the instruction, tests with a table.
+//! The module implements [`Tdcall`] with the instruction, tests with a table. It takes a [`Call`],
+//! which only this folder makes: for a leaf of the driver's own below, or for a request of userspace
+//! that [`super::policy`] allows. One whose operand can take the kernel's memory away, or give it to
+//! a lower VTL, is not made here: the module executes it itself and says why it may.
 
-use super::field::FieldId;
+use super::field::{vmcs, FieldId, VmIndex};
 use super::leaf;
 use super::lower::LowerRange;
 use super::status::Status;
@@ -27,10 +30,43 @@ pub struct Registers {
     pub r11: u64,
 }
 
+impl Registers {
+    /// The answer of a TDCALL.
+    ///
+    /// # Errors
+    ///
+    /// The status, when it is not SUCCESS.
+    pub fn succeeded(self) -> Result<Self, Status> {
+        let status = Status(self.rax);
+        if status.is_success() {
+            Ok(self)
+        } else {
+            Err(status)
+        }
+    }
+}
+
+/// A TDCALL that does no harm to this kernel, whoever has it executed.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call(Registers);
+
+impl Call {
+    /// What `policy` allows.
+    pub(super) const fn allowed(request: Registers) -> Self {
+        Self(request)
+    }
+
+    /// What goes into the registers.
+    pub const fn registers(self) -> Registers {
+        self.0
+    }
+}
+
 /// Something that executes TDCALL.
 pub trait Tdcall {
     /// Executes one TDCALL on the current processor.
-    fn tdcall(&mut self, registers: Registers) -> Registers;
+    fn tdcall(&mut self, call: Call) -> Registers;
 }
 
 /// Reads a field of the TD. [ABI TDG.VM.RD]
@@ -39,12 +75,7 @@ pub trait Tdcall {
 ///
 /// The status, when it is not SUCCESS.
 pub fn tdg_vm_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
-    let out = tdcall.tdcall(Registers {
-        rax: leaf::TDG_VM_RD,
-        rdx: field.0,
-        ..Registers::default()
-    });
-    checked(out).map(|out| out.r8)
+    read(tdcall, leaf::TDG_VM_RD, field)
 }
 
 /// Reads a field of the TDX module. [ABI TDG.SYS.RD]
@@ -53,12 +84,7 @@ pub fn tdg_vm_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status
 ///
 /// The status, when it is not SUCCESS.
 pub fn tdg_sys_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
-    let out = tdcall.tdcall(Registers {
-        rax: leaf::TDG_SYS_RD,
-        rdx: field.0,
-        ..Registers::default()
-    });
-    checked(out).map(|out| out.r8)
+    read(tdcall, leaf::TDG_SYS_RD, field)
 }
 
 /// Reads a field of the current VP. [ABI TDG.VP.RD]
@@ -67,42 +93,79 @@ pub fn tdg_sys_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Statu
 ///
 /// The status, when it is not SUCCESS.
 pub fn tdg_vp_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
-    let out = tdcall.tdcall(Registers {
-        rax: leaf::TDG_VP_RD,
-        rdx: field.0,
-        ..Registers::default()
-    });
-    checked(out).map(|out| out.r8)
+    read(tdcall, leaf::TDG_VP_RD, field)
 }
 
-/// Writes the whole of a field of the current VP. [ABI TDG.VP.WR]
+fn read(tdcall: &mut impl Tdcall, leaf: u64, field: FieldId) -> Result<u64, Status> {
+    let out = tdcall.tdcall(Call(Registers {
+        rax: leaf,
+        rdx: field.0,
+        ..Registers::default()
+    }));
+    out.succeeded().map(|out| out.r8)
+}
+
+/// Writes when the runs of a VM of the current VP end. [ABI TDG.VP.WR]
 ///
 /// # Errors
 ///
 /// The status, when it is not SUCCESS.
-pub fn tdg_vp_wr(tdcall: &mut impl Tdcall, field: FieldId, value: u64) -> Result<(), Status> {
-    tdg_vp_wr_bits(tdcall, field, value, u64::MAX)
+pub fn tdg_vp_wr_tsc_deadline(
+    tdcall: &mut impl Tdcall,
+    vm: VmIndex,
+    deadline: u64,
+) -> Result<(), Status> {
+    tdg_vp_wr_bits(tdcall, FieldId::tsc_deadline(vm), deadline, u64::MAX)
+}
+
+/// Ends the blocking of interrupts by STI and MOV SS in a VM of the current VP. [ABI TDG.VP.WR]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_vp_wr_no_shadow(tdcall: &mut impl Tdcall, vm: VmIndex) -> Result<(), Status> {
+    tdg_vp_wr_bits(tdcall, FieldId::interruptibility(vm), 0, vmcs::SHADOW)
+}
+
+/// Where the virtual-APIC address of a VM points when no VP has one: the first page of memory,
+/// which Linux never uses. The TDX module has no way to forget an address.
+pub const NOWHERE: u64 = 0;
+
+/// Has the TDX module forget the virtual APIC page of a VM of the current VP. [ABI TDG.VP.WR]
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub fn tdg_vp_wr_no_virtual_apic(tdcall: &mut impl Tdcall, vm: VmIndex) -> Result<(), Status> {
+    let field = FieldId::virtual_apic_address(vm);
+    tdg_vp_wr_bits(tdcall, field, NOWHERE, u64::MAX)
+}
+
+/// The registers that tell the TDX module where the virtual APIC page of a VM of the current VP is.
+/// The lower VTL can write there from then on, so this is no [`Call`]. [ABI TDG.VP.WR]
+pub fn virtual_apic_write(vm: VmIndex, gpa: u64) -> Registers {
+    vp_write(FieldId::virtual_apic_address(vm), gpa, u64::MAX)
 }
 
 /// Writes the bits `mask` of a field of the current VP. [ABI TDG.VP.WR]
-///
-/// # Errors
-///
-/// The status, when it is not SUCCESS.
-pub fn tdg_vp_wr_bits(
+fn tdg_vp_wr_bits(
     tdcall: &mut impl Tdcall,
     field: FieldId,
     value: u64,
     mask: u64,
 ) -> Result<(), Status> {
-    let out = tdcall.tdcall(Registers {
+    let out = tdcall.tdcall(Call(vp_write(field, value, mask)));
+    out.succeeded().map(|_| ())
+}
+
+fn vp_write(field: FieldId, value: u64, mask: u64) -> Registers {
+    Registers {
         rax: leaf::TDG_VP_WR,
         rdx: field.0,
         r8: value,
         r9: mask,
         ..Registers::default()
-    });
-    checked(out).map(|_| ())
+    }
 }
 
 /// Whether the guest may touch a private page.
@@ -129,12 +192,12 @@ pub fn tdg_mem_page_attr_rd(
     tdcall: &mut impl Tdcall,
     range: LowerRange,
 ) -> Result<PageState, Status> {
-    let out = tdcall.tdcall(Registers {
+    let out = tdcall.tdcall(Call(Registers {
         rax: leaf::TDG_MEM_PAGE_ATTR_RD,
         rcx: range.start_gpa(),
         ..Registers::default()
-    });
-    checked(out).map(|out| {
+    }));
+    out.succeeded().map(|out| {
         if out.rcx & MAPPING_PENDING == 0 {
             PageState::Accepted {
                 level: (out.rcx & 0x7) as u8, // CAST: three bits
@@ -143,15 +206,6 @@ pub fn tdg_mem_page_attr_rd(
             PageState::Pending
         }
     })
-}
-
-fn checked(out: Registers) -> Result<Registers, Status> {
-    let status = Status(out.rax);
-    if status.is_success() {
-        Ok(out)
-    } else {
-        Err(status)
-    }
 }
 
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
@@ -173,8 +227,8 @@ mod tests {
     }
 
     impl Tdcall for Answer {
-        fn tdcall(&mut self, registers: Registers) -> Registers {
-            self.1 = Some(registers);
+        fn tdcall(&mut self, call: Call) -> Registers {
+            self.1 = Some(call.registers());
             self.0
         }
     }
@@ -199,12 +253,35 @@ mod tests {
     #[test]
     fn vp_wr_writes_every_bit() {
         let mut tdx = Answer(Registers::default(), None);
-        let field = FieldId::virtual_apic_address(VmIndex::VM1);
-        assert_eq!(tdg_vp_wr(&mut tdx, field, 0x1000), Ok(()));
+        let vm = VmIndex::VM1;
+        assert_eq!(tdg_vp_wr_tsc_deadline(&mut tdx, vm, 0x1000), Ok(()));
         let asked = tdx.1.unwrap();
         assert_eq!(
             (asked.rax, asked.rdx, asked.r8, asked.r9),
+            (10, FieldId::tsc_deadline(vm).0, 0x1000, u64::MAX)
+        );
+        let field = FieldId::virtual_apic_address(vm);
+        let told = virtual_apic_write(vm, 0x1000);
+        assert_eq!(
+            (told.rax, told.rdx, told.r8, told.r9),
             (10, field.0, 0x1000, u64::MAX)
+        );
+        assert_eq!(tdg_vp_wr_no_virtual_apic(&mut tdx, vm), Ok(()));
+        let asked = tdx.1.unwrap();
+        assert_eq!(
+            (asked.rax, asked.rdx, asked.r8, asked.r9),
+            (10, field.0, 0, u64::MAX)
+        );
+    }
+
+    #[test]
+    fn a_shadow_ends_and_nothing_else_of_the_field() {
+        let mut tdx = Answer(Registers::default(), None);
+        assert_eq!(tdg_vp_wr_no_shadow(&mut tdx, VmIndex::VM1), Ok(()));
+        let asked = tdx.1.unwrap();
+        assert_eq!(
+            (asked.rax, asked.rdx, asked.r8, asked.r9),
+            (10, FieldId::interruptibility(VmIndex::VM1).0, 0, 3)
         );
     }
 
@@ -257,7 +334,10 @@ mod tests {
             None,
         );
         assert_eq!(tdg_vm_rd(&mut tdx, FieldId::NUM_L2_VMS), Err(status));
-        assert_eq!(tdg_vp_wr(&mut tdx, FieldId::NUM_L2_VMS, 0), Err(status));
+        assert_eq!(
+            tdg_vp_wr_tsc_deadline(&mut tdx, VmIndex::VM1, 0),
+            Err(status)
+        );
         assert_eq!(tdg_mem_page_attr_rd(&mut tdx, page()), Err(status));
     }
 }

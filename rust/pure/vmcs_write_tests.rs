@@ -2,6 +2,7 @@
 //! Tests of the table of fields and of the look before an entry.
 
 use super::*;
+use crate::pure::tdcall::Call;
 
 const VM1: u64 = 0x2420 << 48;
 
@@ -155,7 +156,8 @@ fn writes_to_what_must_fit_together_are_looked_at_again() {
 struct Vmcs<'a>(&'a [(u64, u64)]);
 
 impl Tdcall for Vmcs<'_> {
-    fn tdcall(&mut self, registers: Registers) -> Registers {
+    fn tdcall(&mut self, call: Call) -> Registers {
+        let registers = call.registers();
         assert_eq!((registers.rax, registers.rdx >> 56), (9, 0x24));
         let code = registers.rdx & 0xff_ffff;
         let found = self.0.iter().find(|(field, _)| *field == code);
@@ -217,7 +219,7 @@ fn a_threshold_is_at_most_the_task_priority_unless_the_processor_delivers() {
 fn a_field_that_can_not_be_read_is_no_reason_to_enter() {
     struct Deaf;
     impl Tdcall for Deaf {
-        fn tdcall(&mut self, _: Registers) -> Registers {
+        fn tdcall(&mut self, _: Call) -> Registers {
             Registers {
                 rax: 0xc000_0c00 << 32,
                 ..Registers::default()

@@ -9,7 +9,7 @@ use crate::pure::deadline::NEVER;
 use crate::pure::exit::RawExit;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::status::Status;
-use crate::pure::tdcall::{tdg_vp_rd, tdg_vp_wr};
+use crate::pure::tdcall::{tdg_vp_rd, tdg_vp_wr_tsc_deadline};
 use crate::vp::claim::Pinned;
 
 /// Status of an exit because the deadline has passed: basic reason 52, the preemption timer.
@@ -33,9 +33,11 @@ pub(super) fn program(pinned: &mut Pinned<'_>, vm: VmIndex, deadline: u64) -> Re
 
 /// Returns what now stands in the field. What is too far away for the TDX module never comes.
 fn write(vm: VmIndex, deadline: u64) -> Result<u64, Status> {
-    let field = FieldId::tsc_deadline(vm);
-    let wr = |value| tdg_vp_wr(&mut tdcall::Instruction, field, value).map(|()| value);
-    wr(deadline).or_else(|status| match status.name() {
+    let wr = |value| {
+        tdg_vp_wr_tsc_deadline(&mut tdcall::Instruction, vm, value)?;
+        Ok(value)
+    };
+    wr(deadline).or_else(|status: Status| match status.name() {
         Status::OPERAND_INVALID => wr(NEVER),
         _ => Err(status),
     })

@@ -13,11 +13,11 @@ use kernel::prelude::*;
 
 use crate::cpu::tdcall;
 use crate::pure::apic::Priorities;
-use crate::pure::field::{vmcs, FieldId, VmIndex};
+use crate::pure::field::VmIndex;
 use crate::pure::handled::{Action, Handled};
 use crate::pure::icr::{Ipi, Target};
 use crate::pure::offload::{Halt, Offload};
-use crate::pure::tdcall::tdg_vp_wr_bits;
+use crate::pure::tdcall::tdg_vp_wr_no_shadow;
 use crate::pure::uapi::RUN_HALTED;
 use crate::vp::machine::Machine;
 use crate::vp::vapic::VirtualApic;
@@ -94,8 +94,7 @@ pub(super) fn carry_out(machine: &Machine, vp: &Vp, offload: Offload, handled: &
 
 /// After STI and MOV SS interrupts wait for one more instruction, which is the one that exited.
 fn end_shadow() -> Result {
-    let field = FieldId::interruptibility(VmIndex::VM1);
-    tdg_vp_wr_bits(&mut tdcall::Instruction, field, 0, vmcs::SHADOW).map_err(|_| EIO)
+    tdg_vp_wr_no_shadow(&mut tdcall::Instruction, VmIndex::VM1).map_err(|_| EIO)
 }
 
 /// Whether there is somebody to send it to, and the kernel may do so for each of them.

@@ -9,15 +9,14 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
-use super::NOWHERE;
 use crate::cpu::guards::{IrqsOff, MigrateOff};
 use crate::cpu::tdcall;
 use crate::glue::ffi;
 use crate::mem::own_page::{self, PinnedPage};
 use crate::pure::apic::TPR;
-use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::field::VmIndex;
 use crate::pure::status::{Operand, Status};
-use crate::pure::tdcall::{tdg_vp_wr, Registers, Tdcall};
+use crate::pure::tdcall::{tdg_vp_wr_no_virtual_apic, Call, Registers, Tdcall};
 use crate::vp::machine::Machine;
 
 /// Which VTL file, for comparing.
@@ -110,7 +109,7 @@ impl ApicPages {
     pub(crate) fn replace(
         &self,
         replacement: Replacement,
-        request: Registers,
+        call: Call,
         is_ready: impl FnOnce() -> bool,
         on_its_cpu: &MigrateOff,
     ) -> Result<Registers, Status> {
@@ -126,7 +125,7 @@ impl ApicPages {
             if !is_ready() {
                 return Err(Status::operand_invalid(Operand::Rax));
             }
-            let answer = tdcall::Instruction.tdcall(request);
+            let answer = tdcall::Instruction.tdcall(call);
             if Status(answer.rax).name() != Status::SUCCESS {
                 return Ok(answer);
             }
@@ -151,23 +150,22 @@ impl ApicPages {
     /// Takes away the pages of a VTL file that is closed. `cpu` is the CPU of the VP.
     pub(crate) fn release(&self, cpu: u32, owner: Owner) {
         self.pinned.lock().retain(|pinned| {
-            let forget = || {
+            let hide = || {
                 self.show(pinned.vm, 0);
-                write(pinned.vm, NOWHERE)
+                forget(pinned.vm)
             };
-            pinned.owner != owner || !ffi::on_cpu(cpu, &forget).unwrap_or(false)
+            pinned.owner != owner || !ffi::on_cpu(cpu, &hide).unwrap_or(false)
         });
     }
 }
 
-/// Writes the address on the current CPU. Returns whether the TDX module took it.
-fn write(vm: VmIndex, gpa: u64) -> bool {
-    let field = FieldId::virtual_apic_address(vm);
-    match tdg_vp_wr(&mut tdcall::Instruction, field, gpa) {
+/// Has the TDX module forget the page of a VM, on the current CPU. Returns true if it did.
+fn forget(vm: VmIndex) -> bool {
+    match tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
         Ok(()) => true,
         Err(status) => {
             let status = status.0;
-            pr_warn!("virtual APIC address {gpa:#x} refused: status {status:#x}\n");
+            pr_warn!("virtual APIC page not released: status {status:#x}\n");
             false
         }
     }

@@ -8,12 +8,11 @@
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 
-use super::NOWHERE;
 use crate::mem::withdrawn::Stay;
 use crate::pure::field::VmIndex;
 use crate::pure::policy;
 use crate::pure::status::{Operand, Status};
-use crate::pure::tdcall::Registers;
+use crate::pure::tdcall::{Registers, NOWHERE};
 
 /// The pages of all VPs.
 #[pin_data]

@@ -11,12 +11,15 @@ use kernel::sync::{Arc, SetOnce};
 
 use crate::cpu::features::Features;
 use crate::cpu::guards::PreemptOff;
+use crate::cpu::tdcall;
 use crate::glue::abi;
 use crate::glue::ffi;
 use crate::hv::Host;
 use crate::pure::audit::is_ring_size;
+use crate::pure::field::VmIndex;
+use crate::pure::status::Status;
 use crate::vp::lower_pages::LowerPages;
-use crate::vp::Vp;
+use crate::vp::{forget_apic_pages, Vp};
 
 kernel::sync::global_lock! {
     /// The machine, while the module is loaded.
@@ -114,7 +117,7 @@ impl Machine {
         if let Some(synic) = self.host().and_then(Host::synic) {
             synic.online(cpu, &on_its_cpu);
         }
-        vp.bring_up(&self.features, &on_its_cpu).map_err(|status| {
+        self.register(vp, &on_its_cpu).map_err(|status| {
             let status = status.0;
             pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
             EIO
@@ -125,6 +128,24 @@ impl Machine {
         if self.is_stopped.load(Relaxed) != 0 {
             self.take_down(cpu, &on_its_cpu);
         }
+        Ok(())
+    }
+
+    /// Tells the TDX module where the virtual APIC page of a VP is, on its CPU.
+    ///
+    /// What a kernel before this one, that crashed, has told about the other VMs is forgotten: the page
+    /// is now this kernel's.
+    ///
+    /// # Errors
+    ///
+    /// The status of TDG.VP.WR.
+    fn register(&self, vp: &Vp, on_its_cpu: &PreemptOff) -> Result<(), Status> {
+        forget_apic_pages(&self.features, on_its_cpu);
+        let gpa = vp.vapic.phys();
+        // SAFETY: `Machine::new` has found a TD. The page is for nothing else and stays as long as the
+        // machine, which goes after `Hotplug`, whose end has every CPU forget it in `take_down`.
+        unsafe { tdcall::set_virtual_apic_page(VmIndex::VM1, gpa) }?;
+        vp.set_ready();
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::nodes::device::VtlFile;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
 use crate::observe::trace;
-use crate::pure::policy::{self, Permit, Scope};
+use crate::pure::policy::{self, Allowed, Scope};
 use crate::pure::status::{Operand, Status};
 use crate::pure::tdcall::{Registers, Tdcall};
 use crate::pure::uapi;
@@ -33,7 +33,7 @@ pub(crate) fn tdcall(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
         UserSlice::new(argument, size_of::<mshv_tdcall>()).reader_writer();
     let request = from_user(reader.read()?);
     let allowed = policy::decide(&request, lower_memory());
-    let answer = match allowed.and_then(|permit| execute(vtl, permit, request)) {
+    let answer = match allowed.and_then(|allowed| execute(vtl, allowed)) {
         Ok(answer) => {
             event::tdcall_executed(&request, Status(answer.rax));
             answer
@@ -59,36 +59,29 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
 }
 
 /// Executes a request, or refuses it after all.
-fn execute(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Registers, Status> {
-    match permit.scope {
-        Scope::Td => {
-            permit.check_kept(&mut tdcall::Instruction, &request)?;
-            execute_anywhere(request)
-        }
-        Scope::Withdraw { gpa, len_bytes } => release(vtl, gpa, len_bytes, request),
-        Scope::Vp | Scope::VirtualApic(_) => execute_on_vp(vtl, permit, request),
+fn execute(vtl: &VtlFile, allowed: Allowed) -> Result<Registers, Status> {
+    match allowed.scope() {
+        Scope::Td => execute_anywhere(allowed),
+        Scope::Withdraw { gpa, len_bytes } => release(vtl, gpa, len_bytes, allowed),
+        Scope::Vp | Scope::VirtualApic(_) => execute_on_vp(vtl, allowed),
     }
 }
 
 /// Executes MEM.PAGE.RELEASE. Whoever has the pages mapped gets SIGBUS from then on; pages that the
 /// kernel or the TDX module reaches by itself stay.
-fn release(
-    vtl: &VtlFile,
-    gpa: u64,
-    len_bytes: u64,
-    request: Registers,
-) -> Result<Registers, Status> {
+fn release(vtl: &VtlFile, gpa: u64, len_bytes: u64, allowed: Allowed) -> Result<Registers, Status> {
     let refused = Status::operand_invalid(Operand::Rcx);
-    let release = || withdrawn::release(gpa, len_bytes, || tdcall::Instruction.tdcall(request));
+    let call = allowed.ready(&mut tdcall::Instruction)?;
+    let release = || withdrawn::release(gpa, len_bytes, || tdcall::Instruction.tdcall(call));
     let pages = vtl.machine().lower_pages();
     let released = pages.unless_used(|page| page.wrapping_sub(gpa) < len_bytes, release);
     released.ok_or(refused)?.map_err(|_| refused)
 }
 
 /// Executes a request on the VP of the CPU that the caller can't leave.
-fn execute_on_vp(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Registers, Status> {
+fn execute_on_vp(vtl: &VtlFile, allowed: Allowed) -> Result<Registers, Status> {
     // Looking a page up may wait; whoever changes the thread's CPUs must not wait for that.
-    let page = match permit.own_page {
+    let page = match allowed.own_page() {
         Some(own) => {
             let page = PinnedPage::of_caller(own.gpa);
             Some(page.ok_or(Status::operand_invalid(own.operand))?)
@@ -96,8 +89,8 @@ fn execute_on_vp(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Re
         None => None,
     };
     // An APIC page has a check of its own, which holds for longer.
-    let _no_change = match permit.lower_page {
-        Some(list) if permit.scope == Scope::Vp => Some(Stay::on_accepted(list)?),
+    let _no_change = match allowed.lower_page() {
+        Some(list) if allowed.scope() == Scope::Vp => Some(Stay::on_accepted(list)?),
         _ => None,
     };
     let stay = MigrateOff::new();
@@ -106,15 +99,16 @@ fn execute_on_vp(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Re
         return Err(Status::operand_invalid(Operand::Rax));
     }
     let vp = vtl.machine().vp(stay.cpu());
-    let Scope::VirtualApic(vm) = permit.scope else {
+    let Scope::VirtualApic(vm) = allowed.scope() else {
         let on_its_cpu = PreemptOff::new();
-        permit.check_kept(&mut tdcall::Instruction, &request)?;
-        if let Some((vp, vm)) = vp.zip(permit.look_at_entry) {
+        let call = allowed.ready(&mut tdcall::Instruction)?;
+        if let Some((vp, vm)) = vp.zip(allowed.look_at_entry()) {
             vp.entry_check.look_again(vm, &on_its_cpu);
         }
         // A pinned page is let go of when the TDX module has read it.
-        return Ok(tdcall::Instruction.tdcall(request));
+        return Ok(tdcall::Instruction.tdcall(call));
     };
+    let call = allowed.ready(&mut tdcall::Instruction)?;
     let vp = vp.ok_or(Status::operand_invalid(Operand::Rax))?;
     let replacement = Replacement {
         vm,
@@ -123,10 +117,10 @@ fn execute_on_vp(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Re
     };
     let replace = || {
         let is_ready = || vp.is_ready();
-        vp.apic_pages.replace(replacement, request, is_ready, &stay)
+        vp.apic_pages.replace(replacement, call, is_ready, &stay)
     };
     let lower_pages = vtl.machine().lower_pages();
-    if let Some(lower) = permit.lower_page {
+    if let Some(lower) = allowed.lower_page() {
         return lower_pages.set(stay.cpu(), vm, lower, replace);
     }
     lower_pages.unset(stay.cpu(), vm, replace)
@@ -134,15 +128,16 @@ fn execute_on_vp(vtl: &VtlFile, permit: Permit, request: Registers) -> Result<Re
 
 /// Executes a request that acts on the TD. About a page that the host has been given the TDX module
 /// would ask the host, which ends the TD.
-fn execute_anywhere(request: Registers) -> Result<Registers, Status> {
-    let Some((gpa, len_bytes)) = policy::subject(&request) else {
-        return Ok(tdcall::Instruction.tdcall(request));
+fn execute_anywhere(allowed: Allowed) -> Result<Registers, Status> {
+    let call = allowed.ready(&mut tdcall::Instruction)?;
+    let Some((gpa, len_bytes)) = allowed.subject() else {
+        return Ok(tdcall::Instruction.tdcall(call));
     };
     let stay = Stay::new();
     if stay.is_withdrawn(gpa >> PAGE_SHIFT, len_bytes) {
         return Err(Status::operand_invalid(Operand::Rcx));
     }
-    Ok(tdcall::Instruction.tdcall(request))
+    Ok(tdcall::Instruction.tdcall(call))
 }
 
 /// R10 and R11 are outputs: whatever stands there does not reach the TDX module.

@@ -16,7 +16,7 @@ use proptest::test_runner::TestRunner;
 use vtl_pure::pure::field::VmIndex as DriverVm;
 use vtl_pure::pure::lower::LowerMemory;
 use vtl_pure::pure::policy::decide;
-use vtl_pure::pure::tdcall::{Registers, Tdcall};
+use vtl_pure::pure::tdcall::Registers;
 use vtl_pure::pure::vmcs_write::check_entry;
 
 use crate::dispatch::{Outcome, tdcall};
@@ -102,9 +102,11 @@ fn run(
     };
     for request in requests {
         let verdict = decide(request, &anywhere());
-        let verdict = verdict.and_then(|permit| permit.check_kept(&mut model, request));
-        if verdict.is_ok() || rules == Rules::NoPolicy {
-            model.tdcall(*request);
+        let call = verdict.and_then(|allowed| allowed.ready(&mut model));
+        let allowed = call.ok().map(|call| call.registers());
+        let forced = (rules == Rules::NoPolicy).then_some(*request);
+        if let Some(registers) = allowed.or(forced) {
+            model.execute(registers);
         }
     }
     let look = check_entry(&mut model, DriverVm::VM1, || Some(priority));

@@ -13,7 +13,7 @@ use vtl_pure::pure::lower::LowerMemory;
 use vtl_pure::pure::policy::POLICY;
 use vtl_pure::pure::status::{Operand as DriverOperand, Status as DriverStatus};
 use vtl_pure::pure::tdcall::{
-    PageState, Registers, Tdcall, tdg_mem_page_attr_rd, tdg_vm_rd, tdg_vp_wr,
+    Call, PageState, Registers, Tdcall, tdg_mem_page_attr_rd, tdg_vm_rd, virtual_apic_write,
 };
 
 use crate::Field;
@@ -34,7 +34,14 @@ pub(crate) struct Model<'a, 'm> {
 }
 
 impl Tdcall for Model<'_, '_> {
-    fn tdcall(&mut self, registers: Registers) -> Registers {
+    fn tdcall(&mut self, call: Call) -> Registers {
+        self.execute(call.registers())
+    }
+}
+
+impl Model<'_, '_> {
+    /// Executes any TDCALL.
+    pub(crate) fn execute(&mut self, registers: Registers) -> Registers {
         let Registers {
             rax,
             rcx,
@@ -217,15 +224,15 @@ fn the_drivers_calls_have_the_effect_it_expects() {
         assert_eq!(tdg_vm_rd(&mut model, FieldId::NUM_L2_VMS), Ok(2));
         for number in [1, 2] {
             let vm = DriverVm::new(number).expect("an L2");
-            let field = FieldId::virtual_apic_address(vm);
-            assert_eq!(tdg_vp_wr(&mut model, field, VAPIC), Ok(()));
+            let told = model.execute(virtual_apic_write(vm, VAPIC));
+            assert!(told.succeeded().is_ok());
             let vm = VmIndex::new(number).expect("an L2");
             assert_eq!(model.vcpu.l2(vm).virtual_apic_gpa(), Some(Gpa(VAPIC)));
         }
         let absent = DriverVm::new(3).expect("an L2");
-        let refused = tdg_vp_wr(&mut model, FieldId::virtual_apic_address(absent), VAPIC);
+        let refused = model.execute(virtual_apic_write(absent, VAPIC));
         assert_eq!(
-            refused.map_err(|s| s.0),
+            refused.succeeded().map_err(|s| s.0),
             Err(Status::METADATA_FIELD_ID_INCORRECT.0)
         );
         let list = LowerMemory::parse(b"4K,4K,2M,4K", 1 << 47).expect("a list");

@@ -88,20 +88,20 @@ proptest! {
 
     #[test]
     fn no_permitted_tdcall_touches_memory_that_is_not_listed(request in request()) {
-        let Ok(permit) = decide(&request, &lower_memory()) else { return Ok(()) };
+        let Ok(allowed) = decide(&request, &lower_memory()) else { return Ok(()) };
         prop_assert!(POLICY.iter().any(|entry| entry.leaf == request.rax));
         if let Some(range) = acts_on(&request) {
             prop_assert!(is_lower(&range));
             prop_assert!(range.start % (range.end - range.start) == 0);
         }
         // Whose page it is decides the kernel's own look at the caller; here it must be asked for.
-        if let Scope::VirtualApic(vm) = permit.scope {
+        if let Scope::VirtualApic(vm) = allowed.scope() {
             prop_assert_ne!(vm, VmIndex::VM1);
             prop_assert_eq!((request.r8 & 0xfff, request.r9), (0, u64::MAX));
             let page = request.r8..request.r8 + 4096;
-            prop_assert_eq!(permit.own_page.is_some(), !is_lower(&page));
+            prop_assert_eq!(allowed.own_page().is_some(), !is_lower(&page));
         }
-        if let Some(page) = permit.own_page {
+        if let Some(page) = allowed.own_page() {
             prop_assert!(page.gpa % 4096 == 0 && !is_lower(&(page.gpa..page.gpa + 4096)));
         }
     }
