@@ -31,7 +31,7 @@ use crate::glue::page::SharedPage;
 use crate::observe::audit::{Ring, Switches};
 use crate::observe::stats::Stats;
 use crate::pure::deadline::Deadlines;
-use crate::pure::field::VmIndex;
+use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
 use crate::pure::hv_vectors::Quota;
 use crate::pure::mitigation::Owner;
@@ -90,15 +90,11 @@ pub(crate) struct Private {
     /// Who entered last.
     pub(crate) owner: Option<Owner>,
     /// What is still to be invalidated for each VM and could not go back to the run page.
-    pub(crate) undone: [u64; 3],
-    /// IA32_SPEC_CTRL of each VM: VTL0's must not become VTL1's.
-    pub(crate) spec_ctrl: [u64; 3],
-    /// Other MSRs, likewise.
-    pub(crate) unseen_msrs: [Unseen; 3],
-    /// IA32_XFD, likewise.
-    pub(crate) xfd: [u64; 3],
+    pub(crate) undone: PerVm<u64>,
+    /// MSRs that have no place in the run page: VTL0's must not become VTL1's.
+    pub(crate) kept_msrs: PerVm<KeptMsrs>,
     /// The shared MSRs as the processor had them when each VM stopped last.
-    pub(crate) given_msrs: [SharedMsrs; 3],
+    pub(crate) given_msrs: PerVm<SharedMsrs>,
     /// DR0 to DR3, DR6.
     pub(crate) debug: DebugRegs,
     /// Virtual MTRRs.
@@ -111,6 +107,17 @@ pub(crate) struct Private {
     pub(crate) deadlines: Deadlines,
     /// What VTL2 has in the shared MSRs.
     host_msrs: Option<SharedMsrs>,
+}
+
+/// MSRs of a VM that have no place in the run page.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct KeptMsrs {
+    /// IA32_SPEC_CTRL.
+    pub(crate) spec_ctrl: u64,
+    /// IA32_XFD.
+    pub(crate) xfd: u64,
+    /// The others.
+    pub(crate) unseen: Unseen,
 }
 
 impl Private {
@@ -128,10 +135,8 @@ impl Private {
     pub(crate) fn reset(&mut self) {
         self.extended.reset();
         self.pkru = 0;
-        self.spec_ctrl = [0; 3];
-        self.unseen_msrs = [Unseen::default(); 3];
-        self.xfd = [0; 3];
-        self.given_msrs = [SharedMsrs::default(); 3];
+        self.kept_msrs = PerVm::default();
+        self.given_msrs = PerVm::default();
         self.debug = DebugRegs::new();
         self.mtrrs = Mtrrs::START;
     }
@@ -201,11 +206,9 @@ impl Vp {
                     extended,
                     pkru: 0,
                     quiescent_at: 0,
-                    undone: [0; 3],
-                    spec_ctrl: [0; 3],
-                    unseen_msrs: [Unseen::default(); 3],
-                    xfd: [0; 3],
-                    given_msrs: [SharedMsrs::default(); 3],
+                    undone: PerVm::default(),
+                    kept_msrs: PerVm::default(),
+                    given_msrs: PerVm::default(),
                     owner: None,
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,

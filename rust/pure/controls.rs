@@ -5,6 +5,7 @@
 //! once into [`Controls`]; only what comes out of [`Controls::validate`] is acted on.
 
 use super::deadline::field_value;
+use super::field::PerVm;
 use super::msr::{Limits, SharedMsrs};
 use super::offload::Offload;
 use super::uapi::RUN_HALTED;
@@ -119,7 +120,7 @@ impl Controls {
     pub const fn validate(
         &self,
         limits: &Limits,
-        given: &[SharedMsrs; 3],
+        given: &PerVm<SharedMsrs>,
     ) -> Result<Entry, Refusal> {
         if self.flags & !RUN_HALTED != 0 || self.vp_flags & !VP_FLAGS_KNOWN != 0 {
             return Err(Refusal::Invalid);
@@ -127,7 +128,7 @@ impl Controls {
         let Some(rcx) = EntryRcx::new(self.entry_rcx, limits.num_l2_vms) else {
             return Err(Refusal::Invalid);
         };
-        let given = &given[rcx.vm().slot()];
+        let given = given.of(rcx.vm());
         if !self.msrs.is_loadable(limits, given) || self.mxcsr & !limits.mxcsr != 0 {
             return Err(Refusal::Invalid);
         }
@@ -150,6 +151,7 @@ impl Controls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pure::field::VmIndex;
 
     const LIMITS: Limits = Limits {
         num_l2_vms: 2,
@@ -159,14 +161,16 @@ mod tests {
         mxcsr: 0xffff,
     };
 
-    const GIVEN: [SharedMsrs; 3] = [SharedMsrs {
-        kernel_gs_base: 0,
-        star: 0,
-        lstar: 0,
-        sfmask: 0,
-        xss: 0,
-        tsc_aux: 0,
-    }; 3];
+    const GIVEN: PerVm<SharedMsrs> = PerVm::new(
+        [SharedMsrs {
+            kernel_gs_base: 0,
+            star: 0,
+            lstar: 0,
+            sfmask: 0,
+            xss: 0,
+            tsc_aux: 0,
+        }; 3],
+    );
 
     fn good() -> Controls {
         Controls {
@@ -229,7 +233,7 @@ mod tests {
     #[test]
     fn what_the_processor_gave_to_a_vm_is_taken_back_from_that_vm() {
         let mut given = GIVEN;
-        given[1].lstar = 1 << 55;
+        given.of_mut(VmIndex::new(2).unwrap()).lstar = 1 << 55;
         let msrs = SharedMsrs {
             lstar: 1 << 55,
             ..good().msrs

@@ -5,14 +5,14 @@
 //! field is written again. It does nothing while the lower VTL is halted; then the kernel's own timer
 //! stands in. [ABI TSC_DEADLINE]
 
-use super::field::VmIndex;
+use super::field::{PerVm, VmIndex};
 
 /// Value of the field that never comes.
 pub const NEVER: u64 = u64::MAX;
 
 /// What is armed, per VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Deadlines([Option<u64>; 3]);
+pub struct Deadlines(PerVm<Option<u64>>);
 
 /// A deadline that userspace has seen pass and has not replaced is taken back this many TSC ticks
 /// after its time, some microseconds. Not at once: userspace counts time in coarser units, may find
@@ -22,12 +22,12 @@ const STALE_TICKS: u64 = 1 << 15;
 impl Deadlines {
     /// The deadline of a VM.
     pub const fn get(&self, vm: VmIndex) -> Option<u64> {
-        self.0[vm.slot()]
+        *self.0.of(vm)
     }
 
     /// Notes what was written to the field.
     pub const fn set(&mut self, vm: VmIndex, field: u64) {
-        self.0[vm.slot()] = if field == NEVER { None } else { Some(field) };
+        *self.0.of_mut(vm) = if field == NEVER { None } else { Some(field) };
     }
 
     /// Whether the deadline has passed at `tsc`.

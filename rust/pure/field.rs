@@ -33,12 +33,33 @@ impl VmIndex {
     }
 
     /// Its place among the three.
-    pub const fn slot(self) -> usize {
+    const fn slot(self) -> usize {
         match self.0 {
             2 => 1,
             3 => 2,
             _ => 0,
         }
+    }
+}
+
+/// Something that each L2 VM has one of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PerVm<T>([T; 3]);
+
+impl<T> PerVm<T> {
+    /// Of VM 1 to 3.
+    pub const fn new(of_each: [T; 3]) -> Self {
+        Self(of_each)
+    }
+
+    /// That of a VM.
+    pub const fn of(&self, vm: VmIndex) -> &T {
+        &self.0[vm.slot()]
+    }
+
+    /// That of a VM, to be changed.
+    pub const fn of_mut(&mut self, vm: VmIndex) -> &mut T {
+        &mut self.0[vm.slot()]
     }
 }
 

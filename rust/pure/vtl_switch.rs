@@ -8,7 +8,7 @@
 
 use super::apic::Priorities;
 use super::exit::{classify, Exit, RawExit};
-use super::field::VmIndex;
+use super::field::{PerVm, VmIndex};
 use super::handled::{behind, CS_LONG, RFLAGS_IF};
 use super::msr::{Limits, SharedMsrs};
 use super::offload::{HALTS, HALT_OTHER};
@@ -348,7 +348,7 @@ fn check(
 /// `flush[]` of the page of parked state as far as it was honoured: a VM whose counter has another
 /// value now is entered with its translations invalid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Flushes([u64; 3]);
+pub struct Flushes(PerVm<u64>);
 
 impl Flushes {
     /// Returns true if `counter` asks for an invalidation before the next entry of `vm`.
@@ -358,12 +358,12 @@ impl Flushes {
 
     /// What was honoured last.
     pub const fn done(&self, vm: VmIndex) -> u64 {
-        self.0[vm.slot()]
+        *self.0.of(vm)
     }
 
     /// An entry of `vm` has done what `counter` asks for.
     pub const fn note(&mut self, vm: VmIndex, counter: u64) {
-        self.0[vm.slot()] = counter;
+        *self.0.of_mut(vm) = counter;
     }
 }
 

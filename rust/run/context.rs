@@ -84,14 +84,14 @@ impl<'a> Loaded<'a> {
             ..private.host_msrs(features, &section)
         };
         msr::write_shared(&host_msrs, &entry.msrs, &section);
-        let lower = &private.unseen_msrs[vm.slot()];
-        let host_unseen = features.unseen_msrs.load(lower, &section);
+        let kept = private.kept_msrs.of(vm);
+        let host_unseen = features.unseen_msrs.load(&kept.unseen, &section);
         let mut xfd = Xfd::read(features, &section);
         let host_xfd = xfd.value();
         private.extended.restore(&mut xfd, &section);
-        xfd.change(private.xfd[vm.slot()]);
-        let spec_ctrl = private.spec_ctrl[vm.slot()];
-        let undone = core::mem::take(&mut private.undone[vm.slot()]);
+        xfd.change(kept.xfd);
+        let spec_ctrl = kept.spec_ctrl;
+        let undone = core::mem::take(private.undone.of_mut(vm));
         Self {
             vp,
             private,
@@ -180,21 +180,21 @@ impl Drop for Loaded<'_> {
         let vm = self.operands.rcx.vm();
         let rcx = self.operands.rcx;
         if rcx.invalidates() && !self.vp.run_page.put_back_invalidation(rcx) {
-            self.private.undone[vm.slot()] = rcx.raw();
+            *self.private.undone.of_mut(vm) = rcx.raw();
         }
         if self.has_run {
             mitigation::end_ownership(&self.features.mitigations, section);
         }
-        self.private.spec_ctrl[vm.slot()] = self.operands.spec_ctrl;
         let guest_msrs = msr::read_shared(self.features, section);
         msr::write_shared(&guest_msrs, &self.host_msrs, section);
-        self.private.given_msrs[vm.slot()] = guest_msrs;
-        let lower = &mut self.private.unseen_msrs[vm.slot()];
+        *self.private.given_msrs.of_mut(vm) = guest_msrs;
+        let kept = self.private.kept_msrs.of_mut(vm);
+        kept.spec_ctrl = self.operands.spec_ctrl;
         let unseen_msrs = &self.features.unseen_msrs;
-        unseen_msrs.unload(&self.host_unseen, lower, section);
+        unseen_msrs.unload(&self.host_unseen, &mut kept.unseen, section);
         self.private.debug.forget(section);
         let mut xfd = Xfd::read(self.features, section);
-        self.private.xfd[vm.slot()] = xfd.value();
+        kept.xfd = xfd.value();
         self.private.extended.save(&mut xfd, section);
         xfd.change(self.host_xfd);
         if self.has_run {

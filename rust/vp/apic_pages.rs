@@ -14,7 +14,7 @@ use crate::cpu::tdcall;
 use crate::glue::ffi;
 use crate::mem::own_page::{self, PinnedPage};
 use crate::pure::apic::TPR;
-use crate::pure::field::VmIndex;
+use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::status::{Operand, Status};
 use crate::pure::tdcall::{tdg_vp_wr_no_virtual_apic, Call, Registers, Tdcall};
 use crate::vp::machine::Machine;
@@ -62,9 +62,9 @@ pub(crate) struct Replacement {
 pub(crate) struct ApicPages {
     #[pin]
     pinned: Mutex<KVec<Pinned>>,
-    /// For VM 2 and 3, where the kernel finds the task priority: the address of a page that is pinned,
-    /// or zero. Changes on the CPU of the VP only, before the page is let go.
-    visible: [Atomic<u64>; 2],
+    /// Where the kernel finds the task priority: the address of a page that is pinned, or zero, as
+    /// always for VM 1. Changes on the CPU of the VP only, before the page is let go.
+    visible: PerVm<Atomic<u64>>,
 }
 
 struct Pinned {
@@ -79,26 +79,20 @@ impl ApicPages {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             pinned <- new_mutex!(KVec::new(), "mshv_vtl_tdx::apic_pages"),
-            visible: [Atomic::new(0), Atomic::new(0)],
+            visible: PerVm::new([const { Atomic::new(0) }; 3]),
         })
     }
 
     /// The task priority of a VM, `None` where its page is not the kernel's to read.
     pub(crate) fn task_priority(&self, vm: VmIndex, _irqs: &IrqsOff) -> Option<u8> {
         // ORDERING: changes on this CPU, and not while its interrupts are off.
-        let gpa = self.visible(vm)?.load(Relaxed);
+        let gpa = self.visible.of(vm).load(Relaxed);
         (gpa != 0).then(|| own_page::read_pinned(gpa, TPR))
     }
 
-    fn visible(&self, vm: VmIndex) -> Option<&Atomic<u64>> {
-        self.visible.get(vm.slot().wrapping_sub(1))
-    }
-
     fn show(&self, vm: VmIndex, gpa: u64) {
-        if let Some(visible) = self.visible(vm) {
-            // ORDERING: as above.
-            visible.store(gpa, Relaxed);
-        }
+        // ORDERING: as above.
+        self.visible.of(vm).store(gpa, Relaxed);
     }
 
     /// Executes a request that sets the page of a VM, on the CPU of the VP.

@@ -7,6 +7,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use vtl_pure::pure::controls::{Controls, Flush, Refusal};
+use vtl_pure::pure::field::PerVm;
 use vtl_pure::pure::msr::{Limits, SharedMsrs};
 
 use crate::random::{config, value};
@@ -109,7 +110,7 @@ proptest! {
 
     #[test]
     fn a_snapshot_passes_exactly_if_no_field_is_wrong(controls in controls(), limits in limits()) {
-        let found = controls.validate(&limits, &[SharedMsrs::default(); 3]);
+        let found = controls.validate(&limits, &PerVm::default());
         if is_wrong(&controls, &limits) {
             prop_assert_eq!(found, Err(Refusal::Invalid));
         } else {
@@ -137,7 +138,7 @@ fn the_snapshots_reach_every_answer() {
     for _ in 0..4000 {
         let controls = controls().new_tree(&mut runner).unwrap().current();
         let limits = limits().new_tree(&mut runner).unwrap().current();
-        let answer = match controls.validate(&limits, &[SharedMsrs::default(); 3]) {
+        let answer = match controls.validate(&limits, &PerVm::default()) {
             Ok(_) => 0,
             Err(Refusal::Invalid) => 1,
         };
