@@ -12,7 +12,7 @@ pub(crate) mod synic;
 
 use kernel::prelude::*;
 
-use crate::cpu::guards::PreemptOff;
+use crate::cpu::guards::{OnOneCpu, PreemptOff};
 use crate::pure::hv_call::Control;
 use page::HostPage;
 use synic::Synic;
@@ -68,9 +68,8 @@ impl Host {
     /// ENXIO for a CPU without pages, which never is.
     pub(crate) fn call(&self, control: Control, input: &[u8], output: &mut [u8]) -> Result<u64> {
         // The pages are those of the CPU: nobody else may come in between.
-        let _alone = PreemptOff::new();
-        let cpu = kernel::cpu::CpuId::current().as_u32() as usize; // CAST: u32 fits
-        let pages = self.pages.get(cpu).ok_or(ENXIO)?;
+        let alone = PreemptOff::new();
+        let pages = self.pages.get(alone.cpu() as usize).ok_or(ENXIO)?; // CAST: u32 fits
         pages.input.write(input);
         let answer = c::vtl_hypercall(control.word(), pages.input.phys(), pages.output.phys());
         pages.output.read_at(0, output);

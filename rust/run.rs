@@ -180,7 +180,8 @@ fn run_loaded(
     call: &mut Call,
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned, entry);
-    let vp = loaded.vp;
+    let on_cpu = loaded.vp;
+    let vp = on_cpu.vp();
     // The CPU can't leave any more; it may have begun to do so before.
     may_enter(vp)?;
     // From here on a kick interrupts this CPU; what was written before it is seen below.
@@ -195,7 +196,7 @@ fn run_loaded(
         if offload::prepare(vp, offload, is_halted)? {
             return Ok(Stop::Halted);
         }
-        vp.entry_check.pass(vp, entry.rcx.vm(), &irqs)?;
+        vp.entry_check.pass(on_cpu, entry.rcx.vm(), &irqs)?;
         if !loaded.take_invalidation()? {
             return Ok(Stop::Again);
         }

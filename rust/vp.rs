@@ -10,6 +10,7 @@ pub(crate) mod entry_check;
 pub(crate) mod host_interrupts;
 pub(crate) mod lower_pages;
 pub(crate) mod machine;
+pub(crate) mod on_cpu;
 pub(crate) mod run_page;
 pub(crate) mod users;
 pub(crate) mod vapic;
@@ -23,7 +24,6 @@ use kernel::sync::{new_mutex, Mutex};
 use crate::cpu::debug_regs::DebugRegs;
 use crate::cpu::features::Features;
 use crate::cpu::fpu::{ExtendedState, Section};
-use crate::cpu::guards::PreemptOff;
 use crate::cpu::msr::{self, Unseen};
 use crate::cpu::tdcall;
 use crate::glue::ffi;
@@ -41,6 +41,7 @@ use crate::pure::registers::Register;
 use crate::pure::tdcall::tdg_vp_wr_no_virtual_apic;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
+use on_cpu::OnCpu;
 use run_page::RunPage;
 use wake::Wake;
 
@@ -164,8 +165,8 @@ impl Private {
     }
 }
 
-/// Has the TDX module forget the virtual APIC pages of all VMs, on this CPU.
-fn forget_apic_pages(features: &Features, _on_its_cpu: &PreemptOff) {
+/// Has the TDX module forget the virtual APIC pages of all VMs of a VP.
+fn forget_apic_pages(features: &Features, _on_cpu: OnCpu<'_>) {
     let indices = 1..=u64::from(features.limits.num_l2_vms);
     for vm in indices.filter_map(VmIndex::new) {
         if let Err(status) = tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
@@ -228,12 +229,12 @@ impl Vp {
         self.ready.store(1, Release);
     }
 
-    /// Takes the virtual APIC pages away from the TDX module. Runs on the CPU of the VP.
-    pub(crate) fn take_down(&self, features: &Features, on_its_cpu: &PreemptOff) {
+    /// Takes the virtual APIC pages away from the TDX module.
+    fn take_down(&self, features: &Features, on_cpu: OnCpu<'_>) {
         // The thread of the VP can't be inside the lower VTL: this code has its CPU. It finds the
         // VP not ready before it enters again.
         self.ready.store(0, Release);
-        forget_apic_pages(features, on_its_cpu);
+        forget_apic_pages(features, on_cpu);
     }
 
     /// Notes one more VTL file that maps the run page.

@@ -11,6 +11,12 @@ use kernel::types::NotThreadSafe;
 use crate::cpu::fpu::Section;
 use crate::glue::abi;
 
+/// The task stays on a CPU.
+pub(crate) trait OnOneCpu {
+    /// The CPU.
+    fn cpu(&self) -> u32;
+}
+
 /// The task stays on its CPU but may sleep.
 #[must_use]
 pub(crate) struct MigrateOff {
@@ -28,9 +34,10 @@ impl MigrateOff {
             _not_send: NotThreadSafe,
         }
     }
+}
 
-    /// The CPU.
-    pub(crate) fn cpu(&self) -> u32 {
+impl OnOneCpu for MigrateOff {
+    fn cpu(&self) -> u32 {
         self.cpu
     }
 }
@@ -44,14 +51,26 @@ impl Drop for MigrateOff {
 
 /// No other task runs on this CPU.
 #[must_use]
-pub(crate) struct PreemptOff(NotThreadSafe);
+pub(crate) struct PreemptOff {
+    cpu: u32,
+    _not_send: NotThreadSafe,
+}
 
 impl PreemptOff {
     /// Turns preemption off.
     pub(crate) fn new() -> Self {
         // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
-        unsafe { abi::vtl_preempt_disable() };
-        Self(NotThreadSafe)
+        let cpu = unsafe { abi::vtl_preempt_disable() };
+        Self {
+            cpu,
+            _not_send: NotThreadSafe,
+        }
+    }
+}
+
+impl OnOneCpu for PreemptOff {
+    fn cpu(&self) -> u32 {
+        self.cpu
     }
 }
 

@@ -82,9 +82,11 @@ void vtl_irq_on(void)
 	local_irq_enable();
 }
 
-void vtl_preempt_disable(void)
+/* Returns the CPU that the task now has to itself. */
+u32 vtl_preempt_disable(void)
 {
 	preempt_disable();
+	return raw_smp_processor_id();
 }
 
 void vtl_preempt_enable(void)

@@ -17,7 +17,7 @@ bool vtl_has_guest_work(void);
 bool vtl_irq_off_for_guest(void);
 void vtl_irq_on(void);
 void vtl_irq_off(void);
-void vtl_preempt_disable(void);
+u32 vtl_preempt_disable(void);
 void vtl_preempt_enable(void);
 u32 vtl_migrate_disable(void);
 void vtl_migrate_enable(void);

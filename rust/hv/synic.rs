@@ -15,7 +15,7 @@ use kernel::sync::Mutex;
 use super::c;
 use super::event_fds::EventFds;
 use super::page::HostPage;
-use crate::cpu::guards::PreemptOff;
+use crate::cpu::guards::{OnOneCpu, PreemptOff};
 use crate::glue::abi;
 use crate::pure::hv_message::{
     self, FLAGS_AT, FLAG_BYTES, NO_MESSAGE, PENDING, PROXY_BYTES, SINT_INTERCEPTION, SINT_VMBUS,
@@ -168,16 +168,16 @@ impl Synic {
         }))
     }
 
-    /// Turns the controller of this CPU, whose number is `cpu`, on.
-    pub(crate) fn online(&self, cpu: u32, _on_its_cpu: &PreemptOff) {
-        if let Some(pages) = self.of_cpu(cpu) {
+    /// Turns the controller of this CPU on.
+    pub(crate) fn online(&self, alone: &PreemptOff) {
+        if let Some(pages) = self.of_cpu(alone.cpu()) {
             let (messages, events) = (pages.messages.phys(), pages.events.phys());
             c::vtl_synic_on(messages, events, self.is_paused());
         }
     }
 
     /// Turns the controller of this CPU off.
-    pub(crate) fn offline(&self, _on_its_cpu: &PreemptOff) {
+    pub(crate) fn offline(&self, _alone: &PreemptOff) {
         c::vtl_synic_off();
     }
 

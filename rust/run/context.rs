@@ -42,7 +42,8 @@ use crate::pure::msr::SharedMsrs;
 use crate::pure::vp_enter::EntryRcx;
 use crate::run::enter::{self, Operands};
 use crate::vp::claim::Pinned;
-use crate::vp::{Private, Vp};
+use crate::vp::on_cpu::OnCpu;
+use crate::vp::Private;
 
 /// The processor has a lower VTL's state; nothing else runs on it but interrupts.
 ///
@@ -50,7 +51,7 @@ use crate::vp::{Private, Vp};
 #[must_use]
 pub(super) struct Loaded<'a> {
     /// The VP.
-    pub(super) vp: &'a Vp,
+    pub(super) vp: OnCpu<'a>,
     /// What only its thread may touch.
     pub(super) private: &'a mut Private,
     features: &'a Features,
@@ -97,7 +98,7 @@ impl<'a> Loaded<'a> {
             private,
             features,
             operands: Operands::new(
-                &vp.run_page,
+                &vp.vp().run_page,
                 entry
                     .rcx
                     .without_invalidation()

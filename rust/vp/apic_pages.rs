@@ -9,6 +9,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
+use super::on_cpu::OnCpu;
 use crate::cpu::guards::{IrqsOff, MigrateOff};
 use crate::cpu::tdcall;
 use crate::glue::ffi;
@@ -84,7 +85,12 @@ impl ApicPages {
     }
 
     /// The task priority of a VM, `None` where its page is not the kernel's to read.
-    pub(crate) fn task_priority(&self, vm: VmIndex, _irqs: &IrqsOff) -> Option<u8> {
+    pub(crate) fn task_priority(
+        &self,
+        vm: VmIndex,
+        _on_cpu: OnCpu<'_>,
+        _irqs: &IrqsOff,
+    ) -> Option<u8> {
         // ORDERING: changes on this CPU, and not while its interrupts are off.
         let gpa = self.visible.of(vm).load(Relaxed);
         (gpa != 0).then(|| own_page::read_pinned(gpa, TPR))
@@ -95,7 +101,7 @@ impl ApicPages {
         self.visible.of(vm).store(gpa, Relaxed);
     }
 
-    /// Executes a request that sets the page of a VM, on the CPU of the VP.
+    /// Executes a request that sets the page of a VM.
     ///
     /// # Errors
     ///
@@ -104,8 +110,8 @@ impl ApicPages {
         &self,
         replacement: Replacement,
         call: Call,
-        is_ready: impl FnOnce() -> bool,
-        on_its_cpu: &MigrateOff,
+        on_cpu: OnCpu<'_>,
+        stay: &MigrateOff,
     ) -> Result<Registers, Status> {
         let Replacement { vm, owner, page } = replacement;
         let mut pinned = self.pinned.lock();
@@ -115,8 +121,8 @@ impl ApicPages {
         let answer = {
             // The interrupt that ends the VP for good comes before, and is seen, or after, and has the
             // page forgotten.
-            let _irqs = IrqsOff::in_task(on_its_cpu);
-            if !is_ready() {
+            let _irqs = IrqsOff::in_task(stay);
+            if !on_cpu.is_ready() {
                 return Err(Status::operand_invalid(Operand::Rax));
             }
             let answer = tdcall::Instruction.tdcall(call);

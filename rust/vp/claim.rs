@@ -19,9 +19,10 @@ use kernel::prelude::*;
 use kernel::sync::lock::mutex::MutexBackend;
 use kernel::sync::lock::Guard;
 
+use super::on_cpu::OnCpu;
 use super::{Private, Vp};
 use crate::cpu::features::Features;
-use crate::cpu::guards::MigrateOff;
+use crate::cpu::guards::{MigrateOff, OnOneCpu};
 use crate::pure::deadline::Deadlines;
 use crate::pure::halt_poll::HaltPoll;
 use crate::vp::machine::Machine;
@@ -117,7 +118,7 @@ impl<'c> Pinned<'c> {
     }
 
     /// The VP, what the processor has, and what only this thread may touch.
-    pub(crate) fn parts(&mut self) -> (&'c Vp, &'c Features, &mut Private) {
-        (self.vp, self.features, self.private)
+    pub(crate) fn parts(&mut self) -> (OnCpu<'_>, &'c Features, &mut Private) {
+        (OnCpu::of(self.vp), self.features, self.private)
     }
 }

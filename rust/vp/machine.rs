@@ -19,6 +19,7 @@ use crate::pure::audit::is_ring_size;
 use crate::pure::field::VmIndex;
 use crate::pure::status::Status;
 use crate::vp::lower_pages::LowerPages;
+use crate::vp::on_cpu::OnCpu;
 use crate::vp::{forget_apic_pages, Vp};
 
 kernel::sync::global_lock! {
@@ -112,12 +113,12 @@ impl Machine {
         if slot.as_ref().is_none() {
             slot.populate(Vp::new(cpu, &self.features, self.audit_records)?);
         }
-        let vp = slot.as_ref().ok_or(ENXIO)?;
-        let on_its_cpu = PreemptOff::new();
+        let alone = PreemptOff::new();
+        let on_cpu = OnCpu::new(self, &alone).ok_or(ENXIO)?;
         if let Some(synic) = self.host().and_then(Host::synic) {
-            synic.online(cpu, &on_its_cpu);
+            synic.online(&alone);
         }
-        self.register(vp, &on_its_cpu).map_err(|status| {
+        self.register(on_cpu).map_err(|status| {
             let status = status.0;
             pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
             EIO
@@ -126,12 +127,12 @@ impl Machine {
         // this finds out.
         smp_mb(Full);
         if self.is_stopped.load(Relaxed) != 0 {
-            self.take_down(cpu, &on_its_cpu);
+            self.take_down(&alone);
         }
         Ok(())
     }
 
-    /// Tells the TDX module where the virtual APIC page of a VP is, on its CPU.
+    /// Tells the TDX module where the virtual APIC page of a VP is.
     ///
     /// What a kernel before this one, that crashed, has told about the other VMs is forgotten: the page
     /// is now this kernel's.
@@ -139,23 +140,23 @@ impl Machine {
     /// # Errors
     ///
     /// The status of TDG.VP.WR.
-    fn register(&self, vp: &Vp, on_its_cpu: &PreemptOff) -> Result<(), Status> {
-        forget_apic_pages(&self.features, on_its_cpu);
-        let gpa = vp.vapic.phys();
+    fn register(&self, on_cpu: OnCpu<'_>) -> Result<(), Status> {
+        forget_apic_pages(&self.features, on_cpu);
+        let gpa = on_cpu.vapic.phys();
         // SAFETY: `Machine::new` has found a TD. The page is for nothing else and stays as long as the
         // machine, which goes after `Hotplug`, whose end has every CPU forget it in `take_down`.
         unsafe { tdcall::set_virtual_apic_page(VmIndex::VM1, gpa) }?;
-        vp.set_ready();
+        on_cpu.set_ready();
         Ok(())
     }
 
-    /// Gives back what a CPU has with the host and the TDX module. On that CPU.
-    fn take_down(&self, cpu: u32, on_its_cpu: &PreemptOff) {
+    /// Gives back what the current CPU has with the host and the TDX module.
+    fn take_down(&self, alone: &PreemptOff) {
         if let Some(synic) = self.host().and_then(Host::synic) {
-            synic.offline(on_its_cpu);
+            synic.offline(alone);
         }
-        if let Some(vp) = self.vp(cpu) {
-            vp.take_down(&self.features, on_its_cpu);
+        if let Some(on_cpu) = OnCpu::new(self, alone) {
+            on_cpu.take_down(&self.features, on_cpu);
         }
     }
 
@@ -168,7 +169,7 @@ impl Machine {
         for cpu in 0..self.num_cpus() {
             // An interrupt takes its thread out of the lower VTL; what it finds then is a VP that is
             // not ready.
-            let _ = ffi::on_cpu(cpu, &|| self.take_down(cpu, &PreemptOff::new()));
+            let _ = ffi::on_cpu(cpu, &|| self.take_down(&PreemptOff::new()));
             if let Some(vp) = self.vp(cpu) {
                 // A thread that sleeps, because its lower VTL is halted, finds out when it is woken.
                 vp.cancel();
@@ -193,9 +194,9 @@ extern "C" fn online(cpu: c_uint) -> c_int {
 }
 
 /// As [`online`], before the CPU goes, and on every CPU when the module goes.
-extern "C" fn offline(cpu: c_uint) -> c_int {
+extern "C" fn offline(_cpu: c_uint) -> c_int {
     if let Some(machine) = machine() {
-        machine.take_down(cpu, &PreemptOff::new());
+        machine.take_down(&PreemptOff::new());
     }
     0
 }

@@ -5,7 +5,7 @@ use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
-use crate::cpu::guards::{MigrateOff, PreemptOff};
+use crate::cpu::guards::{MigrateOff, OnOneCpu, PreemptOff};
 use crate::cpu::tdcall;
 use crate::glue::abi::mshv_tdcall;
 use crate::glue::ffi;
@@ -22,6 +22,7 @@ use crate::pure::tdcall::{Registers, Tdcall};
 use crate::pure::uapi;
 use crate::vp::apic_pages::Replacement;
 use crate::vp::machine::Machine;
+use crate::vp::on_cpu::OnCpu;
 
 /// `MSHV_TDCALL`.
 ///
@@ -98,27 +99,25 @@ fn execute_on_vp(vtl: &VtlFile, allowed: Allowed) -> Result<Registers, Status> {
     if !ffi::is_bound_to_cpu() {
         return Err(Status::operand_invalid(Operand::Rax));
     }
-    let vp = vtl.machine().vp(stay.cpu());
     let Scope::VirtualApic(vm) = allowed.scope() else {
-        let on_its_cpu = PreemptOff::new();
+        let alone = PreemptOff::new();
         let call = allowed.ready(&mut tdcall::Instruction)?;
-        if let Some((vp, vm)) = vp.zip(allowed.look_at_entry()) {
-            vp.entry_check.look_again(vm, &on_its_cpu);
+        let on_cpu = OnCpu::new(vtl.machine(), &alone);
+        if let Some((on_cpu, vm)) = on_cpu.zip(allowed.look_at_entry()) {
+            on_cpu.entry_check.look_again(vm, on_cpu, &alone);
         }
         // A pinned page is let go of when the TDX module has read it.
         return Ok(tdcall::Instruction.tdcall(call));
     };
     let call = allowed.ready(&mut tdcall::Instruction)?;
-    let vp = vp.ok_or(Status::operand_invalid(Operand::Rax))?;
+    let on_cpu = OnCpu::new(vtl.machine(), &stay).ok_or(Status::operand_invalid(Operand::Rax))?;
     let replacement = Replacement {
         vm,
         owner: vtl.owner(),
         page,
     };
-    let replace = || {
-        let is_ready = || vp.is_ready();
-        vp.apic_pages.replace(replacement, call, is_ready, &stay)
-    };
+    let pages = &on_cpu.vp().apic_pages;
+    let replace = || pages.replace(replacement, call, on_cpu, &stay);
     let lower_pages = vtl.machine().lower_pages();
     if let Some(lower) = allowed.lower_page() {
         return lower_pages.set(stay.cpu(), vm, lower, replace);
