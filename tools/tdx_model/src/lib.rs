@@ -8,7 +8,7 @@
 //! The way of a call: the emulator sees L1 execute TDCALL, calls [`dispatch::tdcall`], which picks
 //! a leaf in `leaf/`. Each leaf validates everything, then comes the line "checks passed", then it
 //! changes state. TDG.VP.ENTER ends in [`dispatch::Outcome::EnterL2`]; the emulator runs the L2 and
-//! brings its exit to [`l2_exit::l2_exit`]. What L1 does without TDCALL is decided by
+//! brings its exit to [`l2_exit::L2Call`]. What L1 does without TDCALL is decided by
 //! [`cpuid::l1_cpuid`], [`msr::l1_msr`] and [`ve::l1_ept_violation`].
 //!
 //! # What is not modelled

@@ -10,9 +10,7 @@ use crate::dispatch::{Caller, Outcome, tdcall};
 use crate::gpa::{Gpa, Level, VmIndex};
 use crate::gprs::Gprs;
 use crate::host::Conversion;
-use crate::l2_exit::{
-    HostRouted, L2Exit, L2Outcome, enter_after_host, l2_exit, l2_vmcall_done, resume_l1,
-};
+use crate::l2_exit::{HostRouted, L2Call, L2Exit, L2Outcome, l2_vmcall_done};
 use crate::msr::{Direction, l1_msr};
 use crate::status::Status;
 use crate::td::Td;
@@ -120,15 +118,22 @@ fn do_exit(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, e: &L2Exit, l2
         rsp: 0x77,
         ..Gprs::ZERO
     };
-    let mut outcome = l2_exit(td, vcpu, vm, e, &mut g, m);
+    let mut call = L2Call {
+        td,
+        vcpu,
+        vm,
+        l1_gprs: &mut g,
+        machine: m,
+    };
+    let mut outcome = call.exit(e);
     if let L2Outcome::ToHost(_) = outcome {
         outcome = match e.qualification % 3 {
-            0 => resume_l1(td, vcpu, vm, HostRouted::Async, &mut g, m),
+            0 => call.resume_l1(HostRouted::Async),
             1 => {
-                l2_vmcall_done(vcpu, vm);
-                resume_l1(td, vcpu, vm, HostRouted::Tdvmcall, &mut g, m)
+                l2_vmcall_done(call.vcpu, vm);
+                call.resume_l1(HostRouted::Tdvmcall)
             }
-            _ => enter_after_host(td, vcpu, vm, &mut g, m),
+            _ => call.enter_after_host(),
         };
     }
     match outcome {

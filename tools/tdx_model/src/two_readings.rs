@@ -20,7 +20,7 @@ use crate::Field;
 use crate::dispatch::{Outcome, leaf_name, tdcall};
 use crate::gpa::{Gpa, Level, VmIndex};
 use crate::gprs::Gprs;
-use crate::l2_exit::{HostRouted, L2Exit, L2Outcome, l2_exit, resume_l1};
+use crate::l2_exit::{HostRouted, L2Call, L2Exit, L2Outcome};
 use crate::status::{Operand, Status};
 use crate::td::Td;
 use crate::testing::{FakeMachine, KERNEL, STATE, VAPIC, complete, with_td};
@@ -211,7 +211,14 @@ fn monitor_trap_that_the_driver_forbids_would_be_the_end_of_the_td() {
             reason: 37,
             ..L2Exit::default()
         };
-        let outcome = l2_exit(td, vcpu, VmIndex::Vm1, &e, &mut g, m);
+        let mut call = L2Call {
+            td,
+            vcpu,
+            vm: VmIndex::Vm1,
+            l1_gprs: &mut g,
+            machine: m,
+        };
+        let outcome = call.exit(&e);
         assert!(matches!(outcome, L2Outcome::Fatal(_)));
     });
 }
@@ -307,13 +314,27 @@ fn the_driver_understands_every_way_back_from_an_l2() {
                 reason,
                 ..L2Exit::default()
             };
-            let outcome = l2_exit(td, vcpu, VmIndex::Vm1, &e, &mut g, m);
+            let mut call = L2Call {
+                td,
+                vcpu,
+                vm: VmIndex::Vm1,
+                l1_gprs: &mut g,
+                machine: m,
+            };
+            let outcome = call.exit(&e);
             assert_eq!(outcome, L2Outcome::ToL1);
             seen.push(classified(&g));
         }
         for kind in [HostRouted::Async, HostRouted::Tdvmcall] {
             let mut g = enter;
-            resume_l1(td, vcpu, VmIndex::Vm1, kind, &mut g, m);
+            let mut call = L2Call {
+                td,
+                vcpu,
+                vm: VmIndex::Vm1,
+                l1_gprs: &mut g,
+                machine: m,
+            };
+            call.resume_l1(kind);
             seen.push(classified(&g));
         }
         let want = [

@@ -28,8 +28,7 @@ use svm::vmx_names::reason;
 use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
 use tdx_model::gprs::Gprs;
-use tdx_model::l2_exit::{self, HostRouted, L2Exit, L2Outcome};
-use tdx_model::vcpu::Vcpu;
+use tdx_model::l2_exit::{HostRouted, L2Call, L2Exit, L2Outcome};
 use tdx_model::ve::TdExit;
 
 /// What an exit of the hardware turned out to be.
@@ -71,9 +70,7 @@ pub fn log_bad_guest_state(vp: &Vp, number: u64) {
 pub fn step(vp: &mut Vp, vm: VmIndex) {
     // The event of an entry comes before an interrupt of the host's.
     if !event::has_entry_event(vp.model, vm) && host::takes_processor(vp) {
-        let (outcome, gprs) = with_model(vp, |td, vcpu, gprs, m| {
-            l2_exit::host_interrupt(td, vcpu, vm, gprs, m)
-        });
+        let (outcome, gprs) = with_model(vp, vm, |mut call| call.host_interrupt());
         return act(vp, vm, outcome, &gprs);
     }
     if let Some(exit) = before_entry(vp, vm) {
@@ -128,13 +125,20 @@ fn plain_exit(vp: &Vp, vm: VmIndex, reason: u32) -> L2Exit {
 /// Calls the model with everything it needs.
 fn with_model(
     vp: &mut Vp,
-    call: impl FnOnce(&mut tdx_model::td::Td<'_>, &mut Vcpu, &mut Gprs, &mut Processor<'_>) -> L2Outcome,
+    vm: VmIndex,
+    decide: impl FnOnce(L2Call<'_, '_, Processor<'_>>) -> L2Outcome,
 ) -> (L2Outcome, Gprs) {
     let mut gprs = l1::gprs(vp);
     let mut world = vp.platform.world();
     let World { td, spaces } = &mut *world;
     let mut processor = Processor::new(vp, spaces);
-    let outcome = call(td, vp.model, &mut gprs, &mut processor);
+    let outcome = decide(L2Call {
+        td,
+        vcpu: vp.model,
+        vm,
+        l1_gprs: &mut gprs,
+        machine: &mut processor,
+    });
     let xss = processor.xss;
     processor.finish();
     drop(world);
@@ -146,9 +150,7 @@ fn with_model(
 }
 
 fn exit_to_module(vp: &mut Vp, vm: VmIndex, exit: &L2Exit) {
-    let (outcome, gprs) = with_model(vp, |td, vcpu, gprs, m| {
-        l2_exit::l2_exit(td, vcpu, vm, exit, gprs, m)
-    });
+    let (outcome, gprs) = with_model(vp, vm, |mut call| call.exit(exit));
     act(vp, vm, outcome, &gprs);
 }
 
@@ -173,12 +175,8 @@ fn to_host(vp: &mut Vp, vm: VmIndex, exit: TdExit) {
         TdExit::EptViolation { .. } | TdExit::Async { .. } => HostRouted::Async,
     };
     let (outcome, gprs) = match host::l2_td_exit(vp, vm, exit) {
-        host::Resume::L2 => with_model(vp, |td, vcpu, gprs, m| {
-            l2_exit::enter_after_host(td, vcpu, vm, gprs, m)
-        }),
-        host::Resume::L1 => with_model(vp, |td, vcpu, gprs, m| {
-            l2_exit::resume_l1(td, vcpu, vm, kind, gprs, m)
-        }),
+        host::Resume::L2 => with_model(vp, vm, |mut call| call.enter_after_host()),
+        host::Resume::L1 => with_model(vp, vm, |mut call| call.resume_l1(kind)),
     };
     act(vp, vm, outcome, &gprs);
 }

@@ -19,9 +19,7 @@ use tdx_model::dispatch::{Caller, Outcome, leaf_name, tdcall};
 use tdx_model::gpa::{Gpa, Level, VmIndex};
 use tdx_model::gprs::Gprs;
 use tdx_model::host::Conversion;
-use tdx_model::l2_exit::{
-    HostRouted, L2Outcome, enter_after_host, l2_exit, l2_vmcall_done, resume_l1,
-};
+use tdx_model::l2_exit::{HostRouted, L2Call, L2Outcome, l2_vmcall_done};
 use tdx_model::page_state::{PageEntry, Pages};
 use tdx_model::td::{CpuFeatures, FeatureLevel, L2Tables, Td, TdConfig, attributes, config_flags};
 use tdx_model::vcpu::Vcpu;
@@ -186,15 +184,22 @@ fn exit(td: &mut Td<'_>, vcpu: &mut Vcpu, vm: VmIndex, random: &mut Random, mach
         rsp: 0x77,
         ..random.gprs()
     };
-    let mut outcome = l2_exit(td, vcpu, vm, &exit, &mut l1, machine);
+    let mut call = L2Call {
+        td,
+        vcpu,
+        vm,
+        l1_gprs: &mut l1,
+        machine,
+    };
+    let mut outcome = call.exit(&exit);
     if let L2Outcome::ToHost(_) = outcome {
         outcome = match random.below(3) {
-            0 => resume_l1(td, vcpu, vm, HostRouted::Async, &mut l1, machine),
+            0 => call.resume_l1(HostRouted::Async),
             1 => {
-                l2_vmcall_done(vcpu, vm);
-                resume_l1(td, vcpu, vm, HostRouted::Tdvmcall, &mut l1, machine)
+                l2_vmcall_done(call.vcpu, vm);
+                call.resume_l1(HostRouted::Tdvmcall)
             }
-            _ => enter_after_host(td, vcpu, vm, &mut l1, machine),
+            _ => call.enter_after_host(),
         };
     }
     match outcome {

@@ -15,6 +15,22 @@ fn exit(reason: u32) -> L2Exit {
     }
 }
 
+/// VM 1, which has been left.
+fn left<'a, 'm>(
+    td: &'a mut Td<'m>,
+    vcpu: &'a mut Vcpu,
+    l1_gprs: &'a mut Gprs,
+    machine: &'a mut FakeMachine,
+) -> L2Call<'a, 'm, FakeMachine> {
+    L2Call {
+        td,
+        vcpu,
+        vm: VM,
+        l1_gprs,
+        machine,
+    }
+}
+
 /// Runs one exit of a prepared L2 and returns the outcome and L1's registers.
 fn run(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, e: &L2Exit) -> (L2Outcome, Gprs) {
     m.prepare_l2(vcpu);
@@ -27,7 +43,7 @@ fn run(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, e: &L2Exit) -> (L2
         r15: 3,
         ..Gprs::ZERO
     };
-    let outcome = l2_exit(td, vcpu, VM, e, &mut g, m);
+    let outcome = left(td, vcpu, &mut g, m).exit(e);
     (outcome, g)
 }
 
@@ -202,7 +218,7 @@ fn tdcall_is_l1s_unless_enabled_for_vmcall() {
         l2_vmcall_done(vcpu, VM);
         assert_eq!(vcpu.l2(VM).vmcs.get(Field::GuestRip), rip + 4);
         let mut g = Gprs::ZERO;
-        let resumed = resume_l1(td, vcpu, VM, HostRouted::Tdvmcall, &mut g, m);
+        let resumed = left(td, vcpu, &mut g, m).resume_l1(HostRouted::Tdvmcall);
         assert_eq!((resumed, g.rax), (L2Outcome::ToL1, 0x1101_0000_004d));
         vcpu.l2_mut(VM).gprs.rcx = 1;
         assert_eq!(run(td, vcpu, m, &e).0, L2Outcome::Resume);
@@ -217,7 +233,7 @@ fn host_routed_exit_repeats_the_last_reason() {
     with_td(|td, vcpu, m| {
         run(td, vcpu, m, &exit(74));
         let mut g = Gprs::ZERO;
-        let outcome = resume_l1(td, vcpu, VM, HostRouted::Async, &mut g, m);
+        let outcome = left(td, vcpu, &mut g, m).resume_l1(HostRouted::Async);
         assert_eq!((outcome, g.rax), (L2Outcome::ToL1, 0x1100_0000_004a));
     });
 }
@@ -228,7 +244,7 @@ fn interrupt_of_the_host_reaches_l1_as_its_own_kind_of_exit() {
         run(td, vcpu, m, &exit(74));
         let rip = vcpu.l2(VM).vmcs.get(Field::GuestRip);
         let mut g = Gprs::ZERO;
-        let outcome = host_interrupt(td, vcpu, VM, &mut g, m);
+        let outcome = left(td, vcpu, &mut g, m).host_interrupt();
         assert_eq!((outcome, g.rax), (L2Outcome::ToL1, 0x1100_0000_0001));
         assert_eq!((g.rcx, g.r9), (0, 0));
         assert_eq!(vcpu.l2(VM).vmcs.get(Field::GuestRip), rip);
@@ -246,12 +262,14 @@ fn interrupted_delivery_is_repeated_after_the_host_unless_intercepted() {
         };
         run(td, vcpu, m, &e);
         let mut g = Gprs::ZERO;
-        assert_eq!(enter_after_host(td, vcpu, VM, &mut g, m), L2Outcome::Resume);
+        let outcome = left(td, vcpu, &mut g, m).enter_after_host();
+        assert_eq!(outcome, L2Outcome::Resume);
         let vmcs = &mut vcpu.l2_mut(VM).vmcs;
         assert_eq!(vmcs.get(Field::EntryInterruptionInfo), 0x8000_0b0e);
         assert_eq!(vmcs.get(Field::EntryErrorCode), 2);
         vmcs.set(Field::ExceptionBitmap, 1 << 14);
-        assert_eq!(enter_after_host(td, vcpu, VM, &mut g, m), L2Outcome::ToL1);
+        let outcome = left(td, vcpu, &mut g, m).enter_after_host();
+        assert_eq!(outcome, L2Outcome::ToL1);
         assert_eq!((g.rax, g.r9), (0x1100 << 32, 2 << 32 | 0x8000_1b0e));
     });
 }

@@ -3,7 +3,7 @@
 
 use crate::gpa::{Gpa, Level, Rights, VmIndex};
 use crate::gprs::Gprs;
-use crate::l2_exit::{L2Exit, L2Outcome, l2_exit};
+use crate::l2_exit::{L2Call, L2Exit, L2Outcome};
 use crate::td::Td;
 use crate::testing::{FakeMachine, STATE, complete, with_td};
 use crate::vcpu::{Vcpu, l2_ctls};
@@ -121,7 +121,14 @@ fn leave(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, exit: &L2Exit) -
     };
     crate::testing::call(td, vcpu, m, 25, &mut g);
     assert_eq!(vcpu.current_vm, Some(VM));
-    let outcome = l2_exit(td, vcpu, VM, exit, &mut g, m);
+    let mut call = L2Call {
+        td,
+        vcpu,
+        vm: VM,
+        l1_gprs: &mut g,
+        machine: m,
+    };
+    let outcome = call.exit(exit);
     let to = match outcome {
         L2Outcome::ToL1 if g.rax >> 32 == 0x1102 => Interrupted,
         L2Outcome::ToL1 => L1,
@@ -276,7 +283,14 @@ fn host_is_told_no_more_of_an_ept_violation_than_it_may_know() {
             qualification: 0x7f,
             eeq: Eeq::None,
         };
-        let outcome = l2_exit(td, vcpu, VM, &e, &mut g, m);
+        let mut call = L2Call {
+            td,
+            vcpu,
+            vm: VM,
+            l1_gprs: &mut g,
+            machine: m,
+        };
+        let outcome = call.exit(&e);
         assert_eq!(outcome, L2Outcome::ToHost(want));
     });
 }
