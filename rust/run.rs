@@ -154,7 +154,7 @@ fn may_enter(vp: &Vp) -> Result {
 /// Reads each field of the run page once, and checks what it says.
 fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
     let (vp, features, private) = pinned.parts();
-    let image = private.extended.legacy_image();
+    let image = private.extended.legacy_image()?;
     vp.run_page.read_fx_state(image);
     vp.run_page
         .read_controls(image)

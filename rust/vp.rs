@@ -188,7 +188,7 @@ impl Vp {
         let wake = Wake::new(index);
         let run_page = RunPage::new(SharedPage::new()?);
         let vapic = SharedPage::new()?;
-        let extended = ExtendedState::new(features)?;
+        let extended = ExtendedState::new(features.format)?;
         KBox::pin_init(
             pin_init!(Self {
                 cpu,

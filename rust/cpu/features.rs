@@ -35,8 +35,6 @@ pub(crate) struct Features {
     pub(crate) storm_spacing_ticks: u64,
 }
 
-/// Of CPUID leaf 1 ECX: the kernel has turned XSAVE on.
-const OSXSAVE: u32 = 1 << 27;
 /// CPUID leaf that names the TDX module. [ABI CPUID 0x21]
 const LEAF_TDX: u32 = 0x21;
 const TDX_SIGNATURE: [u32; 3] = [0x6574_6e49, 0x5844_546c, 0x2020_2020]; // "IntelTDX    "
@@ -56,23 +54,20 @@ impl Features {
         let num_l2_vms = num_l2_vms()?;
         // Every processor with TDX has XSAVE. A kernel that leaves it off could not keep the components
         // that a lower VTL turns on.
-        if ffi::cpuid(1, 0).ecx & OSXSAVE == 0 {
+        let Some(format) = Format::detect() else {
             pr_err!("not loaded: this kernel does not use XSAVE; boot it without \"noxsave\"\n");
             return Err(ENODEV);
-        }
+        };
         let extended = ffi::cpuid(7, 0);
         let limits = Limits {
             num_l2_vms,
             address_bits: msr::address_bits(),
             xss: xss_mask(),
             has_tsc_aux: ffi::cpuid(0x8000_0001, 0).edx & (1 << 27) != 0,
-            mxcsr: fpu::mxcsr_mask()?,
+            mxcsr: fpu::mxcsr_mask(format)?,
         };
         // IBRS, STIBP or SSBD.
         let has_spec_ctrl = extended.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0;
-        let xsave_bytes = ffi::cpuid(0xd, 0).ecx as usize; // CAST: u32 fits
-        let has_xinuse = ffi::cpuid(0xd, 1).eax & (1 << 2) != 0; // XGETBV of 1
-        let format = Format::new(Some(xsave_bytes), has_xinuse);
         Ok(Self {
             limits,
             unseen_msrs: UnseenMsrs::detect(xfam()?),

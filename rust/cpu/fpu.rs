@@ -10,30 +10,35 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
-use core::ptr::NonNull;
 
 use kernel::prelude::*;
 use kernel::types::NotThreadSafe;
 
-use crate::cpu::features::Features;
 use crate::cpu::guards::IrqsOff;
 use crate::cpu::msr::Xfd;
 use crate::glue::abi;
+use crate::glue::ffi;
 use crate::pure::registers::XFEM_START;
 use crate::pure::xsave::{FX_WORDS, XSTATE_BV_WORD};
 
 const XSTATE_X87_SSE: u64 = 0x3;
 const XSTATE_PKRU: u64 = 1 << 9;
+const WORD_BYTES: usize = size_of::<u64>();
 /// Legacy region and header.
 const XSAVE_MIN_BYTES: usize = 512 + 64;
-/// Of an FXSAVE image: MXCSR_MASK, and its value when the processor stores none.
-const MXCSR_MASK_OFFSET: usize = 28;
+/// What XSAVE and XRSTOR want of an image's address.
+const IMAGE_ALIGN: usize = 64;
+/// MXCSR_MASK in the high half of this word of an image, and its value when the processor stores none.
+const MXCSR_MASK_WORD: usize = 3;
 const MXCSR_MASK_DEFAULT: u32 = 0xffbf;
 
 /// How the processor saves extended state.
+///
+/// # Invariants
+///
+/// The kernel has turned XSAVE on. With `has_xinuse`, XGETBV takes 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Format {
-    /// XCR0; zero: the processor has FXSAVE only.
     xcr0: u64,
     len_bytes: usize,
     /// XGETBV tells which components are in use.
@@ -41,7 +46,7 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    /// XCR0 of VTL2; zero: the processor has FXSAVE only.
+    /// XCR0 of VTL2.
     pub(crate) fn xcr0(&self) -> u64 {
         self.xcr0
     }
@@ -51,73 +56,68 @@ impl Format {
         self.len_bytes
     }
 
-    /// Asks the processor. `xsave_bytes` is the largest image for any XCR0, `None` without XSAVE;
-    /// `has_xinuse`: XGETBV takes 1.
-    pub(crate) fn new(xsave_bytes: Option<usize>, has_xinuse: bool) -> Self {
-        let Some(len_bytes) = xsave_bytes else {
-            return Self {
-                xcr0: 0,
-                len_bytes: XSAVE_MIN_BYTES,
-                has_xinuse: false,
-            };
-        };
-        Self {
-            // SAFETY: XSAVE is on.
-            xcr0: unsafe { xgetbv(0) },
-            len_bytes: len_bytes.max(XSAVE_MIN_BYTES),
-            has_xinuse,
+    /// Asks the processor. `None` if the kernel does not use XSAVE.
+    pub(crate) fn detect() -> Option<Self> {
+        if ffi::cpuid(1, 0).ecx & (1 << 27) == 0 {
+            return None; // OSXSAVE
         }
+        let largest_bytes = ffi::cpuid(0xd, 0).ecx as usize; // CAST: u32 fits
+        let has_xinuse = ffi::cpuid(0xd, 1).eax & (1 << 2) != 0; // XGETBV of 1
+        let mut format = Self {
+            xcr0: 0,
+            len_bytes: largest_bytes.max(XSAVE_MIN_BYTES),
+            has_xinuse,
+        };
+        format.xcr0 = format.xgetbv(0);
+        Some(format)
     }
 
     /// Components that are not in their initial state, as far as the processor tells.
     fn components_in_use(&self) -> u64 {
-        if !self.has_xinuse {
-            return u64::MAX;
+        if self.has_xinuse {
+            self.xgetbv(1)
+        } else {
+            u64::MAX
         }
-        // SAFETY: `has_xinuse` says that XSAVE is on and that 1 is taken.
-        unsafe { xgetbv(1) }
     }
-}
 
-/// XCR0 (0), or the components of it that are in use (1).
-///
-/// # Safety
-///
-/// XSAVE is on, and the processor takes `index`.
-unsafe fn xgetbv(index: u32) -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: By the requirement above XGETBV exists and does not fault.
-    unsafe {
-        asm!("xgetbv", in("ecx") index, out("eax") low, out("edx") high, options(nomem, nostack));
+    /// XCR0 (0), or the components of it that are in use (1), if the processor tells them.
+    fn xgetbv(&self, index: u32) -> u64 {
+        let index = index & u32::from(self.has_xinuse);
+        let (low, high): (u32, u32);
+        // SAFETY: By the invariant XGETBV exists and takes `index`.
+        unsafe {
+            asm!("xgetbv", in("ecx") index, out("eax") low, out("edx") high,
+                options(nomem, nostack));
+        }
+        u64::from(high) << 32 | u64::from(low)
     }
-    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Extended state of a lower VTL while it does not run.
 ///
 /// # Invariants
 ///
-/// `image` points to `format.len_bytes` zeroed or XSAVEd bytes, aligned to a page, owned.
+/// The image is the `format.len_bytes` of `memory` from `first_word` on, aligned as XSAVE wants it:
+/// `memory` never grows, so it stays where it is.
 pub(crate) struct ExtendedState {
-    image: NonNull<u64>,
+    memory: KVec<u64>,
+    first_word: usize,
     format: Format,
     /// XCR0 while the lower VTL runs; XSETBV takes it.
     xfem: u64,
 }
 
-// SAFETY: The image is owned memory of the direct map.
-unsafe impl Send for ExtendedState {}
-
 impl ExtendedState {
     /// Initial state of every component.
-    pub(crate) fn new(features: &Features) -> Result<Self> {
-        let format = features.format;
-        // SAFETY: The size is not zero; in a task that may sleep.
-        let image = unsafe { abi::vtl_alloc_zeroed(format.len_bytes) };
-        let image = NonNull::new(image.cast()).ok_or(ENOMEM)?;
-        // INVARIANT: just allocated, zeroed, with this size.
+    pub(crate) fn new(format: Format) -> Result<Self> {
+        let len_bytes = format.len_bytes + IMAGE_ALIGN;
+        let memory = KVec::from_elem(0, len_bytes.div_ceil(WORD_BYTES), GFP_KERNEL)?;
+        let address = memory.as_ptr().addr();
+        // INVARIANT: the place that is skipped is shorter than what the memory is longer.
         Ok(Self {
-            image,
+            first_word: address.wrapping_neg() % IMAGE_ALIGN / WORD_BYTES,
+            memory,
             format,
             xfem: XFEM_START,
         })
@@ -135,11 +135,11 @@ impl ExtendedState {
 
     /// Changes XCR0 between VTL2's value and the lower VTL's, where they differ.
     fn write_xcr0(&self, value: u64, _section: &Section) {
-        if self.format.xcr0 == 0 || self.xfem == self.format.xcr0 {
+        if self.xfem == self.format.xcr0 {
             return;
         }
         let (low, high) = halves(value);
-        // SAFETY: XSAVE is on, and XSETBV takes both values. The registers of components that are
+        // SAFETY: XSAVE is on by the invariant of `Format`, and XSETBV takes both values. The registers of components that are
         // off keep what they hold; `save` and `restore` run with VTL2's value.
         unsafe {
             asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nomem, nostack));
@@ -147,16 +147,19 @@ impl ExtendedState {
     }
 
     /// x87 and SSE state in FXSAVE format.
-    pub(crate) fn legacy_image(&mut self) -> &mut [u64; FX_WORDS] {
-        // SAFETY: By the invariant the image is valid and longer; `&mut self` makes it exclusive.
-        unsafe { &mut *self.image.as_ptr().cast() }
+    ///
+    /// # Errors
+    ///
+    /// Never one: every image is longer.
+    pub(crate) fn legacy_image(&mut self) -> Result<&mut [u64; FX_WORDS]> {
+        self.words().first_chunk_mut().ok_or(EINVAL)
     }
 
     /// The whole image, in the standard format. Who writes to it leaves it such that XRSTOR takes it.
     pub(crate) fn words(&mut self) -> &mut [u64] {
-        let len = self.format.len_bytes / size_of::<u64>();
-        // SAFETY: By the invariant so many words are valid; `&mut self` makes them exclusive.
-        unsafe { core::slice::from_raw_parts_mut(self.image.as_ptr(), len) }
+        let end = self.first_word + self.format.len_bytes / WORD_BYTES;
+        let image = self.memory.get_mut(self.first_word..end);
+        image.unwrap_or_default() // never: the memory is that long
     }
 
     /// Loads the registers with this state. IA32_XFD may be zero afterwards.
@@ -170,7 +173,7 @@ impl ExtendedState {
     pub(crate) fn save(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
         self.write_xcr0(self.format.xcr0, section);
         xfd.clear_for(|| self.format.components_in_use());
-        self.store_image();
+        self.store_image(self.format.xcr0 & !XSTATE_PKRU);
     }
 
     /// Makes it the initial state.
@@ -185,44 +188,28 @@ impl ExtendedState {
     }
 
     fn load_image(&mut self) {
-        let image = self.image.as_ptr();
-        if self.format.xcr0 == 0 {
-            // SAFETY: By the invariant the image is valid; MXCSR in it was checked by
-            // `pure::controls`, or stored by the processor.
-            unsafe { asm!("fxrstor64 [{}]", in(reg) image, options(nostack, readonly)) };
-            return;
-        }
-        if let Some(present) = self.words().get_mut(XSTATE_BV_WORD) {
+        let image = self.words();
+        if let Some(present) = image.get_mut(XSTATE_BV_WORD) {
             *present |= XSTATE_X87_SSE;
         }
+        let image = image.as_ptr();
         let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
-        // SAFETY: As above; the header is zero but for components of XCR0, as XSAVE or
-        // `pure::xsave` left it.
+        // SAFETY: By the invariant the image is aligned and whole. MXCSR in it was checked by
+        // `pure::controls`, or stored by the processor; the header is zero but for components of XCR0,
+        // as XSAVE or `pure::xsave` left it.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) image, in("eax") low, in("edx") high,
                 options(nostack, readonly));
         }
     }
 
-    fn store_image(&mut self) {
-        let image = self.image.as_ptr();
-        if self.format.xcr0 == 0 {
-            // SAFETY: By the invariant the image is valid, and `&mut self` makes it exclusive.
-            unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack)) };
-            return;
-        }
-        let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
-        // SAFETY: As above, and long enough for every component of XCR0.
+    fn store_image(&mut self, components: u64) {
+        let image = self.words().as_mut_ptr();
+        let (low, high) = halves(components);
+        // SAFETY: By the invariant the image is aligned and long enough for every component of XCR0.
         unsafe {
             asm!("xsave64 [{}]", in(reg) image, in("eax") low, in("edx") high, options(nostack));
         }
-    }
-}
-
-impl Drop for ExtendedState {
-    fn drop(&mut self) {
-        // SAFETY: Allocated in `new` with the same size.
-        unsafe { abi::free_pages_exact(self.image.as_ptr().cast(), self.format.len_bytes) }
     }
 }
 
@@ -281,19 +268,16 @@ pub(crate) fn change_pkru(from: u32, to: u32, _irqs: &IrqsOff) {
 /// # Errors
 ///
 /// ENOMEM.
-pub(crate) fn mxcsr_mask() -> Result<u32> {
-    #[repr(C, align(16))]
-    struct Image([u32; 128]);
-    // Not on the stack: the kernel aligns that to 8 bytes only, whatever the compiler thinks.
-    let mut image = KBox::new(Image([0; 128]), GFP_KERNEL)?;
+pub(crate) fn mxcsr_mask(format: Format) -> Result<u32> {
+    let mut state = ExtendedState::new(format)?;
     {
         let _section = Section::begin();
-        // SAFETY: The image is aligned and has the 512 bytes that FXSAVE writes.
-        unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut *image, options(nostack)) };
+        state.store_image(XSTATE_X87_SSE);
     }
-    Ok(match image.0[MXCSR_MASK_OFFSET / 4] {
+    let word = state.words().get(MXCSR_MASK_WORD).copied();
+    Ok(match word.unwrap_or(0) >> 32 {
         0 => MXCSR_MASK_DEFAULT,
-        mask => mask,
+        mask => mask as u32, // CAST: the high half
     })
 }
 

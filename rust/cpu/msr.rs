@@ -143,8 +143,7 @@ impl UnseenMsrs {
         let has_capabilities = extended.edx & (1 << 29) != 0;
         let has_tsx_ctrl = has_capabilities
             && read_safe(ARCH_CAPABILITIES).is_some_and(|value| value & (1 << 7) != 0);
-        let has_xsave = ffi::cpuid(1, 0).ecx & (1 << 27) != 0; // OSXSAVE
-        let has_xfd = has_xsave && ffi::cpuid(0xd, 1).eax & (1 << 4) != 0;
+        let has_xfd = ffi::cpuid(0xd, 1).eax & (1 << 4) != 0;
         let has_cet = components::has_cet(xfam) && read_safe(Msr::UCet as u32).is_some();
         let mut has = 0;
         for (number, unseen) in (0..).zip(&UNSEEN) {

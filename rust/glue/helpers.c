@@ -232,11 +232,6 @@ u64 vtl_page_phys(struct page *page)
 	return page_to_phys(page);
 }
 
-void *vtl_alloc_zeroed(size_t len_bytes)
-{
-	return alloc_pages_exact(len_bytes, GFP_KERNEL | __GFP_ZERO);
-}
-
 /* Returns true if any byte of the range is memory that this Linux uses. */
 bool vtl_is_system_ram(u64 start, u64 len_bytes)
 {

@@ -42,7 +42,6 @@ void vtl_debug_forget(void);
 
 void *vtl_page_address(struct page *page);
 u64 vtl_page_phys(struct page *page);
-void *vtl_alloc_zeroed(size_t len_bytes);
 
 bool vtl_event_allowed(u32 kind);
 void vtl_event_log(const char *text);

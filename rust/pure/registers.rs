@@ -39,7 +39,7 @@ impl Register {
         }
     }
 
-    /// Whether the processor takes the value. `xcr0` is what VTL2 itself has on, zero without XSAVE.
+    /// Whether the processor takes the value. `xcr0` is what VTL2 itself has on.
     pub const fn takes(self, value: u64, xcr0: u64) -> bool {
         match self {
             Self::Xfem => is_xfem(value, xcr0),

@@ -66,7 +66,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `xcr0` is what VTL2 has on, zero without XSAVE; `max_bytes` the length of the processor's image;
+    /// `xcr0` is what VTL2 has on; `max_bytes` the length of the processor's image;
     /// `area` asks CPUID for a component.
     pub fn new(xcr0: u64, max_bytes: usize, area: impl Fn(u32) -> Area) -> Self {
         let mut layout = Self {

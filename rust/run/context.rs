@@ -199,10 +199,10 @@ impl Drop for Loaded<'_> {
         self.private.extended.save(&mut xfd, section);
         xfd.change(self.host_xfd);
         if self.has_run {
-            let image = self.private.extended.legacy_image();
-            self.vp
-                .run_page
-                .store_state(&guest_msrs, self.operands.cr2, image);
+            let run_page = &self.vp.run_page;
+            if let Ok(image) = self.private.extended.legacy_image() {
+                run_page.store_state(&guest_msrs, self.operands.cr2, image);
+            }
         }
     }
 }
