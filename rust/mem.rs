@@ -10,6 +10,8 @@ pub(crate) mod ranges;
 pub(crate) mod registered;
 pub(crate) mod withdrawn;
 
+pub(crate) use fault::opened;
+
 use fault::Backing;
 use kernel::mm::virt::{flags, VmaNew};
 use kernel::page::PAGE_SIZE;

@@ -39,7 +39,7 @@ use kernel::sync::Arc;
 
 use nodes::{debugfs, device, hyper_v, redirect, shutdown};
 use observe::event;
-use vp::{host_interrupts, machine};
+use vp::machine;
 
 module! {
     type: MshvVtlTdx,
@@ -76,7 +76,7 @@ struct MshvVtlTdx {
     _shutdown: shutdown::Notified,
     _hotplug: machine::Hotplug,
     _events: event::Pending,
-    _interrupts: host_interrupts::Interrupts,
+    _interrupts: machine::Interrupts,
     _redirects: redirect::Ready,
     _published: machine::Published,
     _registry: mem::registered::Registry,
@@ -91,7 +91,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
             _registry: mem::registered::Registry::new(),
             _published: machine::Published::new(module_parameters::audit_records.value())?,
             _claims: mem::ranges::Claims::new()?,
-            _interrupts: host_interrupts::Interrupts::start(machine::machine().ok_or(ENODEV)?),
+            _interrupts: machine::Interrupts::start(machine::machine().ok_or(ENODEV)?),
             _redirects: redirect::Ready::new()?,
             _events: event::Pending::new(),
             _hotplug: machine::Hotplug::new()?,

@@ -16,7 +16,7 @@ pub(crate) mod users;
 pub(crate) mod vapic;
 pub(crate) mod wake;
 
-use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
+use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
@@ -72,9 +72,9 @@ pub(crate) struct Vp {
     /// VTL files that have mapped the run page.
     #[pin]
     users: Mutex<u32>,
-    /// Non-zero while the TDX module knows the virtual APIC page and the CPU is not leaving. It is read
+    /// True while the TDX module knows the virtual APIC page and the CPU is not leaving. It is read
     /// before each entry, so it is one of `core`'s, as those of `stats` are.
-    ready: AtomicU32,
+    ready: AtomicBool,
     /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
     #[pin]
     private: Mutex<Private>,
@@ -146,7 +146,7 @@ impl Private {
     pub(crate) fn register(&self, register: Register) -> u64 {
         match register {
             Register::Xfem => self.extended.xfem(),
-            Register::Debug(index) => self.debug.lower.get(index).copied().unwrap_or(0),
+            Register::Debug(index) => self.debug.lower().get(index).copied().unwrap_or(0),
             Register::Mtrr(mtrr) => self.mtrrs.get(mtrr),
         }
     }
@@ -156,7 +156,7 @@ impl Private {
         match register {
             Register::Xfem => self.extended.set_xfem(value),
             Register::Debug(index) => {
-                if let Some(slot) = self.debug.lower.get_mut(index) {
+                if let Some(slot) = self.debug.lower_mut().get_mut(index) {
                     *slot = value;
                 }
             }
@@ -202,7 +202,7 @@ impl Vp {
                 wake,
                 entry_check: EntryCheck::new(),
                 users <- new_mutex!(0, "mshv_vtl_tdx::users"),
-                ready: AtomicU32::new(0),
+                ready: AtomicBool::new(false),
                 private <- new_mutex!(Private {
                     extended,
                     pkru: 0,
@@ -226,14 +226,14 @@ impl Vp {
     /// The TDX module knows the virtual APIC page.
     fn set_ready(&self) {
         // ORDERING: with the load in `is_ready`: whoever sees it ready sees the page registered.
-        self.ready.store(1, Release);
+        self.ready.store(true, Release);
     }
 
     /// Takes the virtual APIC pages away from the TDX module.
     fn take_down(&self, features: &Features, on_cpu: OnCpu<'_>) {
         // The thread of the VP can't be inside the lower VTL: this code has its CPU. It finds the
         // VP not ready before it enters again.
-        self.ready.store(0, Release);
+        self.ready.store(false, Release);
         forget_apic_pages(features, on_cpu);
     }
 
@@ -274,6 +274,6 @@ impl Vp {
     /// Whether the VP may enter a lower VTL.
     pub(crate) fn is_ready(&self) -> bool {
         // ORDERING: with the stores above.
-        self.ready.load(Acquire) != 0
+        self.ready.load(Acquire)
     }
 }

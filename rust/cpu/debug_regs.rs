@@ -5,7 +5,7 @@
 //! registers are VTL2's if it has a breakpoint, and nobody's if it has none: then the lower VTL's
 //! values may stay where they are, since nothing looks at them.
 
-// UNSAFETY: FFI that writes debug registers.
+// UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
 use crate::cpu::fpu::Section;
@@ -13,38 +13,50 @@ use crate::cpu::guards::IrqsOff;
 use crate::glue::abi::{self, safe_in_c};
 use crate::pure::registers::DEBUG_START;
 
+// A debug register can stop the kernel where it does not want to be stopped, and no more; with DR7 off,
+// not even that, and DR7 gets but what it had.
 safe_in_c! {
+    fn vtl_debug_load(debug: &mut abi::vtl_debug as *mut abi::vtl_debug);
+    fn vtl_debug_store(debug: &mut abi::vtl_debug as *mut abi::vtl_debug);
     /// Clears the registers in which VTL2 has no breakpoint, and no other.
     fn vtl_debug_forget();
 }
 
 /// DR0, DR1, DR2, DR3, DR6 of the lower VTL (`lower`), and what VTL2 has meanwhile.
-pub(crate) type DebugRegs = abi::vtl_debug;
+pub(crate) struct DebugRegs(abi::vtl_debug);
 
 impl DebugRegs {
     /// Those of a processor that has just started.
     pub(crate) fn new() -> Self {
-        Self {
+        Self(abi::vtl_debug {
             lower: DEBUG_START,
-            ..Self::default()
-        }
+            ..abi::vtl_debug::default()
+        })
+    }
+
+    /// Those of the lower VTL.
+    pub(crate) fn lower(&self) -> &[u64; 5] {
+        &self.0.lower
+    }
+
+    /// Those of the lower VTL, to be set to values that were checked.
+    pub(crate) fn lower_mut(&mut self) -> &mut [u64; 5] {
+        &mut self.0.lower
     }
 
     /// Turns VTL2's breakpoints off and loads the lower VTL's registers.
     pub(crate) fn load(&mut self, _irqs: &IrqsOff) {
-        // SAFETY: Interrupts are off; the values were checked, or read from the processor.
-        unsafe { abi::vtl_debug_load(self) }
+        vtl_debug_load(&mut self.0);
     }
 
     /// Stores the lower VTL's registers; VTL2's breakpoints, if any, are back.
     pub(crate) fn store(&mut self, _irqs: &IrqsOff) {
-        // SAFETY: Interrupts are off since `load`, which has said what VTL2 has.
-        unsafe { abi::vtl_debug_store(self) }
+        vtl_debug_store(&mut self.0);
     }
 
     /// Leaves nothing of the lower VTL's in the registers.
     pub(crate) fn forget(&self, _section: &Section) {
-        let [addresses @ .., _dr6] = &self.lower;
+        let [addresses @ .., _dr6] = &self.0.lower;
         if addresses.iter().any(|address| *address != 0) {
             vtl_debug_forget();
         }

@@ -16,7 +16,7 @@ use kernel::types::NotThreadSafe;
 
 use crate::cpu::guards::IrqsOff;
 use crate::cpu::msr::Xfd;
-use crate::glue::abi;
+use crate::glue::abi::{self, ends_in_c};
 use crate::glue::ffi;
 use crate::pure::registers::XFEM_START;
 use crate::pure::xsave::{FX_WORDS, XSTATE_BV_WORD};
@@ -229,11 +229,8 @@ impl Section {
     }
 }
 
-impl Drop for Section {
-    fn drop(&mut self) {
-        // SAFETY: Paired with the call in `begin`, on the same CPU.
-        unsafe { abi::kernel_fpu_end() };
-    }
+ends_in_c! {
+    Section: kernel_fpu_end;
 }
 
 /// Reads PKRU; zero without protection keys.

@@ -9,7 +9,14 @@
 use kernel::types::NotThreadSafe;
 
 use crate::cpu::fpu::Section;
-use crate::glue::abi;
+use crate::glue::abi::{self, ends_in_c, safe_in_c};
+
+// They can be nested as deep as one likes.
+safe_in_c! {
+    fn vtl_migrate_disable() -> u32;
+    fn vtl_preempt_disable() -> u32;
+    fn vtl_irq_off();
+}
 
 /// The task stays on a CPU.
 pub(crate) trait OnOneCpu {
@@ -27,10 +34,8 @@ pub(crate) struct MigrateOff {
 impl MigrateOff {
     /// Keeps the task on the CPU it is on.
     pub(crate) fn new() -> Self {
-        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
-        let cpu = unsafe { abi::vtl_migrate_disable() };
         Self {
-            cpu,
+            cpu: vtl_migrate_disable(),
             _not_send: NotThreadSafe,
         }
     }
@@ -39,13 +44,6 @@ impl MigrateOff {
 impl OnOneCpu for MigrateOff {
     fn cpu(&self) -> u32 {
         self.cpu
-    }
-}
-
-impl Drop for MigrateOff {
-    fn drop(&mut self) {
-        // SAFETY: Paired with the call in `new`.
-        unsafe { abi::vtl_migrate_enable() }
     }
 }
 
@@ -59,10 +57,8 @@ pub(crate) struct PreemptOff {
 impl PreemptOff {
     /// Turns preemption off.
     pub(crate) fn new() -> Self {
-        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
-        let cpu = unsafe { abi::vtl_preempt_disable() };
         Self {
-            cpu,
+            cpu: vtl_preempt_disable(),
             _not_send: NotThreadSafe,
         }
     }
@@ -74,13 +70,6 @@ impl OnOneCpu for PreemptOff {
     }
 }
 
-impl Drop for PreemptOff {
-    fn drop(&mut self) {
-        // SAFETY: Paired with the call in `new`.
-        unsafe { abi::vtl_preempt_enable() }
-    }
-}
-
 /// This CPU takes no interrupts.
 #[must_use]
 pub(crate) struct IrqsOff(NotThreadSafe);
@@ -88,8 +77,7 @@ pub(crate) struct IrqsOff(NotThreadSafe);
 impl IrqsOff {
     /// Turns interrupts off, in a task that has them on.
     pub(crate) fn in_task(_on_its_cpu: &MigrateOff) -> Self {
-        // SAFETY: Paired with the call in `drop`, on the same CPU: nothing in between can sleep.
-        unsafe { abi::vtl_irq_off() };
+        vtl_irq_off();
         Self(NotThreadSafe)
     }
 
@@ -103,9 +91,9 @@ impl IrqsOff {
     }
 }
 
-impl Drop for IrqsOff {
-    fn drop(&mut self) {
-        // SAFETY: They were on before.
-        unsafe { abi::vtl_irq_on() }
-    }
+// Interrupts were on before each `IrqsOff`, and a second one is not made while there is one.
+ends_in_c! {
+    MigrateOff: vtl_migrate_enable;
+    PreemptOff: vtl_preempt_enable;
+    IrqsOff: vtl_irq_on;
 }

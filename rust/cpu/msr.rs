@@ -9,10 +9,16 @@ use kernel::prelude::*;
 
 use crate::cpu::features::Features;
 use crate::cpu::fpu::Section;
-use crate::glue::abi;
+use crate::glue::abi::{self, safe_in_c};
 use crate::glue::ffi;
 use crate::pure::components;
 use crate::pure::msr::SharedMsrs;
+
+// Reading has no side effect, and a fault is caught: of a register that is missing the first makes zero.
+safe_in_c! {
+    fn vtl_rdmsr(msr: u32) -> u64;
+    fn vtl_rdmsr_safe(msr: u32, value: &mut u64 as *mut u64) -> c_int;
+}
 
 /// A shared register, by its architectural number.
 #[derive(Clone, Copy)]
@@ -38,9 +44,7 @@ pub(crate) enum Msr {
 
 /// Reads a register. The caller knows from `Limits` that the processor has it.
 pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
-    // SAFETY: Reading has no side effect; of a missing register the kernel's exception table makes
-    // zero.
-    unsafe { abi::vtl_rdmsr(msr as u32) }
+    vtl_rdmsr(msr as u32)
 }
 
 /// Writes a register.
@@ -252,9 +256,9 @@ const ARCH_CAPABILITIES: u32 = 0x10a;
 /// Reads any register; `None` if that faults.
 fn read_safe(msr: u32) -> Option<u64> {
     let mut value = 0;
-    // SAFETY: Reading has no side effect, and a fault is caught.
-    let result = to_result(unsafe { abi::vtl_rdmsr_safe(msr, &mut value) });
-    result.is_ok().then_some(value)
+    to_result(vtl_rdmsr_safe(msr, &mut value))
+        .is_ok()
+        .then_some(value)
 }
 
 /// IA32_VMX_CR4_FIXED1, which the TDX module emulates where a TD has L2 VMs.

@@ -21,7 +21,13 @@
 // `safe_in_c` declares some functions again, and compares their types itself.
 #![allow(clashing_extern_declarations)]
 
+use core::ffi::CStr;
+use core::marker::PhantomData;
 use core::mem::offset_of;
+use core::ptr::NonNull;
+
+use kernel::fs::File;
+use kernel::page::Page;
 
 use crate::pure::audit::ExitKind;
 use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
@@ -55,19 +61,174 @@ plain! {
     AsBytes: mshv_register mshv_tdcall
 }
 
+/// A pointer of C, as Rust hands it over: it can be used for the time of a call.
+///
+/// # Safety
+///
+/// `Self` has the representation of `C`, and while it exists the pointer is valid for whatever a function
+/// may do that is declared with it.
+pub(crate) unsafe trait PassedAs<C> {}
+
+// SAFETY: A reference is a valid pointer.
+unsafe impl<T> PassedAs<*const T> for &T {}
+// SAFETY: As above.
+unsafe impl<T> PassedAs<*mut T> for &mut T {}
+// SAFETY: As above, for the first of its bytes; the declaration says how many there are.
+unsafe impl<const LEN: usize> PassedAs<*mut u8> for &mut [u8; LEN] {}
+// SAFETY: `Valid` is a valid pointer by its invariant.
+unsafe impl<T> PassedAs<*const T> for Valid<'_, T> {}
+// SAFETY: As above; who has what it points to shares it with the kernel, which changes it as well.
+unsafe impl<T> PassedAs<*mut T> for Valid<'_, T> {}
+
+/// A pointer to something of the kernel's.
+///
+/// # Invariants
+///
+/// It is valid for `'a`, by the invariant of the type that it was made from.
+#[repr(transparent)]
+pub(crate) struct Valid<'a, T>(*mut T, PhantomData<&'a ()>);
+
+impl<'a> From<&'a Page> for Valid<'a, page> {
+    fn from(page: &'a Page) -> Self {
+        Self(page.as_ptr(), PhantomData)
+    }
+}
+
+impl<'a> From<&'a File> for Valid<'a, file> {
+    fn from(file: &'a File) -> Self {
+        Self(file.as_ptr(), PhantomData)
+    }
+}
+
+impl<'a> From<&'a CStr> for Valid<'a, kernel::ffi::c_char> {
+    fn from(text: &'a CStr) -> Self {
+        Self(text.as_ptr().cast_mut().cast(), PhantomData)
+    }
+}
+
+/// Something that C has made, and takes back with the drop.
+///
+/// # Invariants
+///
+/// The pointer is valid, and nobody else takes it back.
+pub(crate) struct Made<T: TakenBack>(NonNull<T>);
+
+/// What a function of C answers with that makes something: a pointer, which is the caller's to take back,
+/// or an error.
+#[must_use]
+#[repr(transparent)]
+pub(crate) struct Answer<T>(*mut T);
+
+// SAFETY: A transparent structure around that pointer. Which functions answer like this, their declarations
+// say.
+unsafe impl<T> PassedAs<*mut T> for Answer<T> {}
+
+impl<T: TakenBack> Answer<T> {
+    /// What was made.
+    ///
+    /// # Errors
+    ///
+    /// The answer's; ENOMEM for nothing at all.
+    pub(crate) fn made(self) -> Result<Made<T>, kernel::error::Error> {
+        // SAFETY: By the declaration of the function that has answered.
+        unsafe { Made::new(self.0) }
+    }
+}
+
+/// What C has a function for that takes it back.
+///
+/// # Safety
+///
+/// The function takes back what a [`Made`] can be made of, whatever task calls it.
+pub(crate) unsafe trait TakenBack: Sized {
+    /// The function.
+    const TAKE_BACK: unsafe extern "C" fn(*mut Self);
+}
+
+// SAFETY: It belongs to no thread, by the requirement of `TakenBack`; a reference to it gives a pointer,
+// and no more.
+unsafe impl<T: TakenBack> Send for Made<T> {}
+// SAFETY: As above.
+unsafe impl<T: TakenBack> Sync for Made<T> {}
+
+impl<T: TakenBack> Made<T> {
+    /// Of what a function of C has answered with.
+    ///
+    /// # Errors
+    ///
+    /// The answer's; ENOMEM for nothing at all.
+    ///
+    /// # Safety
+    ///
+    /// If the answer is no error, it is valid until `TAKE_BACK` is called, and nobody else calls that.
+    pub(crate) unsafe fn new(answer: *mut T) -> Result<Self, kernel::error::Error> {
+        // INVARIANT: as the caller promises.
+        let made = NonNull::new(kernel::error::from_err_ptr(answer)?);
+        made.map(Self).ok_or(kernel::error::code::ENOMEM)
+    }
+}
+
+impl<T: TakenBack> Drop for Made<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; `self` goes away.
+        unsafe { (T::TAKE_BACK)(self.0.as_ptr()) }
+    }
+}
+
+impl<'a, T: TakenBack> From<&'a Made<T>> for Valid<'a, T> {
+    fn from(made: &'a Made<T>) -> Self {
+        Self(made.0.as_ptr(), PhantomData)
+    }
+}
+
+/// Has C end, with the drop of a guard, what it has begun. Each guard stands for one call of a function
+/// that the named one is the other half of, and which nobody else calls; where both have to be called by
+/// the same task, it can't be sent to another.
+macro_rules! ends_in_c {
+    ($($guard:ty: $end:ident;)+) => {$(
+        impl Drop for $guard {
+            fn drop(&mut self) {
+                // SAFETY: The other half of the call that this guard stands for, where it has to be made.
+                unsafe { $crate::glue::abi::$end() }
+            }
+        }
+    )+};
+}
+pub(crate) use ends_in_c;
+
 /// Declares functions of C that leave their caller nothing to promise as safe, and proves that the
-/// headers say the same of their types.
+/// headers say the same of their types. What is a pointer in C, `as` tells.
 macro_rules! safe_in_c {
-    ($($(#[$doc:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)+) => {
+    ($($(#[$doc:meta])* $visible:vis fn $name:ident(
+        $($argument:ident: $type:ty $(as $pointer:ty)?),*
+    ) $(-> $result:ty $(as $answer:ty)?)?;)+) => {
         // Bindgen's declarations differ in not being safe, and in nothing else.
-        #[allow(clashing_extern_declarations)]
+        #[allow(clashing_extern_declarations, improper_ctypes)]
         unsafe extern "C" {
             $($(#[$doc])* $visible safe fn $name($($argument: $type),*) $(-> $result)?;)+
         }
-        $(const _: unsafe extern "C" fn($($type),*) $(-> $result)? = $crate::glue::abi::$name;)+
+        $(
+            const _: unsafe extern "C" fn(
+                $($crate::glue::abi::safe_in_c!(@in_c $type $(as $pointer)?)),*
+            ) $(-> $crate::glue::abi::safe_in_c!(@in_c $result $(as $answer)?))? =
+                $crate::glue::abi::$name;
+            $($($crate::glue::abi::safe_in_c!(@passed $type as $pointer);)?)*
+            $($($crate::glue::abi::safe_in_c!(@passed $result as $answer);)?)?
+        )+
+    };
+    (@in_c $type:ty as $pointer:ty) => { $pointer };
+    (@in_c $type:ty) => { $type };
+    (@passed $type:ty as $pointer:ty) => {
+        const _: fn() = || {
+            fn is_passed<R: $crate::glue::abi::PassedAs<C>, C>() {}
+            is_passed::<$type, $pointer>();
+        };
     };
 }
 pub(crate) use safe_in_c;
+
+// Functions of the kernel's own that its bindings have.
+pub(crate) use kernel::bindings::{capable, rcuwait_wake_up};
 
 /// Asserts at compile time that fields stand where the ABI says.
 macro_rules! assert_offsets {

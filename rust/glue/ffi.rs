@@ -11,18 +11,34 @@ use kernel::error::to_result;
 use kernel::mm::virt::VmaNew;
 use kernel::page::Page;
 use kernel::prelude::*;
+use kernel::sync::SetOnce;
+use kernel::types::Opaque;
 
-use crate::glue::abi::{self, safe_in_c};
+use crate::glue::abi::{self, safe_in_c, Answer, Made, PassedAs, TakenBack, Valid};
 
-// They look at the caller, the processor or a clock, let others run, or walk the resource tree under
-// its lock, and take any number there is.
+// They look at the caller, the processor, a page or a clock, let others run, or walk the resource tree
+// under its lock, and take any number there is. What is shared with the host is no secret: that is what
+// the caller of `vtl_share_page` wants.
 safe_in_c! {
+    fn eventfd_ctx_fdget(
+        descriptor: c_int
+    ) -> Answer<bindings::eventfd_ctx> as *mut bindings::eventfd_ctx;
+    fn vtl_eventfd_signal(eventfd: Valid<'_, bindings::eventfd_ctx> as *mut bindings::eventfd_ctx);
+    fn capable(capability: c_int) -> bool;
+    fn xfer_to_guest_mode_handle_work() -> c_int;
+    fn vtl_event_log(text: Valid<'_, c_char> as *const c_char);
+    fn vtl_page_address(page: Valid<'_, bindings::page> as *mut bindings::page) -> *mut c_void;
+    fn vtl_page_phys(page: Valid<'_, bindings::page> as *mut bindings::page) -> u64;
+    fn vtl_share_page(page: Valid<'_, bindings::page> as *mut bindings::page) -> c_int;
+    fn vtl_unshare_page(page: Valid<'_, bindings::page> as *mut bindings::page) -> c_int;
     fn vtl_is_bound_to_cpu() -> bool;
     fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
     fn vtl_without_shared(gpa: u64) -> u64;
     fn vtl_event_allowed(kind: u32) -> bool;
     fn vtl_apic_id(cpu: u32) -> u32;
     fn vtl_tsc_khz() -> u32;
+    fn vtl_send_reschedule(cpu: u32);
+    fn rcuwait_wake_up(sleeper: &Sleeper as *mut bindings::rcuwait) -> c_int;
     fn vtl_need_resched() -> bool;
     fn vtl_has_guest_work() -> bool;
     fn vtl_relax();
@@ -83,8 +99,7 @@ pub(crate) fn is_event_allowed(kind: u32) -> bool {
 
 /// Gives a text to the kernel's audit subsystem, or to its log.
 pub(crate) fn log_event(text: &CStr) {
-    // SAFETY: The text ends with a NUL and is only read during the call; in a task that may sleep.
-    unsafe { abi::vtl_event_log(text.as_char_ptr()) }
+    vtl_event_log(text.into());
 }
 
 /// x2APIC ID of a CPU that can exist; for another number, an ID that no CPU has.
@@ -94,8 +109,7 @@ pub(crate) fn apic_id(cpu: u32) -> u32 {
 
 /// Whether the current task has CAP_SYS_ADMIN.
 pub(crate) fn has_cap_sys_admin() -> bool {
-    // SAFETY: No requirement.
-    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } // CAST: 21
+    capable(bindings::CAP_SYS_ADMIN as c_int) // CAST: 21
 }
 
 /// Does what the task has to do before it may enter a guest: signals, rescheduling, task work.
@@ -104,9 +118,7 @@ pub(crate) fn has_cap_sys_admin() -> bool {
 ///
 /// EINTR when a signal is pending.
 pub(crate) fn handle_guest_work() -> Result {
-    // SAFETY: In an ioctl, with interrupts and preemption on: `run.rs` holds no guard that turns
-    // either off across this call.
-    to_result(unsafe { abi::xfer_to_guest_mode_handle_work() })
+    to_result(xfer_to_guest_mode_handle_work())
 }
 
 /// Returns true if the task has such work now.
@@ -147,35 +159,164 @@ pub(crate) fn is_bound_to_cpu() -> bool {
     vtl_is_bound_to_cpu()
 }
 
-/// Calls a function on a CPU, with interrupts off, and waits for it. `None` when it is offline.
-pub(crate) fn on_cpu<T>(cpu: u32, function: &(impl Fn() -> T + Sync)) -> Option<T> {
-    let mut answer = None;
-    let mut call = || answer = Some(function());
-    call_on_cpu(cpu, &mut call);
-    answer
+/// An eventfd, held.
+pub(crate) struct EventFd(Made<bindings::eventfd_ctx>);
+
+// SAFETY: A reference to an eventfd may be let go by any task.
+unsafe impl TakenBack for bindings::eventfd_ctx {
+    const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::eventfd_ctx_put;
 }
 
-fn call_on_cpu<F: FnMut()>(cpu: u32, function: &mut F) {
-    extern "C" fn trampoline<F: FnMut()>(function: *mut c_void) {
-        // SAFETY: The pointer is the one given below, exclusively borrowed until the call is over.
-        unsafe { (*function.cast::<F>())() }
+impl EventFd {
+    /// The eventfd of a file descriptor.
+    ///
+    /// # Errors
+    ///
+    /// EBADF: no such file. EINVAL: it is no eventfd.
+    pub(crate) fn new(descriptor: i32) -> Result<Self> {
+        eventfd_ctx_fdget(descriptor).made().map(Self)
     }
-    let function = core::ptr::from_mut(function).cast();
-    // SAFETY: The call waits until the function has returned, so the borrow outlives it. What the
-    // function is, `on_cpu` promises to be usable from another CPU.
-    unsafe { abi::smp_call_function_single(cpu as c_int, Some(trampoline::<F>), function, true) };
+
+    /// Wakes whoever waits for it. In any context but an interrupt itself.
+    pub(crate) fn signal(&self) {
+        vtl_eventfd_signal((&self.0).into());
+    }
+}
+
+/// Where one thread sleeps, and others wake it.
+///
+/// # Invariants
+///
+/// Initialised.
+#[repr(transparent)]
+pub(crate) struct Sleeper(Opaque<bindings::rcuwait>);
+
+// SAFETY: A rcuwait is made to be woken from anywhere.
+unsafe impl Send for Sleeper {}
+// SAFETY: As above. Of two threads that sleep, which callers do not let happen, one is not woken.
+unsafe impl Sync for Sleeper {}
+// SAFETY: A reference to a transparent structure around a rcuwait, which is valid by the invariant.
+unsafe impl PassedAs<*mut bindings::rcuwait> for &Sleeper {}
+
+impl Sleeper {
+    /// Nobody sleeps.
+    pub(crate) fn new() -> Self {
+        Self(Opaque::new(bindings::rcuwait::default()))
+    }
+
+    /// Has the thread ask again. A full barrier.
+    pub(crate) fn wake(&self) {
+        rcuwait_wake_up(self);
+    }
+
+    /// Sleeps until `question` is answered with true, or until `most_ticks` of the TSC are over, or about
+    /// a second.
+    ///
+    /// # Errors
+    ///
+    /// EINTR when a signal is pending.
+    pub(crate) fn sleep<Q>(&self, question: &Q, most_ticks: u64) -> Result
+    where
+        Q: Callback<About = Q, Answer = bool>,
+    {
+        let about = core::ptr::from_ref(question).cast_mut().cast();
+        let is_awake = Some(call_back::<Q, _> as unsafe extern "C" fn(*mut c_void) -> bool);
+        // SAFETY: The rcuwait is valid by the invariant; `question` is there until the call returns.
+        to_result(unsafe { abi::vtl_sleep(self.0.get(), is_awake, about, most_ticks) })
+    }
+}
+
+/// Sends a CPU an interrupt that does nothing but arrive, if it is online.
+pub(crate) fn send_reschedule(cpu: u32) {
+    vtl_send_reschedule(cpu);
+}
+
+/// Calls a function on a CPU, with interrupts off, and waits for it. `None` when it is offline.
+pub(crate) fn on_cpu<T: Copy + Send + Sync>(
+    cpu: u32,
+    function: &(impl Fn() -> T + Sync),
+) -> Option<T> {
+    let asked = Asked {
+        function,
+        answer: SetOnce::new(),
+    };
+    let about = core::ptr::from_ref(&asked).cast_mut().cast();
+    let function = call_back_about(&asked);
+    // SAFETY: The call waits until the function has returned, so `asked` outlives it. Another CPU may
+    // use it, as it may its parts.
+    unsafe { abi::smp_call_function_single(cpu as c_int, Some(function), about, true) };
+    asked.answer.copy()
+}
+
+/// What another CPU is asked for.
+struct Asked<'a, F, T> {
+    function: &'a F,
+    answer: SetOnce<T>,
+}
+
+impl<F: Fn() -> T + Sync, T: Send + Sync> Callback for Asked<'_, F, T> {
+    type About = Self;
+    type Answer = ();
+
+    fn call(about: &Self) {
+        about.answer.populate((about.function)());
+    }
+}
+
+/// Something that C calls.
+pub(crate) trait Callback {
+    /// What C has a pointer to, for its caller.
+    type About;
+    /// What C wants to know.
+    type Answer;
+
+    /// Called in the context that C says.
+    fn call(about: &Self::About) -> Self::Answer;
+}
+
+/// A [`Callback`] as a function of C's; `P` is a pointer to anything.
+///
+/// # Safety
+///
+/// `about` points to a `C::About`, which is there until the call returns.
+pub(crate) unsafe extern "C" fn call_back<C: Callback, P: Untyped>(about: P) -> C::Answer {
+    // SAFETY: As the caller promises ("points to a `C::About`").
+    C::call(unsafe { &*about.address().cast::<C::About>() })
+}
+
+/// The function for something that calls itself.
+fn call_back_about<C: Callback<About = C, Answer = ()>>(
+    _about: &C,
+) -> unsafe extern "C" fn(*mut c_void) {
+    call_back::<C, *mut c_void>
+}
+
+/// C's pointers to anything.
+pub(crate) trait Untyped {
+    /// The address.
+    fn address(self) -> *const c_void;
+}
+
+impl Untyped for *const c_void {
+    fn address(self) -> *const c_void {
+        self
+    }
+}
+
+impl Untyped for *mut c_void {
+    fn address(self) -> *const c_void {
+        self
+    }
 }
 
 /// Kernel address of a page.
 pub(crate) fn page_address(page: &Page) -> Option<NonNull<u8>> {
-    // SAFETY: The page is valid by the invariant of `Page`.
-    NonNull::new(unsafe { abi::vtl_page_address(page.as_ptr()) }.cast())
+    NonNull::new(vtl_page_address(page.into()).cast())
 }
 
 /// Physical address of a page.
 pub(crate) fn page_phys(page: &Page) -> u64 {
-    // SAFETY: The page is valid by the invariant of `Page`.
-    unsafe { abi::vtl_page_phys(page.as_ptr()) }
+    vtl_page_phys(page.into())
 }
 
 /// Returns true if any byte of a physical range is memory in use by this Linux.
@@ -195,8 +336,7 @@ pub(crate) fn page_offset(vma: &VmaNew) -> u64 {
 ///
 /// What the conversion says; the state of the page is then unknown.
 pub(crate) fn share_page(page: &Page) -> Result {
-    // SAFETY: The page is valid by the invariant of `Page`; in a task that may sleep.
-    to_result(unsafe { abi::vtl_share_page(page.as_ptr()) })
+    to_result(vtl_share_page(page.into()))
 }
 
 /// Takes a page back from the host.
@@ -205,6 +345,22 @@ pub(crate) fn share_page(page: &Page) -> Result {
 ///
 /// As [`share_page`].
 pub(crate) fn unshare_page(page: &Page) -> Result {
-    // SAFETY: As in `share_page`.
-    to_result(unsafe { abi::vtl_unshare_page(page.as_ptr()) })
+    to_result(vtl_unshare_page(page.into()))
 }
+
+/// Returns true if a tracepoint of this module is on. The kernel crate's own macro knows only those of
+/// the kernel itself.
+macro_rules! is_traced {
+    ($key:ident) => {
+        // SAFETY: The key is that of a tracepoint of this module, which is there as long as code of
+        // the module runs.
+        unsafe {
+            kernel::jump_label::static_branch_unlikely!(
+                $crate::glue::abi::$key,
+                kernel::bindings::tracepoint,
+                key
+            )
+        }
+    };
+}
+pub(crate) use is_traced;

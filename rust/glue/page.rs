@@ -85,26 +85,32 @@ impl SharedPage {
         }
     }
 
-    /// Whether `len` words at `offset` are within the page: all offsets are constants, so they are.
-    fn has_words(offset: usize, len: usize) -> bool {
-        offset <= PAGE_SIZE && len <= (PAGE_SIZE - offset) / 8
+    /// Where consecutive words are; `None` if not all are in the page, as in `at`.
+    fn words_at(&self, offset: usize, len: usize) -> Option<*mut u64> {
+        let is_within = offset <= PAGE_SIZE && len <= (PAGE_SIZE - offset) / 8;
+        is_within.then(|| self.base.as_ptr().wrapping_add(offset).cast())
     }
 
     /// Copies consecutive words out of the page, each once.
     pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) {
-        if Self::has_words(offset, words.len()) {
-            let from = self.base.as_ptr().wrapping_add(offset).cast();
-            // SAFETY: The words are within the page, which `self` owns, and fill `words`.
-            unsafe { copy_words(from, words.as_mut_ptr(), words.len()) }
+        if let Some(from) = self.words_at(offset, words.len()) {
+            // SAFETY: `words_at` gives as many words, in the page that `self` owns, as `words` has.
+            // Userspace may change them meanwhile; the direction flag is clear in Rust.
+            unsafe {
+                asm!("rep movsq", inout("rcx") words.len() => _, inout("rsi") from => _,
+                    inout("rdi") words.as_mut_ptr() => _, options(nostack, preserves_flags));
+            }
         }
     }
 
     /// Copies consecutive words into the page, each once.
     pub(crate) fn write_words(&self, offset: usize, words: &[u64]) {
-        if Self::has_words(offset, words.len()) {
-            let to = self.base.as_ptr().wrapping_add(offset).cast();
-            // SAFETY: The words are within the page, which `self` owns, and come from `words`.
-            unsafe { copy_words(words.as_ptr(), to, words.len()) }
+        if let Some(to) = self.words_at(offset, words.len()) {
+            // SAFETY: As above.
+            unsafe {
+                asm!("rep movsq", inout("rcx") words.len() => _, inout("rsi") words.as_ptr() => _,
+                    inout("rdi") to => _, options(nostack, preserves_flags));
+            }
         }
     }
 
@@ -154,13 +160,9 @@ impl SharedPage {
 
     /// Changes a word as one access and a full barrier. Returns what stood there before.
     fn update_u32(&self, offset: usize, change: impl Fn(u32) -> u32) -> u32 {
-        let Some(place) = self.at(offset) else {
-            return 0;
-        };
         let mut old = self.read(offset);
         loop {
-            // SAFETY: `at` gives an aligned place in the page, which `self` owns.
-            let found = unsafe { compare_exchange_u32(place, old, change(old)) };
+            let found = self.compare_exchange_u32(offset, old, change(old));
             if found == old {
                 return old;
             }
@@ -180,84 +182,57 @@ impl SharedPage {
 
     /// Writes `new` where `old` still stands, as one access and a full barrier. Returns true if it did.
     pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) -> bool {
-        self.at(offset).is_some_and(|place| {
-            // SAFETY: As above.
-            let found = unsafe { compare_exchange_u64(place, old, new) };
-            found == old
-        })
+        self.compare_exchange_u64(offset, old, new) == old
     }
 
     /// Reads a word and leaves zero, as one access and a full barrier.
     pub(crate) fn take_u64(&self, offset: usize) -> u64 {
-        let Some(place) = self.at(offset) else {
+        let Some(place) = self.at::<u64>(offset) else {
             return 0;
         };
-        // SAFETY: As above.
-        unsafe { exchange_u64(place, 0) }
+        let old;
+        // SAFETY: `at` gives an aligned place in the page, which `self` owns.
+        unsafe {
+            asm!("xchg [{}], {}", in(reg) place, inout(reg) 0_u64 => old,
+                options(nostack, preserves_flags));
+        }
+        old
     }
 }
 
-/// What is read and written by one instruction. Words of the same page may be accessed in different
-/// sizes: the language's atomics do not allow that, the processor does.
+/// What is read and written by one instruction.
+///
+/// The kernel crate's atomics would do for one size. Userspace, and the host, may use another for a
+/// part of the same word, and so does the kernel (`scan_proxy_irr` is a byte, and set with a locked
+/// operation on the word that it begins): that the language does not allow its atomics, but the
+/// processor does. They also are calls of C functions, and this is on the way of every switch.
 trait Integer: Copy + Default {}
 impl Integer for u8 {}
 impl Integer for u32 {}
 impl Integer for u64 {}
 
-/// Writes `new` to a word if `old` stands there. Returns what stood there.
-///
-/// # Safety
-///
-/// `place` must be aligned, and valid for reading and writing.
-unsafe fn compare_exchange_u32(place: *mut u32, old: u32, new: u32) -> u32 {
-    let found;
-    // SAFETY: The caller guarantees the place ("aligned, and valid").
-    unsafe {
-        asm!("lock cmpxchg [{}], {:e}", in(reg) place, in(reg) new,
-            inout("eax") old => found, options(nostack));
-    }
-    found
+/// Methods that write `new` to an integer of the page if `old` stands there, as one access and a full
+/// barrier. They return what stood there; zero without a place, which never is.
+macro_rules! compare_exchange {
+    ($($name:ident: $integer:ty, $instruction:literal, $accumulator:tt;)+) => {
+        impl SharedPage {
+            $(fn $name(&self, offset: usize, old: $integer, new: $integer) -> $integer {
+                let Some(place) = self.at::<$integer>(offset) else {
+                    return 0;
+                };
+                let found;
+                // SAFETY: `at` gives an aligned place in the page, which `self` owns.
+                unsafe {
+                    asm!($instruction, in(reg) place, in(reg) new,
+                        inout($accumulator) old => found, options(nostack));
+                }
+                found
+            })+
+        }
+    };
 }
 
-/// As [`compare_exchange_u32`].
-///
-/// # Safety
-///
-/// `place` must be aligned, and valid for reading and writing.
-unsafe fn compare_exchange_u64(place: *mut u64, old: u64, new: u64) -> u64 {
-    let found;
-    // SAFETY: The caller guarantees the place ("aligned, and valid").
-    unsafe {
-        asm!("lock cmpxchg [{}], {}", in(reg) place, in(reg) new,
-            inout("rax") old => found, options(nostack));
-    }
-    found
-}
-
-/// Writes a word and returns what stood there.
-///
-/// # Safety
-///
-/// `place` must be aligned, and valid for reading and writing.
-unsafe fn exchange_u64(place: *mut u64, new: u64) -> u64 {
-    let old;
-    // SAFETY: The caller guarantees the place ("aligned, and valid").
-    unsafe {
-        asm!("xchg [{}], {}", in(reg) place, inout(reg) new => old,
-            options(nostack, preserves_flags));
-    }
-    old
-}
-
-/// Copies memory of which one side may change meanwhile, by one instruction.
-///
-/// # Safety
-///
-/// `from` must be valid for reading `len` words, `to` for writing them.
-unsafe fn copy_words(from: *const u64, to: *mut u64, len: usize) {
-    // SAFETY: The caller guarantees both ranges ("valid for"); the direction flag is clear in Rust.
-    unsafe {
-        asm!("rep movsq", inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
-            options(nostack, preserves_flags));
-    }
+compare_exchange! {
+    compare_exchange_u32: u32, "lock cmpxchg [{}], {:e}", "eax";
+    compare_exchange_u64: u64, "lock cmpxchg [{}], {}", "rax";
 }

@@ -1,55 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which eventfd is signalled for which event flag of the host.
 
-// UNSAFETY: FFI with the kernel's eventfds.
-#![allow(unsafe_code)]
-
-use core::ptr::NonNull;
-
-use kernel::bindings;
-use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock_irq, SpinLockIrq};
 
-use crate::glue::abi;
+use crate::glue::ffi::EventFd;
 use crate::pure::hv_message::FLAGS;
-
-/// An eventfd.
-///
-/// # Invariants
-///
-/// The reference that `eventfd_ctx_fdget` gave is held until `drop`.
-pub(crate) struct EventFd(NonNull<bindings::eventfd_ctx>);
-
-// SAFETY: An eventfd belongs to no thread, and may be signalled and let go from any.
-unsafe impl Send for EventFd {}
-
-impl EventFd {
-    /// The eventfd of a file descriptor.
-    ///
-    /// # Errors
-    ///
-    /// EBADF: no such file. EINVAL: it is no eventfd.
-    pub(crate) fn new(descriptor: i32) -> Result<Self> {
-        // SAFETY: No requirement.
-        let raw = from_err_ptr(unsafe { abi::eventfd_ctx_fdget(descriptor) })?;
-        // INVARIANT: just got.
-        NonNull::new(raw).map(Self).ok_or(EINVAL)
-    }
-
-    fn signal(&self) {
-        // SAFETY: The eventfd is held by the invariant; may be called in any context but an
-        // interrupt itself.
-        unsafe { abi::vtl_eventfd_signal(self.0.as_ptr()) }
-    }
-}
-
-impl Drop for EventFd {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant; `self` goes away.
-        unsafe { abi::eventfd_ctx_put(self.0.as_ptr()) }
-    }
-}
 
 /// Who registered an eventfd, and the eventfd.
 type Entry = Option<(usize, EventFd)>;

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use kernel::bindings;
+use kernel::fs::File;
 use kernel::mm::virt::{VmaNew, VmaRef};
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
@@ -37,7 +38,7 @@ unsafe impl Sync for Operations {}
 
 static OPERATIONS: Operations = Operations(bindings::vm_operations_struct {
     fault: Some(fault),
-    huge_fault: Some(huge_fault),
+    huge_fault: Some(fault_of_order),
     ..pin_init::zeroed()
 });
 
@@ -54,11 +55,16 @@ pub(super) enum Backing {
 pub(super) fn install(vma: &VmaNew, alias: Alias, backing: Backing) {
     let area = vma.as_ptr();
     let (is_shared, has_pages) = (alias == Alias::Shared, backing == Backing::Pages);
-    // SAFETY: The area is being set up, so its flags are ours to set; it is shared, and maps nothing
-    // yet.
-    unsafe { abi::vtl_low_prepare(area, is_shared, has_pages) };
-    // SAFETY: As above; the operations are static, and the area's file keeps the module loaded.
-    unsafe { (*area).vm_ops = &OPERATIONS.0 };
+    // SAFETY: The area is being set up, so its flags and its operations are ours to set; it is shared,
+    // and maps nothing yet. The operations are static, and the area's file keeps the module loaded.
+    unsafe { abi::vtl_low_prepare(area, &OPERATIONS.0, is_shared, has_pages) };
+}
+
+/// Notes a file that is being opened, so that its mappings are found.
+pub(crate) fn opened(file: &File) {
+    // SAFETY: Nobody else has the file yet, and it has no mappings; it keeps the module, and so the
+    // address space that it gets.
+    unsafe { abi::vtl_low_opened(file.as_ptr()) }
 }
 
 /// Whether a page, or a larger piece, may be mapped, for as long as none changes hands.
@@ -87,16 +93,6 @@ struct Fault {
 }
 
 impl Fault {
-    /// # Safety
-    ///
-    /// The kernel has called a function of [`OPERATIONS`] with `vmf`.
-    unsafe fn new(vmf: *mut bindings::vm_fault) -> Self {
-        // SAFETY: The kernel gives a valid fault.
-        let about = unsafe { (*vmf).__bindgen_anon_1 };
-        // INVARIANT: by the promise of the caller.
-        Self { vmf, about }
-    }
-
     /// Offset of the address in pages.
     fn page(&self) -> u64 {
         self.about.pgoff as u64 // CAST: unsigned long has 64 bits
@@ -123,40 +119,52 @@ impl Fault {
                                           // when it was made, and stay so as long as its file is open.
         unsafe { abi::vtl_low_insert(self.vmf, frame, order) }
     }
+
+    /// Maps the page at the address.
+    fn of_page(&self) -> Answer {
+        let page = self.page();
+        let stay = Stay::new();
+        match look(page, 0, &stay) {
+            Piece::Accepted => self.map(page, 0),
+            Piece::Busy => NOPAGE,
+            Piece::NotAccepted => SIGBUS,
+            Piece::Unknown => OOM,
+        }
+    }
+
+    /// Maps the 2 MiB around the address.
+    fn of_large_page(&self) -> Answer {
+        let Some(page) = self.piece(abi::VTL_PMD_ORDER) else {
+            return FALLBACK;
+        };
+        let stay = Stay::new();
+        match look(page, 1, &stay) {
+            Piece::Accepted => self.map(page, abi::VTL_PMD_ORDER),
+            Piece::Busy => NOPAGE,
+            Piece::NotAccepted | Piece::Unknown => FALLBACK,
+        }
+    }
 }
 
 /// # Safety
 ///
-/// Called by the kernel with a fault in an area that `install` set up.
+/// As [`fault_of_order`].
 unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
-    // SAFETY: The kernel has called us.
-    let fault = unsafe { Fault::new(vmf) };
-    let page = fault.page();
-    let stay = Stay::new();
-    match look(page, 0, &stay) {
-        Piece::Accepted => fault.map(page, 0),
-        Piece::Busy => NOPAGE,
-        Piece::NotAccepted => SIGBUS,
-        Piece::Unknown => OOM,
-    }
+    // SAFETY: By the same requirement.
+    unsafe { fault_of_order(vmf, 0) }
 }
 
 /// # Safety
 ///
 /// Called by the kernel with a fault in an area that `install` set up.
-unsafe extern "C" fn huge_fault(vmf: *mut bindings::vm_fault, order: c_uint) -> Answer {
-    if order != abi::VTL_PMD_ORDER {
-        return FALLBACK;
-    }
-    // SAFETY: The kernel has called us.
-    let fault = unsafe { Fault::new(vmf) };
-    let Some(page) = fault.piece(order) else {
-        return FALLBACK;
-    };
-    let stay = Stay::new();
-    match look(page, 1, &stay) {
-        Piece::Accepted => fault.map(page, order),
-        Piece::Busy => NOPAGE,
-        Piece::NotAccepted | Piece::Unknown => FALLBACK,
+unsafe extern "C" fn fault_of_order(vmf: *mut bindings::vm_fault, order: c_uint) -> Answer {
+    // SAFETY: The kernel gives a valid fault ("called by the kernel").
+    let about = unsafe { (*vmf).__bindgen_anon_1 };
+    // INVARIANT: the kernel holds the area as it is until we return ("an area that `install` set up").
+    let fault = Fault { vmf, about };
+    match order {
+        0 => fault.of_page(),
+        abi::VTL_PMD_ORDER => fault.of_large_page(),
+        _ => FALLBACK,
     }
 }

@@ -22,8 +22,11 @@ static_assert(VTL_PMD_ORDER == PMD_ORDER);
  *
  * The encryption attribute belongs to the area; insertions and mprotect() keep it.
  */
-void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared, bool has_pages)
+void vtl_low_prepare(struct vm_area_struct *vma,
+		     const struct vm_operations_struct *operations,
+		     bool is_shared, bool has_pages)
 {
+	vma->vm_ops = operations;
 	vm_flags_set(vma, has_pages ? VM_HUGEPAGE : VM_IO | VM_PFNMAP);
 	if (is_shared)
 		vma->vm_page_prot = pgprot_decrypted(vma->vm_page_prot);

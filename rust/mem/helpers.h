@@ -15,8 +15,9 @@ struct vm_fault;
 
 #define VTL_PMD_ORDER 9
 
-void vtl_low_prepare(struct vm_area_struct *vma, bool is_shared,
-		     bool has_pages);
+void vtl_low_prepare(struct vm_area_struct *vma,
+		     const struct vm_operations_struct *operations,
+		     bool is_shared, bool has_pages);
 
 /* What was found out about shared pages. */
 enum vtl_presence {
@@ -27,8 +28,8 @@ enum vtl_presence {
 
 enum vtl_presence vtl_shared_look(u64 start, u64 len_bytes);
 
-bool vtl_pin_own_page(u64 gpa);
-void vtl_unpin_page(u64 gpa);
+struct page *vtl_pin_own_page(u64 gpa);
+void vtl_unpin_page(struct page *page);
 u8 vtl_read_pinned(u64 gpa, size_t offset);
 
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes);

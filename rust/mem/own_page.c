@@ -8,6 +8,7 @@
 #include <linux/page-flags.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
+#include <linux/uaccess.h>
 
 #include "helpers.h"
 
@@ -51,9 +52,10 @@ static unsigned long address_in(const struct vm_area_struct *vma,
 
 /*
  * Pins the page at a physical address, if the current process has it mapped
- * writable. Whatever the hint says: it counts which page is pinned in the end.
+ * writable; NULL if not. Whatever the hint says: it counts which page is pinned in
+ * the end.
  */
-bool vtl_pin_own_page(u64 gpa)
+struct page *vtl_pin_own_page(u64 gpa)
 {
 	struct page *page = pfn_to_online_page(PHYS_PFN(gpa));
 	struct mm_struct *mm = current->mm;
@@ -64,7 +66,7 @@ bool vtl_pin_own_page(u64 gpa)
 	VMA_ITERATOR(areas, mm, 0);
 
 	if (!page || !mm || !look_at(page, &hint))
-		return false;
+		return NULL;
 	mmap_read_lock(mm);
 	for_each_vma(areas, vma) {
 		unsigned long address = address_in(vma, &hint);
@@ -80,19 +82,20 @@ bool vtl_pin_own_page(u64 gpa)
 		unpin_user_page(found);
 	}
 	mmap_read_unlock(mm);
-	return is_pinned;
+	return is_pinned ? page : NULL;
 }
 
 /* What the TDX module wrote is the process's to see. */
-void vtl_unpin_page(u64 gpa)
+void vtl_unpin_page(struct page *page)
 {
-	struct page *page = pfn_to_page(PHYS_PFN(gpa));
-
 	unpin_user_pages_dirty_lock(&page, 1, true);
 }
 
 /* A byte of a pinned page, which its process may change at any time. */
 u8 vtl_read_pinned(u64 gpa, size_t offset)
 {
-	return READ_ONCE(*(const u8 *)__va(gpa + offset));
+	u8 byte = 0;
+
+	copy_from_kernel_nofault(&byte, __va(gpa + offset), sizeof(byte));
+	return byte;
 }

@@ -5,22 +5,37 @@
 //! The kernel believes it only when it finds the page in the caller's address space, writable; it
 //! is then pinned, so that it stays what and where it is for as long as the TDX module uses it.
 
-// UNSAFETY: FFI calls that must be paired.
+// UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
-use crate::glue::abi;
+use kernel::bindings;
+
+use crate::glue::abi::{self, safe_in_c, Answer, Made, TakenBack};
+
+// The first pins a page of the caller's or none. The second reads what it can without a fault.
+safe_in_c! {
+    fn vtl_pin_own_page(gpa: u64) -> Answer<bindings::page> as *mut bindings::page;
+    fn vtl_read_pinned(gpa: u64, offset: usize) -> u8;
+}
+
+// SAFETY: A page is unpinned by any task.
+unsafe impl TakenBack for bindings::page {
+    const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_unpin_page;
+}
 
 /// A page that can't move or be freed.
 pub(crate) struct PinnedPage {
     gpa: u64,
+    /// Held, not looked at.
+    _page: Made<bindings::page>,
 }
 
 impl PinnedPage {
     /// Pins the page at a physical address if the current process has mapped it, writable, as
     /// ordinary memory. May sleep.
     pub(crate) fn of_caller(gpa: u64) -> Option<Self> {
-        // SAFETY: In a task that may sleep and holds no lock of an address space.
-        unsafe { abi::vtl_pin_own_page(gpa) }.then(|| Self { gpa })
+        let _page = vtl_pin_own_page(gpa).made().ok()?;
+        Some(Self { gpa, _page })
     }
 
     /// Its address.
@@ -31,14 +46,5 @@ impl PinnedPage {
 
 /// Reads a byte of a pinned page, once. The process may change it at any time.
 pub(crate) fn read_pinned(gpa: u64, offset: usize) -> u8 {
-    // SAFETY: `apic_pages.rs` names a page as long as it is pinned, and only that; pages of the
-    // System RAM are in the direct map. The offset is a constant, within a page.
-    unsafe { abi::vtl_read_pinned(gpa, offset) }
-}
-
-impl Drop for PinnedPage {
-    fn drop(&mut self) {
-        // SAFETY: Pinned by `of_caller`, once.
-        unsafe { abi::vtl_unpin_page(self.gpa) }
-    }
+    vtl_read_pinned(gpa, offset)
 }

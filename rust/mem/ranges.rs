@@ -5,7 +5,7 @@
 //! The list comes from the parameter `vtl0_mem=`, else from the same word of the kernel's command
 //! line. Without one no memory is a lower VTL's.
 
-// UNSAFETY: C functions that fill a buffer.
+// UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
 use kernel::error::to_result;
@@ -15,12 +15,14 @@ use kernel::sync::SetOnce;
 use crate::glue::abi::{self, safe_in_c};
 use crate::pure::lower::{of_command_line, LowerMemory, MAX_RANGES};
 
-// They look at constants since boot, walk the resource tree under its lock, and take any number
+// They look at constants since boot, fill a text of that length, walk the resource tree under its lock, and take any number
 // there is; the list of claims is the module's init's and exit's alone.
 safe_in_c! {
     fn vtl_private_end() -> u64;
     fn vtl_range_claim(start: u64, len_bytes: u64) -> c_int;
     fn vtl_ranges_release();
+    fn vtl_list_given(text: &mut [u8; TEXT_BYTES] as *mut c_char) -> c_int;
+    fn vtl_command_line(text: &mut [u8; TEXT_BYTES] as *mut c_char) -> c_int;
 }
 
 const TEXT_BYTES: usize = abi::VTL_TEXT_BYTES as usize; // CAST: u32 fits
@@ -73,14 +75,14 @@ impl Drop for Claims {
 /// The text of the list; empty without one.
 fn given() -> Result<KVec<u8>> {
     let mut text = KVec::from_elem(0, TEXT_BYTES, GFP_KERNEL)?;
-    // SAFETY: The text has room for as many bytes as the function writes.
-    let length = unsafe { abi::vtl_list_given(text.as_mut_ptr().cast()) };
+    let buffer = text.first_chunk_mut().ok_or(EINVAL)?; // never: it is that long
+    let length = vtl_list_given(buffer);
     if let Ok(length) = usize::try_from(length) {
         text.truncate(length);
         return Ok(text);
     }
-    // SAFETY: As above; in a task that may sleep.
-    let length = unsafe { abi::vtl_command_line(text.as_mut_ptr().cast()) };
+    let buffer = text.first_chunk_mut().ok_or(EINVAL)?; // as above
+    let length = vtl_command_line(buffer);
     let length = usize::try_from(length).unwrap_or_else(|_| {
         pr_warn!("the kernel's command line can't be read: error {length}\n");
         0

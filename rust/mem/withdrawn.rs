@@ -10,18 +10,17 @@
 //! A [`Change`] excludes every [`Stay`]: a fault, or a TDCALL about a page, happens before the page
 //! is noted or finds it noted. What the host does without being asked no kernel can prevent.
 
-// UNSAFETY: FFI calls that must be paired.
+// UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
 use kernel::error::to_result;
-use kernel::fs::File;
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 use kernel::types::NotThreadSafe;
 
 use super::registered;
 use crate::cpu::tdcall;
-use crate::glue::abi::{self, safe_in_c};
+use crate::glue::abi::{ends_in_c, safe_in_c};
 use crate::pure::lower::LowerRange;
 use crate::pure::mapping::{frame, is_shared, SHARED_PAGE};
 use crate::pure::policy::LowerPage;
@@ -32,6 +31,8 @@ use crate::pure::tdcall::{tdg_mem_page_attr_rd, PageState};
 // They take any number; the lock that some want is that of the guards below, which alone call them.
 safe_in_c! {
     fn vtl_withdrawn_init() -> c_int;
+    fn vtl_withdrawn_down_read();
+    fn vtl_withdrawn_down_write() -> c_int;
     fn vtl_withdrawn_any(first: u64, count: u64) -> bool;
     fn vtl_withdrawn_add(page: u64) -> c_int;
     fn vtl_withdrawn_remove(page: u64);
@@ -53,18 +54,11 @@ impl Ready {
     }
 }
 
-impl Drop for Ready {
-    fn drop(&mut self) {
-        // SAFETY: Made ready by `new`; every file is closed, because each keeps the module.
-        unsafe { abi::vtl_withdrawn_exit() }
-    }
-}
-
-/// Notes a file that is being opened, so that its mappings are found.
-pub(crate) fn opened(file: &File) {
-    // SAFETY: Nobody else has the file yet, and it has no mappings; it keeps the module, and so the
-    // address space that it gets.
-    unsafe { abi::vtl_low_opened(file.as_ptr()) }
+// `Ready` goes with the module, which every file keeps.
+ends_in_c! {
+    Ready: vtl_withdrawn_exit;
+    Stay: vtl_withdrawn_up_read;
+    Change: vtl_withdrawn_up_write;
 }
 
 /// No page changes hands.
@@ -74,8 +68,7 @@ pub(crate) struct Stay(NotThreadSafe);
 impl Stay {
     /// Waits until no page changes hands. Not while the caller has one already.
     pub(crate) fn new() -> Self {
-        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
-        unsafe { abi::vtl_withdrawn_down_read() }
+        vtl_withdrawn_down_read();
         Self(NotThreadSafe)
     }
 
@@ -106,13 +99,6 @@ fn is_accepted(page: LowerRange) -> bool {
     matches!(state, Ok(PageState::Accepted { .. }))
 }
 
-impl Drop for Stay {
-    fn drop(&mut self) {
-        // SAFETY: Paired with the call in `new`.
-        unsafe { abi::vtl_withdrawn_up_read() }
-    }
-}
-
 /// Pages change hands.
 #[must_use]
 pub(crate) struct Change(NotThreadSafe);
@@ -124,16 +110,8 @@ impl Change {
     ///
     /// EINTR: the task is being killed.
     fn new() -> Result<Self> {
-        // SAFETY: Paired with the call in `drop`, by the same task: the guard is not Send.
-        to_result(unsafe { abi::vtl_withdrawn_down_write() })?;
+        to_result(vtl_withdrawn_down_write())?;
         Ok(Self(NotThreadSafe))
-    }
-}
-
-impl Drop for Change {
-    fn drop(&mut self) {
-        // SAFETY: Paired with the call in `new`.
-        unsafe { abi::vtl_withdrawn_up_write() }
     }
 }
 

@@ -218,7 +218,7 @@ impl MiscDevice for Low {
 
     fn open(file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         open()?;
-        mem::withdrawn::opened(file);
+        mem::opened(file);
         Ok(Arc::new(registered::User::new(), GFP_KERNEL)?)
     }
 

@@ -17,8 +17,8 @@ use kernel::uaccess::{UserPtr, UserSlice};
 use crate::glue::abi::{
     self, mshv_sint_mask, mshv_vtl_set_eventfd, mshv_vtl_signal_event, mshv_vtl_sint_post_msg,
 };
+use crate::glue::ffi::EventFd;
 use crate::hv::c;
-use crate::hv::event_fds::EventFd;
 use crate::hv::synic::Synic;
 use crate::hv::Host;
 use crate::nodes::device;

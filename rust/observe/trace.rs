@@ -4,24 +4,22 @@
 // UNSAFETY: reads the static key of a tracepoint, calls what the kernel's macros made of it.
 #![allow(unsafe_code)]
 
-use crate::glue::abi;
+use crate::glue::abi::safe_in_c;
+use crate::glue::ffi::is_traced;
 use crate::pure::exit::RawExit;
 
-/// Calls the function of a tracepoint, if it is on. The kernel crate's own macro knows only those of
-/// the kernel itself.
+// They take numbers. RCU watches wherever Rust runs: only `vtl_guest_enter`, in C, leaves that state.
+safe_in_c! {
+    fn rust_do_trace_vtl_enter(vm: u8, reason: u8, rip: u64);
+    fn rust_do_trace_vtl_exit(vm: u8, status: u64, qualification: u64, rip: u64, cycles: u64);
+    fn rust_do_trace_vtl_refused(command: u32, operand: u64, answer: u64);
+}
+
+/// Calls the function of a tracepoint, if it is on.
 macro_rules! fire {
     ($key:ident, $function:ident($($argument:expr),* $(,)?)) => {
-        // SAFETY: The key is that of a tracepoint of this module, which is there as long as code of
-        // the module runs.
-        if unsafe {
-            kernel::jump_label::static_branch_unlikely!(
-                crate::glue::abi::$key,
-                kernel::bindings::tracepoint,
-                key
-            )
-        } {
-            // SAFETY: Takes numbers; RCU watches, because the lower VTL does not run.
-            unsafe { abi::$function($($argument),*) }
+        if is_traced!($key) {
+            $function($($argument),*);
         }
     };
 }

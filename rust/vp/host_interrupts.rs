@@ -5,19 +5,24 @@
 //! interrupts for VTL0, and wakes that VP's thread. The rest takes locks that an interrupt must not
 //! wait for, so it comes right after it: signalling eventfds, waking readers.
 
-// UNSAFETY: FFI with callbacks.
-#![allow(unsafe_code)]
-
-use kernel::prelude::*;
-use kernel::sync::Arc;
-
 use super::machine::Machine;
-use crate::glue::abi;
+use crate::glue::ffi::Callback;
 use crate::hv::c;
 use crate::hv::synic::{Pages, Synic};
 use crate::pure::hv_message;
 
 /// The host's interrupt on this CPU, with interrupts off.
+pub(super) struct OnInterrupt;
+
+impl Callback for OnInterrupt {
+    type About = Machine;
+    type Answer = ();
+
+    fn call(machine: &Machine) {
+        interrupt(machine);
+    }
+}
+
 fn interrupt(machine: &Machine) {
     let cpu = kernel::cpu::CpuId::current().as_u32();
     let Some((_, pages)) = controller(machine, cpu) else {
@@ -31,6 +36,17 @@ fn interrupt(machine: &Machine) {
 
 /// The second half of an interrupt, still on its CPU. Flags and messages that come meanwhile are
 /// taken now, or by the interrupt that comes with them.
+pub(super) struct OnDeferred;
+
+impl Callback for OnDeferred {
+    type About = Machine;
+    type Answer = ();
+
+    fn call(machine: &Machine) {
+        deferred(machine);
+    }
+}
+
 fn deferred(machine: &Machine) {
     let cpu = kernel::cpu::CpuId::current().as_u32();
     let Some((synic, pages)) = controller(machine, cpu) else {
@@ -59,57 +75,16 @@ fn take_proxied(machine: &Machine, cpu: u32, pages: &Pages) {
     }
 }
 
-/// The host's interrupts reach this driver.
-pub(crate) struct Interrupts {
-    is_on: bool,
-    _machine: Arc<Machine>,
-}
+/// Readers and pollers ask whether there is something to read; they have a file open, which keeps the
+/// module.
+pub(super) struct OnQuestion;
 
-impl Interrupts {
-    /// Takes them, if there are controllers to take them from. Before a CPU turns its own on.
-    pub(crate) fn start(machine: Arc<Machine>) -> Self {
-        let is_on = machine.host().and_then(|host| host.synic()).is_some();
-        if is_on {
-            let argument: *const Machine = &*machine;
-            // SAFETY: The callbacks want a machine; `self` keeps it until `drop` has stopped them.
-            unsafe {
-                abi::vtl_synic_start(
-                    Some(on_interrupt),
-                    Some(on_deferred),
-                    Some(on_question),
-                    argument.cast(),
-                );
-            }
-        }
-        Self {
-            is_on,
-            _machine: machine,
-        }
+impl Callback for OnQuestion {
+    type About = Machine;
+    type Answer = bool;
+
+    fn call(machine: &Machine) -> bool {
+        let synic = machine.host().and_then(|host| host.synic());
+        synic.is_some_and(Synic::is_ready)
     }
-}
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        if self.is_on {
-            // SAFETY: Every CPU has turned its controller off; in a task that may sleep.
-            unsafe { abi::vtl_synic_stop() }
-        }
-    }
-}
-
-extern "C" fn on_interrupt(machine: *const c_void) {
-    // SAFETY: `Interrupts::start` gave a machine that lives as long as this is called.
-    interrupt(unsafe { &*machine.cast::<Machine>() });
-}
-
-extern "C" fn on_deferred(machine: *const c_void) {
-    // SAFETY: As above.
-    deferred(unsafe { &*machine.cast::<Machine>() });
-}
-
-extern "C" fn on_question(machine: *const c_void) -> bool {
-    // SAFETY: As above; readers and pollers have a file open, which keeps the module.
-    let machine = unsafe { &*machine.cast::<Machine>() };
-    let synic = machine.host().and_then(|host| host.synic());
-    synic.is_some_and(Synic::is_ready)
 }

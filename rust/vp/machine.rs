@@ -12,15 +12,21 @@ use kernel::sync::{Arc, SetOnce};
 use crate::cpu::features::Features;
 use crate::cpu::guards::PreemptOff;
 use crate::cpu::tdcall;
-use crate::glue::abi;
-use crate::glue::ffi;
+use crate::glue::abi::{self, safe_in_c};
+use crate::glue::ffi::{self, call_back};
 use crate::hv::Host;
 use crate::pure::audit::is_ring_size;
 use crate::pure::field::VmIndex;
 use crate::pure::status::Status;
+use crate::vp::host_interrupts::{OnDeferred, OnInterrupt, OnQuestion};
 use crate::vp::lower_pages::LowerPages;
 use crate::vp::on_cpu::OnCpu;
 use crate::vp::{forget_apic_pages, Vp};
+
+// Nothing of the host's is called any more on return, whatever was started.
+safe_in_c! {
+    fn vtl_synic_stop();
+}
 
 kernel::sync::global_lock! {
     /// The machine, while the module is loaded.
@@ -44,8 +50,8 @@ pub(crate) struct Machine {
     vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
     /// CPUs whose VP could not be brought up.
     failed: Atomic<u32>,
-    /// Non-zero: this kernel ends, and no VP comes to life any more.
-    is_stopped: Atomic<u32>,
+    /// This kernel ends, and no VP comes to life any more.
+    is_stopped: Atomic<bool>,
     /// Virtual APIC pages that are not the kernel's to pin.
     #[pin]
     lower_pages: LowerPages,
@@ -65,7 +71,7 @@ impl Machine {
             audit_records,
             vps,
             failed: Atomic::new(0),
-            is_stopped: Atomic::new(0),
+            is_stopped: Atomic::new(false),
             lower_pages <- LowerPages::new(),
         });
         Arc::pin_init(init, GFP_KERNEL)
@@ -126,7 +132,7 @@ impl Machine {
         // ORDERING: with the barrier in `stop`: either it calls this CPU after what stands above, or
         // this finds out.
         smp_mb(Full);
-        if self.is_stopped.load(Relaxed) != 0 {
+        if self.is_stopped.load(Relaxed) {
             self.take_down(&alone);
         }
         Ok(())
@@ -163,7 +169,7 @@ impl Machine {
     /// Takes every VP out of its lower VTL, for good, and gives back what all CPUs have with the host
     /// and the TDX module.
     pub(crate) fn stop(&self) {
-        self.is_stopped.store(1, Relaxed);
+        self.is_stopped.store(true, Relaxed);
         // ORDERING: with that in `bring_up`.
         smp_mb(Full);
         for cpu in 0..self.num_cpus() {
@@ -260,5 +266,42 @@ impl Drop for Hotplug {
     fn drop(&mut self) {
         // SAFETY: The state is the one that `new` got. Calls `offline` on every CPU.
         unsafe { abi::__cpuhp_remove_state(self.state, true) }
+    }
+}
+
+/// The host's interrupts reach this driver.
+pub(crate) struct Interrupts {
+    is_on: bool,
+    _machine: Arc<Machine>,
+}
+
+impl Interrupts {
+    /// Takes them, if there are controllers to take them from. Before a CPU turns its own on.
+    pub(crate) fn start(machine: Arc<Machine>) -> Self {
+        let is_on = machine.host().and_then(|host| host.synic()).is_some();
+        if is_on {
+            let argument: *const Machine = &*machine;
+            // SAFETY: The callbacks want a machine; `self` keeps it until `drop` has stopped them.
+            unsafe {
+                abi::vtl_synic_start(
+                    Some(call_back::<OnInterrupt, _>),
+                    Some(call_back::<OnDeferred, _>),
+                    Some(call_back::<OnQuestion, _>),
+                    argument.cast(),
+                );
+            }
+        }
+        Self {
+            is_on,
+            _machine: machine,
+        }
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        if self.is_on {
+            vtl_synic_stop();
+        }
     }
 }

@@ -81,7 +81,8 @@ int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
 /* An interrupt for that CPU, which does nothing but arrive. */
 void vtl_send_reschedule(u32 cpu)
 {
-	smp_send_reschedule(cpu);
+	if (cpu < nr_cpu_ids && cpu_online(cpu))
+		smp_send_reschedule(cpu);
 }
 
 bool vtl_need_resched(void)

@@ -16,16 +16,11 @@
 //! sees the reason, or the other side sees the thread. The interrupt finds the thread with
 //! interrupts off, so it stays pending until TDG.VP.ENTER, which then returns.
 
-// UNSAFETY: FFI with the wait queue's memory.
-#![allow(unsafe_code)]
-
-use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::barrier::smp_mb;
-use kernel::types::Opaque;
 
-use crate::glue::abi;
+use crate::glue::ffi::{self, Callback, Sleeper};
 use crate::pure::place::Place;
 
 /// Where the thread of a VP is, and how to reach it.
@@ -33,14 +28,8 @@ pub(crate) struct Wake {
     cpu: u32,
     /// A [`Place`], written by the thread, but for the mark of a kick.
     place: Atomic<u64>,
-    sleeper: Opaque<bindings::rcuwait>,
+    sleeper: Sleeper,
 }
-
-// SAFETY: A rcuwait is made to be woken from anywhere; that one thread sleeps on it at a time
-// follows from `sleep`'s callers having claimed the VP.
-unsafe impl Send for Wake {}
-// SAFETY: As above.
-unsafe impl Sync for Wake {}
 
 impl Wake {
     /// Nobody inside, nobody asleep.
@@ -48,7 +37,7 @@ impl Wake {
         Self {
             cpu,
             place: Atomic::new(Place::OUTSIDE.0),
-            sleeper: Opaque::new(bindings::rcuwait::default()),
+            sleeper: Sleeper::new(),
         }
     }
 
@@ -76,12 +65,10 @@ impl Wake {
         if let Some(kicked) = place.kicked() {
             // Who fails has met another kick, or the thread on its way out.
             if self.place.cmpxchg(place.0, kicked.0, Relaxed).is_ok() {
-                // SAFETY: The CPU is online: a thread inside the lower VTL keeps it from going.
-                unsafe { abi::vtl_send_reschedule(self.cpu) };
+                ffi::send_reschedule(self.cpu);
             }
         }
-        // SAFETY: Initialised in `new`, lives as long as `self`.
-        unsafe { bindings::rcuwait_wake_up(self.sleeper.get()) };
+        self.sleeper.wake();
         place
     }
 
@@ -104,24 +91,22 @@ impl Wake {
         is_awake: fn(&T) -> bool,
         most_ticks: Option<u64>,
     ) -> Result {
-        struct Question<'a, T>(&'a T, fn(&T) -> bool);
-        extern "C" fn ask<T>(question: *mut c_void) -> bool {
-            // SAFETY: The pointer passed below, during that call.
-            let Question(subject, is_awake) = unsafe { &*question.cast::<Question<'_, T>>() };
-            is_awake(subject)
-        }
         let question = Question(claimed, is_awake);
-        let argument = (&raw const question).cast_mut().cast();
-        // SAFETY: `sleeper` as in `kick`; in a task that may sleep; `ask` gets the type it expects.
-        let result = unsafe {
-            abi::vtl_sleep(
-                self.sleeper.get(),
-                Some(ask::<T>),
-                argument,
-                most_ticks.unwrap_or(u64::MAX),
-            )
-        };
-        kernel::error::to_result(result)
+        self.sleeper
+            .sleep(&question, most_ticks.unwrap_or(u64::MAX))
+    }
+}
+
+/// Whether a thread that sleeps has to go on.
+struct Question<'a, T>(&'a T, fn(&T) -> bool);
+
+impl<T> Callback for Question<'_, T> {
+    type About = Self;
+    type Answer = bool;
+
+    fn call(about: &Self) -> bool {
+        let Self(subject, is_awake) = about;
+        is_awake(subject)
     }
 }
 

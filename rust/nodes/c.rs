@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What files of this module need of the kernel and its crate does not offer: further operations, and a
+//! file without a node.
+
+// UNSAFETY: callbacks of the kernel, and its tables of them.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use kernel::bindings;
+use kernel::error::from_err_ptr;
+use kernel::fs::file::flags;
+use kernel::fs::File;
+use kernel::miscdevice::{MiscDevice, MiscDeviceOptions};
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::sync::Arc;
+use kernel::types::ForeignOwnable;
+
+use crate::glue::abi::{self, safe_in_c};
+use crate::nodes::descriptor::Table;
+use crate::nodes::device::{Vtl, VtlFile};
+
+// They compare pointers, and use none.
+safe_in_c! {
+    fn vtl_was_last_descriptor(file: *const bindings::file, table: *const c_void) -> bool;
+}
+
+/// What the abstraction of misc devices makes, and what it has no place for.
+pub(super) struct Operations(bindings::file_operations);
+
+// SAFETY: Never written; what it points to are functions, and the module itself.
+unsafe impl Sync for Operations {}
+
+impl Operations {
+    /// Those of a VTL file.
+    pub(super) const fn of_vtl() -> Self {
+        Self(bindings::file_operations {
+            flush: Some(flush),
+            ..of_crate::<Vtl>()
+        })
+    }
+}
+
+/// The abstraction's own.
+const fn of_crate<T: MiscDevice>() -> bindings::file_operations {
+    // SAFETY: They are a constant.
+    unsafe { *MiscDeviceOptions { name: c"" }.into_raw::<T>().fops }
+}
+
+/// Gives a file of a misc device these operations instead of the abstraction's, while it is opened.
+pub(super) fn adopt(file: &File, operations: &'static Operations) {
+    // SAFETY: Nobody else has the file before its open operation has returned, which calls this. The
+    // module that owns the operations stays the same.
+    unsafe { (*file.as_ptr()).f_op = &raw const operations.0 }
+}
+
+/// Makes a VTL file that belongs to no node. `operations` are those of [`Operations::of_vtl`].
+pub(super) fn new_file(
+    name: &CStr,
+    operations: &'static Operations,
+    vtl: Arc<VtlFile>,
+) -> Result<ARef<File>> {
+    let private = vtl.into_foreign();
+    // SAFETY: The operations are static and want exactly this as private data of the file.
+    let file = unsafe {
+        abi::anon_inode_getfile(
+            name.as_char_ptr(),
+            &raw const operations.0,
+            private.cast(),
+            flags::O_RDWR as c_int, // CAST: a small flag
+        )
+    };
+    let file = from_err_ptr(file).inspect_err(|_| {
+        // SAFETY: Made above, and no file has it.
+        drop(unsafe { <Arc<VtlFile> as ForeignOwnable>::from_foreign(private) });
+    })?;
+    let file = NonNull::new(file.cast::<File>()).ok_or(EINVAL)?;
+    // SAFETY: The call above gave us the only reference to a new file.
+    Ok(unsafe { ARef::from_raw(file) })
+}
+
+/// A descriptor of the file is closed; `table` is the one that it was in.
+///
+/// # Safety
+///
+/// `file` is a VTL file that was opened and is not released.
+unsafe extern "C" fn flush(file: *mut bindings::file, table: bindings::fl_owner_t) -> c_int {
+    if vtl_was_last_descriptor(file, table) {
+        // SAFETY: The file is valid ("opened and is not released"), and `open` and `new_file` gave a VTL
+        // file this as its private data.
+        let vtl = unsafe { <Arc<VtlFile> as ForeignOwnable>::borrow((*file).private_data) };
+        vtl.closed_by(Table::of(table));
+    }
+    0
+}
