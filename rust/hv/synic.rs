@@ -35,8 +35,8 @@ const fn flags_at(index: usize) -> usize {
 pub(crate) struct Pages {
     messages: HostPage,
     events: HostPage,
-    /// Non-zero: a reader has the message for VMBus and is on its way to userspace with it.
-    is_taken: Atomic<u32>,
+    /// A reader has the message for VMBus and is on its way to userspace with it.
+    is_taken: Atomic<bool>,
 }
 
 impl Pages {
@@ -52,7 +52,7 @@ impl Pages {
     /// Returns true if there is something to read that no reader has.
     pub(crate) fn has_vmbus_message(&self) -> bool {
         // ORDERING: who takes it holds `Synic::turn`; who only looks is woken when it is given back.
-        self.is_taken.load(Relaxed) == 0 && self.messages.read_u32(VMBUS_SLOT) != NO_MESSAGE
+        !self.is_taken.load(Relaxed) && self.messages.read_u32(VMBUS_SLOT) != NO_MESSAGE
     }
 
     /// Copies the message for VMBus, and keeps it from other readers.
@@ -63,7 +63,7 @@ impl Pages {
         let mut message = [0; SLOT_BYTES];
         self.messages.read_at(VMBUS_SLOT, &mut message);
         hv_message::settle(&mut message).then(|| {
-            self.is_taken.store(1, Relaxed);
+            self.is_taken.store(true, Relaxed);
             Taken {
                 pages: self,
                 message,
@@ -109,7 +109,7 @@ struct Taken<'a> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.pages.is_taken.store(0, Relaxed);
+        self.pages.is_taken.store(false, Relaxed);
         // It may be there still, or another one.
         c::vtl_synic_wake();
     }
@@ -120,8 +120,8 @@ pub(crate) struct Synic {
     /// Indexed by CPU number.
     pages: KVec<Pages>,
     pub(crate) event_fds: Pin<KBox<EventFds>>,
-    /// Non-zero: the source of VMBus is masked, and readers find the end of the stream.
-    is_paused: Atomic<u32>,
+    /// The source of VMBus is masked, and readers find the end of the stream.
+    is_paused: Atomic<bool>,
     /// Held by who changes that, and by who takes a message; never while userspace's memory is touched,
     /// which can take as long as userspace likes.
     turn: Pin<KBox<Mutex<()>>>,
@@ -150,7 +150,7 @@ impl Synic {
         let mut pages = KVec::with_capacity(num_cpus, GFP_KERNEL)?;
         for _ in 0..num_cpus {
             let (messages, events) = (HostPage::new()?, HostPage::new()?);
-            let is_taken = Atomic::new(0);
+            let is_taken = Atomic::new(false);
             pages.push(
                 Pages {
                     messages,
@@ -163,7 +163,7 @@ impl Synic {
         Ok(Some(Self {
             pages,
             event_fds: EventFds::new()?,
-            is_paused: Atomic::new(1),
+            is_paused: Atomic::new(true),
             turn: KBox::pin_init(new_mutex!((), "mshv_vtl_tdx::synic"), GFP_KERNEL)?,
         }))
     }
@@ -183,14 +183,14 @@ impl Synic {
 
     /// Whether readers find the end of the stream.
     pub(crate) fn is_paused(&self) -> bool {
-        self.is_paused.load(Relaxed) != 0
+        self.is_paused.load(Relaxed)
     }
 
     /// Stops or resumes messages and events of VMBus on all CPUs.
     pub(crate) fn pause(&self, is_paused: bool) {
         let _turn = self.turn.lock();
         // ORDERING: a CPU that comes meanwhile reads this, or is online for the call below.
-        self.is_paused.store(u32::from(is_paused), Relaxed);
+        self.is_paused.store(is_paused, Relaxed);
         c::vtl_synic_mask_all(is_paused);
         c::vtl_synic_wake();
     }

@@ -7,6 +7,8 @@
 //! change: a reader that finds the same number before and after has a whole record, and a number
 //! higher than the expected one says how many were overwritten.  [Documentation/audit.rst]
 
+// Not the kernel crate's barriers: `smp_wmb` there is a call of a C function, and this is on the way of
+// every switch. A reader in userspace pairs with the language's own.
 use core::sync::atomic::{fence, Ordering};
 
 use kernel::mm::virt::VmaNew;

@@ -7,6 +7,7 @@
 use super::apic::{Vector, WORDS};
 use super::field::VmIndex;
 
+// The kernel crate, whose atomics they could be, is not used in this folder.
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Vectors below 32 are exceptions, or reserved to be: to a guest an interrupt with such a vector

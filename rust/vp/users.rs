@@ -5,7 +5,7 @@
 //! after its last mapping is gone, the run page blocks all vectors, as when the module was loaded.
 
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{AtomicFlag, Relaxed};
 use kernel::sync::Arc;
 
 use crate::vp::machine::Machine;
@@ -13,8 +13,8 @@ use crate::vp::machine::Machine;
 /// The VPs whose run page was mapped through one VTL file.
 pub(crate) struct UsedPages {
     machine: Arc<Machine>,
-    /// Indexed by CPU number; not zero: mapped.
-    used: KVec<Atomic<u32>>,
+    /// Indexed by CPU number: mapped.
+    used: KVec<AtomicFlag>,
 }
 
 impl UsedPages {
@@ -26,7 +26,7 @@ impl UsedPages {
     pub(crate) fn new(machine: Arc<Machine>) -> Result<Self> {
         let mut used = KVec::new();
         for _ in 0..machine.num_cpus() {
-            used.push(Atomic::new(0), GFP_KERNEL)?;
+            used.push(AtomicFlag::new(false), GFP_KERNEL)?;
         }
         Ok(Self { machine, used })
     }
@@ -37,8 +37,8 @@ impl UsedPages {
         let (Some(used), Some(vp)) = (used, self.machine.vp(cpu)) else {
             return;
         };
-        // ORDERING: who finds zero is the one that counts; nothing else hangs on the value.
-        if used.xchg(1, Relaxed) == 0 {
+        // ORDERING: who finds false is the one that counts; nothing else hangs on the value.
+        if !used.xchg(true, Relaxed) {
             vp.add_user();
         }
     }
@@ -47,7 +47,7 @@ impl UsedPages {
 impl Drop for UsedPages {
     fn drop(&mut self) {
         for (used, cpu) in self.used.iter().zip(0..) {
-            if used.load(Relaxed) != 0 {
+            if used.load(Relaxed) {
                 if let Some(vp) = self.machine.vp(cpu) {
                     vp.remove_user();
                 }
