@@ -269,7 +269,7 @@ static bool guest_runs(void)
 	return good;
 }
 
-/* A guest that spins in front of every virtual processor, and one behind it. */
+/* A guest that spins before every virtual processor, and one after it. */
 static void load_guests(void)
 {
 	size_t size = vtl_guest_exits_end - vtl_guest_exits;

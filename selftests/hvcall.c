@@ -345,7 +345,7 @@ TEST(file_without_a_list_may_call_nothing)
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ(-1, hvcall(&call, fd, 0, NULL, 0, NULL, 0));
 	EXPECT_EQ(EPERM, errno);
-	/* It can still get one; what lies behind its end is not allowed. */
+	/* It can still get one; what lies after its end is not allowed. */
 	EXPECT_EQ(0, hvcall_allow(fd, 16));
 	EXPECT_EQ(0, hvcall(&call, fd, GET_VP_REGISTERS, NULL, 0, NULL, 0));
 	EXPECT_EQ(-1, hvcall(&call, fd, NO_SUCH_CALL, NULL, 0, NULL, 0));

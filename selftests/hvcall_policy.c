@@ -53,7 +53,7 @@ TEST_F(policy, memory_of_this_kernel_is_in_no_operand)
 	ASSERT_TRUE(vtl_system_ram(&ram));
 	ASSERT_TRUE(vtl_memory(&base, &size));
 	for (i = 0; i < 4; i++) {
-		/* By itself, and behind a page that may be given. */
+		/* By itself, and after a page that may be given. */
 		pages.pages[0] = i & 1 ? (base + size) / VTL_PAGE_SIZE - 1 :
 					 text / VTL_PAGE_SIZE;
 		pages.pages[1] = i & 1 ? ram / VTL_PAGE_SIZE :

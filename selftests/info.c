@@ -60,7 +60,7 @@ FIXTURE_TEARDOWN(info)
 	close(self->mshv);
 }
 
-/* Calls with a structure of so many bytes, all behind the head set to fill. */
+/* Calls with a structure of so many bytes, all after the head set to fill. */
 static int call(const struct growing *growing, void *at, unsigned int size,
 		int fill)
 {

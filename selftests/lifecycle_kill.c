@@ -42,7 +42,7 @@ struct words {
 
 static struct words *words;
 
-/* Two guests in memory, for all rounds: one that halts, behind it one that does not. */
+/* Two guests in memory, for all rounds: one that halts, after it one that does not. */
 static int load_guests(void)
 {
 	struct vtl_guest guest;

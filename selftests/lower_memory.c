@@ -330,7 +330,7 @@ TEST_F(lower, no_alias_reaches_memory_of_this_kernel)
 }
 
 /*
- * Private memory has no shared page behind it: neither small nor large pages of
+ * Private memory has no shared page beside it: neither small nor large pages of
  * it are mapped, for nobody, and the private ones stay as they are.
  */
 TEST_F(lower, a_shared_page_that_the_host_does_not_give_is_a_bus_error)

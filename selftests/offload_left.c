@@ -69,7 +69,7 @@ TEST_F(left, the_end_of_a_level_triggered_interrupt_is_seen)
 	EXPECT_EQ(VECTOR, self->run->tdx.exit_info.rcx & 0xff);
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR + 1]);
-	/* RIP is behind the write already. */
+	/* RIP is after the write already. */
 	ASSERT_EQ(0, vtl_run(&self->irq.guest));
 	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);

@@ -22,7 +22,7 @@ struct pointer {
 	const char *name;
 	/* Calls with the pointer; 0 or the negative errno. */
 	int (*call)(const struct files *files, uint64_t pointer);
-	/* What lies behind the pointer; 0: the size of an XSAVE image. */
+	/* What lies after the pointer; 0: the size of an XSAVE image. */
 	unsigned int size;
 	int good_answer;
 	bool is_hyper_v;
@@ -181,7 +181,7 @@ static unsigned int size_of(const struct pointer *pointer,
 	return pointer->size ? pointer->size : files->xsave.size;
 }
 
-/* The first pointer from here on whose file is there; NULL behind the last. */
+/* The first pointer from here on whose file is there; NULL after the last. */
 static const struct pointer *served(const struct files *files,
 				    const struct pointer *pointer)
 {

@@ -144,7 +144,7 @@ static void *put(const struct request *request, unsigned char *at)
 	return at;
 }
 
-/* The first request from here on whose file is there; NULL behind the last. */
+/* The first request from here on whose file is there; NULL after the last. */
 static const struct request *served(const int *files,
 				    const struct request *request)
 {

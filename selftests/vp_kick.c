@@ -256,7 +256,7 @@ TEST_F(kick, the_length_counts_bits)
 	*last = 1;
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 8, 0));
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 1, 0));
-	/* Bits behind the length are not looked at. */
+	/* Bits after the length are not looked at. */
 	*last = 0xff;
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 1, 0));
 	/* Nor are bytes that only have CPUs which can't exist. */

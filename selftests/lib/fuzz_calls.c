@@ -133,7 +133,7 @@ static void make_registers(struct fuzz_thread *thread, void *operand)
 	}
 }
 
-/* An image that may be good but for a few words, behind the operand. */
+/* An image that may be good but for a few words, after the operand. */
 static void make_xsave(struct fuzz_thread *thread, void *operand)
 {
 	struct mshv_vtl_xsave *call = operand;
@@ -408,7 +408,7 @@ void fuzz_operand(struct fuzz_thread *thread, unsigned long *command,
 	*argument = thread->operand;
 	commands[which].make(thread, thread->operand);
 	switch (fuzz_below(thread, 24)) {
-	case 0: /* Nothing lies behind the operand, or not all of it is there. */
+	case 0: /* Nothing lies after the operand, or not all of it is there. */
 		*argument = thread->operand + FUZZ_OPERAND - size +
 			    fuzz_below(thread, 3);
 		break;

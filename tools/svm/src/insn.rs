@@ -64,7 +64,7 @@ pub struct ModRm {
 }
 
 impl ModRm {
-    /// Whether r/m names a register.
+    /// Returns true if r/m names a register.
     pub const fn is_register(self) -> bool {
         self.byte >= 0xc0
     }

@@ -36,7 +36,7 @@ impl Msrpm {
         Some((base + bit as usize / 8, (bit % 8) as u8))
     }
 
-    /// Whether the access leaves the guest.
+    /// Returns true if the access leaves the guest.
     pub fn is_intercepted(&self, msr: u32, access: Access) -> bool {
         match Self::position(msr, access) {
             Some((byte, bit)) => self.0[byte] & (1 << bit) != 0,
@@ -57,7 +57,7 @@ impl Msrpm {
     }
 }
 
-/// Whether an access is intercepted.
+/// What happens to an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intercept {
     /// It leaves the guest.
@@ -74,7 +74,7 @@ mod tests {
     fn efer_read_is_the_first_bit_of_its_pair() {
         let mut map = Msrpm::ALL;
         assert!(map.set(0xc000_0080, Access::Read, Intercept::No));
-        // C0000080h is register 80h of the second range: 2 * 80h bits = byte 20h behind 800h.
+        // C0000080h is register 80h of the second range: 2 * 80h bits = byte 20h after 800h.
         assert_eq!(map.0[0x820], 0xfe);
         assert!(map.is_intercepted(0xc000_0080, Access::Write));
         assert!(!map.is_intercepted(0xc000_0080, Access::Read));

@@ -54,7 +54,7 @@ impl Vcpu {
         self.vmcb.control.event_inj = event;
     }
 
-    /// Whether the last exit stored the host's state in the place of the guest's: its next
+    /// Returns true if the last exit stored the host's state in the place of the guest's: its next
     /// instruction, and the address of the VMCB in RAX.
     pub fn has_lost_state(&self) -> bool {
         let save = &self.vmcb.save;
@@ -62,7 +62,7 @@ impl Vcpu {
         save.rip == vmrun::exit_rip() && save.rax == vmcb_pa
     }
 
-    /// Whether the next run begins with the delivery of an interrupt.
+    /// Returns true if the next run begins with the delivery of an interrupt.
     pub fn has_interrupt(&self) -> bool {
         let event = self.vmcb.control.event_inj;
         event.is_valid() && event.kind() == Event::INTERRUPT
@@ -70,13 +70,13 @@ impl Vcpu {
 
     /// The event whose delivery the last exit interrupted.
     pub fn interrupted_event(&self) -> Option<Event> {
-        // TCG leaves stale bits behind a clear valid bit.
+        // TCG leaves stale bits beside a clear valid bit.
         Some(self.vmcb.control.exit_int_info)
             .filter(Event::is_valid)
             .map(Event::with_true_kind)
     }
 
-    /// Whether the guest executes 64-bit code.
+    /// Returns true if the guest executes 64-bit code.
     pub fn is_64_bit(&self) -> bool {
         const LMA: u64 = 1 << 10;
         self.vmcb.save.efer & LMA != 0 && self.vmcb.save.cs.attributes & crate::segment::LONG != 0

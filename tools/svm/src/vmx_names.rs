@@ -188,7 +188,7 @@ pub const fn event_of(info: u32, error: u32) -> Option<Event> {
     Some(event)
 }
 
-/// Whether a vector pushes an error code.
+/// Returns true if a vector pushes an error code.
 pub const fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21)
 }

@@ -77,7 +77,7 @@ fn has(v: &Vmcs, field: Field, bits: u64) -> bool {
     v.get(field) & bits == bits
 }
 
-/// Whether an address is canonical for 48 linear address bits; 57 with CR4.LA57.
+/// Returns true if an address is canonical for 48 linear address bits; 57 with CR4.LA57.
 fn is_canonical(v: &Vmcs, address: u64) -> bool {
     let unused = if has(v, Field::GuestCr4, 1 << 12) {
         7

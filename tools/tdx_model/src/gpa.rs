@@ -34,13 +34,13 @@ impl Gpa {
         }
     }
 
-    /// Whether bits above the SHARED position are set, which no mapping can translate.
+    /// Returns true if bits above the SHARED position are set, which no mapping can translate.
     #[must_use]
     pub const fn is_beyond_width(self) -> bool {
         self.0 >> GPA_WIDTH != 0
     }
 
-    /// Whether the SHARED bit is set.
+    /// Returns true if the SHARED bit is set.
     #[must_use]
     pub const fn is_shared(self) -> bool {
         self.0 & SHARED_BIT != 0
@@ -183,19 +183,19 @@ impl Rights {
         self.0
     }
 
-    /// Whether all of `other` is granted.
+    /// Returns true if all of `other` is granted.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether an alias with these rights exists at all: any of R, W, Xs, Xu.
+    /// Returns true if an alias with these rights exists at all: any of R, W, Xs, Xu.
     #[must_use]
     pub const fn is_present(self) -> bool {
         self.0 & 0xf != 0
     }
 
-    /// Whether a present alias may have these rights: W and PWA each need R.
+    /// Returns true if a present alias may have these rights: W and PWA each need R.
     #[must_use]
     pub const fn is_legal(self) -> bool {
         self.contains(Self::R) || self.0 & (Self::W.0 | Self::PWA.0) == 0

@@ -57,7 +57,7 @@ fn operand(l2: &L2Vm, qualification: u64) -> u64 {
     }
 }
 
-/// Whether a bit that L1 owns would become different from its shadow.
+/// Returns true if a bit that L1 owns would become different from its shadow.
 fn changes_owned(l2: &L2Vm, mask: Field, shadow: Field, value: u64, bits: u64) -> bool {
     (value ^ l2.vmcs.get(shadow)) & l2.vmcs.get(mask) & bits != 0
 }

@@ -195,7 +195,7 @@ pub(crate) fn step_rip(l2: &mut L2Vm) {
     }
 }
 
-/// Whether the L2 runs 64-bit code: IA-32e mode and CS.L.
+/// Returns true if the L2 runs 64-bit code: IA-32e mode and CS.L.
 pub(crate) fn is_64_bit(l2: &L2Vm) -> bool {
     l2.vmcs.get(Field::EntryControls) & 0x200 != 0
         && l2.vmcs.get(Field::GuestCsAccess) & 0x2000 != 0

@@ -63,7 +63,7 @@ pub trait Machine {
     /// The TSC that L1 and L2 read.
     fn virtual_tsc(&self) -> u64;
 
-    /// Whether L1's virtual APIC has an interrupt above its priority: the
+    /// Returns true if L1's virtual APIC has an interrupt above its priority: the
     /// priority class of RVI is greater than that of PPR.
     fn l1_interrupt_deliverable(&self) -> bool;
 

@@ -185,7 +185,7 @@ pub(crate) struct Target {
     pub(crate) write: u64,
     /// All ones of the element's size.
     pub(crate) element: u64,
-    /// Whether the field holds a guest-physical address that may be unset (all ones).
+    /// True if the field holds a guest-physical address that may be unset (all ones).
     pub(crate) is_gpa: bool,
 }
 

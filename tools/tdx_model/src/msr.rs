@@ -178,7 +178,7 @@ pub(crate) fn action(config: &TdConfig, index: u32, access: Access) -> Action {
     }
 }
 
-/// Whether the TD's MSR bitmap lets an access run natively.
+/// Returns true if the TD's MSR bitmap lets an access run natively.
 #[must_use]
 pub fn is_passed_through(config: &TdConfig, index: u32, access: Access) -> bool {
     action(config, index, access) == Action::Pass

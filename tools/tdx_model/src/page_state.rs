@@ -69,7 +69,7 @@ impl PageEntry {
         }
     }
 
-    /// Whether the secure EPT has a leaf here.
+    /// Returns true if the secure EPT has a leaf here.
     #[must_use]
     pub const fn is_leaf(self) -> bool {
         matches!(self.state(), PageState::Pending | PageState::Mapped)
@@ -228,7 +228,7 @@ impl<'m> Pages<'m> {
         }
     }
 
-    /// Whether the host has given that table.
+    /// Returns true if the host has given that table.
     #[must_use]
     pub fn has_l2_table(&self, vm: VmIndex, gpa: Gpa) -> bool {
         let first = self.entry(gpa.align_down(Level::Size2M));

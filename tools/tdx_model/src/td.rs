@@ -135,7 +135,7 @@ pub struct TdConfig {
 }
 
 impl TdConfig {
-    /// Whether TDG.MEM.PAGE.RELEASE exists.
+    /// Returns true if TDG.MEM.PAGE.RELEASE exists.
     pub(crate) fn has_page_release(&self) -> bool {
         self.feature_level >= FeatureLevel::Later
             && self.config_flags & config_flags::PAGE_RELEASE != 0
@@ -153,13 +153,13 @@ impl TdConfig {
         td_ctls::PENDING_VE_DISABLE | sealing
     }
 
-    /// Whether all these ATTRIBUTES are set.
+    /// Returns true if all these ATTRIBUTES are set.
     #[must_use]
     pub const fn has_attributes(&self, bits: u64) -> bool {
         self.attributes & bits == bits
     }
 
-    /// Whether all these XFAM components are granted.
+    /// Returns true if all these XFAM components are granted.
     #[must_use]
     pub const fn has_xfam(&self, bits: u64) -> bool {
         self.xfam & bits == bits
@@ -227,7 +227,7 @@ pub struct Td<'m> {
 }
 
 impl Td<'_> {
-    /// Whether the secure EPT of an L2 reaches down to an entry of this level.
+    /// Returns true if the secure EPT of an L2 reaches down to an entry of this level.
     pub(crate) fn has_l2_table(&self, vm: VmIndex, gpa: Gpa, level: Level) -> bool {
         level > Level::Size4K
             || self.config.l2_tables == L2Tables::Given

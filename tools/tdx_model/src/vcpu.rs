@@ -62,7 +62,8 @@ impl L2Vm {
         Gpa::private(self.vmcs.get(Field::VirtualApicAddress))
     }
 
-    /// Whether L1's own bitmap asks for this access. MSRs the bitmap does not cover always exit.
+    /// Returns true if L1's own bitmap intercepts this access. MSRs the bitmap does not cover always
+    /// exit.
     #[must_use]
     pub fn l1_intercepts_msr(&self, index: u32, access: Access) -> bool {
         let Some((word, bit)) = msr::bitmap_position(index, access) else {
@@ -71,7 +72,7 @@ impl L2Vm {
         self.msr_bitmap.get(word).is_none_or(|w| w >> bit & 1 != 0)
     }
 
-    /// Whether an access exits at all: the TD's bitmap or L1's has the bit.
+    /// Returns true if an access exits at all: the TD's bitmap or L1's has the bit.
     ///
     /// The emulator builds its MSR permission map from this.
     #[must_use]
@@ -159,7 +160,7 @@ impl Vcpu {
         value.filter(|v| *v != TSC_DEADLINE_OFF)
     }
 
-    /// Whether CPUID at this privilege level is always a #VE in L1.
+    /// Returns true if CPUID at this privilege level is always a #VE in L1.
     #[must_use]
     pub fn cpuid_is_ve(&self, cpl: u8) -> bool {
         let switch = if cpl == 0 {

@@ -145,7 +145,7 @@ impl Vmcs {
         (self.get(Field::GuestCr4) & !mask) | (self.effective.cr4_shadow & mask)
     }
 
-    /// Whether L1 intercepts this exception, error-code filter of #PF included.
+    /// Returns true if L1 intercepts this exception, error-code filter of #PF included.
     ///
     /// The bit of the bitmap decides when the filter matches, its inverse when it does not.
     #[must_use]

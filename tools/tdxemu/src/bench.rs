@@ -31,7 +31,7 @@ mod leaving {
 const BATCH: u64 = 16;
 const BATCHES: u64 = 1024;
 
-/// An exit with nothing behind it and the VMRUN after it, in TSC ticks. `None` without memory.
+/// An exit with nothing done for it, and the VMRUN after it, in TSC ticks. `None` without memory.
 pub fn bare_exit(vp: &Vp) -> Option<u64> {
     let pool = &vp.platform.pool;
     let mut guest = vp::new_idle(pool).ok()?;

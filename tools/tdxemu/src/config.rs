@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The command line: `emu.KEY=VALUE ... -- L1's kernel command line`.
 //!
-//! Everything before the word `--` is the emulator's, everything behind it is handed to L1. With
+//! Everything before the word `--` is the emulator's, everything after it is handed to L1. With
 //! no `--` the whole line is L1's.
 //!
 //! | key | values | default | meaning |
@@ -55,17 +55,17 @@ pub struct Config {
     pub hostile: Hostile,
     /// What of later TDX modules there is.
     pub feature_level: FeatureLevel,
-    /// Whether the host gives tables for small pages of an L2.
+    /// How the host gives tables for small pages of an L2.
     pub l2_tables: L2Tables,
     /// What becomes of rights taken away without a flush.
     pub stale: Stale,
-    /// Whether there are registers that QEMU's processor lacks.
+    /// True if there are registers that QEMU's processor lacks.
     pub has_extra_msrs: bool,
     /// Log level.
     pub log: Level,
-    /// Whether L1's TSC stands still while the emulator runs.
+    /// True if L1's TSC stands still while the emulator runs.
     pub is_time_hidden: bool,
-    /// Whether a plain exit is measured before L1 starts.
+    /// True if a plain exit is measured before L1 starts.
     pub is_bench: bool,
 }
 

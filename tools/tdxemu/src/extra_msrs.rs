@@ -87,7 +87,7 @@ impl ExtraMsrs {
         }
     }
 
-    /// Whether this is one of them.
+    /// Returns true if this is one of them.
     pub fn has(&self, index: u32) -> bool {
         self.place(index).is_some()
     }

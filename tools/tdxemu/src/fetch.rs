@@ -6,7 +6,7 @@ use crate::mem::walk::{self, Paging};
 use svm::insn::{self, Insn, MAX_LEN_BYTES, Mode};
 use tdx_model::gpa::SHARED_BIT;
 
-/// Guest-physical address behind a linear one, without SHARED bit.
+/// Guest-physical address of a linear one, without SHARED bit.
 pub fn translate(guest: &svm::Vcpu, memory: &GuestMemory, linear: u64) -> Option<u64> {
     let save = &guest.vmcb.save;
     let paging = Paging {

@@ -84,7 +84,7 @@ impl Host {
     }
 }
 
-/// Whether the host takes the processor from an L2 that is about to run, and resumes L1.
+/// Returns true if the host takes the processor from an L2 that is about to run, and resumes L1.
 pub fn takes_processor(vp: &mut Vp) -> bool {
     let is_asked_to = debug_port::takes_processor();
     // Two in three: often enough to hit every path, seldom enough for the L2 to get on.

@@ -103,7 +103,7 @@ impl Chaos {
         chaos
     }
 
-    /// Whether this part is hostile at all.
+    /// Returns true if this part is hostile at all.
     pub fn is_on(&self, what: What) -> bool {
         self.enabled & what.bit() != 0
     }

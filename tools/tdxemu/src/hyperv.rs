@@ -75,7 +75,7 @@ pub mod status {
 pub struct Control {
     /// Which call.
     pub code: u16,
-    /// Whether the parameters are in registers.
+    /// True if the parameters are in registers.
     pub is_fast: bool,
     /// How many elements, of which the first `rep_start` are done.
     pub rep_count: u16,
@@ -264,7 +264,7 @@ impl Queue {
         true
     }
 
-    /// Whether a message waits for the slot of `sint`.
+    /// Returns true if a message waits for the slot of `sint`.
     pub fn has(&self, sint: u8) -> bool {
         self.waiting[..self.len].iter().any(|(of, _)| *of == sint)
     }

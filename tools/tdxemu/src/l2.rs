@@ -99,7 +99,7 @@ fn before_entry(vp: &mut Vp, vm: VmIndex) -> Option<L2Exit> {
         .is_some_and(|deadline| deadline <= now);
     if is_expired {
         if event::has_entry_event(vp.model, vm) {
-            // The event is delivered first; the kick ends the run right behind it.
+            // The event is delivered first; the kick ends the run right after it.
             vp.kick_self();
             return None;
         }

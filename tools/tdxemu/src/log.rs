@@ -48,7 +48,7 @@ pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
-/// Whether messages of this level are shown.
+/// Returns true if messages of this level are shown.
 pub fn is_shown(level: Level) -> bool {
     // ORDERING: as in `set_level`.
     level as u8 <= LEVEL.load(Ordering::Relaxed)

@@ -58,7 +58,7 @@ pub fn rdmsr(index: u64) -> u64 {
     call(RDMSR, [index, 0, 0, 0])
 }
 
-/// Whether the host refuses RDMSR.
+/// Returns true if the host refuses RDMSR.
 pub fn refuses_rdmsr(index: u64) -> bool {
     answer(RDMSR, [index, 0, 0, 0])[10] != 0
 }

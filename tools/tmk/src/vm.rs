@@ -345,7 +345,7 @@ impl Vm {
         Ok(())
     }
 
-    /// Runs the L2 to a VMCALL with this number, and behind it.
+    /// Runs the L2 to a VMCALL with this number, and after it.
     pub fn expect_vmcall(&mut self, number: u64) -> Outcome {
         self.expect(reason::VMCALL)?;
         equal!(self.get(reg::RAX) & 0xffff_ffff, number);
@@ -384,7 +384,7 @@ impl Vm {
         self.exit[11] >> 32
     }
 
-    /// Puts the L2 behind the instruction that left.
+    /// Puts the L2 after the instruction that left.
     pub fn skip(&self) {
         self.set(reg::RIP, self.get(reg::RIP) + self.length());
     }

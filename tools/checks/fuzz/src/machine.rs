@@ -11,7 +11,7 @@ pub(crate) const MEMORY_BYTES: usize = 8 << 20;
 pub(crate) struct Array {
     memory: Vec<u8>,
     dirty: Vec<usize>,
-    /// Whether an interrupt for L1 waits.
+    /// True if an interrupt for L1 waits.
     pub(crate) is_interrupt_pending: bool,
     /// The time-stamp counter.
     pub(crate) tsc: u64,

@@ -18,7 +18,7 @@ pub mod tally;
 /// mapped) and the benchmark's guest lie below. The kernel is higher still.
 const USER_START: u64 = 1 << 40;
 
-/// Whether code at this linear address belongs to L1.
+/// Returns true if code at this linear address belongs to L1.
 pub const fn is_l1(address: u64) -> bool {
     address >= USER_START
 }

@@ -39,7 +39,7 @@ const MAGIC: [u8; 2] = [0x54, 0x56];
 /// What a marker says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marker {
-    /// The path with this index begins behind the marker.
+    /// The path with this index begins after the marker.
     Begin(u8),
     /// The path with this index ended before the marker.
     End(u8),

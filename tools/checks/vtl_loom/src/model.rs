@@ -200,12 +200,12 @@ impl Vp {
         self.without != Without::SecondLook && self.reasons.load(Relaxed) != 0
     }
 
-    /// Whether a lower VTL that runs would stop.
+    /// Returns true if a lower VTL that runs would stop.
     pub(crate) fn is_interrupted(&self) -> bool {
         *self.interrupt.is_set.lock().unwrap()
     }
 
-    /// Whether a thread that sleeps would go on.
+    /// Returns true if a thread that sleeps would go on.
     pub(crate) fn is_woken(&self) -> bool {
         !*self.asleep.is_set.lock().unwrap()
     }

@@ -3,7 +3,7 @@
 
 use super::{Map, Mode};
 
-/// Whether a ModRM byte follows the opcode.
+/// Returns true if a ModRM byte follows the opcode.
 pub(super) fn has_modrm(map: Map, opcode: u8) -> bool {
     match map {
         Map::Primary => match opcode {
@@ -21,7 +21,7 @@ pub(super) fn has_modrm(map: Map, opcode: u8) -> bool {
     }
 }
 
-/// Bytes of immediate data behind the opcode, ModRM and displacement.
+/// Bytes of immediate data after the opcode, ModRM and displacement.
 pub(super) fn immediate_bytes(
     map: Map,
     opcode: u8,

@@ -2,7 +2,7 @@
 //! Operand checks of the leaves, one row per check, in the specified order [ABI leaves].
 //!
 //! The operands of a row break its check and, where there is one, the next: so the order shows too.
-//! The TD has 2 L2 VMs and RBP is not to be exposed; 2 MiB are accepted, nothing is behind them.
+//! The TD has 2 L2 VMs and RBP is not to be exposed; 2 MiB are accepted, nothing is after them.
 
 use crate::dispatch::{Outcome, tdcall};
 use crate::gprs::Gprs;

@@ -95,7 +95,7 @@ pub fn stop_timer() {
     write(SVR, SVR_RESET);
 }
 
-/// Whether an interrupt is pending whose priority class is above the processor's.
+/// Returns true if an interrupt is pending whose priority class is above the processor's.
 pub fn has_deliverable_interrupt() -> bool {
     let highest = (0..8u32).rev().find_map(|word| {
         let bits = read(IRR + word) as u32; // CAST: the register has 32 bits

@@ -108,7 +108,7 @@ extern "C" fn emu_trap(frame: *mut Frame) {
         }
         // Interrupts are off in the emulator, whatever is pending.
         vector if vector >= FIRST_INTERRUPT && frame.rip == vmrun::exit_rip() => {
-            end_by_machine(format_args!("GIF, interrupt {vector:#x} behind VMRUN"))
+            end_by_machine(format_args!("GIF, interrupt {vector:#x} after VMRUN"))
         }
         vector => {
             let cr2: u64;

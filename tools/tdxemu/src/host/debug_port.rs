@@ -92,7 +92,7 @@ impl Countdown {
         self.strikes.load(Ordering::Relaxed)
     }
 
-    /// Whether it strikes this time. Counts it.
+    /// Returns true if it strikes this time. Counts it.
     fn strikes(&self) -> bool {
         let one_less = |counter: &AtomicU32| {
             let less = |count: u32| count.checked_sub(1);
@@ -223,12 +223,12 @@ fn change_page(vp: &Vp, gpa: u64, from: PageState) -> Answer {
     Answer::Done
 }
 
-/// Whether a run of an L2 is one that L1 asked the host to take. Counts it.
+/// Returns true if a run of an L2 is one that L1 asked the host to take. Counts it.
 pub fn takes_processor() -> bool {
     TAKEN_RUNS.strikes()
 }
 
-/// Whether an access to a register of the SynIC is one that L1 asked the host to refuse. Counts it.
+/// Counts an access to a register of the SynIC. Returns true if L1 asked the host to refuse it.
 pub fn refuses_register() -> bool {
     REFUSALS.strikes()
 }

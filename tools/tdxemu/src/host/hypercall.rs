@@ -209,7 +209,7 @@ impl Call {
         /// Bits of the VTL byte: this VTL is meant, not the caller's.
         const VTL0: u8 = 0x10;
         let index = self.target(vp)?;
-        let vtl = (self.word(vp, 8)? >> 32) as u8; // CAST: the byte behind the processor
+        let vtl = (self.word(vp, 8)? >> 32) as u8; // CAST: the byte after the processor
         let name = self.word(vp, offset)? as u32; // CAST: the field has 32 bits
         let value = self.word(vp, offset + 16)?;
         let register = match name {

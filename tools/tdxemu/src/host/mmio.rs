@@ -57,7 +57,7 @@ fn ioapic_access(size: u64, direction: u64, address: u64, data: u64) -> Option<u
     }
 }
 
-/// Whether an address is RAM or ROM rather than a device.
+/// Returns true if an address is RAM or ROM rather than a device.
 fn is_ram(vp: &Vp, address: u64) -> bool {
     const VGA: Range = Range::new(0xa_0000, 0xc_0000);
     let end = vp.platform.world().td.pages.end().0;

@@ -21,7 +21,7 @@ static SYNICS: [Mutex<Synic>; MAX_CPUS] = [const { Mutex::new(Synic::RESET) }; M
 static VTL0_SYNICS: [Mutex<Synic>; MAX_CPUS] = [const { Mutex::new(Synic::ENABLED) }; MAX_CPUS];
 /// Messages that wait for their slots.
 static QUEUES: [Mutex<Queue>; MAX_CPUS] = [const { Mutex::new(Queue::EMPTY) }; MAX_CPUS];
-/// The source by which VTL2 hears of what concerns a lower VTL.
+/// The source by which VTL2 is told of what concerns a lower VTL.
 const INTERCEPTION: u8 = 0;
 
 /// Why nothing was delivered.
@@ -63,7 +63,7 @@ fn synic(index: usize) -> Result<Synic, Undelivered> {
     Ok(*SYNICS[index].lock())
 }
 
-/// Whether the host reaches this memory: it can neither read nor write what is private.
+/// Returns true if the host reaches this memory: it can neither read nor write what is private.
 pub fn is_shared(vp: &Vp, gpa: u64, len_bytes: u64) -> bool {
     let first = gpa & !SHARED_BIT;
     let is_one_page = (first >> 12) == (first.saturating_add(len_bytes.max(1) - 1) >> 12);

@@ -20,12 +20,12 @@ const fn event_type(info: u32) -> u32 {
     (info >> 8) & 7
 }
 
-/// INT n, INT1, INT3 and INTO: the pushed RIP is behind the instruction.
+/// INT n, INT1, INT3 and INTO: the pushed RIP is after the instruction.
 const fn is_software(info: u32) -> bool {
     matches!(event_type(info), 4..=6)
 }
 
-/// Whether an event waits for the next entry.
+/// Returns true if an event waits for the next entry.
 pub fn has_entry_event(model: &Vcpu, vm: VmIndex) -> bool {
     model.l2(vm).vmcs.get32(Field::EntryInterruptionInfo) & VALID != 0
 }

@@ -154,7 +154,7 @@ fn write(vp: &mut Vp, vm: VmIndex, index: u32, value: u64, len_bytes: u32) -> Ve
     event::raise(vp, vm, VECTOR_GP, 0)
 }
 
-/// Moves the L2 behind an instruction that was emulated for it.
+/// Moves the L2 after an instruction that was emulated for it.
 pub fn skip(vp: &mut Vp, vm: VmIndex, len_bytes: u32) {
     let L2Context { guest, .. } = &mut vp.l2[usize::from(vm.number() - 1)];
     guest.skip_instruction(u64::from(len_bytes));

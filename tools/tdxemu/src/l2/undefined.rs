@@ -50,7 +50,7 @@ fn other(vp: &mut Vp, vm: VmIndex) -> Verdict {
     })
 }
 
-/// Whether the mode of the L2 lets the instruction get as far as an exit. [SDM3 26.1.1, 31.3]
+/// Returns true if the instruction exits in the L2's mode, before any fault. [SDM3 26.1.1, 31.3]
 fn leaves(vp: &Vp, vm: VmIndex, reason: u32) -> bool {
     const PE: u64 = 1;
     const VIRTUAL_8086: u64 = 1 << 17;

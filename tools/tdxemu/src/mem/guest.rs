@@ -31,7 +31,7 @@ impl GuestMemory {
         Self { ranges }
     }
 
-    /// Whether all of it belongs to guests.
+    /// Returns true if all of it belongs to guests.
     pub fn contains(&self, gpa: u64, len_bytes: u64) -> bool {
         self.ranges
             .iter()

@@ -26,17 +26,17 @@ impl Range {
         self.end - self.start
     }
 
-    /// Whether it contains nothing.
+    /// Returns true if it contains nothing.
     pub const fn is_empty(&self) -> bool {
         self.end == self.start
     }
 
-    /// Whether `len_bytes` bytes at `address` lie inside.
+    /// Returns true if `len_bytes` bytes at `address` lie inside.
     pub const fn contains(&self, address: u64, len_bytes: u64) -> bool {
         address >= self.start && address <= self.end && len_bytes <= self.end - address
     }
 
-    /// Whether the two share a byte.
+    /// Returns true if the two share a byte.
     pub const fn overlaps(&self, other: &Self) -> bool {
         self.start < other.end && other.start < self.end
     }
@@ -135,7 +135,7 @@ impl MemoryMap {
             .map(|(_, kind)| kind)
     }
 
-    /// Whether the whole range has one kind.
+    /// Returns true if the whole range has one kind.
     pub fn is_all(&self, wanted: Range, kind: Kind) -> bool {
         self.iter()
             .any(|(range, k)| k == kind && range.contains(wanted.start, wanted.len_bytes()))

@@ -105,7 +105,7 @@ pub fn tpr_threshold(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.call_returns()?;
     vm.set(reg::RSI, 3);
     vm.call(guest::l2_write_cr8());
-    // Trap-like: RIP is behind the move.
+    // Trap-like: RIP is after the move.
     vm.expect(reason::TPR_BELOW_THRESHOLD)?;
     equal!(vm.get(reg::RIP), guest::l2_write_cr8() + 4);
     vm.write(vmcs::TPR_THRESHOLD, 0)?;

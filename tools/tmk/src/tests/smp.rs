@@ -293,7 +293,7 @@ fn restore_fpu_state(_: &mut Vm) -> Outcome {
 
 /// QEMU clears a flag of its first processor from the thread of whichever processor loads the state
 /// of its FPU, and may write old flags back there: the state of a guest that runs or leaves at that
-/// moment is lost, or it hears no interrupt any more. So no processor of L1's may be that one.
+/// moment is lost, or it takes no interrupt any more. So no processor of L1's may be that one.
 pub fn fpu_state_loads_of_one_processor_do_not_harm_another(_: &mut Vm, _: &Memory) -> Outcome {
     STAGE.store(0, Ordering::SeqCst);
     ARRIVED.store(0, Ordering::SeqCst);

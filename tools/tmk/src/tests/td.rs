@@ -91,7 +91,7 @@ pub fn host_resumes_l1_after_a_call_of_the_l2(vm: &mut Vm, _: &Memory) -> Outcom
     vm.set(reg::RIP, guest::l2_tdcall());
     equal!(vm.enter(), HOST_ROUTED_TDVMCALL);
     equal!(vm.exit[0] & 0xffff_ffff, reason::TDCALL);
-    // The call is complete: its results are there and RIP is behind it.
+    // The call is complete: its results are there and RIP is after it.
     equal!(vm.get(reg::RIP), guest::l2_tdcall() + 4);
     equal!(vm.get(reg::R13), 0);
     vm.call_returns()

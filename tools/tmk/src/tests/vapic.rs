@@ -41,7 +41,7 @@ pub fn same_class_waits_for_the_eoi(vm: &mut Vm, _: &Memory) -> Outcome {
     in_service(vm, 0x41)?;
     request_also(vm, 0x4f);
     enable_interrupts(vm);
-    // Not now, but right behind the EOI of 0x41, still in its handler.
+    // Not now, but right after the EOI of 0x41, still in its handler.
     vm.expect_interrupt(0x4f)?;
     equal!(vm.interrupt_status(), 0x4f00);
     equal!(vm.apic(ISR + 0x20), 1 << 15);

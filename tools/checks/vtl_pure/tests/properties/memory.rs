@@ -32,7 +32,7 @@ fn lower_memory() -> LowerMemory {
     LowerMemory::parse(LIST, 1 << 47).expect("a good list")
 }
 
-/// Whether all of some bytes are lower VTLs' memory.
+/// Returns true if all of some bytes are lower VTLs' memory.
 fn is_lower(wanted: &Range<u64>) -> bool {
     let holds = |range: &Range<u64>| range.start <= wanted.start && wanted.end <= range.end;
     LOWER.iter().any(holds)

@@ -79,7 +79,7 @@ fn controls() -> impl Strategy<Value = Controls> {
     )
 }
 
-/// Whether the highest of `bits` address bits is repeated above.
+/// Returns true if the highest of `bits` address bits is repeated above.
 fn is_canonical(address: u64, bits: u8) -> bool {
     let high = address >> (bits - 1);
     high == 0 || high == u64::MAX >> (bits - 1)

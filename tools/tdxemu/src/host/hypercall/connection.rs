@@ -94,7 +94,7 @@ impl Call {
     }
 
     /// Partition, processor and VTL at the start of the direct calls. `ignored`: bits of the second
-    /// byte behind the VTL that have another meaning.
+    /// byte after the VTL that have another meaning.
     fn direct_target(&self, vp: &Vp, ignored: u8) -> Result<usize, u16> {
         if self.word(vp, 0)? != SELF_PARTITION {
             return Err(status::INVALID_PARTITION_ID);

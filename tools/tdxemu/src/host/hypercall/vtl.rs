@@ -7,7 +7,7 @@ use crate::hyperv::status;
 use crate::vp::Vp;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Whether the partition has VTL1.
+/// True once the partition has VTL1.
 static PARTITION_HAS_VTL1: AtomicBool = AtomicBool::new(false);
 /// Processors that have VTL1, by their number.
 static VPS_WITH_VTL1: AtomicU64 = AtomicU64::new(0);
