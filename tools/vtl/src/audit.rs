@@ -6,8 +6,7 @@
 //! sequence number is the same before and after: [`Ring::read`]. [`Follower`]
 //! goes through a ring in order and says what it missed.
 
-// UNSAFETY: loads from a page that the kernel writes.
-#![expect(unsafe_code)]
+mod record;
 
 use core::cmp::Ordering as CmpOrdering;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -16,140 +15,13 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use crate::abi;
-use crate::reason;
-use crate::status::Status;
-use crate::sys::Mapping;
+use crate::sys::{Mapping, Protection};
 
-/// 8-byte words of a record.
-pub const RECORD_WORDS: usize = 8;
-/// Bytes of a record.
-pub const RECORD_LEN: usize = RECORD_WORDS * 8;
+pub use record::{EntryReason, ExitKind, RECORD_LEN, RECORD_WORDS, Record};
+
 /// How often a record that changed while it was read is looked at again; then
 /// it is another one.
 const TRIES: u32 = 2;
-
-/// Kind of an exit, as audit and statistics tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExitKind(pub u8);
-
-impl ExitKind {
-    /// A name, or `None` for a kind that this crate does not know.
-    pub fn name(self) -> Option<&'static str> {
-        match self.0 {
-            reason @ 0..=95 => reason::name(u16::from(reason)),
-            96 => Some("HOST_ROUTED"),
-            97 => Some("INTERRUPTED"),
-            98 => Some("NOT_ENTERED"),
-            99 => Some("REFUSED"),
-            100 => Some("OTHER"),
-            _ => None,
-        }
-    }
-}
-
-impl core::fmt::Display for ExitKind {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.name() {
-            Some(name) => f.pad(name),
-            None => f.pad(&format!("KIND_{}", self.0)),
-        }
-    }
-}
-
-/// Why a lower VTL was entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryReason {
-    /// Userspace called.
-    Userspace,
-    /// The kernel itself dealt with an exit of this kind.
-    After(ExitKind),
-}
-
-/// One switch to a lower VTL and back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Number of the switch on its virtual processor, from 1.
-    pub sequence: u64,
-    /// TSC before the entry.
-    pub entry_tsc: u64,
-    /// TSC ticks from there to behind the exit.
-    pub cycles: u64,
-    /// Completion status and raw exit reason.
-    pub status: Status,
-    /// Exit qualification.
-    pub qualification: u64,
-    /// Instruction pointer of the lower VTL after the exit.
-    pub rip: u64,
-    /// Thread that ran the virtual processor.
-    pub thread: u32,
-    /// CPU of the virtual processor.
-    pub vp: u16,
-    /// VM that was entered.
-    pub vm: u8,
-    /// Why.
-    pub entry_reason: EntryReason,
-    /// Kind of the exit.
-    pub exit_kind: ExitKind,
-    /// Bit 0: it may have run; bit 1: an event was cut off; bit 2: the entry
-    /// was to invalidate translations.
-    pub flags: u8,
-}
-
-impl Record {
-    /// The record in these words. What is reserved in them is not looked at.
-    pub fn from_words(words: [u64; RECORD_WORDS]) -> Self {
-        let [
-            sequence,
-            entry_tsc,
-            cycles,
-            rax,
-            qualification,
-            rip,
-            who,
-            what,
-        ] = words;
-        let [exit_kind, flags, ..] = what.to_le_bytes();
-        let [thread0, thread1, thread2, thread3, vp0, vp1, vm, reason] = who.to_le_bytes();
-        Self {
-            sequence,
-            entry_tsc,
-            cycles,
-            status: Status::from_raw(rax),
-            qualification,
-            rip,
-            thread: u32::from_le_bytes([thread0, thread1, thread2, thread3]),
-            vp: u16::from_le_bytes([vp0, vp1]),
-            vm,
-            entry_reason: match reason {
-                0 => EntryReason::Userspace,
-                kind => EntryReason::After(ExitKind(kind - 1)),
-            },
-            exit_kind: ExitKind(exit_kind),
-            flags,
-        }
-    }
-
-    /// The words as the kernel wrote them.
-    pub fn to_words(&self) -> [u64; RECORD_WORDS] {
-        let reason = match self.entry_reason {
-            EntryReason::Userspace => 0,
-            EntryReason::After(kind) => u64::from(kind.0) + 1,
-        };
-        [
-            self.sequence,
-            self.entry_tsc,
-            self.cycles,
-            self.status.raw(),
-            self.qualification,
-            self.rip,
-            u64::from(self.thread)
-                | (u64::from(self.vp) << 32)
-                | (u64::from(self.vm) << 48)
-                | (reason << 56),
-            u64::from(self.exit_kind.0) | (u64::from(self.flags) << 8),
-        ]
-    }
-}
 
 /// What stands where a record was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +48,7 @@ impl Ring {
         let len = records as usize * RECORD_LEN;
         let offset = abi::page_offset(abi::PAGE_KIND_AUDIT, cpu);
         Ok(Self {
-            mapping: Mapping::read_only(fd, offset, len)?,
+            mapping: Mapping::new(fd, offset, len, Protection::Read)?,
             records: u64::from(records),
         })
     }
@@ -225,16 +97,10 @@ impl Ring {
     fn word(&self, slot: u64, index: usize) -> u64 {
         // CAST: below the number of records.
         let offset = (slot % self.records) as usize * RECORD_LEN + index % RECORD_WORDS * 8;
-        debug_assert!(offset < self.mapping.len());
-        // SAFETY: the slot is below `records` and the word within the record,
-        // and `map` made the mapping that long.
-        let pointer = unsafe { self.mapping.start().as_ptr().add(offset) };
-        // SAFETY:
-        // 1. the mapping lives as long as `self`; it is page aligned, and
-        //    `offset` is a multiple of 8;
-        // 2. the kernel stores whole words, and a relaxed load of 8 bytes is a
-        //    plain one, which memory for reading only allows.
-        unsafe { AtomicU64::from_ptr(pointer.cast()) }.load(Ordering::Relaxed)
+        // ORDERING: `read` has the fences.
+        self.mapping
+            .word::<AtomicU64>(offset)
+            .load(Ordering::Relaxed)
     }
 }
 
@@ -248,6 +114,23 @@ pub enum Step {
 }
 
 /// Reads a ring in order.
+///
+/// ```no_run
+/// use vtl::audit::{Follower, Step};
+///
+/// # fn main() -> Result<(), vtl::Error> {
+/// let mshv = vtl::Mshv::open()?;
+/// let ring = mshv.create_vtl()?.map_audit_ring(0, &mshv.info()?)?;
+/// let mut follower = Follower::from_oldest(ring);
+/// while let Some(step) = follower.step() {
+///     match step {
+///         Step::Record(record) => println!("{} {}", record.sequence, record.exit_kind),
+///         Step::Missed(count) => println!("{count} switches missed"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Follower {
     ring: Ring,
@@ -293,5 +176,5 @@ fn oldest(newest: u64, records: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "audit_tests.rs"]
+#[path = "audit/tests.rs"]
 mod tests;

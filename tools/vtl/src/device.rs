@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The devices: `/dev/mshv` says what is offered and makes VTL files, a VTL
-//! file runs virtual processors ([`crate::vp`]) and executes TDCALLs
-//! ([`crate::tdcall`]).
+//! `/dev/mshv`: says what is offered, and makes VTL files ([`crate::Vtl`]).
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use zerocopy::FromZeros as _;
 
-use crate::audit::Ring;
-use crate::stats::{Info, PolicyLine, Stats};
-use crate::vp::{Vm, Vp};
-use crate::{Error, Result, RunPage, abi, sys};
+use crate::abi::operands;
+use crate::info::{Info, PolicyLine};
+use crate::{Error, Result, Vtl, abi, sys};
 
 /// A capability of CHECK_EXTENSION.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Extension {
     /// The core ABI is frozen.
     CoreApiStable = 0,
@@ -44,7 +42,7 @@ pub enum Extension {
 
 impl Extension {
     /// All capabilities this crate knows.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: &'static [Self] = &[
         Self::CoreApiStable,
         Self::RegisterPage,
         Self::VtlReturnAction,
@@ -77,6 +75,16 @@ impl Extension {
 }
 
 /// `/dev/mshv`.
+///
+/// ```no_run
+/// # fn main() -> Result<(), vtl::Error> {
+/// let mshv = vtl::Mshv::open()?;
+/// let info = mshv.info()?;
+/// println!("{} L2 VMs, module {:?}", info.num_l2_vms, info.version);
+/// let vtl = mshv.create_vtl()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Mshv {
     fd: OwnedFd,
@@ -103,7 +111,10 @@ impl Mshv {
         match sys::check_extension(&self.fd, number) {
             Ok(answer) => Ok(Some(answer)),
             Err(Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(Error::CheckExtension { number, errno }),
+            Err(errno) => Err(Error::CheckExtension {
+                number,
+                errno: errno.into(),
+            }),
         }
     }
 
@@ -112,14 +123,14 @@ impl Mshv {
     /// # Errors
     /// [`Error::Query`].
     pub fn info(&self) -> Result<Info> {
-        let mut words = [0; Info::WORDS];
-        sys::query::<{ abi::command::VTL_INFO }>(&self.fd, 0, &mut words).map_err(|errno| {
+        let mut answer = operands::Info::default();
+        sys::query::<{ abi::command::VTL_INFO }, _>(&self.fd, 0, &mut answer).map_err(|errno| {
             Error::Query {
                 what: "facts",
-                errno,
+                errno: errno.into(),
             }
         })?;
-        Ok(Info::from_words(&words))
+        Ok(Info::new(&answer))
     }
 
     /// The TDCALLs that userspace may execute, one line each.
@@ -136,24 +147,23 @@ impl Mshv {
     /// # Errors
     /// [`Error::Query`].
     pub fn hypercall_policy(&self) -> Result<Vec<PolicyLine>> {
-        const HVCALLS: u32 = 1 << 31;
-        self.lines(HVCALLS)
+        self.lines(abi::POLICY_HVCALLS)
     }
 
     fn lines(&self, table: u32) -> Result<Vec<PolicyLine>> {
         let mut lines = Vec::new();
         loop {
-            let mut words = [0; PolicyLine::WORDS];
+            let mut answer = operands::Policy::new_zeroed();
             // More lines than a u32 counts there are not.
             let number = u32::try_from(lines.len()).unwrap_or(u32::MAX);
             let selector = number | table;
-            match sys::query::<{ abi::command::VTL_POLICY }>(&self.fd, selector, &mut words) {
-                Ok(()) => lines.push(PolicyLine::from_words(&words)),
+            match sys::query::<{ abi::command::VTL_POLICY }, _>(&self.fd, selector, &mut answer) {
+                Ok(()) => lines.push(PolicyLine::new(&answer)),
                 Err(Errno::NXIO) => return Ok(lines),
                 Err(errno) => {
                     return Err(Error::Query {
                         what: "the policy",
-                        errno,
+                        errno: errno.into(),
                     });
                 }
             }
@@ -165,91 +175,23 @@ impl Mshv {
     /// # Errors
     /// [`Error::CreateVtl`].
     pub fn create_vtl(&self) -> Result<Vtl> {
-        let fd = sys::create_vtl(&self.fd).map_err(Error::CreateVtl)?;
-        Ok(Vtl { fd: Arc::new(fd) })
+        let fd = sys::create_vtl(&self.fd).map_err(|errno| Error::CreateVtl(errno.into()))?;
+        Ok(Vtl::from(fd))
     }
 }
 
-/// A VTL file. Clones share the descriptor.
-#[derive(Clone, Debug)]
-pub struct Vtl {
-    fd: Arc<OwnedFd>,
-}
-
-impl Vtl {
-    /// Opens `/dev/mshv_vtl`, the same object [`Mshv::create_vtl`] makes.
-    ///
-    /// # Errors
-    /// [`Error::Open`].
-    pub fn open() -> Result<Self> {
-        Ok(Self {
-            fd: Arc::new(open(abi::DEV_MSHV_VTL)?),
-        })
-    }
-
-    /// Binds this thread to `cpu` and takes that CPU's virtual processor to
-    /// run `vm` on it.
-    ///
-    /// # Errors
-    /// [`Error::Bind`] or [`Error::MapRunPage`].
-    pub fn bind(&self, cpu: u32, vm: Vm) -> Result<Vp> {
-        Vp::bind(self.clone(), cpu, vm)
-    }
-
-    /// Maps the run page of `cpu`.
-    ///
-    /// # Errors
-    /// [`Error::MapRunPage`].
-    pub fn map_run_page(&self, cpu: u32) -> Result<RunPage> {
-        RunPage::map(self.fd(), cpu).map_err(|errno| Error::MapRunPage { cpu, errno })
-    }
-
-    /// Reads the counters of the virtual processor of `cpu`; `None` without one.
-    ///
-    /// # Errors
-    /// [`Error::Query`].
-    pub fn stats(&self, cpu: u32) -> Result<Option<Stats>> {
-        let mut words = [0; Stats::WORDS];
-        match sys::query::<{ abi::command::VTL_STATS }>(self.fd(), cpu, &mut words) {
-            Ok(()) => Ok(Some(Stats::from_words(&words))),
-            Err(Errno::NXIO) => Ok(None),
-            Err(errno) => Err(Error::Query {
-                what: "counters",
-                errno,
-            }),
-        }
-    }
-
-    /// Maps the audit ring of `cpu`; [`Info::audit_records`] is its length.
-    ///
-    /// # Errors
-    /// [`Error::Query`].
-    pub fn map_audit_ring(&self, cpu: u32, info: &Info) -> Result<Ring> {
-        Ring::map(self.fd(), cpu, info.audit_records).map_err(|errno| Error::Query {
-            what: "the audit ring",
-            errno,
-        })
-    }
-
-    /// Executes one TDCALL leaf with exactly these registers.
-    ///
-    /// The outputs, status included, are in `call` afterwards: a refusal by
-    /// the TDX module or by the kernel's policy is a status, not an error.
-    ///
-    /// # Errors
-    /// [`Error::TdcallIoctl`].
-    pub fn tdcall(&self, call: &mut abi::Tdcall) -> Result<()> {
-        sys::tdcall(self.fd(), call).map_err(Error::TdcallIoctl)
-    }
-
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd as _;
+impl AsFd for Mshv {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
 /// Opens a device of the ABI for reading and writing.
 pub(crate) fn open(path: &'static str) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::Open { path, errno })
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        Error::Open {
+            path,
+            errno: errno.into(),
+        }
+    })
 }

@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What can go wrong, one variant per request, with the kernel's errno or the
-//! TDX module's status kept.
-
-use rustix::io::Errno;
+//! What can go wrong, one variant per kind of request, with the kernel's errno
+//! or the TDX module's status kept.
 
 use crate::memory::GpaRange;
 use crate::status::Status;
+use crate::{Errno, hint};
 
-/// An error of this crate.
+/// An error of this crate. [`Self::errno`] and [`Self::status`] give what is behind it.
+///
+/// ```no_run
+/// # fn main() -> Result<(), vtl::Error> {
+/// let vtl = vtl::Vtl::open()?;
+/// match vtl.bind(7, vtl::Vm::VTL0) {
+///     Err(error) if error.errno() == Some(vtl::Errno::EINVAL) => println!("there is no CPU 7"),
+///     other => drop(other?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A device could not be opened.
-    #[error("cannot open {path}: {errno} ({})", open_hint(*errno))]
+    #[error("cannot open {path}: {errno}{}", hint::open(*errno))]
     Open {
         /// The device.
         path: &'static str,
@@ -30,9 +40,11 @@ pub enum Error {
     /// CREATE_VTL failed.
     #[error("CREATE_VTL failed: {0}")]
     CreateVtl(Errno),
-    /// The run page could not be mapped.
-    #[error("cannot map the run page of cpu {cpu}: {errno}")]
-    MapRunPage {
+    /// A page of a virtual processor could not be mapped.
+    #[error("cannot map {what} of cpu {cpu}: {errno}{}", hint::map(*errno))]
+    Map {
+        /// The page.
+        what: &'static str,
         /// The CPU.
         cpu: u32,
         /// Why.
@@ -47,7 +59,7 @@ pub enum Error {
         errno: Errno,
     },
     /// The thread could not be bound to the CPU of its virtual processor.
-    #[error("cannot bind this thread to cpu {cpu}: {errno}")]
+    #[error("cannot bind this thread to cpu {cpu}: {errno}{}", hint::bind(*errno))]
     Bind {
         /// The CPU.
         cpu: u32,
@@ -55,7 +67,7 @@ pub enum Error {
         errno: Errno,
     },
     /// RETURN_TO_LOWER_VTL failed for another reason than [`Self::EntryRefused`].
-    #[error("RETURN_TO_LOWER_VTL failed: {errno} ({})", run_hint(*errno))]
+    #[error("RETURN_TO_LOWER_VTL failed: {errno}{}", hint::run(*errno))]
     Run {
         /// Why.
         errno: Errno,
@@ -64,15 +76,31 @@ pub enum Error {
     #[error("the TDX module refused TDG.VP.ENTER: {0}")]
     EntryRefused(Status),
     /// Facts, counters or the audit ring are not to be had.
-    #[error("cannot read {what}: {errno} ({})", query_hint(*errno))]
+    #[error("cannot read {what}: {errno}{}", hint::query(*errno))]
     Query {
         /// What was asked for.
         what: &'static str,
         /// Why.
         errno: Errno,
     },
+    /// Another command of the devices failed.
+    #[error("{command} failed: {errno}{}", hint::command(command, *errno))]
+    Command {
+        /// The command, by its name in the header.
+        command: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+    /// Registers could not be read or written.
+    #[error("cannot access registers: {errno}{}", hint::registers(*refused))]
+    Registers {
+        /// Number of the register that was refused, where one was.
+        refused: Option<u32>,
+        /// Why.
+        errno: Errno,
+    },
     /// The extended state could not be read, or not be replaced.
-    #[error("cannot exchange the extended state: {errno} ({})", xsave_hint(*errno))]
+    #[error("cannot exchange the extended state: {errno}{}", hint::xsave(*errno))]
     Xsave {
         /// Why.
         errno: Errno,
@@ -108,67 +136,60 @@ pub enum Error {
         /// Length in bytes.
         len: u64,
     },
+    /// An interrupt cannot be injected, because another event waits for the next entry.
+    #[error("an event waits for the next entry already ({entry_info:#x})")]
+    EventPending {
+        /// Its VM-entry interruption information.
+        entry_info: u64,
+    },
 }
 
 impl Error {
     /// The errno behind this error, where there is one.
-    pub fn errno(&self) -> Option<Errno> {
+    pub const fn errno(&self) -> Option<Errno> {
         match self {
             Self::Open { errno, .. }
             | Self::CheckExtension { errno, .. }
-            | Self::MapRunPage { errno, .. }
+            | Self::Map { errno, .. }
             | Self::MapMemory { errno, .. }
             | Self::Bind { errno, .. }
             | Self::Query { errno, .. }
+            | Self::Command { errno, .. }
+            | Self::Registers { errno, .. }
             | Self::Run { errno }
-            | Self::Xsave { errno } => Some(*errno),
-            Self::CreateVtl(errno) | Self::TdcallIoctl(errno) => Some(*errno),
+            | Self::Xsave { errno }
+            | Self::CreateVtl(errno)
+            | Self::TdcallIoctl(errno) => Some(*errno),
             Self::EntryRefused(_)
             | Self::Tdcall { .. }
             | Self::OutOfRange { .. }
-            | Self::BadRange { .. } => None,
+            | Self::BadRange { .. }
+            | Self::EventPending { .. } => None,
         }
     }
 
     /// The TDX completion status behind this error, where there is one.
-    pub fn status(&self) -> Option<Status> {
+    pub const fn status(&self) -> Option<Status> {
         match self {
             Self::EntryRefused(status) | Self::Tdcall { status, .. } => Some(*status),
             _ => None,
         }
     }
-}
 
-fn open_hint(errno: Errno) -> &'static str {
-    match errno {
-        Errno::NOENT => "is mshv_vtl_tdx loaded, and devtmpfs mounted on /dev?",
-        Errno::PERM | Errno::ACCESS => "CAP_SYS_ADMIN is needed",
-        _ => "the kernel log may say more",
+    /// For `map_err` after a command without a variant of its own.
+    pub(crate) fn command(command: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self::Command {
+            command,
+            errno: errno.into(),
+        }
     }
 }
 
-fn query_hint(errno: Errno) -> &'static str {
-    match errno {
-        Errno::NOTTY => "this kernel module is older than that",
-        Errno::INVAL => "this kernel module is older, or the CPU has no virtual processor",
-        _ => "the kernel log may say more",
-    }
-}
-
-fn xsave_hint(errno: Errno) -> &'static str {
-    match errno {
-        Errno::NOTTY => "this kernel module is older than that",
-        Errno::INVAL => "the processor would not take the image",
-        Errno::BUSY => "another thread runs this virtual processor",
-        _ => "the kernel log may say more",
-    }
-}
-
-fn run_hint(errno: Errno) -> &'static str {
-    match errno {
-        Errno::BUSY => "another thread runs this virtual processor",
-        Errno::INVAL => "the run page holds a value the kernel does not accept",
-        _ => "the kernel log may say more",
+impl From<Error> for std::io::Error {
+    /// Keeps the errno's kind, and this error as its source.
+    fn from(error: Error) -> Self {
+        let kind = error.errno().map(|errno| Self::from(errno).kind());
+        Self::new(kind.unwrap_or(std::io::ErrorKind::Other), error)
     }
 }
 
@@ -177,18 +198,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errno_survives_the_mapping() {
+    fn errno_survives_the_mapping_and_is_named() {
         let error = Error::Open {
             path: "/dev/mshv",
-            errno: Errno::NOENT,
+            errno: Errno::ENOENT,
         };
-        assert_eq!(error.errno(), Some(Errno::NOENT));
-        assert!(error.to_string().contains("is mshv_vtl_tdx loaded"));
-        assert_eq!(Error::Run { errno: Errno::BUSY }.errno(), Some(Errno::BUSY));
+        assert_eq!(error.errno(), Some(Errno::ENOENT));
+        let text = error.to_string();
+        assert!(text.contains("ENOENT") && text.contains("is mshv_vtl_tdx loaded"));
+        let io = std::io::Error::from(error);
+        assert_eq!(io.kind(), std::io::ErrorKind::NotFound);
+        assert!(io.to_string().contains("/dev/mshv"), "{io}");
     }
 
     #[test]
-    fn status_survives_the_mapping() {
+    fn status_survives_the_mapping_and_is_named() {
         let status = Status::from_raw(0xc000_0100_0000_0001);
         let error = Error::Tdcall {
             leaf: "TDG.VP.WR",

@@ -5,19 +5,23 @@
 //! [`Kind`]; [`Exit`] adds the borrowed processor, so that an answer can be
 //! given once and only before the next run. Made by [`crate::vp::Vp::run`].
 
+mod control;
 mod ept;
+mod instruction;
 mod port;
 
 use crate::abi::ExitInfo;
-use crate::run_page::{Gpr, RunPage};
-use crate::vp::{Exception, Vp};
-use crate::{Result, Status, reason};
+use crate::vp::Vp;
+use crate::{Status, reason};
 
+pub use control::{Cr, CrAccess, CrOperation, Dr, DrAccess, ExceptionExit};
 pub use ept::{Access, EptViolation, Mmio};
+pub use instruction::{Cpuid, Instruction, MsrRead, MsrWrite, Vmcall, Xsetbv};
 pub use port::{Direction, Port, PortAccess};
 
 /// How a run ended.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Exit<'a> {
     /// CPUID.
     Cpuid(Cpuid<'a>),
@@ -31,59 +35,95 @@ pub enum Exit<'a> {
     Vmcall(Vmcall<'a>),
     /// HLT.
     Halt(Instruction<'a>),
+    /// An access to a control register.
+    Cr(CrAccess<'a>),
+    /// An access to a debug register.
+    Dr(DrAccess<'a>),
+    /// XSETBV.
+    Xsetbv(Xsetbv<'a>),
+    /// WBINVD or WBNOINVD: [`crate::RunPage::request_cache_flush`], then complete it.
+    Wbinvd(Instruction<'a>),
     /// An access the rights of the page do not allow.
     EptViolation(EptViolation),
     /// An access to where there is no memory.
     Mmio(Mmio),
+    /// An exception of the guest that the exception bitmap asks for.
+    Exception(ExceptionExit),
+    /// The guest can take an interrupt: [`Vp::watch_interrupt_window`].
+    InterruptWindow,
+    /// The guest can take an NMI.
+    NmiWindow,
+    /// The task priority of the guest fell below the threshold.
+    TprBelowThreshold,
+    /// The guest ended an interrupt whose EOI is to be seen.
+    Eoi {
+        /// Vector of the interrupt.
+        vector: u8,
+    },
+    /// The guest wrote a register of its virtual APIC that the processor does not virtualize. The
+    /// value is in the page, and RIP after the instruction.
+    ApicWrite {
+        /// Offset of the register in the page.
+        offset: u16,
+    },
+    /// The deadline of [`crate::RunPage::arm_deadline`] has passed.
+    Deadline,
+    /// INIT.
+    Init,
+    /// A start-up IPI.
+    Sipi {
+        /// Its vector.
+        vector: u8,
+    },
     /// The guest could not deliver an exception.
     TripleFault,
-    /// The guest's state is invalid; the guest did not run.
+    /// The guest's state is invalid; the guest did not run. An event that was to be injected still
+    /// waits for the next entry.
     EntryFailure {
         /// Basic exit reason.
         reason: u16,
         /// Exit qualification.
         qualification: u64,
     },
-    /// No exit: cancelled, or a signal for this thread.
+    /// No exit: cancelled, a signal for this thread, or an interrupt that was asked for
+    /// ([`crate::RunPage::take_interrupts`]).
     Interrupted,
     /// No exit: an interrupt for this level came first, or the host asked to
     /// be served. Run again.
     NotEntered(Status),
     /// Any other exit, or one this crate does not know.
-    Unknown(ExitInfo),
+    Unknown(Instruction<'a>),
 }
 
 /// What the registers of TDG.VP.ENTER say, without the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the names are those of `Exit`")]
 pub enum Kind {
-    /// CPUID.
     Cpuid,
-    /// Port input or output.
     Port(Port),
-    /// RDMSR.
     MsrRead,
-    /// WRMSR.
     MsrWrite,
-    /// VMCALL.
     Vmcall,
-    /// HLT.
     Halt,
-    /// An access the rights of the page do not allow.
+    Cr(Cr),
+    Dr(Dr),
+    Xsetbv,
+    Wbinvd,
     EptViolation(EptViolation),
-    /// An access to where there is no memory.
     Mmio(Mmio),
-    /// Triple fault.
+    Exception(ExceptionExit),
+    InterruptWindow,
+    NmiWindow,
+    TprBelowThreshold,
+    Eoi { vector: u8 },
+    ApicWrite { offset: u16 },
+    Deadline,
+    Init,
+    Sipi { vector: u8 },
     TripleFault,
-    /// Invalid guest state.
-    EntryFailure {
-        /// Basic exit reason.
-        reason: u16,
-        /// Exit qualification.
-        qualification: u64,
-    },
-    /// The status is not that of an exit for this level.
+    EntryFailure { reason: u16, qualification: u64 },
     NotEntered(Status),
-    /// Any other exit.
     Unknown,
 }
 
@@ -105,24 +145,42 @@ pub fn classify(info: &ExitInfo) -> Kind {
             qualification: info.rcx,
         };
     }
+    of_reason(basic, info)
+}
+
+fn of_reason(basic: u16, info: &ExitInfo) -> Kind {
+    // CAST: a vector has eight bits, and an offset in the APIC page twelve.
+    let (vector, offset) = (info.rcx as u8, info.rcx as u16 & 0xfff);
     match basic {
+        reason::EXCEPTION_NMI => ExceptionExit::new(info).map_or(Kind::Unknown, Kind::Exception),
+        reason::TRIPLE_FAULT => Kind::TripleFault,
+        reason::INIT_SIGNAL => Kind::Init,
+        reason::SIPI_SIGNAL => Kind::Sipi { vector },
+        reason::INTERRUPT_WINDOW => Kind::InterruptWindow,
+        reason::NMI_WINDOW => Kind::NmiWindow,
         reason::CPUID => Kind::Cpuid,
+        reason::HLT => Kind::Halt,
+        reason::VMCALL => Kind::Vmcall,
+        reason::CR_ACCESS => Kind::Cr(Cr::from_qualification(info.rcx)),
+        reason::DR_ACCESS => Kind::Dr(Dr::from_qualification(info.rcx)),
         reason::IO_INSTRUCTION => Kind::Port(Port::from_qualification(info.rcx)),
         reason::MSR_READ => Kind::MsrRead,
         reason::MSR_WRITE => Kind::MsrWrite,
-        reason::VMCALL => Kind::Vmcall,
-        reason::HLT => Kind::Halt,
+        reason::TPR_BELOW_THRESHOLD => Kind::TprBelowThreshold,
+        reason::VIRTUALIZED_EOI => Kind::Eoi { vector },
         reason::EPT_VIOLATION if ept::is_shared(info.r8) => Kind::Mmio(Mmio::new(info)),
         reason::EPT_VIOLATION => Kind::EptViolation(EptViolation::new(info)),
-        reason::TRIPLE_FAULT => Kind::TripleFault,
+        reason::PREEMPTION_TIMER => Kind::Deadline,
+        reason::WBINVD => Kind::Wbinvd,
+        reason::XSETBV => Kind::Xsetbv,
+        reason::APIC_WRITE => Kind::ApicWrite { offset },
         _ => Kind::Unknown,
     }
 }
 
 impl<'a> Exit<'a> {
-    pub(crate) fn decode(vp: &'a Vp) -> Self {
-        let info = vp.page().exit_info();
-        let instruction = Instruction { vp, info };
+    pub(crate) fn decode(vp: &'a Vp, info: ExitInfo) -> Self {
+        let instruction = Instruction::new(vp, info);
         match classify(&info) {
             Kind::Cpuid => Self::Cpuid(Cpuid(instruction)),
             Kind::Port(port) => Self::Port(PortAccess::new(instruction, port)),
@@ -130,8 +188,27 @@ impl<'a> Exit<'a> {
             Kind::MsrWrite => Self::MsrWrite(MsrWrite(instruction)),
             Kind::Vmcall => Self::Vmcall(Vmcall(instruction)),
             Kind::Halt => Self::Halt(instruction),
+            Kind::Cr(access) => Self::Cr(CrAccess {
+                instruction,
+                access,
+            }),
+            Kind::Dr(access) => Self::Dr(DrAccess {
+                instruction,
+                access,
+            }),
+            Kind::Xsetbv => Self::Xsetbv(Xsetbv(instruction)),
+            Kind::Wbinvd => Self::Wbinvd(instruction),
             Kind::EptViolation(violation) => Self::EptViolation(violation),
             Kind::Mmio(mmio) => Self::Mmio(mmio),
+            Kind::Exception(exception) => Self::Exception(exception),
+            Kind::InterruptWindow => Self::InterruptWindow,
+            Kind::NmiWindow => Self::NmiWindow,
+            Kind::TprBelowThreshold => Self::TprBelowThreshold,
+            Kind::Eoi { vector } => Self::Eoi { vector },
+            Kind::ApicWrite { offset } => Self::ApicWrite { offset },
+            Kind::Deadline => Self::Deadline,
+            Kind::Init => Self::Init,
+            Kind::Sipi { vector } => Self::Sipi { vector },
             Kind::TripleFault => Self::TripleFault,
             Kind::EntryFailure {
                 reason,
@@ -141,7 +218,7 @@ impl<'a> Exit<'a> {
                 qualification,
             },
             Kind::NotEntered(status) => Self::NotEntered(status),
-            Kind::Unknown => Self::Unknown(info),
+            Kind::Unknown => Self::Unknown(instruction),
         }
     }
 
@@ -154,178 +231,30 @@ impl<'a> Exit<'a> {
             Self::MsrWrite(_) => reason::MSR_WRITE,
             Self::Vmcall(_) => reason::VMCALL,
             Self::Halt(_) => reason::HLT,
+            Self::Cr(_) => reason::CR_ACCESS,
+            Self::Dr(_) => reason::DR_ACCESS,
+            Self::Xsetbv(_) => reason::XSETBV,
+            Self::Wbinvd(_) => reason::WBINVD,
             Self::EptViolation(_) => reason::EPT_VIOLATION,
             Self::Mmio(_) => return "MMIO",
+            Self::Exception(_) => reason::EXCEPTION_NMI,
+            Self::InterruptWindow => reason::INTERRUPT_WINDOW,
+            Self::NmiWindow => reason::NMI_WINDOW,
+            Self::TprBelowThreshold => reason::TPR_BELOW_THRESHOLD,
+            Self::Eoi { .. } => reason::VIRTUALIZED_EOI,
+            Self::ApicWrite { .. } => reason::APIC_WRITE,
+            Self::Deadline => reason::PREEMPTION_TIMER,
+            Self::Init => reason::INIT_SIGNAL,
+            Self::Sipi { .. } => reason::SIPI_SIGNAL,
             Self::TripleFault => reason::TRIPLE_FAULT,
             Self::EntryFailure { reason, .. } => *reason,
             Self::Interrupted => return "(interrupted)",
             Self::NotEntered(_) => return "(not entered)",
             // CAST: the basic reason is in bits 15:0.
-            Self::Unknown(info) => info.rax as u16,
+            Self::Unknown(instruction) => instruction.info().rax as u16,
         };
         reason::name(basic).unwrap_or("(unknown reason)")
     }
-}
-
-/// The instruction an exit is about. Dropping it without an answer executes
-/// the same instruction again.
-#[derive(Debug)]
-pub struct Instruction<'a> {
-    vp: &'a Vp,
-    info: ExitInfo,
-}
-
-impl Instruction<'_> {
-    /// Steps over the instruction.
-    pub fn complete(self) {
-        step_over(self.vp.page(), &self.info);
-    }
-
-    /// Raises `exception` instead of executing the instruction.
-    ///
-    /// # Errors
-    /// [`crate::Error::Tdcall`].
-    pub fn fault(self, exception: Exception) -> Result<()> {
-        self.vp.inject(exception)
-    }
-
-    fn page(&self) -> &RunPage {
-        self.vp.page()
-    }
-
-    /// The processor, for fields of the L2 VMCS.
-    pub fn vp(&self) -> &Vp {
-        self.vp
-    }
-}
-
-/// Advances RIP by the length the exit reported. Outside 64-bit code the
-/// instruction pointer has 32 bits.
-fn step_over(page: &RunPage, info: &ExitInfo) {
-    /// L of the CS access rights in RSI[31:16].
-    const CS_L: u64 = 1 << (16 + 13);
-    let length = info.r11 >> 32;
-    let mut rip = page.rip().wrapping_add(length);
-    if info.rsi & CS_L == 0 {
-        rip &= 0xffff_ffff;
-    }
-    page.set_rip(rip);
-}
-
-/// CPUID.
-#[derive(Debug)]
-pub struct Cpuid<'a>(Instruction<'a>);
-
-impl Cpuid<'_> {
-    /// EAX.
-    pub fn leaf(&self) -> u32 {
-        low(self.0.page().gpr(Gpr::Rax))
-    }
-
-    /// ECX.
-    pub fn subleaf(&self) -> u32 {
-        low(self.0.page().gpr(Gpr::Rcx))
-    }
-
-    /// Gives EAX, EBX, ECX and EDX, and steps over the instruction.
-    pub fn answer(self, [eax, ebx, ecx, edx]: [u32; 4]) {
-        let page = self.0.page();
-        page.set_gpr(Gpr::Rax, u64::from(eax));
-        page.set_gpr(Gpr::Rbx, u64::from(ebx));
-        page.set_gpr(Gpr::Rcx, u64::from(ecx));
-        page.set_gpr(Gpr::Rdx, u64::from(edx));
-        self.0.complete();
-    }
-}
-
-/// RDMSR.
-#[derive(Debug)]
-pub struct MsrRead<'a>(Instruction<'a>);
-
-impl<'a> MsrRead<'a> {
-    /// ECX.
-    pub fn index(&self) -> u32 {
-        low(self.0.page().gpr(Gpr::Rcx))
-    }
-
-    /// The processor, for fields of the L2 VMCS.
-    pub fn vp(&self) -> &'a Vp {
-        self.0.vp
-    }
-
-    /// Gives EDX:EAX, and steps over the instruction.
-    pub fn answer(self, value: u64) {
-        let page = self.0.page();
-        page.set_gpr(Gpr::Rax, value & 0xffff_ffff);
-        page.set_gpr(Gpr::Rdx, value >> 32);
-        self.0.complete();
-    }
-
-    /// Raises `exception` instead.
-    ///
-    /// # Errors
-    /// [`crate::Error::Tdcall`].
-    pub fn fault(self, exception: Exception) -> Result<()> {
-        self.0.fault(exception)
-    }
-}
-
-/// WRMSR.
-#[derive(Debug)]
-pub struct MsrWrite<'a>(Instruction<'a>);
-
-impl<'a> MsrWrite<'a> {
-    /// ECX.
-    pub fn index(&self) -> u32 {
-        low(self.0.page().gpr(Gpr::Rcx))
-    }
-
-    /// EDX:EAX.
-    pub fn value(&self) -> u64 {
-        let page = self.0.page();
-        (page.gpr(Gpr::Rdx) << 32) | page.gpr(Gpr::Rax) & 0xffff_ffff
-    }
-
-    /// The processor, for fields of the L2 VMCS.
-    pub fn vp(&self) -> &'a Vp {
-        self.0.vp
-    }
-
-    /// Steps over the instruction.
-    pub fn complete(self) {
-        self.0.complete();
-    }
-
-    /// Raises `exception` instead.
-    ///
-    /// # Errors
-    /// [`crate::Error::Tdcall`].
-    pub fn fault(self, exception: Exception) -> Result<()> {
-        self.0.fault(exception)
-    }
-}
-
-/// VMCALL.
-#[derive(Debug)]
-pub struct Vmcall<'a>(Instruction<'a>);
-
-impl Vmcall<'_> {
-    /// A register of the caller.
-    pub fn gpr(&self, gpr: Gpr) -> u64 {
-        self.0.page().gpr(gpr)
-    }
-
-    /// Gives RAX, and steps over the instruction.
-    pub fn answer(self, rax: u64) {
-        self.0.page().set_gpr(Gpr::Rax, rax);
-        self.0.complete();
-    }
-}
-
-/// The low half of a register.
-fn low(value: u64) -> u32 {
-    // CAST: exactly the lower 32 bits are asked for.
-    value as u32
 }
 
 #[cfg(test)]

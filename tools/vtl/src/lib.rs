@@ -1,69 +1,70 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Safe userspace access to the devices of `mshv_vtl_tdx`.
+#![doc = include_str!("../README.md")]
 //!
-//! A paravisor at Virtual Trust Level 2 runs lower VTLs as L2 VMs of a TDX
-//! trust domain. One type per thing:
+//! # Where things are
+//!
+//! One type per thing:
 //!
 //! * [`Mshv`]: `/dev/mshv`, what this kernel offers;
-//! * [`Vtl`]: a VTL file, TDCALLs and page rights;
-//! * [`Vp`]: one virtual processor, bound to its CPU and to this thread;
-//! * [`RunPage`]: the page a `Vp` shares with the kernel;
+//! * [`Vtl`]: a VTL file, with everything that concerns several virtual processors: TDCALLs, page
+//!   rights, kicks, poll files, redirected interrupts;
+//! * [`LowerVtl`]: one lower VTL, its rights in memory;
+//! * [`Vp`]: one lower VTL on one virtual processor, bound to its CPU and to this thread;
+//! * [`RunPage`]: the page a `Vp` shares with the kernel; [`VapicPage`]: the APIC of VTL0;
 //! * [`LowerMemory`]: memory of the lower VTLs, mapped here;
 //! * [`XsaveImage`]: the extended state of the lower VTLs;
 //! * [`Exit`]: why the lower VTL stopped, and how to answer;
-//! * [`audit::Ring`], [`Stats`]: what a virtual processor did so far.
+//! * [`audit::Ring`], [`Stats`]: what a virtual processor did so far;
+//! * [`hvcall::HypercallFile`], [`sint::MessageFile`]: where the host is Hyper-V.
 //!
-//! Data flows [`device`] → [`vp`] → [`run_page`] → [`exit`]; [`tdcall`],
-//! [`field`] and [`status`] are the TDX vocabulary beside it. Unsafe code is
-//! in `sys`, `run_page`, `memory` and `audit` only.
-//!
-//! ```no_run
-//! use vtl::{Exit, Mode, Mshv, Vm};
-//!
-//! # fn main() -> Result<(), vtl::Error> {
-//! let vtl = Mshv::open()?.create_vtl()?;
-//! let mut vp = vtl.bind(0, Vm::VTL0)?;
-//! vp.reset(Mode::Protected32, 0x8000_0000)?;
-//! loop {
-//!     match vp.run()? {
-//!         Exit::Cpuid(cpuid) => cpuid.answer([0; 4]),
-//!         Exit::Halt(_) => break,
-//!         Exit::Interrupted => {}
-//!         other => eprintln!("{}", other.name()),
-//!     }
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! Data flows [`device`] → [`vtl_file`] → [`vp`] → [`run_page`] → [`exit`]; [`tdcall`],
+//! [`field`] and [`status`] are the TDX vocabulary beside it. Unsafe code is in `sys` only.
 
 pub mod abi;
 pub mod audit;
 pub mod device;
+pub mod errno;
 pub mod error;
 pub mod exit;
 pub mod field;
+mod gpr;
+mod hint;
+pub mod hvcall;
+pub mod info;
+pub mod lower;
 pub mod memory;
 pub mod reason;
+pub mod rights;
 pub mod run_page;
-pub mod start;
+pub mod sint;
 pub mod stats;
 pub mod status;
 mod sys;
 pub mod tdcall;
+pub mod vapic;
+pub mod vectors;
 pub mod vp;
+pub mod vtl_file;
 pub mod xsave;
 
-pub use device::{Extension, Mshv, Vtl};
+pub use device::{Extension, Mshv};
+pub use errno::Errno;
 pub use error::Error;
 pub use exit::Exit;
-pub use memory::{GpaRange, LowerMemory};
-pub use run_page::{Canceller, Gpr, RunPage};
-pub use start::Mode;
-pub use stats::{Info, PolicyLine, Stats};
+pub use info::{Info, PolicyLine};
+pub use lower::LowerVtl;
+pub use memory::{Alias, GpaRange, LowerMemory, LowerMemoryFile};
+pub use rights::{Accepted, PageAttributes, PageRights};
+pub use run_page::{
+    CacheFlush, Canceller, Flush, Gpr, Halt, Offload, Registers, RunPage, SwitchedState,
+};
+pub use stats::Stats;
 pub use status::Status;
 pub use sys::tsc;
-pub use tdcall::{Accepted, PageRights};
-pub use vp::{Exception, Vm, Vp};
+pub use vapic::{ApicRegister, VapicPage};
+pub use vectors::Vectors;
+pub use vp::{DebugRegisters, Event, Exception, Mode, SharedRegister, Vm, Vp};
+pub use vtl_file::{Kick, RedirectedInterrupt, Vtl};
 pub use xsave::XsaveImage;
 
 /// A result whose error is this crate's [`Error`].

@@ -2,12 +2,10 @@
 //! Lower-VTL memory: ranges of guest-physical addresses, and their mapping
 //! through `/dev/mshv_vtl_low`.
 
-// UNSAFETY: byte copies to and from memory a guest may change.
-#![expect(unsafe_code)]
-
 use core::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::Mapping;
+use crate::sys::{Mapping, Protection};
 use crate::{Error, Result, abi, device};
 
 const PAGE_SIZE: u64 = 4096;
@@ -15,7 +13,14 @@ const PAGE_SIZE: u64 = 4096;
 const PRIVATE_END: u64 = 1 << 47;
 
 /// Whole private pages, `base..end` (end exclusive).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// ```
+/// let range = vtl::GpaRange::new(0x8000_0000, 0x20_0000)?;
+/// assert_eq!(range.to_string(), "0x80000000..0x80200000");
+/// assert!(vtl::GpaRange::new(0x8000_0000, 100).is_err());
+/// # Ok::<(), vtl::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GpaRange {
     base: u64,
     len: u64,
@@ -40,7 +45,7 @@ impl GpaRange {
         self.base
     }
 
-    /// Byte behind the last one.
+    /// Byte after the last one.
     pub const fn end(&self) -> u64 {
         self.base + self.len
     }
@@ -58,10 +63,80 @@ impl fmt::Display for GpaRange {
     }
 }
 
+/// `/dev/mshv_vtl_low`, from which memory of the lower VTLs is mapped.
+///
+/// [`LowerMemory::map`] does for a program that maps one range. [`AsFd`] gives the descriptor to a
+/// program that makes its mappings itself: the offset is the guest-physical address, for the alias
+/// that is shared with the host with [`abi::VTL_LOW_SHARED`].
+#[derive(Debug)]
+pub struct LowerMemoryFile {
+    fd: OwnedFd,
+}
+
+/// Which alias of an address is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// That of private memory.
+    Private,
+    /// That of memory shared with the host.
+    Shared,
+}
+
+impl LowerMemoryFile {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open() -> Result<Self> {
+        Ok(Self {
+            fd: device::open(abi::DEV_MSHV_VTL_LOW)?,
+        })
+    }
+
+    /// Maps `range` by one of its aliases.
+    ///
+    /// # Errors
+    /// [`Error::MapMemory`].
+    pub fn map(&self, range: GpaRange, alias: Alias) -> Result<LowerMemory> {
+        let len = usize::try_from(range.len()).map_err(|_| Error::BadRange {
+            base: range.base,
+            len: range.len,
+        })?;
+        let offset = match alias {
+            Alias::Private => range.base,
+            Alias::Shared => range.base | abi::VTL_LOW_SHARED,
+        };
+        let mapping =
+            Mapping::new(&self.fd, offset, len, Protection::ReadWrite).map_err(|errno| {
+                Error::MapMemory {
+                    range,
+                    errno: errno.into(),
+                }
+            })?;
+        Ok(LowerMemory { range, mapping })
+    }
+}
+
+impl AsFd for LowerMemoryFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// A range of lower-VTL memory, mapped into this process.
 ///
 /// Pages appear on first access. An access to a page that has not been
 /// accepted raises SIGBUS; accept it first ([`crate::Vtl::accept`]).
+///
+/// ```no_run
+/// use vtl::{GpaRange, LowerMemory};
+///
+/// # fn main() -> Result<(), vtl::Error> {
+/// let memory = LowerMemory::map(GpaRange::new(0x8000_0000, 0x1000)?)?;
+/// memory.write(0x10, b"hello")?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct LowerMemory {
     range: GpaRange,
@@ -69,19 +144,12 @@ pub struct LowerMemory {
 }
 
 impl LowerMemory {
-    /// Maps `range`.
+    /// Maps `range` of private memory.
     ///
     /// # Errors
     /// [`Error::Open`] or [`Error::MapMemory`].
     pub fn map(range: GpaRange) -> Result<Self> {
-        let device = device::open(abi::DEV_MSHV_VTL_LOW)?;
-        let len = usize::try_from(range.len()).map_err(|_| Error::BadRange {
-            base: range.base,
-            len: range.len,
-        })?;
-        let mapping = Mapping::new(device, range.base, len)
-            .map_err(|errno| Error::MapMemory { range, errno })?;
-        Ok(Self { range, mapping })
+        LowerMemoryFile::open()?.map(range, Alias::Private)
     }
 
     /// The mapped range.
@@ -89,53 +157,43 @@ impl LowerMemory {
         self.range
     }
 
-    /// Copies `bytes` to `offset` bytes behind the range's base.
+    /// Address of the mapping in this process, for a library that accesses memory by itself. It is
+    /// mapped as long as this lives; guests and the kernel may change it at any time.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.mapping.start().as_ptr()
+    }
+
+    /// Copies `bytes` to `offset` bytes after the range's base.
     ///
     /// # Errors
     /// [`Error::OutOfRange`]; then nothing was written.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let start = self.check(offset, bytes.len())?;
-        for (at, byte) in bytes.iter().enumerate() {
-            // SAFETY: `check` found `start..start + bytes.len()` inside the
-            // mapping, which lives as long as `self`.
-            let pointer = unsafe { start.add(at) };
-            // SAFETY: as above. Volatile, because the guest may access the same
-            // byte at the same time.
-            unsafe { pointer.write_volatile(*byte) };
-        }
+        let first = self.check(offset, bytes.len())?;
+        self.mapping.copy_in(first, bytes);
         Ok(())
     }
 
-    /// Copies from `offset` bytes behind the range's base into `bytes`.
+    /// Copies from `offset` bytes after the range's base into `bytes`.
     ///
     /// # Errors
     /// [`Error::OutOfRange`]; then `bytes` is unchanged.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let start = self.check(offset, bytes.len())?;
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: `check` found `start..start + bytes.len()` inside the
-            // mapping, which lives as long as `self`.
-            let pointer = unsafe { start.add(at) };
-            // SAFETY: as above; any value is a byte.
-            *byte = unsafe { pointer.read_volatile() };
-        }
+        let first = self.check(offset, bytes.len())?;
+        self.mapping.copy_out(first, bytes);
         Ok(())
     }
 
-    /// The address of `offset`, if `len` bytes from there are mapped.
-    fn check(&self, offset: u64, len: usize) -> Result<*mut u8> {
-        let out_of_range =
-            // CAST: widening.
-            Error::OutOfRange { offset, len: len as u64, range: self.range };
-        let Ok(first) = usize::try_from(offset) else {
-            return Err(out_of_range);
-        };
-        match first.checked_add(len) {
-            Some(end) if end <= self.mapping.len() => {}
-            _ => return Err(out_of_range),
+    /// The place of `offset` in the mapping, if `len` bytes from there are mapped.
+    fn check(&self, offset: u64, len: usize) -> Result<usize> {
+        match usize::try_from(offset) {
+            Ok(first) if self.mapping.holds(first, len) => Ok(first),
+            _ => Err(Error::OutOfRange {
+                offset,
+                // CAST: widening.
+                len: len as u64,
+                range: self.range,
+            }),
         }
-        // SAFETY: `first` is at most the mapping's length (line above).
-        Ok(unsafe { self.mapping.start().as_ptr().add(first) })
     }
 }
 
@@ -161,8 +219,10 @@ mod tests {
     #[test]
     fn accesses_outside_are_refused_before_any_byte_moves() -> Result<()> {
         let range = GpaRange::new(0x8000_0000, 0x1000)?;
-        let mapping =
-            Mapping::anonymous(0x1000).map_err(|errno| Error::MapMemory { range, errno })?;
+        let mapping = Mapping::anonymous(0x1000).map_err(|errno| Error::MapMemory {
+            range,
+            errno: errno.into(),
+        })?;
         let memory = LowerMemory { range, mapping };
         memory.write(0xffe, &[1, 2])?;
         let mut bytes = [0; 2];

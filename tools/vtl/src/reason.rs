@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Basic exit reasons by number and name [SDM3 appendix C].
 
-/// CPUID.
-pub const CPUID: u16 = 10;
+/// Exception or NMI.
+pub const EXCEPTION_NMI: u16 = 0;
 /// Triple fault.
 pub const TRIPLE_FAULT: u16 = 2;
+/// INIT.
+pub const INIT_SIGNAL: u16 = 3;
+/// Start-up IPI.
+pub const SIPI_SIGNAL: u16 = 4;
+/// Interrupt window.
+pub const INTERRUPT_WINDOW: u16 = 7;
+/// NMI window.
+pub const NMI_WINDOW: u16 = 8;
+/// CPUID.
+pub const CPUID: u16 = 10;
 /// HLT.
 pub const HLT: u16 = 12;
 /// VMCALL.
 pub const VMCALL: u16 = 18;
+/// Access to a control register.
+pub const CR_ACCESS: u16 = 28;
+/// Access to a debug register.
+pub const DR_ACCESS: u16 = 29;
 /// Port input or output.
 pub const IO_INSTRUCTION: u16 = 30;
 /// RDMSR.
@@ -17,21 +31,33 @@ pub const MSR_READ: u16 = 31;
 pub const MSR_WRITE: u16 = 32;
 /// VM-entry failure: invalid guest state.
 pub const ENTRY_FAILURE_GUEST_STATE: u16 = 33;
+/// TPR below threshold.
+pub const TPR_BELOW_THRESHOLD: u16 = 43;
+/// Virtualized EOI.
+pub const VIRTUALIZED_EOI: u16 = 45;
 /// EPT violation.
 pub const EPT_VIOLATION: u16 = 48;
+/// Preemption timer: the deadline of the lower VTL.
+pub const PREEMPTION_TIMER: u16 = 52;
+/// WBINVD or WBNOINVD.
+pub const WBINVD: u16 = 54;
+/// XSETBV.
+pub const XSETBV: u16 = 55;
+/// APIC write.
+pub const APIC_WRITE: u16 = 56;
 
 /// Name of a basic exit reason.
 pub const fn name(reason: u16) -> Option<&'static str> {
     Some(match reason {
-        0 => "EXCEPTION_NMI",
+        EXCEPTION_NMI => "EXCEPTION_NMI",
         1 => "EXTERNAL_INTERRUPT",
         TRIPLE_FAULT => "TRIPLE_FAULT",
-        3 => "INIT_SIGNAL",
-        4 => "SIPI_SIGNAL",
+        INIT_SIGNAL => "INIT_SIGNAL",
+        SIPI_SIGNAL => "SIPI_SIGNAL",
         5 => "IO_SMI",
         6 => "OTHER_SMI",
-        7 => "INTERRUPT_WINDOW",
-        8 => "NMI_WINDOW",
+        INTERRUPT_WINDOW => "INTERRUPT_WINDOW",
+        NMI_WINDOW => "NMI_WINDOW",
         9 => "TASK_SWITCH",
         CPUID => "CPUID",
         11 => "GETSEC",
@@ -51,8 +77,8 @@ pub const fn name(reason: u16) -> Option<&'static str> {
         25 => "VMWRITE",
         26 => "VMXOFF",
         27 => "VMXON",
-        28 => "CR_ACCESS",
-        29 => "DR_ACCESS",
+        CR_ACCESS => "CR_ACCESS",
+        DR_ACCESS => "DR_ACCESS",
         IO_INSTRUCTION => "IO_INSTRUCTION",
         MSR_READ => "MSR_READ",
         MSR_WRITE => "MSR_WRITE",
@@ -63,20 +89,20 @@ pub const fn name(reason: u16) -> Option<&'static str> {
         39 => "MONITOR",
         40 => "PAUSE",
         41 => "ENTRY_FAILURE_MACHINE_CHECK",
-        43 => "TPR_BELOW_THRESHOLD",
+        TPR_BELOW_THRESHOLD => "TPR_BELOW_THRESHOLD",
         44 => "APIC_ACCESS",
-        45 => "VIRTUALIZED_EOI",
+        VIRTUALIZED_EOI => "VIRTUALIZED_EOI",
         46 => "GDTR_IDTR_ACCESS",
         47 => "LDTR_TR_ACCESS",
         EPT_VIOLATION => "EPT_VIOLATION",
         49 => "EPT_MISCONFIGURATION",
         50 => "INVEPT",
         51 => "RDTSCP",
-        52 => "PREEMPTION_TIMER",
+        PREEMPTION_TIMER => "PREEMPTION_TIMER",
         53 => "INVVPID",
-        54 => "WBINVD",
-        55 => "XSETBV",
-        56 => "APIC_WRITE",
+        WBINVD => "WBINVD",
+        XSETBV => "XSETBV",
+        APIC_WRITE => "APIC_WRITE",
         57 => "RDRAND",
         58 => "INVPCID",
         59 => "VMFUNC",

@@ -3,103 +3,60 @@
 //!
 //! Owned by [`crate::vp::Vp`]; layout in [`crate::abi`]. The kernel writes the
 //! page while RETURN_TO_LOWER_VTL runs, so there is never a reference to it:
-//! every access is one volatile load or store, and the cancel flag is atomic.
+//! every access is one atomic load or store. What stands here beside the
+//! registers of the lower VTL (interrupts, halts, the deadline) is in
+//! `interrupts`.
 
-// UNSAFETY: volatile and atomic access to a shared page.
-#![expect(unsafe_code)]
+mod interrupts;
 
-use core::marker::PhantomData;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use crate::abi::{self, ExitInfo, RunPageLayout};
-use crate::sys::Mapping;
+use crate::sys::{Mapping, Protection};
+use crate::vp::Vm;
 
-/// A general register of the lower VTL, in x86 register-number order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-#[allow(missing_docs, reason = "the names are the registers' names")]
-pub enum Gpr {
-    Rax,
-    Rcx,
-    Rdx,
-    Rbx,
-    Rsp,
-    Rbp,
-    Rsi,
-    Rdi,
-    R8,
-    R9,
-    R10,
-    R11,
-    R12,
-    R13,
-    R14,
-    R15,
-}
+pub use crate::gpr::{Gpr, Registers, SwitchedState};
+pub use interrupts::{CacheFlush, Halt, Offload};
 
-impl Gpr {
-    /// All registers with their names.
-    pub const ALL: [(Self, &'static str); 16] = [
-        (Self::Rax, "rax"),
-        (Self::Rbx, "rbx"),
-        (Self::Rcx, "rcx"),
-        (Self::Rdx, "rdx"),
-        (Self::Rsi, "rsi"),
-        (Self::Rdi, "rdi"),
-        (Self::Rbp, "rbp"),
-        (Self::Rsp, "rsp"),
-        (Self::R8, "r8"),
-        (Self::R9, "r9"),
-        (Self::R10, "r10"),
-        (Self::R11, "r11"),
-        (Self::R12, "r12"),
-        (Self::R13, "r13"),
-        (Self::R14, "r14"),
-        (Self::R15, "r15"),
-    ];
-}
+/// RCX of TDG.VP.ENTER: where the VM index is.
+const ENTRY_VM_SHIFT: u32 = 52;
+/// RCX of TDG.VP.ENTER: the translations to invalidate first.
+const ENTRY_INVD_MASK: u64 = 3;
+/// RFLAGS bit 1, which is always one.
+const RFLAGS_FIXED: u64 = 1 << 1;
 
-/// State the kernel switches beside the general registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SwitchedState {
-    /// IA32_KERNEL_GS_BASE.
-    KernelGsBase,
-    /// IA32_STAR.
-    Star,
-    /// IA32_LSTAR.
-    Lstar,
-    /// IA32_FMASK.
-    Sfmask,
-    /// IA32_XSS.
-    Xss,
-    /// CR2.
-    Cr2,
-    /// IA32_TSC_AUX.
-    TscAux,
-}
-
-/// The mapped run page of one CPU.
-#[derive(Debug)]
+/// The mapped run page of one CPU. Clones are the same page.
+#[derive(Clone, Debug)]
 pub struct RunPage {
     page: Arc<Mapping>,
-    /// Plain loads and stores from two threads would race.
-    not_sync: PhantomData<*const ()>,
+    cpu: u32,
 }
 
 /// Stops a virtual processor from any thread.
 #[derive(Clone, Debug)]
 pub struct Canceller {
-    page: Arc<Mapping>,
+    page: RunPage,
+}
+
+/// Translations that the next entry invalidates first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// All that is cached for the VM.
+    All = 1,
+    /// Linear translations of the VM.
+    Linear = 2,
+    /// Linear translations of the VM, but global ones.
+    LinearNonGlobal = 3,
 }
 
 impl Canceller {
-    /// Makes the running or the next RETURN_TO_LOWER_VTL come back, until
-    /// [`clear`](Self::clear) is called.
+    /// Makes the next RETURN_TO_LOWER_VTL come back, until [`clear`](Self::clear) is called. A
+    /// running one looks when it leaves the lower VTL next; [`crate::Vtl::kick`] brings it out.
     pub fn cancel(&self) {
         self.flag().store(1, Ordering::SeqCst);
     }
@@ -111,170 +68,231 @@ impl Canceller {
         self.flag().store(0, Ordering::SeqCst);
     }
 
+    /// Returns true if runs are cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.flag().load(Ordering::SeqCst) != 0
+    }
+
     fn flag(&self) -> &AtomicU32 {
-        const OFFSET: usize = offset_of!(RunPageLayout, cancel);
-        // SAFETY: OFFSET is inside the mapped page (assertions in `abi`).
-        let pointer = unsafe { self.page.start().as_ptr().add(OFFSET) };
-        // SAFETY:
-        // 1. the page is mapped as long as `self.page` lives, and page aligned;
-        // 2. both sides of the ABI access this word atomically only.
-        unsafe { AtomicU32::from_ptr(pointer.cast()) }
+        self.page.page.word(offset_of!(RunPageLayout, cancel))
     }
 }
 
-/// Integers that may be loaded from and stored to the page.
-trait Word: Copy {}
-impl Word for u8 {}
-impl Word for u16 {}
-impl Word for u32 {}
-impl Word for u64 {}
-
 macro_rules! context {
-    ($($field:ident).+) => { offset_of!(RunPageLayout, context.$($field).+) };
+    ($($field:ident).+) => { core::mem::offset_of!(RunPageLayout, context.$($field).+) };
 }
+use context;
 
 impl RunPage {
     pub(crate) fn map(fd: impl AsFd, cpu: u32) -> Result<Self, Errno> {
         let offset = abi::page_offset(abi::PAGE_KIND_RUN, cpu);
-        Ok(Self::on(Mapping::new(fd, offset, abi::PAGE_LEN)?))
+        let page = Mapping::new(fd, offset, abi::PAGE_LEN, Protection::ReadWrite)?;
+        Ok(Self::on(page, cpu))
     }
 
-    fn on(page: Mapping) -> Self {
+    fn on(page: Mapping, cpu: u32) -> Self {
         Self {
             page: Arc::new(page),
-            not_sync: PhantomData,
+            cpu,
         }
+    }
+
+    /// CPU of the virtual processor.
+    pub fn cpu(&self) -> u32 {
+        self.cpu
     }
 
     /// A handle that cancels the run from another thread.
     pub fn canceller(&self) -> Canceller {
-        Canceller {
-            page: Arc::clone(&self.page),
-        }
+        Canceller { page: self.clone() }
     }
 
     /// Puts everything userspace owns on this page into its start state: no
     /// cancel, no offload, zero registers, an initialised FPU.
-    pub fn reset(&self, entry_rcx: u64) {
+    pub(crate) fn reset(&self) {
         const DEFAULT_FCW: u16 = 0x037f;
         const DEFAULT_MXCSR: u32 = 0x1f80;
         const FX_MXCSR: usize = 24;
         self.canceller().clear();
-        self.store(offset_of!(RunPageLayout, flags), 0_u32);
-        self.store(offset_of!(RunPageLayout, offload_flags), 0_u8);
-        self.store(offset_of!(RunPageLayout, enter_mode), 0_u8);
+        self.set_u32(offset_of!(RunPageLayout, flags), 0);
+        self.set_u8(offset_of!(RunPageLayout, offload_flags), 0);
+        self.set_u8(offset_of!(RunPageLayout, enter_mode), 0);
         self.zero(context!(vp_state), size_of::<abi::VpState>());
-        self.zero(context!(guest), size_of::<abi::EnterGuestState>());
         self.zero(context!(l2_tsc_deadline), size_of::<abi::TscDeadline>());
         self.zero(context!(fx_state), 512);
-        self.store(context!(fx_state), DEFAULT_FCW);
-        self.store(context!(fx_state) + FX_MXCSR, DEFAULT_MXCSR);
-        self.store(context!(guest.rflags), RFLAGS_FIXED);
-        self.set_entry_rcx(entry_rcx);
+        let fcw: &AtomicU16 = self.page.word(context!(fx_state));
+        fcw.store(DEFAULT_FCW, Ordering::Relaxed);
+        self.set_u32(context!(fx_state) + FX_MXCSR, DEFAULT_MXCSR);
+        self.set_registers(&Registers::default());
     }
 
     /// Registers of the last return of TDG.VP.ENTER.
     pub fn exit_info(&self) -> ExitInfo {
         ExitInfo {
-            rax: self.load(context!(exit_info.rax)),
-            rcx: self.load(context!(exit_info.rcx)),
-            rdx: self.load(context!(exit_info.rdx)),
-            rsi: self.load(context!(exit_info.rsi)),
-            rdi: self.load(context!(exit_info.rdi)),
-            r8: self.load(context!(exit_info.r8)),
-            r9: self.load(context!(exit_info.r9)),
-            r10: self.load(context!(exit_info.r10)),
-            r11: self.load(context!(exit_info.r11)),
-            r12: self.load(context!(exit_info.r12)),
-            r13: self.load(context!(exit_info.r13)),
+            rax: self.u64(context!(exit_info.rax)),
+            rcx: self.u64(context!(exit_info.rcx)),
+            rdx: self.u64(context!(exit_info.rdx)),
+            rsi: self.u64(context!(exit_info.rsi)),
+            rdi: self.u64(context!(exit_info.rdi)),
+            r8: self.u64(context!(exit_info.r8)),
+            r9: self.u64(context!(exit_info.r9)),
+            r10: self.u64(context!(exit_info.r10)),
+            r11: self.u64(context!(exit_info.r11)),
+            r12: self.u64(context!(exit_info.r12)),
+            r13: self.u64(context!(exit_info.r13)),
         }
     }
 
     /// A general register.
     pub fn gpr(&self, gpr: Gpr) -> u64 {
-        self.load(gpr_offset(gpr))
+        self.u64(gpr_offset(gpr as usize))
     }
 
     /// Sets a general register.
     pub fn set_gpr(&self, gpr: Gpr, value: u64) {
-        self.store(gpr_offset(gpr), value);
+        self.set_u64(gpr_offset(gpr as usize), value);
     }
 
     /// RIP.
     pub fn rip(&self) -> u64 {
-        self.load(context!(guest.rip))
+        self.u64(context!(guest.rip))
     }
 
     /// Sets RIP.
     pub fn set_rip(&self, rip: u64) {
-        self.store(context!(guest.rip), rip);
+        self.set_u64(context!(guest.rip), rip);
     }
 
     /// RFLAGS.
     pub fn rflags(&self) -> u64 {
-        self.load(context!(guest.rflags))
+        self.u64(context!(guest.rflags))
     }
 
     /// Sets RFLAGS; bit 1 is always one.
     pub fn set_rflags(&self, rflags: u64) {
-        self.store(context!(guest.rflags), rflags | RFLAGS_FIXED);
+        self.set_u64(context!(guest.rflags), rflags | RFLAGS_FIXED);
     }
 
     /// A register the kernel switches.
     pub fn switched(&self, register: SwitchedState) -> u64 {
-        self.load(switched_offset(register))
+        self.u64(switched_offset(register))
     }
 
     /// Sets a register the kernel switches.
     pub fn set_switched(&self, register: SwitchedState, value: u64) {
-        self.store(switched_offset(register), value);
+        self.set_u64(switched_offset(register), value);
+    }
+
+    /// All of these, of the lower VTL that ran last.
+    pub fn registers(&self) -> Registers {
+        let (rvi, svi) = self.interrupt_status();
+        Registers {
+            gprs: core::array::from_fn(|number| self.u64(gpr_offset(number))),
+            rflags: self.rflags(),
+            rip: self.rip(),
+            ssp: self.u64(context!(guest.ssp)),
+            rvi,
+            svi,
+            switched: SwitchedState::ALL.map(|register| self.switched(register)),
+        }
+    }
+
+    /// Sets all of these.
+    pub fn set_registers(&self, registers: &Registers) {
+        let Registers {
+            gprs,
+            rflags,
+            rip,
+            ssp,
+            rvi,
+            svi,
+            switched,
+        } = *registers;
+        for (number, value) in gprs.into_iter().enumerate() {
+            self.set_u64(gpr_offset(number), value);
+        }
+        self.set_rflags(rflags);
+        self.set_rip(rip);
+        self.set_u64(context!(guest.ssp), ssp);
+        self.set_interrupt_status(rvi, svi);
+        for (register, value) in SwitchedState::ALL.into_iter().zip(switched) {
+            self.set_switched(register, value);
+        }
+    }
+
+    /// x87 and SSE state, in the format of FXSAVE.
+    pub fn fx_state(&self) -> [u8; 512] {
+        let mut bytes = [0; 512];
+        self.page.copy_out(context!(fx_state), &mut bytes);
+        bytes
+    }
+
+    /// Sets x87 and SSE state.
+    pub fn set_fx_state(&self, bytes: &[u8; 512]) {
+        self.page.copy_in(context!(fx_state), bytes);
     }
 
     /// RCX of the next entry: VM index and translations to invalidate.
     pub fn entry_rcx(&self) -> u64 {
-        self.load(context!(entry_rcx))
+        self.u64(context!(entry_rcx))
     }
 
-    /// Sets RCX of the next entry.
-    pub fn set_entry_rcx(&self, entry_rcx: u64) {
-        self.store(context!(entry_rcx), entry_rcx);
+    /// Has the next entry invalidate translations first. A request that stands already becomes
+    /// [`Flush::All`], which does both.
+    ///
+    /// A thread that is inside the lower VTL does it when it enters next:
+    /// [`crate::Vtl::flush`] sees to it.
+    pub fn request_flush(&self, flush: Flush) {
+        self.update_entry_rcx(|rcx| match rcx & ENTRY_INVD_MASK {
+            // CAST: the discriminant.
+            0 => rcx | flush as u64,
+            _ => (rcx & !ENTRY_INVD_MASK) | Flush::All as u64,
+        });
+    }
+
+    /// Has the next entry be one to `vm`, whatever stands there now.
+    pub(crate) fn aim(&self, vm: Vm) {
+        let aimed = vm.index() << ENTRY_VM_SHIFT;
+        if self.entry_rcx() & !ENTRY_INVD_MASK != aimed {
+            self.update_entry_rcx(|rcx| aimed | (rcx & ENTRY_INVD_MASK));
+        }
+    }
+
+    /// The kernel and other threads change the word at the same time.
+    fn update_entry_rcx(&self, update: impl Fn(u64) -> u64) {
+        let word: &AtomicU64 = self.page.word(context!(entry_rcx));
+        // ORDERING: a request stands before the kick that follows it.
+        let _ = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rcx| Some(update(rcx)));
     }
 
     fn zero(&self, offset: usize, len: usize) {
         for at in offset..offset + len {
-            self.store(at, 0_u8);
+            self.set_u8(at, 0);
         }
     }
 
-    fn load<T: Word>(&self, offset: usize) -> T {
-        let pointer = self.pointer(offset, size_of::<T>()).cast::<T>();
-        // SAFETY: `pointer` checked bounds and alignment of this word in a page
-        // that `self.page` keeps mapped; any bit pattern is a `Word`.
-        unsafe { pointer.read_volatile() }
+    fn u64(&self, offset: usize) -> u64 {
+        self.page.word::<AtomicU64>(offset).load(Ordering::Relaxed)
     }
 
-    fn store<T: Word>(&self, offset: usize, value: T) {
-        let pointer = self.pointer(offset, size_of::<T>()).cast::<T>();
-        // SAFETY: as in `load`; the mapping is writable, and `RunPage` is not
-        // `Sync`, so no other thread stores here.
-        unsafe { pointer.write_volatile(value) }
+    fn set_u64(&self, offset: usize, value: u64) {
+        let word: &AtomicU64 = self.page.word(offset);
+        word.store(value, Ordering::Relaxed);
     }
 
-    fn pointer(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(
-            offset % len == 0 && offset + len <= abi::PAGE_LEN,
-            "offset {offset:#x}"
-        );
-        // SAFETY: the line above keeps the result inside the mapped page.
-        unsafe { self.page.start().as_ptr().add(offset) }
+    fn set_u32(&self, offset: usize, value: u32) {
+        let word: &AtomicU32 = self.page.word(offset);
+        word.store(value, Ordering::Relaxed);
+    }
+
+    fn set_u8(&self, offset: usize, value: u8) {
+        let word: &AtomicU8 = self.page.word(offset);
+        word.store(value, Ordering::Relaxed);
     }
 }
 
-/// RFLAGS bit 1, which is always one.
-const RFLAGS_FIXED: u64 = 1 << 1;
-
-const fn gpr_offset(gpr: Gpr) -> usize {
-    context!(guest.gps) + 8 * gpr as usize
+const fn gpr_offset(number: usize) -> usize {
+    context!(guest.gps) + 8 * number
 }
 
 const fn switched_offset(register: SwitchedState) -> usize {
@@ -290,54 +308,5 @@ const fn switched_offset(register: SwitchedState) -> usize {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A run page without a kernel behind it.
-    pub(crate) fn loose_page() -> Result<RunPage, Errno> {
-        Ok(RunPage::on(Mapping::anonymous(abi::PAGE_LEN)?))
-    }
-
-    impl RunPage {
-        /// Plays the kernel: stores one word of the page.
-        pub(crate) fn poke(&self, offset: usize, value: u64) {
-            self.store(offset, value);
-        }
-    }
-
-    #[test]
-    fn registers_are_where_the_abi_puts_them() -> Result<(), Errno> {
-        let page = loose_page()?;
-        page.set_gpr(Gpr::R15, 15);
-        page.set_rip(0x1234);
-        page.set_switched(SwitchedState::TscAux, 7);
-        assert_eq!(page.load::<u64>(512 + 15 * 8), 15);
-        assert_eq!(page.load::<u64>(648), 0x1234);
-        assert_eq!(page.load::<u64>(456), 7);
-        Ok(())
-    }
-
-    #[test]
-    fn reset_leaves_a_valid_fpu_and_flags() -> Result<(), Errno> {
-        let page = loose_page()?;
-        page.set_gpr(Gpr::Rax, 1);
-        page.reset(1 << 52);
-        assert_eq!(page.gpr(Gpr::Rax), 0);
-        assert_eq!(page.rflags(), 2);
-        assert_eq!(page.load::<u32>(768 + 24), 0x1f80);
-        assert_eq!(page.load::<u16>(768), 0x037f);
-        assert_eq!(page.entry_rcx(), 1 << 52);
-        Ok(())
-    }
-
-    #[test]
-    fn cancel_sets_the_first_word_until_cleared() -> Result<(), Errno> {
-        let page = loose_page()?;
-        let canceller = page.canceller();
-        canceller.cancel();
-        assert_eq!(page.load::<u32>(0), 1);
-        canceller.clear();
-        assert_eq!(page.load::<u32>(0), 0);
-        Ok(())
-    }
-}
+#[path = "run_page/tests.rs"]
+pub(crate) mod tests;

@@ -5,12 +5,15 @@
 //! [`crate::Vp`] reads and writes it; what an image may hold is the kernel's
 //! affair, so that a bad one is refused there.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// What XSAVE aligns an image to, and writes at a time at most.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Line(pub(crate) [u64; LINE_WORDS]);
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+struct Line([u64; 8]);
 
-const LINE_WORDS: usize = 8;
 const LINE_LEN: usize = 64;
 const MXCSR: usize = 24;
 /// MXCSR of a processor after reset.
@@ -28,15 +31,19 @@ pub struct XsaveImage {
 impl XsaveImage {
     /// The state of a processor after reset: every component is initial.
     pub(crate) fn initial(size: u32, xfeatures: u64) -> Self {
+        let mut image = Self::zeroed(size, xfeatures);
+        image.set_word(MXCSR, MXCSR_INITIAL);
+        image
+    }
+
+    fn zeroed(size: u32, xfeatures: u64) -> Self {
         // CAST: widening.
         let count = (size as usize).div_ceil(LINE_LEN);
-        let mut image = Self {
+        Self {
             lines: vec![Line::default(); count],
             size,
             xfeatures,
-        };
-        image.set_word(MXCSR, MXCSR_INITIAL);
-        image
+        }
     }
 
     /// Takes an image that [`Self::to_bytes`] gave, with the components it was
@@ -45,27 +52,14 @@ impl XsaveImage {
     /// The kernel looks at it when it is set.
     pub fn from_bytes(xfeatures: u64, bytes: &[u8]) -> Option<Self> {
         let size = u32::try_from(bytes.len()).ok()?;
-        let lines = bytes.chunks(LINE_LEN).map(|chunk| {
-            let mut words = chunk.chunks(8).map(|word| {
-                let mut whole = [0; 8];
-                whole[..word.len()].copy_from_slice(word);
-                u64::from_le_bytes(whole)
-            });
-            Line([(); LINE_WORDS].map(|()| words.next().unwrap_or(0)))
-        });
-        Some(Self {
-            lines: lines.collect(),
-            size,
-            xfeatures,
-        })
+        let mut image = Self::zeroed(size, xfeatures);
+        image.bytes_mut().copy_from_slice(bytes);
+        Some(image)
     }
 
     /// The image as it stands in memory.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let words = self.lines.iter().flat_map(|line| line.0);
-        let bytes = words.flat_map(u64::to_le_bytes);
-        // CAST: widening.
-        bytes.take(self.size as usize).collect()
+        self.bytes().to_vec()
     }
 
     /// Components that the image has room for, by their bits in XCR0.
@@ -96,12 +90,15 @@ impl XsaveImage {
         }
     }
 
-    pub(crate) fn lines(&self) -> &[Line] {
-        &self.lines
+    /// As many bytes as the image has.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // CAST: widening.
+        &self.lines.as_bytes()[..self.size as usize]
     }
 
-    pub(crate) fn lines_mut(&mut self) -> &mut [Line] {
-        &mut self.lines
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // CAST: widening.
+        &mut self.lines.as_mut_bytes()[..self.size as usize]
     }
 
     pub(crate) fn size(&self) -> u32 {
@@ -116,8 +113,8 @@ mod tests {
     #[test]
     fn images_are_aligned_as_the_processor_wants_them() {
         let image = XsaveImage::initial(576 + 256 + 8, 7);
-        assert_eq!(image.lines().as_ptr().addr() % 64, 0);
-        assert_eq!(image.lines().len(), 14);
+        assert_eq!(image.bytes().as_ptr().addr() % 64, 0);
+        assert_eq!(image.bytes().len(), 840);
         assert_eq!(image.size(), 840);
     }
 

@@ -210,7 +210,7 @@ impl Layout {
     }
 
     /// Null, code, data and task-state segment, at the selectors of
-    /// `vtl::start`. The last takes two entries in long mode.
+    /// `vtl::vp`. The last takes two entries in long mode.
     fn descriptors(&self) -> [u64; 5] {
         const CODE32: u64 = 0x00cf_9b00_0000_ffff;
         const CODE64: u64 = 0x00af_9b00_0000_ffff;

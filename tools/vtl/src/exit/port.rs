@@ -2,8 +2,10 @@
 //! Port input and output: the exit qualification of an I/O instruction, and
 //! the registers that its answer changes. Part of [`crate::exit`].
 
-use super::{Instruction, low};
+use super::instruction::{Instruction, low};
+use crate::Result;
 use crate::run_page::Gpr;
+use crate::vp::{Exception, Vp};
 
 /// Which way data moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,19 @@ impl<'a> PortAccess<'a> {
         low(self.instruction.page().gpr(Gpr::Rax) & self.port.mask())
     }
 
+    /// The processor, for registers and fields of the L2 VMCS.
+    pub fn vp(&self) -> &'a Vp {
+        self.instruction.vp()
+    }
+
+    /// Raises `exception` instead.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tdcall`].
+    pub fn fault(self, exception: Exception) -> Result<()> {
+        self.instruction.fault(exception)
+    }
+
     /// Steps over an output.
     pub fn complete(self) {
         self.instruction.complete();
@@ -105,6 +120,7 @@ mod tests {
     use super::*;
     use crate::abi::ExitInfo;
     use crate::exit::{Kind, classify};
+    use proptest::prelude::*;
 
     #[test]
     fn port_accesses_are_decoded() {
@@ -123,6 +139,18 @@ mod tests {
         let input = Port::from_qualification((0x3f8 << 16) | (1 << 4) | (1 << 3) | 3);
         assert_eq!((input.number, input.size_bytes), (0x3f8, 4));
         assert_eq!((input.direction, input.is_string), (Direction::In, true));
+    }
+
+    proptest! {
+        #[test]
+        fn every_qualification_is_a_port_access_of_1_2_or_4_bytes(qualification: u64) {
+            let port = Port::from_qualification(qualification);
+            prop_assert!([1, 2, 4].contains(&port.size_bytes));
+            prop_assert_eq!(u64::from(port.number), (qualification >> 16) & 0xffff);
+            let merged = merge_input(u64::MAX, port, 0);
+            let kept = if port.size_bytes == 4 { 0 } else { !port.mask() };
+            prop_assert_eq!(merged, kept);
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Tests of [`super`]: what an exit image becomes, and what an answer does.
 
+use super::instruction::step_over;
 use super::*;
 use crate::run_page::tests::loose_page;
+use proptest::prelude::*;
 use rustix::io::Errno;
 
 fn info(rax: u64) -> ExitInfo {
@@ -50,6 +52,65 @@ fn every_basic_reason_has_an_arm() {
             Kind::NotEntered(_) | Kind::EntryFailure { .. }
         ));
     }
+}
+
+proptest! {
+    #[test]
+    fn no_exit_makes_it_panic_and_only_an_exit_for_this_level_is_one(
+        rax: u64, rcx: u64, r8: u64, r13: u64,
+    ) {
+        let info = ExitInfo { rax, rcx, r8, r13, ..ExitInfo::default() };
+        let kind = classify(&info);
+        let is_exit = !matches!(kind, Kind::NotEntered(_));
+        prop_assert!(!is_exit || rax >> 32 == 0 || matches!(kind, Kind::Mmio(_)));
+    }
+}
+
+#[test]
+fn reasons_that_need_no_answer_have_their_own_arms() {
+    let expected = [
+        (7, Kind::InterruptWindow),
+        (8, Kind::NmiWindow),
+        (43, Kind::TprBelowThreshold),
+        (52, Kind::Deadline),
+        (54, Kind::Wbinvd),
+        (55, Kind::Xsetbv),
+    ];
+    for (reason, kind) in expected {
+        assert_eq!(classify(&info(reason)), kind);
+    }
+    let with = |reason, rcx| {
+        classify(&ExitInfo {
+            rax: reason,
+            rcx,
+            ..ExitInfo::default()
+        })
+    };
+    assert_eq!(with(45, 0x31), Kind::Eoi { vector: 0x31 });
+    assert_eq!(with(56, 0x300), Kind::ApicWrite { offset: 0x300 });
+    assert_eq!(with(4, 0x9a), Kind::Sipi { vector: 0x9a });
+}
+
+#[test]
+fn an_exception_has_its_vector_and_code() {
+    let exit = ExitInfo {
+        rax: 0,
+        rcx: 0x1234,
+        r9: (0x15 << 32) | 0x8000_0b0e,
+        ..ExitInfo::default()
+    };
+    let expected = ExceptionExit {
+        vector: 14,
+        error_code: Some(0x15),
+        qualification: 0x1234,
+    };
+    assert_eq!(classify(&exit), Kind::Exception(expected));
+    assert_eq!(classify(&ExitInfo { r9: 0xb0e, ..exit }), Kind::Unknown);
+    let nmi = ExitInfo {
+        r9: 0x8000_0202,
+        ..exit
+    };
+    assert_eq!(classify(&nmi), Kind::Unknown);
 }
 
 #[test]

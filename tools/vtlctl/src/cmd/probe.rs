@@ -82,6 +82,7 @@ fn print_policy(is_json: bool) -> Result<ExitStatus, Failure> {
             version,
             name,
             reason,
+            ..
         } = line;
         println!("{leaf:>4} {version:>7}  {name:<17} {reason}");
     }
@@ -203,8 +204,9 @@ fn extensions() -> Findings {
         Err(error) => Finding::Missing(error.to_string()),
     };
     Extension::ALL
-        .map(|extension| (extension.name(), answer(extension)))
-        .into()
+        .iter()
+        .map(|extension| (extension.name(), answer(*extension)))
+        .collect()
 }
 
 /// What the TDX module says about this TD and about itself.
@@ -339,12 +341,12 @@ mod tests {
 
     #[test]
     fn the_policy_is_one_object_for_programs() {
-        let line = PolicyLine {
-            leaf: 27,
-            version: 0,
-            name: "VP.INVGLA".to_owned(),
-            reason: "why".to_owned(),
+        let named = |mut line: PolicyLine| {
+            line.leaf = 27;
+            line.name = "VP.INVGLA".to_owned();
+            line
         };
+        let line = named(PolicyLine::default());
         let json = policy_to_json(std::slice::from_ref(&line), &[line.clone()]);
         assert_eq!(json["policy"][0]["leaf"], 27);
         assert_eq!(json["policy"][0]["name"], "VP.INVGLA");

@@ -235,13 +235,13 @@ fn describe(exit: &Exit<'_>) -> String {
         } => format!(
             "the guest's state is invalid (exit reason {reason}, qualification {qualification:#x})"
         ),
-        Exit::Unknown(info) => format!(
+        Exit::Unknown(instruction) => format!(
             "exit {} is not supported (reason {:#x}, qualification {:#x})",
             exit.name(),
-            info.rax,
-            info.rcx,
+            instruction.info().rax,
+            instruction.info().rcx,
         ),
-        other => format!("unexpected exit {}", other.name()),
+        other => format!("exit {} is not supported", other.name()),
     }
 }
 

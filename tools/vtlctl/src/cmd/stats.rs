@@ -255,18 +255,12 @@ mod tests {
     use vtl::stats::Storms;
 
     fn info(tsc_khz: u64) -> Info {
-        Info {
-            version: (0, 1, 0),
-            capabilities: 7,
-            tdx_features0: 0,
-            attributes: 0,
-            xfam: 3,
-            tsc_khz,
-            num_l2_vms: 1,
-            num_cpus: 2,
-            audit_records: 64,
-            exit_kinds: 104,
-        }
+        with_rate(Info::default(), tsc_khz)
+    }
+
+    fn with_rate(mut info: Info, tsc_khz: u64) -> Info {
+        info.tsc_khz = tsc_khz;
+        info
     }
 
     fn vps() -> Vps {

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! One lower VTL, over all virtual processors: its rights in memory, and its handles on CPUs.
+
+use crate::rights::PageRights;
+use crate::vp::{Vm, Vp};
+use crate::{GpaRange, Result, Vtl};
+
+/// A lower VTL. [`Vtl::lower`] makes one.
+///
+/// ```no_run
+/// use vtl::{GpaRange, PageRights, Vm, Vtl};
+///
+/// # fn main() -> Result<(), vtl::Error> {
+/// let vtl = Vtl::open()?;
+/// let memory = GpaRange::new(0x8000_0000, 0x20_0000)?;
+/// vtl.accept(&memory)?;
+/// let vtl0 = vtl.lower(Vm::VTL0);
+/// vtl0.set_rights(&memory, PageRights::ALL)?;
+/// let vp = vtl0.bind(0)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct LowerVtl {
+    vtl: Vtl,
+    vm: Vm,
+}
+
+impl LowerVtl {
+    pub(crate) fn new(vtl: Vtl, vm: Vm) -> Self {
+        Self { vtl, vm }
+    }
+
+    /// Its VM.
+    pub fn vm(&self) -> Vm {
+        self.vm
+    }
+
+    /// The VTL file.
+    pub fn vtl(&self) -> &Vtl {
+        &self.vtl
+    }
+
+    /// Gives this VTL exactly `rights` on every page of `range`: see [`Vtl::set_rights`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Tdcall`] for the first page that was refused.
+    pub fn set_rights(&self, range: &GpaRange, rights: PageRights) -> Result<()> {
+        self.vtl.set_rights(range, self.vm, rights)
+    }
+
+    /// The rights of this VTL on the page of `gpa`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tdcall`] with the status.
+    pub fn rights(&self, gpa: u64) -> Result<PageRights> {
+        Ok(self.vtl.page_attributes(gpa)?.rights(self.vm))
+    }
+
+    /// Its handle on the virtual processor of `cpu`, to which this thread is bound.
+    ///
+    /// # Errors
+    /// [`crate::Error::Bind`] or [`crate::Error::Map`].
+    pub fn bind(&self, cpu: u32) -> Result<Vp> {
+        self.vtl.bind(cpu, self.vm)
+    }
+}

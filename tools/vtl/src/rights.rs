@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Pages of the lower VTLs: acceptance, rights of each VM, release, by TDCALLs on a [`Vtl`].
+
+use crate::abi::Tdcall;
+use crate::memory::GpaRange;
+use crate::tdcall::{check, leaf};
+use crate::vp::Vm;
+use crate::{Error, Result, Status, Vtl};
+
+const SIZE_4K: u64 = 0x1000;
+const SIZE_2M: u64 = 0x20_0000;
+const LEVEL_4K: u64 = 0;
+const LEVEL_2M: u64 = 1;
+
+/// What a page's acceptance found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Bytes accepted now; the TDX module filled them with zeros.
+    pub fresh_bytes: u64,
+    /// Bytes that were accepted before; their contents were kept.
+    pub earlier_bytes: u64,
+}
+
+/// Rights of an L2 VM on a page [ABI 5.1].
+#[bitfield_struct::bitfield(u16)]
+#[derive(PartialEq, Eq)]
+pub struct PageRights {
+    /// Read.
+    pub read: bool,
+    /// Write.
+    pub write: bool,
+    /// Execute, supervisor mode (any mode without mode-based execution).
+    pub execute_supervisor: bool,
+    /// Execute, user mode.
+    pub execute_user: bool,
+    #[bits(11)]
+    _reserved: u16,
+    /// The word is meaningful.
+    pub valid: bool,
+}
+
+impl PageRights {
+    /// Read, write and execute.
+    pub const ALL: Self = Self::new()
+        .with_read(true)
+        .with_write(true)
+        .with_execute_supervisor(true)
+        .with_execute_user(true)
+        .with_valid(true);
+    /// No access.
+    pub const NONE: Self = Self::new().with_valid(true);
+
+    /// The attribute bits that TDG.MEM.PAGE.ATTR.WR changes here.
+    const CHANGED: u64 = 0xf;
+
+    const fn word_of(vm: Vm, word: u64) -> u64 {
+        word << (16 * vm.index())
+    }
+}
+
+/// What the TDX module knows about a page of the trust domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageAttributes {
+    /// First byte of the page.
+    pub gpa: u64,
+    /// Bytes of the page.
+    pub size: u64,
+    /// It has not been accepted yet.
+    pub is_pending: bool,
+    words: u64,
+}
+
+impl PageAttributes {
+    /// RCX and RDX as TDG.MEM.PAGE.ATTR.RD leaves them.
+    const fn new(mapping: u64, words: u64) -> Self {
+        const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+        const LEVEL: u64 = 3;
+        const PENDING: u64 = 1 << 62;
+        Self {
+            gpa: mapping & ADDRESS,
+            size: SIZE_4K << (9 * (mapping & LEVEL)),
+            is_pending: mapping & PENDING != 0,
+            words,
+        }
+    }
+
+    /// Rights of a VM; [`PageRights::valid`] is clear where it has none.
+    pub const fn rights(&self, vm: Vm) -> PageRights {
+        // CAST: a word of 16 bits.
+        PageRights::from_bits((self.words >> (16 * vm.index())) as u16)
+    }
+}
+
+/// One step over a range: the level tried and the bytes it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    gpa: u64,
+    level: u64,
+    len: u64,
+}
+
+/// The largest step at `gpa` that stays inside `range`.
+fn step_at(range: &GpaRange, gpa: u64, small_until: u64) -> Step {
+    let is_large = gpa >= small_until && gpa % SIZE_2M == 0 && range.end() - gpa >= SIZE_2M;
+    if is_large {
+        Step {
+            gpa,
+            level: LEVEL_2M,
+            len: SIZE_2M,
+        }
+    } else {
+        Step {
+            gpa,
+            level: LEVEL_4K,
+            len: SIZE_4K,
+        }
+    }
+}
+
+impl Vtl {
+    /// Accepts every page of `range`, 2 MiB at a time where that works
+    /// [ABI TDG.MEM.PAGE.ACCEPT].
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] for the first page that was refused; pages before it
+    /// stay accepted.
+    pub fn accept(&self, range: &GpaRange) -> Result<Accepted> {
+        let mut accepted = Accepted::default();
+        self.for_each_page(range, |vtl, step| {
+            let call = vtl.tdcall_until_idle(Tdcall {
+                rax: leaf::TDG_MEM_PAGE_ACCEPT,
+                rcx: step.gpa | step.level,
+                ..Tdcall::default()
+            })?;
+            let status = Status::from_raw(call.rax);
+            match status.code() {
+                Status::SUCCESS => accepted.fresh_bytes += step.len,
+                Status::PAGE_ALREADY_ACCEPTED => accepted.earlier_bytes += step.len,
+                _ => return Ok(Err(("TDG.MEM.PAGE.ACCEPT", status))),
+            }
+            Ok(Ok(()))
+        })?;
+        Ok(accepted)
+    }
+
+    /// Gives the L2 VM `vm` exactly `rights` on every page of `range`
+    /// [ABI TDG.MEM.PAGE.ATTR.WR].
+    ///
+    /// Taking rights away does not flush translations: [`Self::flush`] does.
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] for the first page that was refused.
+    pub fn set_rights(&self, range: &GpaRange, vm: Vm, rights: PageRights) -> Result<()> {
+        let attributes = PageRights::word_of(vm, u64::from(rights.with_valid(true).into_bits()));
+        let changed = PageRights::word_of(vm, PageRights::CHANGED);
+        self.for_each_page(range, |vtl, step| {
+            let call = vtl.tdcall_until_idle(Tdcall {
+                rax: leaf::TDG_MEM_PAGE_ATTR_WR,
+                rcx: step.gpa | step.level,
+                rdx: attributes,
+                r8: changed,
+                ..Tdcall::default()
+            })?;
+            Ok(done("TDG.MEM.PAGE.ATTR.WR", call.rax))
+        })
+    }
+
+    /// What the TDX module knows about the page of `gpa` [ABI TDG.MEM.PAGE.ATTR.RD].
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] with the status.
+    pub fn page_attributes(&self, gpa: u64) -> Result<PageAttributes> {
+        let call = self.tdcall_until_idle(Tdcall {
+            rax: leaf::TDG_MEM_PAGE_ATTR_RD,
+            rcx: gpa,
+            ..Tdcall::default()
+        })?;
+        check("TDG.MEM.PAGE.ATTR.RD", gpa, Status::from_raw(call.rax))?;
+        Ok(PageAttributes::new(call.rcx, call.rdx))
+    }
+
+    /// Gives every page of `range` back to the host; nobody may touch it until it is accepted
+    /// again [ABI TDG.MEM.PAGE.RELEASE]. Version 1.5 of the TDX
+    /// module has no such leaf.
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] for the first page that was refused.
+    pub fn release(&self, range: &GpaRange) -> Result<()> {
+        self.for_each_page(range, |vtl, step| {
+            let call = vtl.tdcall_until_idle(Tdcall {
+                rax: leaf::TDG_MEM_PAGE_RELEASE,
+                rcx: step.gpa | step.level,
+                ..Tdcall::default()
+            })?;
+            Ok(done("TDG.MEM.PAGE.RELEASE", call.rax))
+        })
+    }
+
+    /// Walks `range` page by page; a step that ends with PAGE_SIZE_MISMATCH
+    /// at 2 MiB is repeated with the 4 KiB pages below it.
+    fn for_each_page(
+        &self,
+        range: &GpaRange,
+        mut visit: impl FnMut(&Self, Step) -> Result<core::result::Result<(), (&'static str, Status)>>,
+    ) -> Result<()> {
+        let mut gpa = range.base();
+        let mut small_until = 0;
+        while gpa < range.end() {
+            let step = step_at(range, gpa, small_until);
+            match visit(self, step)? {
+                Ok(()) => gpa += step.len,
+                Err((_, status))
+                    if status.code() == Status::PAGE_SIZE_MISMATCH && step.level == LEVEL_2M =>
+                {
+                    small_until = gpa + SIZE_2M;
+                }
+                Err((leaf, status)) => {
+                    return Err(Error::Tdcall {
+                        leaf,
+                        operand: gpa,
+                        status,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn done(leaf: &'static str, rax: u64) -> core::result::Result<(), (&'static str, Status)> {
+    let status = Status::from_raw(rax);
+    match status.code() {
+        Status::SUCCESS => Ok(()),
+        _ => Err((leaf, status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn attributes_of_a_page_are_those_of_its_words() {
+        let page = PageAttributes::new((1 << 62) | 0x4000_0001, 0x800f_0000);
+        assert_eq!((page.gpa, page.size), (0x4000_0000, SIZE_2M));
+        assert!(page.is_pending);
+        assert_eq!(page.rights(Vm::VTL0), PageRights::ALL);
+        assert!(!page.rights(Vm::VTL1).valid());
+    }
+
+    proptest! {
+        #[test]
+        fn steps_cover_a_range_once_and_stay_inside(first in 0u64..2048, count in 1u64..2048) {
+            let range = GpaRange::new(first * SIZE_4K, count * SIZE_4K)?;
+            let mut gpa = range.base();
+            while gpa < range.end() {
+                let step = step_at(&range, gpa, 0);
+                prop_assert_eq!((step.gpa, gpa % step.len), (gpa, 0));
+                gpa += step.len;
+            }
+            prop_assert_eq!(gpa, range.end());
+        }
+    }
+
+    #[test]
+    fn rights_words_match_the_specification() {
+        let word = u64::from(PageRights::ALL.into_bits());
+        assert_eq!(PageRights::word_of(Vm::VTL0, word), 0x800f_0000);
+        assert_eq!(PageRights::word_of(Vm::VTL1, word), 0x800f_0000_0000);
+        assert_eq!(PageRights::NONE.into_bits(), 0x8000);
+    }
+
+    #[test]
+    fn steps_are_large_only_where_aligned_and_whole() -> Result<()> {
+        let range = GpaRange::new(0x1f_f000, 0x20_2000)?;
+        assert_eq!(step_at(&range, 0x1f_f000, 0).level, LEVEL_4K);
+        assert_eq!(step_at(&range, 0x20_0000, 0).level, LEVEL_2M);
+        assert_eq!(step_at(&range, 0x40_0000, 0).level, LEVEL_4K);
+        // After a size mismatch the same place is taken page by page.
+        assert_eq!(step_at(&range, 0x20_0000, 0x40_0000).level, LEVEL_4K);
+        Ok(())
+    }
+}

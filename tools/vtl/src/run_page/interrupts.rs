@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Interrupts of the run page: those asked for by others, what the kernel may do about them, why
+//! the lower VTL is halted, and its timer.
+
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use super::{RunPage, context};
+use crate::Vectors;
+use crate::abi::RunPageLayout;
+
+/// What the kernel may do for VTL0 without an exit.
+#[bitfield_struct::bitfield(u8)]
+#[derive(PartialEq, Eq)]
+pub struct Offload {
+    /// Deliver requested interrupts through the virtual-APIC page, and carry out HLT and reads
+    /// of guest idle.
+    pub interrupts: bool,
+    /// Carry out interrupt commands to x2APICs, too.
+    pub x2apic: bool,
+    #[bits(6)]
+    _halts: u8,
+}
+
+/// Why a lower VTL is halted: it is not entered, and the thread sleeps instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// By HLT: an interrupt ends it only if the guest can take it.
+    Hlt,
+    /// By a read of guest idle: an interrupt ends it in any case.
+    GuestIdle,
+    /// For a reason of userspace's, which no interrupt ends: waiting for SIPI, for instance.
+    Userspace,
+    /// For none of these.
+    Plain,
+}
+
+/// What an instruction of the guest asks of the caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheFlush {
+    /// WBINVD.
+    WriteBackInvalidate = 1,
+    /// WBNOINVD.
+    WriteBack = 2,
+}
+
+const RUN_HALTED: u32 = 1 << 0;
+const OFFLOADS: u8 = 0x1f;
+const HALT_OTHER: u8 = 1 << 5;
+const HALT_HLT: u8 = 1 << 6;
+const HALT_IDLE: u8 = 1 << 7;
+const UPDATE: u8 = 1 << 0;
+
+impl RunPage {
+    /// Asks for an interrupt of VTL0, from any thread. Follow it by [`crate::Vtl::kick`] if the
+    /// virtual processor may be running or halted.
+    pub fn request_interrupt(&self, vector: u8) {
+        let (word, bit) = Vectors::place(vector);
+        let base = offset_of!(RunPageLayout, proxy_irr);
+        // ORDERING: the kernel clears the flag before it takes the bits, so the bit is set first.
+        self.page
+            .word::<AtomicU32>(base + 4 * word)
+            .fetch_or(bit, Ordering::SeqCst);
+        self.scan().store(1, Ordering::SeqCst);
+    }
+
+    /// Takes the interrupts that others asked for, of the kernel's on behalf of the host among
+    /// them. Without [`Offload::interrupts`] each [`crate::Exit::Interrupted`] may have brought
+    /// some.
+    pub fn take_interrupts(&self) -> Vectors {
+        // ORDERING: whoever sets a bit after this sets the flag again.
+        self.scan().store(0, Ordering::SeqCst);
+        let base = offset_of!(RunPageLayout, proxy_irr);
+        Vectors::from_words(core::array::from_fn(|word| {
+            self.page
+                .word::<AtomicU32>(base + 4 * word)
+                .swap(0, Ordering::SeqCst)
+        }))
+    }
+
+    /// Vectors that the host may not ask for: all, until userspace says otherwise.
+    pub fn blocked_interrupts(&self) -> Vectors {
+        self.vectors(offset_of!(RunPageLayout, proxy_irr_blocked))
+    }
+
+    /// Sets the vectors that the host may not ask for.
+    pub fn set_blocked_interrupts(&self, vectors: Vectors) {
+        self.set_vectors(offset_of!(RunPageLayout, proxy_irr_blocked), vectors);
+    }
+
+    /// Vectors that are left to userspace with [`Offload::interrupts`].
+    pub fn exit_interrupts(&self) -> Vectors {
+        self.vectors(offset_of!(RunPageLayout, proxy_irr_exit_mask))
+    }
+
+    /// Sets the vectors that are left to userspace.
+    pub fn set_exit_interrupts(&self, vectors: Vectors) {
+        self.set_vectors(offset_of!(RunPageLayout, proxy_irr_exit_mask), vectors);
+    }
+
+    /// What the kernel may do without an exit.
+    pub fn offload(&self) -> Offload {
+        Offload::from_bits(self.offload_byte().load(Ordering::Relaxed) & OFFLOADS)
+    }
+
+    /// Sets what the kernel may do without an exit. Only while the virtual processor is not
+    /// running: the kernel keeps halts in the same byte.
+    pub fn set_offload(&self, offload: Offload) {
+        let halts = self.offload_byte().load(Ordering::Relaxed) & !OFFLOADS;
+        let byte = halts | (offload.into_bits() & OFFLOADS);
+        self.offload_byte().store(byte, Ordering::Relaxed);
+    }
+
+    /// Why the lower VTL is halted, if it is.
+    pub fn halt(&self) -> Option<Halt> {
+        let flags: &AtomicU32 = self.page.word(offset_of!(RunPageLayout, flags));
+        if flags.load(Ordering::Relaxed) & RUN_HALTED == 0 {
+            return None;
+        }
+        let byte = self.offload_byte().load(Ordering::Relaxed);
+        Some(match byte & (HALT_OTHER | HALT_HLT | HALT_IDLE) {
+            0 => Halt::Plain,
+            byte if byte & HALT_OTHER != 0 => Halt::Userspace,
+            byte if byte & HALT_HLT != 0 => Halt::Hlt,
+            _ => Halt::GuestIdle,
+        })
+    }
+
+    /// Halts the lower VTL, or ends its halt. Only while the virtual processor is not running.
+    pub fn set_halt(&self, halt: Option<Halt>) {
+        let reason = match halt {
+            Some(Halt::Hlt) => HALT_HLT,
+            Some(Halt::GuestIdle) => HALT_IDLE,
+            Some(Halt::Userspace) => HALT_OTHER,
+            Some(Halt::Plain) | None => 0,
+        };
+        let byte = self.offload_byte().load(Ordering::Relaxed) & OFFLOADS;
+        self.offload_byte().store(byte | reason, Ordering::Relaxed);
+        let flags = if halt.is_some() { RUN_HALTED } else { 0 };
+        self.set_u32(offset_of!(RunPageLayout, flags), flags);
+    }
+
+    /// RVI and SVI: highest virtual interrupt that is requested, and that is in service.
+    pub fn interrupt_status(&self) -> (u8, u8) {
+        let byte = |offset| self.page.word::<AtomicU8>(offset).load(Ordering::Relaxed);
+        (byte(context!(guest.rvi)), byte(context!(guest.svi)))
+    }
+
+    /// Sets RVI and SVI.
+    pub fn set_interrupt_status(&self, rvi: u8, svi: u8) {
+        self.set_u8(context!(guest.rvi), rvi);
+        self.set_u8(context!(guest.svi), svi);
+    }
+
+    /// Has the lower VTL leave with [`crate::Exit::Deadline`] when the TSC reaches `deadline`,
+    /// in a halt as well.
+    pub fn arm_deadline(&self, deadline: u64) {
+        self.set_u64(context!(l2_tsc_deadline.deadline), deadline);
+        // ORDERING: this thread makes the call that reads both.
+        self.set_u8(context!(l2_tsc_deadline.update), UPDATE);
+    }
+
+    /// Takes the deadline back.
+    pub fn disarm_deadline(&self) {
+        self.arm_deadline(0);
+    }
+
+    /// The deadline that the next run arms; `None` if the kernel has taken it, or it is none.
+    pub fn deadline(&self) -> Option<u64> {
+        let update: &AtomicU8 = self.page.word(context!(l2_tsc_deadline.update));
+        let deadline: &AtomicU64 = self.page.word(context!(l2_tsc_deadline.deadline));
+        let is_new = update.load(Ordering::Relaxed) & UPDATE != 0;
+        Some(deadline.load(Ordering::Relaxed)).filter(|deadline| is_new && *deadline != 0)
+    }
+
+    /// Has the host write back caches before the next entry.
+    pub fn request_cache_flush(&self, flush: CacheFlush) {
+        let flags: &AtomicU64 = self.page.word(context!(vp_state.flags));
+        // CAST: the discriminant.
+        flags.fetch_or(flush as u64, Ordering::Relaxed);
+    }
+
+    fn scan(&self) -> &AtomicU8 {
+        self.page.word(offset_of!(RunPageLayout, scan_proxy_irr))
+    }
+
+    fn offload_byte(&self) -> &AtomicU8 {
+        self.page.word(offset_of!(RunPageLayout, offload_flags))
+    }
+
+    fn vectors(&self, offset: usize) -> Vectors {
+        Vectors::from_words(core::array::from_fn(|word| {
+            self.page
+                .word::<AtomicU32>(offset + 4 * word)
+                .load(Ordering::SeqCst)
+        }))
+    }
+
+    fn set_vectors(&self, offset: usize, vectors: Vectors) {
+        for (word, bits) in vectors.words().into_iter().enumerate() {
+            self.page
+                .word::<AtomicU32>(offset + 4 * word)
+                .store(bits, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! A VTL file: makes the handles of virtual processors, and does what concerns several of them or
+//! their memory. TDCALLs are in [`crate::tdcall`], pages in [`crate::rights`].
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use zerocopy::FromZeros as _;
+
+use crate::abi::{self, operands};
+use crate::audit::Ring;
+use crate::info::Info;
+use crate::run_page::{Flush, RunPage};
+use crate::stats::Stats;
+use crate::vp::{Vm, Vp};
+use crate::{Error, GpaRange, LowerVtl, Result, VapicPage, device, sys};
+
+/// A VTL file. Clones share the descriptor, which [`AsFd`] gives.
+#[derive(Clone, Debug)]
+pub struct Vtl {
+    fd: Arc<OwnedFd>,
+}
+
+/// How far [`Vtl::kick`] goes.
+#[bitfield_struct::bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct Kick {
+    /// Return when all have left the lower VTL.
+    pub wait: bool,
+    /// Set `cancel` of their run pages first, so that their runs end.
+    pub cancel: bool,
+    #[bits(62)]
+    _reserved: u64,
+}
+
+/// A device interrupt that comes to VTL0 through VTL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedirectedInterrupt {
+    /// Vector of VTL2, which the device is to send.
+    pub host_vector: u32,
+    /// x2APIC ID of the processor, which the device is to send it to.
+    pub apic_id: u32,
+}
+
+impl Vtl {
+    /// Opens `/dev/mshv_vtl`, the same object [`crate::Mshv::create_vtl`] makes.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open() -> Result<Self> {
+        device::open(abi::DEV_MSHV_VTL).map(Self::from)
+    }
+
+    /// Binds this thread to `cpu` and takes that CPU's virtual processor to
+    /// run `vm` on it.
+    ///
+    /// Nothing else is changed: what stands in the run page, and in the L2 VMCS, is what the last
+    /// user left. [`Vp::reset`] starts a guest.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] or [`Error::Map`].
+    pub fn bind(&self, cpu: u32, vm: Vm) -> Result<Vp> {
+        Vp::bind(self.clone(), cpu, vm)
+    }
+
+    /// The handle of one lower VTL.
+    pub fn lower(&self, vm: Vm) -> LowerVtl {
+        LowerVtl::new(self.clone(), vm)
+    }
+
+    /// Maps the run page of `cpu`.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn map_run_page(&self, cpu: u32) -> Result<RunPage> {
+        RunPage::map(self, cpu).map_err(|errno| map_error("the run page", cpu, errno))
+    }
+
+    /// Maps the virtual-APIC page of VTL0 on `cpu`.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn map_vapic_page(&self, cpu: u32) -> Result<VapicPage> {
+        VapicPage::map(self, cpu).map_err(|errno| map_error("the virtual-APIC page", cpu, errno))
+    }
+
+    /// Maps the audit ring of `cpu`; [`Info::audit_records`] is its length.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn map_audit_ring(&self, cpu: u32, info: &Info) -> Result<Ring> {
+        Ring::map(self, cpu, info.audit_records)
+            .map_err(|errno| map_error("the audit ring", cpu, errno))
+    }
+
+    /// Reads the counters of the virtual processor of `cpu`; `None` without one.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub fn stats(&self, cpu: u32) -> Result<Option<Stats>> {
+        let mut answer = operands::Stats::new_zeroed();
+        match sys::query::<{ abi::command::VTL_STATS }, _>(self, cpu, &mut answer) {
+            Ok(()) => Ok(Some(Stats::new(&answer))),
+            Err(Errno::NXIO) => Ok(None),
+            Err(errno) => Err(Error::Query {
+                what: "counters",
+                errno: errno.into(),
+            }),
+        }
+    }
+
+    /// Brings virtual processors out of lower VTLs. Each looks at its run page before it enters
+    /// again; one that is halted looks, too.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), vtl::Error> {
+    /// let vtl = vtl::Vtl::open()?;
+    /// let page = vtl.map_run_page(2)?;
+    /// page.request_interrupt(0x31);
+    /// vtl.kick([2], vtl::Kick::new())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn kick(&self, cpus: impl IntoIterator<Item = u32>, kick: Kick) -> Result<()> {
+        let mask = cpu_mask(cpus);
+        sys::kick(self, &mask, kick.into_bits()).map_err(Error::command("KICK_CPUS"))
+    }
+
+    /// Has each of these virtual processors invalidate its translations before it runs another
+    /// instruction of a lower VTL. On return, none runs with one from before.
+    ///
+    /// After rights in memory were taken away, of all virtual processors.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn flush<'a>(&self, pages: impl IntoIterator<Item = &'a RunPage>) -> Result<()> {
+        let cpus: Vec<u32> = pages
+            .into_iter()
+            .map(|page| {
+                page.request_flush(Flush::All);
+                page.cpu()
+            })
+            .collect();
+        self.kick(cpus, Kick::new().with_wait(true))
+    }
+
+    /// Has `file` cancel runs of the virtual processor of `cpu` whenever it is readable, in place
+    /// of an earlier one. It goes with the VTL file.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn set_poll_file(&self, cpu: u32, file: impl AsFd) -> Result<()> {
+        sys::set_poll_file(self, cpu, Some(file.as_fd())).map_err(Error::command("SET_POLL_FILE"))
+    }
+
+    /// Takes the file of [`Self::set_poll_file`] away.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn clear_poll_file(&self, cpu: u32) -> Result<()> {
+        sys::set_poll_file(self, cpu, None).map_err(Error::command("SET_POLL_FILE"))
+    }
+
+    /// Has a device interrupt VTL0 with `vector` (32 to 255) on the processor of this x2APIC ID.
+    /// The mapping goes with the VTL file.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn redirect_interrupt(&self, vector: u8, apic_id: u32) -> Result<RedirectedInterrupt> {
+        let host_vector = sys::map_interrupt(self, map_operand(vector.into(), apic_id, 1))
+            .map_err(Error::command("MAP_REDIRECTED_DEVICE_INTERRUPT"))?;
+        Ok(RedirectedInterrupt {
+            host_vector,
+            apic_id,
+        })
+    }
+
+    /// Takes a redirected interrupt back.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn release_interrupt(&self, interrupt: RedirectedInterrupt) -> Result<()> {
+        let RedirectedInterrupt {
+            host_vector,
+            apic_id,
+        } = interrupt;
+        sys::map_interrupt(self, map_operand(host_vector, apic_id, 0))
+            .map_err(Error::command("MAP_REDIRECTED_DEVICE_INTERRUPT"))?;
+        Ok(())
+    }
+
+    /// Makes memory of a lower VTL, whole pieces of 2 MiB, usable for direct I/O. It holds for
+    /// mappings that are made afterwards, until the last user of the devices is gone.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn register_memory(&self, range: &GpaRange) -> Result<()> {
+        const PAGE_SHIFT: u32 = 12;
+        let operand = operands::RamDisposition {
+            start_pfn: range.base() >> PAGE_SHIFT,
+            last_pfn: range.end() >> PAGE_SHIFT,
+        };
+        sys::add_memory(self, operand).map_err(Error::command("ADD_VTL0_MEMORY"))
+    }
+
+    /// IA32_VMX_CR4_FIXED1: which bits of CR4 a lower VTL may set.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn cr4_fixed1(&self) -> Result<u64> {
+        sys::cr4_fixed1(self).map_err(Error::command("READ_VMX_CR4_FIXED1"))
+    }
+
+    /// Asks the kernel to set the time of the partition, which it refuses with EOPNOTSUPP: nobody
+    /// may set the time of a trust domain.
+    ///
+    /// # Errors
+    /// [`Error::Command`], always.
+    pub fn restore_partition_time(&self, reference_time_100ns: u64, tsc: u64) -> Result<()> {
+        let operand = operands::PartitionTime {
+            reference_time_100ns,
+            tsc,
+            ..operands::PartitionTime::default()
+        };
+        sys::restore_time(self, operand).map_err(Error::command("RESTORE_PARTITION_TIME"))
+    }
+}
+
+impl From<OwnedFd> for Vtl {
+    /// A VTL file that somebody else opened.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd: Arc::new(fd) }
+    }
+}
+
+impl AsFd for Vtl {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn map_error(what: &'static str, cpu: u32, errno: Errno) -> Error {
+    Error::Map {
+        what,
+        cpu,
+        errno: errno.into(),
+    }
+}
+
+fn map_operand(vector: u32, apic_id: u32, create_mapping: u8) -> operands::MapInterrupt {
+    operands::MapInterrupt {
+        vector,
+        apic_id,
+        create_mapping,
+        padding: [0; 7],
+    }
+}
+
+/// Bit n of byte m is CPU 8 m + n. CPUs that can't exist are left out.
+fn cpu_mask(cpus: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    /// The run page of a CPU is named by 16 bits.
+    const MOST: u32 = 1 << 16;
+    let mut mask = Vec::new();
+    for cpu in cpus.into_iter().filter(|cpu| *cpu < MOST) {
+        // CAST: widening.
+        let byte = cpu as usize / 8;
+        if mask.len() <= byte {
+            mask.resize(byte + 1, 0);
+        }
+        mask[byte] |= 1 << (cpu % 8);
+    }
+    mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_mask_has_the_cpus_and_no_others(cpus in proptest::collection::btree_set(0u32..300, 0..20)) {
+            let mask = cpu_mask(cpus.iter().copied());
+            for cpu in 0..320 {
+                let byte = mask.get(cpu as usize / 8).copied().unwrap_or(0);
+                prop_assert_eq!((byte >> (cpu % 8)) & 1 != 0, cpus.contains(&cpu));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_cannot_exist_costs_no_memory() {
+        assert_eq!(cpu_mask([u32::MAX, 1 << 16]), []);
+    }
+
+    #[test]
+    fn kicks_have_the_flags_of_the_abi() {
+        assert_eq!(Kick::new().with_wait(true).into_bits(), abi::KICK_WAIT);
+        assert_eq!(Kick::new().with_cancel(true).into_bits(), abi::KICK_CANCEL);
+    }
+}
