@@ -26,8 +26,9 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
-use kernel::fs::File;
+use kernel::fs::{File, Kiocb};
 use kernel::page::Page;
+use kernel::types::ForeignOwnable;
 
 use crate::pure::audit::ExitKind;
 use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
@@ -97,6 +98,12 @@ impl<'a> From<&'a Page> for Valid<'a, page> {
 impl<'a> From<&'a File> for Valid<'a, file> {
     fn from(file: &'a File) -> Self {
         Self(file.as_ptr(), PhantomData)
+    }
+}
+
+impl<'a, T: ForeignOwnable> From<&'a Kiocb<'_, T>> for Valid<'a, kiocb> {
+    fn from(kiocb: &'a Kiocb<'_, T>) -> Self {
+        Self(kiocb.as_raw(), PhantomData)
     }
 }
 

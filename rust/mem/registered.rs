@@ -18,7 +18,7 @@ use kernel::prelude::*;
 
 use super::ranges::lower_memory;
 use super::withdrawn::Stay;
-use crate::glue::abi;
+use crate::glue::abi::{self, ends_in_c, safe_in_c};
 use crate::pure::lower::LowerRange;
 use crate::pure::mapping::Alias;
 use crate::pure::ranges::{first_missing, Frames, Request};
@@ -36,23 +36,27 @@ struct Range {
 // SAFETY: The map belongs to no thread; it is used under the lock only.
 unsafe impl Send for Range {}
 
+// The first is called by code of the module, so the module is there. When the second returns, `retry`
+// does not run, and will not.
+safe_in_c! {
+    fn vtl_module_keep();
+    fn vtl_pages_retry_never();
+}
+
 /// Keeps the module loaded.
 struct Loaded(());
 
 impl Loaded {
     fn new() -> Self {
-        // SAFETY: Called in a system call on one of the module's files, so it is not being unloaded.
-        unsafe { abi::vtl_module_keep() };
+        vtl_module_keep();
         Self(())
     }
 }
 
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        // SAFETY: Pairs with the call in `new`. What goes on running in the module is in a system call
-        // on one of its files, or is waited for by `Registry::drop`.
-        unsafe { abi::vtl_module_let_go() };
-    }
+// What goes on running in the module is in a system call on one of its files, or is waited for by
+// `Registry::drop`.
+ends_in_c! {
+    Loaded: vtl_module_let_go;
 }
 
 struct State {
@@ -81,8 +85,7 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // SAFETY: The lock is not held.
-        unsafe { abi::vtl_pages_retry_never() };
+        vtl_pages_retry_never();
         // Statics are never dropped: without this the list's own memory would stay, even empty.
         STATE.lock().ranges = KVec::new();
     }

@@ -20,6 +20,7 @@ use kernel::types::ForeignOwnable;
 use crate::glue::abi::{self, safe_in_c};
 use crate::nodes::descriptor::Table;
 use crate::nodes::device::{Vtl, VtlFile};
+use crate::nodes::sint::Sint;
 
 // They compare pointers, and use none.
 safe_in_c! {
@@ -38,6 +39,14 @@ impl Operations {
         Self(bindings::file_operations {
             flush: Some(flush),
             ..of_crate::<Vtl>()
+        })
+    }
+
+    /// Those of a file of `/dev/mshv_sint`.
+    pub(super) const fn of_sint() -> Self {
+        Self(bindings::file_operations {
+            poll: Some(abi::vtl_synic_poll),
+            ..of_crate::<Sint>()
         })
     }
 }

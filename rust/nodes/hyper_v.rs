@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The nodes that exist on Hyper-V only: `/dev/mshv_hvcall` and `/dev/mshv_sint`.
 
-use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
+use kernel::miscdevice::{MiscDevice, MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 
 use super::{hvcall, sint};
@@ -10,7 +10,7 @@ use crate::vp::machine;
 /// Both, as far as the host offers what is below them.
 pub(crate) struct Nodes {
     _hvcall: Pin<KBox<MiscDeviceRegistration<hvcall::HvCall>>>,
-    _sint: Option<sint::Node>,
+    _sint: Option<Pin<KBox<MiscDeviceRegistration<sint::Sint>>>>,
 }
 
 impl Nodes {
@@ -25,15 +25,17 @@ impl Nodes {
             return Ok(None);
         };
         let sint = match host.synic() {
-            Some(_) => Some(sint::Node::register()?),
+            Some(_) => Some(node(c"mshv_sint")?),
             None => None,
         };
-        let name = MiscDeviceOptions {
-            name: c"mshv_hvcall",
-        };
         Ok(Some(Self {
-            _hvcall: KBox::pin_init(MiscDeviceRegistration::register(name), GFP_KERNEL)?,
+            _hvcall: node(c"mshv_hvcall")?,
             _sint: sint,
         }))
     }
+}
+
+fn node<T: MiscDevice>(name: &'static CStr) -> Result<Pin<KBox<MiscDeviceRegistration<T>>>> {
+    let options = MiscDeviceOptions { name };
+    KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)
 }

@@ -8,32 +8,28 @@
 // UNSAFETY: FFI with a callback.
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
-
-use kernel::error::from_err_ptr;
 use kernel::fs::file::LocalFile;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::glue::abi;
+use crate::glue::abi::{self, Made, TakenBack};
+use crate::glue::ffi::{call_back, Callback};
 use crate::nodes::descriptor::Table;
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
-/// One registration.
-///
-/// # Invariants
-///
-/// `raw` came from `vtl_poll_new` and is freed in `drop` only; the VP it wakes belongs to `machine`.
+/// One registration. It is taken back before the machine, whose VP it wakes, is let go.
 pub(crate) struct PollFile {
-    raw: NonNull<abi::vtl_poll>,
+    _registered: Made<abi::vtl_poll>,
     cpu: u32,
     table: Table,
     _machine: Arc<Machine>,
 }
 
-// SAFETY: The registration may be taken back by any task.
-unsafe impl Send for PollFile {}
+// SAFETY: It may be taken back by any task, once.
+unsafe impl TakenBack for abi::vtl_poll {
+    const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_poll_free;
+}
 
 impl PollFile {
     /// Cancels runs of the VP whenever the file is readable.
@@ -43,15 +39,19 @@ impl PollFile {
     /// ENXIO: no such VP. EBADF: no such file. EINVAL: the file can't be polled. ENOMEM.
     fn new(machine: Arc<Machine>, cpu: u32, descriptor: u32, table: Table) -> Result<Self> {
         let vp: *const Vp = machine.vp(cpu).ok_or(ENXIO)?;
+        let about = vp.cast_mut().cast();
         let file = LocalFile::fget(descriptor).map_err(|_| EBADF)?;
-        // SAFETY: The file is valid; `wake` gets a VP, which lives as long as the machine, of which
-        // the new object holds a reference; in a task that may sleep.
-        let raw =
-            unsafe { abi::vtl_poll_new(file.as_ptr(), Some(wake), vp.cast_mut().cast::<c_void>()) };
-        let raw = NonNull::new(from_err_ptr(raw)?).ok_or(ENOMEM)?;
-        // INVARIANT: just made.
+        // SAFETY: The file is valid. The callback gets a VP, which is there as long as the machine, of
+        // which the new object holds a reference. What comes back is ours to take back.
+        let registered = unsafe {
+            Made::new(abi::vtl_poll_new(
+                file.as_ptr(),
+                Some(call_back::<Readable, _>),
+                about,
+            ))
+        };
         Ok(Self {
-            raw,
+            _registered: registered?,
             cpu,
             table,
             _machine: machine,
@@ -59,17 +59,16 @@ impl PollFile {
     }
 }
 
-impl Drop for PollFile {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant; `self` goes away.
-        unsafe { abi::vtl_poll_free(self.raw.as_ptr()) }
-    }
-}
-
 /// The file is readable. In any context.
-extern "C" fn wake(vp: *mut c_void) {
-    // SAFETY: `PollFile::new` registered a VP that outlives the registration.
-    unsafe { &*vp.cast::<Vp>() }.cancel();
+struct Readable;
+
+impl Callback for Readable {
+    type About = Vp;
+    type Answer = ();
+
+    fn call(vp: &Vp) {
+        vp.cancel();
+    }
 }
 
 /// Registers a file in `files` for the process with `table`, in place of the one registered for the

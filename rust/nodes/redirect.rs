@@ -14,6 +14,7 @@ use kernel::sync::Arc;
 use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::{self, safe_in_c};
+use crate::glue::ffi::{call_back, Callback};
 use crate::nodes::device::VtlFile;
 use crate::pure::apic::Vector;
 use crate::pure::field::VmIndex;
@@ -111,7 +112,7 @@ impl Mapping {
         to_result(unsafe {
             abi::vtl_redirect_new(
                 cpu,
-                Some(arrived),
+                Some(call_back::<Arrived, _>),
                 argument.cast_mut().cast::<c_void>(),
                 &mut given,
             )
@@ -133,12 +134,17 @@ impl Drop for Mapping {
 }
 
 /// An interrupt of a device for VTL0, with interrupts off.
-extern "C" fn arrived(route: *mut c_void) {
-    // SAFETY: `Mapping::new` gave a route that outlives the interrupt.
-    let route = unsafe { &*route.cast::<Route>() };
-    if let Some(vp) = route.vp() {
-        if vp.run_page.ask_for(route.vector) {
-            vp.wake.kick();
+struct Arrived;
+
+impl Callback for Arrived {
+    type About = Route;
+    type Answer = ();
+
+    fn call(route: &Route) {
+        if let Some(vp) = route.vp() {
+            if vp.run_page.ask_for(route.vector) {
+                vp.wake.kick();
+            }
         }
     }
 }

@@ -10,8 +10,13 @@
 
 use kernel::prelude::*;
 
-use crate::glue::abi;
+use crate::glue::abi::{self, safe_in_c};
 use crate::vp::machine;
+
+// Whatever was registered is not called any more on return.
+safe_in_c! {
+    fn vtl_shutdown_unregister();
+}
 
 /// The kernel tells before it ends.
 pub(crate) struct Notified(());
@@ -27,8 +32,7 @@ impl Notified {
 
 impl Drop for Notified {
     fn drop(&mut self) {
-        // SAFETY: Registered by `new`.
-        unsafe { abi::vtl_shutdown_unregister() }
+        vtl_shutdown_unregister();
     }
 }
 

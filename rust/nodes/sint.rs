@@ -1,31 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `/dev/mshv_sint`: VMBus messages and events, for a paravisor that relays them to the lower VTL.
 
-// UNSAFETY: registers a node with a poll of its own, which the kernel's crate does not offer.
+// UNSAFETY: declares a C function.
 #![allow(unsafe_code)]
 
 use kernel::bindings;
-use kernel::error::to_result;
 use kernel::fs::{File, Kiocb};
 use kernel::iov::IovIterDest;
-use kernel::miscdevice::{MiscDevice, MiscDeviceOptions, MiscDeviceRegistration};
+use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
-use kernel::types::Opaque;
 use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::{
-    self, mshv_sint_mask, mshv_vtl_set_eventfd, mshv_vtl_signal_event, mshv_vtl_sint_post_msg,
+    mshv_sint_mask, mshv_vtl_set_eventfd, mshv_vtl_signal_event, mshv_vtl_sint_post_msg, safe_in_c,
+    Valid,
 };
 use crate::glue::ffi::EventFd;
 use crate::hv::c;
 use crate::hv::synic::Synic;
 use crate::hv::Host;
+use crate::nodes::c::{adopt, Operations};
 use crate::nodes::device;
 use crate::pure::hv_call::Control;
 use crate::pure::hv_message::{self, FLAGS, PAYLOAD_BYTES, SLOT_BYTES};
 use crate::pure::uapi;
 use crate::vp::machine::Machine;
+
+// It looks at two words of flags.
+safe_in_c! {
+    fn vtl_is_nonblocking(kiocb: Valid<'_, bindings::kiocb> as *mut bindings::kiocb) -> bool;
+}
+
+/// With a poll, which the abstraction of misc devices has no place for.
+static OPERATIONS: Operations = Operations::of_sint();
 
 /// `/dev/mshv_sint`.
 pub(crate) struct Sint;
@@ -144,9 +152,11 @@ fn read<T: kernel::transmute::FromBytes>(argument: UserPtr) -> Result<T> {
 impl MiscDevice for Sint {
     type Ptr = Arc<SintFile>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<SintFile>> {
+    fn open(file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<SintFile>> {
         let machine = device::open()?;
-        Ok(Arc::new(SintFile { machine }, GFP_KERNEL)?)
+        let sint = Arc::new(SintFile { machine }, GFP_KERNEL)?;
+        adopt(file, &OPERATIONS);
+        Ok(sint)
     }
 
     fn read_iter(kiocb: Kiocb<'_, Arc<SintFile>>, to: &mut IovIterDest<'_>) -> Result<usize> {
@@ -162,8 +172,7 @@ impl MiscDevice for Sint {
             if synic.is_paused() {
                 return Ok(0);
             }
-            // SAFETY: The request is valid by the invariant of `Kiocb`.
-            if unsafe { abi::vtl_is_nonblocking(kiocb.as_raw()) } {
+            if vtl_is_nonblocking((&kiocb).into()) {
                 return Err(EAGAIN);
             }
             c::synic_wait()?;
@@ -184,56 +193,5 @@ impl MiscDevice for Sint {
             uapi::SINT_PAUSE_MESSAGE_STREAM => sint.pause(argument),
             _ => Err(ENOTTY),
         }
-    }
-}
-
-/// The node, registered.
-///
-/// # Invariants
-///
-/// `misc` is registered and names `_operations`, which stay as long as it.
-pub(crate) struct Node {
-    misc: Pin<KBox<Opaque<bindings::miscdevice>>>,
-    _operations: KBox<bindings::file_operations>,
-}
-
-// SAFETY: A registration may be taken back by any task; nothing else is done with it.
-unsafe impl Send for Node {}
-// SAFETY: As above.
-unsafe impl Sync for Node {}
-
-impl Node {
-    /// Registers the node.
-    ///
-    /// # Errors
-    ///
-    /// Those of the registration.
-    pub(crate) fn register() -> Result<Self> {
-        let name = c"mshv_sint";
-        let mut misc = MiscDeviceOptions { name }.into_raw::<Sint>();
-        // SAFETY: The crate's operations are a constant.
-        let of_crate = unsafe { &*misc.fops };
-        let operations = bindings::file_operations {
-            poll: Some(abi::vtl_synic_poll),
-            ..*of_crate
-        };
-        let operations = KBox::new(operations, GFP_KERNEL)?;
-        misc.fops = &*operations;
-        let misc = KBox::pin(Opaque::new(misc), GFP_KERNEL)?;
-        // SAFETY: The device stands still and stays until `drop`, as its operations do. `open` of
-        // the crate sees a registration in it, of which it looks at nothing.
-        to_result(unsafe { bindings::misc_register(misc.get()) })?;
-        // INVARIANT: just registered.
-        Ok(Self {
-            misc,
-            _operations: operations,
-        })
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant. No file is open when the module goes.
-        unsafe { bindings::misc_deregister(self.misc.get()) }
     }
 }
