@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What files of this module need of the kernel and its crate does not offer: further operations, and a
-//! file without a node.
+//! What the nodes need of the kernel and its crate does not offer: further operations of a file, a file
+//! without a node, and a call when a file is readable or the kernel ends.
 
 // UNSAFETY: callbacks of the kernel, and its tables of them.
 #![allow(unsafe_code)]
@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use kernel::bindings;
 use kernel::error::from_err_ptr;
-use kernel::fs::file::flags;
+use kernel::fs::file::{flags, LocalFile};
 use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceOptions};
 use kernel::prelude::*;
@@ -17,13 +17,18 @@ use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::ForeignOwnable;
 
-use crate::glue::abi::{self, safe_in_c};
+use crate::glue::abi::{self, safe_in_c, Made, TakenBack};
+use crate::glue::ffi::{call_back, Callback};
 use crate::nodes::descriptor::Table;
 use crate::nodes::device::{Vtl, VtlFile};
 use crate::nodes::sint::Sint;
+use crate::vp::machine::Machine;
+use crate::vp::Vp;
 
-// They compare pointers, and use none.
+// Whatever was registered is not called any more when the first returns. The second compares pointers,
+// and uses none.
 safe_in_c! {
+    fn vtl_shutdown_unregister();
     fn vtl_was_last_descriptor(file: *const bindings::file, table: *const c_void) -> bool;
 }
 
@@ -102,4 +107,65 @@ unsafe extern "C" fn flush(file: *mut bindings::file, table: bindings::fl_owner_
         vtl.closed_by(Table::of(table));
     }
     0
+}
+
+/// The run of a VP is cancelled whenever a file is readable. Taken back before the machine is let go.
+pub(super) struct Readable {
+    _registered: Made<abi::vtl_poll>,
+    _machine: Arc<Machine>,
+}
+
+// SAFETY: It may be taken back by any task, once.
+unsafe impl TakenBack for abi::vtl_poll {
+    const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_poll_free;
+}
+
+impl Readable {
+    /// For the VP of a CPU.
+    ///
+    /// # Errors
+    ///
+    /// ENXIO: no such VP. EINVAL: the file can't be polled. ENOMEM.
+    pub(super) fn new(file: &LocalFile, machine: Arc<Machine>, cpu: u32) -> Result<Self> {
+        let vp: *const Vp = machine.vp(cpu).ok_or(ENXIO)?;
+        let about = vp.cast_mut().cast();
+        let wake = Some(call_back::<OnReadable, _> as unsafe extern "C" fn(*mut c_void));
+        // SAFETY: The file is valid. The callback gets a VP, which is there as long as the machine, of
+        // which the new object holds a reference. What comes back is ours to take back.
+        let registered = unsafe { Made::new(abi::vtl_poll_new(file.as_ptr(), wake, about)) };
+        Ok(Self {
+            _registered: registered?,
+            _machine: machine,
+        })
+    }
+}
+
+/// The file is readable. In any context.
+struct OnReadable;
+
+impl Callback for OnReadable {
+    type About = Vp;
+    type Answer = ();
+
+    fn call(vp: &Vp) {
+        vp.cancel();
+    }
+}
+
+/// The kernel tells before it ends.
+pub(super) struct BeforeShutdown(());
+
+impl BeforeShutdown {
+    /// Has a function of this module called, in a task that may sleep.
+    pub(super) fn new(begins: extern "C" fn()) -> Self {
+        // SAFETY: The function is one of this module, and `drop` takes it back before it goes.
+        unsafe { abi::vtl_shutdown_register(Some(begins)) };
+        Self(())
+    }
+}
+
+impl Drop for BeforeShutdown {
+    fn drop(&mut self) {
+        vtl_shutdown_unregister();
+    }
 }

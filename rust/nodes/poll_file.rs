@@ -5,30 +5,19 @@
 //! process that made it; `descriptor.rs` says when it ends. `wake.c` has the entry in the file's
 //! wait queue.
 
-// UNSAFETY: FFI with a callback.
-#![allow(unsafe_code)]
-
 use kernel::fs::file::LocalFile;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::glue::abi::{self, Made, TakenBack};
-use crate::glue::ffi::{call_back, Callback};
+use crate::nodes::c::Readable;
 use crate::nodes::descriptor::Table;
 use crate::vp::machine::Machine;
-use crate::vp::Vp;
 
-/// One registration. It is taken back before the machine, whose VP it wakes, is let go.
+/// One registration.
 pub(crate) struct PollFile {
-    _registered: Made<abi::vtl_poll>,
+    _readable: Readable,
     cpu: u32,
     table: Table,
-    _machine: Arc<Machine>,
-}
-
-// SAFETY: It may be taken back by any task, once.
-unsafe impl TakenBack for abi::vtl_poll {
-    const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_poll_free;
 }
 
 impl PollFile {
@@ -38,36 +27,13 @@ impl PollFile {
     ///
     /// ENXIO: no such VP. EBADF: no such file. EINVAL: the file can't be polled. ENOMEM.
     fn new(machine: Arc<Machine>, cpu: u32, descriptor: u32, table: Table) -> Result<Self> {
-        let vp: *const Vp = machine.vp(cpu).ok_or(ENXIO)?;
-        let about = vp.cast_mut().cast();
+        machine.vp(cpu).ok_or(ENXIO)?;
         let file = LocalFile::fget(descriptor).map_err(|_| EBADF)?;
-        // SAFETY: The file is valid. The callback gets a VP, which is there as long as the machine, of
-        // which the new object holds a reference. What comes back is ours to take back.
-        let registered = unsafe {
-            Made::new(abi::vtl_poll_new(
-                file.as_ptr(),
-                Some(call_back::<Readable, _>),
-                about,
-            ))
-        };
         Ok(Self {
-            _registered: registered?,
+            _readable: Readable::new(&file, machine, cpu)?,
             cpu,
             table,
-            _machine: machine,
         })
-    }
-}
-
-/// The file is readable. In any context.
-struct Readable;
-
-impl Callback for Readable {
-    type About = Vp;
-    type Answer = ();
-
-    fn call(vp: &Vp) {
-        vp.cancel();
     }
 }
 

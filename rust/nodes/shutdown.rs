@@ -5,34 +5,22 @@
 //! of the host. A kernel that crashes calls nobody: what it leaves behind, [`crate::vp::machine`] takes back when
 //! the next one loads the module.
 
-// UNSAFETY: hands a callback to the kernel.
-#![allow(unsafe_code)]
-
 use kernel::prelude::*;
 
-use crate::glue::abi::{self, safe_in_c};
+use crate::nodes::c::BeforeShutdown;
 use crate::vp::machine;
 
-// Whatever was registered is not called any more on return.
-safe_in_c! {
-    fn vtl_shutdown_unregister();
-}
-
 /// The kernel tells before it ends.
-pub(crate) struct Notified(());
+pub(crate) struct Notified {
+    _registered: BeforeShutdown,
+}
 
 impl Notified {
     /// When the machine is there.
     pub(crate) fn new() -> Self {
-        // SAFETY: The function is one of this module, and `drop` takes it back before it goes.
-        unsafe { abi::vtl_shutdown_register(Some(begins)) };
-        Self(())
-    }
-}
-
-impl Drop for Notified {
-    fn drop(&mut self) {
-        vtl_shutdown_unregister();
+        Self {
+            _registered: BeforeShutdown::new(begins),
+        }
     }
 }
 
