@@ -11,8 +11,15 @@
 //! ```
 //!
 //! The folders below stand in the order in which data passes: imports point downwards only. `pure`
-//! holds everything that only computes, and is tested on the host. A file that needs `unsafe` allows
-//! it for itself and says what kind after `UNSAFETY:`.
+//! holds everything that only computes, and is tested on the host.
+//!
+//! A file that declares functions of C or has `unsafe` blocks allows it for itself and says what kind
+//! after `UNSAFETY:`. The blocks are in these files, and no other:
+//!
+//! ```text
+//! run/enter  vp/machine  nodes/c  nodes/redirect  mem/fault  mem/registered
+//! cpu/fpu  cpu/msr  cpu/tdcall  glue/abi  glue/ffi  glue/page
+//! ```
 
 #![deny(unsafe_code)]
 

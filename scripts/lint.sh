@@ -124,6 +124,11 @@ house_unsafe() {
 	while read -r found; do
 		grep -q '^// UNSAFETY: ' "$found" || complain "$found: unsafe, and no UNSAFETY line that says what kind"
 	done < <(git ls-files 'rust/*.rs' | xargs -r grep -lE '(^|[^_a-z])unsafe([^_a-z]|$).*[{]')
+	# The head of the crate has the list of the module's.
+	found=$(comm -3 <(git ls-files 'rust/*.rs' | xargs -r grep -lE 'unsafe *\{' | sort) \
+		<(sed -nE '/^\/\/! ([a-z]+\/[a-z_]+ *)+$/s/\/\/! //p' rust/mshv_vtl_tdx_main.rs |
+			tr -s ' ' '\n' | sed 's/.*/rust\/&.rs/' | sort))
+	[ -z "$found" ] || complain "rust/mshv_vtl_tdx_main.rs: its list of files with unsafe blocks differs in $found"
 	local area
 	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/checks/fuzz; do
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |

@@ -3,19 +3,20 @@
 //!
 //! None can be sent to another thread: what they turned off is off on this CPU, for this task.
 
-// UNSAFETY: FFI whose calls must be paired.
+// UNSAFETY: declares C functions, and pairs them.
 #![allow(unsafe_code)]
 
 use kernel::types::NotThreadSafe;
 
 use crate::cpu::fpu::Section;
-use crate::glue::abi::{self, ends_in_c, safe_in_c};
+use crate::glue::abi::{ends_in_c, safe_in_c};
 
-// They can be nested as deep as one likes.
+// They can be nested as deep as one likes; the last leaves interrupts off or as they were.
 safe_in_c! {
     fn vtl_migrate_disable() -> u32;
     fn vtl_preempt_disable() -> u32;
     fn vtl_irq_off();
+    fn vtl_irq_off_for_guest() -> bool;
 }
 
 /// The task stays on a CPU.
@@ -84,10 +85,7 @@ impl IrqsOff {
     /// Turns interrupts off for an entry; `None`, and they stay on, when the task has something to do
     /// before.
     pub(crate) fn for_entry(_section: &Section) -> Option<Self> {
-        // SAFETY: Interrupts are on: nobody but this guard turns them off in a section. Paired with
-        // the call in `drop`, on the same CPU: nothing in between can sleep.
-        let is_off = unsafe { abi::vtl_irq_off_for_guest() };
-        is_off.then_some(Self(NotThreadSafe))
+        vtl_irq_off_for_guest().then_some(Self(NotThreadSafe))
     }
 }
 

@@ -60,15 +60,17 @@ bool vtl_has_guest_work(void)
 
 /*
  * Turns interrupts off unless the task, or a softirq, has something to do
- * before it may enter a guest.
+ * before it may enter a guest: then they are as they were.
  */
 bool vtl_irq_off_for_guest(void)
 {
-	local_irq_disable();
+	unsigned long flags;
+
+	local_irq_save(flags);
 	xfer_to_guest_mode_prepare();
 	if (likely(!xfer_to_guest_mode_work_pending() && !vtl_softirq_waits()))
 		return true;
-	local_irq_enable();
+	local_irq_restore(flags);
 	return false;
 }
 
