@@ -100,11 +100,12 @@ impl VtlFile {
     ///
     /// # Errors
     ///
-    /// As `poll_file::set`. EBADF when another thread has closed the VTL file's descriptor.
+    /// As `poll_file::new`. EBADF when another thread has closed the VTL file's descriptor.
     pub(crate) fn set_poll_file(&self, file: &File, cpu: u32, descriptor: i32) -> Result {
         let table = Table::current();
+        let new = poll_file::new(&self.machine, cpu, descriptor, table)?;
         let mut files = self.poll_files.lock();
-        poll_file::set(&mut files, self.machine.clone(), cpu, descriptor, table)?;
+        poll_file::replace(&mut files, cpu, new)?;
         // The last descriptor may have been closed on the way here; then `closed_by` was early. If it
         // is closed from here on, `closed_by` waits for the lock.
         if !descriptor::is_open(file) {

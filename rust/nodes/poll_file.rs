@@ -37,31 +37,36 @@ impl PollFile {
     }
 }
 
-/// Registers a file in `files` for the process with `table`, in place of the one registered for the
-/// same CPU; a negative descriptor registers none.
+/// The registration that a request asks for; `None` for a negative descriptor. The file's own poll
+/// operation is called here, and may wait for whoever serves the file, as that of FUSE does: not for
+/// a caller that holds a lock.
 ///
 /// # Errors
 ///
-/// As [`PollFile::new`]; then the earlier registration stays.
-pub(crate) fn set(
-    files: &mut KVec<PollFile>,
-    machine: Arc<Machine>,
+/// As [`PollFile::new`].
+pub(crate) fn new(
+    machine: &Arc<Machine>,
     cpu: u32,
     descriptor: i32,
     table: Table,
-) -> Result {
+) -> Result<Option<PollFile>> {
     machine.vp(cpu).ok_or(ENXIO)?;
-    let slot = files.iter().position(|file| file.cpu == cpu);
     let Ok(descriptor) = u32::try_from(descriptor) else {
-        if let Some(index) = slot {
-            drop(files.remove(index));
-        }
-        return Ok(());
+        return Ok(None);
     };
-    let new = PollFile::new(machine, cpu, descriptor, table)?;
-    match slot.and_then(|index| files.get_mut(index)) {
-        Some(old) => *old = new,
-        None => files.push(new, GFP_KERNEL)?,
+    PollFile::new(machine.clone(), cpu, descriptor, table).map(Some)
+}
+
+/// Puts a registration in the place of the one that `files` has for a CPU.
+///
+/// # Errors
+///
+/// ENOMEM; then the earlier registration stays.
+pub(crate) fn replace(files: &mut KVec<PollFile>, cpu: u32, new: Option<PollFile>) -> Result {
+    files.reserve(1, GFP_KERNEL)?;
+    files.retain(|file| file.cpu != cpu);
+    if let Some(new) = new {
+        files.push(new, GFP_KERNEL)?;
     }
     Ok(())
 }
