@@ -20,6 +20,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::barrier::smp_mb;
 
+use crate::cpu::guards::PreemptOff;
 use crate::glue::ffi::{self, Callback, Sleeper};
 use crate::pure::place::Place;
 
@@ -63,6 +64,9 @@ impl Wake {
         smp_mb(kernel::sync::barrier::Full);
         let place = Place(self.place.load(Relaxed));
         if let Some(kicked) = place.kicked() {
+            // Who marks the stay is the one that interrupts it: another kick that sees the mark relies
+            // on an interrupt that is sent within a moment, not when this task gets a CPU again.
+            let _at_once = PreemptOff::new();
             // Who fails has met another kick, or the thread on its way out.
             if self.place.cmpxchg(place.0, kicked.0, Relaxed).is_ok() {
                 ffi::send_reschedule(self.cpu);
