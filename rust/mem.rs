@@ -19,14 +19,15 @@ use kernel::prelude::*;
 
 use crate::glue::ffi;
 use crate::pure::hv_policy;
+use crate::pure::lower::LowerRange;
 use crate::pure::mapping::Alias;
 
 /// Guest-physical memory as this kernel knows it.
 pub(crate) struct KernelMemory;
 
 impl hv_policy::Memory for KernelMemory {
-    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool {
-        ranges::lower_memory().range(start_gpa, len_bytes).is_some()
+    fn lower(&self, start_gpa: u64, len_bytes: u64) -> Option<LowerRange> {
+        ranges::lower_memory().range(start_gpa, len_bytes)
     }
 
     fn has_system_ram(&self, start_gpa: u64, len_bytes: u64) -> bool {

@@ -25,7 +25,6 @@ use crate::cpu::debug_regs::DebugRegs;
 use crate::cpu::features::Features;
 use crate::cpu::fpu::{ExtendedState, Section};
 use crate::cpu::msr::{self, Unseen};
-use crate::cpu::tdcall;
 use crate::glue::ffi;
 use crate::glue::page::SharedPage;
 use crate::observe::audit::{Ring, Switches};
@@ -38,7 +37,6 @@ use crate::pure::mitigation::Owner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
-use crate::pure::tdcall::tdg_vp_wr_no_virtual_apic;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
 use on_cpu::OnCpu;
@@ -165,16 +163,6 @@ impl Private {
     }
 }
 
-/// Has the TDX module forget the virtual APIC pages of all VMs of a VP.
-fn forget_apic_pages(features: &Features, _on_cpu: OnCpu<'_>) {
-    let indices = 1..=u64::from(features.limits.num_l2_vms);
-    for vm in indices.filter_map(VmIndex::new) {
-        if let Err(status) = tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
-            pr_warn!("virtual APIC page not released: status {:#x}\n", status.0);
-        }
-    }
-}
-
 impl Vp {
     /// Makes a VP with empty pages and initial extended state.
     pub(crate) fn new(
@@ -234,7 +222,15 @@ impl Vp {
         // The thread of the VP can't be inside the lower VTL: this code has its CPU. It finds the
         // VP not ready before it enters again.
         self.ready.store(false, Release);
-        forget_apic_pages(features, on_cpu);
+        self.forget_apic_pages(features, on_cpu);
+    }
+
+    /// Has the TDX module forget the virtual APIC pages of all VMs.
+    fn forget_apic_pages(&self, features: &Features, _on_cpu: OnCpu<'_>) {
+        let indices = 1..=u64::from(features.limits.num_l2_vms);
+        for vm in indices.filter_map(VmIndex::new) {
+            self.apic_pages.forget(vm);
+        }
     }
 
     /// Notes one more VTL file that maps the run page.

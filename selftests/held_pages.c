@@ -14,25 +14,6 @@
 #include "vtl_util.h"
 
 #define NAME "mshv_vtl_tdx"
-#define MODULE "/lib/" NAME ".ko"
-
-static int unload(int flags)
-{
-	return syscall(SYS_delete_module, NAME, O_NONBLOCK | flags) ? -errno :
-								      0;
-}
-
-static int load(void)
-{
-	int file = open(MODULE, O_RDONLY | O_CLOEXEC), result = 0;
-
-	if (file < 0)
-		return -errno;
-	if (syscall(SYS_finit_module, file, "", 0))
-		result = -errno;
-	close(file);
-	return result;
-}
 
 /* The module looks again by itself; a slow machine may take its time. */
 static int unload_at_last(void)
@@ -41,7 +22,7 @@ static int unload_at_last(void)
 	int left = 1200, result;
 
 	do {
-		result = unload(0);
+		result = vtl_unload_module(0);
 		nanosleep(&pause, NULL);
 	} while (result && --left);
 	return result;
@@ -82,7 +63,7 @@ FIXTURE_SETUP(held)
 
 	/* A case that failed may have left it unloaded. */
 	if (access("/sys/module/" NAME, F_OK))
-		ASSERT_EQ(0, load());
+		ASSERT_EQ(0, vtl_load_module());
 	if (!vtl_memory(&base, &size) || size < 16 * VTL_LARGE_SIZE)
 		SKIP(return,
 			   "no vtl0_mem= of 32 MiB or more on the kernel command line");
@@ -111,10 +92,10 @@ TEST_F(held, the_module_stays_until_they_are_let_go)
 	unsigned char *memory;
 	int hold;
 
-	EXPECT_EQ(-EWOULDBLOCK, unload(0));
+	EXPECT_EQ(-EWOULDBLOCK, vtl_unload_module(0));
 	close(self->hold);
 	ASSERT_EQ(0, unload_at_last());
-	ASSERT_EQ(0, load());
+	ASSERT_EQ(0, vtl_load_module());
 	/* The same memory can be registered and held again. */
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
@@ -128,7 +109,7 @@ TEST_F(held, the_module_stays_until_they_are_let_go)
 	munmap(memory, 2 * VTL_LARGE_SIZE);
 	close(self->vtl);
 	EXPECT_EQ(0, unload_at_last());
-	EXPECT_EQ(0, load());
+	EXPECT_EQ(0, vtl_load_module());
 }
 
 TEST_F(held, the_next_user_finds_them_registered)
@@ -148,24 +129,24 @@ TEST_F(held, the_next_user_finds_them_registered)
 	close(self->hold);
 	munmap(memory, 2 * VTL_LARGE_SIZE);
 	close(self->vtl);
-	EXPECT_EQ(-EWOULDBLOCK, unload(0));
+	EXPECT_EQ(-EWOULDBLOCK, vtl_unload_module(0));
 	close(hold);
 	EXPECT_EQ(0, unload_at_last());
-	EXPECT_EQ(0, load());
+	EXPECT_EQ(0, vtl_load_module());
 }
 
 /* Whoever has made a struct page keeps it: a second one is never made. */
 TEST_F(held, what_has_a_struct_page_from_elsewhere_is_busy)
 {
 	unsigned char *memory;
-	int result = unload(O_TRUNC);
+	int result = vtl_unload_module(O_TRUNC);
 
 	if (result == -EWOULDBLOCK) {
 		close(self->hold);
 		SKIP(return, "this kernel unloads no module by force");
 	}
 	ASSERT_EQ(0, result);
-	ASSERT_EQ(0, load());
+	ASSERT_EQ(0, vtl_load_module());
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
 	EXPECT_EQ(-EBUSY, vtl_register(self->vtl, self->gpa, VTL_LARGE_SIZE));

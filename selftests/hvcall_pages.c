@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
+#include "debug_port.h"
 #include "vtl_harness.h"
 #include "hvcall.h"
 #include "vtl_util.h"
@@ -270,6 +271,105 @@ TEST_F(pages, a_page_given_away_gets_no_structure)
 	EXPECT_EQ(0, vtl_accept(vtl, base + VTL_LARGE_SIZE - VTL_PAGE_SIZE,
 				VTL_PAGE_SIZE));
 	close(vtl);
+}
+
+/* What the next load does not know, it can't keep from being touched. */
+TEST_F(pages, the_module_stays_as_long_as_the_host_has_one)
+{
+	struct visibility input = { .partition = ~0ULL, .visibility = 3 };
+	uint64_t base, size;
+
+	ASSERT_TRUE(vtl_memory(&base, &size));
+	base += size / 2 & ~(VTL_LARGE_SIZE - 1);
+	ASSERT_EQ(0, prepare_private(base, 2));
+	input.pages[0] = base / VTL_PAGE_SIZE;
+	input.pages[1] = input.pages[0] + 1;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(2), &input,
+			    sizeof(input), NULL, 0));
+	ASSERT_EQ(REPS(2), self->call.status);
+	close(self->fd);
+	EXPECT_EQ(-EWOULDBLOCK, vtl_unload_module(0));
+	/* Whoever gives them back need not be who gave them away. */
+	self->fd = vtl_open(DEV_MSHV_HVCALL);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, hvcall_allow(self->fd, 64));
+	input.visibility = 0;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(1), &input,
+			    sizeof(input), NULL, 0));
+	ASSERT_EQ(REPS(1), self->call.status);
+	close(self->fd);
+	EXPECT_EQ(-EWOULDBLOCK, vtl_unload_module(0));
+	self->fd = vtl_open(DEV_MSHV_HVCALL);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, hvcall_allow(self->fd, 64));
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(2) | DONE(1), &input,
+			    sizeof(input), NULL, 0));
+	ASSERT_EQ(REPS(2), self->call.status);
+	close(self->fd);
+	EXPECT_EQ(0, vtl_unload_module(0));
+	ASSERT_EQ(0, vtl_load_module());
+	EXPECT_EQ(0, prepare_private(base, 2));
+	self->fd = vtl_open(DEV_MSHV_HVCALL);
+}
+
+/* Returns what MEM.PAGE.ATTR.RD says of a page. */
+static uint32_t look_at(int vtl, uint64_t gpa)
+{
+	struct mshv_tdcall call = { .rax = TDG_MEM_PAGE_ATTR_RD, .rcx = gpa };
+
+	return vtl_tdcall(vtl, &call) ? ~0U : vtl_status(&call);
+}
+
+/* The host stops at the second of three, the third of which is the first once more. */
+TEST_F(pages, a_page_named_twice_is_gone_once_it_is_done)
+{
+	struct visibility input = { .partition = ~0ULL, .visibility = 3 };
+	uint64_t base, size, stop_at_second = 1 << 16 | 1;
+	int vtl = vtl_create();
+
+	ASSERT_TRUE(vtl_memory(&base, &size));
+	base += size / 2 & ~(VTL_LARGE_SIZE - 1);
+	ASSERT_EQ(0, prepare_private(base, 2));
+	input.pages[0] = input.pages[2] = base / VTL_PAGE_SIZE;
+	input.pages[1] = input.pages[0] + 1;
+	ASSERT_EQ(0, debug_port(ACTION_CONVERSIONS, stop_at_second));
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(3), &input,
+			    sizeof(input), NULL, 0));
+	ASSERT_EQ(REPS(1) | HV_INVALID_PARAMETER, self->call.status);
+	EXPECT_EQ(TDX_OPERAND_INVALID, look_at(vtl, base));
+	EXPECT_EQ(TDX_SUCCESS, look_at(vtl, base + VTL_PAGE_SIZE));
+	/* Likewise when they come back. */
+	input.visibility = 0;
+	ASSERT_EQ(0, debug_port(ACTION_CONVERSIONS, stop_at_second));
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(3), &input,
+			    sizeof(input), NULL, 0));
+	ASSERT_EQ(REPS(1) | HV_INVALID_PARAMETER, self->call.status);
+	EXPECT_EQ(0, prepare_private(base, 1));
+	EXPECT_EQ(TDX_SUCCESS, look_at(vtl, base));
+	/* All of it, and then back: nothing is left that keeps the module. */
+	input.visibility = 3;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(3), &input,
+			    sizeof(input), NULL, 0));
+	ASSERT_EQ(REPS(3), self->call.status);
+	EXPECT_EQ(TDX_OPERAND_INVALID, look_at(vtl, base));
+	EXPECT_EQ(TDX_OPERAND_INVALID, look_at(vtl, base + VTL_PAGE_SIZE));
+	input.visibility = 0;
+	ASSERT_EQ(0, hvcall(&self->call, self->fd,
+			    MODIFY_HOST_VISIBILITY | REPS(3), &input,
+			    sizeof(input), NULL, 0));
+	ASSERT_EQ(REPS(3), self->call.status);
+	EXPECT_EQ(0, prepare_private(base, 2));
+	close(vtl);
+	close(self->fd);
+	EXPECT_EQ(0, vtl_unload_module(0));
+	ASSERT_EQ(0, vtl_load_module());
+	self->fd = vtl_open(DEV_MSHV_HVCALL);
 }
 
 TEST_HARNESS_MAIN

@@ -2,18 +2,64 @@
 /*
  * kexec_into KERNEL INITRAMFS COMMAND_LINE: starts another kernel in this TD, while a
  * lower VTL runs on each CPU and its paravisor does all it can to enter again. VM 2
- * has a virtual APIC page, in memory that the next kernel will use. No test: see
- * scripts/init.
+ * has a virtual APIC page, in memory that the next kernel will use, and the host has
+ * a page of the lower VTLs.
+ * kexec_into: looks in that kernel whether the page can be accepted and used. No
+ * test: see scripts/init and left_behind.sh.
  */
 #include <fcntl.h>
 #include <linux/reboot.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vtl_util.h"
+#include "hvcall.h"
+
+/* The last one, which no guest uses. */
+static bool page_to_give(uint64_t *gpa)
+{
+	uint64_t base, size;
+
+	if (!vtl_memory(&base, &size))
+		return false;
+	*gpa = base + size - VTL_PAGE_SIZE;
+	return true;
+}
+
+static int give_page(void)
+{
+	struct visibility input = { .partition = ~0ULL, .visibility = 3 };
+	struct mshv_vtl_hvcall call = {};
+	int vtl = vtl_create(), fd = vtl_open(DEV_MSHV_HVCALL);
+	uint64_t gpa;
+
+	if (!page_to_give(&gpa) || vtl_accept(vtl, gpa, VTL_PAGE_SIZE) ||
+	    hvcall_allow(fd, 64))
+		return -1;
+	input.pages[0] = gpa / VTL_PAGE_SIZE;
+	if (hvcall(&call, fd, MODIFY_HOST_VISIBILITY | REPS(1), &input,
+		   sizeof(input), NULL, 0))
+		return -1;
+	return call.status == REPS(1) ? 0 : -1;
+}
+
+/* An access to a page that the host has ends the trust domain. */
+static int use_page(void)
+{
+	volatile unsigned char *memory;
+	uint64_t gpa;
+
+	if (!page_to_give(&gpa) || vtl_accept(vtl_create(), gpa, VTL_PAGE_SIZE))
+		return 1;
+	memory = vtl_map_low(gpa, VTL_PAGE_SIZE);
+	if (memory == MAP_FAILED)
+		return 1;
+	memory[5] = 0x5a;
+	return memory[5] != 0x5a;
+}
 
 static void *never_leave(void *argument)
 {
@@ -46,6 +92,8 @@ int main(int argc, char **argv)
 	long online = sysconf(_SC_NPROCESSORS_ONLN);
 	int kernel, initramfs, i;
 
+	if (argc == 1)
+		return use_page();
 	if (argc != 4)
 		return 2;
 	kernel = open(argv[1], O_RDONLY);
@@ -57,6 +105,10 @@ int main(int argc, char **argv)
 	}
 	if (give_apic_page()) {
 		fprintf(stderr, "kexec_into: no APIC page for VM 2\n");
+		return 1;
+	}
+	if (give_page()) {
+		fprintf(stderr, "kexec_into: the host takes no page\n");
 		return 1;
 	}
 	for (i = 0; i < 2 && i < online; i++)

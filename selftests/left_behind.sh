@@ -31,6 +31,8 @@ leave_all() {
 addresses_are_forgotten() {
 	insmod "$MODULE" || return 1
 	cat $LEFT >/tmp/left
+	# One line for each CPU, or nothing was looked at.
+	[ "$(wc -l </tmp/left)" = "$(nproc)" ] || return 1
 	if grep -vE 'vm1 [1-9a-f][0-9a-f]* vm2 (0|f+) vm3 (0|f+)$' /tmp/left || grep "vm1 $base " /tmp/left
 	then
 		return 1
@@ -42,11 +44,13 @@ unloads_clean() { rmmod $NAME && nothing_is_left; }
 # After a kexec: nothing is there but what the kernel before has left.
 if [ "${1:-}" = first ]; then
 	echo "TAP version 13"
-	echo "1..3"
+	echo "1..4"
 	nothing_is_left
 	result $? "a_kexec_leaves_nothing"
 	insmod "$MODULE"
 	result $? "the_next_kernel_loads_the_module"
+	./kexec_into
+	result $? "and_can_use_what_the_host_was_given"
 	./vp_run
 	result $? "and_runs_a_guest"
 	echo "# totals: pass:$((number - failed)) fail:$failed skip:0"

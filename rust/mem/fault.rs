@@ -73,11 +73,11 @@ fn look(page: u64, level: u8, stay: &Stay) -> Piece {
     let Some(piece) = lower_memory().range(gpa, bytes(level)) else {
         return Piece::NotAccepted;
     };
-    if stay.is_withdrawn(page, bytes(level)) {
-        return Piece::NotAccepted;
-    }
     if is_shared(page) {
         return low::look_at_shared(piece);
+    }
+    if stay.is_withdrawn(piece) {
+        return Piece::NotAccepted;
     }
     is_accepted(&mut tdcall::Instruction, piece)
 }

@@ -33,7 +33,8 @@ void vtl_unpin_page(struct page *page);
 u8 vtl_read_pinned(u64 gpa, size_t offset);
 
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes);
-bool vtl_pages_remove(struct dev_pagemap *map);
+bool vtl_pages_are_held(const struct dev_pagemap *map);
+void vtl_pages_remove(struct dev_pagemap *map);
 void vtl_pages_retry_later(void (*function)(void));
 void vtl_pages_retry_never(void);
 void vtl_module_keep(void);
@@ -49,6 +50,7 @@ void vtl_withdrawn_up_write(void);
 bool vtl_withdrawn_any(u64 first, u64 count);
 int vtl_withdrawn_add(u64 page);
 void vtl_withdrawn_remove(u64 page);
+u64 vtl_withdrawn_next(u64 page);
 void vtl_low_unmap(u64 offset, u64 count);
 
 vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,

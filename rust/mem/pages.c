@@ -64,8 +64,9 @@ struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
 }
 
 /* Whether anybody but the range itself holds a page of it. */
-static bool is_in_use(const struct range *range)
+bool vtl_pages_are_held(const struct dev_pagemap *map)
 {
+	const struct range *range = &map->range;
 	unsigned long frame;
 
 	for (frame = PHYS_PFN(range->start); frame <= PHYS_PFN(range->end);
@@ -75,14 +76,11 @@ static bool is_in_use(const struct range *range)
 	return false;
 }
 
-/* Takes back what vtl_pages_make() made, unless a page is still held. */
-bool vtl_pages_remove(struct dev_pagemap *map)
+/* Takes back what vtl_pages_make() made; no page is held, nor can be any more. */
+void vtl_pages_remove(struct dev_pagemap *map)
 {
-	if (is_in_use(&map->range))
-		return false;
 	memunmap_pages(map);
 	kfree(map);
-	return true;
 }
 
 /* The kernel tells nobody when a page is let go, so who waits for it asks again. */

@@ -5,6 +5,13 @@
 //! from its registration until no file is open any more by which lower-VTL memory can be mapped: then
 //! nobody can have a page of it mapped. A page that somebody still holds then, for an I/O under way,
 //! keeps its range, and the range keeps the module; from then on it is looked at again and again.
+//!
+//! The kernel makes and takes back a `struct page` under locks of its own, on which whoever plugs a CPU
+//! or memory waits for others. So none is made or taken back under a lock that a fault, a mapping or
+//! a page that changes hands needs: a range is written down first and has no pages yet, which keeps its
+//! memory from changing hands.
+//!
+//! Order of the locks: `CHANGING`, then that of `withdrawn`, then `STATE`.
 
 // UNSAFETY: FFI with the page maps, and a global lock.
 #![allow(unsafe_code)]
@@ -26,15 +33,21 @@ use crate::pure::ranges::{first_missing, Frames, Request};
 /// More would make the search slow; a machine has a handful.
 const MAX_RANGES: usize = 256;
 
-/// A range and its `struct page`s.
+/// A range that is registered, is about to be, or was.
 struct Range {
     frames: Frames,
+    /// `None`, while they are made or taken back, outside of the lock.
+    pages: Option<Pages>,
+}
+
+/// The `struct page`s of a range. Where a module with held pages is unloaded by force, they stay.
+struct Pages {
     map: NonNull<bindings::dev_pagemap>,
     _loaded: Loaded,
 }
 
-// SAFETY: The map belongs to no thread; it is used under the lock only.
-unsafe impl Send for Range {}
+// SAFETY: The map belongs to no thread; it is used under `CHANGING` only.
+unsafe impl Send for Pages {}
 
 // The first is called by code of the module, so the module is there. When the second returns, `retry`
 // does not run, and will not.
@@ -70,15 +83,22 @@ kernel::sync::global_lock! {
     unsafe(uninit) static STATE: Mutex<State> = State { users: 0, ranges: KVec::new() };
 }
 
-/// The lock is ready. Its drop, at the end of the module, finds no range: a range keeps the module.
+kernel::sync::global_lock! {
+    /// Whoever makes pages or takes them back.
+    unsafe(uninit) static CHANGING: Mutex<()> = ();
+}
+
+/// The locks are ready. Its drop, at the end of the module, finds no range: a range keeps the module.
 pub(crate) struct Registry(());
 
 impl Registry {
-    /// Makes the lock ready.
+    /// Makes the locks ready.
     pub(crate) fn new() -> Self {
         // SAFETY: Once per load: only the module's init makes a `Registry`, before any other use of
         // the lock, and a reload gets fresh statics.
         unsafe { STATE.init() };
+        // SAFETY: As above.
+        unsafe { CHANGING.init() };
         Self(())
     }
 }
@@ -104,11 +124,8 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        let mut state = STATE.lock();
-        state.users -= 1;
-        if state.users == 0 {
-            remove_unused(&mut state);
-        }
+        STATE.lock().users -= 1;
+        remove_unused();
     }
 }
 
@@ -123,24 +140,23 @@ pub(crate) fn add(wanted: Request) -> Result {
     if wanted.alias == Alias::Shared {
         return Err(EOPNOTSUPP);
     }
-    memory_of(wanted.frames)?;
-    let Frames { first, end } = wanted.frames;
-    let stay = Stay::new();
-    if stay.is_withdrawn(first, (end - first) << PAGE_SHIFT) {
-        return Err(EINVAL);
-    }
-    let mut state = STATE.lock();
-    let before = state.ranges.len();
-    let result = add_missing(&mut state.ranges, wanted.frames);
-    if result.is_err() {
-        // Nobody can hold a page yet: mappings find a range only under this lock.
-        while state.ranges.len() > before {
-            if let Some(range) = state.ranges.pop() {
-                range.remove();
+    let _alone = CHANGING.lock();
+    let noted = note_missing(wanted.frames)?;
+    let made = make_pages(&noted);
+    let ranges = &mut STATE.lock().ranges;
+    let before = ranges.len() - noted.len();
+    match made {
+        Ok(pages) => {
+            for (range, pages) in ranges.iter_mut().skip(before).zip(pages) {
+                range.pages = Some(pages);
             }
+            Ok(())
+        }
+        Err(error) => {
+            ranges.truncate(before);
+            Err(error)
         }
     }
-    result
 }
 
 /// The memory of some frames.
@@ -153,53 +169,107 @@ fn memory_of(Frames { first, end }: Frames) -> Result<LowerRange> {
     memory.ok_or(EINVAL)
 }
 
-fn add_missing(ranges: &mut KVec<Range>, wanted: Frames) -> Result {
-    while let Some(frames) = missing(ranges, wanted) {
+/// Writes down what is not registered yet, last and without pages. From then on none of it changes
+/// hands.
+fn note_missing(wanted: Frames) -> Result<KVec<Frames>> {
+    let memory = memory_of(wanted)?;
+    let stay = Stay::new();
+    if stay.is_withdrawn(memory) {
+        return Err(EINVAL);
+    }
+    let ranges = &mut STATE.lock().ranges;
+    let before = ranges.len();
+    let mut noted = KVec::new();
+    let result = note_each(ranges, wanted, &mut noted);
+    if result.is_err() {
+        ranges.truncate(before);
+    }
+    result.map(|()| noted)
+}
+
+fn note_each(ranges: &mut KVec<Range>, wanted: Frames, noted: &mut KVec<Frames>) -> Result {
+    while let Some(frames) = missing(ranges.iter(), wanted) {
         if ranges.len() >= MAX_RANGES {
             return Err(ENOSPC);
         }
-        ranges.reserve(1, GFP_KERNEL)?;
-        ranges.push(Range::new(frames)?, GFP_KERNEL)?;
+        let pages = None;
+        ranges.push(Range { frames, pages }, GFP_KERNEL)?;
+        noted.push(frames, GFP_KERNEL)?;
     }
     Ok(())
 }
 
-/// The first part that is not registered.
-fn missing(ranges: &[Range], wanted: Frames) -> Option<Frames> {
-    first_missing(wanted, ranges.iter().map(|range| &range.frames))
+/// Makes the pages of each range, or of none. Nobody maps them before the ranges have them.
+fn make_pages(noted: &[Frames]) -> Result<KVec<Pages>> {
+    let mut made = KVec::with_capacity(noted.len(), GFP_KERNEL)?;
+    for frames in noted {
+        // There is room, as made above.
+        let result = Pages::new(*frames).and_then(|pages| Ok(made.push(pages, GFP_KERNEL)?));
+        if let Err(error) = result {
+            for pages in made {
+                pages.remove();
+            }
+            return Err(error);
+        }
+    }
+    Ok(made)
+}
+
+/// The first part that is in none of the ranges.
+fn missing<'a>(ranges: impl Iterator<Item = &'a Range> + Clone, wanted: Frames) -> Option<Frames> {
+    first_missing(wanted, ranges.map(|range| &range.frames))
 }
 
 /// Whether each of some private pages is registered. That it is stays true as long as the caller's
 /// file is open.
 pub(super) fn contains(first: u64, count: u64) -> bool {
     let end = first + count;
-    missing(&STATE.lock().ranges, Frames { first, end }).is_none()
+    let state = STATE.lock();
+    let ready = state.ranges.iter().filter(|range| range.pages.is_some());
+    missing(ready, Frames { first, end }).is_none()
 }
 
 /// Whether a page of these has a structure, by either alias.
-pub(super) fn overlaps(frames: Frames) -> bool {
+pub(super) fn overlaps(memory: LowerRange) -> bool {
+    let frames = Frames::of(memory);
     let state = STATE.lock();
     let mut ranges = state.ranges.iter();
     ranges.any(|range| range.frames.overlaps(frames))
 }
 
-fn remove_unused(state: &mut State) {
-    state.ranges.retain(|range| !range.remove());
-    if !state.ranges.is_empty() {
+/// Takes back what nobody holds, unless a file is open.
+fn remove_unused() {
+    let _alone = CHANGING.lock();
+    while let Some(pages) = take_unused() {
+        pages.remove();
+        // Nobody else has a range without pages now.
+        let mut state = STATE.lock();
+        state.ranges.retain(|range| range.pages.is_some());
+    }
+    let state = STATE.lock();
+    if state.users == 0 && !state.ranges.is_empty() {
         // SAFETY: `retry` may be called at any time until `Registry::drop` returns.
         unsafe { abi::vtl_pages_retry_later(Some(retry)) };
     }
 }
 
-/// Looks again at what was held when the last file was closed.
-extern "C" fn retry() {
+/// The pages of a range, which nobody gets any more: no file is open, and none is held.
+fn take_unused() -> Option<Pages> {
     let mut state = STATE.lock();
-    if state.users == 0 {
-        remove_unused(&mut state);
+    if state.users != 0 {
+        return None;
     }
+    let mut slots = state.ranges.iter_mut().map(|range| &mut range.pages);
+    let is_unused = |pages: &Option<Pages>| pages.as_ref().is_some_and(|pages| !pages.are_held());
+    slots.find(|pages| is_unused(pages))?.take()
 }
 
-impl Range {
+/// Looks again at what was held when the last file was closed.
+extern "C" fn retry() {
+    remove_unused();
+}
+
+impl Pages {
     fn new(frames: Frames) -> Result<Self> {
         let memory = memory_of(frames)?;
         let (start, len_bytes) = (memory.start_gpa(), memory.len_bytes());
@@ -208,17 +278,18 @@ impl Range {
         let map = unsafe { abi::vtl_pages_make(start, len_bytes) };
         let map = NonNull::new(from_err_ptr(map)?.cast()).ok_or(ENOMEM)?;
         let _loaded = Loaded::new();
-        Ok(Self {
-            frames,
-            map,
-            _loaded,
-        })
+        Ok(Self { map, _loaded })
     }
 
-    /// Takes the structures back unless one is held. Returns whether the range is gone, and then it
-    /// must be forgotten.
-    fn remove(&self) -> bool {
-        // SAFETY: Made by `vtl_pages_make`, and not removed yet: who gets true drops the range.
+    /// Whether anybody but the range itself has one.
+    fn are_held(&self) -> bool {
+        // SAFETY: Made by `vtl_pages_make`, and removed in `remove` only, which takes `self`.
+        unsafe { abi::vtl_pages_are_held(self.map.as_ptr().cast()) }
+    }
+
+    /// Takes them back. Nobody holds one: none was mapped yet, or `take_unused` has looked.
+    fn remove(self) {
+        // SAFETY: As above.
         unsafe { abi::vtl_pages_remove(self.map.as_ptr().cast()) }
     }
 }

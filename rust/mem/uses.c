@@ -7,6 +7,7 @@
 #include <linux/efi.h>
 #include <linux/ioport.h>
 #include <linux/mm.h>
+#include <linux/of_address.h>
 #include <asm/coco.h>
 #include <asm/e820/api.h>
 #include <asm/pgtable_types.h>
@@ -77,7 +78,7 @@ static const char *find_kind(const struct vtl_area *area)
 /*
  * ACPI tables that firmware has put into memory which it merely calls reserved.
  * The mailbox by which processors are woken has no such place: [ACPI 5.2.12.19]
- * wants it in non-volatile storage.
+ * wants it in non-volatile storage. Without ACPI see find_mailbox().
  */
 static const char *find_acpi_table(const struct vtl_area *area)
 {
@@ -101,6 +102,25 @@ static const char *find_acpi_table(const struct vtl_area *area)
 			return "an ACPI table";
 	}
 	return NULL;
+}
+
+/*
+ * The wake-up mailbox of a machine that is described by a device tree: whoever writes
+ * to it runs code on a processor that is offline. Its memory need not be reserved.
+ */
+static const char *find_mailbox(const struct vtl_area *area)
+{
+	struct device_node *node =
+		of_find_compatible_node(NULL, NULL, "intel,wakeup-mailbox");
+	struct resource mailbox;
+	int error = -ENOENT;
+
+	if (node)
+		error = of_address_to_resource(node, 0, &mailbox);
+	of_node_put(node);
+	if (error || !overlaps(area, mailbox.start, mailbox.end + 1))
+		return NULL;
+	return "the wake-up mailbox";
 }
 
 /* Memory that stays firmware's after the boot, whatever the e820 map says. */
@@ -156,6 +176,8 @@ const char *vtl_find_use(u64 start, u64 end)
 
 	if (!use)
 		use = find_acpi_table(&area);
+	if (!use)
+		use = find_mailbox(&area);
 	if (!use)
 		use = find_kind(&area);
 	if (!use)

@@ -87,17 +87,35 @@ bool vtl_withdrawn_any(u64 first, u64 count)
 	return xa_find(&withdrawn_pages, &page, first + count - 1, XA_PRESENT);
 }
 
-/* 0, or -EBUSY: it is already. With the lock for writing. */
+/*
+ * 0, or -EBUSY: it is already. With the lock for writing. The first page keeps the
+ * module; the caller is in a system call on a file of it.
+ */
 int vtl_withdrawn_add(u64 page)
 {
-	return xa_insert(&withdrawn_pages, page, xa_mk_value(0),
-			 GFP_KERNEL_ACCOUNT);
+	bool is_first = xa_empty(&withdrawn_pages);
+	int error = xa_insert(&withdrawn_pages, page, xa_mk_value(0),
+			      GFP_KERNEL_ACCOUNT);
+
+	if (is_first && !error)
+		vtl_module_keep();
+	return error;
 }
 
-/* With the lock for writing. */
+/* With the lock for writing, and in a call that keeps the module. */
 void vtl_withdrawn_remove(u64 page)
 {
-	xa_erase(&withdrawn_pages, page);
+	if (xa_erase(&withdrawn_pages, page) && xa_empty(&withdrawn_pages))
+		vtl_module_let_go();
+}
+
+/* The first page from @page on, U64_MAX without one. With the lock. */
+u64 vtl_withdrawn_next(u64 page)
+{
+	unsigned long at = page;
+
+	return xa_find(&withdrawn_pages, &at, ULONG_MAX, XA_PRESENT) ? at :
+								       U64_MAX;
 }
 
 /* Takes pages out of all mappings; @offset is that of the first in the file. */

@@ -9,6 +9,9 @@
 //!
 //! A [`Change`] excludes every [`Stay`]: a fault, or a TDCALL about a page, happens before the page
 //! is noted or finds it noted. What the host does without being asked no kernel can prevent.
+//!
+//! A noted page keeps the module loaded: the next load would know nothing of it. Before another kernel
+//! starts, the host is asked for all of them.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -18,11 +21,12 @@ use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 use kernel::types::NotThreadSafe;
 
+use super::ranges::lower_memory;
 use super::registered;
 use crate::cpu::tdcall;
 use crate::glue::abi::{ends_in_c, safe_in_c};
 use crate::pure::lower::LowerRange;
-use crate::pure::mapping::{frame, is_shared, SHARED_PAGE};
+use crate::pure::mapping::{Alias, SHARED_PAGE};
 use crate::pure::policy::LowerPage;
 use crate::pure::ranges::Frames;
 use crate::pure::status::Status;
@@ -36,6 +40,7 @@ safe_in_c! {
     fn vtl_withdrawn_any(first: u64, count: u64) -> bool;
     fn vtl_withdrawn_add(page: u64) -> c_int;
     fn vtl_withdrawn_remove(page: u64);
+    fn vtl_withdrawn_next(page: u64) -> u64;
     fn vtl_low_unmap(offset: u64, count: u64);
 }
 
@@ -72,9 +77,9 @@ impl Stay {
         Self(NotThreadSafe)
     }
 
-    /// Whether a page of a piece, by an offset in pages that names frame and alias, is gone.
-    pub(crate) fn is_withdrawn(&self, page: u64, len_bytes: u64) -> bool {
-        !is_shared(page) && vtl_withdrawn_any(frame(page), len_bytes >> PAGE_SHIFT)
+    /// Returns true if any of some private memory is gone.
+    pub(crate) fn is_withdrawn(&self, memory: LowerRange) -> bool {
+        any_withdrawn(memory)
     }
 
     /// No page changes hands, and a private one is accepted: what the TDX module reads for a TDCALL must
@@ -86,12 +91,17 @@ impl Stay {
     pub(crate) fn on_accepted(lower: LowerPage) -> Result<Self, Status> {
         let LowerPage { page, operand } = lower;
         let stay = Self::new();
-        let is_withdrawn = stay.is_withdrawn(page.start_gpa() >> PAGE_SHIFT, page.len_bytes());
-        if is_withdrawn || !is_accepted(page) {
+        if stay.is_withdrawn(page) || !is_accepted(page) {
             return Err(Status::operand_invalid(operand));
         }
         Ok(stay)
     }
+}
+
+/// With a [`Stay`] or a [`Change`].
+fn any_withdrawn(memory: LowerRange) -> bool {
+    let Frames { first, end } = Frames::of(memory);
+    vtl_withdrawn_any(first, end - first)
 }
 
 fn is_accepted(page: LowerRange) -> bool {
@@ -121,20 +131,21 @@ impl Change {
 ///
 /// EBUSY: one has a `struct page`, by which the kernel reaches it. ENOMEM, EINTR, and those of
 /// `call`: then nothing has changed.
-pub(crate) fn to_shared<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usize)>) -> Result<T> {
+pub(crate) fn to_shared<T>(
+    pages: &[LowerRange],
+    call: impl FnOnce() -> Result<(T, usize)>,
+) -> Result<T> {
     let _change = Change::new()?;
     let mut added = KVec::with_capacity(pages.len(), GFP_KERNEL)?;
     refuse_registered(pages)?;
     let result = note(pages, &mut added).and_then(|()| {
-        unmap(pages, 0);
+        unmap(pages, Alias::Private);
         call()
     });
     let done = result.as_ref().map_or(0, |(_, done)| *done);
     let given = pages.get(..done).unwrap_or(pages);
     // Those that were gone before stay so, and one that is named twice is gone once it is done.
-    for page in added.iter().filter(|page| !given.contains(page)) {
-        vtl_withdrawn_remove(*page);
-    }
+    forget(added.iter().filter(|page| !given.contains(page)));
     result.map(|(value, _)| value)
 }
 
@@ -143,16 +154,17 @@ pub(crate) fn to_shared<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usiz
 /// # Errors
 ///
 /// As [`to_shared`].
-pub(crate) fn to_private<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usize)>) -> Result<T> {
+pub(crate) fn to_private<T>(
+    pages: &[LowerRange],
+    call: impl FnOnce() -> Result<(T, usize)>,
+) -> Result<T> {
     let _change = Change::new()?;
     refuse_registered(pages)?;
-    unmap(pages, SHARED_PAGE);
+    unmap(pages, Alias::Shared);
     // A host that is asked for a page which is private already may give a new one, not accepted.
-    unmap(pages, 0);
+    unmap(pages, Alias::Private);
     let (value, done) = call()?;
-    for page in pages.iter().take(done) {
-        vtl_withdrawn_remove(*page);
-    }
+    forget(pages.iter().take(done));
     Ok(value)
 }
 
@@ -162,33 +174,50 @@ pub(crate) fn to_private<T>(pages: &[u64], call: impl FnOnce() -> Result<(T, usi
 ///
 /// EBUSY: some of it has a `struct page`, by which the kernel reaches it, or is with the host. EINTR: the
 /// task is being killed. Then nothing has changed.
-pub(crate) fn release<T>(gpa: u64, len_bytes: u64, call: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn release<T>(memory: LowerRange, call: impl FnOnce() -> T) -> Result<T> {
     let _change = Change::new()?;
-    let (first, count) = (gpa >> PAGE_SHIFT, len_bytes >> PAGE_SHIFT);
-    let end = first + count;
-    if vtl_withdrawn_any(first, count) || registered::overlaps(Frames { first, end }) {
+    if any_withdrawn(memory) || registered::overlaps(memory) {
         return Err(EBUSY);
     }
-    vtl_low_unmap(first, count);
+    unmap(&[memory], Alias::Private);
     Ok(call())
 }
 
-/// Pages with structures are in the direct map, by the alias that they were registered with.
-fn refuse_registered(pages: &[u64]) -> Result {
-    let is_free = |page: &u64| {
-        let (first, end) = (*page, *page + 1);
-        !registered::overlaps(Frames { first, end })
-    };
-    if pages.iter().all(is_free) {
-        Ok(())
-    } else {
-        Err(EBUSY)
+/// Has `call` ask the host for the private side of everything that it has been given, before another
+/// kernel starts that knows nothing of it. `call` gets a page, and returns true if the host obeyed.
+/// Returns how many pages the host has kept.
+///
+/// # Errors
+///
+/// EINTR: the task is being killed.
+pub(crate) fn take_back(call: impl Fn(LowerRange) -> bool) -> Result<usize> {
+    let _change = Change::new()?;
+    let (mut from, mut kept) = (0, 0);
+    loop {
+        let page = vtl_withdrawn_next(from);
+        if page == u64::MAX {
+            return Ok(kept);
+        }
+        match lower_memory().range(page << PAGE_SHIFT, 1 << PAGE_SHIFT) {
+            Some(range) if call(range) => vtl_withdrawn_remove(page),
+            _ => kept += 1,
+        }
+        from = page + 1;
     }
 }
 
-fn note(pages: &[u64], added: &mut KVec<u64>) -> Result {
+/// Pages with structures are in the direct map, by the alias that they were registered with.
+fn refuse_registered(pages: &[LowerRange]) -> Result {
+    if pages.iter().any(|page| registered::overlaps(*page)) {
+        Err(EBUSY)
+    } else {
+        Ok(())
+    }
+}
+
+fn note(pages: &[LowerRange], added: &mut KVec<LowerRange>) -> Result {
     for page in pages {
-        match to_result(vtl_withdrawn_add(*page)) {
+        match to_result(vtl_withdrawn_add(Frames::of(*page).first)) {
             Ok(()) => added.push(*page, GFP_KERNEL)?,
             Err(EBUSY) => (),
             Err(error) => return Err(error),
@@ -197,11 +226,22 @@ fn note(pages: &[u64], added: &mut KVec<u64>) -> Result {
     Ok(())
 }
 
-/// Takes one side of pages out of all mappings, neighbours at once.
-fn unmap(pages: &[u64], alias: u64) {
-    for run in pages.chunk_by(|page, next| page + 1 == *next) {
-        if let Some(first) = run.first() {
-            vtl_low_unmap(first | alias, run.len() as u64); // CAST: usize has 64 bits
+fn forget<'a>(pages: impl Iterator<Item = &'a LowerRange>) {
+    for page in pages {
+        vtl_withdrawn_remove(Frames::of(*page).first);
+    }
+}
+
+/// Takes one side of memory out of all mappings, neighbours at once.
+fn unmap(pieces: &[LowerRange], side: Alias) {
+    let alias = match side {
+        Alias::Private => 0,
+        Alias::Shared => SHARED_PAGE,
+    };
+    for run in pieces.chunk_by(|piece, next| piece.end_gpa() == next.start_gpa()) {
+        if let [first, ..] = run {
+            let count = run.iter().map(|piece| piece.len_bytes() >> PAGE_SHIFT);
+            vtl_low_unmap(Frames::of(*first).first | alias, count.sum());
         }
     }
 }

@@ -7,7 +7,6 @@
 use kernel::alloc::KVec;
 use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
-use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SetOnce};
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -120,7 +119,7 @@ impl HvCallFile {
     ///
     /// EFAULT, ENOMEM. EINVAL: more than a page, or an unsound control word. EPERM: a call that the
     /// file has not said it would make, or that the policy refuses. EBUSY: a page is a VP's virtual APIC
-    /// page. EBUSY, EINTR: as `mem::withdrawn::to_shared`.
+    /// page. EBUSY, EINTR: as `mem::withdrawn::to_shared`. ENXIO: the kernel ends.
     fn call(&self, argument: UserPtr) -> Result<isize> {
         let request: mshv_vtl_hvcall = UserSlice::new(argument, size_of::<mshv_vtl_hvcall>())
             .reader()
@@ -168,17 +167,21 @@ impl HvCallFile {
             return host.call(control, input, output);
         }
         let mut pages = KVec::new();
-        for page in hv_policy::pages(control, Input(input)) {
-            pages.push(page, GFP_KERNEL)?;
+        for page in hv_policy::pages(control, Input(input), &KernelMemory) {
+            pages.push(page.ok_or(EPERM)?, GFP_KERNEL)?;
         }
         let start = usize::from(control.rep_start());
         let call = || {
+            // What is given away when the kernel ends, nobody asks back (`shutdown.rs`).
+            if permit == Permit::ToShared && self.machine.is_stopped() {
+                return Err(ENXIO);
+            }
             let status = host.call(control, input, output)?;
             let done = usize::from(hv_call::done(status));
             Ok((status, done.saturating_sub(start)))
         };
         let lower_pages = self.machine.lower_pages();
-        let is_taken = |gpa: u64| pages.contains(&(gpa >> PAGE_SHIFT));
+        let is_taken = |gpa: u64| pages.iter().any(|page| page.holds(gpa));
         lower_pages
             .unless_used(is_taken, || match permit {
                 Permit::ToShared => withdrawn::to_shared(&pages, call),

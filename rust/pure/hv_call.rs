@@ -4,6 +4,8 @@
 //! The caller checks by assertion what Hyper-V promises about an answer. The host below a TD is not
 //! trusted, so [`Control::settle`] makes those promises true, whatever the host says.
 
+use super::lower::LowerRange;
+
 /// Size of the input and of the output at most: a page each.
 pub const MAX_BYTES: u64 = 4096;
 /// Codes have 16 bits: a list of the allowed ones is not longer.
@@ -75,6 +77,20 @@ impl Control {
         };
         u64::from(result) | (u64::from(done) << 32)
     }
+}
+
+/// The call that asks the host for the private side of a page, and its input. [TLFS]
+pub fn make_private(page: LowerRange) -> (Control, [u8; 24]) {
+    const MODIFY_HOST_VISIBILITY: u64 = 0xdb;
+    const ONE_ELEMENT: u64 = 1 << 32;
+    const THIS_PARTITION: u64 = u64::MAX;
+    const PRIVATE: u64 = 0;
+    let words = [THIS_PARTITION, PRIVATE, page.start_gpa() >> 12];
+    let mut input = [0; 24];
+    for (to, word) in input.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    (Control(MODIFY_HOST_VISIBILITY | ONE_ELEMENT), input)
 }
 
 /// How many elements are done, of a status word that was settled.

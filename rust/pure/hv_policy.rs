@@ -7,6 +7,7 @@
 //! A call can also have the host send an interrupt, so a vector is none of an exception.
 
 use super::hv_call::Control;
+use super::lower::LowerRange;
 
 /// Bits of a page number by which no address overflows.
 const PAGE_NUMBER_BITS: u32 = 40;
@@ -15,8 +16,8 @@ const HEADER_BYTES: usize = 16;
 
 /// Knows whose guest-physical memory is.
 pub trait Memory {
-    /// Whether all of a range, without its SHARED bit, is memory of lower VTLs.
-    fn is_lower(&self, start_gpa: u64, len_bytes: u64) -> bool;
+    /// The pages of a range, without its SHARED bit, if all of it is memory of lower VTLs.
+    fn lower(&self, start_gpa: u64, len_bytes: u64) -> Option<LowerRange>;
     /// Whether any of a range, without its SHARED bit, is System RAM of this Linux.
     fn has_system_ram(&self, start_gpa: u64, len_bytes: u64) -> bool;
     /// The address without its SHARED bit.
@@ -114,10 +115,19 @@ impl Input<'_> {
     }
 }
 
-/// The pages that a call changes, by their numbers.
-pub fn pages(control: Control, input: Input<'_>) -> impl Iterator<Item = u64> + Clone + '_ {
+/// The pages that a call changes; `None` for each that is not a lower VTL's.
+pub fn pages<'a>(
+    control: Control,
+    input: Input<'a>,
+    memory: &'a impl Memory,
+) -> impl Iterator<Item = Option<LowerRange>> + 'a {
     let elements = usize::from(control.rep_start())..usize::from(control.rep_count());
-    elements.map(move |index| input.word(HEADER_BYTES + index * size_of::<u64>()))
+    let numbers = elements.map(move |index| input.word(HEADER_BYTES + index * size_of::<u64>()));
+    numbers.map(|page| {
+        let is_number = page >> PAGE_NUMBER_BITS == 0;
+        let range = || memory.lower(page << PAGE_SHIFT, 1 << PAGE_SHIFT);
+        is_number.then(range).flatten()
+    })
 }
 
 /// Decides about a call. `None`: it must not be made.
@@ -172,7 +182,7 @@ fn registers(control: Control, input: Input<'_>, memory: &impl Memory) -> Option
 fn is_page(value: u64, memory: &impl Memory) -> bool {
     const IS_ENABLED: u64 = 1 << 0;
     let gpa = memory.without_shared(value & !0xfff);
-    value & IS_ENABLED == 0 || memory.is_lower(gpa, 1 << PAGE_SHIFT)
+    value & IS_ENABLED == 0 || memory.lower(gpa, 1 << PAGE_SHIFT).is_some()
 }
 
 /// `{ u64 partition, u32 visibility }`, then page numbers.
@@ -181,10 +191,7 @@ fn visibility(control: Control, input: Input<'_>, memory: &impl Memory) -> Optio
     if control.has_variable_header() {
         return None;
     }
-    let is_lower = |page: u64| {
-        page >> PAGE_NUMBER_BITS == 0 && memory.is_lower(page << PAGE_SHIFT, 1 << PAGE_SHIFT)
-    };
-    if !pages(control, input).all(is_lower) {
+    if pages(control, input, memory).any(|page| page.is_none()) {
         return None;
     }
     match input.half(VISIBILITY_AT) {

@@ -2,6 +2,8 @@
 //! Tests of `hv_policy.rs`, written as somebody who wants the host to reach VTL2.
 
 use super::*;
+use crate::pure::hv_call;
+use crate::pure::lower::LowerMemory;
 
 const SHARED: u64 = 1 << 47;
 const LOWER: core::ops::Range<u64> = 0x4000_0000..0x5000_0000;
@@ -10,8 +12,9 @@ const RAM: core::ops::Range<u64> = 0x10_0000..0x3000_0000;
 struct Machine;
 
 impl Memory for Machine {
-    fn is_lower(&self, start: u64, len: u64) -> bool {
-        LOWER.start <= start && start + len <= LOWER.end
+    fn lower(&self, start: u64, len: u64) -> Option<LowerRange> {
+        let list = LowerMemory::parse(b"0x40000000,0x10000000", SHARED).unwrap();
+        list.range(start, len)
     }
 
     fn has_system_ram(&self, start: u64, len: u64) -> bool {
@@ -119,8 +122,22 @@ fn elements_that_are_done_do_not_count() {
     assert_eq!(decide_words(reps(0xdb, 2, 0), &words), None);
     let control = Control::new(reps(0xdb, 2, 1)).unwrap();
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let changed: Vec<u64> = pages(control, Input(&bytes)).collect();
-    assert_eq!(changed, [LOWER.start >> 12]);
+    let changed: Vec<_> = pages(control, Input(&bytes), &Machine).collect();
+    assert_eq!(changed, [Machine.lower(LOWER.start, 4096)]);
+    assert!(changed[0].is_some());
+}
+
+#[test]
+fn what_the_driver_itself_asks_back_is_made_private() {
+    let page = Machine.lower(LOWER.start + 4096, 4096).unwrap();
+    let (control, input) = hv_call::make_private(page);
+    assert_eq!(Control::new(control.word()), Some(control));
+    assert_eq!(
+        decide(control, Input(&input), &Machine),
+        Some(Permit::ToPrivate)
+    );
+    let changed: Vec<_> = pages(control, Input(&input), &Machine).collect();
+    assert_eq!(changed, [Some(page)]);
 }
 
 /// A variable header moves the elements away from where they are looked at.

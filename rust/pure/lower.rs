@@ -33,6 +33,11 @@ impl LowerRange {
         self.end_gpa
     }
 
+    /// Whether an address is in it.
+    pub const fn holds(self, gpa: u64) -> bool {
+        self.start_gpa <= gpa && gpa < self.end_gpa
+    }
+
     /// What is left of it from the page at `gpa` on, which it holds; `None` elsewhere.
     pub const fn rest(self, gpa: u64) -> Option<Self> {
         let start_gpa = gpa & !(PAGE_BYTES - 1);

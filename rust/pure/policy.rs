@@ -19,13 +19,10 @@ use super::vmcs_write::{check_write, FieldWrite, Rule};
 pub enum Scope {
     /// It acts on the TD; any CPU will do.
     Td,
-    /// As `Td`; it takes a page away, which nobody else may be using then.
-    Withdraw {
-        /// Where the page is.
-        gpa: u64,
-        /// Its size.
-        len_bytes: u64,
-    },
+    /// As `Td`; it is about memory of lower VTLs, which the host must not have been given.
+    Memory(LowerRange),
+    /// As `Memory`; it takes the memory away, which nobody else may be using then.
+    Withdraw(LowerRange),
     /// It acts on the VP of the CPU it is executed on: for a thread that can't be on another one.
     Vp,
     /// As `Vp`; it tells the TDX module where the virtual APIC page of a VM is.
@@ -60,11 +57,6 @@ impl Allowed {
     /// The VM whose next entry has to be looked at.
     pub const fn look_at_entry(&self) -> Option<VmIndex> {
         self.permit.look_at_entry
-    }
-
-    /// The memory of lower VTLs that it is about, as start and length.
-    pub fn subject(&self) -> Option<(u64, u64)> {
-        subject(&self.request)
     }
 
     /// Makes it ready to be executed, where it is executed: reads the field that a write is about, and
@@ -202,14 +194,17 @@ const fn permit(scope: Scope) -> Permit {
 /// The status to answer with instead of executing it.
 pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Allowed, Status> {
     let entry = POLICY.iter().find(|entry| entry.leaf == request.rax);
+    let about = |range| permit(Scope::Memory(range));
     let verdict = match entry.map(|entry| entry.check) {
         Some(Check::Nothing) => Ok(permit(Scope::Td)),
         Some(Check::VpField) => vp_field(FieldId(request.rdx)).map(permit),
         Some(Check::VpWrite) => vp_write(request, memory),
         Some(Check::TdWrite) => td_write(request),
-        Some(Check::Mapping { max_level }) => mapping(request.rcx, max_level, memory),
-        Some(Check::Release) => release(request.rcx, memory),
-        Some(Check::Page) => lower(request.rcx & !0xfff, 0, Operand::Rcx, memory),
+        Some(Check::Mapping { max_level }) => mapping(request.rcx, max_level, memory).map(about),
+        Some(Check::Release) => {
+            mapping(request.rcx, 1, memory).map(|range| permit(Scope::Withdraw(range)))
+        }
+        Some(Check::Page) => lower(request.rcx & !0xfff, 0, memory).map(about),
         Some(Check::LinearAddresses) => linear_addresses(request, memory),
         None => Err(Operand::Rax),
     };
@@ -217,15 +212,6 @@ pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Allowed, Stat
     verdict
         .map(|permit| Allowed { request, permit })
         .map_err(Status::operand_invalid)
-}
-
-fn subject(request: &Registers) -> Option<(u64, u64)> {
-    let entry = POLICY.iter().find(|entry| entry.leaf == request.rax)?;
-    match entry.check {
-        Check::Mapping { .. } => Some((request.rcx & !0x7, level_bytes(request.rcx & 0x7))),
-        Check::Page => Some((request.rcx & !0xfff, level_bytes(0))),
-        _ => None,
-    }
 }
 
 /// Addresses in one register, or in a list, which the TDX module then reads as VTL2 would.
@@ -333,31 +319,20 @@ fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &LowerMemory) 
     lower_or_own(request.r8, Scope::VirtualApic(vm), Operand::R8, memory)
 }
 
-/// As a mapping of at most 2 MiB.
-fn release(word: u64, memory: &LowerMemory) -> Verdict {
-    let scope = Scope::Withdraw {
-        gpa: word & !0x7,
-        len_bytes: level_bytes(word & 0x7),
-    };
-    mapping(word, 1, memory).map(|_| permit(scope))
-}
-
 /// Checks a mapping word: level in bits 2:0, aligned address in bits 51:12, the rest zero.
-fn mapping(word: u64, max_level: u64, memory: &LowerMemory) -> Verdict {
+fn mapping(word: u64, max_level: u64, memory: &LowerMemory) -> Result<LowerRange, Operand> {
     let level = word & 0x7;
     let gpa = word & !0x7;
     if level > max_level || gpa & (level_bytes(level) - 1) != 0 {
         return Err(Operand::Rcx);
     }
-    lower(gpa, level, Operand::Rcx, memory)
+    lower(gpa, level, memory)
 }
 
-fn lower(gpa: u64, level: u64, operand: Operand, memory: &LowerMemory) -> Verdict {
+fn lower(gpa: u64, level: u64, memory: &LowerMemory) -> Result<LowerRange, Operand> {
     // Bits above every address are not for the TDX module to ignore: no range has them.
-    match memory.range(gpa, level_bytes(level)) {
-        Some(_) => Ok(permit(Scope::Td)),
-        None => Err(operand),
-    }
+    let range = memory.range(gpa, level_bytes(level));
+    range.ok_or(Operand::Rcx)
 }
 
 /// 4 KiB, 2 MiB, 1 GiB for levels 0, 1, 2.

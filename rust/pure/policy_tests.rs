@@ -11,11 +11,15 @@ fn memory() -> LowerMemory {
     LowerMemory::parse(b"1G,0xbffff000,4G,2M", 1 << 47).unwrap()
 }
 
-/// The scope of what is allowed without a page of the caller.
+/// The scope of what is allowed without a page of the caller; memory of lower VTLs is a matter of the
+/// TD, too.
 fn ask(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Scope, Status> {
     let permit = ask_with_own(rax, rcx, rdx, r8)?;
     assert_eq!(permit.own_page, None);
-    Ok(permit.scope)
+    Ok(match permit.scope {
+        Scope::Memory(_) => Scope::Td,
+        other => other,
+    })
 }
 
 fn ask_with_own(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Permit, Status> {
@@ -121,10 +125,7 @@ fn mapping_words_are_checked() {
 #[test]
 fn a_release_says_what_it_takes_away() {
     let release = |rcx| ask(30, rcx, 0, 0);
-    let withdraw = |len_bytes| Scope::Withdraw {
-        gpa: LOWER,
-        len_bytes,
-    };
+    let withdraw = |len_bytes| Scope::Withdraw(memory().range(LOWER, len_bytes).unwrap());
     assert_eq!(release(LOWER), Ok(withdraw(0x1000)));
     assert_eq!(release(LOWER | 1), Ok(withdraw(0x20_0000)));
     for word in [
@@ -424,22 +425,15 @@ fn what_the_reference_client_writes_passes() {
 
 #[test]
 fn the_memory_that_a_request_is_about_is_known() {
-    let about = |rax, rcx| {
-        subject(&Registers {
-            rax,
-            rcx,
-            ..Registers::default()
-        })
-    };
-    let gpa = 0x4000_0000;
+    let about = |rax, rcx| ask_with_own(rax, rcx, FieldId::TD_CTLS.0, 0).map(|permit| permit.scope);
+    let of = |len_bytes| Ok(Scope::Memory(memory().range(LOWER, len_bytes).unwrap()));
     for leaf in [leaf::TDG_MEM_PAGE_ACCEPT, leaf::TDG_MEM_PAGE_ATTR_WR] {
-        assert_eq!(about(leaf, gpa), Some((gpa, 0x1000)));
-        assert_eq!(about(leaf, gpa | 1), Some((gpa, 0x20_0000)));
+        assert_eq!(about(leaf, LOWER), of(0x1000));
+        assert_eq!(about(leaf, LOWER | 1), of(0x20_0000));
     }
     // The low bits of this one are no level.
-    let read = leaf::TDG_MEM_PAGE_ATTR_RD;
-    assert_eq!(about(read, gpa | 1), Some((gpa, 0x1000)));
-    for leaf in [leaf::TDG_VM_RD, leaf::TDG_VP_WR, leaf::TDG_SYS_RD, 4096] {
-        assert_eq!(about(leaf, gpa), None);
+    assert_eq!(about(leaf::TDG_MEM_PAGE_ATTR_RD, LOWER | 1), of(0x1000));
+    for leaf in [leaf::TDG_VM_RD, leaf::TDG_VM_WR, leaf::TDG_SYS_RD] {
+        assert_eq!(about(leaf, LOWER), Ok(Scope::Td));
     }
 }

@@ -4,6 +4,7 @@
 //! Userspace registers the same memory more than once, and in pieces that overlap: what is there
 //! stays, what is missing is added.
 
+use super::lower::LowerRange;
 use super::mapping::{Alias, END_PAGE};
 
 /// Page frames from `first` up to, not including, `end`.
@@ -47,6 +48,12 @@ impl Request {
 }
 
 impl Frames {
+    /// Those of some memory.
+    pub const fn of(memory: LowerRange) -> Self {
+        let (first, end) = (memory.start_gpa() >> 12, memory.end_gpa() >> 12);
+        Self { first, end }
+    }
+
     /// Whether the frame is one of them.
     pub const fn contains(self, frame: u64) -> bool {
         self.first <= frame && frame < self.end

@@ -2,11 +2,15 @@
 //! Virtual APIC pages of VM 2 and VM 3 of a VP, which userspace chooses.
 //!
 //! One may be a page of the process that sets it. It is pinned then, until another takes its place
-//! or the VTL file by which it was set is closed. CPUs of a TD are never offline, so one can always be
-//! told to forget a page; were it not, the page would stay pinned.
+//! or the VTL file by which it was set is closed. A CPU that goes offline has the TDX module forget it
+//! before; what could not be forgotten stays pinned.
+//!
+//! Who waits for the lock can still leave its CPU: a CPU that goes offline waits for those who can't.
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::lock::mutex::MutexBackend;
+use kernel::sync::lock::Guard;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use super::on_cpu::OnCpu;
@@ -101,23 +105,67 @@ impl ApicPages {
         self.visible.of(vm).store(gpa, Relaxed);
     }
 
+    /// Waits until nobody else changes the pages, and makes room for one more.
+    ///
+    /// # Errors
+    ///
+    /// The status for want of memory.
+    pub(crate) fn lock(&self) -> Result<Locked<'_>, Status> {
+        let mut pinned = self.pinned.lock();
+        let no_memory = Status::operand_invalid(Operand::R8);
+        pinned.reserve(1, GFP_KERNEL).map_err(|_| no_memory)?;
+        let pages = self;
+        Ok(Locked { pages, pinned })
+    }
+
+    /// Has the TDX module forget the page of a VM, on the CPU of the VP. Returns true if it did.
+    pub(super) fn forget(&self, vm: VmIndex) -> bool {
+        match tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
+            Ok(()) => {
+                self.show(vm, 0);
+                true
+            }
+            Err(status) => {
+                let status = status.0;
+                pr_warn!("virtual APIC page not released: status {status:#x}\n");
+                false
+            }
+        }
+    }
+
+    /// Takes away the pages of a VTL file that is closed. `cpu` is the CPU of the VP.
+    pub(crate) fn release(&self, cpu: u32, owner: Owner) {
+        self.pinned.lock().retain(|pinned| {
+            let vm = pinned.vm;
+            // What a CPU that is offline does not show it has had forgotten before.
+            let was_forgotten = || self.visible.of(vm).load(Relaxed) == 0;
+            let is_forgotten =
+                || ffi::on_cpu(cpu, &|| self.forget(vm)).unwrap_or_else(was_forgotten);
+            pinned.owner != owner || !is_forgotten()
+        });
+    }
+}
+
+/// The pinned pages of a VP, which nobody else changes, and room for one more.
+pub(crate) struct Locked<'a> {
+    pages: &'a ApicPages,
+    pinned: Guard<'a, KVec<Pinned>, MutexBackend>,
+}
+
+impl Locked<'_> {
     /// Executes a request that sets the page of a VM.
     ///
     /// # Errors
     ///
     /// The status to answer with when it can't be executed.
     pub(crate) fn replace(
-        &self,
+        &mut self,
         replacement: Replacement,
         call: Call,
         on_cpu: OnCpu<'_>,
         stay: &MigrateOff,
     ) -> Result<Registers, Status> {
         let Replacement { vm, owner, page } = replacement;
-        let mut pinned = self.pinned.lock();
-        if pinned.reserve(1, GFP_KERNEL).is_err() {
-            return Err(Status::operand_invalid(Operand::R8));
-        }
         let answer = {
             // The interrupt that ends the VP for good comes before, and is seen, or after, and has the
             // page forgotten.
@@ -129,13 +177,14 @@ impl ApicPages {
             if Status(answer.rax).name() != Status::SUCCESS {
                 return Ok(answer);
             }
-            self.show(vm, page.as_ref().map_or(0, PinnedPage::gpa));
+            let gpa = page.as_ref().map_or(0, PinnedPage::gpa);
+            self.pages.show(vm, gpa);
             answer
         };
         // The TDX module has forgotten the earlier page.
-        pinned.retain(|other| other.vm != vm);
+        self.pinned.retain(|other| other.vm != vm);
         if let Some(page) = page {
-            if let Err(error) = pinned.push_within_capacity(Pinned {
+            if let Err(error) = self.pinned.push_within_capacity(Pinned {
                 vm,
                 owner,
                 _page: page,
@@ -145,28 +194,5 @@ impl ApicPages {
             }
         }
         Ok(answer)
-    }
-
-    /// Takes away the pages of a VTL file that is closed. `cpu` is the CPU of the VP.
-    pub(crate) fn release(&self, cpu: u32, owner: Owner) {
-        self.pinned.lock().retain(|pinned| {
-            let hide = || {
-                self.show(pinned.vm, 0);
-                forget(pinned.vm)
-            };
-            pinned.owner != owner || !ffi::on_cpu(cpu, &hide).unwrap_or(false)
-        });
-    }
-}
-
-/// Has the TDX module forget the page of a VM, on the current CPU. Returns true if it did.
-fn forget(vm: VmIndex) -> bool {
-    match tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
-        Ok(()) => true,
-        Err(status) => {
-            let status = status.0;
-            pr_warn!("virtual APIC page not released: status {status:#x}\n");
-            false
-        }
     }
 }

@@ -35,23 +35,22 @@ impl LowerPages {
         })
     }
 
-    /// Has `set` tell the TDX module that the page of a VM is `lower`.
+    /// Has `set` tell the TDX module that the page of a VM is `lower`. It returns for which CPU.
     ///
     /// # Errors
     ///
     /// The status to answer with: R8 for a page that is not accepted, and those of `set`.
     pub(crate) fn set(
         &self,
-        cpu: u32,
         vm: VmIndex,
         lower: policy::LowerPage,
-        set: impl FnOnce() -> Result<Registers, Status>,
+        set: impl FnOnce() -> Result<(u32, Registers), Status>,
     ) -> Result<Registers, Status> {
         let refused = Status::operand_invalid(Operand::R8);
         let mut pages = self.pages.lock();
         pages.reserve(1, GFP_KERNEL).map_err(|_| refused)?;
         let _no_change = Stay::on_accepted(lower)?;
-        let answer = set()?;
+        let (cpu, answer) = set()?;
         if Status(answer.rax).is_success() {
             pages.retain(|page| page.cpu != cpu || page.vm != vm);
             let gpa = lower.page.start_gpa();
@@ -69,12 +68,11 @@ impl LowerPages {
     /// Those of `set`.
     pub(crate) fn unset(
         &self,
-        cpu: u32,
         vm: VmIndex,
-        set: impl FnOnce() -> Result<Registers, Status>,
+        set: impl FnOnce() -> Result<(u32, Registers), Status>,
     ) -> Result<Registers, Status> {
         let mut pages = self.pages.lock();
-        let answer = set()?;
+        let (cpu, answer) = set()?;
         if Status(answer.rax).is_success() {
             pages.retain(|page| page.cpu != cpu || page.vm != vm);
         }

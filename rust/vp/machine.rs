@@ -21,7 +21,7 @@ use crate::pure::status::Status;
 use crate::vp::host_interrupts::{OnDeferred, OnInterrupt, OnQuestion};
 use crate::vp::lower_pages::LowerPages;
 use crate::vp::on_cpu::OnCpu;
-use crate::vp::{forget_apic_pages, Vp};
+use crate::vp::Vp;
 
 // Nothing of the host's is called any more on return, whatever was started.
 safe_in_c! {
@@ -147,7 +147,7 @@ impl Machine {
     ///
     /// The status of TDG.VP.WR.
     fn register(&self, on_cpu: OnCpu<'_>) -> Result<(), Status> {
-        forget_apic_pages(&self.features, on_cpu);
+        on_cpu.forget_apic_pages(&self.features, on_cpu);
         let gpa = on_cpu.vapic.phys();
         // SAFETY: `Machine::new` has found a TD. The page is for nothing else and stays as long as the
         // machine, which goes after `Hotplug`, whose end has every CPU forget it in `take_down`.
@@ -164,6 +164,12 @@ impl Machine {
         if let Some(on_cpu) = OnCpu::new(self, alone) {
             on_cpu.take_down(&self.features, on_cpu);
         }
+    }
+
+    /// Returns true if this kernel ends: `stop` was called.
+    pub(crate) fn is_stopped(&self) -> bool {
+        // ORDERING: callers have a lock that whoever called `stop` takes afterwards.
+        self.is_stopped.load(Relaxed)
     }
 
     /// Takes every VP out of its lower VTL, for good, and gives back what all CPUs have with the host

@@ -11,6 +11,7 @@
 #define ACTION_MESSAGE 4
 #define ACTION_PROXY 7
 #define ACTION_FLUSHES 9
+#define ACTION_CONVERSIONS 11
 
 #define ANSWER_OFF 3
 #define ANSWER_FULL 4

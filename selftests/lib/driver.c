@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The kernel's own drivers that tests want and its image leaves out. */
+/* The module, and the kernel's own drivers that tests want and its image leaves out. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vtl_util.h"
+
+#define NAME "mshv_vtl_tdx"
 
 static int open_with(const char *path, int flags, const char *driver,
 		     const char *options)
@@ -20,6 +23,24 @@ static int open_with(const char *path, int flags, const char *driver,
 	syscall(SYS_finit_module, module, options, 0);
 	close(module);
 	return open(path, flags);
+}
+
+int vtl_unload_module(int flags)
+{
+	return syscall(SYS_delete_module, NAME, O_NONBLOCK | flags) ? -errno :
+								      0;
+}
+
+int vtl_load_module(void)
+{
+	int file = open("/lib/" NAME ".ko", O_RDONLY | O_CLOEXEC), result = 0;
+
+	if (file < 0)
+		return -errno;
+	if (syscall(SYS_finit_module, file, "", 0))
+		result = -errno;
+	close(file);
+	return result;
 }
 
 int vtl_open_ramdisk(int flags)

@@ -45,7 +45,7 @@ struct register_call {
 #define SELF { .partition = ~0ULL, .vp = 0xfffffffe }
 
 struct visibility {
-	uint64_t partition, visibility, pages[3];
+	uint64_t partition, visibility, pages[4];
 };
 
 int hvcall_allow(int fd, size_t size);

@@ -156,6 +156,9 @@ uint32_t vtl_status(const struct mshv_tdcall *call);
 int vtl_read_field(int fd, uint64_t leaf, uint64_t id, uint64_t *value);
 int vtl_accept(int fd, uint64_t base, uint64_t size);
 int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights);
+/* The module itself: 0 or the negative errno. */
+int vtl_load_module(void);
+int vtl_unload_module(int flags);
 /* Drivers of the kernel, loaded if need be; -1 where there is none. */
 int vtl_open_ramdisk(int flags);
 int vtl_open_msrs(int cpu);

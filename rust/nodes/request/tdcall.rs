@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `MSHV_TDCALL`: asks `pure::policy`, pins what the TDX module will use, executes.
 
-use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
@@ -16,6 +15,8 @@ use crate::nodes::device::VtlFile;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
 use crate::observe::trace;
+use crate::pure::field::VmIndex;
+use crate::pure::lower::LowerRange;
 use crate::pure::policy::{self, Allowed, Scope};
 use crate::pure::status::{Operand, Status};
 use crate::pure::tdcall::{Registers, Tdcall};
@@ -63,80 +64,108 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
 fn execute(vtl: &VtlFile, allowed: Allowed) -> Result<Registers, Status> {
     match allowed.scope() {
         Scope::Td => execute_anywhere(allowed),
-        Scope::Withdraw { gpa, len_bytes } => release(vtl, gpa, len_bytes, allowed),
-        Scope::Vp | Scope::VirtualApic(_) => execute_on_vp(vtl, allowed),
+        Scope::Memory(memory) => execute_about(memory, allowed),
+        Scope::Withdraw(memory) => release(vtl, memory, allowed),
+        Scope::Vp => execute_on_vp(vtl.machine(), allowed),
+        Scope::VirtualApic(vm) => set_apic_page(vtl, vm, allowed),
     }
+}
+
+/// Executes a request that acts on the TD.
+fn execute_anywhere(allowed: Allowed) -> Result<Registers, Status> {
+    let call = allowed.ready(&mut tdcall::Instruction)?;
+    Ok(tdcall::Instruction.tdcall(call))
+}
+
+/// Executes a request about memory. About a page that the host has been given the TDX module would ask
+/// the host, which ends the TD.
+fn execute_about(memory: LowerRange, allowed: Allowed) -> Result<Registers, Status> {
+    let stay = Stay::new();
+    if stay.is_withdrawn(memory) {
+        return Err(Status::operand_invalid(Operand::Rcx));
+    }
+    execute_anywhere(allowed)
 }
 
 /// Executes MEM.PAGE.RELEASE. Whoever has the pages mapped gets SIGBUS from then on; pages that the
 /// kernel or the TDX module reaches by itself stay.
-fn release(vtl: &VtlFile, gpa: u64, len_bytes: u64, allowed: Allowed) -> Result<Registers, Status> {
+fn release(vtl: &VtlFile, memory: LowerRange, allowed: Allowed) -> Result<Registers, Status> {
     let refused = Status::operand_invalid(Operand::Rcx);
     let call = allowed.ready(&mut tdcall::Instruction)?;
-    let release = || withdrawn::release(gpa, len_bytes, || tdcall::Instruction.tdcall(call));
+    let release = || withdrawn::release(memory, || tdcall::Instruction.tdcall(call));
     let pages = vtl.machine().lower_pages();
-    let released = pages.unless_used(|page| page.wrapping_sub(gpa) < len_bytes, release);
+    let released = pages.unless_used(|page| memory.holds(page), release);
     released.ok_or(refused)?.map_err(|_| refused)
 }
 
-/// Executes a request on the VP of the CPU that the caller can't leave.
-fn execute_on_vp(vtl: &VtlFile, allowed: Allowed) -> Result<Registers, Status> {
-    // Looking a page up may wait; whoever changes the thread's CPUs must not wait for that.
-    let page = match allowed.own_page() {
-        Some(own) => {
-            let page = PinnedPage::of_caller(own.gpa);
-            Some(page.ok_or(Status::operand_invalid(own.operand))?)
-        }
-        None => None,
-    };
-    // An APIC page has a check of its own, which holds for longer.
-    let _no_change = match allowed.lower_page() {
-        Some(list) if allowed.scope() == Scope::Vp => Some(Stay::on_accepted(list)?),
-        _ => None,
-    };
+const NO_VP: Status = Status::operand_invalid(Operand::Rax);
+
+/// Keeps the caller on the CPU that it can't leave. Whoever takes that CPU offline, or changes the
+/// caller's CPUs, waits until the guard goes: so nothing waits as long as there is one.
+///
+/// # Errors
+///
+/// The status for a caller that may be moved: what it means by "the VP" may have changed on the way.
+fn stay_on_its_cpu() -> Result<MigrateOff, Status> {
     let stay = MigrateOff::new();
-    // What the caller means by "the VP" may have changed on the way here, unless it can't move.
-    if !ffi::is_bound_to_cpu() {
-        return Err(Status::operand_invalid(Operand::Rax));
+    if ffi::is_bound_to_cpu() {
+        Ok(stay)
+    } else {
+        Err(NO_VP)
     }
-    let Scope::VirtualApic(vm) = allowed.scope() else {
-        let alone = PreemptOff::new();
-        let call = allowed.ready(&mut tdcall::Instruction)?;
-        let on_cpu = OnCpu::new(vtl.machine(), &alone);
-        if let Some((on_cpu, vm)) = on_cpu.zip(allowed.look_at_entry()) {
-            on_cpu.entry_check.look_again(vm, on_cpu, &alone);
-        }
-        // A pinned page is let go of when the TDX module has read it.
-        return Ok(tdcall::Instruction.tdcall(call));
+}
+
+/// Pins the page that a request names and that must be the caller's, if there is one.
+fn pin(allowed: &Allowed) -> Result<Option<PinnedPage>, Status> {
+    let Some(own) = allowed.own_page() else {
+        return Ok(None);
     };
+    let page = PinnedPage::of_caller(own.gpa);
+    page.ok_or(Status::operand_invalid(own.operand)).map(Some)
+}
+
+/// Executes a request on the VP of the CPU that the caller can't leave.
+fn execute_on_vp(machine: &Machine, allowed: Allowed) -> Result<Registers, Status> {
+    // Until the TDX module has read it, a page stays what it is.
+    let _page = pin(&allowed)?;
+    let _no_change = allowed.lower_page().map(Stay::on_accepted).transpose()?;
+    let _stay = stay_on_its_cpu()?;
+    let alone = PreemptOff::new();
     let call = allowed.ready(&mut tdcall::Instruction)?;
-    let on_cpu = OnCpu::new(vtl.machine(), &stay).ok_or(Status::operand_invalid(Operand::Rax))?;
+    let on_cpu = OnCpu::new(machine, &alone);
+    if let Some((on_cpu, vm)) = on_cpu.zip(allowed.look_at_entry()) {
+        on_cpu.entry_check.look_again(vm, on_cpu, &alone);
+    }
+    Ok(tdcall::Instruction.tdcall(call))
+}
+
+/// Executes a request that sets the virtual APIC page of a VM.
+fn set_apic_page(vtl: &VtlFile, vm: VmIndex, allowed: Allowed) -> Result<Registers, Status> {
+    let page = pin(&allowed)?;
     let replacement = Replacement {
         vm,
         owner: vtl.owner(),
         page,
     };
-    let pages = &on_cpu.vp().apic_pages;
-    let replace = || pages.replace(replacement, call, on_cpu, &stay);
-    let lower_pages = vtl.machine().lower_pages();
-    if let Some(lower) = allowed.lower_page() {
-        return lower_pages.set(stay.cpu(), vm, lower, replace);
-    }
-    lower_pages.unset(stay.cpu(), vm, replace)
-}
-
-/// Executes a request that acts on the TD. About a page that the host has been given the TDX module
-/// would ask the host, which ends the TD.
-fn execute_anywhere(allowed: Allowed) -> Result<Registers, Status> {
-    let call = allowed.ready(&mut tdcall::Instruction)?;
-    let Some((gpa, len_bytes)) = allowed.subject() else {
-        return Ok(tdcall::Instruction.tdcall(call));
+    let replace = || {
+        let cpu = stay_on_its_cpu()?.cpu();
+        let vp = vtl.machine().vp(cpu).ok_or(NO_VP)?;
+        let mut pages = vp.apic_pages.lock()?;
+        let stay = stay_on_its_cpu()?;
+        let on_cpu = OnCpu::new(vtl.machine(), &stay).ok_or(NO_VP)?;
+        if stay.cpu() != cpu {
+            return Err(NO_VP);
+        }
+        let call = allowed.ready(&mut tdcall::Instruction)?;
+        let answer = pages.replace(replacement, call, on_cpu, &stay)?;
+        Ok((cpu, answer))
     };
-    let stay = Stay::new();
-    if stay.is_withdrawn(gpa >> PAGE_SHIFT, len_bytes) {
-        return Err(Status::operand_invalid(Operand::Rcx));
+    // The check of a lower VTL's page holds for longer than the call.
+    let lower_pages = vtl.machine().lower_pages();
+    match allowed.lower_page() {
+        Some(lower) => lower_pages.set(vm, lower, replace),
+        None => lower_pages.unset(vm, replace),
     }
-    Ok(tdcall::Instruction.tdcall(call))
 }
 
 /// R10 and R11 are outputs: whatever stands there does not reach the TDX module.

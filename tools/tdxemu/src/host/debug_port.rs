@@ -34,6 +34,7 @@ mod command {
     pub(super) const REFUSALS: u8 = 8;
     pub(super) const FLUSHES: u8 = 9;
     pub(super) const RIGHTS_ARE_GONE: u8 = 10;
+    pub(super) const CONVERSIONS: u8 = 11;
 }
 
 /// What became of an action.
@@ -68,6 +69,8 @@ struct Countdown {
 static TAKEN_RUNS: Countdown = Countdown::new();
 /// Refuses accesses to registers of the SynIC.
 static REFUSALS: Countdown = Countdown::new();
+/// Refuses elements of hypercalls that convert pages.
+static CONVERSIONS: Countdown = Countdown::new();
 
 // ORDERING: counters that order nothing else; a test arms one before it does what is counted.
 impl Countdown {
@@ -137,6 +140,7 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         }
         command::EXITS => TAKEN_RUNS.arm(operand),
         command::REFUSALS => REFUSALS.arm(operand),
+        command::CONVERSIONS => CONVERSIONS.arm(operand),
         command::EVENT => {
             let flag = u32::from((operand >> 16) as u16); // CAST: a field
             delivery(synic::signal_event(vp, second, low, flag))
@@ -231,4 +235,9 @@ pub fn takes_processor() -> bool {
 /// Counts an access to a register of the SynIC. Returns true if L1 asked the host to refuse it.
 pub fn refuses_register() -> bool {
     REFUSALS.strikes()
+}
+
+/// Whether a page of a hypercall is one that L1 asked the host not to convert. Counts it.
+pub fn refuses_conversion() -> bool {
+    CONVERSIONS.strikes()
 }

@@ -8,7 +8,7 @@
 mod connection;
 mod vtl;
 
-use super::{map_gpa, synic};
+use super::{debug_port, map_gpa, synic};
 use crate::config::Host;
 use crate::hyperv::{self, Control, result, status};
 use crate::log;
@@ -235,7 +235,7 @@ impl Call {
             _ => return Err(status::INVALID_PARAMETER),
         };
         let page = self.word(vp, offset)?;
-        if page >= SHARED_BIT >> 12 {
+        if page >= SHARED_BIT >> 12 || debug_port::refuses_conversion() {
             return Err(status::INVALID_PARAMETER);
         }
         match map_gpa::map_gpa(vp, (page << 12) | alias, 4096) {
