@@ -69,8 +69,9 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
         stall: Stall::NONE,
     };
     let result = run(machine, &mut claimed, stay, &mut call);
-    if result == Err(EINTR) {
-        // Userspace must not take an earlier exit, or a part of one, for a new one.
+    if let Err(EINTR | ENXIO) = result {
+        // Userspace must not take an earlier exit, or a part of one, for a new one, and learns whether
+        // the lower VTL has run.
         let exit = RawExit::without_information(Status::interrupted(call.has_run));
         claimed.vp().run_page.store_exit(&exit);
     }

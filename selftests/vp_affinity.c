@@ -149,6 +149,20 @@ static void cancel(struct vtl_guest *guest)
 	ioctl(guest->fd, MSHV_KICK_CPUS, &kick);
 }
 
+/* No exit, and whether the lower VTL has run; it may not have come to that. */
+static void says_whether_it_ran(struct __test_metadata *_metadata,
+				struct vtl_guest *guest)
+{
+	uint32_t status = guest->run->tdx.exit_info.rax >> 32;
+
+	EXPECT_TRUE(status == TDX_PENDING_INTERRUPT ||
+		    (status == TDX_L2_EXIT_PENDING_INTERRUPT &&
+		     !(guest->run->flags & MSHV_VTL_RUN_HALTED)))
+	{
+		TH_LOG("status %#x", status);
+	}
+}
+
 /* Moves the thread in its call; it must come back by itself. */
 static void move_away(struct __test_metadata *_metadata, struct runner *runner,
 		      int (*how)(pid_t tid, int cpu))
@@ -156,6 +170,7 @@ static void move_away(struct __test_metadata *_metadata, struct runner *runner,
 	struct mover mover = { .cpu = 1, .move = how };
 	bool is_moved, has_returned;
 
+	runner->guest->run->tdx.exit_info.rax = 0;
 	start(_metadata, runner);
 	mover.tid = runner->tid;
 	ASSERT_EQ(0, vtl_thread_on(&mover.thread, 1, move, &mover));
@@ -171,6 +186,7 @@ static void move_away(struct __test_metadata *_metadata, struct runner *runner,
 	EXPECT_TRUE(has_returned);
 	EXPECT_EQ(0, mover.result);
 	EXPECT_EQ(-ENXIO, runner->result);
+	says_whether_it_ran(_metadata, runner->guest);
 }
 
 /* The processor belongs to nobody, and does what it is told. */

@@ -197,7 +197,8 @@ struct mshv_vtl_policy {
  * MSHV_RETURN_TO_LOWER_VTL - Run the VP of the current CPU
  *
  * No argument. 0: the lower VTL ran and stopped for a reason that userspace
- * has to see, described by ``tdx.exit_info``. EINTR: nothing to see.
+ * has to see, described by ``tdx.exit_info``. EINTR: nothing to see. ENXIO: as
+ * EINTR, on another CPU than the VP's by now; or this CPU has no VP.
  */
 #define MSHV_RETURN_TO_LOWER_VTL _IO(MSHV_IOCTL, 0x27)
 
