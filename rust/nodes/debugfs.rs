@@ -8,6 +8,7 @@ use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::observe::stats::Storms;
 use crate::pure::hv_policy;
 use crate::pure::mitigation::Scrub;
 use crate::pure::policy::{Entry, POLICY};
@@ -74,6 +75,16 @@ fn show_vp(vp: &Vp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     writeln!(f, " {}", vp.stats.refused_hypercalls())?;
     writeln!(f, "vp {} stalls {}", vp.cpu, vp.stats.stalls())?;
+    let Storms {
+        count,
+        ticks,
+        shortest_ticks,
+    } = vp.stats.storms();
+    writeln!(
+        f,
+        "vp {} storms {count} ticks {ticks} shortest {shortest_ticks}",
+        vp.cpu
+    )?;
     for exits in vp.stats.exits().filter(|exits| exits.count != 0) {
         writeln!(
             f,
