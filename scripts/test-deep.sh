@@ -4,7 +4,8 @@
 # `make test-deep`: on the debug kernel, which sees what a stock kernel does not
 # (scripts/debug.config), in a TD: the KUnit suites of the module, all kselftests,
 # calls at random while allocations fail, and the search for leaks; then those of a
-# Hyper-V host. The first warning of that kernel ends the run.
+# Hyper-V host and those of mappings with much memory, and a kexec into the same kernel.
+# The first warning of that kernel ends the run.
 # Everything is printed and kept in build/test-deep.log; the last line counts.
 #   FUZZ_SECONDS=	how long the random calls go on
 #   RT=1		on a debug kernel with PREEMPT_RT; build/test-deep-rt.log
@@ -28,6 +29,7 @@ export CMDLINE="$CMDLINE FUZZ_SECONDS=${FUZZ_SECONDS:-60}"
 mkdir -p "$TOP/build/cargo" "$BUILD"
 ln -sfn ../cargo "$BUILD/cargo"
 deep_log=$BUILD/test.log hyperv_log=$BUILD/test-hyperv.log
+memory_log=$BUILD/test-memory.log kexec_log=$BUILD/test-kexec.log
 
 build_image
 say "KUnit, kselftests, failing allocations and leaks on the debug kernel"
@@ -35,7 +37,17 @@ run_kselftests deep "$deep_log"
 say "the kselftests of a Hyper-V host on the debug kernel"
 CMDLINE="noxsaves clearcpuid=waitpkg $CMDLINE" \
 	run_kselftests hypervdeep "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
+say "the kselftests of mappings with much memory on the debug kernel"
+# With all CPUs from the start: nothing there brings one online.
+CMDLINE=${CMDLINE/maxcpus=1/}
+CMDLINE="crashkernel=64M $CMDLINE" MEM=3200M run_kselftests memory "$memory_log" emu.vtl0=1100M
+say "a kexec of the debug kernel into itself, in a TD whose host is Hyper-V"
+if "$TOP/scripts/build.sh" kexec; then
+	INITRAMFS=$BUILD/kexec-initramfs run_kselftests kexec "$kexec_log" emu.host=hyperv
+else
+	failed=$((failed + 1))
+fi
 log=$TOP/build/test-deep$RT_SUFFIX.log
-cat "$deep_log" "$hyperv_log" >"$log"
+cat "$deep_log" "$hyperv_log" "$memory_log" "$kexec_log" >"$log"
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$log"
 [ "$failed" = 0 ]

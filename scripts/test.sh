@@ -105,10 +105,12 @@ run_kexec() {
 }
 
 # As on a real machine, most of the lower VTLs' memory is far from this kernel's, which
-# has no struct page of it; and it has a whole aligned gigabyte.
+# has no struct page of it; and it has a whole aligned gigabyte. This kernel keeps some of
+# its own for a crash kernel.
 run_memory() {
 	say "kselftests of mappings in a TD with much memory"
-	MEM=2100M run_kselftests "memory" "$memory_log" emu.vtl0=1100M
+	CMDLINE="crashkernel=64M ${CMDLINE:-}" MEM=2100M \
+		run_kselftests "memory" "$memory_log" emu.vtl0=1100M
 }
 
 # A guest runs as ever, and the kernel does not complain, whatever the host answers

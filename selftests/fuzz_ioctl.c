@@ -26,8 +26,8 @@
 #include <unistd.h>
 
 #include "fuzz.h"
+#include "hvcall.h"
 #include "kselftest.h"
-#include "vtl_util.h"
 
 #define THREADS_MAX 16
 #define SECONDS_TO_RETURN 30
@@ -212,6 +212,29 @@ static void give_back(unsigned int count)
 	close(shared.event);
 }
 
+/* What the host still has keeps the module. Without Hyper-V it has nothing. */
+static void take_back(void)
+{
+	static struct {
+		uint64_t partition, visibility, pages[FUZZ_SHOWN_PAGES];
+	} input = { .partition = ~0ULL };
+	struct mshv_vtl_hvcall call = {};
+	int fd = vtl_open(DEV_MSHV_HVCALL), i;
+
+	if (fd < 0)
+		return;
+	for (i = 0; i < FUZZ_SHOWN_PAGES; i++)
+		input.pages[i] =
+			(shared.base + FUZZ_SHOWN_OFFSET) / VTL_PAGE_SIZE + i;
+	if (hvcall_allow(fd, 64) ||
+	    hvcall(&call, fd, MODIFY_HOST_VISIBILITY | REPS(FUZZ_SHOWN_PAGES),
+		   &input, sizeof(input), NULL, 0) ||
+	    call.status != REPS(FUZZ_SHOWN_PAGES))
+		ksft_print_msg("the host keeps pages: %d, status %llx\n", errno,
+			       (unsigned long long)call.status);
+	close(fd);
+}
+
 static long read_number(const char *path)
 {
 	FILE *file = fopen(path, "r");
@@ -361,8 +384,10 @@ int main(void)
 	if (kick_fd >= 0)
 		close(kick_fd);
 	/* Files in use can't be given back. */
-	if (ended)
+	if (ended) {
 		give_back(count);
+		take_back();
+	}
 	ksft_test_result(
 		users >= 0 &&
 			read_number("/sys/module/mshv_vtl_tdx/refcnt") == users,

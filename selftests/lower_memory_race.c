@@ -166,38 +166,126 @@ TEST_F(race, mappings_and_accesses_against_registration)
 	EXPECT_LT(ROUNDS, all.done);
 }
 
+/* Anew, in place of what is there. */
+static void map_again(int fd, unsigned char *memory, size_t offset, size_t size)
+{
+	mmap(memory + offset, size, PROT_READ | PROT_WRITE,
+	     MAP_SHARED | MAP_FIXED, fd, (off_t)(all.gpa + offset));
+}
+
+/* A part comes from another place, with what is mapped there. No hole is left. */
+static void move_part_in(unsigned char *memory, size_t offset, size_t size)
+{
+	unsigned char *place = vtl_map_low_large(all.gpa + offset, size);
+
+	if (place == MAP_FAILED)
+		return;
+	touch(place);
+	if (mremap(place, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   memory + offset) == MAP_FAILED) {
+		munmap(place, size);
+		atomic_fetch_add(&all.unexpected, 1);
+	}
+}
+
+/* One of the ways in which a part of a mapping can change. */
+static void change_one(int fd, unsigned char *memory, unsigned int *seed)
+{
+	size_t offset = next(seed) % PAGES * VTL_PAGE_SIZE;
+	unsigned char *page = memory + offset;
+
+	switch (next(seed) % 8) {
+	case 0:
+		mprotect(page, VTL_PAGE_SIZE, PROT_READ);
+		break;
+	case 1:
+		mprotect(memory, SIZE, PROT_READ | PROT_WRITE);
+		break;
+	case 2:
+		madvise(page, VTL_PAGE_SIZE, MADV_DONTNEED);
+		break;
+	case 3:
+		madvise(memory, SIZE, MADV_DONTNEED);
+		break;
+	case 4:
+		move_part_in(memory, offset, VTL_PAGE_SIZE);
+		break;
+	case 5:
+		move_part_in(memory, VTL_LARGE_SIZE, VTL_LARGE_SIZE);
+		break;
+	case 6:
+		map_again(fd, memory, offset, VTL_PAGE_SIZE);
+		break;
+	default:
+		/* All of it, in entries of 2 MiB. */
+		map_again(fd, memory, 0, SIZE);
+		break;
+	}
+}
+
 /* Changes to pages of the one mapping that all look at. */
 static void *change_often(void *argument)
 {
 	unsigned int seed = *(unsigned int *)argument, round;
 	int fd = vtl_open(DEV_MSHV_VTL_LOW);
 
-	for (round = 0; round < 4 * ROUNDS; round++) {
-		size_t offset = next(&seed) % PAGES * VTL_PAGE_SIZE;
-		unsigned char *page = all.memory + offset;
-
-		switch (next(&seed) % 5) {
-		case 0:
-			mprotect(page, VTL_PAGE_SIZE, PROT_READ);
-			break;
-		case 1:
-			mprotect(all.memory, SIZE, PROT_READ | PROT_WRITE);
-			break;
-		case 2:
-			madvise(page, VTL_PAGE_SIZE, MADV_DONTNEED);
-			break;
-		case 3:
-			madvise(all.memory, SIZE, MADV_DONTNEED);
-			break;
-		default:
-			/* All of it anew, in entries of 2 MiB. */
-			mmap(all.memory, SIZE, PROT_READ | PROT_WRITE,
-			     MAP_SHARED | MAP_FIXED, fd, (off_t)all.gpa);
-			break;
-		}
-	}
+	for (round = 0; round < 4 * ROUNDS; round++)
+		change_one(fd, all.memory, &seed);
 	close(fd);
 	return NULL;
+}
+
+/* Changes to a mapping of its own, after which nobody has one for a moment. */
+static void *map_and_change(void *argument)
+{
+	unsigned int seed = *(unsigned int *)argument, round;
+
+	for (round = 0; round < ROUNDS; round++) {
+		int fd = vtl_open(DEV_MSHV_VTL_LOW);
+		unsigned char *memory = vtl_map_low_large(all.gpa, SIZE);
+		unsigned int left = 4;
+
+		if (memory == MAP_FAILED) {
+			atomic_fetch_add(&all.unexpected, 1);
+			close(fd);
+			continue;
+		}
+		while (left--) {
+			touch(memory + next(&seed) % PAGES * VTL_PAGE_SIZE);
+			change_one(fd, memory, &seed);
+			touch(memory + next(&seed) % PAGES * VTL_PAGE_SIZE);
+			atomic_fetch_add(&all.done, 1);
+		}
+		munmap(memory, SIZE);
+		close(fd);
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* Two register the same memory; the pages come and go with the last file. */
+TEST_F(race, partial_changes_against_registration)
+{
+	unsigned int seeds[] = { 1, 2 }, failures[2] = { 0 };
+	pthread_t registrars[2], changers[ARRAY_SIZE(seeds)];
+	size_t i;
+
+	close(self->vtl);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, vtl_thread_anywhere(&registrars[i], register_often,
+						 &failures[i]));
+	for (i = 0; i < ARRAY_SIZE(seeds); i++)
+		ASSERT_EQ(0, vtl_thread_anywhere(&changers[i], map_and_change,
+						 &seeds[i]));
+	for (i = 0; i < ARRAY_SIZE(seeds); i++)
+		pthread_join(changers[i], NULL);
+	atomic_store(&all.is_over, true);
+	for (i = 0; i < 2; i++) {
+		pthread_join(registrars[i], NULL);
+		EXPECT_EQ(0, failures[i]);
+	}
+	EXPECT_EQ(0, all.unexpected);
+	EXPECT_LT(ROUNDS, all.done);
 }
 
 static void *access_often(void *argument)

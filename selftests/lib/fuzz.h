@@ -20,6 +20,9 @@
 #define FUZZ_FILES 16
 #define FUZZ_AREAS 8
 #define FUZZ_OPERAND 8192
+/* Pages of VTL0 that the host, and the TDX module, get now and then. */
+#define FUZZ_SHOWN_OFFSET (2UL << 20)
+#define FUZZ_SHOWN_PAGES 64
 
 /* Files that all threads use, and close under one another's feet. */
 struct fuzz_shared {
@@ -60,6 +63,7 @@ uint64_t fuzz_below(struct fuzz_thread *thread, uint64_t limit);
 bool fuzz_once_in(struct fuzz_thread *thread, uint64_t times);
 uint64_t fuzz_value(struct fuzz_thread *thread);
 uint64_t fuzz_gpa(struct fuzz_thread *thread);
+uint64_t fuzz_shown(struct fuzz_thread *thread);
 
 int fuzz_file(struct fuzz_thread *thread);
 void fuzz_put_file(struct fuzz_thread *thread, int file);

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "vtl_util.h"
+#include "hvcall.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -57,7 +57,7 @@ uint64_t fuzz_gpa(struct fuzz_thread *thread)
 	const struct fuzz_shared *shared = thread->shared;
 	uint64_t page = fuzz_below(thread, shared->size / VTL_PAGE_SIZE);
 
-	switch (fuzz_below(thread, 8)) {
+	switch (fuzz_below(thread, 9)) {
 	case 0:
 		return shared->system_ram;
 	case 1:
@@ -68,9 +68,17 @@ uint64_t fuzz_gpa(struct fuzz_thread *thread)
 	case 3:
 		return shared->base + VTL_LARGE_SIZE * (page / (VTL_LARGE_SIZE /
 								VTL_PAGE_SIZE));
+	case 4:
+		return fuzz_shown(thread);
 	default:
 		return shared->base + page * VTL_PAGE_SIZE;
 	}
+}
+
+uint64_t fuzz_shown(struct fuzz_thread *thread)
+{
+	return thread->shared->base + FUZZ_SHOWN_OFFSET +
+	       VTL_PAGE_SIZE * fuzz_below(thread, FUZZ_SHOWN_PAGES);
 }
 
 int fuzz_file(struct fuzz_thread *thread)
@@ -219,6 +227,7 @@ static void make_tdcall(struct fuzz_thread *thread, void *operand)
 					  TDG_MEM_PAGE_ACCEPT,
 					  TDG_MEM_PAGE_ATTR_RD,
 					  TDG_MEM_PAGE_ATTR_WR,
+					  TDG_MEM_PAGE_RELEASE,
 					  TDG_VP_INVGLA };
 	struct mshv_tdcall *call = operand;
 
@@ -234,6 +243,8 @@ static void make_tdcall(struct fuzz_thread *thread, void *operand)
 		call->rcx = fuzz_gpa(thread) | fuzz_below(thread, 3);
 		call->rdx = (0x8000ULL | RIGHTS_ALL) << 16;
 		call->r8 = 0xfULL << 16;
+	} else if (call->rax == TDG_MEM_PAGE_RELEASE) {
+		call->rcx = fuzz_shown(thread);
 	} else if (fuzz_once_in(thread, 2)) {
 		call->rcx = fuzz_value(thread);
 		call->r8 = fuzz_value(thread);
@@ -277,23 +288,41 @@ static void make_field_write(struct fuzz_thread *thread, void *operand)
 	call->r9 = fuzz_once_in(thread, 4) ? fuzz_value(thread) : ~0ULL;
 }
 
-/* Sharing memory with the host (0xdb) would take pages from under other threads. */
 static void make_hvcall_setup(struct fuzz_thread *thread, void *operand)
 {
 	struct mshv_vtl_hvcall_setup *call = operand;
 	unsigned char *list = (unsigned char *)operand + sizeof(*call);
 
 	memset(list, 0xff, 64);
-	list[0xdb / 8] &= ~(1 << 0xdb % 8);
 	call->bitmap_array_size = fuzz_once_in(thread, 8) ? fuzz_value(thread) :
 							    64;
 	call->allow_bitmap_ptr = (uintptr_t)list;
 }
 
+/* Pages go to the host and come back, from under whoever has them mapped. */
+static void make_visibility(struct fuzz_thread *thread, void *operand)
+{
+	static const uint32_t values[] = { 0, 0, 3, 3, 3, 1, 2 };
+	struct mshv_vtl_hvcall *call = operand;
+	struct visibility *input = (struct visibility *)(call + 1);
+	uint64_t count = 1 + fuzz_below(thread, COUNT(input->pages)), i;
+
+	call->control = MODIFY_HOST_VISIBILITY | REPS(count) |
+			DONE(fuzz_below(thread, count));
+	call->input_size = sizeof(*input);
+	call->input_ptr = (uintptr_t)input;
+	call->output_size = 0;
+	input->partition = ~0ULL;
+	input->visibility = values[fuzz_below(thread, COUNT(values))];
+	for (i = 0; i < COUNT(input->pages); i++)
+		input->pages[i] = fuzz_shown(thread) / VTL_PAGE_SIZE;
+}
+
 static void make_hvcall(struct fuzz_thread *thread, void *operand)
 {
-	static const uint16_t codes[] = { 0x50, 0x51, 0x5c, 0x5d, 0xc0,
-					  0xc1, 0x7e, 0x8,  0x123 };
+	static const uint16_t codes[] = { 0x50, 0x51, 0x5c,  0x5d,  0xc0,
+					  0xc1, 0x7e, 0x8,   0x123, 0x0d,
+					  0x0f, 0x9a, 0x106, 0x107 };
 	struct mshv_vtl_hvcall *call = operand;
 
 	call->control = fuzz_once_in(thread, 4) ?
@@ -384,6 +413,7 @@ static const struct {
 	{ MSHV_HVCALL_SETUP, 16, make_hvcall_setup },
 	{ MSHV_HVCALL, 48, make_hvcall },
 	{ MSHV_HVCALL, 48, make_hvcall },
+	{ MSHV_HVCALL, 48, make_visibility },
 	{ MSHV_SINT_SIGNAL_EVENT, 8, make_signal },
 	{ MSHV_SINT_POST_MESSAGE, 24, make_post },
 	{ MSHV_SINT_SET_EVENTFD, 8, make_eventfd },

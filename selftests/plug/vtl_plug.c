@@ -2,22 +2,38 @@
 /*
  * Another user of physical addresses, for tests: with memory=0 a driver that claims
  * them for as long as it is loaded, with memory=1 one that plugs System RAM in
- * there. The load fails with the kernel's error.
+ * there. The load fails with the kernel's error. With forget=1 it leaks memory, for
+ * those who look for leaks.
  */
 #include <linux/ioport.h>
 #include <linux/memory_hotplug.h>
 #include <linux/module.h>
+#include <linux/slab.h>
 
 static unsigned long long start, length;
-static bool memory;
+static bool memory, forget;
 static struct resource *claim;
 
 module_param(start, ullong, 0);
 module_param(length, ullong, 0);
 module_param(memory, bool, 0);
+module_param(forget, bool, 0);
+
+/* Several: a stale copy of the last pointer may be somewhere. */
+static int __init leak(void)
+{
+	int i;
+
+	for (i = 0; i < 8; i++)
+		if (!kzalloc(96, GFP_KERNEL))
+			return -ENOMEM;
+	return 0;
+}
 
 static int __init plug_init(void)
 {
+	if (forget)
+		return leak();
 	if (memory) {
 		int error = add_memory(0, start, length, MHP_NONE);
 
