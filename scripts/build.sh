@@ -49,12 +49,14 @@ build_bare_metal() {
 		-Zbuild-std-features=compiler-builtins-mem
 }
 
-# Static, so that it runs in an initramfs without a C library.
+# Static, so that it runs in an initramfs without a C library. The examples of the
+# library are what its test in a TD runs.
 build_tools() {
 	cargo_in_root env RUSTFLAGS="-Ctarget-feature=+crt-static -Dwarnings" \
-		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl \
-		--target "$HOST_TRIPLE"
+		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl -p vtl \
+		--bins --examples --target "$HOST_TRIPLE"
 	cp "$TARGET/$HOST_TRIPLE/release/vtlctl" "$BUILD/vtlctl"
+	cp "$TARGET/$HOST_TRIPLE/release/examples"/{first_paravisor,every_command} "$BUILD/"
 }
 
 build_selftests() {
@@ -100,7 +102,7 @@ build_initramfs() {
 	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
 	cp "$ROOT/usr/bin/busybox" "$tree/bin/busybox"
 	cp "$TOP/scripts/init" "$tree/init"
-	cp "$BUILD/vtlctl" "$tree/bin/vtlctl"
+	cp "$BUILD"/{vtlctl,first_paravisor,every_command} "$tree/bin/"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
 	rm -f "$tree"/selftests/*.o

@@ -15,6 +15,7 @@
 
 part=${1:-all}
 host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
+package_log=$BUILD/test-package.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
 kexec_log=$BUILD/test-kexec.log hostile_log=$BUILD/test-hostile.log noxsave_log=$BUILD/test-noxsave.log
@@ -43,13 +44,20 @@ run_host() {
 		failed=$((failed + 1))
 }
 
-# The scripts' own behaviour when something is wrong.
+# The scripts' own behaviour when something is wrong; and that the crates can be published.
 run_scripts() {
-	local status=0 planned p f
 	say "bad input to the scripts"
-	"$TOP/scripts/test-scripts.sh" | tee "$scripts_log" || status=$?
-	planned=$(sed -n 's/^1\.\.//p' "$scripts_log")
-	p=$(grep -c '^ok ' "$scripts_log") || :
+	run_script test-scripts.sh "$scripts_log"
+	say "the crates as packages"
+	run_script test-package.sh "$package_log"
+}
+
+# run_script NAME LOG: a script that prints KTAP.
+run_script() {
+	local status=0 planned p f
+	"$TOP/scripts/$1" | tee "$2" || status=$?
+	planned=$(sed -n 's/^1\.\.//p' "$2")
+	p=$(grep -c '^ok ' "$2") || :
 	f=$((${planned:-1} - p))
 	[ "$status" = 0 ] || [ "$f" != 0 ] || f=1
 	passed=$((passed + p)) failed=$((failed + f))
@@ -149,7 +157,7 @@ noxsave) run_noxsave ;;
 *) die "unknown part '$part'" "known: host tmk td hyperv memory kexec hostile noxsave" ;;
 esac
 
-cat "$host_log" "$scripts_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
+cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
 	"$memory_log" "$kexec_log" "$hostile_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

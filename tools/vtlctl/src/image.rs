@@ -9,7 +9,7 @@ use crate::{ExitStatus, Failure};
 
 /// Reads the flat binary at `path`; `room` is how many bytes it may have.
 pub(crate) fn read(path: &Path, room: u64) -> Result<Vec<u8>, Failure> {
-    let guest_file = |error| Failure::new(ExitStatus::GuestFile, error);
+    let guest_file = |error| Failure::new(ExitStatus::File, error);
     let shown = path.display();
     let metadata = std::fs::metadata(path)
         .with_context(|| format!("cannot use the guest file {shown}"))
@@ -55,7 +55,7 @@ mod tests {
         match read(path, room) {
             Ok(_) => panic!("{} was accepted", path.display()),
             Err(failure) => {
-                assert_eq!(failure.status, ExitStatus::GuestFile);
+                assert_eq!(failure.status, ExitStatus::File);
                 format!("{:#}", failure.error)
             }
         }

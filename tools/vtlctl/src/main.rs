@@ -9,6 +9,7 @@ mod asm;
 mod cmd;
 mod dump;
 mod image;
+mod json;
 mod layout;
 mod options;
 mod services;
@@ -38,7 +39,7 @@ enum Command {
     Stats(cmd::stats::Arguments),
     /// Make virtual processors new: nothing of an earlier guest stays with them.
     Reset(cmd::reset::Arguments),
-    /// Follow, save or verify the record of every switch.
+    /// Follow, save, show or verify the record of every switch.
     Audit(cmd::audit::Arguments),
 }
 
@@ -46,9 +47,11 @@ const STATUS_HELP: &str = "Exit status:
   0  success: the guest halted, or nothing required is missing
   1  the kernel or the TDX module refused something, or something is missing
   2  the command line is wrong
-  3  the guest file is missing, unreadable, empty or too large
+  3  a file is missing, unreadable, empty, too large, or not of the kind that is needed
   4  the guest failed: triple fault, forbidden access, unsupported exit
-  5  the guest was stopped by --max-exits or --timeout";
+  5  the guest was stopped by --max-exits or --timeout
+  6  a file of audit records is not as the kernel wrote it
+  7  a file of audit records is incomplete";
 
 /// Exit status of the process; the numbers are those of [`STATUS_HELP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +59,11 @@ enum ExitStatus {
     Success = 0,
     Failure = 1,
     Usage = 2,
-    GuestFile = 3,
+    File = 3,
     GuestFailed = 4,
     Limit = 5,
+    Tampered = 6,
+    Incomplete = 7,
 }
 
 /// An error with the exit status it ends the process with.
@@ -96,7 +101,7 @@ fn main() -> ExitCode {
         eprintln!("vtlctl: {:#}", failure.error);
         failure.status
     });
-    // CAST: the discriminants are below 6.
+    // CAST: the discriminants are below 8.
     ExitCode::from(status as u8)
 }
 

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `vtlctl audit`: follows the audit rings, saves them to a file, verifies
-//! such a file.
+//! `vtlctl audit`: follows the audit rings, saves them to a file, shows and
+//! verifies such a file.
 
 mod file;
+mod identity;
+mod print;
+mod verify;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use vtl::audit::{EntryReason, Follower, Record, Step};
-use vtl::{Mshv, Vtl};
+use vtl::audit::{Follower, Record, Step};
+use vtl::{Info, Mshv, Vtl};
+
+use verify::Verdict;
 
 use crate::{ExitStatus, Failure};
 
@@ -27,11 +32,38 @@ enum Command {
     Follow(Follow),
     /// Write what the rings hold, and what is added meanwhile, to a file.
     Save(Save),
+    /// Print the records of a saved file.
+    Show(Show),
     /// Look for gaps and contradictions in a saved file.
-    Verify {
-        /// File that `save` made
-        file: PathBuf,
-    },
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Verify),
+}
+
+const VERIFY_HELP: &str = "Exit status:
+  0  no switch is missing, and no record contradicts itself or another
+  3  the file cannot be read
+  6  it is not as the kernel wrote it
+  7  it is incomplete: switches are missing, or its end";
+
+#[derive(clap::Args)]
+struct Show {
+    /// Only the virtual processor of this CPU
+    #[arg(long, value_name = "N")]
+    cpu: Option<u16>,
+    /// Print one JSON object per line, the first about the file
+    #[arg(long)]
+    json: bool,
+    /// File that `save` made
+    file: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Verify {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// File that `save` made
+    file: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -58,6 +90,9 @@ struct Save {
     /// Go on for so long
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     duration: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     /// File to write
     file: PathBuf,
 }
@@ -69,12 +104,13 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     match &arguments.command {
         Command::Follow(arguments) => follow(arguments),
         Command::Save(arguments) => save(arguments),
-        Command::Verify { file } => verify(file),
+        Command::Show(arguments) => show(arguments),
+        Command::Verify(arguments) => verify(arguments),
     }
 }
 
 /// A follower for each virtual processor that is asked for.
-fn followers(only: Option<u32>, from_oldest: bool) -> anyhow::Result<Vec<Follower>> {
+fn followers(only: Option<u32>, from_oldest: bool) -> anyhow::Result<(Info, Vec<Follower>)> {
     let mshv = Mshv::open()?;
     let info = mshv.info()?;
     let vtl: Vtl = mshv.create_vtl()?;
@@ -94,11 +130,11 @@ fn followers(only: Option<u32>, from_oldest: bool) -> anyhow::Result<Vec<Followe
     if followers.is_empty() {
         bail!("no virtual processor to follow");
     }
-    Ok(followers)
+    Ok((info, followers))
 }
 
 fn follow(arguments: &Follow) -> Result<ExitStatus, Failure> {
-    let mut followers = followers(arguments.cpu, arguments.from_oldest)?;
+    let (_, mut followers) = followers(arguments.cpu, arguments.from_oldest)?;
     let mut out = std::io::stdout().lock();
     let mut left = arguments.count.unwrap_or(u64::MAX);
     loop {
@@ -107,8 +143,7 @@ fn follow(arguments: &Follow) -> Result<ExitStatus, Failure> {
             while let Some(step) = follower.step() {
                 is_idle = false;
                 let line = match (step, arguments.json) {
-                    (Step::Record(record), true) => json_line(&record),
-                    (Step::Record(record), false) => text_line(&record),
+                    (Step::Record(record), is_json) => print::line(&record, is_json),
                     (Step::Missed(count), true) => json!({ "missed": count }).to_string(),
                     (Step::Missed(count), false) => format!("... {count} switches missed"),
                 };
@@ -129,49 +164,10 @@ fn follow(arguments: &Follow) -> Result<ExitStatus, Failure> {
     }
 }
 
-fn text_line(record: &Record) -> String {
-    let why = match record.entry_reason {
-        EntryReason::Userspace => "USERSPACE".to_owned(),
-        EntryReason::After(kind) => kind.to_string(),
-    };
-    format!(
-        "{:>4} {:>10} vm {} {why:<16} -> {:<24} rip {:016x} qualification {:#x} ticks {} thread {}",
-        record.vp,
-        record.sequence,
-        record.vm,
-        record.exit_kind,
-        record.rip,
-        record.qualification,
-        record.cycles,
-        record.thread
-    )
-}
-
-fn json_line(record: &Record) -> String {
-    let after = match record.entry_reason {
-        EntryReason::Userspace => serde_json::Value::Null,
-        EntryReason::After(kind) => kind.to_string().into(),
-    };
-    json!({
-        "vp": record.vp,
-        "sequence": record.sequence,
-        "vm": record.vm,
-        "entered_after": after,
-        "exit": record.exit_kind.to_string(),
-        "status": record.status.raw(),
-        "qualification": record.qualification,
-        "rip": record.rip,
-        "entry_tsc": record.entry_tsc,
-        "cycles": record.cycles,
-        "thread": record.thread,
-        "flags": record.flags,
-    })
-    .to_string()
-}
-
 fn save(arguments: &Save) -> Result<ExitStatus, Failure> {
-    let mut followers = followers(arguments.cpu, true)?;
-    let mut writer = file::Writer::create(&arguments.file)?;
+    let (info, mut followers) = followers(arguments.cpu, true)?;
+    let identity = identity::of_this_machine(&info);
+    let mut writer = file::Writer::create(&arguments.file, &identity)?;
     let end = Instant::now() + Duration::from_secs(arguments.duration);
     let (mut saved, mut missed) = (0u64, 0u64);
     loop {
@@ -195,17 +191,67 @@ fn save(arguments: &Save) -> Result<ExitStatus, Failure> {
         std::thread::sleep(PAUSE);
     }
     writer.finish()?;
-    println!("{saved} records saved, {missed} missed while saving");
+    if arguments.json {
+        println!("{}", json!({ "saved": saved, "missed": missed }));
+    } else {
+        println!("{saved} records saved, {missed} missed while saving");
+    }
     Ok(ExitStatus::Success)
 }
 
-fn verify(path: &std::path::Path) -> Result<ExitStatus, Failure> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let report = file::verify(&bytes).with_context(|| path.display().to_string())?;
-    print!("{report}");
-    Ok(if report.is_good() {
-        ExitStatus::Success
+/// A file that can't be read has a status of its own: it says nothing about what was recorded.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(|error| Failure::new(ExitStatus::File, error))
+}
+
+fn saved<'a>(path: &Path, bytes: &'a [u8]) -> Result<file::Saved<'a>, Failure> {
+    file::Saved::new(bytes)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(|error| Failure::new(ExitStatus::File, error))
+}
+
+fn show(arguments: &Show) -> Result<ExitStatus, Failure> {
+    let bytes = read(&arguments.file)?;
+    let saved = saved(&arguments.file, &bytes)?;
+    let mut out = std::io::stdout().lock();
+    let head = if arguments.json {
+        format!("{}\n", json!({ "file": saved.identity }))
     } else {
-        ExitStatus::Failure
+        identity::lines(&saved.identity)
+    };
+    let records = saved
+        .records()
+        .map(|placed| Record::from_words(placed.words));
+    let lines = records
+        .filter(|record| arguments.cpu.is_none_or(|cpu| cpu == record.vp))
+        .map(|record| print::line(&record, arguments.json) + "\n");
+    for line in std::iter::once(head).chain(lines) {
+        // A reader that went away ends this, as with any filter.
+        if out.write_all(line.as_bytes()).is_err() {
+            return Ok(ExitStatus::Success);
+        }
+    }
+    // What is left over is no record, and who looks should know.
+    if saved.odd_bytes() != 0 {
+        eprintln!("vtlctl: the file ends with {} odd bytes", saved.odd_bytes());
+        return Ok(ExitStatus::Incomplete);
+    }
+    Ok(ExitStatus::Success)
+}
+
+fn verify(arguments: &Verify) -> Result<ExitStatus, Failure> {
+    let bytes = read(&arguments.file)?;
+    let report = verify::verify(&saved(&arguments.file, &bytes)?);
+    if arguments.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{report}");
+    }
+    Ok(match report.verdict() {
+        Verdict::Good => ExitStatus::Success,
+        Verdict::Incomplete => ExitStatus::Incomplete,
+        Verdict::Tampered => ExitStatus::Tampered,
     })
 }

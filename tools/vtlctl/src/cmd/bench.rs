@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// VTL0's memory [default: the largest range of the module's vtl0_mem]
     #[arg(long, value_name = "BASE,SIZE", value_parser = options::range)]
     memory: Option<GpaRange>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Passages before counting starts: caches, lazy mappings, branch predictors.
@@ -46,17 +49,29 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     vp.reset(Mode::Protected32, page.base())?;
 
     let null_ioctl = cheapest(arguments.iterations, || null_ioctl(&mshv))?;
-    print("null_ioctl", null_ioctl, arguments.iterations);
     let round_trip = cheapest(arguments.iterations, || user_round_trip(&mut vp))?;
-    print("user_round_trip", round_trip, arguments.iterations);
-    if floor::run(&vp, WARM_UP + arguments.iterations)? == floor::Outcome::NoDevice {
+    let paths = [("null_ioctl", null_ioctl), ("user_round_trip", round_trip)];
+    let has_floor = floor::run(&vp, WARM_UP + arguments.iterations)? == floor::Outcome::Done;
+    if arguments.json {
+        println!("{}", to_json(&paths, arguments.iterations));
+        return Ok(ExitStatus::Success);
+    }
+    for (name, ticks) in paths {
+        let iterations = arguments.iterations;
+        println!("BENCH name={name} l1_instructions={ticks} iterations={iterations}");
+    }
+    if !has_floor {
         println!("BENCH name=floor left out: the test module vtl_floor is not loaded");
     }
     Ok(ExitStatus::Success)
 }
 
-fn print(name: &str, ticks: u64, iterations: u32) {
-    println!("BENCH name={name} l1_instructions={ticks} iterations={iterations}");
+fn to_json(paths: &[(&str, u64)], iterations: u32) -> serde_json::Value {
+    let paths: serde_json::Map<_, _> = paths
+        .iter()
+        .map(|(name, ticks)| ((*name).to_owned(), (*ticks).into()))
+        .collect();
+    serde_json::json!({ "iterations": iterations, "ticks": paths })
 }
 
 /// The fewest ticks of `iterations` passages: an interrupt may fall into any
@@ -115,6 +130,13 @@ mod tests {
         let best = cheapest(4, || Ok(passages.next().flatten()))?;
         assert_eq!(best, 7);
         Ok(())
+    }
+
+    #[test]
+    fn the_object_has_the_ticks_of_each_path() {
+        let json = to_json(&[("null_ioctl", 7), ("user_round_trip", 9)], 3);
+        assert_eq!(json["ticks"]["user_round_trip"], 9);
+        assert_eq!(json["iterations"], 3);
     }
 
     #[test]

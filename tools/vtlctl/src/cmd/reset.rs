@@ -12,6 +12,25 @@ pub(crate) struct Arguments {
     /// Only the virtual processor of this CPU
     #[arg(long, value_name = "N")]
     cpu: Option<u32>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of a virtual processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Reset,
+    Offline,
+}
+
+impl Outcome {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Offline => "offline, left as it is",
+        }
+    }
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
@@ -20,17 +39,38 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let vtl = mshv.create_vtl()?;
     let only = arguments.cpu;
     let cpus = only.map_or(0..info.num_cpus, |cpu| cpu..cpu.saturating_add(1));
-    let mut count = 0;
+    let mut outcomes = Vec::new();
     for cpu in cpus {
         // A CPU that was never online has none.
         if vtl.stats(cpu)?.is_some() {
-            count += u32::from(reset(&vtl, cpu, &info, only.is_some())?);
+            let outcome = reset(&vtl, cpu, &info, only.is_some())?;
+            if !arguments.json {
+                println!("cpu {cpu}: {}", outcome.words());
+            }
+            outcomes.push((cpu, outcome));
         }
     }
-    if count == 0 {
+    if arguments.json {
+        println!("{}", to_json(&outcomes));
+    }
+    if !outcomes
+        .iter()
+        .any(|(_, outcome)| *outcome == Outcome::Reset)
+    {
         return Err(nothing(only).into());
     }
     Ok(ExitStatus::Success)
+}
+
+fn to_json(outcomes: &[(u32, Outcome)]) -> serde_json::Value {
+    let vps: Vec<_> = outcomes
+        .iter()
+        .map(|(cpu, outcome)| {
+            let is_reset = *outcome == Outcome::Reset;
+            serde_json::json!({ "vp": cpu, "reset": is_reset })
+        })
+        .collect();
+    serde_json::json!({ "vps": vps })
 }
 
 fn nothing(only: Option<u32>) -> anyhow::Error {
@@ -40,17 +80,28 @@ fn nothing(only: Option<u32>) -> anyhow::Error {
     }
 }
 
-/// Returns true if it is done. A CPU that is offline is an error only if it was named.
-fn reset(vtl: &Vtl, cpu: u32, info: &Info, is_named: bool) -> anyhow::Result<bool> {
+/// A CPU that is offline is an error only if it was named.
+fn reset(vtl: &Vtl, cpu: u32, info: &Info, is_named: bool) -> anyhow::Result<Outcome> {
     let mut vp = match vtl.bind(cpu, Vm::VTL0) {
         Ok(vp) => vp,
-        Err(Error::Bind { .. }) if !is_named => {
-            println!("cpu {cpu}: offline, left as it is");
-            return Ok(false);
-        }
+        Err(Error::Bind { .. }) if !is_named => return Ok(Outcome::Offline),
         Err(error) => bail!(error),
     };
     vp.renew(info.num_l2_vms)?;
-    println!("cpu {cpu}: reset");
-    Ok(true)
+    Ok(Outcome::Reset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_tells_which_were_reset() {
+        let json = to_json(&[(0, Outcome::Reset), (2, Outcome::Offline)]);
+        assert_eq!(json["vps"][0]["reset"], true);
+        assert_eq!(
+            (&json["vps"][1]["vp"], &json["vps"][1]["reset"]),
+            (&2.into(), &false.into())
+        );
+    }
 }

@@ -13,7 +13,7 @@ use crate::cmd::run::msr::Fault;
 use crate::layout::{Layout, ModeName};
 use crate::services::{self, PortService};
 use crate::tally::Tally;
-use crate::{ExitStatus, Failure, asm, dump, image, options};
+use crate::{ExitStatus, Failure, asm, dump, image, json, options};
 
 mod limit;
 mod msr;
@@ -277,7 +277,7 @@ fn report(vp: &Vp, end: &End, tally: &Tally, console: Console, limit: &Limit) {
     if let Some(kept) = console.kept {
         let registers: serde_json::Map<_, _> = registers
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+            .map(|(name, value)| ((*name).to_owned(), json::word(*value)))
             .collect();
         println!(
             "{}",

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `vtlctl stats`: what each virtual processor did since the module was
-//! loaded, for people, for programs, for Prometheus.
+//! loaded, for people, for programs, for Prometheus; or what it does now.
+
+mod prometheus;
+mod watch;
 
 use std::fmt::Write as _;
 
@@ -9,6 +12,7 @@ use serde_json::{Value, json};
 use vtl::stats::{ExitStats, REFUSALS};
 use vtl::{Info, Mshv, Stats, Vtl};
 
+use crate::json::word;
 use crate::{ExitStatus, Failure};
 
 #[derive(clap::Args)]
@@ -22,6 +26,13 @@ pub(crate) struct Arguments {
     /// Print the text format of Prometheus instead of a table
     #[arg(long)]
     prometheus: bool,
+    /// Print what is added in each interval, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          conflicts_with = "prometheus", value_parser = clap::value_parser!(u32).range(1..))]
+    watch: Option<u32>,
+    /// With --watch: end after so many intervals
+    #[arg(long, value_name = "COUNT", requires = "watch")]
+    times: Option<u64>,
 }
 
 /// Counters of one virtual processor, by its CPU.
@@ -30,11 +41,16 @@ type Vps = Vec<(u32, Stats)>;
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let mshv = Mshv::open()?;
     let info = mshv.info()?;
-    let vps = read(&mshv.create_vtl()?, &info, arguments.cpu)?;
+    let vtl = mshv.create_vtl()?;
+    if let Some(seconds) = arguments.watch {
+        let mut watch = watch::Watch::new(seconds, arguments.times, arguments.json);
+        return watch.run(&info, || read(&vtl, &info, arguments.cpu));
+    }
+    let vps = read(&vtl, &info, arguments.cpu)?;
     if arguments.json {
         println!("{}", to_json(&vps, &info));
     } else if arguments.prometheus {
-        print!("{}", to_prometheus(&vps, &info));
+        print!("{}", prometheus::text(&vps, &info));
     } else {
         print!("{}", to_table(&vps, &info));
     }
@@ -138,14 +154,14 @@ fn to_json(vps: &Vps, info: &Info) -> Value {
                         "name": exit.kind.to_string(),
                         "count": exit.count,
                         "handled": exit.handled,
-                        "cycles": exit.cycles,
+                        "cycles": word(exit.cycles),
                     })
                 })
                 .collect();
             let storms = json!({
                 "count": stats.storms.count,
-                "cycles": stats.storms.ticks,
-                "shortest_cycles": stats.storms.shortest_ticks,
+                "cycles": word(stats.storms.ticks),
+                "shortest_cycles": word(stats.storms.shortest_ticks),
             });
             json!({ "vp": cpu, "exits": exits, "refused": refused, "stalls": stats.stalls, "storms": storms })
         })
@@ -153,108 +169,13 @@ fn to_json(vps: &Vps, info: &Info) -> Value {
     json!({ "tsc_khz": info.tsc_khz, "vps": vps })
 }
 
-fn to_prometheus(vps: &Vps, info: &Info) -> String {
-    let mut text = String::new();
-    family(
-        &mut text,
-        "mshv_vtl_exits_total",
-        "Exits of lower VTLs.",
-        vps,
-        |exit| Some(exit.count.to_string()),
-    );
-    family(
-        &mut text,
-        "mshv_vtl_exits_handled_total",
-        "Exits that the kernel dealt with itself.",
-        vps,
-        |exit| Some(exit.handled.to_string()),
-    );
-    family(
-        &mut text,
-        "mshv_vtl_run_seconds_total",
-        "Time from entry to exit.",
-        vps,
-        |exit| seconds(exit.cycles, info).map(|seconds| format!("{seconds:.9}")),
-    );
-    let storms = |stats: &Stats| Some(stats.storms.count.to_string());
-    vp_family(
-        &mut text,
-        "mshv_vtl_exit_storms_total",
-        "Times that the host took a lower VTL out 1024 times in a row.",
-        vps,
-        storms,
-    );
-    let storm_seconds =
-        |stats: &Stats| seconds(stats.storms.ticks, info).map(|seconds| format!("{seconds:.9}"));
-    vp_family(
-        &mut text,
-        "mshv_vtl_exit_storm_seconds_total",
-        "Time that these took.",
-        vps,
-        storm_seconds,
-    );
-    let name = "mshv_vtl_refused_total";
-    let _ = writeln!(text, "# HELP {name} Commands that were refused.");
-    let _ = writeln!(text, "# TYPE {name} counter");
-    for (cpu, stats) in vps {
-        for (reason, count) in REFUSALS.iter().zip(stats.refused) {
-            let _ = writeln!(text, "{name}{{vp=\"{cpu}\",reason=\"{reason}\"}} {count}");
-        }
-    }
-    let name = "mshv_vtl_stalls_total";
-    let help = "Exits handed over because a lower VTL made no progress.";
-    let _ = writeln!(text, "# HELP {name} {help}");
-    let _ = writeln!(text, "# TYPE {name} counter");
-    for (cpu, stats) in vps {
-        let _ = writeln!(text, "{name}{{vp=\"{cpu}\"}} {}", stats.stalls);
-    }
-    text
-}
-
-/// One metric for each virtual processor.
-fn vp_family(
-    text: &mut String,
-    name: &str,
-    help: &str,
-    vps: &Vps,
-    value: impl Fn(&Stats) -> Option<String>,
-) {
-    let _ = writeln!(text, "# HELP {name} {help}");
-    let _ = writeln!(text, "# TYPE {name} counter");
-    for (cpu, stats) in vps {
-        if let Some(value) = value(stats) {
-            let _ = writeln!(text, "{name}{{vp=\"{cpu}\"}} {value}");
-        }
-    }
-}
-
-/// One metric for each virtual processor and kind of exit.
-fn family(
-    text: &mut String,
-    name: &str,
-    help: &str,
-    vps: &Vps,
-    value: impl Fn(&ExitStats) -> Option<String>,
-) {
-    let _ = writeln!(text, "# HELP {name} {help}");
-    let _ = writeln!(text, "# TYPE {name} counter");
-    for (cpu, stats) in vps {
-        for exit in &stats.exits {
-            if let Some(value) = value(exit) {
-                let kind = exit.kind;
-                let _ = writeln!(text, "{name}{{vp=\"{cpu}\",exit=\"{kind}\"}} {value}");
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use vtl::audit::ExitKind;
     use vtl::stats::Storms;
 
-    fn info(tsc_khz: u64) -> Info {
+    pub(super) fn info(tsc_khz: u64) -> Info {
         with_rate(Info::default(), tsc_khz)
     }
 
@@ -263,7 +184,7 @@ mod tests {
         info
     }
 
-    fn vps() -> Vps {
+    pub(super) fn vps() -> Vps {
         let exit = ExitStats {
             kind: ExitKind(10),
             count: 4,
@@ -304,31 +225,10 @@ mod tests {
     fn json_names_kinds_and_refusals() {
         let json = to_json(&vps(), &info(1_000_000));
         assert_eq!(json["vps"][0]["exits"][0]["name"], "CPUID");
-        assert_eq!(json["vps"][0]["exits"][0]["cycles"], 8000);
+        assert_eq!(json["vps"][0]["exits"][0]["cycles"], "0x1f40");
         assert_eq!(json["vps"][0]["refused"]["EINVAL"], 3);
         assert_eq!(json["vps"][0]["refused"]["HVCALL"], 9);
         assert_eq!(json["vps"][0]["stalls"], 2);
         assert_eq!(json["vps"][0]["storms"]["count"], 3);
-    }
-
-    #[test]
-    fn prometheus_text_has_a_type_for_each_metric() {
-        let text = to_prometheus(&vps(), &info(1_000_000));
-        assert!(text.contains("mshv_vtl_exits_total{vp=\"1\",exit=\"CPUID\"} 4\n"));
-        assert!(text.contains("mshv_vtl_exit_storms_total{vp=\"1\"} 3\n"));
-        assert!(text.contains("mshv_vtl_exit_storm_seconds_total{vp=\"1\"} 0.007672500\n"));
-        assert!(
-            text.contains("mshv_vtl_run_seconds_total{vp=\"1\",exit=\"CPUID\"} 0.000008000\n"),
-            "{text}"
-        );
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let name = line.split('{').next().unwrap_or_default();
-            assert!(text.contains(&format!("# TYPE {name} counter\n")), "{line}");
-        }
-        let unknown = to_prometheus(&vps(), &info(0));
-        assert!(
-            !unknown.contains("run_seconds_total{"),
-            "no frequency, no time"
-        );
     }
 }

@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Files of saved audit records: a head of 16 bytes, then the records as the
-//! kernel wrote them, 64 bytes each, little-endian.
+//! Files of saved audit records, little-endian: a head, which says where they come from, then the
+//! records as the kernel wrote them, 64 bytes each.
 
-use core::fmt;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use vtl::audit::{EntryReason, ExitKind, RECORD_LEN, RECORD_WORDS, Record};
+use serde_json::Value;
+use vtl::audit::{RECORD_LEN, RECORD_WORDS, Record};
 
-/// First bytes of a file, then version and length of a record.
+/// First bytes of a file; then version and length of a record.
 const MAGIC: [u8; 8] = *b"VTLAUDIT";
-const VERSION: u32 = 1;
-const HEAD_LEN: usize = 16;
+/// The first version had no identity, and nothing after the length of a record.
+const FIRST: u32 = 1;
+/// Then come the length of the identity, a word of zero, and the identity as JSON, with zeros up
+/// to a multiple of 8.
+const VERSION: u32 = 2;
+const FIRST_HEAD_LEN: usize = 16;
+const HEAD_LEN: usize = 24;
+/// More is no identity.
+const IDENTITY_MAX: usize = 4096;
 
 /// Writes a file.
 pub(super) struct Writer {
@@ -22,11 +28,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create(path: &Path, identity: &Value) -> anyhow::Result<Self> {
         let file =
             File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut file = BufWriter::new(file);
-        file.write_all(&head())?;
+        file.write_all(&head(identity)?)?;
         Ok(Self { file })
     }
 
@@ -43,326 +49,179 @@ impl Writer {
     }
 }
 
-fn head() -> Vec<u8> {
+pub(super) fn head(identity: &Value) -> anyhow::Result<Vec<u8>> {
+    let text = identity.to_string();
+    anyhow::ensure!(text.len() <= IDENTITY_MAX, "the identity is too long");
     // CAST: 64.
-    let len = RECORD_LEN as u32;
-    [&MAGIC[..], &VERSION.to_le_bytes(), &len.to_le_bytes()].concat()
+    let words = [VERSION, RECORD_LEN as u32, u32::try_from(text.len())?, 0];
+    let mut head = MAGIC.to_vec();
+    head.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    head.extend(text.bytes());
+    head.resize(head.len().next_multiple_of(8), 0);
+    Ok(head)
 }
 
-fn bytes(record: &Record) -> Vec<u8> {
-    record
-        .to_words()
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect()
+pub(super) fn bytes(record: &Record) -> Vec<u8> {
+    let words = record.to_words();
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// What was found in the records of one virtual processor.
-struct Vp {
-    records: u64,
-    first: u64,
-    last: Record,
-    /// Switches that are missing between first and last.
-    missing: u64,
+/// A file, read.
+pub(super) struct Saved<'a> {
+    /// Where it comes from; null in a file of the first version.
+    pub(super) identity: Value,
+    /// Where the first record is.
+    pub(super) head_len: usize,
+    records: &'a [u8],
 }
 
-/// What was found in a file.
-pub(super) struct Report {
-    vps: BTreeMap<u16, Vp>,
-    complaints: Vec<String>,
+/// A record with its place in the file.
+pub(super) struct Placed {
+    pub(super) offset: usize,
+    pub(super) words: [u64; RECORD_WORDS],
 }
 
-impl Report {
-    /// No record is missing, and none contradicts itself or another.
-    pub(super) fn is_good(&self) -> bool {
-        self.complaints.is_empty()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (vp, found) in &self.vps {
-            let Vp {
-                records,
-                first,
-                last,
-                missing,
-            } = found;
-            writeln!(
-                f,
-                "vp {vp}: {records} records, switches {first} to {}, {missing} missing",
-                last.sequence
-            )?;
+impl<'a> Saved<'a> {
+    /// Looks at the head.
+    pub(super) fn new(file: &'a [u8]) -> anyhow::Result<Self> {
+        if !file.starts_with(&MAGIC) {
+            bail!("this is no file of audit records");
         }
-        const SHOWN: usize = 20;
-        for complaint in self.complaints.iter().take(SHOWN) {
-            writeln!(f, "{complaint}")?;
-        }
-        if self.complaints.len() > SHOWN {
-            writeln!(f, "... {} more", self.complaints.len() - SHOWN)?;
-        }
-        let verdict = if self.is_good() {
-            "complete and consistent"
-        } else {
-            "NOT complete and consistent"
+        let field = |at: usize| -> anyhow::Result<u32> {
+            let bytes = file.get(at..at + 4).context("the file ends in its head")?;
+            Ok(u32::from_le_bytes(bytes.try_into()?))
         };
-        writeln!(f, "{verdict}")
-    }
-}
-
-/// Reads a file and holds every record against the one before.
-pub(super) fn verify(file: &[u8]) -> anyhow::Result<Report> {
-    let Some(records) = file.strip_prefix(&MAGIC[..]) else {
-        bail!("this is no file of audit records");
-    };
-    let Some(records) = records.strip_prefix(&head()[MAGIC.len()..]) else {
-        bail!("this file has another version than {VERSION}");
-    };
-    let mut report = Report {
-        vps: BTreeMap::new(),
-        complaints: Vec::new(),
-    };
-    let chunks = records.chunks_exact(RECORD_LEN);
-    if !chunks.remainder().is_empty() {
-        let complaint = format!("the file ends with {} odd bytes", chunks.remainder().len());
-        report.complaints.push(complaint);
-    }
-    for (chunk, offset) in chunks.zip((HEAD_LEN..).step_by(RECORD_LEN)) {
-        report.add(chunk, offset);
-    }
-    if report.vps.is_empty() {
-        report.complaints.push("there are no records".to_owned());
-    }
-    Ok(report)
-}
-
-impl Report {
-    fn add(&mut self, chunk: &[u8], offset: usize) {
-        let mut words = [0; RECORD_WORDS];
-        for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
-            *word = bytes
-                .iter()
-                .rev()
-                .fold(0, |word, byte| (word << 8) | u64::from(*byte));
+        let (version, len) = (field(8)?, usize::try_from(field(12)?)?);
+        if len != RECORD_LEN {
+            bail!("its records have {len} bytes, not {RECORD_LEN}");
         }
-        let record = Record::from_words(words);
-        let mut problems = alone(&record);
-        if record.to_words() != words {
-            problems.push("reserved bytes are not zero".to_owned());
-        }
-        match self.vps.get_mut(&record.vp) {
-            None => {
-                let found = Vp {
-                    records: 1,
-                    first: record.sequence,
-                    last: record,
-                    missing: 0,
-                };
-                self.vps.insert(record.vp, found);
-            }
-            Some(found) => {
-                problems.extend(after(&found.last, &record));
-                let skipped = skipped(&found.last, &record);
-                found.missing = found.missing.saturating_add(skipped);
-                found.records += 1;
-                found.last = record;
-            }
-        }
-        let place = format!(
-            "offset {offset:#x}, vp {} switch {}",
-            record.vp, record.sequence
-        );
-        let complaints = problems
-            .into_iter()
-            .map(|problem| format!("{place}: {problem}"));
-        self.complaints.extend(complaints);
+        let (identity, head_len) = match version {
+            FIRST => (Value::Null, FIRST_HEAD_LEN),
+            VERSION => identity(file, usize::try_from(field(16)?)?)?,
+            other => bail!("this file has version {other}, this program knows up to {VERSION}"),
+        };
+        Ok(Self {
+            identity,
+            head_len,
+            records: file.get(head_len..).context("the file ends in its head")?,
+        })
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = Placed> {
+        let offsets = (self.head_len..).step_by(RECORD_LEN);
+        let chunks = self.records.chunks_exact(RECORD_LEN).zip(offsets);
+        chunks.map(|(chunk, offset)| Placed {
+            offset,
+            words: words(chunk),
+        })
+    }
+
+    /// Bytes after the last whole record.
+    pub(super) fn odd_bytes(&self) -> usize {
+        self.records.len() % RECORD_LEN
     }
 }
 
-/// What a record says against itself.
-fn alone(record: &Record) -> Vec<String> {
-    let mut problems = Vec::new();
-    if record.sequence == 0 {
-        problems.push("has no number".to_owned());
+fn identity(file: &[u8], len: usize) -> anyhow::Result<(Value, usize)> {
+    if len > IDENTITY_MAX {
+        bail!("its identity has {len} bytes, more than {IDENTITY_MAX}");
     }
-    if !(1..=3).contains(&record.vm) {
-        problems.push(format!("there is no VM {}", record.vm));
-    }
-    let ExitKind(kind) = record.exit_kind;
-    // CAST: the basic reason is 16 bits.
-    let reason = record.status.details() as u16;
-    if kind < 96 && (record.status.code() != 0 || reason != u16::from(kind)) {
-        problems.push(format!("kind {kind} with status {}", record.status));
-    }
-    problems
+    let text = file
+        .get(HEAD_LEN..HEAD_LEN + len)
+        .context("the file ends in its head")?;
+    let identity = serde_json::from_slice(text).context("its identity can't be read")?;
+    Ok((identity, (HEAD_LEN + len).next_multiple_of(8)))
 }
 
-/// Switches between two records; 0 when they are not in order.
-fn skipped(last: &Record, record: &Record) -> u64 {
-    record
-        .sequence
-        .saturating_sub(last.sequence)
-        .saturating_sub(1)
-}
-
-/// What a record says against the one before on the same virtual processor.
-fn after(last: &Record, record: &Record) -> Vec<String> {
-    let mut problems = Vec::new();
-    if record.sequence <= last.sequence {
-        problems.push(format!("comes after switch {}", last.sequence));
-        return problems;
+fn words(chunk: &[u8]) -> [u64; RECORD_WORDS] {
+    let mut words = [0; RECORD_WORDS];
+    for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
+        *word = bytes
+            .iter()
+            .rev()
+            .fold(0, |word, byte| (word << 8) | u64::from(*byte));
     }
-    let skipped = skipped(last, record);
-    if skipped != 0 {
-        problems.push(format!("{skipped} switches are missing before it"));
-        return problems;
-    }
-    if record.entry_tsc < last.entry_tsc.wrapping_add(last.cycles) {
-        problems.push("began before the last one ended".to_owned());
-    }
-    if let EntryReason::After(kind) = record.entry_reason {
-        if kind != last.exit_kind {
-            problems.push(format!(
-                "entered after {kind}, but that was {}",
-                last.exit_kind
-            ));
-        }
-    }
-    problems
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vtl::Status;
-
-    fn record(sequence: u64) -> Record {
-        Record {
-            sequence,
-            entry_tsc: sequence * 100,
-            cycles: 50,
-            status: Status::from_raw(10),
-            qualification: 0,
-            rip: 0x1000,
-            thread: 7,
-            vp: 0,
-            vm: 1,
-            entry_reason: EntryReason::Userspace,
-            exit_kind: ExitKind(10),
-            flags: 1,
-        }
-    }
-
-    fn file(records: &[Record]) -> Vec<u8> {
-        let mut file = head();
-        records.iter().for_each(|record| file.extend(bytes(record)));
-        file
-    }
-
-    fn complaints(records: &[Record]) -> anyhow::Result<String> {
-        Ok(verify(&file(records))?.complaints.join("\n"))
-    }
+    use serde_json::json;
 
     #[test]
-    fn a_file_without_gaps_is_good() -> anyhow::Result<()> {
-        let other = Record { vp: 3, ..record(9) };
-        let report = verify(&file(&[record(5), other, record(6), record(7)]))?;
-        assert!(report.is_good(), "{report}");
-        let text = report.to_string();
-        assert!(
-            text.contains("vp 0: 3 records, switches 5 to 7, 0 missing"),
-            "{text}"
-        );
-        assert!(text.contains("vp 3: 1 records"), "{text}");
+    fn what_is_written_is_read_again() -> anyhow::Result<()> {
+        let identity = json!({ "host": "a" });
+        let record = Record::from_words([1, 2, 3, 10, 5, 6, 1 << 48, 10]);
+        let mut file = head(&identity)?;
+        file.extend(bytes(&record));
+        file.push(0);
+        let saved = Saved::new(&file)?;
+        assert_eq!((&saved.identity, saved.odd_bytes()), (&identity, 1));
+        let records: Vec<_> = saved.records().collect();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].offset % 8, 0);
+        assert_eq!(Record::from_words(records[0].words), record);
         Ok(())
     }
 
     #[test]
-    fn a_removed_record_is_missed() -> anyhow::Result<()> {
-        let report = verify(&file(&[record(5), record(8)]))?;
-        assert!(!report.is_good());
-        let text = report.to_string();
-        assert!(text.contains("2 switches are missing before it"), "{text}");
-        assert!(text.contains("2 missing"), "{text}");
+    fn a_file_of_the_first_version_is_read() -> anyhow::Result<()> {
+        let mut file = MAGIC.to_vec();
+        file.extend([1, 0, 0, 0, 64, 0, 0, 0]);
+        file.extend([0; 64]);
+        let saved = Saved::new(&file)?;
+        assert_eq!((saved.identity.is_null(), saved.head_len), (true, 16));
+        assert_eq!(saved.records().count(), 1);
         Ok(())
     }
 
     #[test]
-    fn records_out_of_order_are_seen() -> anyhow::Result<()> {
-        for records in [[record(5), record(4)], [record(5), record(5)]] {
-            assert!(complaints(&records)?.contains("comes after switch 5"));
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn contradictions_are_seen() -> anyhow::Result<()> {
-        let early = Record {
-            entry_tsc: 520,
-            ..record(6)
+    fn other_files_say_what_is_wrong_with_them() -> anyhow::Result<()> {
+        let good = head(&json!({}))?;
+        let with = |at: usize, byte: u8| {
+            let mut file = good.clone();
+            file[at] = byte;
+            file
         };
-        let reason = EntryReason::After(ExitKind(97));
-        let wrong_reason = Record {
-            entry_reason: reason,
-            ..record(6)
-        };
-        let wrong_kind = Record {
-            exit_kind: ExitKind(12),
-            ..record(6)
-        };
-        let no_vm = Record { vm: 0, ..record(6) };
-        for (second, expected) in [
-            (early, "began before"),
-            (
-                wrong_reason,
-                "entered after INTERRUPTED, but that was CPUID",
-            ),
-            (wrong_kind, "kind 12"),
-            (no_vm, "no VM 0"),
+        for (file, expected) in [
+            (b"".to_vec(), "no file of audit records"),
+            (b"VTLAUDIT".to_vec(), "ends in its head"),
+            (good[..20].to_vec(), "identity can't be read"),
+            (vec![0; 80], "no file of audit records"),
+            (with(8, 3), "version 3"),
+            (with(12, 65), "65 bytes"),
+            (with(17, 0xff), "more than 4096"),
+            (with(24, b'x'), "identity can't be read"),
         ] {
-            let text = complaints(&[record(5), second])?;
-            assert!(text.contains(expected), "{text}");
+            match Saved::new(&file) {
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    let is_cut = text.contains("ends in its head");
+                    assert!(text.contains(expected) || is_cut, "{text}");
+                }
+                Ok(_) => panic!("{expected}: it was read"),
+            }
         }
-        Ok(())
-    }
-
-    #[test]
-    fn any_flipped_byte_of_the_reserved_ones_is_seen() -> anyhow::Result<()> {
-        let good = file(&[record(5)]);
-        for byte in HEAD_LEN + 58..HEAD_LEN + 64 {
-            let mut bad = good.clone();
-            bad[byte] ^= 0x40;
-            assert!(!verify(&bad)?.is_good(), "byte {byte}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn other_files_and_cut_ones_are_told() -> anyhow::Result<()> {
-        assert!(verify(b"").is_err());
-        assert!(verify(b"VTLAUDIT").is_err());
-        assert!(verify(&[0; 80]).is_err());
-        let mut newer = file(&[record(5)]);
-        newer[8] = 2;
-        assert!(verify(&newer).is_err());
-        let cut = file(&[record(5)]);
-        assert!(!verify(&cut[..cut.len() - 1])?.is_good());
-        assert!(!verify(&head())?.is_good(), "nothing is no evidence");
         Ok(())
     }
 
     #[test]
     fn no_content_makes_it_panic() -> anyhow::Result<()> {
-        let mut bytes = head();
         let mut state = 0x1234_5678_9abc_def1u64;
-        for _ in 0..64 * 200 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            bytes.extend(&state.to_be_bytes()[..1]);
+        for len in 0..200 {
+            let mut file = head(&json!({}))?;
+            for byte in file.iter_mut().skip(8).take(len / 8) {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                *byte = state.to_be_bytes()[0];
+            }
+            file.extend(std::iter::repeat_n(0x5a, len));
+            if let Ok(saved) = Saved::new(&file) {
+                assert!(saved.records().count() <= len / RECORD_LEN + 1);
+            }
         }
-        let report = verify(&bytes)?;
-        assert!(!report.to_string().is_empty());
         Ok(())
     }
 }

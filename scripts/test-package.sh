@@ -1,0 +1,77 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The crates that others build upon can be published: each is packaged and built from
+# its archive alone, by the oldest compiler that it names, and the archive has what a
+# user of it looks for. Prints KTAP; needs a finished set-up.
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/env.sh"
+
+work=$(mktemp -d "$BUILD/test-package.XXXXXX")
+trap 'rm -rf --one-file-system "$work"' EXIT
+number=0 failed=0
+
+# check NAME COMMAND...
+check() {
+	local name=$1
+	shift
+	number=$((number + 1))
+	if "$@" >"$work/out" 2>&1 </dev/null; then
+		echo "ok $number $name"
+		return
+	fi
+	sed 's/^/# /' "$work/out"
+	echo "not ok $number $name"
+	failed=$((failed + 1))
+}
+
+# What is not committed is packaged, too: it is what will be.
+package() {
+	in_root env CARGO_TARGET_DIR="$work/target" cargo package --locked --allow-dirty \
+		--manifest-path "$TOP/tools/Cargo.toml" -p "$1" && unpack "$1"
+}
+
+unpack() {
+	tar -xzf "$work/target/package/$1"-[0-9]*.crate -C "$work" &&
+		mv "$work/$1"-[0-9]* "$work/$1"
+}
+
+# has CRATE FILE...: a missing or empty one is named.
+has() {
+	local crate=$1 file
+	shift
+	for file in "$@"; do
+		[ -s "$work/$crate/$file" ] || { echo "$crate has no $file"; return 1; }
+	done
+}
+
+# What a registry and the users of a library want to know.
+describes_itself() {
+	local key manifest=$work/$1/Cargo.toml
+	for key in description license readme keywords categories rust-version; do
+		grep -q "^$key = " "$manifest" || { echo "$1: no $key"; return 1; }
+	done
+}
+
+# An exact version in a library keeps its users from the fixes of others.
+pins_nothing() {
+	if grep -nE '^version = "=|^path = "[.][.]' "$work/$1/Cargo.toml"; then return 1; fi
+}
+
+# Every public item has its words, and every link in them leads somewhere.
+documents_itself() {
+	in_root env CARGO_TARGET_DIR="$work/target" RUSTDOCFLAGS="-Dwarnings -Dmissing_docs" \
+		cargo doc --locked --no-deps --manifest-path "$TOP/tools/Cargo.toml" -p "$1"
+}
+
+echo "KTAP version 1"
+echo "1..9"
+for crate in vtl tdx_model; do
+	check "${crate}_builds_from_its_archive_alone" package "$crate"
+	check "${crate}_has_its_texts" has "$crate" README.md LICENSE-MIT LICENSE-GPL-2.0 src/lib.rs
+	check "${crate}_describes_itself" describes_itself "$crate"
+	check "${crate}_pins_no_version" pins_nothing "$crate"
+done
+check vtl_documents_every_item_and_link documents_itself vtl
+[ "$failed" = 0 ]
