@@ -10,6 +10,7 @@
 # RDRAND stays: a TD's kernel refuses to boot without it.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file vcpus=${SMP:-2}
+	local mem=${MEM:-1G} mib=0
 	local accel=(-accel "tcg,thread=multi")
 	local cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
 	for file in "$BUILD/tdxemu" "$kernel" "$initrd"; do
@@ -23,6 +24,14 @@ machine() {
 	'' | 0* | *[!0-9]*) die "SMP=$vcpus is not a number of processors" "example: SMP=4" ;;
 	esac
 	[ "$vcpus" = 1 ] || vcpus=$((vcpus + 1))
+	case $mem in
+	*[!0-9]?* | 0*) ;;
+	[0-9]*G) mib=$((${mem%G} * 1024)) ;;
+	[0-9]*M) mib=${mem%M} ;;
+	*[0-9]) mib=$mem ;;
+	esac
+	[ "$mib" -ge 1024 ] || die "MEM=$mem is not 1G or more, which the emulator needs" \
+		"example: MEM=1536M"
 	if [ -n "${COUNT_TO:-}${ICOUNT:-}" ]; then
 		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
 			-rtc "base=2026-01-01,clock=vm" -seed 1)
@@ -34,7 +43,7 @@ machine() {
 	fi
 	# shellcheck disable=SC2034 # the caller runs it
 	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"
-		-m "${MEM:-1G}" -smp "$vcpus" -nodefaults -no-reboot -display none
+		-m "$mem" -smp "$vcpus" -nodefaults -no-reboot -display none
 		-serial stdio -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
 		-device "isa-debug-exit,iobase=0xf4"
 		-kernel "$BUILD/tdxemu" -initrd "$initrd"

@@ -15,10 +15,10 @@ number=0 failed=0
 emu_log=$work/emu.log
 
 # boot OPTIONS WHAT: starts the microkernel with tmk.do=WHAT; sets $status. Its
-# console goes to $work/console.
+# console goes to $work/console. It can't be where VTL0's memory is by default.
 boot() {
 	rm -f "$emu_log"
-	SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "$1" "tmk.do=$2"
+	SMP=1 MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $1" "tmk.do=$2"
 	status=0
 	in_root timeout --foreground "${LIMIT:-60}" "${qemu[@]}" </dev/null >"$work/console" || status=$?
 }
@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..19"
+echo "1..23"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -69,6 +69,23 @@ verdict the_refusal_lists_all_documented_options
 boot "emu.l2=4" none
 ends 39 'unknown option or value: emu.l2=4' 'emu.l2=0..3'
 verdict a_bad_value_is_refused_with_the_good_ones
+boot "emu.vtl0=3M" none
+ends 39 'unknown option or value: emu.vtl0=3M' 'emu.vtl0=SIZE.*multiples of 2M' &&
+	boot "emu.vtl0=64M@17M" none && ends 39 'unknown option or value: emu.vtl0=64M@17M'
+verdict memory_of_vtl0_that_is_not_aligned_is_refused
+boot "emu.vtl0=1G" none
+ends 39 'error: there is no such memory for emu.vtl0: give QEMU more' &&
+	boot "emu.vtl0=64M@992M" none && ends 39 'error: there is no such memory for emu.vtl0' &&
+	boot "emu.vtl0=1000M@top" none && ends 39 'error: there is no such memory for emu.vtl0'
+verdict memory_of_vtl0_that_there_is_not_is_refused
+boot "emu.vtl0=900M@64M" none
+ends 39 "error: not enough memory for L1 besides VTL0's: give QEMU more"
+verdict too_little_memory_for_l1_is_refused
+boot "emu.vtl0=64M" none
+ends 39 'error: the kernel is not relocatable.*emu.vtl0=64M@top' &&
+	boot "emu.vtl0=2M@16M" none && ends 39 'error: the kernel is not relocatable' &&
+	boot "emu.vtl0=64M@64M" end_reset && ends 37 'VTL0 memory 0x4000000..0x8000000,'
+verdict a_kernel_that_cannot_move_is_not_put_where_vtl0_is
 
 boot "" end_reset
 ends 37 'L1 asks for a reset' 'summary: vCPU 0 exits'

@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..7"
+echo "1..8"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -66,4 +66,6 @@ expect 'is missing or empty' a_missing_kernel_is_named \
 expect 'KERNEL= and INITRD= are needed' emu_run_says_what_it_needs "$TOP/scripts/emu-run.sh"
 expect 'hide_time' an_unknown_emulator_option_lists_the_known_ones \
 	env LIMIT=60 "$TOP/scripts/td.sh" run "$work/td.log" emu.no_such_option=1
+expect 'MEM=1000M is not 1G or more' too_little_memory_is_named \
+	env MEM=1000M "$TOP/scripts/td.sh" run "$work/td.log"
 [ "$failed" = 0 ]

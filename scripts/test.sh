@@ -118,7 +118,7 @@ run_kexec() {
 run_memory() {
 	say "kselftests of mappings in a TD with much memory"
 	CMDLINE="crashkernel=64M ${CMDLINE:-}" MEM=2100M \
-		run_kselftests "memory" "$memory_log" emu.vtl0=1100M
+		run_kselftests "memory" "$memory_log" emu.vtl0=1100M@top
 }
 
 # A guest runs as ever, and the kernel does not complain, whatever the host answers

@@ -23,7 +23,8 @@ nothing_is_left() {
 # A page that no kernel uses any more, because the guest's memory is all it is in.
 leave_all() {
 	rmmod $NAME || return 1
-	base=$(sed -n 's/.*vtl0_mem=0x\([0-9a-f]*\),.*/\1/p' /proc/cmdline)
+	list=$(sed -n 's/.*vtl0_mem=\([^ ]*\).*/\1/p' /proc/cmdline)
+	base=${list%,*} base=${base##*0x}
 	echo "$base" >$LEFT || return 1
 	! nothing_is_left >/dev/null
 }

@@ -10,13 +10,20 @@ PARAMETER=/sys/module/$NAME/parameters/vtl0_mem
 CLAIM="Lower VTL memory"
 . "$(dirname "$0")/result.sh"
 
-given=$(sed 's/.*vtl0_mem=\([^ ]*\).*/\1/' /proc/cmdline)
-base=${given%%,*}
-size=${given#*,}
-size=${size%%,*}
 MIB=$((1 << 20))
 
 hex() { printf '0x%x' "$1"; }
+
+given=$(sed 's/.*vtl0_mem=\([^ ]*\).*/\1/' /proc/cmdline)
+# The largest range, from its first large page on.
+base=0 size=0 rest=$given
+while [ -n "$rest" ]; do
+	start=${rest%%,*} rest=${rest#*,}
+	length=${rest%%,*} rest=${rest#"$length"} rest=${rest#,}
+	[ $((length)) -le "$size" ] || base=$((start)) size=$((length))
+done
+size=$(hex $((size - (-base & (2 * MIB - 1)))))
+base=$(hex $(((base + 2 * MIB - 1) & -(2 * MIB))))
 
 unload() { [ ! -d "/sys/module/$NAME" ] || rmmod $NAME; }
 

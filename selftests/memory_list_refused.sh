@@ -32,6 +32,7 @@ collides() { refused "$base,$MIB,$1" "$2"; }
 what_linux_uses_is_refused() {
 	nvs=$(first 'ACPI Non-volatile Storage')
 	collides "$(first 'System RAM'),4096" "collides with System RAM" &&
+		collides "0x1000,0x7f000" "collides with System RAM" &&
 		collides "$(first 'ACPI Tables'),4096" "collides with .*ACPI table" &&
 		collides "$nvs,4096" "collides with ACPI non-volatile storage" &&
 		refused "$(hex $((nvs - 4096))),8192" "collides with" &&

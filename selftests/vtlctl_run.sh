@@ -39,7 +39,7 @@ printf '\017\013' >"$work/faults"
 printf '\150\240\037\0\0\017\256\024\044\017\013' >"$work/mxcsr"
 # movl $0xfd000000, %ecx; movl %eax, (%rcx): a device that nobody emulates
 printf '\271\0\0\0\375\211\001' >"$work/device"
-truncate -s 128M "$work/large" 2>/dev/null || dd if=/dev/zero of="$work/large" bs=1M count=0 seek=128 2>/dev/null
+truncate -s 8G "$work/large" 2>/dev/null || dd if=/dev/zero of="$work/large" bs=1M count=0 seek=8192 2>/dev/null
 
 # The list of lower-VTL memory, as the module has it, in the words of vtlctl.
 probe_shows_the_list() {

@@ -56,20 +56,22 @@ int vtl_memory_ranges(struct vtl_range *ranges, int most)
 	return count;
 }
 
-/* VTL0's memory: the largest range of the list. */
+/* VTL0's memory: the largest range of the list, without what is no whole large page. */
 bool vtl_memory(uint64_t *base, uint64_t *size)
 {
 	struct vtl_range ranges[32];
 	int count = vtl_memory_ranges(ranges, 32), i, largest = 0;
+	uint64_t end;
 
 	for (i = 1; i < count; i++)
 		if (ranges[i].size > ranges[largest].size)
 			largest = i;
-	if (count) {
-		*base = ranges[largest].start;
-		*size = ranges[largest].size;
-	}
-	return count > 0;
+	if (!count)
+		return false;
+	end = (ranges[largest].start + ranges[largest].size) & -VTL_LARGE_SIZE;
+	*base = (ranges[largest].start + VTL_LARGE_SIZE - 1) & -VTL_LARGE_SIZE;
+	*size = end > *base ? end - *base : 0;
+	return *size > 0;
 }
 
 /* A page from the middle of the largest range that has this name. */

@@ -6,7 +6,7 @@
 //!
 //! | key | values | default | meaning |
 //! |---|---|---|---|
-//! | `emu.vtl0` | size with suffix K, M or G, a multiple of 2 MiB | `64M` | memory set apart for VTL0 |
+//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `64M@top` | memory set apart for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
 //! | `emu.feature_level` | 0, 1 | `1` | what of later TDX modules there is besides version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | tables of the L2 secure EPTs |
@@ -20,6 +20,7 @@
 
 use crate::hostile::Hostile;
 use crate::log::Level;
+use crate::mem::layout::{Place, Wanted};
 use tdx_model::td::{FeatureLevel, L2Tables};
 
 /// Whose identity the host shows.
@@ -45,8 +46,8 @@ pub enum Stale {
 /// The options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes of VTL0's memory.
-    pub vtl0_bytes: u64,
+    /// VTL0's memory.
+    pub vtl0: Wanted,
     /// NUM_L2_VMS.
     pub l2_vms: u8,
     /// Whose identity the host shows.
@@ -72,7 +73,10 @@ pub struct Config {
 impl Config {
     /// What holds where nothing is said.
     pub const DEFAULT: Self = Self {
-        vtl0_bytes: 64 << 20,
+        vtl0: Wanted {
+            len_bytes: 64 << 20,
+            place: Place::Top,
+        },
         l2_vms: 2,
         host: Host::Generic,
         hostile: Hostile::OFF,
@@ -87,7 +91,7 @@ impl Config {
 }
 
 /// What the user is told after a refusal.
-pub const KNOWN: &str = "emu.vtl0=SIZE (multiple of 2M) emu.l2=0..3 \
+pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
      emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
@@ -123,9 +127,7 @@ pub fn parse(line: &str) -> Result<(Config, &str), Refused<'_>> {
 fn apply(config: &mut Config, word: &str) -> Option<()> {
     let (key, value) = word.strip_prefix("emu.")?.split_once('=')?;
     match key {
-        "vtl0" => {
-            config.vtl0_bytes = size(value).filter(|bytes| *bytes > 0 && bytes % (2 << 20) == 0)?;
-        }
+        "vtl0" => config.vtl0 = vtl0(value)?,
         "l2" => config.l2_vms = value.parse().ok().filter(|vms| *vms <= 3)?,
         "host" => {
             config.host = match value {
@@ -161,6 +163,17 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
     Some(())
 }
 
+fn vtl0(value: &str) -> Option<Wanted> {
+    let large_pages = |text| size(text).filter(|bytes| bytes % (2 << 20) == 0);
+    let (len_bytes, place) = match value.split_once('@') {
+        None => (value, Place::At(0)),
+        Some((len_bytes, "top")) => (len_bytes, Place::Top),
+        Some((len_bytes, base)) => (len_bytes, Place::At(large_pages(base)?)),
+    };
+    let len_bytes = large_pages(len_bytes).filter(|bytes| *bytes > 0)?;
+    Some(Wanted { len_bytes, place })
+}
+
 fn switch(value: &str) -> Option<bool> {
     match value {
         "0" => Some(false),
@@ -191,9 +204,25 @@ mod tests {
     #[test]
     fn options_end_at_the_double_dash() {
         let (config, l1) = parse("emu.vtl0=128M emu.l2=3 -- console=ttyS0 -- init").unwrap();
-        assert_eq!(config.vtl0_bytes, 128 << 20);
+        let place = Place::At(0);
+        let len_bytes = 128 << 20;
+        assert_eq!(config.vtl0, Wanted { len_bytes, place });
         assert_eq!(config.l2_vms, 3);
         assert_eq!(l1, "console=ttyS0 -- init");
+    }
+
+    #[test]
+    fn vtl0s_memory_is_at_0_unless_a_place_is_named() {
+        let get = |value| vtl0(value).map(|w| (w.len_bytes >> 20, w.place));
+        assert_eq!(get("2M"), Some((2, Place::At(0))));
+        assert_eq!(get("512M@0"), Some((512, Place::At(0))));
+        assert_eq!(get("1G@4G"), Some((1024, Place::At(4 << 30))));
+        assert_eq!(get("64M@top"), Some((64, Place::Top)));
+        for bad in [
+            "64M@", "64M@1M", "@top", "64M@Top", "0@top", "64M@0@0", "3M@0",
+        ] {
+            assert_eq!(get(bad), None, "{bad}");
+        }
     }
 
     #[test]
@@ -231,6 +260,8 @@ mod tests {
             for value in values.split('|') {
                 let value = match value {
                     "SIZE" => "2M",
+                    "SIZE@BASE" => "2M@4M",
+                    "SIZE@top" => "2M@top",
                     "0..3" => "3",
                     value if value.starts_with("SEED") => "7,irq",
                     value => value,
@@ -254,6 +285,7 @@ mod tests {
         for word in [
             "emu.vtl0=65K",
             "emu.vtl0=0",
+            "emu.vtl0=64M@bottom",
             "emu.l2=4",
             "emu.log=loud",
             "emu.host=xen",

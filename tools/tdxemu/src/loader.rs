@@ -2,14 +2,15 @@
 //! L1's kernel: a bzImage that QEMU's loader device left in memory, started at its 64-bit entry.
 //! [Linux Documentation/arch/x86/boot.rst]
 
+use crate::mem::layout::L1_WINDOW;
 use crate::mem::map::MemoryMap;
 
 /// Where QEMU is told to put the bzImage.
 pub const BZIMAGE_PA: u64 = 0x3000_0000;
-/// Zero page.
-pub const BOOT_PARAMS_PA: u64 = 0x1_0000;
+/// Zero page, in memory that is L1's wherever VTL0's is.
+pub const BOOT_PARAMS_PA: u64 = L1_WINDOW.start;
 /// Command line.
-pub const CMDLINE_PA: u64 = 0x1_1000;
+pub const CMDLINE_PA: u64 = BOOT_PARAMS_PA + 4096;
 /// Room for the command line.
 pub const CMDLINE_BYTES: usize = 4096;
 
@@ -22,6 +23,8 @@ const TYPE_OF_LOADER: usize = 0x210;
 const RAMDISK_IMAGE: usize = 0x218;
 const RAMDISK_SIZE: usize = 0x21c;
 const CMD_LINE_PTR: usize = 0x228;
+const KERNEL_ALIGNMENT: usize = 0x230;
+const RELOCATABLE_KERNEL: usize = 0x234;
 const XLOADFLAGS: usize = 0x236;
 const CMDLINE_SIZE: usize = 0x238;
 const PREF_ADDRESS: usize = 0x258;
@@ -33,6 +36,7 @@ const E820_TABLE: usize = 0x2d0;
 const E820_ENTRY_BYTES: usize = 20;
 
 const XLF_KERNEL_64: u16 = 1;
+const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 2;
 const LOADER_UNDEFINED: u8 = 0xff;
 const ENTRY_64: u64 = 0x200;
 const SECTOR: u64 = 512;
@@ -48,18 +52,22 @@ pub struct Kernel {
     /// Its length.
     pub payload_bytes: u64,
     /// Where it wants to be.
-    pub load_pa: u64,
-    /// Memory it needs there.
+    pub preferred_pa: u64,
+    /// True if it may be elsewhere.
+    pub is_relocatable: bool,
+    /// True if it may even be above 4 GiB.
+    pub can_be_above_4g: bool,
+    /// What its address has to be a multiple of, a power of two.
+    pub alignment: u64,
+    /// Memory it needs.
     pub init_bytes: u64,
     /// Longest command line.
     pub cmdline_bytes: u64,
 }
 
-impl Kernel {
-    /// Where a processor starts.
-    pub const fn entry_pa(&self) -> u64 {
-        self.load_pa + ENTRY_64
-    }
+/// Where a processor starts in a kernel that was put to an address.
+pub const fn entry_pa(load_pa: u64) -> u64 {
+    load_pa + ENTRY_64
 }
 
 fn get<const N: usize>(page: &BootParams, offset: usize) -> [u8; N] {
@@ -91,10 +99,14 @@ pub fn inspect(first_page: &BootParams) -> Result<Kernel, &'static str> {
         0 => 4,
         sectors => u64::from(sectors),
     };
+    let alignment = u64::from(u32::from_le_bytes(get(first_page, KERNEL_ALIGNMENT)));
     Ok(Kernel {
         payload_offset: (sectors + 1) * SECTOR,
         payload_bytes: u64::from(u32::from_le_bytes(get(first_page, SYSSIZE))) * 16,
-        load_pa: u64::from_le_bytes(get(first_page, PREF_ADDRESS)),
+        preferred_pa: u64::from_le_bytes(get(first_page, PREF_ADDRESS)),
+        is_relocatable: first_page[RELOCATABLE_KERNEL] != 0,
+        can_be_above_4g: flags & XLF_CAN_BE_LOADED_ABOVE_4G != 0,
+        alignment: alignment.max(4096).next_power_of_two(),
         init_bytes: u64::from(u32::from_le_bytes(get(first_page, INIT_SIZE))),
         cmdline_bytes: u64::from(u32::from_le_bytes(get(first_page, CMDLINE_SIZE))),
     })
@@ -119,7 +131,7 @@ pub fn boot_params(first_page: &BootParams, facts: &Facts<'_>) -> BootParams {
     let header_end = (MAGIC + usize::from(first_page[JUMP_OFFSET])).min(E820_TABLE);
     put(&mut page, SETUP_SECTS, &first_page[SETUP_SECTS..header_end]);
     page[TYPE_OF_LOADER] = LOADER_UNDEFINED;
-    // CAST: RAM disk and command line lie below 3 GiB, see mem/layout.rs.
+    // CAST: RAM disk and command line lie below 4 GiB, see mem/layout.rs.
     put(
         &mut page,
         RAMDISK_IMAGE,
@@ -158,6 +170,7 @@ mod tests {
         put(&mut page, VERSION, &0x20fu16.to_le_bytes());
         put(&mut page, XLOADFLAGS, &1u16.to_le_bytes());
         put(&mut page, PREF_ADDRESS, &0x100_0000u64.to_le_bytes());
+        put(&mut page, KERNEL_ALIGNMENT, &0x20_0000u32.to_le_bytes());
         page
     }
 
@@ -166,7 +179,25 @@ mod tests {
         let kernel = inspect(&image()).unwrap();
         assert_eq!(kernel.payload_offset, 40 * 512);
         assert_eq!(kernel.payload_bytes, 0x1_0000);
-        assert_eq!(kernel.entry_pa(), 0x100_0200);
+        assert_eq!(entry_pa(kernel.preferred_pa), 0x100_0200);
+    }
+
+    #[test]
+    fn the_header_tells_where_else_the_code_may_be() {
+        let where_else = |page: &BootParams| {
+            let kernel = inspect(page).unwrap();
+            (
+                kernel.is_relocatable,
+                kernel.can_be_above_4g,
+                kernel.alignment,
+            )
+        };
+        let mut page = image();
+        assert_eq!(where_else(&page), (false, false, 2 << 20));
+        page[RELOCATABLE_KERNEL] = 1;
+        page[XLOADFLAGS] = 3;
+        put(&mut page, KERNEL_ALIGNMENT, &[0; 4]);
+        assert_eq!(where_else(&page), (true, true, 4096));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 // UNSAFETY: declares which memory is whose.
 #![expect(unsafe_code)]
 
+mod low;
 mod td;
 
 use crate::acpi::{self, Physical};
@@ -17,8 +18,8 @@ use crate::cpu::tsc;
 use crate::loader::{self, BootParams, Facts, Kernel};
 use crate::mem::frame::FramePool;
 use crate::mem::guest::GuestMemory;
-use crate::mem::layout::{self, Layout};
-use crate::mem::map::{Kind, MemoryMap, Range};
+use crate::mem::layout::{self, Ram, Taken};
+use crate::mem::map::{MemoryMap, Range};
 use crate::mem::npt::AddressSpaces;
 use crate::{log, smp};
 use core::fmt::Write;
@@ -41,8 +42,8 @@ pub struct Platform {
     pub pool: FramePool,
     /// Memory of the guests.
     pub memory: GuestMemory,
-    /// Memory map as L1 sees it.
-    pub map: MemoryMap,
+    /// Which addresses are of memory.
+    pub ram: Ram,
     /// Rate of the time-stamp counter.
     pub tsc_khz: u64,
     /// Multiprocessor Wakeup mailbox.
@@ -113,20 +114,21 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     let mut first_page: BootParams = [0; 4096];
     Firmware.read(loader::BZIMAGE_PA, &mut first_page);
     let kernel = loader::inspect(&first_page)?;
-    let layout = layout::plan(
-        &handover.map,
-        handover.initrd.len_bytes(),
-        config.vtl0_bytes,
-        smp::count() as u64,
-        kernel.load_pa + kernel.init_bytes,
-    )?;
-    let map = l1_map(&handover, &layout);
-    let memory = guest_memory(&layout);
-    place_kernel(&memory, &kernel, handover.initrd)?;
+    let taken = Taken {
+        image: boot::image(),
+        initrd: handover.initrd,
+        cpus: smp::count() as u64,
+    };
+    let layout = layout::plan(&handover.map, &taken, config.vtl0, &kernel)?;
+    let map = layout.l1_map(&handover.map);
+    // SAFETY: this is RAM (and the ROM below 1 MiB) without image and pool, where all of the
+    // emulator's references point.
+    let memory = unsafe { GuestMemory::new(&layout.guests()) };
+    place_kernel(&memory, &kernel, layout.kernel, handover.initrd)?;
     if !memory.relocate(handover.initrd, layout.initrd.start) {
         return Err("the initial RAM disk does not fit");
     }
-    write_cmdline(&memory, &kernel, l1_cmdline, layout.vtl0)?;
+    write_cmdline(&memory, &kernel, l1_cmdline, &layout.vtl0)?;
 
     // SAFETY: `layout` gives the pool RAM that no one else has, L1's map says reserved, and the
     // page table of the TD never maps.
@@ -144,13 +146,16 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     if !memory.write(loader::BOOT_PARAMS_PA, &page) {
         return Err("no memory for the zero page");
     }
+    if layout.is_vtl0_low() {
+        low::clear(&memory)?;
+    }
 
     let tsc_khz = (tsc::measure_khz() + 500) / 1000 * 1000;
     let platform = PLATFORM.call_once(|| Platform {
         config,
         pool,
         memory,
-        map,
+        ram: layout.ram,
         tsc_khz,
         mailbox_pa: nvs,
         start_cr3,
@@ -160,73 +165,49 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     platform.world.call_once(|| Mutex::new(world));
     log!(
         Info,
-        "TD with {} vCPUs, {} L2 VMs, TSC {} MHz, VTL0 memory {:#x}..{:#x}, {} frames left",
+        "TD with {} vCPUs, {} L2 VMs, TSC {} MHz, VTL0 memory{}, {} frames left",
         smp::count(),
         config.l2_vms,
         tsc_khz / 1000,
-        layout.vtl0.start,
-        layout.vtl0.end,
+        Pieces(&layout.vtl0),
         platform.pool.frames_left()
     );
     // SAFETY: the trampoline page is ordinary low memory that L1 does not use yet; the platform
     // and the TD are complete.
     unsafe { smp::start_others(&platform.pool)? };
     START.call_once(|| Start {
-        rip: kernel.entry_pa(),
+        rip: loader::entry_pa(layout.kernel.start),
         rsi: loader::BOOT_PARAMS_PA,
     });
     Ok(())
 }
 
-/// L1's memory map: firmware's, with the ACPI tables named as such, because Linux reads memory of any
-/// other reserved kind through shared addresses. What is ours, and addresses of devices that a TD does
-/// not have, is unusable: a TD that takes it for memory would wait for the host for ever.
-fn l1_map(handover: &Handover, layout: &Layout) -> MemoryMap {
-    let mut map = MemoryMap::new();
-    for (range, kind) in handover.map.iter() {
-        let is_firmware_tables = kind == Kind::Reserved
-            && range.start < layout.ram_end
-            && range.end >= layout.ram_end
-            && range.start >= layout.vtl0.end;
-        let kind = match kind {
-            _ if is_firmware_tables => Kind::Acpi,
-            Kind::Reserved if range.start >= layout.ram_end => Kind::Unusable,
-            other => other,
-        };
-        map.add(range, kind);
-    }
-    map.add(boot::image(), Kind::Unusable);
-    map.add(layout.pool, Kind::Unusable);
-    map.add(layout.vtl0, Kind::Reserved);
-    let nvs = layout.firmware.start + layout::FIRMWARE_ACPI_PAGES * 4096;
-    map.add(Range::new(layout.firmware.start, nvs), Kind::Acpi);
-    map.add(Range::new(nvs, layout.firmware.end), Kind::Nvs);
-    map
-}
-
-/// All of RAM except the image and the pool.
-fn guest_memory(layout: &Layout) -> GuestMemory {
-    let image = boot::image();
-    let mut ranges = [Range::new(0, 0); GuestMemory::RANGES];
-    ranges[0] = Range::new(0, image.start);
-    ranges[1] = Range::new(image.end, layout.pool.start);
-    ranges[2] = Range::new(layout.pool.end, layout.ram_end);
-    // SAFETY: these are RAM (and the ROM below 1 MiB) without image and pool, where all of the
-    // emulator's references point.
-    unsafe { GuestMemory::new(ranges) }
-}
-
-fn place_kernel(memory: &GuestMemory, kernel: &Kernel, initrd: Range) -> Result<(), &'static str> {
+fn place_kernel(
+    memory: &GuestMemory,
+    kernel: &Kernel,
+    target: Range,
+    initrd: Range,
+) -> Result<(), &'static str> {
     let payload = loader::BZIMAGE_PA + kernel.payload_offset;
     let source = Range::new(payload, payload + kernel.payload_bytes);
-    let target = Range::new(kernel.load_pa, kernel.load_pa + kernel.init_bytes);
-    if source.overlaps(&initrd) || target.overlaps(&initrd) || target.overlaps(&source) {
+    if source.overlaps(&initrd) {
         return Err("kernel and initial RAM disk overlap in memory: give QEMU more with -m");
     }
-    if target.overlaps(&boot::image()) || !memory.relocate(source, target.start) {
+    if source.len_bytes() > target.len_bytes() || !memory.relocate(source, target.start) {
         return Err("the kernel does not fit into memory");
     }
     Ok(())
+}
+
+/// For the log.
+struct Pieces<'m>(&'m MemoryMap);
+
+impl core::fmt::Display for Pieces<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|(range, _)| write!(f, " {:#x}..{:#x}", range.start, range.end))
+    }
 }
 
 /// A string that stops growing at its end.
@@ -255,15 +236,20 @@ fn write_cmdline(
     memory: &GuestMemory,
     kernel: &Kernel,
     given: &str,
-    vtl0: Range,
+    vtl0: &MemoryMap,
 ) -> Result<(), &'static str> {
     const TOO_LONG: &str = "the kernel command line is too long";
     let mut line = Line {
         bytes: [0; loader::CMDLINE_BYTES],
         len: 0,
     };
-    let (start, len_bytes) = (vtl0.start, vtl0.len_bytes());
-    write!(line, "{given} vtl0_mem={start:#x},{len_bytes:#x}").map_err(|_| TOO_LONG)?;
+    write!(line, "{given} vtl0_mem").map_err(|_| TOO_LONG)?;
+    let mut separator = '=';
+    for (range, _) in vtl0.iter() {
+        let (start, len_bytes) = (range.start, range.len_bytes());
+        write!(line, "{separator}{start:#x},{len_bytes:#x}").map_err(|_| TOO_LONG)?;
+        separator = ',';
+    }
     if line.len as u64 > kernel.cmdline_bytes || !memory.write(loader::CMDLINE_PA, &line.bytes) {
         return Err(TOO_LONG);
     }

@@ -206,7 +206,7 @@ fn change_page(vp: &Vp, gpa: u64, from: PageState) -> Answer {
     let page = Gpa(gpa);
     let mut world = vp.platform.world();
     let World { td, spaces } = &mut *world;
-    if page.is_shared() || gpa % 4096 != 0 || page >= td.pages.end() {
+    if page.is_shared() || gpa % 4096 != 0 || !vp.platform.ram.contains(gpa) {
         return Answer::BadOperand;
     }
     let state = td.pages.state(page);

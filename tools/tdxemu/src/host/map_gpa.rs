@@ -30,7 +30,7 @@ pub fn map_gpa(vp: &mut Vp, start: u64, len_bytes: u64) -> (u64, u64) {
     let mut world = vp.platform.world();
     let World { td, spaces } = &mut *world;
     // Device memory has no private side: there is nothing to convert.
-    if first >= td.pages.end() {
+    if !vp.platform.ram.contains(first.0) {
         return (status::SUCCESS, start);
     }
     if !vp.platform.memory.contains(first.0, len_bytes) {

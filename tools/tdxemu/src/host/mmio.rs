@@ -20,7 +20,7 @@ pub fn access(vp: &Vp, size: u64, direction: u64, gpa: u64, data: u64) -> Option
     if !matches!(size, 1 | 2 | 4 | 8) || address % size != 0 {
         return None;
     }
-    let is_device = !is_ram(vp, address) && !LOCAL_APIC.contains(address, size);
+    let is_device = !vp.platform.ram.contains(address) && !LOCAL_APIC.contains(address, size);
     if !is_device || !MAPPED.contains(address, size) {
         return None;
     }
@@ -55,14 +55,6 @@ fn ioapic_access(size: u64, direction: u64, address: u64, data: u64) -> Option<u
         }
         _ => None,
     }
-}
-
-/// Returns true if an address is RAM or ROM rather than a device.
-fn is_ram(vp: &Vp, address: u64) -> bool {
-    const VGA: Range = Range::new(0xa_0000, 0xc_0000);
-    let end = vp.platform.world().td.pages.end().0;
-    let is_listed = vp.platform.map.kind_at(address) == Some(crate::mem::map::Kind::Ram);
-    (address < end && !VGA.contains(address, 1)) || is_listed
 }
 
 /// # Safety

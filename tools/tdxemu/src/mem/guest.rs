@@ -7,7 +7,7 @@
 // UNSAFETY: memory that guests write at the same time.
 #![expect(unsafe_code)]
 
-use super::map::{self, Range};
+use super::map::{self, MemoryMap, Range};
 use core::arch::asm;
 
 /// The ranges of RAM that guests may reach.
@@ -17,15 +17,19 @@ pub struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// How many ranges there are.
-    pub const RANGES: usize = 3;
+    /// No machine has more: below the emulator's two parts, between and behind them, above 4 GiB.
+    const RANGES: usize = 5;
 
     /// Declares which memory belongs to guests.
     ///
     /// # Safety
     ///
     /// Every range is RAM, identity mapped, and holds nothing that a Rust reference points to.
-    pub unsafe fn new(mut ranges: [Range; Self::RANGES]) -> Self {
+    pub unsafe fn new(set: &MemoryMap) -> Self {
+        let mut ranges = [Range::default(); Self::RANGES];
+        for (place, (range, _)) in ranges.iter_mut().zip(set.iter()) {
+            *place = range;
+        }
         // Where most of memory is, the search ends first.
         ranges.sort_unstable_by_key(|range| core::cmp::Reverse(range.len_bytes()));
         Self { ranges }

@@ -108,6 +108,20 @@ impl MemoryMap {
         self.merge();
     }
 
+    /// Takes a range out: nothing is said about it any more.
+    pub fn remove(&mut self, range: Range) {
+        let mut result = Self::new();
+        for (old, kind) in self.iter() {
+            if range.is_empty() || !old.overlaps(&range) {
+                result.push(old, kind);
+                continue;
+            }
+            result.push(Range::new(old.start, range.start), kind);
+            result.push(Range::new(range.end, old.end), kind);
+        }
+        *self = result;
+    }
+
     fn push(&mut self, range: Range, kind: Kind) {
         if !range.is_empty() {
             self.entries[self.len] = (range, kind);
@@ -147,6 +161,26 @@ impl MemoryMap {
             .iter()
             .filter(|(range, k)| *k == Kind::Ram && range.end <= limit);
         below.map(|(range, _)| range.end).max()
+    }
+
+    /// The highest piece of RAM of a length that ends at `limit` or below. `align` is a power of two.
+    pub fn last_fit(&self, len_bytes: u64, align: u64, limit: u64) -> Option<Range> {
+        let fits = |(range, kind): (Range, Kind)| {
+            let start = range.end.min(limit).checked_sub(len_bytes)? & !(align - 1);
+            let found = Range::new(start, start + len_bytes);
+            (kind == Kind::Ram && start >= range.start).then_some(found)
+        };
+        self.iter().filter_map(fits).max_by_key(|range| range.start)
+    }
+
+    /// The lowest piece of RAM of a length that starts at `from` or above. `align` is a power of two.
+    pub fn first_fit(&self, len_bytes: u64, align: u64, from: u64) -> Option<Range> {
+        let fits = |(range, kind): (Range, Kind)| {
+            let start = range.start.max(from).checked_next_multiple_of(align)?;
+            let found = Range::new(start, start.checked_add(len_bytes)?);
+            (kind == Kind::Ram && found.end <= range.end).then_some(found)
+        };
+        self.iter().find_map(fits)
     }
 }
 
@@ -196,6 +230,41 @@ mod tests {
         map.add(Range::new(0x2000, 0x3000), Kind::Ram);
         map.add(Range::new(0x1000, 0x2000), Kind::Ram);
         assert!(map.is_all(Range::new(0x1000, 0x3000), Kind::Ram));
+    }
+
+    #[test]
+    fn what_is_taken_out_is_named_no_more() {
+        let mut map = MemoryMap::new();
+        map.add(Range::new(0x1000, 0x5000), Kind::Ram);
+        map.remove(Range::new(0x3000, 0x3000));
+        assert_eq!(map.iter().count(), 1);
+        map.remove(Range::new(0x2000, 0x3000));
+        map.remove(Range::new(0x4000, 0x9000));
+        let entries: Vec<_> = map.iter().map(|(range, _)| range).collect();
+        assert_eq!(
+            entries,
+            [Range::new(0x1000, 0x2000), Range::new(0x3000, 0x4000)]
+        );
+    }
+
+    #[test]
+    fn a_piece_is_found_from_either_end() {
+        let mut map = MemoryMap::new();
+        map.add(Range::new(0x1000, 0x5000), Kind::Ram);
+        map.add(Range::new(0x5000, 0x8000), Kind::Acpi);
+        map.add(Range::new(0x8000, 0xb800), Kind::Ram);
+        let last = |len, align, limit| map.last_fit(len, align, limit).map(|r| r.start);
+        assert_eq!(last(0x1000, 0x1000, u64::MAX), Some(0xa000));
+        assert_eq!(last(0x3000, 0x1000, u64::MAX), Some(0x8000));
+        assert_eq!(last(0x3000, 0x1000, 0xb000), Some(0x8000));
+        assert_eq!(last(0x4000, 0x1000, u64::MAX), Some(0x1000));
+        assert_eq!(last(0x1000, 0x1000, 0x8800), Some(0x4000));
+        assert_eq!(last(0x5000, 0x1000, u64::MAX), None);
+        let first = |len, align, from| map.first_fit(len, align, from).map(|r| r.start);
+        assert_eq!(first(0x1000, 0x2000, 0), Some(0x2000));
+        assert_eq!(first(0x3800, 0x1000, 0x1800), Some(0x8000));
+        assert_eq!(first(0x3800, 0x1000, 0x8001), None);
+        assert_eq!(first(u64::MAX, 0x1000, 0x1000), None);
     }
 
     #[test]

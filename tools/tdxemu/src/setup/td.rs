@@ -5,7 +5,7 @@ use super::{Platform, World};
 use crate::mem::layout::Layout;
 use crate::mem::map::Range;
 use crate::mem::npt::AddressSpaces;
-use crate::{boot, config, cpu, extra_msrs, smp};
+use crate::{config, cpu, extra_msrs, smp};
 use tdx_model::gpa::{Gpa, Level};
 use tdx_model::page_state::{PageEntry, Pages};
 use tdx_model::stale::Stale;
@@ -17,7 +17,7 @@ const STALE_ROOM: usize = 1024;
 /// Builds the TD: measured memory for L1, pending memory for VTL0.
 pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'static str> {
     const NO_FRAMES: &str = "the frame pool is too small";
-    let pages = usize::try_from(layout.ram_end / 4096).map_err(|_| NO_FRAMES)?;
+    let pages = usize::try_from(layout.ram.end() / 4096).map_err(|_| NO_FRAMES)?;
     let entries = platform
         .pool
         .allocate_slice::<PageEntry>(pages)
@@ -29,15 +29,7 @@ pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'st
     }
     let mut spaces = AddressSpaces::new(&platform.pool).map_err(|_| NO_FRAMES)?;
 
-    let image = boot::image();
-    let given = [
-        Range::new(0, 0xa_0000),
-        Range::new(0xc_0000, image.start),
-        Range::new(image.end, layout.pool.start),
-        Range::new(layout.firmware.start, layout.vtl0.start),
-        Range::new(layout.vtl0.end, layout.ram_end),
-    ];
-    for range in given {
+    for (range, _) in layout.built().iter() {
         td.pages
             .host_add_mapped(Gpa(range.start), range.len_bytes());
         spaces.add_l1(range).map_err(|_| NO_FRAMES)?;
@@ -45,14 +37,31 @@ pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'st
     // Linux looks for tables in firmware's area through shared and through private addresses.
     const LEGACY: Range = Range::new(0x9_f000, 0x10_0000);
     for page in (LEGACY.start..LEGACY.end).step_by(4096) {
-        spaces.map_legacy(page).map_err(|_| NO_FRAMES)?;
-    }
-    for page in (layout.vtl0.start..layout.vtl0.end).step_by(2 << 20) {
-        if !td.pages.host_aug_pending(Gpa(page), Level::Size2M) {
-            return Err("VTL0's memory is not free");
+        if layout.vtl0.kind_at(page).is_none() {
+            spaces.map_legacy(page).map_err(|_| NO_FRAMES)?;
         }
     }
+    for (range, _) in layout.pending().iter() {
+        give_pending(&mut td, range)?;
+    }
     Ok(World { td, spaces })
+}
+
+/// Gives the TD memory in the largest pages that fit.
+fn give_pending(td: &mut Td<'_>, range: Range) -> Result<(), &'static str> {
+    let mut gpa = range.start;
+    while gpa < range.end {
+        let left = Range::new(gpa, range.end);
+        let level = match left.contains(gpa, Level::Size2M.len_bytes()) {
+            true if gpa % Level::Size2M.len_bytes() == 0 => Level::Size2M,
+            _ => Level::Size4K,
+        };
+        if !td.pages.host_aug_pending(Gpa(gpa), level) {
+            return Err("VTL0's memory is not free");
+        }
+        gpa += level.len_bytes();
+    }
+    Ok(())
 }
 
 fn td_config(platform: &Platform) -> TdConfig {
