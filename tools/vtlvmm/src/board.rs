@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Everything that the processors of a machine share: memory, devices, and how it ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::memory::Ram;
+use crate::parking::Mutex;
+use crate::platform::interrupts::Interrupts;
+use crate::platform::ports::PortDevices;
+use crate::platform::power::Power;
+use crate::platform::{IO_APIC_BASE, IO_APIC_LEN};
+use crate::processors::Processors;
+use crate::virtio::Slot;
+use crate::virtio::mmio::Transport;
+
+/// How often each kind of exit came to userspace.
+pub type Tally = BTreeMap<&'static str, u64>;
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest wanted that.
+    Power(Power),
+    /// No processor can do anything any more.
+    Halted,
+    /// The guest did what it can't go on after.
+    Failed(String),
+    /// Somebody outside stopped it, for this reason.
+    Stopped(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Board<M> {
+    /// Memory.
+    pub memory: M,
+    /// Devices with ports.
+    pub ports: PortDevices,
+    /// The I/O APIC.
+    pub interrupts: Arc<Interrupts>,
+    /// Virtio devices.
+    pub virtio: Vec<(Slot, Mutex<Transport>)>,
+    /// The processors.
+    pub processors: Arc<Processors>,
+    /// How it ended, once it has.
+    pub end: Mutex<Option<End>>,
+}
+
+/// A device with memory, and where in it.
+enum Device<'a> {
+    IoApic(u32),
+    Virtio(&'a Mutex<Transport>, u32),
+}
+
+impl<M: Ram> Board<M> {
+    /// Ends the machine, unless it has ended already.
+    pub fn end(&self, end: End) {
+        self.end.lock().get_or_insert(end);
+        self.processors.stop();
+    }
+
+    /// Reads device memory. Where there is no device, all bits are ones.
+    pub fn read(&self, gpa: u64, size: u8) -> u64 {
+        match self.device(gpa) {
+            Some(Device::IoApic(offset)) => u64::from(self.interrupts.read(offset)),
+            Some(Device::Virtio(device, offset)) => device.lock().read(offset, size),
+            None => u64::MAX,
+        }
+    }
+
+    /// Writes device memory.
+    pub fn write(&self, gpa: u64, size: u8, value: u64) {
+        match self.device(gpa) {
+            // CAST: its registers have 32 bits.
+            Some(Device::IoApic(offset)) => self.interrupts.write(offset, value as u32),
+            Some(Device::Virtio(device, offset)) => {
+                let is_over = self.processors.is_over();
+                device
+                    .lock()
+                    .write(&self.memory, is_over, offset, size, value);
+            }
+            None => {}
+        }
+    }
+
+    fn device(&self, gpa: u64) -> Option<Device<'_>> {
+        let offset_in = |base: u32, len: u32| {
+            let offset = gpa.checked_sub(u64::from(base))?;
+            u32::try_from(offset).ok().filter(|offset| *offset < len)
+        };
+        if let Some(offset) = offset_in(IO_APIC_BASE, IO_APIC_LEN) {
+            return Some(Device::IoApic(offset));
+        }
+        self.virtio.iter().find_map(|(slot, device)| {
+            let offset = offset_in(slot.base(), Slot::LEN)?;
+            Some(Device::Virtio(device, offset))
+        })
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! A machine for an operating system at VTL0: what an unmodified Linux kernel expects of a PC, on
+//! top of the crate `vtl`.
+//!
+//! Data flows [`linux`] (image, boot parameters) → [`machine`] (memory, devices, threads) →
+//! `vcpu` (one virtual processor and its exits) → [`board`] (the devices they share).
+//!
+//! * [`cpuid`], [`msr`], [`apic`], [`decode`], [`walk`]: decisions without a processor;
+//! * [`platform`], [`virtio`], [`acpi`]: the devices, and the tables that tell of them;
+//! * [`processors`]: how processors start and interrupt each other;
+//! * [`memory`]: what of the guest's memory is where. Unsafe code is in `memory/lower.rs` only.
+//!
+//! Nothing that a guest does may panic, hang or harm this level: whatever it can't go on after
+//! ends the machine with a reason ([`board::End`]).
+#![deny(unsafe_code)]
+
+pub mod acpi;
+pub mod apic;
+pub mod board;
+pub mod cpuid;
+pub mod decode;
+pub mod error;
+pub mod linux;
+pub mod machine;
+pub mod memory;
+pub mod msr;
+pub mod parking;
+pub mod platform;
+pub mod processors;
+mod vcpu;
+pub mod virtio;
+pub mod walk;
+
+pub use error::{Error, Result};

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Builds a machine and runs it: memory is accepted and VTL0 gets its rights, the kernel is
+//! loaded, each virtual processor gets a thread that is bound to its CPU.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use vm_memory::GuestMemory as _;
+use vtl::{GpaRange, Info, LowerMemory, Mshv, PageRights, Vm, Vtl};
+
+use crate::acpi::Tables;
+use crate::board::{Board, End, Tally};
+use crate::error::{Error, Result};
+use crate::linux::{Entry, Opened};
+use crate::memory::{self, LowerRam, Range, place};
+use crate::parking::Mutex;
+use crate::platform::Gsi;
+use crate::platform::interrupts::{Deliver, Interrupts};
+use crate::platform::ports::PortDevices;
+use crate::platform::serial::{Output, SerialPort};
+use crate::processors::Processors;
+use crate::vcpu::Vcpu;
+use crate::virtio::Slot;
+use crate::virtio::block::{Block, SECTOR};
+use crate::virtio::mmio::{Device, Transport};
+use crate::virtio::rng::Random;
+
+/// What a machine is made of.
+pub struct Parts {
+    /// The kernel and what belongs to it.
+    pub linux: Opened,
+    /// Memory that the module has for lower VTLs.
+    pub memory: Vec<GpaRange>,
+    /// The guest gets what is below this address.
+    pub limit: Option<u64>,
+    /// As many virtual processors, on CPUs 0 and up.
+    pub processors: u32,
+    /// The disk.
+    pub disk: Option<Disk>,
+    /// Where the guest's characters go.
+    pub output: Output,
+}
+
+/// A file that is a disk.
+#[derive(Debug)]
+pub struct Disk {
+    file: File,
+    len_bytes: u64,
+    is_read_only: bool,
+}
+
+impl Disk {
+    /// Opens a file or block device; for reading only, if it can't be written.
+    ///
+    /// # Errors
+    /// [`Error::File`], or [`Error::Content`] for a file without a whole sector.
+    pub fn open(path: &Path) -> Result<Self> {
+        const WHAT: &str = "disk";
+        let wrong = |error| Error::File {
+            what: WHAT,
+            path: path.to_path_buf(),
+            error,
+        };
+        let for_writing = OpenOptions::new().read(true).write(true).open(path);
+        let (mut file, is_read_only) = match for_writing {
+            Ok(file) => (file, false),
+            Err(_) => (File::open(path).map_err(wrong)?, true),
+        };
+        let problem = |problem: &str| Error::Content {
+            what: WHAT,
+            path: path.to_path_buf(),
+            problem: problem.to_owned(),
+        };
+        if file.metadata().map_err(wrong)?.is_dir() {
+            return Err(problem(
+                "is a folder (expected a disk image or a block device)",
+            ));
+        }
+        // The end of a block device is where seeking finds it.
+        let len_bytes = std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).map_err(wrong)?;
+        if len_bytes < SECTOR {
+            return Err(problem("has no whole sector of 512 bytes"));
+        }
+        Ok(Self {
+            file,
+            len_bytes,
+            is_read_only,
+        })
+    }
+}
+
+/// A machine that has not begun.
+#[derive(Debug)]
+pub struct Machine {
+    board: Arc<Board<LowerRam>>,
+    entry: Entry,
+    info: Info,
+}
+
+/// How a run was.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How it ended.
+    pub end: End,
+    /// The exits that userspace answered, of all processors.
+    pub tally: Tally,
+}
+
+/// From outside: what is typed, and the end.
+#[derive(Clone, Debug)]
+pub struct Remote(Arc<Board<LowerRam>>);
+
+impl Remote {
+    /// Gives the guest what was typed; how much of it there was room for.
+    pub fn type_in(&self, bytes: &[u8]) -> usize {
+        self.0.ports.serial.type_in(bytes)
+    }
+
+    /// Stops the machine.
+    pub fn stop(&self, why: String) {
+        self.0.end(End::Stopped(why));
+    }
+}
+
+impl Machine {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the parts; nothing of the guest has run then.
+    pub fn build(mshv: &Mshv, parts: Parts) -> Result<Self> {
+        let info = mshv.info()?;
+        let ram = guest_memory(&parts.memory, parts.limit)?;
+        let vtl = mshv.create_vtl()?;
+        let processors = Arc::new(processors(&vtl, parts.processors)?);
+        let memory = give_memory(&vtl, &ram)?;
+        let interrupts = Interrupts::new(Arc::clone(&processors) as Arc<dyn Deliver>);
+        let virtio = virtio_devices(&interrupts, parts.disk)?;
+        let apic_ids: Vec<u32> = processors.list().iter().map(|it| it.apic_id).collect();
+        let slots: Vec<Slot> = virtio.iter().map(|(slot, _)| *slot).collect();
+        let tables = Tables {
+            apic_ids: &apic_ids,
+            virtio: &slots,
+        };
+        let entry = parts
+            .linux
+            .load(&memory, &ram, &tables.at(place::ACPI.start))?;
+        let serial = SerialPort::new(interrupts.line(Gsi::SERIAL), parts.output);
+        Ok(Self {
+            board: Arc::new(Board {
+                memory,
+                ports: PortDevices::new(serial),
+                interrupts,
+                virtio,
+                processors,
+                end: Mutex::new(None),
+            }),
+            entry,
+            info,
+        })
+    }
+
+    /// A handle for another thread.
+    pub fn remote(&self) -> Remote {
+        Remote(Arc::clone(&self.board))
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// The first error of a processor. All processors have stopped then.
+    pub fn run(self) -> Result<Report> {
+        let count = self.board.processors.list().len();
+        let threads: Vec<_> = (0..count).map(|number| self.spawn(number)).collect();
+        let mut tally = Tally::new();
+        let mut failure = None;
+        for thread in threads {
+            match thread.join() {
+                Ok(Ok(own)) => {
+                    own.into_iter()
+                        .for_each(|(name, count)| *tally.entry(name).or_default() += count);
+                }
+                Ok(Err(error)) => failure = failure.or(Some(error)),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        self.take_memory_back()?;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let end = self.board.end.lock().clone();
+        Ok(Report {
+            end: end.unwrap_or(End::Halted),
+            tally,
+        })
+    }
+
+    /// The next guest, of whatever VTL, finds VTL0 without rights in this one's memory.
+    fn take_memory_back(&self) -> Result<()> {
+        let vtl = self.board.processors.vtl();
+        for piece in self.board.memory.iter() {
+            vtl.set_rights(&piece.range(), Vm::VTL0, PageRights::NONE)?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, number: usize) -> thread::JoinHandle<vtl::Result<Tally>> {
+        let board = Arc::clone(&self.board);
+        let entry = (number == 0).then_some(self.entry);
+        let (tsc_khz, num_l2_vms) = (self.info.tsc_khz, self.info.num_l2_vms);
+        thread::spawn(move || {
+            // Whatever becomes of this thread, the others must not wait for it.
+            let _stop = StopOnDrop(Arc::clone(&board));
+            Vcpu::new(board, number, tsc_khz).run(entry, num_l2_vms)
+        })
+    }
+}
+
+struct StopOnDrop(Arc<Board<LowerRam>>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.processors.stop();
+    }
+}
+
+/// The guest's RAM, out of what the module has.
+fn guest_memory(list: &[GpaRange], limit: Option<u64>) -> Result<Vec<Range>> {
+    let ranges: Vec<Range> = list
+        .iter()
+        .map(|it| Range::new(it.base(), it.end()))
+        .collect();
+    let limit = limit.unwrap_or(u64::MAX).min(place::DEVICES);
+    let ram = memory::joined(&ranges, limit);
+    if ram.iter().any(|piece| piece.contains(place::LOW)) {
+        return Ok(ram);
+    }
+    Err(Error::Memory(format!(
+        "VTL0 has no memory at 0..{:#x}, where a PC has some; give the machine some, in the \
+         emulator with emu.vtl0=512M, and do not cut it off with --memory",
+        place::LOW.end
+    )))
+}
+
+/// Accepts memory, gives VTL0 its rights, maps it.
+fn give_memory(vtl: &Vtl, ram: &[Range]) -> Result<LowerRam> {
+    let pieces = ram.iter().map(|piece| {
+        let range = GpaRange::new(piece.start, piece.len())?;
+        vtl.accept(&range)?;
+        vtl.set_rights(&range, Vm::VTL0, PageRights::ALL)?;
+        Ok(LowerMemory::map(range)?.into())
+    });
+    let pieces = pieces.collect::<Result<Vec<_>>>()?;
+    LowerRam::from_regions(pieces).map_err(|error| Error::Memory(error.to_string()))
+}
+
+/// Processors on the first CPUs. The x2APIC ID is the CPU's, which the kernel goes by, too.
+fn processors(vtl: &Vtl, count: u32) -> Result<Processors> {
+    // CAST: widening.
+    let (wanted, there) = (
+        count as usize,
+        thread::available_parallelism().map_or(1, usize::from),
+    );
+    if wanted == 0 || wanted > there {
+        return Err(Error::Processors { wanted, there });
+    }
+    let ids: Vec<_> = (0..count)
+        .map(|cpu| Ok((cpu, apic_id_of(cpu)?)))
+        .collect::<Result<_>>()?;
+    Ok(Processors::new(vtl.clone(), &ids)?)
+}
+
+/// The x2APIC ID of a CPU: CPUID tells of the one that executes it.
+fn apic_id_of(cpu: u32) -> Result<u32> {
+    const TOPOLOGY: u32 = 0xb;
+    let bind = |errno: rustix::io::Errno| vtl::Error::Bind {
+        cpu,
+        errno: errno.into(),
+    };
+    let before = sched_getaffinity(None).map_err(bind)?;
+    let mut only_this = CpuSet::new();
+    // CAST: widening.
+    only_this.set(cpu as usize);
+    sched_setaffinity(None, &only_this).map_err(bind)?;
+    let id = raw_cpuid::cpuid!(TOPOLOGY).edx;
+    sched_setaffinity(None, &before).map_err(bind)?;
+    Ok(id)
+}
+
+/// The devices that there are: random numbers always, the disk if there is one.
+fn virtio_devices(
+    interrupts: &Arc<Interrupts>,
+    disk: Option<Disk>,
+) -> Result<Vec<(Slot, Mutex<Transport>)>> {
+    let source = File::open(Random::SOURCE).map_err(|error| Error::File {
+        what: "source of random numbers",
+        path: PathBuf::from(Random::SOURCE),
+        error,
+    })?;
+    let mut devices = vec![Device::Random(Random::new(source))];
+    if let Some(disk) = disk {
+        devices.push(Device::Block(Block::new(
+            disk.file,
+            disk.len_bytes,
+            disk.is_read_only,
+        )));
+    }
+    let placed = devices
+        .into_iter()
+        .zip(0..Slot::COUNT)
+        .map(|(device, number)| {
+            let slot = Slot::nth(number);
+            let transport = Transport::new(device, interrupts.line(slot.gsi()));
+            (slot, Mutex::new(transport))
+        });
+    Ok(placed.collect())
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! One virtual processor: starts it, lets it run, and answers its exits.
+//!
+//! What can be decided without the processor is in `cpuid`, `msr`, `apic` and `decode`; the
+//! devices are the [`Board`]'s.
+
+mod control;
+mod mmio;
+mod registers;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vtl::exit::Direction;
+use vtl::{Exception, Exit, Gpr, Vm, Vp, reason};
+
+use crate::apic::{Effect, LocalApic};
+use crate::board::{Board, End, Tally};
+use crate::cpuid;
+use crate::linux::Entry;
+use crate::memory::LowerRam;
+use crate::processors::{Phase, Processor};
+
+/// A virtual processor with its registers that the TDX module does not keep.
+#[derive(Debug)]
+pub(crate) struct Vcpu {
+    board: Arc<Board<LowerRam>>,
+    number: usize,
+    apic: LocalApic,
+    identity: cpuid::Processor,
+    xcr0: u64,
+    tally: Tally,
+}
+
+/// What comes after an exit.
+enum Next {
+    /// The processor runs.
+    Run,
+    /// It is over, unless it is already.
+    End(End),
+}
+
+impl Vcpu {
+    /// The processor of this number; all have the same time-stamp counter.
+    pub(crate) fn new(board: Arc<Board<LowerRam>>, number: usize, tsc_khz: u64) -> Self {
+        let list = board.processors.list();
+        let apic_id = list[number].apic_id;
+        let identity = cpuid::Processor {
+            apic_id,
+            // CAST: at most as many as there are CPUs.
+            count: list.len() as u32,
+            tsc_khz,
+        };
+        let tsc_per_tick = (tsc_khz / cpuid::crystal_khz(tsc_khz)).max(1);
+        Self {
+            apic: LocalApic::new(apic_id, number == 0, tsc_per_tick),
+            board,
+            number,
+            identity,
+            xcr0: 1,
+            tally: Tally::new(),
+        }
+    }
+
+    /// Runs the processor in this thread until the machine has ended. The boot processor begins
+    /// at `entry`, others where they are told.
+    pub(crate) fn run(mut self, entry: Option<Entry>, num_l2_vms: u32) -> vtl::Result<Tally> {
+        let board = Arc::clone(&self.board);
+        let own = &board.processors.list()[self.number];
+        let mut vp = board.processors.vtl().bind(own.cpu, Vm::VTL0)?;
+        vp.renew(num_l2_vms)?;
+        if let Some(entry) = entry {
+            start::at_entry(&vp, entry)?;
+        }
+        while !board.processors.is_over().load(Ordering::SeqCst) {
+            if self.attend(&vp, own)? {
+                let next = self.turn(&mut vp)?;
+                if let Next::End(end) = next {
+                    board.end(end);
+                }
+            }
+        }
+        // Nothing that belongs to this guest stays with the processor.
+        vp.renew(num_l2_vms)?;
+        Ok(self.tally)
+    }
+
+    /// Does what other processors want of this one. Whether it may run then.
+    fn attend(&mut self, vp: &Vp, own: &Processor) -> vtl::Result<bool> {
+        match own.phase() {
+            Phase::Running => {
+                if own.take_nmi() && !control::deliver_nmi(vp)? {
+                    own.keep_nmi();
+                }
+                return Ok(true);
+            }
+            Phase::Starting(page) => {
+                self.reset_registers();
+                start::at_page(vp, page)?;
+                own.has_started();
+                // The reset has cleared a cancellation: whatever it was for is looked at first.
+                return Ok(false);
+            }
+            // Whoever sends an interrupt command leaves it to userspace then.
+            Phase::Waiting => vp.page().set_offload(vtl::Offload::new()),
+            Phase::Dead if !self.board.processors.has_live() => {
+                self.board.end(End::Halted);
+            }
+            Phase::Dead => {}
+        }
+        own.wait(self.board.processors.is_over());
+        Ok(false)
+    }
+
+    fn reset_registers(&mut self) {
+        let tsc_khz = self.identity.tsc_khz;
+        let tsc_per_tick = (tsc_khz / cpuid::crystal_khz(tsc_khz)).max(1);
+        self.apic = LocalApic::new(self.identity.apic_id, self.number == 0, tsc_per_tick);
+        self.xcr0 = 1;
+    }
+
+    /// One run, and the answer to what it ended with.
+    fn turn(&mut self, vp: &mut Vp) -> vtl::Result<Next> {
+        let canceller = vp.canceller();
+        let exit = vp.run()?;
+        *self.tally.entry(exit.name()).or_default() += 1;
+        match exit {
+            Exit::Interrupted => canceller.clear(),
+            Exit::NotEntered(_) => {}
+            Exit::Cpuid(exit) => {
+                let answer = self.cpuid(exit.vp(), exit.leaf(), exit.subleaf())?;
+                exit.answer(answer);
+            }
+            Exit::Port(exit) if !exit.port().is_string => return Ok(self.port(exit)),
+            Exit::MsrRead(exit) => self.read_msr(exit)?,
+            Exit::MsrWrite(exit) => return self.write_msr(exit),
+            Exit::Deadline => {
+                let page = vp.page();
+                if let Some(vector) = self.apic.expire(vtl::tsc()) {
+                    page.request_interrupt(vector);
+                }
+                self.arm(vp);
+            }
+            // KVM's answer to a hypercall that it does not know.
+            Exit::Vmcall(exit) => exit.answer(NO_HYPERCALL),
+            Exit::Halt(exit) => {
+                let vp = exit.vp();
+                exit.complete();
+                self.halt(vp);
+            }
+            Exit::Cr(exit) => control::access_cr(exit)?,
+            Exit::Xsetbv(exit) => {
+                let value = exit.value();
+                if exit.index() == 0 && control::is_xcr0(value) {
+                    exit.execute()?;
+                    self.xcr0 = value;
+                } else {
+                    exit.fault(Exception::GeneralProtection)?;
+                }
+            }
+            Exit::Wbinvd(exit) => {
+                exit.vp()
+                    .page()
+                    .request_cache_flush(vtl::CacheFlush::WriteBackInvalidate);
+                exit.complete();
+            }
+            Exit::Mmio(exit) if !exit.is_shared() => {
+                return mmio::emulate(&self.board, vp, exit.gpa, exit.access());
+            }
+            Exit::EptViolation(exit) if !exit.is_pending => {
+                return mmio::emulate(&self.board, vp, exit.gpa, exit.access());
+            }
+            Exit::NmiWindow => control::ignore_nmi_window(vp)?,
+            Exit::Unknown(exit) => return control::refuse(exit),
+            other => return Ok(Next::End(End::Failed(describe(&other)))),
+        }
+        Ok(Next::Run)
+    }
+
+    fn cpuid(&self, vp: &Vp, leaf: u32, subleaf: u32) -> vtl::Result<cpuid::Answer> {
+        const WITH_OSXSAVE: u32 = 1;
+        let cr4 = match leaf {
+            WITH_OSXSAVE => vp.read(vtl::field::L2Field::GUEST_CR4)?,
+            _ => 0,
+        };
+        let state = cpuid::State {
+            cr4,
+            xcr0: self.xcr0,
+        };
+        Ok(cpuid::answer(
+            leaf,
+            subleaf,
+            self.identity,
+            state,
+            |leaf, subleaf| {
+                let own = raw_cpuid::cpuid!(leaf, subleaf);
+                [own.eax, own.ebx, own.ecx, own.edx]
+            },
+        ))
+    }
+
+    fn port(&self, exit: vtl::exit::PortAccess<'_>) -> Next {
+        let port = exit.port();
+        match port.direction {
+            Direction::In => {
+                let value = self.board.ports.read(port.number, port.size_bytes);
+                exit.answer(value);
+            }
+            Direction::Out => {
+                let value = exit.value();
+                exit.complete();
+                if let Some(power) = self.board.ports.write(port.number, port.size_bytes, value) {
+                    return Next::End(End::Power(power));
+                }
+            }
+        }
+        Next::Run
+    }
+
+    /// A halt that the kernel has left to userspace.
+    fn halt(&self, vp: &Vp) {
+        const IF: u64 = 1 << 9;
+        let page = vp.page();
+        if page.rflags() & IF != 0 {
+            page.set_halt(Some(vtl::Halt::Hlt));
+        } else {
+            self.board.processors.list()[self.number].set_phase(Phase::Dead);
+        }
+    }
+
+    fn arm(&self, vp: &Vp) {
+        match self.apic.deadline() {
+            Some(deadline) => vp.page().arm_deadline(deadline),
+            None => vp.page().disarm_deadline(),
+        }
+    }
+
+    /// What a write to the APIC brings about; whether it is taken.
+    fn carry_out(&self, vp: &Vp, effect: Effect) -> vtl::Result<bool> {
+        match effect {
+            Effect::None => {}
+            Effect::Fault => return Ok(false),
+            Effect::Timer => self.arm(vp),
+            Effect::Send(command) => {
+                let processors = &self.board.processors;
+                processors.send(command, &processors.list()[self.number])?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// -KVM_ENOSYS.
+const NO_HYPERCALL: u64 = 1000_u64.wrapping_neg();
+
+/// What the guest did, in words.
+fn describe(exit: &Exit<'_>) -> String {
+    match exit {
+        Exit::TripleFault => "triple fault: the guest could not handle an exception".to_owned(),
+        Exit::EntryFailure {
+            reason,
+            qualification,
+        } => format!(
+            "the guest's state is invalid (exit reason {reason}, qualification {qualification:#x})"
+        ),
+        Exit::Mmio(mmio) => format!(
+            "the guest may not {} guest-physical address {:#x}, which it would share with the host",
+            mmio.access(),
+            mmio.gpa
+        ),
+        Exit::EptViolation(violation) => format!(
+            "the guest may not {} guest-physical address {:#x}: the page is not accepted",
+            violation.access(),
+            violation.gpa
+        ),
+        Exit::Port(access) => format!(
+            "string I/O to port {:#x} is not supported (expected IN or OUT)",
+            access.port().number
+        ),
+        other => format!("exit {} is not supported", other.name()),
+    }
+}
+
+/// The reason of an exit that has no variant.
+fn basic_reason(rax: u64) -> (u16, &'static str) {
+    // CAST: bits 15:0.
+    let basic = rax as u16;
+    (basic, reason::name(basic).unwrap_or("(unknown reason)"))
+}
+
+/// Advances RIP past an instruction of `len` bytes. Outside 64-bit code it has 32 bits.
+fn step_over(vp: &Vp, len: u8, is_64_bit: bool) {
+    let page = vp.page();
+    let rip = page.rip().wrapping_add(u64::from(len));
+    page.set_rip(if is_64_bit { rip } else { rip & 0xffff_ffff });
+}
+
+/// Whether the exit was in 64-bit code: L of the CS rights in RSI.
+fn is_64_bit(vp: &Vp) -> bool {
+    const CS_L: u64 = 1 << (16 + 13);
+    vp.page().exit_info().rsi & CS_L != 0
+}
+
+/// Sets a register of the guest.
+fn set_gpr(vp: &Vp, gpr: Gpr, value: u64) {
+    vp.page().set_gpr(gpr, value);
+}
