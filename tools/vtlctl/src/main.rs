@@ -33,6 +33,8 @@ enum Command {
     Probe(cmd::probe::Arguments),
     /// Run a flat binary, or the built-in demo, at VTL0.
     Run(cmd::run::Arguments),
+    /// Boot a Linux kernel at VTL0, with its console on this terminal.
+    Boot(cmd::boot::Arguments),
     /// Measure the cost of an ioctl and of one round trip to VTL0.
     Bench(cmd::bench::Arguments),
     /// Show what each virtual processor did so far.
@@ -44,12 +46,12 @@ enum Command {
 }
 
 const STATUS_HELP: &str = "Exit status:
-  0  success: the guest halted, or nothing required is missing
+  0  success: the guest halted or powered itself off, or nothing required is missing
   1  the kernel or the TDX module refused something, or something is missing
   2  the command line is wrong
   3  a file is missing, unreadable, empty, too large, or not of the kind that is needed
   4  the guest failed: triple fault, forbidden access, unsupported exit
-  5  the guest was stopped by --max-exits or --timeout
+  5  the guest was stopped by --max-exits, --timeout or Ctrl-A X
   6  a file of audit records is not as the kernel wrote it
   7  a file of audit records is incomplete";
 
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Probe(arguments) => cmd::probe::main(&arguments),
         Command::Run(arguments) => cmd::run::main(&arguments),
+        Command::Boot(arguments) => cmd::boot::main(&arguments),
         Command::Bench(arguments) => cmd::bench::main(&arguments),
         Command::Stats(arguments) => cmd::stats::main(&arguments),
         Command::Reset(arguments) => cmd::reset::main(&arguments),

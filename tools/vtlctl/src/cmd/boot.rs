@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `vtlctl boot`: an unmodified Linux at VTL0, its console on this terminal.
+//!
+//! The machine is the crate `vtlvmm`; here are the command line, the terminal, and the report.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use vtl::{Mshv, Vtl};
+use vtlvmm::board::End;
+use vtlvmm::error::Fault;
+use vtlvmm::linux::Linux;
+use vtlvmm::machine::{Disk, Machine, Parts, Remote, Report};
+use vtlvmm::platform::power::Power;
+
+use crate::cmd::boot::handled::Handled;
+use crate::cmd::boot::terminal::Terminal;
+use crate::{ExitStatus, Failure, options};
+
+mod handled;
+mod terminal;
+
+#[derive(clap::Args)]
+#[command(after_help = KEYS)]
+pub(crate) struct Arguments {
+    /// Kernel: a bzImage for x86-64
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// The kernel's command line
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0")]
+    cmdline: String,
+    /// The guest gets what VTL0 has of memory below this address [default: all]
+    #[arg(long, value_name = "SIZE", value_parser = options::number)]
+    memory: Option<u64>,
+    /// Virtual processors, on CPUs 0 and up
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vps: u32,
+    /// Disk image or block device, as a virtio disk
+    #[arg(long, value_name = "FILE")]
+    disk: Option<PathBuf>,
+    /// End when the guest wants to start again
+    #[arg(long)]
+    no_reboot: bool,
+    /// Stop the guest after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Don't tell how the run was
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+const KEYS: &str = "On a terminal, Ctrl-A X stops the guest, Ctrl-A Ctrl-A is one Ctrl-A for it.
+
+Example:
+  vtlctl boot --kernel vmlinuz --initrd initrd.img --cmdline 'console=ttyS0 quiet' --vps 2";
+
+/// An error of the machine, with the exit status that it has.
+fn failed(error: vtlvmm::Error) -> Failure {
+    let status = match error.fault() {
+        Fault::Usage => ExitStatus::Usage,
+        Fault::File => ExitStatus::GuestFile,
+        Fault::System => ExitStatus::Failure,
+    };
+    Failure::new(status, error)
+}
+
+pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let begun = Instant::now();
+    let mut machine = build(arguments)?;
+    let vtl = Vtl::open()?;
+    let before = Handled::of(&vtl, arguments.vps)?;
+    let terminal = Terminal::start();
+    loop {
+        terminal.attach(machine.remote());
+        limit(arguments.timeout, begun, machine.remote());
+        let report = machine.run().map_err(failed)?;
+        if report.end == End::Power(Power::Reset) && !arguments.no_reboot {
+            machine = build(arguments)?;
+            continue;
+        }
+        drop(terminal);
+        let after = Handled::of(&vtl, arguments.vps)?;
+        if !arguments.quiet {
+            println!("\n{}", after.since(&before));
+            println!(
+                "\n{} ({:.2} s)",
+                text(&report.end),
+                begun.elapsed().as_secs_f64()
+            );
+        }
+        return Ok(status(&report));
+    }
+}
+
+/// Everything that can be wrong is found before the terminal changes.
+fn build(arguments: &Arguments) -> Result<Machine, Failure> {
+    let linux = Linux {
+        kernel: arguments.kernel.clone(),
+        initrd: arguments.initrd.clone(),
+        command_line: arguments.cmdline.clone(),
+    };
+    let usage = |error| Failure::new(ExitStatus::Usage, error);
+    let parts = Parts {
+        linux: linux.open().map_err(failed)?,
+        disk: arguments
+            .disk
+            .as_deref()
+            .map(Disk::open)
+            .transpose()
+            .map_err(failed)?,
+        memory: options::lower_memory().map_err(usage)?,
+        limit: arguments.memory,
+        processors: arguments.vps,
+        output: Box::new(std::io::stdout()),
+    };
+    Machine::build(&Mshv::open()?, parts).map_err(failed)
+}
+
+/// With a time limit, a thread stops the guest then.
+fn limit(timeout: Option<u64>, begun: Instant, remote: Remote) {
+    let Some(seconds) = timeout else { return };
+    let left = Duration::from_secs(seconds).saturating_sub(begun.elapsed());
+    // Not joined: it ends with the process, and a machine that has ended can't be stopped.
+    std::thread::spawn(move || {
+        std::thread::sleep(left);
+        remote.stop(format!("stopped after {seconds} s (--timeout)"));
+    });
+}
+
+fn status(report: &Report) -> ExitStatus {
+    match &report.end {
+        End::Power(Power::Off | Power::Reset | Power::Exit(0)) | End::Halted => ExitStatus::Success,
+        End::Power(Power::Exit(_)) | End::Failed(_) => ExitStatus::GuestFailed,
+        End::Stopped(_) => ExitStatus::Limit,
+    }
+}
+
+fn text(end: &End) -> String {
+    match end {
+        End::Power(Power::Off) => "the guest powered itself off".to_owned(),
+        End::Power(Power::Reset) => "the guest wanted a reset".to_owned(),
+        End::Power(Power::Exit(code)) => format!("the guest ended with {code}"),
+        End::Halted => "the guest halted".to_owned(),
+        End::Failed(why) | End::Stopped(why) => why.clone(),
+    }
+}
