@@ -4,7 +4,9 @@
 //! `device` says who may open what and which command goes where; each other file serves one command or one
 //! node. Next down the flow: `run.rs` for `MSHV_RETURN_TO_LOWER_VTL`, `mem.rs` for mappings.
 
+pub(crate) mod args;
 mod c;
+pub(crate) mod commands;
 pub(crate) mod debugfs;
 pub(crate) mod descriptor;
 pub(crate) mod device;

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The numbers of the module's Rust side as lines of C, for abi_layout.c:
-#   awk -f abi_rust.awk ../rust/pure/uapi.rs ../rust/glue/abi.rs
-# The first file has the constants, the second says which field each is for.
+#   awk -f abi_rust.awk ../rust/pure/uapi.rs ../rust/glue/abi.rs ../rust/nodes/commands.rs
+# The first file has the constants, the second says which field each is for, the third
+# has the commands.
 
 function fail(what) {
 	print FILENAME ":" FNR ": " what >"/dev/stderr"
@@ -39,9 +40,6 @@ file == 1 && /^ *pub const [A-Z_0-9]+: (u32|u64|usize) = (0x)?[0-9a-f_]+;/ {
 	number = $6
 	gsub(/[_;]/, "", number)
 	constant[module name] = number
-	# Commands have the type 0xb8.
-	if (module == "" && number ~ /^0x[0-9a-f]+b8[0-9a-f][0-9a-f]$/)
-		line("MSHV_" name, number "ULL")
 }
 
 # assert_offsets! { mshv_vtl_run: { cancel => run::CANCEL, ... } }
@@ -72,7 +70,29 @@ file == 2 && /assert!\(size_of::<mshv_/ {
 	line("sizeof(struct " type ")", value(size))
 }
 
+# TDCALL = _IOWR::<mshv_tdcall>(TYPE, 0x32), VTL_COMMAND_TDCALL;
+file == 3 && /^const TYPE: u32 = 0x[0-9a-f]+;/ {
+	command_type = $5
+	sub(/;/, "", command_type)
+}
+file == 3 && /^ +[A-Z_0-9]+ = _IO[WR]*/ {
+	text = $3
+	operand = ""
+	if (match(text, /<[a-z_0-9]+>/)) {
+		operand = substr(text, RSTART + 1, RLENGTH - 2)
+		operand = ", " (operand ~ /^u[0-9]+$/ ? "__" : "struct ") operand
+	}
+	macro = text
+	sub(/[:(].*/, "", macro)
+	number = $4
+	gsub(/[),]/, "", number)
+	line("MSHV_" $1, macro "(" value(command_type) ", " value(number) operand ")")
+	commands++
+}
+
 END {
+	if (!failed && commands < 20)
+		fail("only " commands + 0 " commands: the file has another form")
 	if (!failed && lines < 100)
 		fail("only " lines " numbers: the files have another form")
 }

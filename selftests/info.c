@@ -263,6 +263,24 @@ TEST_F(info, larger_structures_are_served_when_the_rest_is_zero)
 	}
 }
 
+/* Also when it ends in the middle of a field. */
+TEST_F(info, an_answer_is_as_long_as_it_says)
+{
+	const struct growing *stats = &self->growing[1];
+	unsigned int v1 = stats->first_version, more;
+
+	for (more = 1; more < 8; more++) {
+		struct mshv_vtl_head head;
+
+		ASSERT_EQ(0, call(stats, self->page, v1 + more, 0xa5));
+		memcpy(&head, self->page, sizeof(head));
+		EXPECT_EQ(v1 + more, head.size);
+		/* Nothing has refused so many hypercalls. */
+		EXPECT_NE(0xa5, self->page[v1 + more - 1]);
+		EXPECT_EQ(0, self->page[v1 + more]);
+	}
+}
+
 TEST_F(info, set_bytes_beyond_what_is_known_are_refused)
 {
 	size_t i;

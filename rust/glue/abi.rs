@@ -30,6 +30,8 @@ use kernel::fs::{File, Kiocb};
 use kernel::page::Page;
 use kernel::types::ForeignOwnable;
 
+use kernel::prelude::Zeroable;
+
 use crate::pure::audit::ExitKind;
 use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
 
@@ -58,8 +60,18 @@ plain! {
         mshv_vtl_signal_event
         mshv_vtl_sint_post_msg
         mshv_vtl_set_eventfd
-        mshv_sint_mask;
-    AsBytes: mshv_register mshv_tdcall
+        mshv_sint_mask
+        mshv_map_device_intr
+        mshv_vtl_head
+        mshv_vtl_xsave;
+    AsBytes:
+        mshv_register
+        mshv_tdcall
+        mshv_vtl_head
+        mshv_vtl_info
+        mshv_vtl_policy
+        mshv_vtl_stats
+        mshv_vtl_xsave
 }
 
 /// A pointer of C, as Rust hands it over: it can be used for the time of a call.
@@ -347,6 +359,10 @@ assert_offsets! {
     }
 }
 
+// SAFETY: Integers, for each of which zero is a value.
+unsafe impl Zeroable for mshv_vtl_stats {}
+
+const _: () = assert!(size_of::<mshv_vtl_head>() == 8);
 const _: () = assert!(size_of::<mshv_vtl_info>() == info::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_policy>() == policy::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);

@@ -9,11 +9,12 @@ use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, ArcBorrow, Mutex};
-use kernel::uaccess::UserPtr;
 
 use crate::glue::ffi;
 use crate::mem;
 use crate::mem::registered;
+use crate::nodes::args::Argument;
+use crate::nodes::commands;
 use crate::nodes::descriptor::{self, Table};
 use crate::nodes::info;
 use crate::nodes::kick;
@@ -27,7 +28,6 @@ use crate::nodes::xsave;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
 use crate::observe::trace;
-use crate::pure::uapi;
 use crate::run;
 use crate::vp::apic_pages::{Owner, Pages};
 use crate::vp::machine::{self, Machine};
@@ -143,16 +143,17 @@ impl MiscDevice for Mshv {
         command: u32,
         argument: usize,
     ) -> Result<isize> {
+        let argument = Argument::new(argument);
         match command {
-            uapi::CHECK_EXTENSION => request::check_extension(UserPtr::from_addr(argument)),
-            uapi::CREATE_VTL => {
+            commands::CHECK_EXTENSION => request::check_extension(argument),
+            commands::CREATE_VTL => {
                 let vtl = VtlFile::new(machine.into())?;
                 let number = descriptor::new(vtl)?;
                 event::vtl_created();
                 Ok(number)
             }
-            uapi::VTL_INFO => info::info(&machine, UserPtr::from_addr(argument)),
-            uapi::VTL_POLICY => info::policy(UserPtr::from_addr(argument)),
+            commands::VTL_INFO => info::info(&machine, argument),
+            commands::VTL_POLICY => info::policy(argument),
             _ => Err(ENOTTY),
         }
     }
@@ -178,23 +179,22 @@ impl MiscDevice for Vtl {
         command: u32,
         argument: usize,
     ) -> Result<isize> {
+        let argument = Argument::new(argument);
         match command {
-            uapi::RETURN_TO_LOWER_VTL => run(&vtl.machine),
-            uapi::VTL_STATS => info::stats(&vtl.machine, UserPtr::from_addr(argument)),
-            uapi::ADD_VTL0_MEMORY => request::add_vtl0_memory(UserPtr::from_addr(argument)),
-            uapi::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(UserPtr::from_addr(argument)),
-            uapi::RESTORE_PARTITION_TIME => Err(EOPNOTSUPP),
-            uapi::TDCALL => request::tdcall::tdcall(&vtl, UserPtr::from_addr(argument)),
-            uapi::GET_VP_REGISTERS => registers::get(&vtl.machine, UserPtr::from_addr(argument)),
-            uapi::SET_VP_REGISTERS => registers::set(&vtl.machine, UserPtr::from_addr(argument)),
-            uapi::VTL_XSAVE_GET => xsave::get(&vtl.machine, UserPtr::from_addr(argument)),
-            uapi::VTL_XSAVE_SET => xsave::set(&vtl.machine, UserPtr::from_addr(argument)),
-            uapi::VTL_RESET => reset::reset(&vtl.machine, UserPtr::from_addr(argument)),
-            uapi::KICK_CPUS => kick::kick_cpus(&vtl.machine, UserPtr::from_addr(argument)),
-            uapi::MAP_REDIRECTED_DEVICE_INTERRUPT => {
-                redirect::map(&vtl, UserPtr::from_addr(argument))
-            }
-            uapi::SET_POLL_FILE => kick::set_poll_file(&vtl, file, UserPtr::from_addr(argument)),
+            commands::RETURN_TO_LOWER_VTL => run(&vtl.machine),
+            commands::VTL_STATS => info::stats(&vtl.machine, argument),
+            commands::ADD_VTL0_MEMORY => request::add_vtl0_memory(argument),
+            commands::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(argument),
+            commands::RESTORE_PARTITION_TIME => Err(EOPNOTSUPP),
+            commands::TDCALL => request::tdcall::tdcall(&vtl, argument),
+            commands::GET_VP_REGISTERS => registers::get(&vtl.machine, argument),
+            commands::SET_VP_REGISTERS => registers::set(&vtl.machine, argument),
+            commands::VTL_XSAVE_GET => xsave::get(&vtl.machine, argument),
+            commands::VTL_XSAVE_SET => xsave::set(&vtl.machine, argument),
+            commands::VTL_RESET => reset::reset(&vtl.machine, argument),
+            commands::KICK_CPUS => kick::kick_cpus(&vtl.machine, argument),
+            commands::MAP_REDIRECTED_DEVICE_INTERRUPT => redirect::map(&vtl, argument),
+            commands::SET_POLL_FILE => kick::set_poll_file(&vtl, file, argument),
             _ => Err(ENOTTY),
         }
     }
@@ -208,7 +208,7 @@ fn run(machine: &Machine) -> Result<isize> {
             vp.stats.refused(Refusal::of(error));
         }
         let errno = error.to_errno().unsigned_abs();
-        trace::vtl_refused(uapi::RETURN_TO_LOWER_VTL, 0, u64::from(errno));
+        trace::vtl_refused(commands::RETURN_TO_LOWER_VTL, 0, u64::from(errno));
     }
     result.map(|()| 0)
 }

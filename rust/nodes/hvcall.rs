@@ -4,22 +4,24 @@
 //! Each open file says once which calls it is going to make, and can make no others; of these only those
 //! that `pure::hv_policy` allows.
 
+use core::mem::offset_of;
+
 use kernel::alloc::KVec;
 use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SetOnce};
-use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::{mshv_vtl_hvcall, mshv_vtl_hvcall_setup};
 use crate::mem::{withdrawn, KernelMemory};
+use crate::nodes::args::Argument;
+use crate::nodes::commands;
 use crate::nodes::device;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
 use crate::observe::trace;
 use crate::pure::hv_call::{self, Control, MAX_BYTES, MAX_LIST_BYTES};
 use crate::pure::hv_policy::{self, Input, Permit};
-use crate::pure::uapi;
 use crate::vp::machine::Machine;
 
 /// `/dev/mshv_hvcall`.
@@ -50,10 +52,10 @@ impl MiscDevice for HvCall {
         command: u32,
         argument: usize,
     ) -> Result<isize> {
-        let argument = UserPtr::from_addr(argument);
+        let argument = Argument::new(argument);
         match command {
-            uapi::HVCALL_SETUP => calls.setup(argument),
-            uapi::HVCALL => calls.call(argument),
+            commands::HVCALL_SETUP => calls.setup(argument),
+            commands::HVCALL => calls.call(argument),
             _ => Err(ENOTTY),
         }
     }
@@ -68,13 +70,7 @@ fn bytes_from_user(address: u64, len_bytes: u64, max_bytes: u64) -> Result<KVec<
     if len_bytes > max_bytes {
         return Err(EINVAL);
     }
-    let address = UserPtr::from_addr(address as usize); // CAST: usize has 64 bits
-    let mut bytes = KVec::new();
-    if len_bytes != 0 {
-        // CAST: at most `max_bytes`.
-        UserSlice::new(address, len_bytes as usize).read_all(&mut bytes, GFP_KERNEL)?;
-    }
-    Ok(bytes)
+    Argument::pointer(address).read_list(len_bytes as usize) // CAST: at most `max_bytes`
 }
 
 impl HvCallFile {
@@ -83,13 +79,11 @@ impl HvCallFile {
     /// # Errors
     ///
     /// EFAULT, ENOMEM. EINVAL: too long a list, or the file has one already.
-    fn setup(&self, argument: UserPtr) -> Result<isize> {
+    fn setup(&self, argument: Argument) -> Result<isize> {
         let mshv_vtl_hvcall_setup {
             bitmap_array_size,
             allow_bitmap_ptr,
-        } = UserSlice::new(argument, size_of::<mshv_vtl_hvcall_setup>())
-            .reader()
-            .read()?;
+        } = argument.read()?;
         let list = bytes_from_user(allow_bitmap_ptr, bitmap_array_size, MAX_LIST_BYTES)?;
         if self.allowed.populate(list) {
             Ok(0)
@@ -109,7 +103,7 @@ impl HvCallFile {
             vp.stats.refused(Refusal::Hypercall);
         }
         let errno = u64::from(EPERM.to_errno().unsigned_abs());
-        trace::vtl_refused(uapi::HVCALL, control, errno);
+        trace::vtl_refused(commands::HVCALL, control, errno);
         event::hypercall_refused(control);
     }
 
@@ -120,10 +114,8 @@ impl HvCallFile {
     /// EFAULT, ENOMEM. EINVAL: more than a page, or an unsound control word. EPERM: a call that the
     /// file has not said it would make, or that the policy refuses. EBUSY: a page is a VP's virtual APIC
     /// page. EBUSY, EINTR: as `mem::withdrawn::to_shared`. ENXIO: the kernel ends.
-    fn call(&self, argument: UserPtr) -> Result<isize> {
-        let request: mshv_vtl_hvcall = UserSlice::new(argument, size_of::<mshv_vtl_hvcall>())
-            .reader()
-            .read()?;
+    fn call(&self, argument: Argument) -> Result<isize> {
+        let request: mshv_vtl_hvcall = argument.read()?;
         if request.input_size > MAX_BYTES || request.output_size > MAX_BYTES {
             return Err(EINVAL);
         }
@@ -142,15 +134,12 @@ impl HvCallFile {
         };
         let status = self.make(permit, control, &input, &mut output)?;
 
-        // CAST: usize has 64 bits.
-        let to = UserPtr::from_addr(request.output_ptr as usize);
-        UserSlice::new(to, len_bytes)
+        Argument::pointer(request.output_ptr)
+            .bytes(len_bytes)
             .writer()
             .write_slice(&output)?;
-        let to = argument.wrapping_byte_add(uapi::HVCALL_STATUS);
-        UserSlice::new(to, size_of::<u64>())
-            .writer()
-            .write(&status)?;
+        let to = argument.field(offset_of!(mshv_vtl_hvcall, status));
+        to.write(&status)?;
         Ok(0)
     }
 

@@ -3,10 +3,10 @@
 
 use kernel::fs::File;
 use kernel::prelude::*;
-use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::{mshv_kick_cpus, mshv_set_poll_file};
 use crate::glue::ffi;
+use crate::nodes::args::Argument;
 use crate::nodes::device::VtlFile;
 use crate::pure::place::Place;
 use crate::pure::uapi::{KICK_CANCEL, KICK_WAIT};
@@ -18,10 +18,8 @@ use crate::vp::Vp;
 /// # Errors
 ///
 /// EFAULT, EINVAL (an unknown flag), ENOMEM before anything was done; EINTR when killed while waiting.
-pub(crate) fn kick_cpus(machine: &Machine, argument: UserPtr) -> Result<isize> {
-    let request: mshv_kick_cpus = UserSlice::new(argument, size_of::<mshv_kick_cpus>())
-        .reader()
-        .read()?;
+pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> {
+    let request: mshv_kick_cpus = argument.read()?;
     if request.flags & !(KICK_WAIT | KICK_CANCEL) != 0 {
         return Err(EINVAL);
     }
@@ -46,13 +44,9 @@ pub(crate) fn kick_cpus(machine: &Machine, argument: UserPtr) -> Result<isize> {
 /// Reads as many bytes as hold the bits of CPUs that can exist: the last CPU's byte may be the last
 /// one of the caller's memory, and further bits mean nothing.
 fn read_mask(machine: &Machine, request: &mshv_kick_cpus) -> Result<KVec<u8>> {
-    let mut mask = KVec::new();
     let len_bits = request.len_bits.min(machine.num_cpus().into());
     let len_bytes = len_bits.div_ceil(8) as usize; // CAST: as many as there are CPUs
-    let address = UserPtr::from_addr(request.cpu_mask as usize); // CAST: usize has 64 bits
-    if len_bytes != 0 {
-        UserSlice::new(address, len_bytes).read_all(&mut mask, GFP_KERNEL)?;
-    }
+    let mut mask = Argument::pointer(request.cpu_mask).read_list(len_bytes)?;
     let unused_bits = (len_bytes as u64) * 8 - len_bits; // CAST: usize fits
     if let Some(last) = mask.last_mut() {
         *last &= 0xff_u8 >> unused_bits;
@@ -86,10 +80,8 @@ fn wait(kicked: &[(&Vp, Place)]) -> Result {
 /// # Errors
 ///
 /// EFAULT, and those of `VtlFile::set_poll_file`.
-pub(crate) fn set_poll_file(vtl: &VtlFile, file: &File, argument: UserPtr) -> Result<isize> {
-    let request: mshv_set_poll_file = UserSlice::new(argument, size_of::<mshv_set_poll_file>())
-        .reader()
-        .read()?;
+pub(crate) fn set_poll_file(vtl: &VtlFile, file: &File, argument: Argument) -> Result<isize> {
+    let request: mshv_set_poll_file = argument.read()?;
     vtl.set_poll_file(file, request.cpu, request.fd)?;
     Ok(0)
 }

@@ -8,13 +8,15 @@
 // UNSAFETY: FFI with a callback.
 #![allow(unsafe_code)]
 
+use core::mem::offset_of;
+
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use kernel::uaccess::{UserPtr, UserSlice};
 
-use crate::glue::abi::{self, safe_in_c};
+use crate::glue::abi::{self, mshv_map_device_intr, safe_in_c};
 use crate::glue::ffi::{call_back, Callback};
+use crate::nodes::args::Argument;
 use crate::nodes::device::VtlFile;
 use crate::pure::apic::Vector;
 use crate::pure::field::VmIndex;
@@ -156,18 +158,21 @@ impl Callback for Arrived {
 /// EFAULT, ENOMEM. EINVAL: a vector that the host may not send, neither 0 nor 1, or nothing to take
 /// back. ENXIO: no VP with this APIC ID. EMFILE: the file has as many on that CPU as one may have.
 /// ENOSPC: the CPU has no vector left for this. Then nothing has changed.
-pub(crate) fn map(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
-    let operand = UserSlice::new(argument, size_of::<[u64; 2]>());
-    let (mut reader, mut writer) = operand.reader_writer();
-    let [names, is_new]: [u64; 2] = reader.read()?;
-    let (vector, apic_id) = (names as u32, (names >> 32) as u32); // CAST: the two halves
-                                                                  // The other bytes are padding.
-    match is_new & 0xff {
+pub(crate) fn map(vtl: &VtlFile, argument: Argument) -> Result<isize> {
+    let mshv_map_device_intr {
+        vector,
+        apic_id,
+        create_mapping,
+        padding: _,
+    } = argument.read()?;
+    match create_mapping {
         0 => unmap(vtl, vector, apic_id),
         1 => {
             let route = find_route(vtl, vector, apic_id)?;
             let vector = add(vtl, route, apic_id)?;
-            let written = writer.write(&vector);
+            let written = argument
+                .field(offset_of!(mshv_map_device_intr, vector))
+                .write(&vector);
             if written.is_err() {
                 // Another thread may have guessed the vector and given it back.
                 let _ = unmap(vtl, vector, apic_id);

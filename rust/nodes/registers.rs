@@ -5,50 +5,48 @@
 use core::mem::offset_of;
 
 use kernel::prelude::*;
-use kernel::uaccess::{UserPtr, UserSlice};
+use kernel::uaccess::UserSlice;
 
 use crate::glue::abi::{mshv_register, mshv_vp_registers, MSHV_VP_MAX_REGISTERS};
+use crate::nodes::args::Argument;
 use crate::pure::registers::Register;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
 
 /// A list of registers in userspace.
 struct List {
-    argument: UserPtr,
-    entries: UserPtr,
+    argument: Argument,
+    entries: Argument,
     count: usize,
 }
 
 impl List {
-    fn new(argument: UserPtr) -> Result<Self> {
-        let head: mshv_vp_registers = UserSlice::new(argument, size_of::<mshv_vp_registers>())
-            .reader()
-            .read()?;
+    fn new(argument: Argument) -> Result<Self> {
+        let head: mshv_vp_registers = argument.read()?;
         // Where `failed` goes, the reference ABI has padding: anything may stand there.
         if head.count == 0 || head.count > MSHV_VP_MAX_REGISTERS {
             return Err(EINVAL);
         }
         Ok(Self {
             argument,
-            entries: UserPtr::from_addr(head.registers as usize), // CAST: usize has 64 bits
-            count: head.count as usize,                           // CAST: u32 fits
+            entries: Argument::pointer(head.registers),
+            count: head.count as usize, // CAST: u32 fits
         })
     }
 
     fn slice(&self) -> UserSlice {
-        UserSlice::new(self.entries, self.count * size_of::<mshv_register>())
+        self.entries.bytes(self.count * size_of::<mshv_register>())
     }
 
     /// The answer for a register that is refused. Where there are several, userspace is told which;
     /// a caller with a single one knows, and need not have a writable operand.
     fn refused(&self, index: usize) -> Error {
         if self.count > 1 {
-            let offset = offset_of!(mshv_vp_registers, failed);
-            let at = self.argument.wrapping_byte_add(offset);
-            let index = index as u32; // CAST: below `MSHV_VP_MAX_REGISTERS`
-            let mut writer = UserSlice::new(at, size_of::<u32>()).writer();
+            let failed = self.argument.field(offset_of!(mshv_vp_registers, failed));
+            // CAST: below `MSHV_VP_MAX_REGISTERS`
+            let index = index as u32;
             // The refusal is the answer, whether it can be explained or not.
-            let _ = writer.write(&index);
+            let _ = failed.write(&index);
         }
         EINVAL
     }
@@ -59,7 +57,7 @@ impl List {
 /// # Errors
 ///
 /// EFAULT; EINVAL for other registers; EBUSY, ENXIO as for a run.
-pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
+pub(crate) fn get(machine: &Machine, argument: Argument) -> Result<isize> {
     let list = List::new(argument)?;
     let (mut reader, mut writer) = list.slice().reader_writer();
     let mut entries = KVec::with_capacity(list.count, GFP_KERNEL)?;
@@ -85,7 +83,7 @@ pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
 ///
 /// EFAULT; EINVAL for other registers and values that the processor does not take; EBUSY, ENXIO as
 /// for a run. Then no register has changed.
-pub(crate) fn set(machine: &Machine, argument: UserPtr) -> Result<isize> {
+pub(crate) fn set(machine: &Machine, argument: Argument) -> Result<isize> {
     let list = List::new(argument)?;
     let mut reader = list.slice().reader();
     let mut values = KVec::with_capacity(list.count, GFP_KERNEL)?;

@@ -5,18 +5,17 @@
 pub(crate) mod tdcall;
 
 use kernel::prelude::*;
-use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::cpu::msr;
 use crate::glue::abi::mshv_vtl_ram_disposition;
 use crate::mem::registered;
+use crate::nodes::args::Argument;
 use crate::pure::ranges;
 use crate::pure::uapi;
 
 /// `MSHV_CHECK_EXTENSION`.
-pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
-    let capability: u32 = UserSlice::new(argument, size_of::<u32>()).reader().read()?;
-    let answer = uapi::check_extension(capability).ok_or(EOPNOTSUPP)?;
+pub(crate) fn check_extension(argument: Argument) -> Result<isize> {
+    let answer = uapi::check_extension(argument.read()?).ok_or(EOPNOTSUPP)?;
     Ok(answer as isize) // CAST: 0 or 1
 }
 
@@ -25,13 +24,11 @@ pub(crate) fn check_extension(argument: UserPtr) -> Result<isize> {
 /// # Errors
 ///
 /// EINVAL for what is no memory of a lower VTL; the others as `registered::add`.
-pub(crate) fn add_vtl0_memory(argument: UserPtr) -> Result<isize> {
+pub(crate) fn add_vtl0_memory(argument: Argument) -> Result<isize> {
     let mshv_vtl_ram_disposition {
         start_pfn,
         last_pfn,
-    } = UserSlice::new(argument, size_of::<mshv_vtl_ram_disposition>())
-        .reader()
-        .read()?;
+    } = argument.read()?;
     registered::add(ranges::Request::new(start_pfn, last_pfn).ok_or(EINVAL)?)?;
     Ok(0)
 }
@@ -41,10 +38,7 @@ pub(crate) fn add_vtl0_memory(argument: UserPtr) -> Result<isize> {
 /// # Errors
 ///
 /// EFAULT. EIO: the TDX module does not let this Linux read the register.
-pub(crate) fn read_cr4_fixed1(argument: UserPtr) -> Result<isize> {
-    let value = msr::read_vmx_cr4_fixed1()?;
-    UserSlice::new(argument, size_of::<u64>())
-        .writer()
-        .write(&value)?;
+pub(crate) fn read_cr4_fixed1(argument: Argument) -> Result<isize> {
+    argument.write(&msr::read_vmx_cr4_fixed1()?)?;
     Ok(0)
 }

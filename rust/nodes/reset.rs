@@ -6,9 +6,10 @@
 //! bitmaps, L2_CTLS, rights in memory.
 
 use kernel::prelude::*;
-use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::cpu::tdcall;
+use crate::glue::abi::mshv_vtl_head;
+use crate::nodes::args::{Argument, Growing};
 use crate::pure::deadline::{Deadlines, NEVER};
 use crate::pure::field::VmIndex;
 use crate::pure::tdcall::tdg_vp_wr_tsc_deadline;
@@ -22,8 +23,12 @@ use crate::vp::machine::Machine;
 /// EFAULT. EINVAL: a size below that of the head, or a selector. E2BIG: something set that this module
 /// does not know. EBUSY, ENXIO: as for a run. EIO: the TDX module refused a deadline; then nothing
 /// else has changed.
-pub(crate) fn reset(machine: &Machine, argument: UserPtr) -> Result<isize> {
-    check(argument)?;
+pub(crate) fn reset(machine: &Machine, argument: Argument) -> Result<isize> {
+    // The operand is a head alone so far.
+    let head = Growing::<mshv_vtl_head>::read(argument, size_of::<mshv_vtl_head>())?;
+    if head.selector != 0 {
+        return Err(EINVAL);
+    }
     let num_l2_vms = machine.features().limits.num_l2_vms;
     Pinned::with(machine, |pinned| reset_pinned(pinned, num_l2_vms))??;
     Ok(0)
@@ -36,28 +41,5 @@ fn reset_pinned(pinned: &mut Pinned<'_>, num_l2_vms: u8) -> Result {
     pinned.private().deadlines = Deadlines::default();
     pinned.private().reset();
     pinned.vp().reset_pages();
-    Ok(())
-}
-
-/// The operand is a head alone; one that is longer must have zeros there.
-fn check(argument: UserPtr) -> Result {
-    const HEAD_BYTES: usize = size_of::<u64>();
-    /// No structure is longer.
-    const MAX_BYTES: usize = 4096;
-    let head: u64 = UserSlice::new(argument, HEAD_BYTES).reader().read()?;
-    let size = head as u32 as usize; // CAST: the low half; u32 fits
-    if size < HEAD_BYTES || head >> 32 != 0 {
-        return Err(EINVAL);
-    }
-    if size > MAX_BYTES {
-        return Err(E2BIG);
-    }
-    let mut reader = UserSlice::new(argument, size).reader();
-    reader.skip(HEAD_BYTES)?;
-    for _ in HEAD_BYTES..size {
-        if reader.read::<u8>()? != 0 {
-            return Err(E2BIG);
-        }
-    }
     Ok(())
 }

@@ -10,7 +10,6 @@ use kernel::iov::IovIterDest;
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
-use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::{
     mshv_sint_mask, mshv_vtl_set_eventfd, mshv_vtl_signal_event, mshv_vtl_sint_post_msg, safe_in_c,
@@ -20,11 +19,12 @@ use crate::glue::ffi::EventFd;
 use crate::hv::c;
 use crate::hv::synic::Synic;
 use crate::hv::Host;
+use crate::nodes::args::Argument;
 use crate::nodes::c::{adopt, Operations};
+use crate::nodes::commands;
 use crate::nodes::device;
 use crate::pure::hv_call::Control;
 use crate::pure::hv_message::{self, FLAGS, PAYLOAD_BYTES, SLOT_BYTES};
-use crate::pure::uapi;
 use crate::vp::machine::Machine;
 
 // It looks at two words of flags.
@@ -69,17 +69,15 @@ impl SintFile {
     /// # Errors
     ///
     /// EFAULT. EINVAL: a type of more than 32 bits, or more payload than a message has room for.
-    fn post_message(&self, argument: UserPtr) -> Result<isize> {
-        let request: mshv_vtl_sint_post_msg = read(argument)?;
+    fn post_message(&self, argument: Argument) -> Result<isize> {
+        let request: mshv_vtl_sint_post_msg = argument.read()?;
         let kind = u32::try_from(request.message_type).map_err(|_| EINVAL)?;
         let len_bytes = request.payload_size as usize; // CAST: u32 fits
         let mut payload = [0; PAYLOAD_BYTES];
         let payload = payload.get_mut(..len_bytes).ok_or(EINVAL)?;
         if len_bytes != 0 {
-            let from = UserPtr::from_addr(request.payload_ptr as usize); // CAST: 64 bits
-            UserSlice::new(from, len_bytes)
-                .reader()
-                .read_slice(payload)?;
+            let from = Argument::pointer(request.payload_ptr);
+            from.bytes(len_bytes).reader().read_slice(payload)?;
         }
         let input = hv_message::post_input(request.connection_id, kind, payload);
         self.call(hv_message::POST_MESSAGE, &input)
@@ -90,8 +88,8 @@ impl SintFile {
     /// # Errors
     ///
     /// EFAULT. EINVAL: no such flag.
-    fn signal_event(&self, argument: UserPtr) -> Result<isize> {
-        let request: mshv_vtl_signal_event = read(argument)?;
+    fn signal_event(&self, argument: Argument) -> Result<isize> {
+        let request: mshv_vtl_signal_event = argument.read()?;
         if request.flag >= FLAGS {
             return Err(EINVAL);
         }
@@ -105,8 +103,8 @@ impl SintFile {
     /// # Errors
     ///
     /// EFAULT. EINVAL: no such flag, or no eventfd. EBADF: no such file.
-    fn set_eventfd(&self, argument: UserPtr) -> Result<isize> {
-        let request: mshv_vtl_set_eventfd = read(argument)?;
+    fn set_eventfd(&self, argument: Argument) -> Result<isize> {
+        let request: mshv_vtl_set_eventfd = argument.read()?;
         if request.flag >= FLAGS {
             return Err(EINVAL);
         }
@@ -125,8 +123,8 @@ impl SintFile {
     /// # Errors
     ///
     /// EFAULT. EINVAL: neither 0 nor 1.
-    fn pause(&self, argument: UserPtr) -> Result<isize> {
-        let mshv_sint_mask { mask, reserved: _ } = read(argument)?;
+    fn pause(&self, argument: Argument) -> Result<isize> {
+        let mshv_sint_mask { mask, reserved: _ } = argument.read()?;
         if mask > 1 {
             return Err(EINVAL);
         }
@@ -141,11 +139,6 @@ impl Drop for SintFile {
             synic.event_fds.release(self.owner());
         }
     }
-}
-
-/// Reads the argument of a command.
-fn read<T: kernel::transmute::FromBytes>(argument: UserPtr) -> Result<T> {
-    UserSlice::new(argument, size_of::<T>()).reader().read()
 }
 
 #[vtable]
@@ -185,12 +178,12 @@ impl MiscDevice for Sint {
         command: u32,
         argument: usize,
     ) -> Result<isize> {
-        let argument = UserPtr::from_addr(argument);
+        let argument = Argument::new(argument);
         match command {
-            uapi::SINT_POST_MESSAGE => sint.post_message(argument),
-            uapi::SINT_SIGNAL_EVENT => sint.signal_event(argument),
-            uapi::SINT_SET_EVENTFD => sint.set_eventfd(argument),
-            uapi::SINT_PAUSE_MESSAGE_STREAM => sint.pause(argument),
+            commands::SINT_POST_MESSAGE => sint.post_message(argument),
+            commands::SINT_SIGNAL_EVENT => sint.signal_event(argument),
+            commands::SINT_SET_EVENTFD => sint.set_eventfd(argument),
+            commands::SINT_PAUSE_MESSAGE_STREAM => sint.pause(argument),
             _ => Err(ENOTTY),
         }
     }

@@ -6,8 +6,10 @@
 //! in the image of `fpu.rs`. `pure/xsave.rs` knows the format.
 
 use kernel::prelude::*;
-use kernel::uaccess::{UserPtr, UserSlice};
+use kernel::uaccess::UserSlice;
 
+use crate::glue::abi::mshv_vtl_xsave;
+use crate::nodes::args::Argument;
 use crate::pure::xsave::Layout;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
@@ -15,31 +17,16 @@ use crate::vp::machine::Machine;
 /// Of the image in userspace, as XSAVE itself wants it.
 const ALIGNMENT: u64 = 64;
 
-/// `struct mshv_vtl_xsave`, without the flags, which are zero.
-struct Request {
-    size: usize,
-    components: u64,
-    image: u64,
+fn read(argument: Argument) -> Result<mshv_vtl_xsave> {
+    let request: mshv_vtl_xsave = argument.read()?;
+    if request.flags != 0 || request.image % ALIGNMENT != 0 {
+        return Err(EINVAL);
+    }
+    Ok(request)
 }
 
-impl Request {
-    fn read(argument: UserPtr) -> Result<Self> {
-        let operand = UserSlice::new(argument, size_of::<[u64; 3]>());
-        let [head, components, image]: [u64; 3] = operand.reader().read()?;
-        if head >> 32 != 0 || image % ALIGNMENT != 0 {
-            return Err(EINVAL);
-        }
-        Ok(Self {
-            size: head as usize, // CAST: the high half is zero
-            components,
-            image,
-        })
-    }
-
-    fn slice(&self, layout: &Layout) -> UserSlice {
-        let image = UserPtr::from_addr(self.image as usize); // CAST: usize has 64 bits
-        UserSlice::new(image, len_bytes(layout))
-    }
+fn image_of(request: &mshv_vtl_xsave, layout: &Layout) -> UserSlice {
+    Argument::pointer(request.image).bytes(len_bytes(layout))
 }
 
 fn len_bytes(layout: &Layout) -> usize {
@@ -51,28 +38,29 @@ fn len_bytes(layout: &Layout) -> usize {
 /// # Errors
 ///
 /// EFAULT; EINVAL for an operand that is not as described; EBUSY, ENXIO as for a run.
-pub(crate) fn get(machine: &Machine, argument: UserPtr) -> Result<isize> {
+pub(crate) fn get(machine: &Machine, argument: Argument) -> Result<isize> {
     let layout = &machine.features().layout;
-    let request = Request::read(argument)?;
-    if request.components != 0 {
+    let request = read(argument)?;
+    if request.xfeatures != 0 {
         return Err(EINVAL);
     }
-    if request.size != 0 {
-        if request.size < len_bytes(layout) {
+    let size = request.size as usize; // CAST: u32 fits
+    if size != 0 {
+        if size < len_bytes(layout) {
             return Err(EINVAL);
         }
         let mut image = KVec::from_elem(0_u64, layout.len_words(), GFP_KERNEL)?;
         export(machine, &mut image)?;
-        let mut writer = request.slice(layout).writer();
+        let mut writer = image_of(&request, layout).writer();
         for word in &image {
             writer.write(word)?;
         }
     }
-    // CAST: usize has 64 bits
-    let answer = [len_bytes(layout) as u64, layout.components(), request.image];
-    UserSlice::new(argument, size_of_val(&answer))
-        .writer()
-        .write(&answer)?;
+    argument.write(&mshv_vtl_xsave {
+        size: len_bytes(layout) as u32, // CAST: CPUID says it in 32 bits
+        xfeatures: layout.components(),
+        ..request
+    })?;
     Ok(0)
 }
 
@@ -94,14 +82,15 @@ fn export(machine: &Machine, image: &mut [u64]) -> Result {
 ///
 /// EFAULT; EINVAL for an operand that is not as described and an image that the processor does not
 /// take; EBUSY, ENXIO as for a run. Then nothing has changed.
-pub(crate) fn set(machine: &Machine, argument: UserPtr) -> Result<isize> {
+pub(crate) fn set(machine: &Machine, argument: Argument) -> Result<isize> {
     let layout = &machine.features().layout;
-    let request = Request::read(argument)?;
-    if request.size != len_bytes(layout) || request.components != layout.components() {
+    let request = read(argument)?;
+    // CAST: u32 fits
+    if request.size as usize != len_bytes(layout) || request.xfeatures != layout.components() {
         return Err(EINVAL);
     }
     let mut image = KVec::with_capacity(layout.len_words(), GFP_KERNEL)?;
-    let mut reader = request.slice(layout).reader();
+    let mut reader = image_of(&request, layout).reader();
     for _ in 0..layout.len_words() {
         image.push(reader.read::<u64>()?, GFP_KERNEL)?;
     }

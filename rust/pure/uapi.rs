@@ -4,47 +4,8 @@
 //! `rust/glue/abi.rs` asserts at compile time that the C header gives the same ones, so that neither an
 //! edit of the header nor a compiler can move a field unnoticed.
 
-/// `MSHV_CHECK_EXTENSION`.
-pub const CHECK_EXTENSION: u32 = 0x4004_b800;
-/// `MSHV_CREATE_VTL`.
-pub const CREATE_VTL: u32 = 0x8001_b81d;
-/// `MSHV_RETURN_TO_LOWER_VTL`.
-pub const RETURN_TO_LOWER_VTL: u32 = 0x0000_b827;
-/// `MSHV_RESTORE_PARTITION_TIME`.
-pub const RESTORE_PARTITION_TIME: u32 = 0x4018_b813;
-/// `MSHV_ADD_VTL0_MEMORY`.
-pub const ADD_VTL0_MEMORY: u32 = 0x4010_b821;
-/// `MSHV_READ_VMX_CR4_FIXED1`.
-pub const READ_VMX_CR4_FIXED1: u32 = 0x8008_b833;
-/// `MSHV_TDCALL`.
-pub const TDCALL: u32 = 0xc038_b832;
-/// `MSHV_HVCALL_SETUP`.
-pub const HVCALL_SETUP: u32 = 0x4010_b81e;
-/// `MSHV_HVCALL`.
-pub const HVCALL: u32 = 0xc030_b81f;
-/// `MSHV_SINT_SIGNAL_EVENT`.
-pub const SINT_SIGNAL_EVENT: u32 = 0x4008_b822;
-/// `MSHV_SINT_POST_MESSAGE`.
-pub const SINT_POST_MESSAGE: u32 = 0x4018_b823;
-/// `MSHV_SINT_SET_EVENTFD`.
-pub const SINT_SET_EVENTFD: u32 = 0x4008_b824;
-/// `MSHV_SINT_PAUSE_MESSAGE_STREAM`: the number of `MSHV_SET_POLL_FILE` on another file.
-pub const SINT_PAUSE_MESSAGE_STREAM: u32 = 0x4008_b825;
 /// Byte offset of the status in the argument of `MSHV_HVCALL`.
 pub const HVCALL_STATUS: usize = 24;
-/// `MSHV_VTL_INFO`: the number tells the size of the structure's head, so that the rest may grow.
-pub const VTL_INFO: u32 = 0xc008_b860;
-/// `MSHV_VTL_POLICY`.
-pub const VTL_POLICY: u32 = 0xc008_b862;
-/// `MSHV_VTL_STATS`.
-pub const VTL_STATS: u32 = 0xc008_b861;
-
-/// `MSHV_VTL_XSAVE_GET`.
-pub const VTL_XSAVE_GET: u32 = 0xc018_b863;
-/// `MSHV_VTL_XSAVE_SET`.
-pub const VTL_XSAVE_SET: u32 = 0x4018_b864;
-/// `MSHV_VTL_RESET`.
-pub const VTL_RESET: u32 = 0x4008_b868;
 
 /// Byte offsets in the answer of `MSHV_VTL_INFO`.
 pub mod info {
@@ -113,16 +74,6 @@ pub mod stats {
     /// Size of this version.
     pub const SIZE: usize = 2608;
 }
-/// `MSHV_GET_VP_REGISTERS`.
-pub const GET_VP_REGISTERS: u32 = 0xc010_b805;
-/// `MSHV_SET_VP_REGISTERS`.
-pub const SET_VP_REGISTERS: u32 = 0x4010_b806;
-/// `MSHV_SET_POLL_FILE`.
-pub const SET_POLL_FILE: u32 = 0x4008_b825;
-/// `MSHV_KICK_CPUS`.
-pub const KICK_CPUS: u32 = 0x4018_b838;
-/// `MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT`.
-pub const MAP_REDIRECTED_DEVICE_INTERRUPT: u32 = 0xc010_b839;
 
 /// Byte offsets in the run page.
 pub mod run {
@@ -235,21 +186,6 @@ mod tests {
             let is_told = (OWN_CAPABILITIES >> bit) & 1 == 1;
             assert_eq!(check_extension(0x100 + bit), is_told.then_some(1));
         }
-    }
-
-    #[test]
-    fn command_numbers_carry_size_and_direction() {
-        let field = |n: u32| (n >> 30, (n >> 16) & 0x3fff, (n >> 8) & 0xff, n & 0xff);
-        assert_eq!(field(CHECK_EXTENSION), (1, 4, 0xb8, 0));
-        assert_eq!(field(CREATE_VTL), (2, 1, 0xb8, 0x1d));
-        assert_eq!(field(RETURN_TO_LOWER_VTL), (0, 0, 0xb8, 0x27));
-        assert_eq!(field(TDCALL), (3, 56, 0xb8, 0x32));
-        assert_eq!(field(VTL_INFO), (3, 8, 0xb8, 0x60));
-        assert_eq!(field(VTL_POLICY), (3, 8, 0xb8, 0x62));
-        assert_eq!(field(VTL_STATS), (3, 8, 0xb8, 0x61));
-        assert_eq!(field(VTL_XSAVE_GET), (3, 24, 0xb8, 0x63));
-        assert_eq!(field(VTL_XSAVE_SET), (1, 24, 0xb8, 0x64));
-        assert_eq!(field(VTL_RESET), (1, 8, 0xb8, 0x68));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! `MSHV_TDCALL`: asks `pure::policy`, pins what the TDX module will use, executes.
 
 use kernel::prelude::*;
-use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::cpu::guards::{MigrateOff, OnOneCpu, PreemptOff};
 use crate::cpu::tdcall;
@@ -11,6 +10,8 @@ use crate::glue::ffi;
 use crate::mem::own_page::PinnedPage;
 use crate::mem::ranges::lower_memory;
 use crate::mem::withdrawn::{self, Stay};
+use crate::nodes::args::Argument;
+use crate::nodes::commands;
 use crate::nodes::device::VtlFile;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
@@ -20,7 +21,6 @@ use crate::pure::lower::LowerRange;
 use crate::pure::policy::{self, Allowed, Scope};
 use crate::pure::status::{Operand, Status};
 use crate::pure::tdcall::{Registers, Tdcall};
-use crate::pure::uapi;
 use crate::vp::apic_pages::Replacement;
 use crate::vp::machine::Machine;
 use crate::vp::on_cpu::OnCpu;
@@ -30,10 +30,8 @@ use crate::vp::on_cpu::OnCpu;
 /// # Errors
 ///
 /// EFAULT alone: a refusal is an answer, in `rax`, as it would be from the TDX module.
-pub(crate) fn tdcall(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
-    let (mut reader, mut writer) =
-        UserSlice::new(argument, size_of::<mshv_tdcall>()).reader_writer();
-    let request = from_user(reader.read()?);
+pub(crate) fn tdcall(vtl: &VtlFile, argument: Argument) -> Result<isize> {
+    let request = from_user(argument.read()?);
     let allowed = policy::decide(&request, lower_memory());
     let answer = match allowed.and_then(|allowed| execute(vtl, allowed)) {
         Ok(answer) => {
@@ -48,7 +46,7 @@ pub(crate) fn tdcall(vtl: &VtlFile, argument: UserPtr) -> Result<isize> {
             }
         }
     };
-    writer.write(&to_user(answer))?;
+    argument.write(&to_user(answer))?;
     Ok(0)
 }
 
@@ -56,7 +54,7 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
     if let Some(vp) = machine.current_vp() {
         vp.stats.refused(Refusal::Tdcall);
     }
-    trace::vtl_refused(uapi::TDCALL, request.rax, status.0);
+    trace::vtl_refused(commands::TDCALL, request.rax, status.0);
     event::tdcall_refused(request, status);
 }
 
