@@ -3,6 +3,7 @@
 //! that others write at the same time.
 
 pub(crate) mod abi;
+mod constants;
 pub(crate) mod error;
 pub(crate) mod ffi;
 pub(crate) mod page;

@@ -10,7 +10,7 @@
 #include <linux/sysfs.h>
 #include <asm/cpufeature.h>
 
-#include "mitigation.h"
+#include "helpers.h"
 
 /* Places are the numbers of Mode and of NAMES in pure/mitigation.rs. */
 static const char *const vtl_modes[] = { "auto", "full", "off", "user" };
@@ -84,26 +84,25 @@ u32 vtl_mitigation_mode(void)
 	return vtl_mode;
 }
 
-/* The bits are those of Facts in pure/mitigation.rs. */
 u32 vtl_mitigation_facts(void)
 {
 	u32 facts = 0;
 
 	if (boot_cpu_has(X86_FEATURE_IBPB))
-		facts |= BIT(0);
+		facts |= VTL_HAS_IBPB;
 	if (boot_cpu_has(X86_FEATURE_MD_CLEAR))
-		facts |= BIT(1);
+		facts |= VTL_HAS_MD_CLEAR;
 	if (boot_cpu_has_bug(X86_BUG_SPECTRE_V2))
-		facts |= BIT(2);
+		facts |= VTL_BUG_BRANCH_TARGETS;
 	/* Where SPEC_CTRL can stop it, it does. */
 	if (boot_cpu_has_bug(X86_BUG_BHI) &&
 	    !boot_cpu_has(X86_FEATURE_CLEAR_BHB_HW))
-		facts |= BIT(3);
+		facts |= VTL_BUG_BRANCH_HISTORY;
 	if (boot_cpu_has_bug(X86_BUG_MDS) || boot_cpu_has_bug(X86_BUG_TAA) ||
 	    boot_cpu_has_bug(X86_BUG_MMIO_STALE_DATA) ||
 	    boot_cpu_has_bug(X86_BUG_RFDS))
-		facts |= BIT(4);
+		facts |= VTL_BUG_BUFFERS;
 	if (cpu_mitigations_off())
-		facts |= BIT(5);
+		facts |= VTL_KERNEL_OFF;
 	return facts;
 }

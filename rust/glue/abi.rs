@@ -32,7 +32,6 @@ use kernel::types::ForeignOwnable;
 
 use kernel::prelude::Zeroable;
 
-use crate::pure::audit::ExitKind;
 use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
@@ -368,7 +367,6 @@ const _: () = assert!(size_of::<mshv_vtl_policy>() == policy::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_xsave>() == 24);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
-const _: () = assert!(MSHV_VTL_EXIT_KINDS as usize == ExitKind::COUNT);
 const _: () = assert!(size_of::<mshv_vtl_signal_event>() == 8);
 const _: () = assert!(size_of::<mshv_vtl_sint_post_msg>() == 24);
 const _: () = assert!(size_of::<mshv_vtl_set_eventfd>() == 8);

@@ -10,14 +10,14 @@
 #include <linux/gfp.h>
 #include <asm/fpu/api.h>
 
+#include "cpu/helpers.h"
 #include "glue/helpers.h"
 #include "hv/helpers.h"
-#include "hv/synic.h"
 #include "mem/helpers.h"
-#include "mem/ranges.h"
-#include "cpu/mitigation.h"
-#include "nodes/redirect.h"
+#include "nodes/helpers.h"
+#include "observe/helpers.h"
 #include "observe/vtl_trace.h"
+#include "vp/helpers.h"
 
 /* bindgen does not see what _IOC() makes, but every enumerator. */
 enum {

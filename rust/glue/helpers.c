@@ -180,7 +180,7 @@ void vtl_debug_load(struct vtl_debug *debug)
 	VTL_LOAD_DR(1, debug->lower[1]);
 	VTL_LOAD_DR(2, debug->lower[2]);
 	VTL_LOAD_DR(3, debug->lower[3]);
-	VTL_LOAD_DR(6, debug->lower[4]);
+	VTL_LOAD_DR(6, debug->lower[VTL_PLACE_DR6]);
 }
 
 /*
@@ -189,8 +189,8 @@ void vtl_debug_load(struct vtl_debug *debug)
  */
 void vtl_debug_store(struct vtl_debug *debug)
 {
-	debug->lower[4] = native_get_debugreg(6);
-	if (debug->lower[4] != DR6_RESERVED)
+	debug->lower[VTL_PLACE_DR6] = native_get_debugreg(6);
+	if (debug->lower[VTL_PLACE_DR6] != DR6_RESERVED)
 		native_set_debugreg(6, DR6_RESERVED);
 	debug->lower[0] = native_get_debugreg(0);
 	debug->lower[1] = native_get_debugreg(1);

@@ -9,7 +9,6 @@
 #include <linux/types.h>
 #include <linux/mshv_vtl_tdx.h>
 #include "run/vp_enter.h"
-#include "vp/wake.h"
 
 struct page;
 
@@ -29,9 +28,10 @@ int vtl_rdmsr_safe(u32 msr, u64 *value);
 int vtl_wrmsr_safe(u32 msr, u64 value);
 u32 vtl_apic_id(u32 cpu);
 u32 vtl_tsc_khz(void);
-/* Debug registers; lower[4] is DR6. */
+/* Debug registers: DR0 to DR3, and DR6 in this place. */
+#define VTL_PLACE_DR6 4
 struct vtl_debug {
-	u64 lower[5];
+	u64 lower[VTL_PLACE_DR6 + 1];
 	u64 host[4];
 	u64 host_dr7;
 };
@@ -43,15 +43,8 @@ void vtl_debug_forget(void);
 void *vtl_page_address(struct page *page);
 u64 vtl_page_phys(struct page *page);
 
-bool vtl_event_allowed(u32 kind);
-void vtl_event_log(const char *text);
-void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks);
-void vtl_event_flush(void);
-
 bool vtl_is_system_ram(u64 start, u64 len_bytes);
 
-void vtl_shutdown_register(void (*begins)(void));
-void vtl_shutdown_unregister(void);
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the kernel offers for a Hyper-V host below; helpers.c says why each.
+ * What the kernel offers for a Hyper-V host below (helpers.c), and the synthetic
+ * interrupt controller (SynIC) of such a host (synic.c).
  */
 #ifndef _MSHV_VTL_TDX_HV_HELPERS_H
 #define _MSHV_VTL_TDX_HV_HELPERS_H
 
+#include <linux/poll.h>
 #include <linux/types.h>
 
+struct eventfd_ctx;
+struct kiocb;
 struct page;
 
 bool vtl_is_on_hyper_v(void);
@@ -14,5 +18,39 @@ u64 vtl_without_shared(u64 gpa);
 u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys);
 int vtl_share_page(struct page *page);
 int vtl_unshare_page(struct page *page);
+
+/* The source of messages about a lower VTL, and that of VTL2's VMBus. */
+enum vtl_sint {
+	VTL_SINT_INTERCEPTION = 0,
+	VTL_SINT_VMBUS = 7,
+};
+
+enum vtl_synic {
+	VTL_SYNIC_FREE,
+	/* Another driver has set it up. */
+	VTL_SYNIC_TAKEN,
+	/* The host has none, or refuses it. */
+	VTL_SYNIC_NONE,
+};
+
+void vtl_synic_start(void (*interrupt)(const void *argument),
+		     void (*deferred)(const void *argument),
+		     bool (*is_ready)(const void *argument),
+		     const void *argument);
+void vtl_synic_defer(void);
+void vtl_synic_stop(void);
+
+enum vtl_synic vtl_synic_find(void);
+void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked);
+void vtl_synic_off(void);
+void vtl_synic_mask_all(bool masked);
+void vtl_synic_eom(void);
+void vtl_synic_eom_on(u32 cpu);
+
+int vtl_synic_wait(void);
+void vtl_synic_wake(void);
+__poll_t vtl_synic_poll(struct file *file, poll_table *table);
+bool vtl_is_nonblocking(struct kiocb *kiocb);
+void vtl_eventfd_signal(struct eventfd_ctx *eventfd);
 
 #endif

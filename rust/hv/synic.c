@@ -19,11 +19,7 @@
 #include <linux/wait.h>
 #include <asm/mshyperv.h>
 
-#include "synic.h"
-
-/* The source of messages about a lower VTL, and that of VTL2's VMBus. */
-#define SINT_INTERCEPTION 0
-#define SINT_VTL2_VMBUS 7
+#include "helpers.h"
 
 static bool (*synic_is_ready)(const void *argument);
 static const void *synic_argument;
@@ -127,16 +123,16 @@ void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)
 	this_cpu_write(synic_is_on, true);
 	synic_write(HV_MSR_SIMP, messages_phys | HV_SYNIC_SIMP_ENABLE);
 	synic_write(HV_MSR_SIEFP, events_phys | HV_SYNIC_SIEFP_ENABLE);
-	synic_set_source(SINT_INTERCEPTION, false);
-	synic_set_source(SINT_VTL2_VMBUS, masked);
+	synic_set_source(VTL_SINT_INTERCEPTION, false);
+	synic_set_source(VTL_SINT_VMBUS, masked);
 	synic_write(HV_MSR_SCONTROL, HV_SYNIC_CONTROL_ENABLE);
 }
 
 /* On this CPU. */
 void vtl_synic_off(void)
 {
-	synic_set_source(SINT_VTL2_VMBUS, true);
-	synic_set_source(SINT_INTERCEPTION, true);
+	synic_set_source(VTL_SINT_VMBUS, true);
+	synic_set_source(VTL_SINT_INTERCEPTION, true);
 	synic_write(HV_MSR_SCONTROL, 0);
 	synic_write(HV_MSR_SIEFP, 0);
 	synic_write(HV_MSR_SIMP, 0);
@@ -147,7 +143,7 @@ static void synic_mask(void *masked)
 {
 	/* What was turned off for good stays masked. */
 	if (this_cpu_read(synic_is_on))
-		synic_set_source(SINT_VTL2_VMBUS, *(bool *)masked);
+		synic_set_source(VTL_SINT_VMBUS, *(bool *)masked);
 }
 
 /* The source of VMBus, on every CPU that is online. */

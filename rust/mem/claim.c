@@ -11,7 +11,7 @@
 #include <linux/slab.h>
 #include <linux/sysfs.h>
 
-#include "ranges.h"
+#include "helpers.h"
 
 /* What is claimed: ranges in pieces, cut where firmware's memory map cuts. */
 struct vtl_piece {

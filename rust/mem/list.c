@@ -12,7 +12,7 @@
 #include <linux/string.h>
 #include <linux/sysfs.h>
 
-#include "ranges.h"
+#include "helpers.h"
 
 static char vtl_list[VTL_TEXT_BYTES];
 static bool vtl_is_given;

@@ -13,7 +13,7 @@
 #include <asm/pgtable_types.h>
 #include <asm/processor.h>
 
-#include "ranges.h"
+#include "helpers.h"
 
 struct vtl_area {
 	u64 start, end; /* exclusive */

@@ -14,7 +14,7 @@
 #include <asm/hw_irq.h>
 #include <asm/irqdomain.h>
 
-#include "redirect.h"
+#include "helpers.h"
 
 #define VTL_REDIRECT_NAME "mshv_vtl_tdx-redirect"
 

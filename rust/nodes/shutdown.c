@@ -8,7 +8,7 @@
 #include <linux/notifier.h>
 #include <linux/reboot.h>
 
-#include "glue/helpers.h"
+#include "helpers.h"
 
 static void (*shutdown_begins)(void);
 

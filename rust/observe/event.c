@@ -9,8 +9,9 @@
 #include <linux/printk.h>
 #include <linux/ratelimit.h>
 #include <linux/workqueue.h>
+#include <linux/mshv_vtl_tdx.h>
 
-#include "glue/helpers.h"
+#include "helpers.h"
 
 /* Per kind of event, as many as anybody reads. */
 #define VTL_EVENT_INTERVAL (5 * HZ)
@@ -21,12 +22,8 @@
 				   VTL_EVENT_BURST, RATELIMIT_MSG_ON_RELEASE)
 
 static struct ratelimit_state vtl_event_limits[] = {
-	VTL_EVENT_LIMIT, VTL_EVENT_LIMIT, VTL_EVENT_LIMIT,
-	VTL_EVENT_LIMIT, VTL_EVENT_LIMIT, VTL_EVENT_LIMIT,
+	[0 ... VTL_EVENT_KINDS - 1] = VTL_EVENT_LIMIT,
 };
-
-/* Its place among the limits. */
-#define VTL_EVENT_STORM 5
 
 bool vtl_event_allowed(u32 kind)
 {
@@ -73,7 +70,7 @@ static DECLARE_WORK(vtl_storm_work, vtl_storm_log);
 /* With interrupts off, where nothing can be logged. */
 void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks)
 {
-	if (!vtl_event_allowed(VTL_EVENT_STORM) ||
+	if (!vtl_event_allowed(VTL_EVENT_EXIT_STORM) ||
 	    atomic_cmpxchg_acquire(&vtl_storm_taken, 0, 1))
 		return;
 	vtl_storm.cpu = cpu;

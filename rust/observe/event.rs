@@ -11,7 +11,7 @@ use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::CString;
 
-use crate::glue::abi::safe_in_c;
+use crate::glue::abi::{self, safe_in_c};
 use crate::glue::ffi;
 use crate::pure::audit::ExitKind;
 use crate::pure::leaf;
@@ -29,16 +29,16 @@ safe_in_c! {
 #[repr(u32)]
 pub(crate) enum Kind {
     /// The module was loaded.
-    Loaded = 0,
+    Loaded = abi::vtl_event_VTL_EVENT_LOADED,
     /// A VTL file descriptor was made.
-    VtlCreated = 1,
+    VtlCreated = abi::vtl_event_VTL_EVENT_VTL_CREATED,
     /// Rights of a lower VTL on a page changed.
-    PageAttributes = 2,
+    PageAttributes = abi::vtl_event_VTL_EVENT_PAGE_ATTRIBUTES,
     /// The policy refused a TDCALL.
-    TdcallRefused = 3,
+    TdcallRefused = abi::vtl_event_VTL_EVENT_TDCALL_REFUSED,
     /// A hypercall was not in the list of its file, or refused by the policy.
-    HypercallRefused = 4,
-    // 5 is that of an exit storm, see `event.c`.
+    HypercallRefused = abi::vtl_event_VTL_EVENT_HYPERCALL_REFUSED,
+    // An exit storm has one, too, which `event.c` uses itself.
 }
 
 /// The module is ready; these are its parameters.

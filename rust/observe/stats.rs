@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kernel::prelude::*;
 
+use crate::glue::abi;
 use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::storm::{is_of_host, Streak};
 
@@ -41,29 +42,30 @@ pub(crate) struct Storms {
     pub(crate) shortest_ticks: u64,
 }
 
-/// What was refused, in the order of `struct mshv_vtl_stats`.
+/// What was refused, by its place in `struct mshv_vtl_stats`.
 #[derive(Clone, Copy)]
+#[repr(u32)]
 pub(crate) enum Refusal {
     /// EINTR: a signal, or a cancellation.
-    Interrupted,
+    Interrupted = abi::MSHV_VTL_REFUSED_EINTR,
     /// EBUSY.
-    Busy,
+    Busy = abi::MSHV_VTL_REFUSED_EBUSY,
     /// EINVAL.
-    Invalid,
+    Invalid = abi::MSHV_VTL_REFUSED_EINVAL,
     /// EOPNOTSUPP.
-    Unsupported,
+    Unsupported = abi::MSHV_VTL_REFUSED_EOPNOTSUPP,
     /// EIO: by the TDX module.
-    TdxModule,
+    TdxModule = abi::MSHV_VTL_REFUSED_EIO,
     /// ENXIO, and whatever else.
-    Other,
+    Other = abi::MSHV_VTL_REFUSED_OTHER,
     /// A TDCALL, by the policy.
-    Tdcall,
-    /// A hypercall that is not in its file's list.
-    Hypercall,
+    Tdcall = abi::MSHV_VTL_REFUSED_TDCALL,
+    /// A hypercall that is not in its file's list; in a place of its own.
+    Hypercall = abi::MSHV_VTL_REFUSED_TDCALL + 1,
 }
 
 impl Refusal {
-    const COUNT: usize = 8;
+    const COUNT: usize = Self::Hypercall as usize + 1;
 
     /// What a failed run is counted as.
     pub(crate) fn of(error: Error) -> Self {

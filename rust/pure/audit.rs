@@ -102,13 +102,13 @@ pub struct Switch<'a> {
 }
 
 /// Flags of a record.
-mod flag {
+pub mod flag {
     /// Instructions of the lower VTL may have run.
-    pub(super) const HAS_RUN: u64 = 1 << 0;
+    pub const HAS_RUN: u64 = 1 << 0;
     /// The exit cut off the delivery of an event.
-    pub(super) const EVENT_CUT_OFF: u64 = 1 << 1;
+    pub const EVENT_CUT_OFF: u64 = 1 << 1;
     /// The entry was to invalidate translations.
-    pub(super) const INVALIDATED: u64 = 1 << 2;
+    pub const INVALIDATED: u64 = 1 << 2;
 }
 
 /// 8-byte words of a record. The first one is the sequence number.

@@ -62,8 +62,10 @@ pub enum Flush {
     Invalidate,
 }
 
-const WBINVD: u64 = 1 << 0;
-const WBNOINVD: u64 = 1 << 1;
+/// `vp_state.flags` of the run page: WBINVD is wanted.
+pub const WBINVD: u64 = 1 << 0;
+/// WBNOINVD is wanted.
+pub const WBNOINVD: u64 = 1 << 1;
 
 impl Flush {
     const fn new(vp_flags: u64) -> Option<Self> {

@@ -19,7 +19,7 @@ pub const TDG_SYS_RD: u64 = 11;
 pub const TDG_MEM_PAGE_ATTR_RD: u64 = 23;
 /// TDG.MEM.PAGE.ATTR.WR.
 pub const TDG_MEM_PAGE_ATTR_WR: u64 = 24;
-/// TDG.VP.ENTER; `enter/vp_enter.h` has the same number for the stub.
+/// TDG.VP.ENTER.
 pub const TDG_VP_ENTER: u64 = 25;
 /// TDG.VP.INVGLA.
 pub const TDG_VP_INVGLA: u64 = 27;

@@ -36,7 +36,8 @@ impl VtlPage {
     }
 }
 
-const PAGE_SHIFT: u32 = 12;
+/// Pages of 4 KiB.
+pub const PAGE_SHIFT: u32 = 12;
 /// Lowest SHARED bit there is, that of a 48-bit guest-physical address space: memory ends below.
 pub(super) const END_PAGE: u64 = 1 << (47 - PAGE_SHIFT);
 

@@ -16,12 +16,16 @@ const MASK: usize = BASE + VARIABLE;
 const FIX: usize = MASK + VARIABLE;
 const COUNT: usize = FIX + FIXED;
 
-// Names in the hypervisor's interface.
-const NAME_CAP: u32 = 0x0008_000d;
-const NAME_DEF_TYPE: u32 = 0x0008_000e;
-const NAME_BASE: u32 = 0x0008_0010;
-const NAME_MASK: u32 = 0x0008_0040;
-const NAME_FIX: u32 = 0x0008_0070;
+/// IA32_MTRRCAP, by its name in the hypervisor's interface.
+pub const NAME_CAP: u32 = 0x0008_000d;
+/// IA32_MTRR_DEF_TYPE, likewise.
+pub const NAME_DEF_TYPE: u32 = 0x0008_000e;
+/// The first of sixteen bases.
+pub const NAME_BASE: u32 = 0x0008_0010;
+/// The first of sixteen masks.
+pub const NAME_MASK: u32 = 0x0008_0040;
+/// The first of eleven for fixed ranges: 64 KiB, twice 16 KiB, eight times 4 KiB.
+pub const NAME_FIX: u32 = 0x0008_0070;
 
 /// IA32_MTRRCAP: sixteen variable ranges, fixed ranges, write-combining. [SDM3 12.11.1]
 const CAPABILITIES: u64 = VARIABLE as u64 | (1 << 8) | (1 << 10);

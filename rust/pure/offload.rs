@@ -13,15 +13,15 @@ pub struct Offload {
 }
 
 /// Proxied interrupts go to the virtual APIC page; halts are the kernel's.
-const INTR_INJECT: u8 = 1 << 0;
+pub const INTR_INJECT: u8 = 1 << 0;
 /// Interrupt commands of the x2APIC are the kernel's.
-const X2APIC: u8 = 1 << 1;
+pub const X2APIC: u8 = 1 << 1;
 /// Halted for a reason that is userspace's.
-pub(super) const HALT_OTHER: u8 = 1 << 5;
+pub const HALT_OTHER: u8 = 1 << 5;
 /// Halted by HLT.
-const HALT_HLT: u8 = 1 << 6;
+pub const HALT_HLT: u8 = 1 << 6;
 /// Halted by a read of HV_X64_MSR_GUEST_IDLE.
-const HALT_IDLE: u8 = 1 << 7;
+pub const HALT_IDLE: u8 = 1 << 7;
 /// What says that a lower VTL is halted, and why.
 pub(super) const HALTS: u8 = HALT_OTHER | HALT_HLT | HALT_IDLE;
 

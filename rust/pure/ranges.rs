@@ -17,7 +17,7 @@ pub struct Frames {
 }
 
 /// In the first frame of a registration: the memory is shared with the host.
-const SHARED: u64 = 1 << 51;
+pub const SHARED: u64 = 1 << 51;
 /// The kernel makes a `struct page` for pieces of 2 MiB.
 const FRAMES_PER_PIECE: u64 = 512;
 

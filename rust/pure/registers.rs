@@ -15,13 +15,17 @@ pub enum Register {
     Mtrr(Mtrr),
 }
 
-const XFEM: u32 = 0x0004_0005;
-const DR0: u32 = 0x0005_0000;
-const DR6: u32 = 0x0005_0004;
+/// XCR0, by its name in the hypervisor's interface.
+pub const XFEM: u32 = 0x0004_0005;
+/// DR0; DR1 to DR3 follow.
+pub const DR0: u32 = 0x0005_0000;
+/// DR6.
+pub const DR6: u32 = 0x0005_0004;
 
 /// DR0 to DR3 and DR6 of a processor that has just started.
 pub const DEBUG_START: [u64; 5] = [0, 0, 0, 0, 0xffff_0ff0];
-const INDEX_DR6: usize = 4;
+/// Where DR6 stands.
+pub const INDEX_DR6: usize = 4;
 
 /// XCR0 of a processor that has just started: x87 alone.
 pub const XFEM_START: u64 = 1;

@@ -3,9 +3,12 @@
 
 use super::field::VmIndex;
 
-const INVD_TRANSLATIONS: u64 = 0x3;
-const VM_SHIFT: u32 = 52;
-const VM_MASK: u64 = 0x3 << VM_SHIFT;
+/// What to invalidate before.
+pub const INVD_TRANSLATIONS: u64 = 0x3;
+/// Where the number of the VM stands.
+pub const VM_SHIFT: u32 = 52;
+/// The number of the VM, in its place.
+pub const VM_MASK: u64 = 0x3 << VM_SHIFT;
 
 /// What does the work of both requests: 1 invalidates all that 2 does, and 2 all that 3 does. They
 /// are numbers and no bits: 3 would not be 1 and 2.

@@ -16,7 +16,7 @@
 #include <asm/tsc.h>
 #include <trace/events/ipi.h>
 
-#include "wake.h"
+#include "helpers.h"
 
 /*
  * Ends a sleep. Lives on the stack of the sleeping task. It is pinned: the timer

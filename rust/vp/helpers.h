@@ -3,8 +3,8 @@
  * Waiting and waking: what of it the kernel offers as inline functions and
  * macros only. wake.c says why each; rust/vp/wake.rs and rust/nodes/poll_file.rs use it.
  */
-#ifndef _MSHV_VTL_TDX_WAKE_H
-#define _MSHV_VTL_TDX_WAKE_H
+#ifndef _MSHV_VTL_TDX_VP_HELPERS_H
+#define _MSHV_VTL_TDX_VP_HELPERS_H
 
 #include <linux/types.h>
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Interrupts of this kernel that stand for interrupts of the lower VTLs.
+ * Interrupts of this kernel that stand for interrupts of the lower VTLs (redirect.c), and
+ * what the kernel calls before it ends (shutdown.c).
  */
-#ifndef _MSHV_VTL_TDX_REDIRECT_H
-#define _MSHV_VTL_TDX_REDIRECT_H
+#ifndef _MSHV_VTL_TDX_NODES_HELPERS_H
+#define _MSHV_VTL_TDX_NODES_HELPERS_H
 
 #include <linux/types.h>
 
@@ -18,5 +19,8 @@ void vtl_redirect_exit(void);
 int vtl_redirect_new(u32 cpu, void (*arrived)(void *argument), void *argument,
 		     struct vtl_redirect *redirect);
 void vtl_redirect_free(u32 irq);
+
+void vtl_shutdown_register(void (*begins)(void));
+void vtl_shutdown_unregister(void);
 
 #endif
