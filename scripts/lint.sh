@@ -69,6 +69,7 @@ lint_house() {
 	house_paths
 	house_citations
 	house_abi
+	house_c
 	house_commits
 	house_checkpatch
 	house_shellcheck
@@ -180,6 +181,20 @@ house_abi() {
 	while read -r name; do
 		grep -q "sizeof(struct $name)" "$test" || complain "$test: no size of struct $name"
 	done < <(sed -nE 's/^struct (mshv_[a-z0-9_]+) \{/\1/p' "$header")
+}
+
+# Every C file of the module is in the table of coding-style.rst, which has no other, and says why it is C.
+house_c() {
+	local page=Documentation/coding-style.rst name
+	# shellcheck disable=SC2016 # the grave accents are the document's
+	while read -r name; do
+		complain "$page: the table of C files and rust/ differ in $name"
+	done < <(comm -3 <(git ls-files 'rust/*.c' | sed 's/^rust.//' | sort) \
+		<(sed -n '/^What is C$/,/^Names$/p' "$page" | sed -nE 's/^``([a-z_/]+\.c)`` .*/\1/p' | sort))
+	while read -r name; do
+		complain "$name: no 'Stays C:' in its head"
+	done < <(git ls-files 'rust/*.c' | xargs -r awk 'FNR == 1 { if (name && !good) print name; name = FILENAME; good = 0 }
+		FNR <= 25 && /Stays C: / { good = 1 } END { if (!good) print name }')
 }
 
 # Form of commit messages: CONTRIBUTING.rst has it. It holds for what came after this commit.

@@ -44,7 +44,7 @@ impl Features {
     ///
     /// # Errors
     ///
-    /// ENODEV outside a TD, in one without L2 VMs, and where this Linux does without XSAVE, with one line
+    /// EINVAL for a wrong parameter. ENODEV outside a TD, in one without L2 VMs, and where this Linux does without XSAVE, with one line
     /// in the log that says so. ENOMEM.
     pub(crate) fn detect() -> Result<Self> {
         if !is_td() {
@@ -74,7 +74,7 @@ impl Features {
             has_pkru: extended.ecx & (1 << 4) != 0, // OSPKE
             layout: Layout::new(format.xcr0(), format.len_bytes(), xsave_area),
             format,
-            mitigations: mitigation::choose(has_spec_ctrl),
+            mitigations: mitigation::choose(has_spec_ctrl)?,
             storm_spacing_ticks: storm::spacing_ticks(
                 module_parameters::storm_spacing_us.value(),
                 ffi::tsc_khz(),

@@ -16,7 +16,11 @@ enum vtl_fact {
 	VTL_KERNEL_OFF = BIT(5),
 };
 
-u32 vtl_mitigation_mode(void);
+/* Of the parameter: more than a list of all defences has, even with each named twice. */
+#define VTL_MITIGATIONS_BYTES 128
+
+u8 vtl_mitigations_given(u32 at);
+void vtl_mitigations_show(const char *text);
 u32 vtl_mitigation_facts(void);
 
 #endif

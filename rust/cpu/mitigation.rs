@@ -5,30 +5,75 @@
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
+use kernel::prelude::*;
+
 use crate::cpu::fpu::Section;
 use crate::cpu::msr::{self, Msr};
-use crate::glue::abi::safe_in_c;
+use crate::glue::abi::{self, safe_in_c, Valid};
 use crate::glue::ffi;
 use crate::pure::field::VmIndex;
-use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner, Scrub};
+use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner, Scrub, Set};
 
 /// IA32_PRED_CMD: indirect branch predictor barrier.
 const IBPB: u64 = 1;
 
-// Constants since boot, and since the module's parameters were parsed.
+// Constants since boot, and the parameter, which nobody else reads or writes while the module loads.
 safe_in_c! {
-    fn vtl_mitigation_mode() -> u32;
+    fn vtl_mitigations_given(at: u32) -> u8;
+    fn vtl_mitigations_show(text: Valid<'_, c_char> as *const c_char);
     fn vtl_mitigation_facts() -> u32;
 }
 
+/// The parameter, which is shown from now on as a list of names in their order.
+///
+/// # Errors
+///
+/// EINVAL, with one line in the log: it is no mode and no list. ENOMEM.
+fn mode() -> Result<Mode> {
+    let mut given = KVec::new();
+    for at in 0..abi::VTL_MITIGATIONS_BYTES {
+        match vtl_mitigations_given(at) {
+            0 => break,
+            byte => given.push(byte, GFP_KERNEL)?,
+        }
+    }
+    let given = core::str::from_utf8(&given).unwrap_or("(no text)");
+    let Some(mode) = Mode::parse(given) else {
+        pr_err!("not loaded: mitigations={given} is none of auto, full, off, user, and no list of verw, rsb, ibpb-exit, bhb, ibpb\n");
+        return Err(EINVAL);
+    };
+    if let Mode::Only(set) = mode {
+        show(set)?;
+    }
+    Ok(mode)
+}
+
+fn show(set: Set) -> Result {
+    let mut text = KVec::new();
+    for name in set.names() {
+        if !text.is_empty() {
+            text.push(b',', GFP_KERNEL)?;
+        }
+        text.extend_from_slice(name.as_bytes(), GFP_KERNEL)?;
+    }
+    text.push(0, GFP_KERNEL)?;
+    let text = CStr::from_bytes_with_nul(&text).map_err(|_| EINVAL)?;
+    vtl_mitigations_show(text.into());
+    Ok(())
+}
+
 /// The choice for this processor.
-pub(crate) fn choose(has_spec_ctrl: bool) -> Mitigations {
-    let mode = Mode::from_number(vtl_mitigation_mode());
+///
+/// # Errors
+///
+/// Those of [`mode`].
+pub(crate) fn choose(has_spec_ctrl: bool) -> Result<Mitigations> {
+    let mode = mode()?;
     let mut facts = Facts(vtl_mitigation_facts());
     if has_spec_ctrl {
         facts.0 |= Facts::HAS_SPEC_CTRL.0;
     }
-    Mitigations::choose(mode, facts)
+    Ok(Mitigations::choose(mode, facts))
 }
 
 /// Keeps what one owner has trained in the branch predictors from the next one on this VP.

@@ -8,6 +8,7 @@
 #include <linux/entry-virt.h>
 #include <linux/eventfd.h>
 #include <linux/gfp.h>
+#include <linux/sched/clock.h>
 #include <asm/fpu/api.h>
 
 #include "cpu/helpers.h"

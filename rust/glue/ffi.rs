@@ -11,10 +11,12 @@ use kernel::error::to_result;
 use kernel::mm::virt::VmaNew;
 use kernel::page::Page;
 use kernel::prelude::*;
+use kernel::processor::cpu_relax;
 use kernel::sync::SetOnce;
 use kernel::types::Opaque;
 
 use crate::glue::abi::{self, safe_in_c, Answer, Made, PassedAs, TakenBack, Valid};
+use crate::pure::sleep::Sleep;
 
 // They look at the caller, the processor, a page or a clock, let others run, or walk the resource tree
 // under its lock, and take any number there is. What is shared with the host is no secret: that is what
@@ -41,9 +43,8 @@ safe_in_c! {
     fn rcuwait_wake_up(sleeper: &Sleeper as *mut bindings::rcuwait) -> c_int;
     fn vtl_need_resched() -> bool;
     fn vtl_has_guest_work() -> bool;
-    fn vtl_relax();
-    fn vtl_clock_ns() -> u64;
-    fn vtl_relax_or_yield() -> bool;
+    fn local_clock() -> u64;
+    fn vtl_yield() -> bool;
 }
 
 /// Result of CPUID.
@@ -131,14 +132,9 @@ pub(crate) fn need_resched() -> bool {
     vtl_need_resched()
 }
 
-/// Leaves the core to its other thread for a moment.
-pub(crate) fn relax() {
-    vtl_relax()
-}
-
 /// A clock that goes on steadily as long as the task stays on its CPU; between two CPUs it may jump.
 pub(crate) fn clock_ns() -> u64 {
-    vtl_clock_ns()
+    local_clock()
 }
 
 /// One turn of a loop that waits for another CPU.
@@ -147,7 +143,8 @@ pub(crate) fn clock_ns() -> u64 {
 ///
 /// EINTR when the task was killed.
 pub(crate) fn relax_or_yield() -> Result {
-    if vtl_relax_or_yield() {
+    cpu_relax();
+    if vtl_yield() {
         Ok(())
     } else {
         Err(EINTR)
@@ -209,20 +206,20 @@ impl Sleeper {
         rcuwait_wake_up(self);
     }
 
-    /// Sleeps until `question` is answered with true, or until `most_ticks` of the TSC are over, or about
-    /// a second.
+    /// Sleeps until `question` is answered with true, or until the time of `most` is over.
     ///
     /// # Errors
     ///
     /// EINTR when a signal is pending.
-    pub(crate) fn sleep<Q>(&self, question: &Q, most_ticks: u64) -> Result
+    pub(crate) fn sleep<Q>(&self, question: &Q, most: Sleep) -> Result
     where
         Q: Callback<About = Q, Answer = bool>,
     {
         let about = core::ptr::from_ref(question).cast_mut().cast();
         let is_awake = Some(call_back::<Q, _> as unsafe extern "C" fn(*mut c_void) -> bool);
+        let Sleep { ns, slack_ns } = most;
         // SAFETY: The rcuwait is valid by the invariant; `question` is there until the call returns.
-        to_result(unsafe { abi::vtl_sleep(self.0.get(), is_awake, about, most_ticks) })
+        to_result(unsafe { abi::vtl_sleep(self.0.get(), is_awake, about, ns, slack_ns) })
     }
 }
 

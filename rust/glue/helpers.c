@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Kernel inline functions and macros that Rust can't see, one line each, and
- * the frame around the entry, which must not be instrumented and therefore
- * can't be Rust.
+ * What several folders use of the kernel, one line each, and the frame around the entry.
+ *
+ * Stays C: inline functions and macros that Rust can't see, and a frame that must not be
+ * instrumented.
  */
 #include <linux/context_tracking.h>
 #include <linux/cpuhotplug.h>

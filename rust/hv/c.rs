@@ -6,9 +6,6 @@
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
-use kernel::error::to_result;
-use kernel::prelude::*;
-
 use crate::glue::abi::{self, safe_in_c};
 
 safe_in_c! {
@@ -30,17 +27,4 @@ safe_in_c! {
     pub(crate) fn vtl_synic_eom_on(cpu: u32);
     /// Asks for the second half of an interrupt on this CPU.
     pub(crate) fn vtl_synic_defer();
-    /// Has readers look again.
-    pub(crate) fn vtl_synic_wake();
-    /// See [`synic_wait`].
-    pub(crate) fn vtl_synic_wait() -> c_int;
-}
-
-/// Sleeps until there is something to read, or the stream is paused.
-///
-/// # Errors
-///
-/// ERESTARTSYS for a signal.
-pub(crate) fn synic_wait() -> Result {
-    to_result(vtl_synic_wait())
 }

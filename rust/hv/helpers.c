@@ -2,6 +2,8 @@
 /*
  * What the kernel offers for a Hyper-V host below, as functions. A kernel
  * without Hyper-V support never finds itself on one.
+ *
+ * Stays C: inline functions, of which the kernel's configuration decides.
  */
 #include <linux/cc_platform.h>
 #include <linux/mm.h>

@@ -6,7 +6,6 @@
 #ifndef _MSHV_VTL_TDX_HV_HELPERS_H
 #define _MSHV_VTL_TDX_HV_HELPERS_H
 
-#include <linux/poll.h>
 #include <linux/types.h>
 
 struct eventfd_ctx;
@@ -35,7 +34,6 @@ enum vtl_synic {
 
 void vtl_synic_start(void (*interrupt)(const void *argument),
 		     void (*deferred)(const void *argument),
-		     bool (*is_ready)(const void *argument),
 		     const void *argument);
 void vtl_synic_defer(void);
 void vtl_synic_stop(void);
@@ -47,9 +45,6 @@ void vtl_synic_mask_all(bool masked);
 void vtl_synic_eom(void);
 void vtl_synic_eom_on(u32 cpu);
 
-int vtl_synic_wait(void);
-void vtl_synic_wake(void);
-__poll_t vtl_synic_poll(struct file *file, poll_table *table);
 bool vtl_is_nonblocking(struct kiocb *kiocb);
 void vtl_eventfd_signal(struct eventfd_ctx *eventfd);
 

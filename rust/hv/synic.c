@@ -6,6 +6,8 @@
  * handler on that vector, the one of the root partition's driver. A TD is no
  * root partition, so that place is free, and needs no symbol that is exported
  * to another module.
+ *
+ * Stays C: a variable of each CPU, irq_work, and MSRs that are macros.
  */
 #include <linux/cpu.h>
 #include <linux/eventfd.h>
@@ -13,22 +15,17 @@
 #include <linux/irq_work.h>
 #include <linux/percpu.h>
 #include <linux/platform_device.h>
-#include <linux/poll.h>
 #include <linux/rcupdate.h>
 #include <linux/smp.h>
-#include <linux/wait.h>
 #include <asm/mshyperv.h>
 
 #include "helpers.h"
-
-static bool (*synic_is_ready)(const void *argument);
-static const void *synic_argument;
-static DECLARE_WAIT_QUEUE_HEAD(synic_waiters);
 
 #if IS_ENABLED(CONFIG_HYPERV)
 
 static void (*synic_interrupt)(const void *argument);
 static void (*synic_deferred)(const void *argument);
+static const void *synic_argument;
 static DEFINE_PER_CPU(struct irq_work, synic_work);
 /* The controller of the CPU is on, by vtl_synic_on(). */
 static DEFINE_PER_CPU(bool, synic_is_on);
@@ -46,11 +43,10 @@ static void synic_work_run(struct irq_work *unused)
 /*
  * @interrupt runs in the interrupt itself, where no lock may be taken but those
  * of the kernel's core; @deferred after it on the same CPU, if @interrupt has
- * called vtl_synic_defer(). @is_ready answers readers and poll().
+ * called vtl_synic_defer().
  */
 void vtl_synic_start(void (*interrupt)(const void *argument),
 		     void (*deferred)(const void *argument),
-		     bool (*is_ready)(const void *argument),
 		     const void *argument)
 {
 	unsigned int cpu;
@@ -59,7 +55,6 @@ void vtl_synic_start(void (*interrupt)(const void *argument),
 		init_irq_work(per_cpu_ptr(&synic_work, cpu), synic_work_run);
 	synic_interrupt = interrupt;
 	synic_deferred = deferred;
-	synic_is_ready = is_ready;
 	synic_argument = argument;
 	hv_setup_mshv_handler(synic_handle);
 }
@@ -175,7 +170,6 @@ void vtl_synic_eom_on(u32 cpu)
 
 void vtl_synic_start(void (*interrupt)(const void *argument),
 		     void (*deferred)(const void *argument),
-		     bool (*is_ready)(const void *argument),
 		     const void *argument)
 {
 }
@@ -214,26 +208,6 @@ void vtl_synic_eom_on(u32 cpu)
 }
 
 #endif
-
-/* Until is_ready() says so. -ERESTARTSYS for a signal. */
-int vtl_synic_wait(void)
-{
-	return wait_event_interruptible(synic_waiters,
-					synic_is_ready(synic_argument));
-}
-
-/* is_ready() may have another answer. Not in an interrupt itself. */
-void vtl_synic_wake(void)
-{
-	wake_up_interruptible_poll(&synic_waiters, EPOLLIN | EPOLLRDNORM);
-}
-
-/* Of the device node, for which the kernel's crate knows no poll. */
-__poll_t vtl_synic_poll(struct file *file, poll_table *table)
-{
-	poll_wait(file, &synic_waiters, table);
-	return synic_is_ready(synic_argument) ? EPOLLIN | EPOLLRDNORM : 0;
-}
 
 bool vtl_is_nonblocking(struct kiocb *kiocb)
 {

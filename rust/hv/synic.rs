@@ -2,15 +2,17 @@
 //! The synthetic interrupt controller (SynIC): messages and events from the host.
 //!
 //! Each CPU has two pages that the host writes: a slot for a message of each source, and event
-//! flags. `interrupts.rs` takes what comes. A message for VMBus stays in its slot until it has been
+//! flags. `vp/host_interrupts.rs` takes what comes. A message for VMBus stays in its slot until it has been
 //! read, so the host has to keep the others.
 
+use kernel::fs::File;
 use kernel::iov::IovIterDest;
-use kernel::new_mutex;
+use kernel::new_poll_condvar;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::barrier::{smp_mb, Full};
-use kernel::sync::Mutex;
+use kernel::sync::poll::{PollCondVar, PollTable};
+use kernel::sync::{new_mutex, new_spinlock_irq, Mutex, SpinLockIrq};
 
 use super::c;
 use super::event_fds::EventFds;
@@ -56,7 +58,7 @@ impl Pages {
     }
 
     /// Copies the message for VMBus, and keeps it from other readers.
-    fn take_vmbus_message(&self) -> Option<Taken<'_>> {
+    fn take_vmbus_message<'a>(&'a self, readers: &'a Readers) -> Option<Taken<'a>> {
         if !self.has_vmbus_message() {
             return None;
         }
@@ -65,6 +67,7 @@ impl Pages {
         hv_message::settle(&mut message).then(|| {
             self.is_taken.store(true, Relaxed);
             Taken {
+                readers,
                 pages: self,
                 message,
             }
@@ -100,9 +103,42 @@ impl Pages {
     }
 }
 
+/// Readers and pollers of the node.
+#[pin_data]
+pub(crate) struct Readers {
+    #[pin]
+    queue: PollCondVar,
+    /// Held by a reader from the moment when it finds nothing until it is in the queue, so that no wake-up
+    /// comes in between. Whoever wakes may be the second half of an interrupt.
+    #[pin]
+    looking: SpinLockIrq<()>,
+}
+
+impl Readers {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            queue <- new_poll_condvar!("mshv_vtl_tdx::readers"),
+            looking <- new_spinlock_irq!((), "mshv_vtl_tdx::looking"),
+        })
+    }
+
+    /// Has them look again. Not in an interrupt itself.
+    pub(crate) fn wake(&self) {
+        // A reader that has looked already is in the queue when this has been held.
+        drop(self.looking.lock());
+        self.queue.notify_all();
+    }
+
+    /// Has `poll` of a file woken, too.
+    pub(crate) fn register(&self, file: &File, table: &PollTable<'_>) {
+        table.register_wait(file, &self.queue);
+    }
+}
+
 /// A message that a reader has. It stays in its slot, so that the host can't put another there.
 #[must_use]
 struct Taken<'a> {
+    readers: &'a Readers,
     pages: &'a Pages,
     message: [u8; SLOT_BYTES],
 }
@@ -111,7 +147,7 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.pages.is_taken.store(false, Relaxed);
         // It may be there still, or another one.
-        c::vtl_synic_wake();
+        self.readers.wake();
     }
 }
 
@@ -125,6 +161,8 @@ pub(crate) struct Synic {
     /// Held by who changes that, and by who takes a message; never while userspace's memory is touched,
     /// which can take as long as userspace likes.
     turn: Pin<KBox<Mutex<()>>>,
+    /// Those who wait for a message, or for the end of the stream.
+    pub(crate) readers: Pin<KBox<Readers>>,
 }
 
 impl Synic {
@@ -165,6 +203,7 @@ impl Synic {
             event_fds: EventFds::new()?,
             is_paused: Atomic::new(true),
             turn: KBox::pin_init(new_mutex!((), "mshv_vtl_tdx::synic"), GFP_KERNEL)?,
+            readers: KBox::pin_init(Readers::new(), GFP_KERNEL)?,
         }))
     }
 
@@ -192,7 +231,7 @@ impl Synic {
         // ORDERING: a CPU that comes meanwhile reads this, or is online for the call below.
         self.is_paused.store(is_paused, Relaxed);
         c::vtl_synic_mask_all(is_paused);
-        c::vtl_synic_wake();
+        self.readers.wake();
     }
 
     /// The pages of a CPU.
@@ -200,7 +239,22 @@ impl Synic {
         self.pages.get(cpu as usize) // CAST: u32 fits
     }
 
-    /// Whether a reader need not wait.
+    /// Sleeps until there is something to read, or the stream is paused.
+    ///
+    /// # Errors
+    ///
+    /// ERESTARTSYS for a signal.
+    pub(crate) fn wait(&self) -> Result {
+        let mut looking = self.readers.looking.lock();
+        while !self.is_ready() {
+            if self.readers.queue.wait_interruptible(&mut looking) && !self.is_ready() {
+                return Err(ERESTARTSYS);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if a reader need not wait.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_paused() || self.pages.iter().any(Pages::has_vmbus_message)
     }
@@ -228,6 +282,6 @@ impl Synic {
     fn take_message(&self) -> Option<(Taken<'_>, u32)> {
         let _turn = self.turn.lock();
         let mut with_cpu = self.pages.iter().zip(0_u32..);
-        with_cpu.find_map(|(pages, cpu)| Some((pages.take_vmbus_message()?, cpu)))
+        with_cpu.find_map(|(pages, cpu)| Some((pages.take_vmbus_message(&self.readers)?, cpu)))
     }
 }

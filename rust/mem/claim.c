@@ -3,6 +3,8 @@
  * Makes a range of the lower VTLs' memory that this kernel does not use a busy
  * resource: no driver gets it any more, no System RAM can be plugged in there, and
  * /dev/mem keeps away.
+ *
+ * Stays C: requests and walks resources of no device, by macros.
  */
 #include <linux/ioport.h>
 #include <linux/list.h>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Kernel inline functions and macros that mappings of lower-VTL memory need.
+ *
+ * Stays C: entries, folios and the flags of a VMA are inline functions and macros.
  */
 #include <linux/mm.h>
 #include <linux/pgtable.h>

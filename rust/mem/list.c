@@ -2,6 +2,8 @@
 /*
  * Where the list of the lower VTLs' memory comes from: the parameter vtl0_mem=, or
  * else the same word of the kernel's own command line.
+ *
+ * Stays C: a text as a parameter of hardware, and a private mount of procfs.
  */
 #include <linux/err.h>
 #include <linux/file.h>

@@ -2,6 +2,8 @@
 /*
  * Finds and pins a page of the caller by its physical address. own_page.rs says
  * what for.
+ *
+ * Stays C: folios, locks of an address space and its VMAs are inline functions.
  */
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>

@@ -2,6 +2,8 @@
 /*
  * Struct pages, and a place in the direct map, for private memory of a lower
  * VTL. registered.rs says for how long.
+ *
+ * Stays C: dev_pagemap and pluggable memory have no abstraction in the kernel crate.
  */
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>

@@ -4,6 +4,8 @@
  * Nobody but the host knows, and the access to a page that it does not give
  * raises a #VE, which for a program ends in SIGSEGV and for the kernel's own
  * copying may be the end. So the access is made here first, where it may fail.
+ *
+ * Stays C: an entry in the exception table, which Rust's asm cannot make.
  */
 #include <linux/io.h>
 #include <linux/mm.h>

@@ -2,6 +2,8 @@
 /*
  * What this kernel, or firmware below it, uses of a range that is said to be a lower
  * VTL's. What no description of the machine names is believed to be unused.
+ *
+ * Stays C: descriptions by E820, ACPI and EFI have no abstraction.
  */
 #include <linux/acpi.h>
 #include <linux/efi.h>

@@ -2,6 +2,8 @@
 /*
  * Pages whose private side the host has been given, and the one address space by
  * which mappings of lower-VTL memory are found, whatever node they came from.
+ *
+ * Stays C: a pseudo file system and a reader-writer semaphore have no abstraction.
  */
 #include <linux/fs.h>
 #include <linux/fs_context.h>

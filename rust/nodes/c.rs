@@ -14,6 +14,7 @@ use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceOptions};
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
+use kernel::sync::poll::PollTable;
 use kernel::sync::Arc;
 use kernel::types::ForeignOwnable;
 
@@ -21,7 +22,7 @@ use crate::glue::abi::{self, safe_in_c, Made, TakenBack};
 use crate::glue::ffi::{call_back, Callback};
 use crate::nodes::descriptor::Table;
 use crate::nodes::device::{Vtl, VtlFile};
-use crate::nodes::sint::Sint;
+use crate::nodes::sint::{Sint, SintFile};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
@@ -50,7 +51,7 @@ impl Operations {
     /// Those of a file of `/dev/mshv_sint`.
     pub(super) const fn of_sint() -> Self {
         Self(bindings::file_operations {
-            poll: Some(abi::vtl_synic_poll),
+            poll: Some(poll),
             ..of_crate::<Sint>()
         })
     }
@@ -92,6 +93,32 @@ pub(super) fn new_file(
     let file = NonNull::new(file.cast::<File>()).ok_or(EINVAL)?;
     // SAFETY: The call above gave us the only reference to a new file.
     Ok(unsafe { ARef::from_raw(file) })
+}
+
+/// Tells `poll` and `epoll` whether a read would wait.
+///
+/// # Safety
+///
+/// `file` is an open file of `/dev/mshv_sint`, and `table` is valid or null.
+unsafe extern "C" fn poll(
+    file: *mut bindings::file,
+    table: *mut bindings::poll_table_struct,
+) -> bindings::__poll_t {
+    // SAFETY: "an open file of `/dev/mshv_sint`": `open` gave it this as its private data.
+    let sint = unsafe { <Arc<SintFile> as ForeignOwnable>::borrow((*file).private_data) };
+    let Ok(synic) = sint.synic() else {
+        return bindings::POLLERR;
+    };
+    // SAFETY: The file is open, and nobody is at its position in the meantime.
+    let file = unsafe { File::from_raw_file(file) };
+    // SAFETY: "`table` is valid or null", until this returns.
+    let table = unsafe { PollTable::from_raw(table) };
+    synic.readers.register(file, &table);
+    if synic.is_ready() {
+        bindings::POLLIN | bindings::POLLRDNORM
+    } else {
+        0
+    }
 }
 
 /// A descriptor of the file is closed; `table` is the one that it was in.

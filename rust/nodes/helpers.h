@@ -6,6 +6,7 @@
 #ifndef _MSHV_VTL_TDX_NODES_HELPERS_H
 #define _MSHV_VTL_TDX_NODES_HELPERS_H
 
+#include <linux/interrupt.h>
 #include <linux/types.h>
 
 /* What the kernel gave for a redirected interrupt. */
@@ -16,9 +17,9 @@ struct vtl_redirect {
 
 int vtl_redirect_init(void);
 void vtl_redirect_exit(void);
-int vtl_redirect_new(u32 cpu, void (*arrived)(void *argument), void *argument,
+int vtl_redirect_new(u32 cpu, irq_handler_t handler, void *route,
 		     struct vtl_redirect *redirect);
-void vtl_redirect_free(u32 irq);
+void vtl_redirect_free(u32 irq, u32 cpu, void *route);
 
 void vtl_shutdown_register(void (*begins)(void));
 void vtl_shutdown_unregister(void);

@@ -3,12 +3,13 @@
  * Vectors of this kernel for devices of a lower VTL: an interrupt domain below the
  * kernel's own domain of vectors. Who has a device send such a vector to a CPU
  * hears of it there, in interrupt context.
+ *
+ * Stays C: interrupt domains have no abstraction in the kernel crate, whose handlers are of a device.
  */
 #include <linux/cpumask.h>
 #include <linux/interrupt.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
-#include <linux/slab.h>
 #include <linux/smp.h>
 #include <asm/apic.h>
 #include <asm/hw_irq.h>
@@ -20,13 +21,6 @@
 
 static struct fwnode_handle *redirect_node;
 static struct irq_domain *redirect_domain;
-
-/* What is called for an interrupt; of the handler, the dev_id. */
-struct vtl_route {
-	void (*arrived)(void *argument);
-	void *argument;
-	u32 cpu;
-};
 
 /* An interrupt may come while its vector is being taken from the parent: see redirect_unwire(). */
 static void redirect_ack(struct irq_data *unused)
@@ -92,14 +86,6 @@ void vtl_redirect_exit(void)
 	redirect_domain = NULL;
 }
 
-static irqreturn_t on_interrupt(int irq, void *data)
-{
-	struct vtl_route *route = data;
-
-	route->arrived(route->argument);
-	return IRQ_HANDLED;
-}
-
 /* An interrupt with a vector on one CPU, or an error. It does not move by itself. */
 static int redirect_get(u32 cpu)
 {
@@ -116,29 +102,19 @@ static int redirect_get(u32 cpu)
 	return irq;
 }
 
-/* Has @arrived called with @argument whenever the interrupt comes. */
-int vtl_redirect_new(u32 cpu, void (*arrived)(void *argument), void *argument,
+/* Has @handler called with @route whenever the interrupt comes. */
+int vtl_redirect_new(u32 cpu, irq_handler_t handler, void *route,
 		     struct vtl_redirect *redirect)
 {
-	struct vtl_route *route;
 	struct irq_cfg *config;
 	int irq, error;
 
 	if (!redirect_domain || !cpu_online(cpu))
 		return -ENXIO;
-	route = kmalloc_obj(*route);
-	if (!route)
-		return -ENOMEM;
-	route->arrived = arrived;
-	route->argument = argument;
-	route->cpu = cpu;
 	irq = redirect_get(cpu);
-	if (irq < 0) {
-		error = irq;
-		goto free_route;
-	}
-	error = request_irq(irq, on_interrupt,
-			    IRQF_NO_THREAD | IRQF_NOBALANCING,
+	if (irq < 0)
+		return irq;
+	error = request_irq(irq, handler, IRQF_NO_THREAD | IRQF_NOBALANCING,
 			    VTL_REDIRECT_NAME, route);
 	if (error)
 		goto free_irq;
@@ -149,15 +125,12 @@ int vtl_redirect_new(u32 cpu, void (*arrived)(void *argument), void *argument,
 		error = -ENOSPC;
 		goto free_irq;
 	}
-	irq_set_handler_data(irq, route);
 	redirect->irq = irq;
 	redirect->vector = config->vector;
 	return 0;
 
 free_irq:
 	irq_domain_free_irqs(irq, 1);
-free_route:
-	kfree(route);
 	return error;
 }
 
@@ -178,13 +151,10 @@ static void redirect_unwire(u32 irq, u32 cpu)
 	smp_call_function_single(cpu, redirect_nothing, NULL, 1);
 }
 
-/* Nothing is called any more on return. */
-void vtl_redirect_free(u32 irq)
+/* Of vtl_redirect_new() with the same @cpu and @route, which is not used any more on return. */
+void vtl_redirect_free(u32 irq, u32 cpu, void *route)
 {
-	struct vtl_route *route = irq_get_handler_data(irq);
-
 	free_irq(irq, route);
-	redirect_unwire(irq, route->cpu);
+	redirect_unwire(irq, cpu);
 	irq_domain_free_irqs(irq, 1);
-	kfree(route);
 }

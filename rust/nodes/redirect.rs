@@ -10,6 +10,7 @@
 
 use core::mem::offset_of;
 
+use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -81,6 +82,11 @@ impl Place {
         }
         Ok(Self { route })
     }
+
+    /// What the kernel names the interrupt's handler by, and calls it with.
+    fn raw_route(&self) -> *mut c_void {
+        core::ptr::from_ref(&*self.route).cast_mut().cast()
+    }
 }
 
 impl Drop for Place {
@@ -95,43 +101,37 @@ impl Drop for Place {
 ///
 /// # Invariants
 ///
-/// `given` came from `vtl_redirect_new` and is given back in `drop` only; `_place` holds what it calls
-/// back with.
+/// `given` came from `vtl_redirect_new` and is given back in `drop` only; `place` holds the route that it
+/// was made with.
 pub(crate) struct Mapping {
     given: abi::vtl_redirect,
     apic_id: u32,
-    _place: Place,
+    place: Place,
 }
 
 impl Mapping {
     fn new(route: Route, apic_id: u32) -> Result<Self> {
         let cpu = route.cpu;
         let place = Place::take(route)?;
-        let argument: *const Route = &*place.route;
+        let route = place.raw_route();
         let mut given = abi::vtl_redirect::default();
         // SAFETY: The callback gets a route that stays where it is until the mapping's `drop` has
         // stopped the interrupt; in a task that may sleep.
-        to_result(unsafe {
-            abi::vtl_redirect_new(
-                cpu,
-                Some(call_back::<Arrived, _>),
-                argument.cast_mut().cast::<c_void>(),
-                &mut given,
-            )
-        })?;
+        to_result(unsafe { abi::vtl_redirect_new(cpu, Some(on_interrupt), route, &mut given) })?;
         // INVARIANT: just made.
         Ok(Self {
             given,
             apic_id,
-            _place: place,
+            place,
         })
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let (cpu, route) = (self.place.route.cpu, self.place.raw_route());
         // SAFETY: By the invariant; in a task that may sleep.
-        unsafe { abi::vtl_redirect_free(self.given.irq) }
+        unsafe { abi::vtl_redirect_free(self.given.irq, cpu, route) }
     }
 }
 
@@ -149,6 +149,17 @@ impl Callback for Arrived {
             }
         }
     }
+}
+
+/// The kernel's handler of such an interrupt.
+///
+/// # Safety
+///
+/// `route` is what the interrupt was made with.
+unsafe extern "C" fn on_interrupt(_irq: c_int, route: *mut c_void) -> bindings::irqreturn_t {
+    // SAFETY: `Mapping::new` made it with a route, which outlives the interrupt.
+    unsafe { call_back::<Arrived, _>(route) };
+    bindings::irqreturn::IRQ_HANDLED
 }
 
 /// `MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT`.

@@ -4,6 +4,8 @@
  * first of all that is there for this: every CPU is still online, takes interrupts
  * and executes TDCALLs for itself, which is what each virtual processor needs. Tasks
  * still run, too, and may try to enter again.
+ *
+ * Stays C: a notifier has no abstraction in the kernel crate.
  */
 #include <linux/notifier.h>
 #include <linux/reboot.h>

@@ -16,7 +16,6 @@ use crate::glue::abi::{
     Valid,
 };
 use crate::glue::ffi::EventFd;
-use crate::hv::c;
 use crate::hv::synic::Synic;
 use crate::hv::Host;
 use crate::nodes::args::Argument;
@@ -48,7 +47,7 @@ impl SintFile {
         self.machine.host().ok_or(ENXIO)
     }
 
-    fn synic(&self) -> Result<&Synic> {
+    pub(super) fn synic(&self) -> Result<&Synic> {
         self.host()?.synic().ok_or(ENXIO)
     }
 
@@ -168,7 +167,7 @@ impl MiscDevice for Sint {
             if vtl_is_nonblocking((&kiocb).into()) {
                 return Err(EAGAIN);
             }
-            c::synic_wait()?;
+            synic.wait()?;
         }
     }
 

@@ -2,6 +2,8 @@
 /*
  * What Rust can't reach of rate limits and of the audit subsystem; event.rs
  * says what is logged.
+ *
+ * Stays C: rate limits are initialised by macros, audit's formats are variadic.
  */
 #define pr_fmt(fmt) "mshv_vtl_tdx: audit: " fmt
 

@@ -23,8 +23,11 @@ pub enum Mode {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Set(pub u8);
 
-/// Names of the defences, in the order of a switch; also those of `mitigation.c`.
+/// Names of the defences, in the order of a switch.
 pub const NAMES: [&str; 5] = ["verw", "rsb", "ibpb-exit", "bhb", "ibpb"];
+
+/// No value of the parameter is longer.
+const MAX_BYTES: usize = 31;
 
 impl Set {
     const NONE: Self = Self(0);
@@ -34,6 +37,22 @@ impl Set {
     const IBPB_EXIT: u8 = 1 << 2;
     const BHB: u8 = 1 << 3;
     const IBPB: u8 = 1 << 4;
+
+    /// A list of names.
+    fn parse(text: &str) -> Option<Self> {
+        text.split(',').try_fold(Self::NONE, |set, name| {
+            let place = NAMES.iter().position(|known| *known == name)?;
+            Some(Self(set.0 | 1 << place))
+        })
+    }
+
+    /// Names of its defences.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let is_on = move |place: &usize| self.0 >> place & 1 != 0;
+        (0..NAMES.len())
+            .filter(is_on)
+            .filter_map(|place| NAMES.get(place).copied())
+    }
 
     const fn has(self, defence: u8) -> bool {
         self.0 & defence != 0
@@ -45,17 +64,15 @@ impl Set {
 }
 
 impl Mode {
-    /// From the number that `mitigation.c` has for it, a list in the second byte; unknown numbers
-    /// mean the default.
-    pub const fn from_number(number: u32) -> Self {
-        let [mode, list, ..] = number.to_le_bytes();
-        match mode {
-            1 => Self::Full,
-            2 => Self::Off,
-            3 => Self::User,
-            4 => Self::Only(Set(list)),
-            _ => Self::Auto,
+    /// From the parameter's value: a mode, or a list of defences. `None`: it is neither, or too long.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > MAX_BYTES {
+            return None;
         }
+        [Self::Auto, Self::Full, Self::Off, Self::User]
+            .into_iter()
+            .find(|mode| mode.name() == text)
+            .or_else(|| Set::parse(text).map(Self::Only))
     }
 
     /// The parameter's value; a list is the names of what is on.
@@ -70,7 +87,7 @@ impl Mode {
     }
 }
 
-/// What is known of processor and kernel; the bits of `mitigation.h`.
+/// What is known of processor and kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts(pub u32);
 
@@ -112,7 +129,7 @@ impl Facts {
     }
 }
 
-/// What the entry stub does besides the entry; the bits of `vp_enter.h`.
+/// What the entry stub does besides the entry; as the stub knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Scrub(pub u32);
@@ -278,9 +295,9 @@ mod tests {
     #[test]
     fn a_list_is_what_was_named_and_the_processor_has() {
         let all = [Facts(0x3f)];
-        for (place, name) in NAMES.iter().enumerate() {
-            let only = Mode::from_number(4 | (1 << (8 + place)));
-            assert_eq!(names(only, &all), [*name]);
+        for name in NAMES {
+            let only = Mode::parse(name).unwrap();
+            assert_eq!(names(only, &all), [name]);
         }
         assert_eq!(names(Mode::Only(Set(0b1001)), &all), ["verw", "bhb"]);
         assert_eq!(names(Mode::Only(Set(0b10111)), &[]), ["rsb"]);
@@ -288,9 +305,37 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_modes_are_the_places_in_the_list_of_names() {
-        let modes = [0, 1, 2, 3, 4].map(|number| Mode::from_number(number).name());
-        assert_eq!(modes, ["auto", "full", "off", "user", "only"]);
-        assert_eq!(Mode::from_number(5), Mode::Auto);
+    fn each_mode_is_known_by_its_name_and_no_other_is() {
+        for mode in [Mode::Auto, Mode::Full, Mode::Off, Mode::User] {
+            assert_eq!(Mode::parse(mode.name()), Some(mode));
+        }
+        for text in ["", "only", "on", "AUTO", "auto ", "auto\n", "full,off", "0"] {
+            assert_eq!(Mode::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_known_names_with_one_comma_between_in_any_order() {
+        let set = |text| match Mode::parse(text) {
+            Some(Mode::Only(set)) => Some(set.names().collect::<Vec<_>>()),
+            _ => None,
+        };
+        let listed = set("bhb,rsb,ibpb-exit").unwrap();
+        assert_eq!(listed, ["rsb", "ibpb-exit", "bhb"]);
+        assert_eq!(set("verw,rsb,ibpb-exit,bhb,ibpb").unwrap(), NAMES);
+        assert_eq!(set("rsb,rsb").unwrap(), ["rsb"]);
+        for text in [
+            ",", "rsb,", ",rsb", "rsb,,bhb", "rsb, bhb", "rsb,off", "ibpb-",
+        ] {
+            assert_eq!(set(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_at_most_31_bytes() {
+        let longest = "rsb,rsb,rsb,rsb,rsb,rsb,rsb,rsb";
+        assert_eq!(longest.len(), 31);
+        assert_eq!(Mode::parse(longest), Some(Mode::Only(Set(Set::RSB))));
+        assert_eq!(Mode::parse("rsb,rsb,rsb,rsb,rsb,rsb,rsb,verw"), None);
     }
 }

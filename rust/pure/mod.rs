@@ -39,6 +39,7 @@ pub mod place;
 pub mod policy;
 pub mod ranges;
 pub mod registers;
+pub mod sleep;
 pub mod stall;
 pub mod status;
 pub mod storm;

@@ -3,6 +3,7 @@
 //! the CPU, or L1's idle loop gives it to the host. Meanwhile the scheduler may move it.
 
 use kernel::prelude::*;
+use kernel::processor::cpu_relax;
 
 use crate::glue::ffi;
 use crate::pure::field::VmIndex;
@@ -44,7 +45,7 @@ fn look_around(vp: &Vp, begin_ns: u64, window_ns: u64) -> bool {
         if ffi::need_resched() {
             break;
         }
-        ffi::relax();
+        cpu_relax();
     }
     is_awake(vp)
 }

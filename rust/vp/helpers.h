@@ -13,12 +13,10 @@ struct rcuwait;
 struct vtl_poll;
 
 int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
-	      void *argument, u64 most_ticks);
+	      void *argument, u64 most_ns, u64 slack_ns);
 void vtl_send_reschedule(u32 cpu);
 bool vtl_need_resched(void);
-void vtl_relax(void);
-bool vtl_relax_or_yield(void);
-u64 vtl_clock_ns(void);
+bool vtl_yield(void);
 
 struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
 			      void *argument);

@@ -54,7 +54,7 @@ fn deferred(machine: &Machine) {
     };
     pages.take_vmbus_events(|index, flags| synic.event_fds.signal(index, flags));
     if pages.has_vmbus_message() {
-        c::vtl_synic_wake();
+        synic.readers.wake();
     }
 }
 
@@ -72,19 +72,5 @@ fn take_proxied(machine: &Machine, cpu: u32, pages: &Pages) {
     };
     if let (Some(vectors), Some(vp)) = (hv_message::proxied(&message), machine.vp(cpu)) {
         vp.proxy(&vectors);
-    }
-}
-
-/// Readers and pollers ask whether there is something to read; they have a file open, which keeps the
-/// module.
-pub(super) struct OnQuestion;
-
-impl Callback for OnQuestion {
-    type About = Machine;
-    type Answer = bool;
-
-    fn call(machine: &Machine) -> bool {
-        let synic = machine.host().and_then(|host| host.synic());
-        synic.is_some_and(Synic::is_ready)
     }
 }

@@ -18,7 +18,7 @@ use crate::hv::Host;
 use crate::pure::audit::is_ring_size;
 use crate::pure::field::VmIndex;
 use crate::pure::status::Status;
-use crate::vp::host_interrupts::{OnDeferred, OnInterrupt, OnQuestion};
+use crate::vp::host_interrupts::{OnDeferred, OnInterrupt};
 use crate::vp::lower_pages::LowerPages;
 use crate::vp::on_cpu::OnCpu;
 use crate::vp::Vp;
@@ -292,7 +292,6 @@ impl Interrupts {
                 abi::vtl_synic_start(
                     Some(call_back::<OnInterrupt, _>),
                     Some(call_back::<OnDeferred, _>),
-                    Some(call_back::<OnQuestion, _>),
                     argument.cast(),
                 );
             }

@@ -2,18 +2,19 @@
 /*
  * Waiting and waking. Who wakes whom, and why no wake-up is lost, stands in
  * rust/vp/wake.rs; here are the kernel's macros, one registration with the
- * wait queue of a file, and whose it is (rust/descriptor.rs).
+ * wait queue of a file, and whose it is (rust/nodes/descriptor.rs).
+ *
+ * Stays C: rcuwait, a timer on the stack, and an entry in the wait queue of any file are
+ * macros and inline functions.
  */
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/hrtimer.h>
 #include <linux/poll.h>
 #include <linux/rcuwait.h>
-#include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
-#include <asm/tsc.h>
 #include <trace/events/ipi.h>
 
 #include "helpers.h"
@@ -39,37 +40,19 @@ static enum hrtimer_restart vtl_alarm(struct hrtimer *timer)
 }
 
 /*
- * Nobody wakes a task whose CPUs change while it sleeps. It has to find out by
- * itself, some time or other.
- */
-#define VTL_LONGEST_SLEEP_NS (1ULL * NSEC_PER_SEC)
-#define VTL_LONGEST_SLEEP_SLACK_NS (VTL_LONGEST_SLEEP_NS / 4)
-
-static void vtl_start_alarm(struct hrtimer *timer, u64 ticks)
-{
-	u64 ns = VTL_LONGEST_SLEEP_NS, slack_ns = VTL_LONGEST_SLEEP_SLACK_NS;
-
-	if (ticks / tsc_khz < VTL_LONGEST_SLEEP_NS / NSEC_PER_MSEC) {
-		ns = ticks * NSEC_PER_MSEC / tsc_khz + 1;
-		slack_ns = 0;
-	}
-	hrtimer_start_range_ns(timer, ns_to_ktime(ns), slack_ns,
-			       HRTIMER_MODE_REL_PINNED);
-}
-
-/*
- * 0 when is_awake() said so, or @most_ticks of the TSC are over, or the longest
- * sleep is; -EINTR for a signal.
+ * 0 when is_awake() said so, or @most_ns are over, or up to @slack_ns more; -EINTR for a
+ * signal.
  */
 int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
-	      void *argument, u64 most_ticks)
+	      void *argument, u64 most_ns, u64 slack_ns)
 {
 	struct vtl_alarm alarm = { .sleeper = sleeper };
 	int result;
 
 	hrtimer_setup_on_stack(&alarm.timer, vtl_alarm, CLOCK_MONOTONIC,
 			       HRTIMER_MODE_REL_PINNED);
-	vtl_start_alarm(&alarm.timer, most_ticks);
+	hrtimer_start_range_ns(&alarm.timer, ns_to_ktime(most_ns), slack_ns,
+			       HRTIMER_MODE_REL_PINNED);
 	result = rcuwait_wait_event(
 		sleeper, is_awake(argument) || READ_ONCE(alarm.is_over),
 		TASK_INTERRUPTIBLE);
@@ -90,22 +73,11 @@ bool vtl_need_resched(void)
 	return need_resched();
 }
 
-void vtl_relax(void)
-{
-	cpu_relax();
-}
-
 /* False when the task was killed. */
-bool vtl_relax_or_yield(void)
+bool vtl_yield(void)
 {
 	cond_resched();
-	cpu_relax();
 	return !fatal_signal_pending(current);
-}
-
-u64 vtl_clock_ns(void)
-{
-	return local_clock();
 }
 
 /*

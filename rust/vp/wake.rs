@@ -23,6 +23,7 @@ use kernel::sync::barrier::smp_mb;
 use crate::cpu::guards::PreemptOff;
 use crate::glue::ffi::{self, Callback, Sleeper};
 use crate::pure::place::Place;
+use crate::pure::sleep::Sleep;
 
 /// Where the thread of a VP is, and how to reach it.
 pub(crate) struct Wake {
@@ -96,8 +97,8 @@ impl Wake {
         most_ticks: Option<u64>,
     ) -> Result {
         let question = Question(claimed, is_awake);
-        self.sleeper
-            .sleep(&question, most_ticks.unwrap_or(u64::MAX))
+        let most = Sleep::new(most_ticks, ffi::tsc_khz());
+        self.sleeper.sleep(&question, most)
     }
 }
 
