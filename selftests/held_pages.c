@@ -58,17 +58,15 @@ FIXTURE_VARIANT_ADD(held, by_a_registered_buffer)
 /* One page of the second piece of two. */
 FIXTURE_SETUP(held)
 {
-	uint64_t base, size;
 	unsigned char *memory;
 
 	/* A case that failed may have left it unloaded. */
 	if (access("/sys/module/" NAME, F_OK))
 		ASSERT_EQ(0, vtl_load_module());
-	if (!vtl_memory(&base, &size) || size < 16 * VTL_LARGE_SIZE)
+	if (!vtl_middle_memory(&self->gpa))
 		SKIP(return,
 			   "no vtl0_mem= of 32 MiB or more on the kernel command line");
-	self->gpa = base + (size / 2 / VTL_LARGE_SIZE + variant->piece) *
-				   VTL_LARGE_SIZE;
+	self->gpa += variant->piece * VTL_LARGE_SIZE;
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
 	ASSERT_EQ(0, vtl_accept(self->vtl, self->gpa, 2 * VTL_LARGE_SIZE));

@@ -71,15 +71,11 @@ FIXTURE_VARIANT_ADD(access, large_pages)
 
 FIXTURE_SETUP(access)
 {
-	uint64_t base, size;
-
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
-	if (!vtl_memory(&base, &size) || size < 16 * VTL_LARGE_SIZE)
+	if (!vtl_middle_memory(&self->gpa))
 		SKIP(return,
 			   "no vtl0_mem= of 32 MiB or more on the kernel command line");
-	/* Of its own, far from this kernel's memory if there is enough. */
-	self->gpa = base + size / 2 / VTL_LARGE_SIZE * VTL_LARGE_SIZE;
 	ASSERT_EQ(0, vtl_accept(self->vtl, self->gpa, 2 * VTL_LARGE_SIZE));
 	if (variant->registered == BEFORE)
 		ASSERT_EQ(0, vtl_register(self->vtl, self->gpa,

@@ -116,7 +116,6 @@ static void *map_and_access(void *argument)
 
 FIXTURE(race)
 {
-	uint64_t base, size;
 	int vtl;
 };
 
@@ -127,11 +126,9 @@ FIXTURE_SETUP(race)
 
 	sigaction(SIGBUS, &action, NULL);
 	sigaction(SIGSEGV, &action, NULL);
-	if (!vtl_memory(&self->base, &self->size) ||
-	    self->size < 16 * VTL_LARGE_SIZE)
+	if (!vtl_middle_memory(&all.gpa))
 		SKIP(return,
 			   "no vtl0_mem= of 32 MiB or more on the kernel command line");
-	all.gpa = self->base + self->size / 2 / VTL_LARGE_SIZE * VTL_LARGE_SIZE;
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
 	ASSERT_EQ(0, vtl_accept(self->vtl, all.gpa, SIZE));

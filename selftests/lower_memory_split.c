@@ -101,17 +101,15 @@ static uint64_t *word(const unsigned char *memory, size_t page)
 FIXTURE_SETUP(split)
 {
 	struct sigaction action = { .sa_handler = on_fault };
-	uint64_t base, size;
 	size_t i;
 
 	sigaction(SIGBUS, &action, NULL);
 	sigaction(SIGSEGV, &action, NULL);
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
-	if (!vtl_memory(&base, &size) || size < 16 * VTL_LARGE_SIZE)
+	if (!vtl_middle_memory(&self->gpa))
 		SKIP(return,
 			   "no vtl0_mem= of 32 MiB or more on the kernel command line");
-	self->gpa = base + size / 2 / VTL_LARGE_SIZE * VTL_LARGE_SIZE;
 	ASSERT_EQ(0, vtl_accept(self->vtl, self->gpa, SIZE + VTL_LARGE_SIZE));
 	if (variant->is_registered)
 		ASSERT_EQ(0, vtl_register(self->vtl, self->gpa,

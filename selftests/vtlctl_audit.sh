@@ -3,29 +3,8 @@
 #
 # `vtlctl stats` and `vtlctl audit` as a script sees them. Prints KTAP.
 
-VTLCTL=${VTLCTL:-vtlctl}
-command -v "$VTLCTL" >/dev/null || { echo "1..0 # SKIP no vtlctl in PATH"; exit 4; }
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-number=0
-failed=0
-
-# expect STATUS PATTERN NAME ARGUMENT...: runs `vtlctl ARGUMENT...`.
-expect() {
-	wanted=$1 pattern=$2 name=$3
-	shift 3
-	number=$((number + 1))
-	"$VTLCTL" "$@" >"$work/out" 2>&1
-	status=$?
-	if [ $status = "$wanted" ] && grep -qE -- "$pattern" "$work/out"; then
-		echo "ok $number $name"
-		return
-	fi
-	echo "# status $status, expected $wanted and '$pattern' in:"
-	head -n 20 "$work/out" | sed 's/^/# /'
-	echo "not ok $number $name"
-	failed=$((failed + 1))
-}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/vtlctl_common.sh"
 
 # mov $200, %esi; 1: xor %eax, %eax; cpuid; dec %esi; jnz 1b; hlt
 printf '\276\310\0\0\0\61\300\17\242\116\165\371\364' >"$work/exits"

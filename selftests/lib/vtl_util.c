@@ -74,6 +74,20 @@ bool vtl_memory(uint64_t *base, uint64_t *size)
 	return *size > 0;
 }
 
+/*
+ * Pieces of 2 MiB in the middle of VTL0's memory, far from this kernel's if there is
+ * enough: eight at least, or false.
+ */
+bool vtl_middle_memory(uint64_t *gpa)
+{
+	uint64_t base, size;
+
+	if (!vtl_memory(&base, &size) || size < 16 * VTL_LARGE_SIZE)
+		return false;
+	*gpa = base + size / 2 / VTL_LARGE_SIZE * VTL_LARGE_SIZE;
+	return true;
+}
+
 /* A page from the middle of the largest range that has this name. */
 static bool find_named(const char *name, uint64_t *gpa)
 {
