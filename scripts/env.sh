@@ -22,7 +22,7 @@ KERNEL_WANTED=7.3.4+deb13-cloud-amd64
 
 ROOT=$CACHE/root			# the trixie build root
 KSRC=$CACHE/kernel/src			# unpacked linux-source
-KOBJ=${KDIR:-$CACHE/kernel/obj}		# prepared object tree
+KOBJ=$(realpath -m "${KDIR:-$CACHE/kernel/obj}")	# prepared object tree; it may be named relatively
 case ${RT:-0} in 0) RT_SUFFIX='' ;; *) RT_SUFFIX=-rt ;; esac
 DEBUG_OBJ=$CACHE/kernel-debug$RT_SUFFIX/obj	# the debug kernel's (scripts/debug-kernel.sh)
 KIMAGE=${KIMAGE:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD

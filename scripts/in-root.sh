@@ -17,7 +17,10 @@ mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs tmpfs "$ROOT/tmp"
 bind "$TOP" "$TOP"
 bind "$CACHE" "$CACHE"
-case $KOBJ in "$CACHE"/* | "$TOP"/*) ;; *) bind "$KOBJ" "$KOBJ" ;; esac
+# A tree of somebody's own, and the sources that it was built from if they are elsewhere.
+for tree in "$KOBJ" "$(readlink -e "$KOBJ/source" || :)"; do
+	case $tree in "" | "$CACHE"/* | "$TOP"/*) ;; *) bind "$tree" "$tree" ;; esac
+done
 
 # Name resolution and trusted certificates are this machine's: a proxy or a
 # company CA that works outside then works inside too. Another run may be reading

@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..8"
+echo "1..14"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -68,4 +68,34 @@ expect 'hide_time' an_unknown_emulator_option_lists_the_known_ones \
 	env LIMIT=60 "$TOP/scripts/td.sh" run "$work/td.log" emu.no_such_option=1
 expect 'MEM=1000M is not 1G or more' too_little_memory_is_named \
 	env MEM=1000M "$TOP/scripts/td.sh" run "$work/td.log"
+
+# The module as somebody builds it who has a kernel tree and knows Kbuild: a copy without anything else.
+mkdir "$work/plain"
+cp -r "$TOP/Kbuild" "$TOP/rust" "$TOP/include" "$work/plain"
+expect 'needs Linux 7.3 or later, and this tree is 7.2' an_older_series_is_named \
+	kernel_make M="$work/plain" VERSION=7 PATCHLEVEL=2 modules
+expect 'CONFIG_RUST=y' a_kernel_without_rust_is_named kernel_make M="$work/plain" CONFIG_RUST= modules
+expect 'has no rust/' a_tree_without_metadata_is_named \
+	kernel_make M="$work/plain" objtree="$work/tree" modules
+plain() { kernel_make M="$work/plain" INSTALL_MOD_PATH="$work/installed" "$@"; }
+result() {
+	number=$((number + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $number $2"
+	else
+		sed 's/^/# /' "$work/out"
+		echo "not ok $number $2"
+		failed=$((failed + 1))
+	fi
+}
+status=0
+plain modules >"$work/out" 2>&1 && [ -s "$work/plain/mshv_vtl_tdx.ko" ] || status=1
+result $status plain_kbuild_builds_the_module
+status=0
+plain modules_install >"$work/out" 2>&1 &&
+	find "$work/installed" -name 'mshv_vtl_tdx.ko*' | grep -q . || status=1
+result $status plain_kbuild_installs_it
+status=0
+plain clean >"$work/out" 2>&1 && [ ! -e "$work/plain/mshv_vtl_tdx.ko" ] || status=1
+result $status plain_kbuild_leaves_nothing_behind
 [ "$failed" = 0 ]

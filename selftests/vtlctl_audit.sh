@@ -53,4 +53,4 @@ expect 6 "reserved bytes" a_changed_file_was_tampered_with audit verify "$work/c
 expect 3 "no file of audit records" another_file_is_told audit verify "$work/exits"
 expect 3 "no file of audit records" and_is_not_shown audit show "$work/exits"
 expect 3 "cannot read" a_missing_file_is_named audit verify "$work/missing"
-[ $failed = 0 ]
+[ "$failed" = 0 ]
