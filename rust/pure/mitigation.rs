@@ -42,13 +42,13 @@ impl Set {
     fn parse(text: &str) -> Option<Self> {
         text.split(',').try_fold(Self::NONE, |set, name| {
             let place = NAMES.iter().position(|known| *known == name)?;
-            Some(Self(set.0 | 1 << place))
+            Some(Self(set.0 | (1 << place)))
         })
     }
 
     /// Names of its defences.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let is_on = move |place: &usize| self.0 >> place & 1 != 0;
+        let is_on = move |place: &usize| (self.0 >> place) & 1 != 0;
         (0..NAMES.len())
             .filter(is_on)
             .filter_map(|place| NAMES.get(place).copied())
