@@ -61,7 +61,7 @@ Example:
 fn failed(error: vtlvmm::Error) -> Failure {
     let status = match error.fault() {
         Fault::Usage => ExitStatus::Usage,
-        Fault::File => ExitStatus::GuestFile,
+        Fault::File => ExitStatus::File,
         Fault::System => ExitStatus::Failure,
     };
     Failure::new(status, error)
