@@ -41,16 +41,11 @@ all_are_named() {
 
 echo "TAP version 13"
 echo "1..6"
-number=1
-if all_are_named; then
-	echo "ok 1 all_that_are_online_are_reset"
-else
-	echo "not ok 1 all_that_are_online_are_reset"
-	failed=1
-fi
+all_are_named
+result $? all_that_are_online_are_reset
 expect 0 "cpu 0: reset" one_is_reset reset --cpu 0
 expect 0 '"reset":true,"vp":0' one_is_reset_and_tells_it_as_json reset --cpu 0 --json
 expect 1 "cpu 65000 has no virtual processor" one_that_is_not_there_is_named reset --cpu 65000
-expect 2 "number\|invalid" a_wrong_number_is_refused reset --cpu x
+expect 2 "number|invalid" a_wrong_number_is_refused reset --cpu x
 expect 0 HLT a_guest_runs_afterwards run "$work/halts"
-[ $failed = 0 ]
+[ "$failed" = 0 ]

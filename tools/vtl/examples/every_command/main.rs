@@ -50,7 +50,10 @@ macro_rules! ensure {
 }
 use ensure;
 
-const CASES: &[(&str, fn(&Bed) -> Outcome)] = &[
+/// A name, and what is done.
+type Case = (&'static str, fn(&Bed) -> Outcome);
+
+const CASES: &[Case] = &[
     ("facts_and_extensions_agree", nodes::facts),
     (
         "the_policy_has_lines_for_leaves_and_hypercalls",
