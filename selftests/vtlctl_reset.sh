@@ -5,29 +5,8 @@
 # says why; and guests run afterwards. vtlctl_renews.c looks at what is new then.
 # Prints KTAP.
 
-VTLCTL=${VTLCTL:-vtlctl}
-command -v "$VTLCTL" >/dev/null || { echo "1..0 # SKIP no vtlctl in PATH"; exit 4; }
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-number=0
-failed=0
-
-# expect STATUS PATTERN NAME ARGUMENT...: runs `vtlctl ARGUMENT...`.
-expect() {
-	wanted=$1 pattern=$2 name=$3
-	shift 3
-	number=$((number + 1))
-	"$VTLCTL" "$@" >"$work/out" 2>&1
-	status=$?
-	if [ $status = "$wanted" ] && grep -q -- "$pattern" "$work/out"; then
-		echo "ok $number $name"
-		return
-	fi
-	echo "# status $status, expected $wanted and '$pattern' in:"
-	sed 's/^/# /' "$work/out"
-	echo "not ok $number $name"
-	failed=$((failed + 1))
-}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/vtlctl_common.sh"
 
 # hlt; jmp 1b
 printf '\364\353\375' >"$work/halts"
