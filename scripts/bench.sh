@@ -1,9 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make bench`: counts what each path costs L1, without a clock. The figures go
+# `make bench`: counts what each path costs L1's kernel, without a clock. The figures go
 # to build/bench.json and, as a table, to the screen. Fails when a path costs more
 # instructions than bench-limits.txt allows, or has not the very number of the others.
+#
+# `make bench PROFILE=path`: instead, where one path spends its instructions, by purpose and
+# by function (build/bench-profile.txt).
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -13,19 +16,55 @@ JSON=$BUILD/bench.json
 . "$TOP/scripts/image.sh"
 
 build_bench_image
-rm -f "$JSON"
-say "counting (one CPU, one instruction per nanosecond; about 2 min)"
-SMP=1 COUNT_TO=$JSON CMDLINE=nokaslr LIMIT=1200 \
-	"$TOP/scripts/td.sh" bench "$BUILD/bench.log" emu.hide_time=1
-[ -s "$JSON" ] || die "no figures were written" "console: build/bench.log"
+MSRS=$BUILD/bench-msrs.json
+rm -f "$JSON" "$MSRS"
 
-in_root python3 - "$JSON" "$TOP/scripts/bench-limits.txt" <<'PYTHON'
+# count WHAT JSON COMMAND_LINE EMULATOR_OPTION...
+count() {
+	local what=$1 json=$2 line=$3 log=${2%.json}.log
+	shift 3
+	SMP=1 COUNT_TO=$json CMDLINE="nokaslr $line" LIMIT=1200 \
+		"$TOP/scripts/td.sh" "$what" "$log" emu.hide_time=1 "$@" |
+		sed '/^=== symbols/,/^=== end of symbols/d'
+	[ -s "$json" ] || die "no figures were written" "console: ${log#"$TOP/"}"
+}
+
+# The kernel stands where it stood when it was counted, so a run without counting can tell its symbols.
+ask_for_symbols() {
+	local tree=$BUILD/bench-addresses.d
+	rm -rf "$tree" && mkdir -p "$tree"
+	in_root python3 "$TOP/scripts/bench-profile.py" addresses "$PROFILE" "$JSON" >"$tree/addresses"
+	{
+		cat "$BUILD/initramfs"
+		(cd "$tree" && find . | in_root cpio --quiet -o -H newc --owner=0:0)
+	} >"$BUILD/bench-initramfs"
+	INITRAMFS=$BUILD/bench-initramfs SMP=1 CMDLINE=nokaslr \
+		"$TOP/scripts/td.sh" symbols "$BUILD/bench-symbols.log" >/dev/null
+}
+
+if [ -n "${PROFILE:-}" ]; then
+	say "counting where $PROFILE spends its instructions (about 2 min)"
+	count bench "$JSON" vtl.symbols
+	ask_for_symbols
+	in_root python3 "$TOP/scripts/bench-profile.py" report "$PROFILE" "$JSON" \
+		"$BUILD/bench-symbols.log" "$BUILD/bench.log" "$BUILD/module/mshv_vtl_tdx.ko" \
+		"$BUILD/bench-profile.txt"
+	exit
+fi
+
+say "counting (one CPU, one instruction per nanosecond; about 3 min)"
+count bench "$JSON" ""
+# Such a processor has most of the registers that are exchanged (Documentation/emulator.rst).
+count benchmsrs "$MSRS" "noxsaves clearcpuid=waitpkg" emu.extra_msrs=1
+
+in_root python3 - "$JSON" "$MSRS" "$TOP/scripts/bench-limits.txt" <<'PYTHON'
 import json, sys
 
-path, table = sys.argv[1:]
+path, more, table = sys.argv[1:]
 report = json.load(open(path))
 paths = report["paths"]
-kinds = ["l1_instructions", "msr", "tdcall", "fpu", "locked"]
+paths.update(json.load(open(more))["paths"])
+kinds = ["instructions", "msr", "tdcall", "fpu", "locked"]
 limits = {}
 for line in open(table):
     words = line.split("#")[0].split()

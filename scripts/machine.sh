@@ -6,7 +6,8 @@
 # machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
 # array $qemu. The TD has SMP processors. Where these are several, QEMU's first one is
 # not among them (Documentation/emulator.rst). With ICOUNT=1 one instruction is a nanosecond and one
-# CPU runs at a time; with COUNT_TO=FILE a plugin also counts instructions into FILE.
+# CPU runs at a time; with COUNT_TO=FILE a plugin also counts instructions into FILE, and with
+# PROFILE=... where each path executes them.
 # RDRAND stays: a TD's kernel refuses to boot without it.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file vcpus=${SMP:-2}
@@ -39,7 +40,7 @@ machine() {
 	if [ -n "${COUNT_TO:-}" ]; then
 		# What QEMU translates for several is wrong with the plugin's conditions in it.
 		[ "$vcpus" = 1 ] || die "instructions are counted on one processor only" "with SMP=1"
-		accel+=(-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO")
+		accel+=(-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO${PROFILE:+,profile=on}")
 	fi
 	# shellcheck disable=SC2034 # the caller runs it
 	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"

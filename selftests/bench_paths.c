@@ -6,7 +6,7 @@
  * tools/checks/insn_count counts. Status 0 when each path was passed as it should be.
  *
  * bench_paths [SETTING]: with the name of the defences the module was loaded with,
- * only the paths that they make dearer, under that name.
+ * or of what the machine has, only the paths that it makes dearer, under that name.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -160,6 +160,8 @@ static int mark_setting(const char *name)
 		mark(3, 8);
 	else if (!strcmp(name, "user"))
 		mark(3, 9);
+	else if (!strcmp(name, "extra_msrs"))
+		mark(3, 10);
 	else
 		return complain("unknown setting");
 	return 0;

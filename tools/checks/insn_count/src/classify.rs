@@ -17,26 +17,6 @@ pub struct Kind {
     pub locked: bool,
 }
 
-impl Kind {
-    /// Packs the kind into bits, to travel through a callback's user pointer.
-    pub fn to_bits(self) -> usize {
-        usize::from(self.msr)
-            | (usize::from(self.tdcall) << 1)
-            | (usize::from(self.fpu) << 2)
-            | (usize::from(self.locked) << 3)
-    }
-
-    /// Undoes [`Kind::to_bits`].
-    pub fn from_bits(bits: usize) -> Self {
-        Kind {
-            msr: bits & 1 != 0,
-            tdcall: bits & 2 != 0,
-            fpu: bits & 4 != 0,
-            locked: bits & 8 != 0,
-        }
-    }
-}
-
 /// Classifies one instruction of 64-bit code.
 pub fn classify(bytes: &[u8]) -> Kind {
     let mut lock_prefix = false;
@@ -118,13 +98,6 @@ mod tests {
         assert!(classify(&[0xf0, 0x48, 0x0f, 0xb1, 0x17]).locked); // lock cmpxchg
         assert!(classify(&[0x65, 0x87, 0x07]).locked); // xchg %eax,%gs:(%rdi)
         assert_eq!(classify(&[0x87, 0xc3]), NONE); // xchg %eax,%ebx
-    }
-
-    #[test]
-    fn bits_round_trip() {
-        for bits in 0..16 {
-            assert_eq!(Kind::from_bits(bits).to_bits(), bits);
-        }
     }
 
     #[test]

@@ -18,19 +18,20 @@ pub const PATHS: [&str; 8] = [
     "user_round_trip_host_routed",
 ];
 
-/// Settings of the module that paths are counted under, each apart. The first is the
+/// Settings of module and machine that paths are counted under, each apart. The first is the
 /// default, which has no name of its own.
-pub const SETTINGS: [&str; 10] = [
+pub const SETTINGS: [&str; 11] = [
     "",
-    "off",
-    "verw",
-    "rsb",
-    "ibpb-exit",
-    "bhb",
-    "ibpb",
-    "auto",
-    "full",
-    "user",
+    "mitigation_off",
+    "mitigation_verw",
+    "mitigation_rsb",
+    "mitigation_ibpb-exit",
+    "mitigation_bhb",
+    "mitigation_ibpb",
+    "mitigation_auto",
+    "mitigation_full",
+    "mitigation_user",
+    "extra_msrs",
 ];
 
 const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];

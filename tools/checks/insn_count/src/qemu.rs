@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The edge to QEMU: its plugin interface, of which only what is needed
-//! is declared here. Argument: `out=FILE`.
+//! is declared here. Arguments: `out=FILE`, and `profile=on` if the report shall
+//! have the addresses.
 
 // UNSAFETY: FFI. QEMU calls into this file and is called from it.
 #![expect(unsafe_code)]
@@ -9,7 +10,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::classify::{Kind, classify};
+use crate::classify::classify;
 use crate::marker::Marker;
 use crate::tally::Tally;
 
@@ -93,7 +94,7 @@ const SETS: usize = 1 << 9;
 
 extern "C" fn on_instruction(vcpu: c_uint, word: *mut c_void) {
     if let Ok(mut tally) = TALLY.lock() {
-        tally.count(vcpu, Kind::from_bits(word.addr()));
+        tally.count(vcpu, word.addr());
     }
 }
 
@@ -114,13 +115,13 @@ extern "C" fn on_marker(vcpu: c_uint, word: *mut c_void) {
     unsafe { qemu_plugin_u64_set(on_path(), vcpu, u64::from(begins)) };
 }
 
-/// Has QEMU call this file whenever `insn` is executed, if it is a marker, in whatever program, or
-/// one of L1's.
+/// Has QEMU call this file whenever `insn` at `address` is executed, if it is a marker, in whatever
+/// program, or one of L1's kernel.
 ///
 /// # Safety
 ///
 /// `insn` must be an instruction of the block that is being translated.
-unsafe fn observe(insn: *mut Opaque, bytes: &[u8], is_l1: bool) {
+unsafe fn observe(insn: *mut Opaque, bytes: &[u8], address: u64) {
     let marker = match Marker::decode(bytes) {
         Some(Marker::Begin(path)) => Some(usize::from(path)),
         Some(Marker::End(path)) => Some(ENDS | usize::from(path)),
@@ -133,10 +134,14 @@ unsafe fn observe(insn: *mut Opaque, bytes: &[u8], is_l1: bool) {
         unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_marker, NO_REGS, data) };
         return;
     }
-    if !is_l1 {
+    if !crate::is_kernel(address) {
         return;
     }
-    let data = std::ptr::without_provenance_mut(classify(bytes).to_bits());
+    let Ok(mut tally) = TALLY.lock() else {
+        return;
+    };
+    let data = std::ptr::without_provenance_mut(tally.site(address, classify(bytes)));
+    drop(tally);
     // SAFETY: as above; the scoreboard lives as long as the process.
     unsafe {
         qemu_plugin_register_vcpu_insn_exec_cond_cb(
@@ -163,12 +168,12 @@ unsafe extern "C" fn on_translation(_id: PluginId, block: *mut Opaque) {
         // SAFETY: as above, and `index` is below the block's own count.
         let insn = unsafe { qemu_plugin_tb_get_insn(block, index) };
         // SAFETY: `insn` came from this block just now.
-        let is_l1 = crate::is_l1(unsafe { qemu_plugin_insn_vaddr(insn) });
+        let address = unsafe { qemu_plugin_insn_vaddr(insn) };
         let mut bytes = [0u8; 16];
         // SAFETY: `insn` as above; the buffer is as long as is said.
         let len = unsafe { qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len()) };
         // SAFETY: `insn` came from the block that is being translated.
-        unsafe { observe(insn, &bytes[..len.min(bytes.len())], is_l1) };
+        unsafe { observe(insn, &bytes[..len.min(bytes.len())], address) };
     }
 }
 
@@ -194,6 +199,7 @@ unsafe extern "C" fn qemu_plugin_install(
     argv: *const *const c_char,
 ) -> c_int {
     let mut path = None;
+    let mut has_profiles = false;
     for index in 0..usize::try_from(argc).unwrap_or(0) {
         // SAFETY: `index` is below `argc`, which is the array's length.
         let slot = unsafe { argv.add(index) };
@@ -205,8 +211,9 @@ unsafe extern "C" fn qemu_plugin_install(
             .into_owned();
         match argument.split_once('=') {
             Some(("out", file)) => path = Some(file.to_owned()),
+            Some(("profile", "on")) => has_profiles = true,
             _ => {
-                eprintln!("insn_count: unknown argument '{argument}', known: out=FILE");
+                eprintln!("insn_count: unknown argument '{argument}', known: out=FILE profile=on");
                 return -1;
             }
         }
@@ -216,6 +223,9 @@ unsafe extern "C" fn qemu_plugin_install(
         return -1;
     };
     *out = path;
+    if let (true, Ok(mut tally)) = (has_profiles, TALLY.lock()) {
+        tally.keep_profiles();
+    }
     // SAFETY: any size is good; the scoreboard is kept for ever.
     let board = unsafe { qemu_plugin_scoreboard_new(size_of::<u64>()) };
     ON_PATH.store(board.expose_provenance(), Ordering::Relaxed);
