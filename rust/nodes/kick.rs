@@ -23,12 +23,15 @@ pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> 
     if request.flags & !(KICK_WAIT | KICK_CANCEL) != 0 {
         return Err(EINVAL);
     }
-    let mask = read_mask(machine, &request)?;
+    let mask = Mask::read(machine, &request)?;
     let mut kicked = KVec::new();
     if request.flags & KICK_WAIT != 0 {
-        kicked.reserve(cpus(&mask).count(), GFP_KERNEL)?;
+        kicked.reserve(mask.count(), GFP_KERNEL)?;
     }
-    for vp in cpus(&mask).filter_map(|cpu| machine.vp(cpu)) {
+    mask.for_each(|cpu| {
+        let Some(vp) = machine.vp(cpu) else {
+            return Ok(());
+        };
         if request.flags & KICK_CANCEL != 0 {
             vp.run_page.set_cancel();
         }
@@ -36,32 +39,84 @@ pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> 
         if request.flags & KICK_WAIT != 0 {
             kicked.push((vp, stay), GFP_KERNEL)?;
         }
-    }
+        Ok(())
+    })?;
     wait(&kicked)?;
     Ok(0)
 }
 
-/// Reads as many bytes as hold the bits of CPUs that can exist: the last CPU's byte may be the last
-/// one of the caller's memory, and further bits mean nothing.
-fn read_mask(machine: &Machine, request: &mshv_kick_cpus) -> Result<KVec<u8>> {
-    let len_bits = request.len_bits.min(machine.num_cpus().into());
-    let len_bytes = len_bits.div_ceil(8) as usize; // CAST: as many as there are CPUs
-    let mut mask = Argument::pointer(request.cpu_mask).read_list(len_bytes)?;
-    let unused_bits = (len_bytes as u64) * 8 - len_bits; // CAST: usize fits
-    if let Some(last) = mask.last_mut() {
-        *last &= 0xff_u8 >> unused_bits;
-    }
-    Ok(mask)
+const WORD_BYTES: usize = size_of::<u64>();
+/// A mask of so many CPUs needs no memory but the stack.
+const FEW_CPUS: usize = 1024;
+
+/// A bit for each CPU to be kicked.
+enum Mask {
+    Few([u8; FEW_CPUS / 8], usize),
+    Many(KVec<u8>),
 }
 
-/// Numbers of the bits that are set.
-fn cpus(mask: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    let bits = mask.iter().zip(0_u32..);
-    bits.flat_map(|(byte, index)| {
-        (0..8)
-            .filter(move |bit| byte >> bit & 1 != 0)
-            .map(move |bit| index * 8 + bit)
-    })
+impl Mask {
+    /// Reads as many bytes as hold the bits of CPUs that can exist: the last CPU's byte may be the
+    /// last one of the caller's memory, and further bits mean nothing.
+    fn read(machine: &Machine, request: &mshv_kick_cpus) -> Result<Self> {
+        let len_bits = request.len_bits.min(machine.num_cpus().into());
+        let len_bytes = len_bits.div_ceil(8) as usize; // CAST: as many as there are CPUs
+        let len_words_bytes = len_bytes.next_multiple_of(WORD_BYTES);
+        let mut mask = if len_words_bytes <= FEW_CPUS / 8 {
+            Self::Few([0; FEW_CPUS / 8], len_words_bytes)
+        } else {
+            Self::Many(KVec::from_elem(0, len_words_bytes, GFP_KERNEL)?)
+        };
+        let Some(bytes) = mask.bytes_mut().get_mut(..len_bytes) else {
+            return Err(EINVAL); // never: it has room for them
+        };
+        if let Some(last_place) = len_bytes.checked_sub(1) {
+            let given = Argument::pointer(request.cpu_mask).bytes(len_bytes);
+            given.reader().read_slice(bytes)?;
+            let unused_bits = (len_bytes as u64) * 8 - len_bits; // CAST: usize fits
+            if let Some(last) = bytes.get_mut(last_place) {
+                *last &= 0xff_u8 >> unused_bits;
+            }
+        }
+        Ok(mask)
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Few(bytes, len_bytes) => bytes.get_mut(..*len_bytes).unwrap_or_default(),
+            Self::Many(bytes) => bytes,
+        }
+    }
+
+    /// Whole words, the first 64 CPUs first.
+    fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        let bytes = match self {
+            Self::Few(bytes, len_bytes) => bytes.get(..*len_bytes).unwrap_or_default(),
+            Self::Many(bytes) => bytes,
+        };
+        let words = bytes.chunks_exact(WORD_BYTES);
+        words
+            .filter_map(<[u8]>::first_chunk)
+            .map(|word| u64::from_le_bytes(*word))
+    }
+
+    /// How many CPUs.
+    fn count(&self) -> usize {
+        let counts = self.words().map(|word| word.count_ones() as usize); // CAST: u32 fits
+        counts.sum()
+    }
+
+    /// Calls `act` with the number of each CPU, until it fails.
+    fn for_each(&self, mut act: impl FnMut(u32) -> Result) -> Result {
+        for (word, first) in self.words().zip((0..).step_by(64)) {
+            let mut left = word;
+            while left != 0 {
+                act(first + left.trailing_zeros())?;
+                left &= left - 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Waits until none of the stays goes on. They end within the time of an interrupt, so looking
