@@ -156,7 +156,7 @@ fn may_enter(vp: &Vp) -> Result {
 fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
     let (vp, features, private) = pinned.parts();
     let image = private.extended.legacy_image()?;
-    vp.run_page.read_fx_state(image);
+    vp.run_page.read_fx_registers(image);
     vp.run_page
         .read_controls(image)
         .validate(&features.limits, &private.given_msrs)
@@ -197,7 +197,9 @@ fn run_loaded(
         if offload::prepare(vp, offload, is_halted)? {
             return Ok(Stop::Halted);
         }
-        vp.entry_check.pass(on_cpu, entry.rcx.vm(), &irqs)?;
+        let intercepts = &mut loaded.private.intercepts;
+        vp.entry_check
+            .pass(on_cpu, entry.rcx.vm(), intercepts, &irqs)?;
         if !loaded.take_invalidation()? {
             return Ok(Stop::Again);
         }

@@ -23,8 +23,8 @@ use kernel::sync::{new_mutex, Mutex};
 
 use crate::cpu::debug_regs::DebugRegs;
 use crate::cpu::features::Features;
-use crate::cpu::fpu::{ExtendedState, Section};
-use crate::cpu::msr::{self, Unseen};
+use crate::cpu::fpu::ExtendedState;
+use crate::cpu::msr::{HostMsrs, Unseen};
 use crate::glue::ffi;
 use crate::glue::page::SharedPage;
 use crate::observe::audit::{Ring, Switches};
@@ -33,6 +33,7 @@ use crate::pure::deadline::Deadlines;
 use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
 use crate::pure::hv_vectors::Quota;
+use crate::pure::intercepts::Intercepts;
 use crate::pure::mitigation::Owner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
@@ -104,8 +105,10 @@ pub(crate) struct Private {
     pub(crate) halt_poll: HaltPoll,
     /// Timers of the lower VTLs.
     pub(crate) deadlines: Deadlines,
-    /// What VTL2 has in the shared MSRs.
-    host_msrs: Option<SharedMsrs>,
+    /// What VTL2 has in the MSRs that it shares with lower VTLs.
+    pub(crate) host_msrs: HostMsrs,
+    /// What each VM can't do without an exit.
+    pub(crate) intercepts: PerVm<Intercepts>,
 }
 
 /// MSRs of a VM that have no place in the run page.
@@ -120,15 +123,6 @@ pub(crate) struct KeptMsrs {
 }
 
 impl Private {
-    /// What VTL2 has in the shared MSRs, all but KERNEL_GS_BASE: the kernel sets them when it starts
-    /// the CPU, to values that depend on nothing but the CPU's number, and never again. So they are
-    /// read once, by the first run of the VP.
-    pub(crate) fn host_msrs(&mut self, features: &Features, section: &Section) -> SharedMsrs {
-        *self
-            .host_msrs
-            .get_or_insert_with(|| msr::read_shared(features, section))
-    }
-
     /// Makes the state of all lower VTLs that of a processor that has just started. Whose the branch
     /// predictors are, and what VTL2 has, stays known.
     pub(crate) fn reset(&mut self) {
@@ -204,7 +198,8 @@ impl Vp {
                     switches: Switches::default(),
                     halt_poll: HaltPoll::new(),
                     deadlines: Deadlines::default(),
-                    host_msrs: None,
+                    host_msrs: HostMsrs::default(),
+                    intercepts: PerVm::default(),
                 }, "mshv_vtl_tdx::vp"),
             }),
             GFP_KERNEL,

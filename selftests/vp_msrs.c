@@ -25,25 +25,28 @@ struct msr_row {
 	uint64_t found, own;
 };
 
+/* Instead of a value for VTL2: the kernel knows what it has there, and has it still. */
+#define KERNELS ~0ULL
+
 /* An MSR, two values for the guest, and one for VTL2. */
 static const struct {
 	char name[16];
 	uint32_t index;
 	uint64_t lower[2], host;
 } msrs[] = {
-	{ "SPEC_CTRL", 0x48, { 1, 4 }, 2 },
+	{ "SPEC_CTRL", 0x48, { 1, 4 }, KERNELS },
 	{ "UMWAIT_CONTROL", 0xe1, { 0x1000, 0x54321000 }, 0x20000 },
-	{ "TSX_CTRL", 0x122, { 2, 0 }, 1 },
-	/* The kernel relies on what it has in these two: it has zero. */
+	{ "TSX_CTRL", 0x122, { 2, 1 }, KERNELS },
+	/* It has zero in these. */
 	{ "XFD", 0x1c4, { 1 << 18, 1 << 18 }, 0 },
 	{ "XFD_ERR", 0x1c5, { 1 << 18, 1 << 18 }, 0 },
-	{ "U_CET", 0x6a0, { 0x3, 0x7000123400000c01 }, 0x10 },
+	/* It uses no CET: it has zero in U_CET and the pointers. */
+	{ "U_CET", 0x6a0, { 0x3, 0x7000123400000c01 }, 0 },
 	{ "S_CET", 0x6a2, { 0x4, 0x10 }, 0x20 },
-	/* The kernel has no shadow stacks of its own: it has zero in the first three. */
 	{ "PL0_SSP", 0x6a4, { 0xffff800000001000, 0xffff900000002008 }, 0 },
 	{ "PL1_SSP", 0x6a5, { 0x1111111111110, 0x2222222222220 }, 0 },
 	{ "PL2_SSP", 0x6a6, { 0x3333333333330, 0x4444444444440 }, 0 },
-	{ "PL3_SSP", 0x6a7, { 0x7fff00001000, 0x7ffe00002008 }, 0x7ffd0000 },
+	{ "PL3_SSP", 0x6a7, { 0x7fff00001000, 0x7ffe00002008 }, 0 },
 	{ "INT_SSP_TABLE", 0x6a8, { 0x5550000, 0x6660000 }, 0x7770000 },
 };
 
@@ -76,6 +79,9 @@ static int let_through(struct vtl_guest *guest, bool is_free)
 	return 0;
 }
 
+/* What VTL2 has. */
+static uint64_t own[NUM_MSRS];
+
 /* Whether VTL2 finds its own values. */
 static bool host_has_its_own(int fd)
 {
@@ -85,7 +91,7 @@ static bool host_has_its_own(int fd)
 	for (i = 0; i < NUM_MSRS; i++)
 		if (pread(fd, &value, sizeof(value), msrs[i].index) !=
 			    sizeof(value) ||
-		    value != msrs[i].host)
+		    value != own[i])
 			return false;
 	return true;
 }
@@ -127,7 +133,9 @@ FIXTURE_SETUP(msrs)
 		if (pread(self->fd, &self->before[i], sizeof(value),
 			  msrs[i].index) != sizeof(value))
 			SKIP(return, "this processor has no %s", msrs[i].name);
-		value = msrs[i].host;
+		value = msrs[i].host == KERNELS ? self->before[i] :
+						  msrs[i].host;
+		own[i] = value;
 		ASSERT_EQ(sizeof(value), pwrite(self->fd, &value, sizeof(value),
 						msrs[i].index));
 	}
@@ -180,6 +188,22 @@ TEST_F(msrs, each_side_has_its_own)
 	EXPECT_TRUE(host_has_its_own(self->fd));
 
 	ASSERT_TRUE(run_to_halt(&self->guest, self->rows, 1, ROUNDS_SHORT));
+	EXPECT_TRUE(has_found(self->rows, false));
+	EXPECT_TRUE(host_has_its_own(self->fd));
+}
+
+/* What is not read back, because its writes exit, is still there on both sides. */
+TEST_F(msrs, what_was_loaded_stays_while_writes_exit)
+{
+	ASSERT_TRUE(run_to_halt(&self->guest, self->rows, 0, 1));
+	ASSERT_EQ(0, let_through(&self->guest, false));
+	ASSERT_EQ(0, vtl_guest_load(&self->guest, vtl_guest_registers,
+				    vtl_guest_registers_end));
+	ASSERT_EQ(0, vtl_run(&self->guest));
+	ASSERT_EQ(EXIT_HLT, vtl_exit_reason(&self->guest));
+	EXPECT_TRUE(host_has_its_own(self->fd));
+	ASSERT_EQ(0, let_through(&self->guest, true));
+	ASSERT_TRUE(run_to_halt(&self->guest, self->rows, 1, 1));
 	EXPECT_TRUE(has_found(self->rows, false));
 	EXPECT_TRUE(host_has_its_own(self->fd));
 }

@@ -16,7 +16,7 @@ use crate::pure::registers::DEBUG_START;
 // A debug register can stop the kernel where it does not want to be stopped, and no more; with DR7 off,
 // not even that, and DR7 gets but what it had.
 safe_in_c! {
-    fn vtl_debug_load(debug: &mut abi::vtl_debug as *mut abi::vtl_debug);
+    fn vtl_debug_load(debug: &mut abi::vtl_debug as *mut abi::vtl_debug, needs_addresses: bool);
     fn vtl_debug_store(debug: &mut abi::vtl_debug as *mut abi::vtl_debug);
     /// Clears the registers in which VTL2 has no breakpoint, and no other.
     fn vtl_debug_forget();
@@ -44,9 +44,10 @@ impl DebugRegs {
         &mut self.0.lower
     }
 
-    /// Turns VTL2's breakpoints off and loads the lower VTL's registers.
-    pub(crate) fn load(&mut self, _irqs: &IrqsOff) {
-        vtl_debug_load(&mut self.0);
+    /// Turns VTL2's breakpoints off and loads the lower VTL's registers: DR6 alone, where VTL2 has no
+    /// breakpoint and nothing `needs_addresses`.
+    pub(crate) fn load(&mut self, needs_addresses: bool, _irqs: &IrqsOff) {
+        vtl_debug_load(&mut self.0, needs_addresses);
     }
 
     /// Stores the lower VTL's registers; VTL2's breakpoints, if any, are back.
@@ -55,10 +56,11 @@ impl DebugRegs {
     }
 
     /// Leaves nothing of the lower VTL's in the registers.
-    pub(crate) fn forget(&self, _section: &Section) {
+    pub(crate) fn forget(&mut self, _section: &Section) {
         let [addresses @ .., _dr6] = &self.0.lower;
-        if addresses.iter().any(|address| *address != 0) {
+        if self.0.must_forget && addresses.iter().any(|address| *address != 0) {
             vtl_debug_forget();
         }
+        self.0.must_forget = false;
     }
 }

@@ -169,11 +169,12 @@ impl ExtendedState {
         self.write_xcr0(self.xfem, section);
     }
 
-    /// Stores the registers as this state. IA32_XFD may be zero afterwards.
+    /// Stores the registers as this state, but those of x87 and SSE, which belong into the run page:
+    /// the image gets them from there. IA32_XFD may be zero afterwards.
     pub(crate) fn save(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
         self.write_xcr0(self.format.xcr0, section);
         xfd.clear_for(|| self.format.components_in_use());
-        self.store_image(self.format.xcr0 & !XSTATE_PKRU);
+        self.store_image(self.format.xcr0 & !(XSTATE_X87_SSE | XSTATE_PKRU));
     }
 
     /// Makes it the initial state.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The model-specific registers that lower VTL and VTL2 share, and no other.
 
-// UNSAFETY: RDMSR and WRMSR, through C.
+// UNSAFETY: RDMSR and WRMSR.
 #![allow(unsafe_code)]
+
+use core::arch::asm;
 
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -12,11 +14,12 @@ use crate::cpu::fpu::Section;
 use crate::glue::abi::{self, safe_in_c};
 use crate::glue::ffi;
 use crate::pure::components;
+use crate::pure::intercepts::MsrSet;
 use crate::pure::msr::SharedMsrs;
 
-// Reading has no side effect, and a fault is caught: of a register that is missing the first makes zero.
+// Reading has no side effect, and a fault is caught.
 safe_in_c! {
-    fn vtl_rdmsr(msr: u32) -> u64;
+    fn vtl_has_user_shadow_stacks() -> bool;
     fn vtl_rdmsr_safe(msr: u32, value: &mut u64 as *mut u64) -> c_int;
 }
 
@@ -42,9 +45,31 @@ pub(crate) enum Msr {
     TscAux = 0xc000_0103,
 }
 
+/// What the kernel does about an RDMSR or WRMSR between labels 2 and 3 that faults: a line in the log,
+/// zero for what was to be read, and on. As `native_rdmsrq()` and `native_wrmsrq()`, but without a
+/// call: what `rdmsrq()` and `wrmsrq()` do instead serves Xen PV, which is never a TD.
+macro_rules! with_fixup {
+    ($instruction:literal) => {
+        concat!(
+            "2: ",
+            $instruction,
+            "\n3:\n.pushsection __ex_table, \"aM\", @progbits, 12\n",
+            ".balign 4\n.long 2b - .\n.long 3b - .\n.long {fixup}\n.popsection"
+        )
+    };
+}
+
 /// Reads a register. The caller knows from `Limits` that the processor has it.
+#[inline]
 pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
-    vtl_rdmsr(msr as u32)
+    let (low, high): (u32, u32);
+    // SAFETY: Reading has no side effect; of a missing register the kernel's exception table makes
+    // zero.
+    unsafe {
+        asm!(with_fixup!("rdmsr"), in("ecx") msr as u32, out("eax") low, out("edx") high,
+            fixup = const abi::vtl_fixup_VTL_FIXUP_RDMSR, options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Writes a register.
@@ -53,30 +78,49 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
 /// userspace matter on the way from and to userspace only, XSAVES and RDPID elsewhere in the kernel,
 /// which uses neither AMX nor transactions nor shadow stacks of its own, and the caller puts the old
 /// value back before.
+#[inline]
 pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
     // SAFETY: None of the registers that `Msr` can name affects what kernel code may rely on within
     // a section, which `_section` proves; a value that `pure::msr` let through does not fault.
-    unsafe { abi::vtl_wrmsr(msr as u32, value) }
+    unsafe {
+        asm!(with_fixup!("wrmsr"), in("ecx") msr as u32,
+            in("eax") value as u32, in("edx") (value >> 32) as u32, // CAST: low and high half
+            fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR, options(nostack, preserves_flags));
+    }
 }
 
-/// Reads the shared MSRs; one that the processor lacks is zero.
-pub(crate) fn read_shared(features: &Features, section: &Section) -> SharedMsrs {
+/// Reads the shared MSRs; one that the processor lacks is zero. Those that are `steady` still have what
+/// was `loaded`.
+#[inline]
+pub(crate) fn read_shared(
+    features: &Features,
+    loaded: &SharedMsrs,
+    steady: MsrSet,
+    section: &Section,
+) -> SharedMsrs {
     let limits = &features.limits;
+    let get = |set, loaded, msr| match steady.has(set) {
+        true => loaded,
+        false => read(msr, section),
+    };
     SharedMsrs {
         kernel_gs_base: read(Msr::KernelGsBase, section),
-        star: read(Msr::Star, section),
-        lstar: read(Msr::Lstar, section),
-        sfmask: read(Msr::Sfmask, section),
-        xss: limits.xss.map_or(0, |_| read(Msr::Xss, section)),
-        tsc_aux: if limits.has_tsc_aux {
-            read(Msr::TscAux, section)
-        } else {
-            0
+        star: get(MsrSet::STAR, loaded.star, Msr::Star),
+        lstar: get(MsrSet::LSTAR, loaded.lstar, Msr::Lstar),
+        sfmask: get(MsrSet::SFMASK, loaded.sfmask, Msr::Sfmask),
+        xss: match limits.xss {
+            Some(_) => get(MsrSet::XSS, loaded.xss, Msr::Xss),
+            None => 0,
+        },
+        tsc_aux: match limits.has_tsc_aux {
+            true => get(MsrSet::TSC_AUX, loaded.tsc_aux, Msr::TscAux),
+            false => 0,
         },
     }
 }
 
 /// Writes what differs. An MSR that the processor lacks is zero on both sides, so it never does.
+#[inline]
 pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section) {
     let change = |msr, from: u64, to: u64| {
         if from != to {
@@ -91,51 +135,71 @@ pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section
     change(Msr::TscAux, from.tsc_aux, to.tsc_aux);
 }
 
-/// A register that has no place in the run page: the VP keeps the lower VTL's values.
-struct UnseenMsr {
-    msr: Msr,
-    /// Linux has no use for it, and zero in it; else what it has is read each time.
-    is_zero_at_vtl2: bool,
-}
-
-const fn unseen(msr: Msr) -> UnseenMsr {
-    UnseenMsr {
-        msr,
-        is_zero_at_vtl2: false,
-    }
-}
-
-const fn unused(msr: Msr) -> UnseenMsr {
-    UnseenMsr {
-        msr,
-        is_zero_at_vtl2: true,
-    }
+/// What VTL2 has in a register that has no place in the run page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AtVtl2 {
+    /// Something that may change at any time.
+    Changing,
+    /// What the kernel has set when it started the CPU.
+    Constant,
+    /// Zero: Linux has no use for it, or has it zero but within the handler of an exception.
+    Zero,
+    /// With user shadow stacks, the task's; else zero.
+    OfTask,
 }
 
 /// As many as [`UnseenMsrs`] has bits for.
 const NUM_UNSEEN: usize = u8::BITS as usize;
 
-/// All but IA32_XFD, which concerns XSAVE. U_CET and PL3_SSP belong to the task. [TDP 2.5]
-static UNSEEN: [UnseenMsr; NUM_UNSEEN] = [
-    unseen(Msr::UmwaitControl),
-    unseen(Msr::TsxCtrl),
-    unseen(Msr::XfdErr),
-    unseen(Msr::UCet),
-    unseen(Msr::Pl3Ssp),
-    unused(Msr::Pl0Ssp),
-    unused(Msr::Pl1Ssp),
-    unused(Msr::Pl2Ssp),
+/// All but IA32_XFD, which concerns XSAVE, in the order of the bits of [`MsrSet`]. The VP keeps the
+/// lower VTL's values. [TDP 2.5]
+static UNSEEN: [(Msr, AtVtl2); NUM_UNSEEN] = [
+    (Msr::UmwaitControl, AtVtl2::Changing),
+    (Msr::TsxCtrl, AtVtl2::Constant),
+    (Msr::XfdErr, AtVtl2::Zero),
+    (Msr::UCet, AtVtl2::OfTask),
+    (Msr::Pl3Ssp, AtVtl2::OfTask),
+    (Msr::Pl0Ssp, AtVtl2::Zero),
+    (Msr::Pl1Ssp, AtVtl2::Zero),
+    (Msr::Pl2Ssp, AtVtl2::Zero),
 ];
+
+/// Place of U_CET in [`UNSEEN`].
+const U_CET: usize = 3;
 
 /// Values of [`UNSEEN`], of one side; zero as after a reset.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Unseen([u64; NUM_UNSEEN]);
 
-/// Which of [`UNSEEN`] the processor has, and whether it has IA32_XFD.
+impl Unseen {
+    /// IA32_U_CET.
+    pub(crate) fn u_cet(&self) -> u64 {
+        let Self(values) = self;
+        values[U_CET]
+    }
+}
+
+/// Which of [`UNSEEN`] the processor has, and whether it has IA32_XFD. Most processors have few, and
+/// only these cost anything.
 pub(crate) struct UnseenMsrs {
-    /// Bit n: the n-th. Most processors have few, and only these cost anything.
+    /// Bit n: the n-th.
     has: u8,
+    /// Likewise: what VTL2 has is read each time.
+    changing: u8,
+    /// Likewise: it is read once.
+    constant: u8,
     has_xfd: bool,
+}
+
+/// The places whose bits are set.
+fn places(set: u8) -> impl Iterator<Item = (Msr, usize)> {
+    let mut left = set;
+    core::iter::from_fn(move || {
+        let place = left.trailing_zeros() as usize; // CAST: at most 8
+        let (msr, _) = UNSEEN.get(place)?;
+        left &= left - 1;
+        Some((*msr, place))
+    })
 }
 
 impl UnseenMsrs {
@@ -149,52 +213,97 @@ impl UnseenMsrs {
             && read_safe(ARCH_CAPABILITIES).is_some_and(|value| value & (1 << 7) != 0);
         let has_xfd = ffi::cpuid(0xd, 1).eax & (1 << 4) != 0;
         let has_cet = components::has_cet(xfam) && read_safe(Msr::UCet as u32).is_some();
-        let mut has = 0;
-        for (number, unseen) in (0..).zip(&UNSEEN) {
-            let exists = match unseen.msr {
+        let has_shadow_stacks = vtl_has_user_shadow_stacks();
+        let (mut has, mut changing, mut constant) = (0, 0, 0);
+        for (number, (msr, at_vtl2)) in (0..).zip(&UNSEEN) {
+            let exists = match msr {
                 Msr::UmwaitControl => has_waitpkg,
                 Msr::TsxCtrl => has_tsx_ctrl,
                 Msr::XfdErr => has_xfd,
                 _ => has_cet,
             };
+            let is_changing =
+                *at_vtl2 == AtVtl2::Changing || *at_vtl2 == AtVtl2::OfTask && has_shadow_stacks;
             has |= u8::from(exists) << number;
+            changing |= u8::from(exists && is_changing) << number;
+            constant |= u8::from(exists && *at_vtl2 == AtVtl2::Constant) << number;
         }
-        Self { has, has_xfd }
+        Self {
+            has,
+            changing,
+            constant,
+            has_xfd,
+        }
     }
 
-    /// Those that exist, with the place of their values.
-    fn rows(&self) -> impl Iterator<Item = (&'static UnseenMsr, usize)> {
-        let mut left = self.has;
-        core::iter::from_fn(move || {
-            let place = left.trailing_zeros() as usize; // CAST: at most 8
-            let unseen = UNSEEN.get(place)?;
-            left &= left - 1;
-            Some((unseen, place))
-        })
+    fn read(set: u8, values: &mut Unseen, section: &Section) {
+        for (msr, place) in places(set) {
+            values.0[place] = read(msr, section);
+        }
     }
 
-    /// Loads a lower VTL's values, those that differ. Returns VTL2's.
-    pub(crate) fn load(&self, lower: &Unseen, section: &Section) -> Unseen {
-        let mut host = Unseen::default();
-        for (unseen, place) in self.rows() {
-            if !unseen.is_zero_at_vtl2 {
-                host.0[place] = read(unseen.msr, section);
-            }
-            if host.0[place] != lower.0[place] {
-                write(unseen.msr, lower.0[place], section);
+    /// Writes what differs.
+    #[inline]
+    fn change(&self, from: &Unseen, to: &Unseen, section: &Section) {
+        for (msr, place) in places(self.has) {
+            if from.0[place] != to.0[place] {
+                write(msr, to.0[place], section);
             }
         }
-        host
     }
 
-    /// Loads VTL2's values, those that differ. `lower` gets what the lower VTL has left.
-    pub(crate) fn unload(&self, host: &Unseen, lower: &mut Unseen, section: &Section) {
-        for (unseen, place) in self.rows() {
-            lower.0[place] = read(unseen.msr, section);
-            if lower.0[place] != host.0[place] {
-                write(unseen.msr, host.0[place], section);
-            }
+    /// Loads VTL2's values, those that differ. `lower` gets what the lower VTL has left in those that
+    /// are not `steady`.
+    #[inline]
+    pub(crate) fn unload(
+        &self,
+        host: &Unseen,
+        lower: &mut Unseen,
+        steady: MsrSet,
+        section: &Section,
+    ) {
+        Self::read(self.has & !steady.first_eight(), lower, section);
+        self.change(lower, host, section);
+    }
+}
+
+/// What VTL2 has in the MSRs that it shares with lower VTLs, IA32_XFD and IA32_SPEC_CTRL apart.
+#[derive(Default)]
+pub(crate) struct HostMsrs {
+    is_known: bool,
+    /// Those that the run page has a place for.
+    pub(crate) shared: SharedMsrs,
+    /// The others.
+    pub(crate) unseen: Unseen,
+}
+
+impl HostMsrs {
+    /// Reads what may have changed. The other ones the kernel sets when it starts the CPU, to values
+    /// that depend on nothing but processor and number of the CPU, and never again: they are read
+    /// by the first run of the VP.
+    #[inline]
+    pub(crate) fn refresh(&mut self, features: &Features, section: &Section) {
+        let unseen_msrs = &features.unseen_msrs;
+        if !self.is_known {
+            self.is_known = true;
+            self.shared = read_shared(features, &self.shared, MsrSet::NONE, section);
+            UnseenMsrs::read(unseen_msrs.constant, &mut self.unseen, section);
         }
+        self.shared.kernel_gs_base = read(Msr::KernelGsBase, section);
+        UnseenMsrs::read(unseen_msrs.changing, &mut self.unseen, section);
+    }
+
+    /// Loads a lower VTL's values, those that differ.
+    #[inline]
+    pub(crate) fn change_to(
+        &self,
+        features: &Features,
+        shared: &SharedMsrs,
+        unseen: &Unseen,
+        section: &Section,
+    ) {
+        write_shared(&self.shared, shared, section);
+        features.unseen_msrs.change(&self.unseen, unseen, section);
     }
 }
 
@@ -205,6 +314,11 @@ pub(crate) struct Xfd<'a> {
 }
 
 impl<'a> Xfd<'a> {
+    /// It has this value.
+    pub(crate) fn known(value: u64, section: &'a Section) -> Self {
+        Self { value, section }
+    }
+
     /// Reads it.
     pub(crate) fn read(features: &Features, section: &'a Section) -> Self {
         let value = match features.unseen_msrs.has_xfd {

@@ -14,6 +14,7 @@
 #include <linux/mm.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -38,7 +39,6 @@ VTL_CHECK_OPERAND(exit.r12, VTL_EXIT_R12);
 VTL_CHECK_OPERAND(exit.r13, VTL_EXIT_R13);
 VTL_CHECK_OPERAND(cr2, VTL_ENTER_CR2);
 VTL_CHECK_OPERAND(spec_ctrl, VTL_ENTER_SPEC_CTRL);
-VTL_CHECK_OPERAND(host_spec_ctrl, VTL_HOST_SPEC_CTRL);
 VTL_CHECK_OPERAND(rcx, VTL_ENTER_RCX);
 VTL_CHECK_OPERAND(guest_state_gpa, VTL_ENTER_GUEST_STATE);
 VTL_CHECK_OPERAND(scrub, VTL_ENTER_SCRUB);
@@ -115,24 +115,16 @@ bool vtl_is_bound_to_cpu(void)
 	return current->nr_cpus_allowed == 1;
 }
 
-/*
- * The instructions themselves, on the way of each run: what rdmsrq() and wrmsrq()
- * call instead serves Xen PV, which is never a TD.
- */
-u64 vtl_rdmsr(u32 msr)
+/* Whether tasks may have something in U_CET and PL3_SSP. */
+bool vtl_has_user_shadow_stacks(void)
 {
-	return native_rdmsrq(msr);
+	return cpu_feature_enabled(X86_FEATURE_USER_SHSTK);
 }
 
 /* For registers that the TDX module may refuse. */
 int vtl_rdmsr_safe(u32 msr, u64 *value)
 {
 	return rdmsrq_safe(msr, value);
-}
-
-void vtl_wrmsr(u32 msr, u64 value)
-{
-	native_wrmsrq(msr, value);
 }
 
 /* For values that the processor may refuse. */
@@ -151,7 +143,10 @@ u32 vtl_apic_id(u32 cpu)
 	return cpu_possible(cpu) ? cpu_physical_id(cpu) : BAD_APICID;
 }
 
-/* The instructions themselves, as above. */
+/*
+ * The instructions themselves: what get_debugreg() and set_debugreg() call instead
+ * serves Xen PV, which is never a TD.
+ */
 #define VTL_LOAD_DR(number, value)                            \
 	do {                                                  \
 		if (native_get_debugreg(number) != (value))   \
@@ -172,16 +167,22 @@ static noinline void vtl_debug_stop(struct vtl_debug *debug)
  * With interrupts off. Writes only what differs. Under a hypervisor, where a TD
  * always is, cpu_dr7 tells what DR7 has; local_db_save() knows that, too.
  */
-void vtl_debug_load(struct vtl_debug *debug)
+void vtl_debug_load(struct vtl_debug *debug, bool needs_addresses)
 {
 	debug->host_dr7 = 0;
-	if (unlikely(hw_breakpoint_active()))
+	debug->has_addresses = needs_addresses;
+	if (unlikely(hw_breakpoint_active())) {
 		vtl_debug_stop(debug);
+		debug->has_addresses = true;
+	}
+	VTL_LOAD_DR(6, debug->lower[VTL_PLACE_DR6]);
+	if (!debug->has_addresses)
+		return;
+	debug->must_forget = true;
 	VTL_LOAD_DR(0, debug->lower[0]);
 	VTL_LOAD_DR(1, debug->lower[1]);
 	VTL_LOAD_DR(2, debug->lower[2]);
 	VTL_LOAD_DR(3, debug->lower[3]);
-	VTL_LOAD_DR(6, debug->lower[VTL_PLACE_DR6]);
 }
 
 /*
@@ -193,6 +194,8 @@ void vtl_debug_store(struct vtl_debug *debug)
 	debug->lower[VTL_PLACE_DR6] = native_get_debugreg(6);
 	if (debug->lower[VTL_PLACE_DR6] != DR6_RESERVED)
 		native_set_debugreg(6, DR6_RESERVED);
+	if (!debug->has_addresses)
+		return;
 	debug->lower[0] = native_get_debugreg(0);
 	debug->lower[1] = native_get_debugreg(1);
 	debug->lower[2] = native_get_debugreg(2);

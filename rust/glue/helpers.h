@@ -8,6 +8,7 @@
 
 #include <linux/types.h>
 #include <linux/mshv_vtl_tdx.h>
+#include <asm/extable_fixup_types.h>
 #include "run/vp_enter.h"
 
 struct page;
@@ -22,21 +23,31 @@ u32 vtl_migrate_disable(void);
 void vtl_migrate_enable(void);
 bool vtl_is_bound_to_cpu(void);
 
-u64 vtl_rdmsr(u32 msr);
-void vtl_wrmsr(u32 msr, u64 value);
+/* What the exception table says of an RDMSR or WRMSR that may fault. */
+enum vtl_fixup {
+	VTL_FIXUP_RDMSR = EX_TYPE_RDMSR,
+	VTL_FIXUP_WRMSR = EX_TYPE_WRMSR,
+};
+
+bool vtl_has_user_shadow_stacks(void);
 int vtl_rdmsr_safe(u32 msr, u64 *value);
 int vtl_wrmsr_safe(u32 msr, u64 value);
 u32 vtl_apic_id(u32 cpu);
 u32 vtl_tsc_khz(void);
-/* Debug registers: DR0 to DR3, and DR6 in this place. */
+/*
+ * Debug registers: DR0 to DR3, and DR6 in this place. has_addresses: this entry has
+ * loaded DR0 to DR3. must_forget: one has, since they were cleared.
+ */
 #define VTL_PLACE_DR6 4
 struct vtl_debug {
 	u64 lower[VTL_PLACE_DR6 + 1];
 	u64 host[4];
 	u64 host_dr7;
+	bool has_addresses;
+	bool must_forget;
 };
 
-void vtl_debug_load(struct vtl_debug *debug);
+void vtl_debug_load(struct vtl_debug *debug, bool needs_addresses);
 void vtl_debug_store(struct vtl_debug *debug);
 void vtl_debug_forget(void);
 

@@ -121,6 +121,17 @@ impl SharedPage {
         }
     }
 
+    /// Has the processor store its x87 and SSE state there, in FXSAVE format.
+    pub(crate) fn store_fx_state(&self, offset: usize) {
+        const IMAGE_BYTES: usize = 512;
+        if offset % 16 != 0 || offset > PAGE_SIZE - IMAGE_BYTES {
+            return; // never: a constant, too
+        }
+        let image = self.base.as_ptr().wrapping_add(offset);
+        // SAFETY: The image is within the page, which `self` owns, and aligned; nothing is read of it.
+        unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack, preserves_flags)) }
+    }
+
     /// Reads a byte, once.
     pub(crate) fn read_u8(&self, offset: usize) -> u8 {
         self.read(offset)

@@ -110,6 +110,11 @@ impl FieldId {
         Self(((28 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | size | code)
     }
 
+    /// A word of the MSR bitmaps of an L2 VM.
+    pub const fn l2_msr_bitmap(vm: VmIndex, word: u64) -> Self {
+        Self(((29 + 8 * vm.get() as u64) << 56) | CONTEXT_VP | SIZE_8 | word)
+    }
+
     /// Virtual-APIC address (VMCS encoding 2012) of an L2 VM.
     pub const fn virtual_apic_address(vm: VmIndex) -> Self {
         Self::l2_vmcs(vm, vmcs::VIRTUAL_APIC_ADDRESS)
@@ -169,6 +174,10 @@ pub mod management {
 pub mod vmcs {
     /// Virtual-APIC address.
     pub const VIRTUAL_APIC_ADDRESS: u64 = 0x2012;
+    /// Primary processor-based execution controls.
+    pub const PRIMARY_CONTROLS: u64 = 0x4002;
+    /// DR7.
+    pub const GUEST_DR7: u64 = 0x681a;
     /// Guest interruptibility state.
     pub const INTERRUPTIBILITY: u64 = 0x4824;
     /// Blocking by STI and by MOV SS in it.
@@ -214,6 +223,7 @@ mod tests {
         assert_eq!(FieldId::interruptibility(vm2).0, 0x2c20_0002_0000_4824);
         assert_eq!(FieldId::l2_vmcs(vm2, 0x6800).0, 0x2c20_0003_0000_6800);
         assert_eq!(FieldId::l2_vmcs(vm2, 0x0802).0, 0x2c20_0001_0000_0802);
+        assert_eq!(FieldId::l2_msr_bitmap(vm2, 511).0, 0x2d20_0003_0000_01ff);
     }
 
     #[test]

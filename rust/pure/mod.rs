@@ -26,6 +26,7 @@ pub mod hv_message;
 pub mod hv_policy;
 pub mod hv_vectors;
 pub mod icr;
+pub mod intercepts;
 pub mod leaf;
 pub mod lower;
 pub mod mapping;

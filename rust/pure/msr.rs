@@ -39,7 +39,22 @@ impl SharedMsrs {
     /// Returns true if the processor takes every value: by its limits, or because the value is `given`, one
     /// that the processor itself had when the same VM stopped last. What a lower VTL could write,
     /// can be written again.
+    #[inline]
     pub const fn is_loadable(&self, limits: &Limits, given: &Self) -> bool {
+        self.is(given) || self.is_each_loadable(limits, given)
+    }
+
+    /// Commonly nothing has changed since.
+    const fn is(&self, given: &Self) -> bool {
+        (self.kernel_gs_base ^ given.kernel_gs_base)
+            | (self.lstar ^ given.lstar)
+            | (self.sfmask ^ given.sfmask)
+            | (self.xss ^ given.xss)
+            | (self.tsc_aux ^ given.tsc_aux)
+            == 0
+    }
+
+    const fn is_each_loadable(&self, limits: &Limits, given: &Self) -> bool {
         let xss = match limits.xss {
             Some(mask) => mask,
             None => 0,

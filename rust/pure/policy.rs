@@ -59,6 +59,11 @@ impl Allowed {
         self.permit.look_at_entry
     }
 
+    /// The VM that can do other things without an exit afterwards.
+    pub const fn changes_intercepts(&self) -> Option<VmIndex> {
+        self.permit.changes_intercepts
+    }
+
     /// Makes it ready to be executed, where it is executed: reads the field that a write is about, and
     /// compares what the write may not change.
     ///
@@ -93,6 +98,7 @@ struct Permit {
     /// first.
     kept: u64,
     look_at_entry: Option<VmIndex>,
+    changes_intercepts: Option<VmIndex>,
 }
 
 /// A page that must be the caller's own.
@@ -184,6 +190,7 @@ const fn permit(scope: Scope) -> Permit {
         lower_page: None,
         kept: 0,
         look_at_entry: None,
+        changes_intercepts: None,
     }
 }
 
@@ -268,6 +275,12 @@ fn vp_write(request: &Registers, memory: &LowerMemory) -> Verdict {
         {
             return Err(Operand::R8);
         }
+        VpClass::L2MsrBitmaps(vm) => {
+            return Ok(Permit {
+                changes_intercepts: Some(vm),
+                ..permit(scope)
+            });
+        }
         VpClass::Management
             if is_l2_ctls(field.code()) && request.r8 & request.r9 & !L2_CTLS != 0 =>
         {
@@ -283,6 +296,7 @@ fn vp_write(request: &Registers, memory: &LowerMemory) -> Verdict {
     Ok(Permit {
         kept,
         look_at_entry: look.is_at_entry().then_some(vm),
+        changes_intercepts: look.is_of_intercepts().then_some(vm),
         ..place
     })
 }

@@ -369,6 +369,28 @@ fn the_policy_asks_the_table_of_fields() {
     assert_eq!(ask(9, 0, (36 << 56) | 0x2040, 0), Ok(Scope::Vp));
 }
 
+/// Whatever a lower VTL can do without an exit is asked for again after these, and after no other.
+#[test]
+fn writes_that_change_what_is_intercepted_are_told() {
+    let changes = |rdx, r8| {
+        let permit = ask_with_own(10, 0, rdx, r8).unwrap();
+        permit.changes_intercepts
+    };
+    for vm in 1..4 {
+        let (vmcs, bitmaps) = ((28 + 8 * vm) << 56, (29 + 8 * vm) << 56);
+        for word in [0, 3, 259, 386, 511] {
+            assert_eq!(changes(bitmaps | word, u64::MAX), VmIndex::new(vm));
+        }
+        for code in [0x4002, 0x681a] {
+            assert_eq!(changes(vmcs | code, 0), VmIndex::new(vm));
+        }
+        for code in [0x4016, 0x4004, 0x401e, 0x6820] {
+            assert_eq!(changes(vmcs | code, 0), None);
+        }
+    }
+    assert_eq!(changes((32 << 56) | 0x51, 0), None);
+}
+
 /// What OpenHCL writes for a VP, with its masks.
 #[test]
 fn what_the_reference_client_writes_passes() {

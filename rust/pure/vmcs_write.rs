@@ -31,6 +31,8 @@ pub enum Rule {
 pub enum Look {
     /// It can't make an entry fail, whatever the others say.
     Once,
+    /// Neither, but `intercepts.rs` has to ask again.
+    Intercepts,
     /// It can.
     AtEntry,
 }
@@ -93,7 +95,7 @@ pub static FIELDS: [Fields; 34] = [
     row(0x280a, 0x2810, Rule::Any, Look::Once, "PDPTEs: guest state, private addresses"),
     row(0x2814, 0x2816, Rule::Within(0), Look::Once, "RTIT_CTL, LBR_CTL: stay off, nobody switches trace and branch records"),
     row(0x2818, 0x2818, Rule::Any, Look::Once, "PKRS: guest state"),
-    row(0x4002, 0x4002, Rule::Change(PRIMARY), Look::Once, "primary controls: exits to userspace"),
+    row(0x4002, 0x4002, Rule::Change(PRIMARY), Look::Intercepts, "primary controls: exits to userspace"),
     row(0x4004, 0x4008, Rule::Any, Look::Once, "exception bitmap: exits to userspace"),
     row(0x400a, 0x400a, Rule::Whole(is_target_count), Look::AtEntry, "CR3-target count: at most 4"),
     row(0x4012, 0x4012, Rule::Change(IA32E_MODE), Look::Once, "entry controls: a mode that CR0, CR4 and EFER must match as guest state"),
@@ -111,7 +113,7 @@ pub static FIELDS: [Fields; 34] = [
     row(0x6800, 0x6800, Rule::Any, Look::AtEntry, "CR0: guest state; an error code needs protection"),
     row(0x6802, 0x6804, Rule::Any, Look::Once, "CR3, CR4: guest state"),
     row(0x6806, 0x6818, Rule::Any, Look::Once, "bases: guest state"),
-    row(0x681a, 0x681a, Rule::Any, Look::Once, "DR7: guest state"),
+    row(0x681a, 0x681a, Rule::Any, Look::Intercepts, "DR7: guest state"),
     row(0x681c, 0x6820, Rule::Any, Look::Once, "RSP, RIP, RFLAGS: the run page's at each entry"),
     row(0x6822, 0x6822, Rule::Any, Look::Once, "pending debug exceptions: guest state"),
     row(0x6824, 0x6826, Rule::Any, Look::Once, "SYSENTER_ESP and _EIP: guest state"),
@@ -122,6 +124,11 @@ impl Look {
     /// Returns true if the next entry has to look.
     pub const fn is_at_entry(self) -> bool {
         matches!(self, Self::AtEntry)
+    }
+
+    /// Returns true if a write changes what a lower VTL can do without an exit.
+    pub const fn is_of_intercepts(self) -> bool {
+        matches!(self, Self::Intercepts)
     }
 }
 

@@ -20,6 +20,8 @@ const INDEX_PKRU: usize = 9;
 
 /// Size of an FXSAVE image in 8-byte words.
 pub const FX_WORDS: usize = 64;
+/// So many of them have state; the processor looks at no other one.
+pub const FX_STATE_WORDS: usize = SSE_REGISTERS.end;
 /// The legacy region, in words of 8 bytes, as everything below.
 const MXCSR_WORD: usize = 3;
 const X87_CONTROL: usize = 0;

@@ -22,6 +22,9 @@
 //! interrupts on: the code of an interrupt uses none of it. What an interrupt would feel is exchanged
 //! with each entry.  [TDP 2.5]
 //!
+//! What a lower VTL can't change without an exit has what was loaded, and is not read back
+//! (`pure/intercepts.rs`). DR0 to DR3 of one that can't even see them are left alone.
+//!
 //! XSAVE and XRSTOR move the lower VTL's image while IA32_XFD hides nothing of it: XFD is in the way of
 //! neither, and has the lower VTL's value after XRSTOR and VTL2's after XSAVE.
 //!
@@ -34,11 +37,11 @@ use crate::cpu::features::Features;
 use crate::cpu::fpu::{self, Section};
 use crate::cpu::guards::IrqsOff;
 use crate::cpu::mitigation;
-use crate::cpu::msr::{self, Msr, Unseen, Xfd};
+use crate::cpu::msr::{self, Xfd};
 use crate::glue::ffi;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit};
-use crate::pure::msr::SharedMsrs;
+use crate::pure::intercepts::MsrSet;
 use crate::pure::vp_enter::EntryRcx;
 use crate::run::enter::{self, Operands};
 use crate::vp::claim::Pinned;
@@ -55,13 +58,12 @@ pub(super) struct Loaded<'a> {
     /// What only its thread may touch.
     pub(super) private: &'a mut Private,
     features: &'a Features,
+    entry: &'a Entry,
     /// Of the next entry, and what the last one brought back. It stays in this place: copies would
     /// cost more than the decisions that are made with it.
     pub(super) operands: Operands<'a>,
     /// Number of the thread.
     pub(super) thread: u32,
-    host_msrs: SharedMsrs,
-    host_unseen: Unseen,
     host_xfd: u64,
     /// The task's: it changes with the task only.
     host_pkru: u32,
@@ -74,19 +76,17 @@ pub(super) struct Loaded<'a> {
 impl<'a> Loaded<'a> {
     /// Puts the task's state away and loads what `entry` says. The x87 and SSE image of the VP has
     /// been filled and checked.
-    pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &Entry) -> Self {
+    #[inline]
+    pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &'a Entry) -> Self {
         let (vp, features, private) = pinned.parts();
         let section = Section::begin();
         let vm = entry.rcx.vm();
         let mitigations = &features.mitigations;
         mitigation::change_owner(&mut private.owner, vm, mitigations, &section);
-        let host_msrs = SharedMsrs {
-            kernel_gs_base: msr::read(Msr::KernelGsBase, &section),
-            ..private.host_msrs(features, &section)
-        };
-        msr::write_shared(&host_msrs, &entry.msrs, &section);
+        private.host_msrs.refresh(features, &section);
         let kept = private.kept_msrs.of(vm);
-        let host_unseen = features.unseen_msrs.load(&kept.unseen, &section);
+        let host_msrs = &private.host_msrs;
+        host_msrs.change_to(features, &entry.msrs, &kept.unseen, &section);
         let mut xfd = Xfd::read(features, &section);
         let host_xfd = xfd.value();
         private.extended.restore(&mut xfd, &section);
@@ -97,6 +97,7 @@ impl<'a> Loaded<'a> {
             vp,
             private,
             features,
+            entry,
             operands: Operands::new(
                 &vp.vp().run_page,
                 entry
@@ -108,8 +109,6 @@ impl<'a> Loaded<'a> {
                 mitigations.scrub,
             ),
             thread: ffi::thread(),
-            host_msrs,
-            host_unseen,
             host_xfd,
             host_pkru: fpu::read_pkru(features.has_pkru, &section),
             has_run: false,
@@ -123,6 +122,7 @@ impl<'a> Loaded<'a> {
     /// Only the first one reports a quiescent state to RCU. A grace period that waits for this CPU
     /// makes the tick raise a softirq or set NEED_RESCHED, which is work to do: then this ends, and
     /// the next one is a first one again.
+    #[inline]
     pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
         if self.is_first {
             self.is_first = false;
@@ -130,7 +130,9 @@ impl<'a> Loaded<'a> {
         }
         let private = &mut *self.private;
         fpu::change_pkru(self.host_pkru, private.pkru, irqs);
-        private.debug.load(irqs);
+        let vm = self.operands.rcx.vm();
+        let needs_addresses = !private.intercepts.of(vm).has_no_breakpoints();
+        private.debug.load(needs_addresses, irqs);
         enter::tdg_vp_enter(&mut self.operands, irqs);
         private.debug.store(irqs);
         private.pkru = fpu::read_pkru(self.features.has_pkru, &self.section);
@@ -186,23 +188,29 @@ impl Drop for Loaded<'_> {
         if self.has_run {
             mitigation::end_ownership(&self.features.mitigations, section);
         }
-        let guest_msrs = msr::read_shared(self.features, section);
-        msr::write_shared(&guest_msrs, &self.host_msrs, section);
-        *self.private.given_msrs.of_mut(vm) = guest_msrs;
-        let kept = self.private.kept_msrs.of_mut(vm);
+        let entry_msrs = &self.entry.msrs;
+        let private = &mut *self.private;
+        let kept = private.kept_msrs.of_mut(vm);
+        let intercepts = private.intercepts.of(vm);
+        let steady = intercepts.steady(entry_msrs.xss, kept.xfd, kept.unseen.u_cet());
+        let guest_msrs = msr::read_shared(self.features, entry_msrs, steady, section);
+        msr::write_shared(&guest_msrs, &private.host_msrs.shared, section);
+        *private.given_msrs.of_mut(vm) = guest_msrs;
         kept.spec_ctrl = self.operands.spec_ctrl;
+        let host_unseen = &private.host_msrs.unseen;
         let unseen_msrs = &self.features.unseen_msrs;
-        unseen_msrs.unload(&self.host_unseen, &mut kept.unseen, section);
-        self.private.debug.forget(section);
-        let mut xfd = Xfd::read(self.features, section);
+        unseen_msrs.unload(host_unseen, &mut kept.unseen, steady, section);
+        private.debug.forget(section);
+        let mut xfd = match steady.has(MsrSet::XFD) {
+            true => Xfd::known(kept.xfd, section),
+            false => Xfd::read(self.features, section),
+        };
         kept.xfd = xfd.value();
-        self.private.extended.save(&mut xfd, section);
-        xfd.change(self.host_xfd);
         if self.has_run {
             let run_page = &self.vp.run_page;
-            if let Ok(image) = self.private.extended.legacy_image() {
-                run_page.store_state(&guest_msrs, self.operands.cr2, image);
-            }
+            run_page.store_state(&guest_msrs, self.operands.cr2, section);
         }
+        private.extended.save(&mut xfd, section);
+        xfd.change(self.host_xfd);
     }
 }

@@ -24,7 +24,6 @@ pub(crate) struct Operands<'a> {
     pub(crate) cr2: u64,
     /// IA32_SPEC_CTRL of the lower VTL, exchanged where there is one.
     pub(crate) spec_ctrl: u64,
-    host_spec_ctrl: u64,
     /// Which VM, and what to invalidate before.
     pub(crate) rcx: EntryRcx,
     guest_state_gpa: u64,
@@ -45,7 +44,6 @@ impl<'a> Operands<'a> {
             exit: RawExit::default(),
             cr2,
             spec_ctrl,
-            host_spec_ctrl: 0,
             rcx,
             guest_state_gpa: run_page.guest_state_gpa(),
             scrub,
@@ -87,8 +85,6 @@ const _: () = assert!(
     offset_of!(Operands<'_>, exit) == offset_of!(vtl_enter_operands, exit)
         && offset_of!(Operands<'_>, cr2) == offset_of!(vtl_enter_operands, cr2)
         && offset_of!(Operands<'_>, spec_ctrl) == offset_of!(vtl_enter_operands, spec_ctrl)
-        && offset_of!(Operands<'_>, host_spec_ctrl)
-            == offset_of!(vtl_enter_operands, host_spec_ctrl)
         && offset_of!(Operands<'_>, rcx) == offset_of!(vtl_enter_operands, rcx)
         && offset_of!(Operands<'_>, guest_state_gpa)
             == offset_of!(vtl_enter_operands, guest_state_gpa)

@@ -23,25 +23,32 @@
  * branch in between.
  */
 #include <linux/linkage.h>
+#include <asm/alternative.h>
+#include <asm/cpufeatures.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
+#include <asm/percpu.h>
 #include <asm/segment.h>
 #include "vp_enter.h"
 
-/* IA32_SPEC_CTRL becomes @new, if it is not that already; it was @old. */
-.macro EXCHANGE_SPEC_CTRL new:req, old:req
+/* RAX becomes IA32_SPEC_CTRL. */
+.macro READ_SPEC_CTRL
 	movl	$MSR_IA32_SPEC_CTRL, %ecx
 	rdmsr
 	shlq	$32, %rdx
 	orq	%rdx, %rax
+.endm
+
+/* IA32_SPEC_CTRL, which is RAX, becomes @new. */
+.macro CHANGE_SPEC_CTRL new:req
 	movq	\new, %rdx
-	movq	%rax, \old
 	cmpq	%rax, %rdx
-	je	.Lexchanged\@
+	je	.Lchanged\@
+	movl	$MSR_IA32_SPEC_CTRL, %ecx
 	movl	%edx, %eax
 	shrq	$32, %rdx
 	wrmsr
-.Lexchanged\@:
+.Lchanged\@:
 .endm
 
 	.section .noinstr.text, "ax"
@@ -58,7 +65,16 @@ SYM_FUNC_START(vtl_vp_enter)
 	movl	VTL_ENTER_SCRUB(%rdi), %ebp
 	testb	$VTL_SCRUB_SPEC_CTRL, %bpl
 	jz	.Lspec_ctrl_loaded
-	EXCHANGE_SPEC_CTRL VTL_ENTER_SPEC_CTRL(%rdi), VTL_HOST_SPEC_CTRL(%rdi)
+	/*
+	 * What the kernel wants in the register is there, except with
+	 * spectre_v2=ibrs: then what another task wanted may be until this one
+	 * returns to userspace.
+	 */
+	movq	PER_CPU_VAR(x86_spec_ctrl_current), %rax
+	ALTERNATIVE "jmp .Lhost_known", "", X86_FEATURE_KERNEL_IBRS
+	READ_SPEC_CTRL
+.Lhost_known:
+	CHANGE_SPEC_CTRL VTL_ENTER_SPEC_CTRL(%rdi)
 .Lspec_ctrl_loaded:
 
 	/* Every register that is no operand goes in as zero. */
@@ -113,7 +129,9 @@ SYM_FUNC_START(vtl_vp_enter)
 
 	testb	$VTL_SCRUB_SPEC_CTRL, %r15b
 	jz	.Lspec_ctrl_stored
-	EXCHANGE_SPEC_CTRL VTL_HOST_SPEC_CTRL(%r14), VTL_ENTER_SPEC_CTRL(%r14)
+	READ_SPEC_CTRL
+	movq	%rax, VTL_ENTER_SPEC_CTRL(%r14)
+	CHANGE_SPEC_CTRL PER_CPU_VAR(x86_spec_ctrl_current)
 .Lspec_ctrl_stored:
 
 	/* No value that the lower VTL chose stays for speculation to use. */

@@ -35,10 +35,9 @@
 #define VTL_EXIT_R13 80
 #define VTL_ENTER_CR2 88
 #define VTL_ENTER_SPEC_CTRL 96
-#define VTL_HOST_SPEC_CTRL 104
-#define VTL_ENTER_RCX 112
-#define VTL_ENTER_GUEST_STATE 120
-#define VTL_ENTER_SCRUB 128
+#define VTL_ENTER_RCX 104
+#define VTL_ENTER_GUEST_STATE 112
+#define VTL_ENTER_SCRUB 120
 
 #ifndef __ASSEMBLER__
 #include <linux/mshv_vtl_tdx.h>
@@ -50,8 +49,6 @@ struct vtl_enter_operands {
 	/* Exchanged; IA32_SPEC_CTRL with VTL_SCRUB_SPEC_CTRL. */
 	__u64 cr2;
 	__u64 spec_ctrl;
-	/* The stub's own: VTL2's value meanwhile. */
-	__u64 host_spec_ctrl;
 	/* RCX: VM, invalidation. */
 	__u64 rcx;
 	__u64 guest_state_gpa;

@@ -1,59 +1,100 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Looks at the VMCS of an L2 VM before the first entry after a write that could spoil it.
-//! `pure::vmcs_write` says what must fit together.
+//! `pure::vmcs_write` says what must fit together. Asks the TDX module, too, what L1 intercepts, after
+//! a write that changes it (`pure::intercepts`).
 //!
 //! Both the writes and the entries of a VP are made on its CPU, and not interrupted by each other, so
 //! that one sees the other. At first every VM is to be looked at: somebody else may have left something.
 
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
 
 use super::on_cpu::OnCpu;
 use super::vapic::VirtualApic;
 use crate::cpu::guards::{IrqsOff, PreemptOff};
 use crate::cpu::tdcall;
-use crate::pure::field::VmIndex;
+use crate::pure::field::{PerVm, VmIndex};
+use crate::pure::intercepts::Intercepts;
 use crate::pure::vmcs_write::{check_entry, Again};
 
 /// Which VMs of a VP are to be looked at.
 pub(crate) struct EntryCheck {
-    /// One bit for each.
-    pending: Atomic<u32>,
+    /// One bit for each; and one more where the intercepts have to be asked for. Read before each
+    /// entry, so it is one of `core`'s, as those of `stats` are.
+    pending: AtomicU32,
 }
 
 const fn bit(vm: VmIndex) -> u32 {
     1 << vm.get()
 }
 
+const fn intercepts_bit(vm: VmIndex) -> u32 {
+    0x100 << vm.get()
+}
+
 impl EntryCheck {
     /// All of them.
     pub(crate) fn new() -> Self {
-        let pending = Atomic::new(u32::MAX);
+        let pending = AtomicU32::new(u32::MAX);
         Self { pending }
     }
 
     /// Has the next entry of a VM look, for a write that is about to be made.
     pub(crate) fn look_again(&self, vm: VmIndex, _on_cpu: OnCpu<'_>, _alone: &PreemptOff) {
-        // ORDERING: only code of this CPU, which can't be interrupted by other such code, accesses it.
-        self.pending
-            .store(self.pending.load(Relaxed) | bit(vm), Relaxed);
+        self.change(|pending| pending | bit(vm));
     }
 
-    /// Looks if need be, right before an entry.
+    /// Has the next entry of a VM ask what is intercepted, for a write that is about to be made.
+    pub(crate) fn ask_again(&self, vm: VmIndex, _on_cpu: OnCpu<'_>, _alone: &PreemptOff) {
+        self.change(|pending| pending | intercepts_bit(vm));
+    }
+
+    fn change(&self, to: impl FnOnce(u32) -> u32) {
+        // ORDERING: only code of this CPU, which can't be interrupted by other such code, accesses it.
+        self.pending.store(to(self.pending.load(Relaxed)), Relaxed);
+    }
+
+    /// Looks and asks if need be, right before an entry.
     ///
     /// # Errors
     ///
     /// EIO when the processor would refuse the entry; the status is in the run page.
     #[inline]
-    pub(crate) fn pass(&self, vp: OnCpu<'_>, vm: VmIndex, irqs: &IrqsOff) -> Result {
+    pub(crate) fn pass(
+        &self,
+        vp: OnCpu<'_>,
+        vm: VmIndex,
+        intercepts: &mut PerVm<Intercepts>,
+        irqs: &IrqsOff,
+    ) -> Result {
         // ORDERING: as above.
-        if self.pending.load(Relaxed) & bit(vm) == 0 {
+        if self.pending.load(Relaxed) & (bit(vm) | intercepts_bit(vm)) == 0 {
+            return Ok(());
+        }
+        self.ask_and_look(vp, vm, intercepts, irqs)
+    }
+
+    #[cold]
+    fn ask_and_look(
+        &self,
+        vp: OnCpu<'_>,
+        vm: VmIndex,
+        intercepts: &mut PerVm<Intercepts>,
+        irqs: &IrqsOff,
+    ) -> Result {
+        // ORDERING: as above.
+        let pending = self.pending.load(Relaxed);
+        if pending & intercepts_bit(vm) != 0 {
+            *intercepts.of_mut(vm) = Intercepts::read(&mut tdcall::Instruction, vm);
+            self.change(|pending| pending & !intercepts_bit(vm));
+        }
+        if pending & bit(vm) == 0 {
             return Ok(());
         }
         self.look(vp, vm, irqs)
     }
 
-    #[cold]
     fn look(&self, vp: OnCpu<'_>, vm: VmIndex, irqs: &IrqsOff) -> Result {
         let task_priority = || match vm {
             VmIndex::VM1 => Some(VirtualApic(&vp.vapic).tpr()),
@@ -61,9 +102,7 @@ impl EntryCheck {
         };
         match check_entry(&mut tdcall::Instruction, vm, task_priority) {
             Ok(Again::AfterWrite) => {
-                // ORDERING: as above.
-                let others = self.pending.load(Relaxed) & !bit(vm);
-                self.pending.store(others, Relaxed);
+                self.change(|pending| pending & !bit(vm));
                 Ok(())
             }
             Ok(Again::EachEntry) => Ok(()),

@@ -7,6 +7,7 @@
 
 mod interrupts;
 
+use crate::cpu::fpu::Section;
 use crate::glue::page::SharedPage;
 use crate::pure::controls::{Controls, Entry, Flush, Refusal};
 use crate::pure::exit::RawExit;
@@ -15,7 +16,7 @@ use crate::pure::offload::Offload;
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::RUN_HALTED;
 use crate::pure::vp_enter::EntryRcx;
-use crate::pure::xsave::FX_WORDS;
+use crate::pure::xsave::{FX_STATE_WORDS, FX_WORDS};
 
 /// MXCSR in the low half of this word of an FXSAVE image.
 const FX_MXCSR_WORD: usize = 3;
@@ -86,12 +87,20 @@ impl RunPage {
         self.0.read_words(offset::FX_STATE, image);
     }
 
+    /// Copies what of the image the processor looks at.
+    pub(crate) fn read_fx_registers(&self, image: &mut [u64; FX_WORDS]) {
+        if let Some(image) = image.first_chunk_mut::<FX_STATE_WORDS>() {
+            self.0.read_words(offset::FX_STATE, image);
+        }
+    }
+
     /// Stores an x87 and SSE image for the next entry.
     pub(crate) fn write_fx_state(&self, image: &[u64; FX_WORDS]) {
         self.0.write_words(offset::FX_STATE, image);
     }
 
-    /// Reads each control field once. `image` is what [`Self::read_fx_state`] copied.
+    /// Reads each control field once. `image` is what [`Self::read_fx_registers`]
+    /// copied.
     pub(crate) fn read_controls(&self, image: &[u64; FX_WORDS]) -> Controls {
         Controls {
             flags: self.0.read_u32(offset::FLAGS),
@@ -123,8 +132,8 @@ impl RunPage {
         entry.renewed(self.0.read_u32(offset::FLAGS), self.read_offload())
     }
 
-    /// Stores the state that the lower VTL left behind.
-    pub(crate) fn store_state(&self, msrs: &SharedMsrs, cr2: u64, image: &[u64; FX_WORDS]) {
+    /// Stores the state that the lower VTL left behind; that of x87 and SSE is in the registers.
+    pub(crate) fn store_state(&self, msrs: &SharedMsrs, cr2: u64, _section: &Section) {
         let SharedMsrs {
             kernel_gs_base,
             star,
@@ -140,7 +149,7 @@ impl RunPage {
         self.0.write_u64(offset::MSR_XSS, xss);
         self.0.write_u64(offset::MSR_TSC_AUX, tsc_aux);
         self.0.write_u64(offset::CR2, cr2);
-        self.0.write_words(offset::FX_STATE, image);
+        self.0.store_fx_state(offset::FX_STATE);
     }
 
     /// Stores the description of an exit.
@@ -159,7 +168,7 @@ impl RunPage {
             r13,
         } = *exit;
         let words = [rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13];
-        self.0.write_words(offset::EXIT_INFO, &words);
+        self.0.write_few(offset::EXIT_INFO, &words);
     }
 
     /// Stores a status without the rest of an exit.

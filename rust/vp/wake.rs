@@ -16,8 +16,12 @@
 //! sees the reason, or the other side sees the thread. The interrupt finds the thread with
 //! interrupts off, so it stays pending until TDG.VP.ENTER, which then returns.
 
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::barrier::smp_mb;
 
 use crate::cpu::guards::PreemptOff;
@@ -28,8 +32,9 @@ use crate::pure::sleep::Sleep;
 /// Where the thread of a VP is, and how to reach it.
 pub(crate) struct Wake {
     cpu: u32,
-    /// A [`Place`], written by the thread, but for the mark of a kick.
-    place: Atomic<u64>,
+    /// A [`Place`], written by the thread, but for the mark of a kick. Read before each entry, so it is
+    /// one of `core`'s, as those of `stats` are.
+    place: AtomicU64,
     sleeper: Sleeper,
 }
 
@@ -38,7 +43,7 @@ impl Wake {
     pub(crate) fn new(cpu: u32) -> Self {
         Self {
             cpu,
-            place: Atomic::new(Place::OUTSIDE.0),
+            place: AtomicU64::new(Place::OUTSIDE.0),
             sleeper: Sleeper::new(),
         }
     }
@@ -53,8 +58,9 @@ impl Wake {
 
     fn begin_stay(&self) -> Place {
         let place = Place(self.place.load(Relaxed)).entered();
-        // ORDERING: the full barrier of the diagram; only this thread and kicks write the word.
-        self.place.xchg(place.0, Full);
+        // ORDERING: the full barrier of the diagram, which XCHG is; only this thread and kicks write the
+        // word.
+        self.place.swap(place.0, SeqCst);
         place
     }
 
@@ -69,7 +75,10 @@ impl Wake {
             // on an interrupt that is sent within a moment, not when this task gets a CPU again.
             let _at_once = PreemptOff::new();
             // Who fails has met another kick, or the thread on its way out.
-            if self.place.cmpxchg(place.0, kicked.0, Relaxed).is_ok() {
+            let changed = self
+                .place
+                .compare_exchange(place.0, kicked.0, Relaxed, Relaxed);
+            if changed.is_ok() {
                 ffi::send_reschedule(self.cpu);
             }
         }

@@ -290,6 +290,38 @@ guest vtl_guest_msrs
 	jmp	.
 vtl_guest_msrs_end:
 
+/*
+ * One step with RFLAGS.TF if eax is not zero, then the instruction at
+ * vtl_guest_step_at, then halts. A #DB that is handled at vtl_guest_step_trap sets ecx.
+ */
+guest vtl_guest_step
+	.globl	vtl_guest_step_at, vtl_guest_step_trap
+	xorl	%ecx, %ecx
+	testl	%eax, %eax
+	jz	1f
+	pushfl
+	orl	$0x100, (%esp)
+	popfl
+1:	nop
+vtl_guest_step_at:
+	nop
+	hlt
+	jmp	.
+vtl_guest_step_trap:
+	movl	$1, %ecx
+	hlt
+	jmp	.
+vtl_guest_step_end:
+
+/* Exchanges its GS base with KERNEL_GS_BASE, then halts; in long mode. */
+	.code64
+guest vtl_guest_swapgs
+	swapgs
+	hlt
+	jmp	.
+vtl_guest_swapgs_end:
+	.code32
+
 /* Raises an exception nobody handles. */
 guest vtl_guest_undefined
 	ud2

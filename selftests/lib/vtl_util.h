@@ -71,6 +71,7 @@
 #define EXIT_CPUID 10
 #define EXIT_HLT 12
 #define EXIT_VMCALL 18
+#define EXIT_MOV_DR 29
 #define EXIT_IO 30
 #define EXIT_RDMSR 31
 #define EXIT_WRMSR 32
@@ -101,6 +102,9 @@ DECLARE_GUEST(vtl_guest_ymm);
 DECLARE_GUEST(vtl_guest_msrs);
 DECLARE_GUEST(vtl_guest_hidden);
 DECLARE_GUEST(vtl_guest_undefined);
+DECLARE_GUEST(vtl_guest_step);
+extern const unsigned char vtl_guest_step_at[], vtl_guest_step_trap[];
+DECLARE_GUEST(vtl_guest_swapgs);
 
 /* One virtual processor with a guest in front of its first instruction. */
 struct vtl_guest {

@@ -134,6 +134,9 @@ fn execute_on_vp(machine: &Machine, allowed: Allowed) -> Result<Registers, Statu
     if let Some((on_cpu, vm)) = on_cpu.zip(allowed.look_at_entry()) {
         on_cpu.entry_check.look_again(vm, on_cpu, &alone);
     }
+    if let Some((on_cpu, vm)) = on_cpu.zip(allowed.changes_intercepts()) {
+        on_cpu.entry_check.ask_again(vm, on_cpu, &alone);
+    }
     Ok(tdcall::Instruction.tdcall(call))
 }
 
