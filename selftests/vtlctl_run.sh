@@ -27,7 +27,7 @@ probe_shows_the_list() {
 }
 
 echo "TAP version 13"
-echo "1..13"
+echo "1..14"
 expect 3 "$work/missing" a_missing_file_is_named run "$work/missing"
 expect 3 empty an_empty_file_is_refused run "$work/empty"
 expect 3 "larg|fit" a_file_larger_than_the_memory_is_refused run "$work/large"
