@@ -118,7 +118,7 @@ fn access(instruction: &Instruction, size: u8) -> Option<Access> {
     let is_to_memory = instruction.op0_kind() == OpKind::Memory;
     match instruction.mnemonic() {
         Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq
-            if instruction.op0_kind() != OpKind::Register =>
+            if is_string_destination(instruction.op0_kind()) =>
         {
             Some(Access::Move { is_repeated })
         }
@@ -140,6 +140,14 @@ fn access(instruction: &Instruction, size: u8) -> Option<Access> {
         }
         _ => None,
     }
+}
+
+/// ES:(E/R)DI. MOVSD is also a move of a vector register.
+fn is_string_destination(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI
+    )
 }
 
 fn load(instruction: &Instruction, extend: Extend) -> Option<Access> {
@@ -298,9 +306,10 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_access_is_refused() {
-        // lock xadd, movaps, push, fxsave, nothing at all, 15 prefixes.
+        // lock xadd, movaps, movsd of a vector register, push, fxsave, nothing, 15 prefixes.
         for bytes in [
-            &[0xf0, 0x0f, 0xc1, 0x00][..],
+            &[0xf2, 0x0f, 0x11, 0x00][..],
+            &[0xf0, 0x0f, 0xc1, 0x00],
             &[0x0f, 0x28, 0x00],
             &[0xff, 0x30],
             &[0x0f, 0xae, 0x00],
