@@ -1,0 +1,103 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# What `vtlctl boot` does with files that are no kernel, and with kernels that misbehave:
+# status codes and messages, as a script sees them. Prints KTAP.
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/vtlctl_common.sh"
+
+case $(cat /sys/module/mshv_vtl_tdx/parameters/vtl0_mem) in
+0x0,* | *,0x0,*) ;;
+*) echo "1..0 # SKIP VTL0 has no memory at 0"; exit 4 ;;
+esac
+
+# boots STATUS PATTERN NAME ARGUMENT...: runs `vtlctl boot ARGUMENT...`.
+boots() {
+	wanted=$1 pattern=$2 name=$3
+	shift 3
+	expect "$wanted" "$pattern" "$name" boot --memory 32M "$@" </dev/null
+}
+
+# put FILE OFFSET BYTES: bytes as printf writes them.
+# shellcheck disable=SC2059 # the bytes are a format
+put() { printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null; }
+
+# image NAME CODE: a kernel to the boot protocol, with code at its 64-bit entry.
+image() {
+	rm -f "$work/$1"
+	put "$work/$1" 497 '\001'			# setup_sects
+	put "$work/$1" 514 'HdrS\017\002'		# version 2.15
+	put "$work/$1" 529 '\001'			# loadflags
+	put "$work/$1" 556 '\377\377\377\177'		# initrd_addr_max
+	put "$work/$1" 566 '\001\000\377\007'		# 64 bits, cmdline_size
+	put "$work/$1" 600 '\000\000\000\001\000\000\000\000\000\000\020' # 16 MiB, 1 MiB
+	put "$work/$1" 1536 "$2"
+	put "$work/$1" 4095 '\000'
+}
+
+# movw $0x600, %dx; movb $0x34, %al; outb %al, %dx
+off='\146\272\000\006\260\064\356'
+image off "$off"
+image halts '\372\364\353\375'
+image spins '\353\376'
+image faults '\017\013'
+# movl $0xb0000000, %eax; jmp *%rax
+image jumps '\270\000\000\000\260\377\340'
+# movl $0xd8000000, %eax; lock incl (%rax)
+image locks '\270\000\000\000\330\360\377\000'
+# movl $0xd8000000, %eax; movl (%rax), %ebx; cmpl $-1, %ebx; jne 1f; off; 1: ud2
+image floats "\270\000\000\000\330\213\030\203\373\377\165\007$off\017\013"
+# movl $0xfec00000, %eax; movl $1, (%rax); cmpl $0x170011, 16(%rax); jne 1f; off; 1: ud2
+image ioapic "\270\000\000\300\376\307\000\001\000\000\000\201\170\020\021\000\027\000\165\007$off\017\013"
+# movw $0xf4, %dx; movb $7, %al; outb %al, %dx
+image ends '\146\272\364\000\260\007\356'
+# movw $0x602, %dx; movb $1, %al; outb %al, %dx
+image resets '\146\272\002\006\260\001\356'
+# movw $0x3f8, %dx; outsb
+image strings '\146\272\370\003\156'
+image large "$off"
+put "$work/large" 611 '\020'
+image old "$off"
+put "$work/old" 566 '\000'
+echo "no kernel" >"$work/text"
+head -c 600 "$work/off" >"$work/short"
+: >"$work/empty"
+: >"$work/disk"
+
+echo "TAP version 13"
+echo "1..25"
+boots 3 "cannot use the kernel .*missing: No such" a_missing_kernel_is_named --kernel "$work/missing"
+boots 3 "is empty" an_empty_kernel_is_refused --kernel "$work/empty"
+boots 3 "no bzImage.*too short" a_short_file_is_refused --kernel "$work/text"
+boots 3 "no bzImage.*too short" a_truncated_kernel_is_refused --kernel "$work/short"
+boots 3 "no 64-bit entry" a_kernel_for_32_bits_is_refused --kernel "$work/old"
+boots 3 "no regular file" a_folder_is_no_kernel --kernel "$work"
+boots 3 "cannot use the initial RAM disk" a_missing_ram_disk_is_named --kernel "$work/off" --initrd "$work/missing"
+boots 3 "cannot use the disk" a_missing_disk_is_named --kernel "$work/off" --disk "$work/missing"
+boots 3 "no whole sector" a_disk_without_a_sector_is_refused --kernel "$work/off" --disk "$work/disk"
+boots 2 "give it more with --memory" a_kernel_that_wants_more_memory_is_refused --kernel "$work/large"
+expect 2 "VTL0 has no memory at 0" too_little_memory_is_refused boot --kernel "$work/off" --memory 64K
+boots 2 "lower --vps" more_processors_than_there_are_are_refused --kernel "$work/off" --vps 99
+boots 2 "shorten --cmdline" a_long_command_line_is_refused --kernel "$work/off" \
+	--cmdline "$(head -c 3000 /dev/zero | tr '\0' x)"
+boots 0 "the guest powered itself off" a_guest_powers_itself_off --kernel "$work/off"
+boots 0 "the guest halted" a_guest_that_halts_for_good_ends --kernel "$work/halts"
+boots 0 "wanted a reset" a_guest_resets --kernel "$work/resets" --no-reboot
+boots 4 "ended with 7" a_guest_ends_with_a_number --kernel "$work/ends"
+boots 4 "triple fault" a_guest_that_faults_is_reported --kernel "$work/faults"
+boots 4 "fetch of guest-physical address 0xb0000000.*no memory to execute" \
+	a_guest_that_jumps_nowhere_is_reported --kernel "$work/jumps"
+boots 4 "0xd8000000.*f0, ff, 00.*not emulated" an_instruction_that_is_not_emulated_is_shown --kernel "$work/locks"
+boots 4 "string I/O to port 0x3f8" string_output_is_reported --kernel "$work/strings"
+boots 0 "powered itself off" addresses_without_a_device_float --kernel "$work/floats"
+boots 0 "powered itself off" the_io_apic_answers --kernel "$work/ioapic"
+boots 5 "stopped after 1 s" a_guest_that_spins_is_ended --kernel "$work/spins" --timeout 1
+
+# Nothing that was killed is in the way of the next one.
+"$VTLCTL" boot --memory 32M --kernel "$work/spins" >/dev/null 2>&1 </dev/null &
+sleep 1
+kill -9 $!
+wait $! 2>/dev/null
+boots 0 "powered itself off" a_guest_boots_after_one_that_was_killed --kernel "$work/off"
+[ $failed = 0 ]
