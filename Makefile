@@ -15,7 +15,7 @@ export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec bench bench-emu fuzz miri debug-kernel test-deep storm soak shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest bench bench-emu fuzz miri debug-kernel test-deep storm soak boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -49,7 +49,7 @@ initramfs: modules tools selftests ## pack module, tools and tests for the TD
 
 image: emulator initramfs ## everything a TD needs
 
-run: ## set up, build, boot a TD and run a guest at VTL0 in it (console: build/run.log)
+run: ## set up, build, boot a TD and a Linux at VTL0 in it (console: build/run.log)
 	@$(S)/run.sh
 
 test: ## set up, build and pass all tests (console and KTAP: build/test.log)
@@ -66,6 +66,9 @@ test-td: image ## the kselftests in a TD only
 
 test-kexec: image ## a kernel that another one has started, in a TD, only
 	@$(S)/test.sh kexec
+
+test-guest: modules emulator tools ## a Linux at VTL0, in a TD, only
+	@$(S)/test.sh guest
 
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
@@ -91,6 +94,10 @@ soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=2
 bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round trip [RUNS=]
 	@$(S)/build.sh tmk
 	@$(S)/bench-emu.sh
+
+boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X, or Ctrl-C, ends it)
+	@$(S)/build.sh guest
+	@MEM=$${MEM:-1536M} INITRAMFS=build/guest-initramfs $(S)/td.sh guestshell build/boot.log emu.vtl0=512M
 
 shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
 	@$(S)/td.sh shell build/shell.log

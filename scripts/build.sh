@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds one part of the project inside the build root:
-#   build.sh module | emulator | tmk | tools | selftests | bench | initramfs | kexec
+#   build.sh module | emulator | tmk | tools | selftests | bench | initramfs | kexec | guest
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -81,9 +81,9 @@ build_drivers() {
 	build_driver arch/x86/kernel msr.ko
 }
 
-# build_driver DIRECTORY MODULE
+# build_driver DIRECTORY MODULE [FOLDER]
 build_driver() {
-	local out=$BUILD/drivers/${2%.ko}
+	local out=$BUILD/${3:-drivers}/${2%.ko}
 	[ ! -e "$out/$2" ] || return 0
 	mkdir -p "$out"
 	kernel_make M="$KSRC/$1" MO="$out" "$2"
@@ -129,6 +129,36 @@ build_kexec() {
 	pack "$tree" "$BUILD/kexec-initramfs"
 }
 
+# A kernel with an initramfs for VTL0, and a disk, in the initramfs.
+build_guest() {
+	local tree=$BUILD/guest.d
+	build_guest_drivers
+	rm -rf "$tree"
+	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib}
+	cp "$ROOT/usr/bin/busybox" "$tree/bin/"
+	cp "$TOP/scripts/guest-init" "$tree/init"
+	find "$BUILD/guest-drivers" -name '*.ko' -exec cp -t "$tree/lib" {} +
+	pack "$tree" "$BUILD/guest.inner"
+	rm "$tree"/lib/*
+	cp "$BUILD/vtlctl" "$tree/bin/"
+	cp "$TOP/scripts/init" "$tree/init"
+	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
+	mkdir "$tree/guest"
+	mv "$BUILD/guest.inner" "$tree/guest/initramfs"
+	cp "$KIMAGE" "$tree/guest/kernel"
+	pack "$tree" "$BUILD/guest-initramfs"
+}
+
+# The drivers that a distribution has in its initial RAM disk. A kernel tree of somebody
+# else's may have them built in.
+build_guest_drivers() {
+	mkdir -p "$BUILD/guest-drivers"
+	[ -z "${KDIR:-}" ] || return 0
+	build_driver drivers/virtio virtio_mmio.ko guest-drivers
+	build_driver drivers/block virtio_blk.ko guest-drivers
+	build_driver drivers/char/hw_random virtio-rng.ko guest-drivers
+}
+
 # pack TREE FILE
 pack() {
 	(cd "$1" && find . | LC_ALL=C sort | in_root_cpio) >"$2.cpio.new"
@@ -142,6 +172,6 @@ in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
 need_root "building"
 mkdir -p "$BUILD"
 case ${1:-} in
-module | emulator | tmk | tools | selftests | bench | initramfs | kexec) "build_$1" ;;
-*) die "unknown part '${1:-}'" "known: module emulator tmk tools selftests bench initramfs kexec" ;;
+module | emulator | tmk | tools | selftests | bench | initramfs | kexec | guest) "build_$1" ;;
+*) die "unknown part '${1:-}'" "known: module emulator tmk tools selftests bench initramfs kexec guest" ;;
 esac

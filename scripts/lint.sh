@@ -105,9 +105,9 @@ house_checkpatch() {
 # A script is checked together with those that it sources, so one new one brings all.
 house_shellcheck() {
 	local new
-	new=$(git ls-files 'scripts/*.sh' scripts/init .ci/run | unseen shellcheck)
+	new=$(git ls-files 'scripts/*.sh' scripts/init scripts/guest-init .ci/run | unseen shellcheck)
 	[ -n "$new" ] || return 0
-	if in_root shellcheck -x scripts/*.sh scripts/init .ci/run; then
+	if in_root shellcheck -x scripts/*.sh scripts/init scripts/guest-init .ci/run; then
 		printf '%s\n' "$new" >>"$CLEAN"
 	else
 		complain "shellcheck has complaints"
@@ -131,7 +131,7 @@ house_unsafe() {
 			tr -s ' ' '\n' | sed 's/.*/rust\/&.rs/' | sort))
 	[ -z "$found" ] || complain "rust/mshv_vtl_tdx_main.rs: its list of files with unsafe blocks differs in $found"
 	local area
-	for area in rust tools/vtl tools/vtlctl tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/checks/fuzz; do
+	for area in rust tools/vtl tools/vtlctl tools/vtlvmm tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/checks/fuzz; do
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done

@@ -20,10 +20,12 @@ machine "$KIMAGE" "${INITRAMFS:-$BUILD/initramfs}" "$emu_log" "$*" \
 	"console=ttyS0 panic=-1 vtl.do=$what ${CMDLINE:-}"
 
 # A shell is for a person: nothing is filtered, nothing ends it.
-if [ "$what" = shell ]; then
+case $what in
+shell | guestshell)
 	in_root "${qemu[@]}" | tee "$log"
 	exit
-fi
+	;;
+esac
 
 # What a person wants to see: the facts of the boot, then VTL2's own words.
 show() {

@@ -19,6 +19,7 @@ package_log=$BUILD/test-package.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
 kexec_log=$BUILD/test-kexec.log hostile_log=$BUILD/test-hostile.log noxsave_log=$BUILD/test-noxsave.log
+guest_log=$BUILD/test-guest.log
 mkdir -p "$BUILD/log"
 
 # Adds the figures of cargo's closing lines. A log without one is a failure:
@@ -134,6 +135,22 @@ run_hostile() {
 	fi
 }
 
+# An unmodified Linux boots, reads its disk, and powers itself off.
+run_guest() {
+	say "a Linux at VTL0"
+	local sum
+	sum=$(head -c 1048576 "$KIMAGE" | sha256sum | cut -d ' ' -f 1)
+	if "$TOP/scripts/build.sh" guest &&
+		MEM=${MEM:-1536M} INITRAMFS=$BUILD/guest-initramfs \
+			"$TOP/scripts/td.sh" guest "$guest_log" emu.vtl0=512M &&
+		grep -q "^$sum .* /dev/vda" "$guest_log" && grep -q 'ttyS0' "$guest_log" &&
+		grep -q '^the guest powered itself off' "$guest_log"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+}
+
 # The boot loader that the reference has leaves XSAVE off: the module says what to change.
 run_noxsave() {
 	say "a kernel without XSAVE in a TD"
@@ -145,7 +162,7 @@ run_noxsave() {
 }
 
 case $part in
-all) build_image; run_host; run_scripts; run_tmk; run_td; run_hyperv; run_memory; run_kexec; run_hostile; run_noxsave ;;
+all) build_image; run_host; run_scripts; run_tmk; run_td; run_hyperv; run_memory; run_kexec; run_hostile; run_guest; run_noxsave ;;
 host) run_host ;;
 tmk) run_tmk ;;
 td) run_td ;;
@@ -153,11 +170,12 @@ hyperv) run_hyperv ;;
 memory) run_memory ;;
 kexec) run_kexec ;;
 hostile) run_hostile ;;
+guest) run_guest ;;
 noxsave) run_noxsave ;;
-*) die "unknown part '$part'" "known: host tmk td hyperv memory kexec hostile noxsave" ;;
+*) die "unknown part '$part'" "known: host tmk td hyperv memory kexec hostile guest noxsave" ;;
 esac
 
 cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
-	"$memory_log" "$kexec_log" "$hostile_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
+	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]
