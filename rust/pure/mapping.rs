@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Decodes the offsets of the two kinds of mmap.
 
-use super::uapi::{MMAP_AUDIT_RING, MMAP_KIND_SHIFT, MMAP_RUN_PAGE, MMAP_VAPIC_PAGE};
+use super::uapi::{
+    MMAP_AUDIT_RING, MMAP_KIND_SHIFT, MMAP_RUN_PAGE, MMAP_SWITCH_PAGE, MMAP_VAPIC_PAGE,
+};
 
 /// What a VTL file descriptor maps: a page, or a ring of several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +15,11 @@ pub enum VtlPage {
     },
     /// Virtual APIC page of VM 1 of the VP.
     Vapic {
+        /// CPU of the VP.
+        cpu: u32,
+    },
+    /// Switch page of the VP.
+    Switch {
         /// CPU of the VP.
         cpu: u32,
     },
@@ -30,6 +37,7 @@ impl VtlPage {
         match page_offset >> MMAP_KIND_SHIFT {
             MMAP_RUN_PAGE => Some(Self::Run { cpu }),
             MMAP_VAPIC_PAGE => Some(Self::Vapic { cpu }),
+            MMAP_SWITCH_PAGE => Some(Self::Switch { cpu }),
             MMAP_AUDIT_RING => Some(Self::Audit { cpu }),
             _ => None,
         }
