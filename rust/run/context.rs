@@ -96,6 +96,8 @@ impl<'a> Loaded<'a> {
         xfd.change(kept.xfd);
         let spec_ctrl = kept.spec_ctrl;
         let undone = core::mem::take(private.undone.of_mut(vm));
+        let rcx = entry.rcx.without_invalidation();
+        let cr2 = entry.cr2;
         Self {
             vp,
             private,
@@ -103,11 +105,8 @@ impl<'a> Loaded<'a> {
             entry,
             operands: Operands::new(
                 &vp.vp().run_page,
-                entry
-                    .rcx
-                    .without_invalidation()
-                    .with_invalidation_of(undone),
-                entry.cr2,
+                rcx.with_invalidation_of(undone),
+                cr2,
                 spec_ctrl,
                 mitigations.scrub,
             ),

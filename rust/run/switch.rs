@@ -248,12 +248,7 @@ impl Switching {
 
     /// Step 5: every place that held the state of one VTL has the other's by now; what is left is to
     /// say so. The audit record is the next entry's, whose reason is VMCALL.
-    fn clean_up(
-        &mut self,
-        loaded: &mut Loaded<'_>,
-        plan: &Plan,
-        leaving: Parked,
-    ) {
+    fn clean_up(&mut self, loaded: &mut Loaded<'_>, plan: &Plan, leaving: Parked) {
         self.parked = leaving;
         self.current = Some(plan.target());
         loaded.entry.rcx = loaded.operands.rcx.without_invalidation();
