@@ -190,7 +190,7 @@ const CAP_VTL_SWITCH: u32 = 0x105;
 /// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; RESET;
 /// and VTL_SWITCH where there are two VTLs to switch between.
 pub const fn own_capabilities(num_l2_vms: u8) -> u64 {
-    0x11f | (has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100)
+    0x11f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
 }
 
 /// Returns true if a TD with so many L2 VMs has a VTL1.
