@@ -142,14 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn only_run_vapic_and_audit_pages_are_there() {
+    fn only_run_vapic_switch_and_audit_pages_are_there() {
         assert_eq!(VtlPage::decode(0x10_0001), Some(VtlPage::Audit { cpu: 1 }));
         assert_eq!(VtlPage::decode(7), Some(VtlPage::Run { cpu: 7 }));
         assert_eq!(
             VtlPage::decode((3 << 16) | 0xffff),
             Some(VtlPage::Vapic { cpu: 0xffff })
         );
-        for kind in [1, 2, 4, 5, 0xf, 0x11, 1 << 20, u64::MAX >> 16] {
+        assert_eq!(VtlPage::decode(0x11_0002), Some(VtlPage::Switch { cpu: 2 }));
+        for kind in [1, 2, 4, 5, 0xf, 0x12, 1 << 20, u64::MAX >> 16] {
             assert_eq!((kind, VtlPage::decode(kind << 16)), (kind, None));
         }
     }
