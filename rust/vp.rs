@@ -5,7 +5,6 @@
 //! that a page once mapped by userspace is never taken away. `vp/claim.rs` says who may use it.
 
 pub(crate) mod apic_pages;
-pub(crate) mod assist;
 pub(crate) mod claim;
 pub(crate) mod entry_check;
 pub(crate) mod host_interrupts;
@@ -13,7 +12,6 @@ pub(crate) mod lower_pages;
 pub(crate) mod machine;
 pub(crate) mod on_cpu;
 pub(crate) mod run_page;
-pub(crate) mod switch_page;
 pub(crate) mod users;
 pub(crate) mod vapic;
 pub(crate) mod wake;
@@ -40,12 +38,10 @@ use crate::pure::mitigation::Owner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
-use crate::pure::vtl_switch::Flushes;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
 use on_cpu::OnCpu;
 use run_page::RunPage;
-use switch_page::SwitchPage;
 use wake::Wake;
 
 /// A virtual processor.
@@ -57,8 +53,6 @@ pub(crate) struct Vp {
     pub(crate) apic_id: u32,
     /// The page that userspace controls it by.
     pub(crate) run_page: RunPage,
-    /// The page about switches between VTL0 and VTL1.
-    pub(crate) switch_page: SwitchPage,
     /// Virtual APIC page of VM 1.
     pub(crate) vapic: SharedPage,
     /// Virtual APIC pages of the other VMs.
@@ -97,8 +91,6 @@ pub(crate) struct Private {
     pub(crate) owner: Option<Owner>,
     /// What is still to be invalidated for each VM and could not go back to the run page.
     pub(crate) undone: PerVm<u64>,
-    /// Which changes of the switch page's counters have been honoured.
-    pub(crate) flushes: Flushes,
     /// MSRs that have no place in the run page: VTL0's must not become VTL1's.
     pub(crate) kept_msrs: PerVm<KeptMsrs>,
     /// The shared MSRs as the processor had them when each VM stopped last.
@@ -177,7 +169,6 @@ impl Vp {
         let stats = Stats::new(features.storm_spacing_ticks)?;
         let wake = Wake::new(index);
         let run_page = RunPage::new(SharedPage::new()?);
-        let switch_page = SwitchPage::new(SharedPage::new()?);
         let vapic = SharedPage::new()?;
         let extended = ExtendedState::new(features.format)?;
         KBox::pin_init(
@@ -185,7 +176,6 @@ impl Vp {
                 cpu,
                 apic_id: ffi::apic_id(index),
                 run_page,
-                switch_page,
                 vapic,
                 apic_pages <- ApicPages::new(),
                 ring,
@@ -200,7 +190,6 @@ impl Vp {
                     pkru: 0,
                     quiescent_at: 0,
                     undone: PerVm::default(),
-                    flushes: Flushes::default(),
                     kept_msrs: PerVm::default(),
                     given_msrs: PerVm::default(),
                     owner: None,
@@ -254,11 +243,9 @@ impl Vp {
         }
     }
 
-    /// Makes the run page, the switch page and the virtual APIC page of VM 1 as they were at first.
-    /// Nobody runs the VP.
+    /// Makes the run page and the virtual APIC page of VM 1 as they were at first. Nobody runs the VP.
     pub(crate) fn reset_pages(&self) {
         self.run_page.reset();
-        self.switch_page.reset();
         self.vapic.clear_from(0);
     }
 

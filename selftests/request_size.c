@@ -57,9 +57,7 @@ static const struct request requests[] = {
 	REQUEST(VTL, VTL_XSAVE_GET, WRITTEN, 0, 24, 0),
 	REQUEST(VTL, VTL_XSAVE_SET, READ, -EINVAL, 24, 0),
 	REQUEST(VTL, VTL_RESET, READ, 0, 8, 8),
-	/* No address of a page. */
-	REQUEST(VTL, VTL_SWITCH_SETUP, READ, -EINVAL, 24, 24, 8),
-	REQUEST(VTL, VTL_STATS, WRITTEN, 0, 2656, 2656),
+	REQUEST(VTL, VTL_STATS, WRITTEN, 0, 2608, 2608),
 	REQUEST(HVCALL, HVCALL_SETUP, READ, -EINVAL, 16, 65536),
 	REQUEST(HVCALL, HVCALL, READ, -EINVAL, 48, 0, 65536),
 	/* No such flag; more payload than there is room for. */

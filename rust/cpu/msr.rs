@@ -242,15 +242,9 @@ impl UnseenMsrs {
         }
     }
 
-    /// Reads what a lower VTL has in those that are not `steady`.
-    #[inline]
-    pub(crate) fn save(&self, lower: &mut Unseen, steady: MsrSet, section: &Section) {
-        Self::read(self.has & !steady.first_eight(), lower, section);
-    }
-
     /// Writes what differs.
     #[inline]
-    pub(crate) fn change(&self, from: &Unseen, to: &Unseen, section: &Section) {
+    fn change(&self, from: &Unseen, to: &Unseen, section: &Section) {
         for (msr, place) in places(self.has) {
             if from.0[place] != to.0[place] {
                 write(msr, to.0[place], section);
@@ -268,7 +262,7 @@ impl UnseenMsrs {
         steady: MsrSet,
         section: &Section,
     ) {
-        self.save(lower, steady, section);
+        Self::read(self.has & !steady.first_eight(), lower, section);
         self.change(lower, host, section);
     }
 }

@@ -36,8 +36,6 @@ pub enum Extension {
     Policy = 0x103,
     /// The XSAVE image can be read and written.
     Xsave = 0x104,
-    /// The kernel carries out VTL calls and returns: the trust domain has a VTL1.
-    VtlSwitch = 0x105,
     /// [`crate::Vp::renew`] is served.
     Reset = 0x108,
 }
@@ -55,7 +53,6 @@ impl Extension {
         Self::AuditRing,
         Self::Policy,
         Self::Xsave,
-        Self::VtlSwitch,
         Self::Reset,
     ];
 
@@ -72,7 +69,6 @@ impl Extension {
             Self::AuditRing => "AUDIT_RING",
             Self::Policy => "POLICY",
             Self::Xsave => "XSAVE",
-            Self::VtlSwitch => "VTL_SWITCH",
             Self::Reset => "RESET",
         }
     }

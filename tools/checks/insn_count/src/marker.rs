@@ -7,7 +7,7 @@
 //! benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
-pub const PATHS: [&str; 10] = [
+pub const PATHS: [&str; 8] = [
     "floor",
     "null_ioctl",
     "user_round_trip",
@@ -16,8 +16,6 @@ pub const PATHS: [&str; 10] = [
     "kernel_hlt",
     "kick",
     "user_round_trip_host_routed",
-    "vtl_call_return_user",
-    "vtl_call_return",
 ];
 
 /// Settings of module and machine that paths are counted under, each apart. The first is the

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Models of what CPUs, userspace and the kernel share without a lock, checked in every order of
 //! memory accesses that the memory model allows: how a VP's thread is kicked (`model`, `tests`), requests
-//! to invalidate (`request`, `flush`), interrupts that are asked for (`interrupts`), the audit ring (`ring`), the end of the kernel (`stop`).
+//! to invalidate (`request`), interrupts that are asked for (`interrupts`), the audit ring (`ring`), the end of the kernel (`stop`).
 //!
 //! `model` repeats `rust/vp/wake.rs` and the places of `rust/run.rs` and `rust/vp/wake.c` that it works
 //! with, step by step, with loom's atomics for the kernel's; the word that says where the thread
@@ -10,8 +10,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
-mod flush;
 #[cfg(test)]
 mod interrupts;
 #[cfg(test)]
