@@ -80,7 +80,7 @@ pub(crate) struct Growing<T> {
 }
 
 impl<T: AsBytes> Growing<T> {
-    /// Reads the head of a structure whose first version has `min_bytes`, and looks at what is behind
+    /// Reads the head of a structure whose first version has `min_bytes`, and checks what is after
     /// the part that this module knows.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ pub(crate) fn policy(argument: Argument) -> Result<isize> {
     })
 }
 
-/// A field with a text in it; a NUL is behind it at least.
+/// A field with a text in it; a NUL is after it at least.
 fn text<const LEN_BYTES: usize>(text: &str) -> [c_char; LEN_BYTES] {
     let mut field = [0; LEN_BYTES];
     let room = field.iter_mut().take(LEN_BYTES - 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The decision about VTL calls and returns, asked for every combination of values on both sides of
-//! each boundary, and held against the words of Documentation/vtl-switch.rst.
+//! each boundary, and held against the rule of the TLFS.
 
 use vtl_pure::pure::exit::RawExit;
 use vtl_pure::pure::field::VmIndex;
