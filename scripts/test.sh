@@ -6,7 +6,7 @@
 # Hyper-V and inside one with much memory, a kexec, then a guest in a TD whose host is
 # hostile, and a kernel without XSAVE.
 # Everything is printed and kept in build/test.log; the last line counts.
-#   test.sh [host|tmk|td|hyperv|memory|kexec|hostile|noxsave]      only that part
+#   test.sh PART      only that part
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -161,21 +161,51 @@ run_noxsave() {
 	fi
 }
 
+parts="host scripts tmk td hyperv memory kexec hostile guest noxsave"
+failing=()
+
+# run_part NAME: and remembers whether it failed.
+run_part() {
+	local before=$failed
+	"run_$1"
+	[ "$failed" = "$before" ] || failing+=("$1")
+}
+
+# logs_of PART
+logs_of() {
+	case $1 in
+	scripts) echo "$scripts_log" "$package_log" ;;
+	tmk) echo "$tmk_log" "$smp_log" "$ends_log" ;;
+	*) local log=$1_log && echo "${!log}" ;;
+	esac
+}
+
+# The last lines say what failed, and where to read on: of a long run, often only its
+# end is kept.
+say_failing() {
+	local name log
+	for name in "${failing[@]}"; do
+		echo "failed: make test, part $name (alone: scripts/test.sh $name)"
+		for log in $(logs_of "$name"); do
+			[ ! -e "$log" ] || grep -HE '^ *not ok |^test .* FAILED$|^error(\[|:)' "$log" |
+				sed "s|^$TOP/||; s|^|    |" | head -n 20 || :
+		done
+	done
+}
+
 case $part in
-all) build_image; run_host; run_scripts; run_tmk; run_td; run_hyperv; run_memory; run_kexec; run_hostile; run_guest; run_noxsave ;;
-host) run_host ;;
-tmk) run_tmk ;;
-td) run_td ;;
-hyperv) run_hyperv ;;
-memory) run_memory ;;
-kexec) run_kexec ;;
-hostile) run_hostile ;;
-guest) run_guest ;;
-noxsave) run_noxsave ;;
-*) die "unknown part '$part'" "known: host tmk td hyperv memory kexec hostile guest noxsave" ;;
+all)
+	build_image
+	for each in $parts; do run_part "$each"; done
+	;;
+*)
+	[[ " $parts " == *" $part "* ]] || die "unknown part '$part'" "known: $parts"
+	run_part "$part"
+	;;
 esac
 
 cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
 	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
+say_failing
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]
