@@ -1,31 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Whether a piece of lower-VTL memory may be mapped as one: each of its pages is accepted.
+//! Decides if a piece of lower-VTL memory may be mapped by one entry, which needs each of its pages
+//! to be accepted.
 //!
-//! The TDX module is asked about one page at a time and tells how large the page is that it holds,
-//! so a piece that was accepted in large pages costs few questions. The number of questions is
-//! bounded: where it is used up, the piece is mapped in smaller ones.
+//! The TDX module answers for one page at a time and tells the size of the page that it holds, so a
+//! piece accepted in large pages takes few TDCALLs. Their number is bounded: a piece that would
+//! need more is mapped in smaller ones.
 
 use super::lower::LowerRange;
 use super::status::Status;
 use super::tdcall::{tdg_mem_page_attr_rd, PageState, Tdcall};
 
-/// What is known about a piece.
+/// What is known about a piece of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Piece {
-    /// Every page may be touched.
+    /// Every page is accepted.
     Accepted,
-    /// Some page may not, or there were too many to ask.
+    /// Some page is not accepted, or the check would take too many TDCALLs.
     NotAccepted,
-    /// Somebody changes a page at this moment.
+    /// Another CPU is changing a page of the piece at this moment: try again later.
     Busy,
-    /// There is no memory to find it out.
+    /// The check itself ran out of memory.
     Unknown,
 }
 
-/// Questions per piece: those of 2 MiB in the smallest pages, or of 1 GiB in pages of 2 MiB.
+/// TDCALLs per piece: enough for 2 MiB in 4 KiB pages, and for 1 GiB in 2 MiB pages.
 const MAX_QUESTIONS: u32 = 512;
 
-/// Looks at every page of a piece.
+/// Asks the TDX module about every page of a piece.
 pub fn is_accepted(tdcall: &mut impl Tdcall, piece: LowerRange) -> Piece {
     let mut rest = piece;
     for _ in 0..MAX_QUESTIONS {
@@ -46,7 +47,8 @@ pub fn is_accepted(tdcall: &mut impl Tdcall, piece: LowerRange) -> Piece {
     Piece::NotAccepted
 }
 
-/// Size of a page of a level; of the smallest, for levels that there are not.
+/// Size of a page of `level`; unknown levels count as the smallest, so that the check always
+/// advances.
 pub const fn bytes(level: u8) -> u64 {
     match level {
         1 => 1 << 21,
@@ -68,7 +70,7 @@ mod tests {
 
     const BASE: u64 = 0x4000_0000;
 
-    /// Memory in pages of one level, of which one may be pending.
+    /// Memory held in pages of one level, of which one page may be pending.
     struct Memory {
         level: u64,
         pending: Option<u64>,

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The virtual APIC page as far as interrupts go: vectors, the request register, priorities.
+//! The virtual-APIC page, as far as interrupts are concerned: vectors, the IRR, priorities.
 //! [SDM3 31.1]
 //!
-//! `rust/vp/vapic.rs` reads and writes the page, what it means stands here.
+//! `rust/vp/vapic.rs` reads and writes the page; what its contents mean is decided here.
 
-/// A vector that an interrupt can have.
+/// A vector that an interrupt can have: 16 to 255.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Vector(u8);
 
 /// The task-priority register.
 pub const TPR: usize = 0x80;
-/// The first of eight words of the trigger-mode register, which lie as those below.
+/// First of eight words of the trigger-mode register; laid out like the IRR.
 pub const TMR: usize = 0x180;
-/// The first of eight words of the interrupt-request register, 16 bytes from one to the next.
+/// First of eight words of the interrupt-request register, one every [`STRIDE`] bytes.
 pub const IRR: usize = 0x200;
 /// Bytes from one word to the next.
 pub const STRIDE: usize = 0x10;
 /// Words of 32 vectors.
 pub const WORDS: usize = 8;
 
-/// In word 0: vectors that no interrupt can have.
+/// Bits of word 0 that no interrupt can use: vectors 0 to 15.
 const ILLEGAL: u32 = 0xffff;
 
 impl Vector {
-    /// `None` below 16: those belong to exceptions.
+    /// Returns `None` below 16: those vectors belong to exceptions.
     pub const fn new(number: u8) -> Option<Self> {
         if number < 16 {
             None
@@ -37,19 +37,19 @@ impl Vector {
         self.0
     }
 
-    /// Which word it stands in.
+    /// The word of the IRR that holds its bit.
     pub const fn word(self) -> usize {
         self.0 as usize / 32
     }
 
-    /// Its bit there.
+    /// Its bit in that word.
     pub const fn bit(self) -> u32 {
         1 << (self.0 % 32)
     }
 }
 
-/// Which bits of a word of `proxy_irr` stay for userspace: those it wants to see, and vectors that
-/// no interrupt can have.
+/// Returns the bits of a word of `proxy_irr` that the kernel leaves to userspace: those it masked
+/// for an exit, and vectors that no interrupt can have.
 pub const fn stays(word: usize, exit_mask: u32) -> u32 {
     if word == 0 {
         exit_mask | ILLEGAL
@@ -58,7 +58,7 @@ pub const fn stays(word: usize, exit_mask: u32) -> u32 {
     }
 }
 
-/// The highest vector in the request register, 0 for none: what RVI has to be.
+/// Returns the highest vector in the IRR, 0 if it is empty: the value for RVI.
 pub fn highest(irr: &[u32; WORDS]) -> u8 {
     let words = irr.iter().zip((0..=255_u8).step_by(32)).rev();
     for (word, base) in words {
@@ -69,10 +69,10 @@ pub fn highest(irr: &[u32; WORDS]) -> u8 {
     0
 }
 
-/// What decides whether an interrupt is taken.
+/// What decides if a pending interrupt can be delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Priorities {
-    /// Highest vector that is requested.
+    /// Highest requested vector.
     pub rvi: u8,
     /// Highest vector in service.
     pub svi: u8,
@@ -90,7 +90,8 @@ impl Priorities {
         }
     }
 
-    /// Whether the request gets through; only classes count.
+    /// Returns true if the processor would deliver the highest requested vector; only priority
+    /// classes are compared.
     pub const fn is_deliverable(self) -> bool {
         self.rvi >> 4 > self.ppr() >> 4
     }
@@ -105,7 +106,7 @@ impl Priorities {
 mod tests {
     use super::*;
 
-    /// Miri takes long for each turn of a loop.
+    /// Fewer values under Miri, which is slow.
     const STEP: usize = if cfg!(miri) { 51 } else { 5 };
 
     #[test]
@@ -132,8 +133,8 @@ mod tests {
         assert_eq!(stays(7, u32::MAX), u32::MAX);
     }
 
-    /// Every combination of classes, with several members of each, against the definition in
-    /// other words.
+    /// Checks every combination of classes, with several vectors of each, against a second
+    /// formulation of the rule.
     #[test]
     fn an_interrupt_needs_a_higher_class_than_task_and_service() {
         for rvi in (0..=255_u8).step_by(STEP) {

@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What is written down about each switch: the kinds of exit that statistics count by, why a lower
-//! VTL was entered, and the 64-byte record of the audit ring.
+//! What is recorded about each switch: the exit kinds by which statistics count, the reason why a
+//! lower VTL was entered, and the 64-byte record of the audit ring.
 //!
 //! `rust/run/record.rs` writes the records, `rust/observe/stats.rs` counts by kind.
 
 use super::exit::{Exit, RawExit};
 use super::vp_enter::EntryRcx;
 
-/// What statistics tell apart: the basic reason of an exit that is L1's, else what became of the
-/// entry. Always below [`ExitKind::COUNT`].
+/// Index into the statistics: the basic reason of an exit that is L1's to handle, otherwise the
+/// outcome of the entry. Always below [`ExitKind::COUNT`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExitKind(u8);
 
 impl ExitKind {
-    /// An interrupt that came while the lower VTL ran, as VMX numbers it.
+    /// External interrupt while the lower VTL ran: VMX exit reason 1.
     pub const EXTERNAL_INTERRUPT: Self = Self(1);
-    /// An exit that the host routed to L1.
+    /// An exit that the host took first and then routed to L1.
     pub const HOST_ROUTED: Self = Self(96);
-    /// An interrupt for VTL2.
+    /// The lower VTL stopped because VTL2 has an interrupt pending.
     pub const INTERRUPTED: Self = Self(97);
-    /// The lower VTL did not run, nothing is wrong.
+    /// The lower VTL was not entered, without an error.
     pub const NOT_ENTERED: Self = Self(98);
-    /// The TDX module refused.
+    /// The TDX module refused the entry.
     pub const REFUSED: Self = Self(99);
-    /// An exit with a basic reason beyond those numbered.
+    /// An exit with a basic reason above 95.
     pub const OTHER: Self = Self(100);
-    /// Number of kinds.
+    /// Number of kinds, with room for further ones.
     pub const COUNT: usize = 104;
 
-    /// The kind of an exit of a class.
+    /// Returns the kind of an exit of `class`.
     pub const fn new(class: Exit, exit: &RawExit) -> Self {
         match class {
             Exit::ForL1 => match exit.status().details() & 0xffff {
@@ -42,27 +42,27 @@ impl ExitKind {
         }
     }
 
-    /// The number, as userspace sees it.
+    /// The number under which userspace sees it.
     pub const fn number(self) -> u8 {
         self.0
     }
 }
 
-/// Why a lower VTL is entered, as the number in a record: 0 for userspace, else one more than that
-/// of the kind of exit before.
+/// Why a lower VTL is entered. The number in a record is 0 for an ioctl of userspace, otherwise the
+/// previous exit's kind plus one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryReason(u8);
 
 impl EntryReason {
-    /// Userspace called.
+    /// Userspace made the ioctl.
     pub const USERSPACE: Self = Self(0);
 
-    /// The kernel itself dealt with an exit of this kind.
+    /// The kernel handled an exit of this kind by itself and enters again.
     pub const fn after(kind: ExitKind) -> Self {
         Self(kind.0 + 1)
     }
 
-    /// The kind of the exit that the kernel dealt with, if that is the reason.
+    /// Returns the kind of the exit that the kernel handled, if that is the reason.
     pub const fn handled(self) -> Option<ExitKind> {
         match self.0.checked_sub(1) {
             Some(kind) => Some(ExitKind(kind)),
@@ -81,23 +81,23 @@ impl EntryReason {
 pub struct Switch<'a> {
     /// TSC before the entry.
     pub entry_tsc: u64,
-    /// TSC from there to behind the exit.
+    /// TSC ticks from `entry_tsc` to after the exit.
     pub cycles: u64,
     /// Instruction pointer of the lower VTL after the exit.
     pub rip: u64,
-    /// Thread that ran the VP.
+    /// Thread ID of the thread that ran the VP.
     pub thread: u32,
-    /// CPU of the VP.
+    /// CPU number of the VP.
     pub vp: u16,
-    /// RCX of the entry.
+    /// RCX of TDG.VP.ENTER.
     pub entry_rcx: EntryRcx,
     /// Why it was entered.
     pub reason: EntryReason,
-    /// What TDG.VP.ENTER brought back,
+    /// What TDG.VP.ENTER returned.
     pub exit: &'a RawExit,
-    /// of which class,
+    /// Class of `exit`.
     pub class: Exit,
-    /// and of which kind.
+    /// Kind of `exit`.
     pub kind: ExitKind,
 }
 
@@ -105,9 +105,9 @@ pub struct Switch<'a> {
 pub mod flag {
     /// Instructions of the lower VTL may have run.
     pub const HAS_RUN: u64 = 1 << 0;
-    /// The exit cut off the delivery of an event.
+    /// The exit interrupted the delivery of an event.
     pub const EVENT_CUT_OFF: u64 = 1 << 1;
-    /// The entry was to invalidate translations.
+    /// The entry asked the TDX module to invalidate translations.
     pub const INVALIDATED: u64 = 1 << 2;
 }
 
@@ -115,7 +115,7 @@ pub mod flag {
 pub const RECORD_WORDS: usize = 8;
 
 impl Switch<'_> {
-    /// The words of the record behind the sequence number.
+    /// The words of the record that follow the sequence number.
     #[inline]
     pub const fn words(&self) -> [u64; RECORD_WORDS - 1] {
         let kind = self.kind.number() as u64;
@@ -145,14 +145,14 @@ impl Switch<'_> {
     }
 }
 
-/// Where in a ring the record with a sequence number stands: the remainder, because
-/// [`is_ring_size`] lets powers of two through only.
+/// Returns the slot of the record with a sequence number: `sequence` modulo `records`, which
+/// [`is_ring_size`] restricts to powers of two.
 pub const fn slot(sequence: u64, records: u32) -> usize {
     let mask = (records as u64).wrapping_sub(1);
     (sequence & mask) as usize // CAST: usize has 64 bits
 }
 
-/// Whether a ring can have so many records: they fill whole pages, and not too many.
+/// Returns true if a ring can have this many records: they fill whole pages, and are at most 65536.
 pub const fn is_ring_size(records: u32) -> bool {
     records.is_power_of_two() && records >= 64 && records <= 1 << 16
 }

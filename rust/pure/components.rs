@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Components of extended state, by their bits in XFAM: how each is kept apart between lower VTL
-//! and VTL2, which of them IA32_XSS may enable, and when IA32_XFD is in the way. [SDM1 13]
+//! Components of the extended state, by their bits in XFAM: how each is kept apart between a lower
+//! VTL and VTL2, which of them IA32_XSS may enable, and when IA32_XFD must be cleared. [SDM1 13]
 //!
 //! | component | XFAM | kept apart by |
 //! |---|---|---|
@@ -11,13 +11,13 @@
 //! | PT, UINTR, LBR | 8, 14, 15 | not let through |
 //! | PASID, HDC, HWP, others of IA32_XSS | 10, 13, 16 | not let through; no TD has them |
 //!
-//! A component of XCR0 counts only where VTL2 itself has it on. CET is switched by its MSRs, not by
-//! XSAVES: five registers that are mostly equal are cheaper than IA32_XSS, whose writes leave the
-//! TD for the TDX module. Not let through means three things: no bit of its MSRs may be cleared in
-//! an MSR bitmap, nor its control be turned on in a VMCS (`passed_msrs.rs`), and IA32_XSS of a lower
-//! VTL can't have its bit.
+//! A component of XCR0 counts only if VTL2 itself has enabled it. CET is switched by its MSRs and
+//! not by XSAVES: five MSRs that rarely differ cost less than IA32_XSS, since each write to it is a
+//! trip to the TDX module. "Not let through" means three things: no bit of its MSRs may be cleared
+//! in an MSR bitmap, its control must not be turned on in a VMCS (`passed_msrs.rs`,
+//! `vmcs_write.rs`), and IA32_XSS of a lower VTL can't have its bit.
 
-/// Where the values of both sides are kept apart.
+/// What keeps the values of both sides apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keeper {
     /// The XSAVE image of the VP (`fpu.rs`).
@@ -26,7 +26,7 @@ pub enum Keeper {
     Pkru,
     /// MSRs (`msr.rs`).
     Msrs,
-    /// Nowhere: a lower VTL can't use it.
+    /// Nothing: a lower VTL can't use it.
     NotLetThrough,
 }
 
@@ -34,8 +34,8 @@ const PKRU: u32 = 9;
 const CET_U: u32 = 11;
 const CET_S: u32 = 12;
 
-/// Says it of a component. Those of XCR0 that are not known yet are in the image like the others: VTL2
-/// has them on only if its kernel knows them.
+/// Returns what keeps a component apart. Components of XCR0 that are not known yet are in the image
+/// like the others: VTL2 has enabled them only if its kernel knows them.
 pub const fn keeper(component: u32) -> Keeper {
     match component {
         PKRU => Keeper::Pkru,
@@ -47,19 +47,19 @@ pub const fn keeper(component: u32) -> Keeper {
 
 const CET: u64 = (1 << CET_U) | (1 << CET_S);
 
-/// Components that IA32_XSS of a lower VTL may enable, of those that the TD offers.
+/// Returns the components that IA32_XSS of a lower VTL may enable, out of those that the TD offers.
 pub const fn xss(offered: u64) -> u64 {
     offered & CET
 }
 
-/// Returns true if the TDX module lets L1 and L2 access the MSRs of CET: it does for both components
-/// or for none.
+/// Returns true if L1 and L2 may access the CET MSRs: the TDX module allows both components or
+/// none.
 pub const fn has_cet(xfam: u64) -> bool {
     xfam & CET == CET
 }
 
-/// Returns true if IA32_XFD must be zero for XSAVE and XRSTOR to move `components`, which are those that
-/// an image has, or that are in use. XSAVE takes what IA32_XFD hides for unused, XRSTOR faults on it.
+/// Returns true if IA32_XFD must be zero for XSAVE and XRSTOR to move `components`: those present
+/// in an image, or in use. XSAVE treats what IA32_XFD disables as unused, XRSTOR faults on it.
 pub const fn must_clear_xfd(xfd: u64, components: u64) -> bool {
     xfd & components != 0
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One snapshot of the control fields of the run page, and its validation.
 //!
-//! The run page can change under the kernel's eyes at any time. `vp/run_page.rs` reads every field
-//! once into [`Controls`]; only what comes out of [`Controls::validate`] is acted on.
+//! Userspace can change the run page at any time. `vp/run_page.rs` reads every field once into
+//! [`Controls`]; the kernel acts only on what [`Controls::validate`] returns.
 
 use super::deadline::field_value;
 use super::field::PerVm;
@@ -16,25 +16,25 @@ use super::vp_enter::EntryRcx;
 pub struct Controls {
     /// Run flags.
     pub flags: u32,
-    /// Flags of the VP state: cache flushes.
+    /// Flags of `vp_state`: cache flushes that the guest asked for.
     pub vp_flags: u64,
-    /// Update byte of the TSC deadline.
+    /// Update byte of the TSC deadline: bit 0 is set if `deadline` is new.
     pub deadline_update: u8,
-    /// The TSC deadline; every value is good.
+    /// TSC deadline; every value is valid.
     pub deadline: u64,
-    /// What the kernel may handle itself; every value is good.
+    /// What the kernel may handle by itself; every value is valid.
     pub offload: u8,
     /// RCX of TDG.VP.ENTER.
     pub entry_rcx: u64,
     /// Shared MSRs.
     pub msrs: SharedMsrs,
-    /// CR2; every value is good.
+    /// CR2; every value is valid.
     pub cr2: u64,
     /// MXCSR of the x87 and SSE state.
     pub mxcsr: u32,
 }
 
-/// What an entry loads; every value is known to be acceptable to the processor.
+/// What an entry loads: only values that the processor accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// RCX of TDG.VP.ENTER.
@@ -43,17 +43,17 @@ pub struct Entry {
     pub msrs: SharedMsrs,
     /// CR2.
     pub cr2: u64,
-    /// Wait instead of entering.
+    /// The lower VTL is halted: wait instead of entering.
     pub is_halted: bool,
-    /// What the kernel may handle itself.
+    /// What the kernel may handle by itself.
     pub offload: Offload,
-    /// Value that the deadline of the VM gets before.
+    /// New value of the VM's TSC_DEADLINE field, if there is one.
     pub deadline: Option<u64>,
-    /// What is to be done with the caches before.
+    /// Cache flush to carry out before the entry.
     pub flush: Option<Flush>,
 }
 
-/// What the lower VTL wants done with the caches.
+/// A cache flush that the lower VTL asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flush {
     /// WBNOINVD: modified lines are written back.
@@ -78,7 +78,7 @@ impl Flush {
         }
     }
 
-    /// Flags of the VP state that are answered by it.
+    /// Flags of `vp_state` that the flush answers.
     pub const fn flags(self) -> u32 {
         match self {
             Self::Invalidate => (WBINVD | WBNOINVD) as u32, // CAST: two low bits
@@ -87,7 +87,7 @@ impl Flush {
     }
 }
 
-/// Why a snapshot is not acted on.
+/// Why a snapshot is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The value is wrong: EINVAL.
@@ -97,8 +97,8 @@ pub enum Refusal {
 const VP_FLAGS_KNOWN: u64 = WBINVD | WBNOINVD;
 
 impl Entry {
-    /// What the kernel, or userspace in another thread, has changed of the entry since: whether it is
-    /// halted, and what the kernel may handle.
+    /// Reads again the two fields that may have changed since: halted or not, and what the kernel
+    /// may handle. The kernel itself changes both, and so may another thread of userspace.
     ///
     /// # Errors
     ///
@@ -113,12 +113,12 @@ impl Entry {
 }
 
 impl Controls {
-    /// Checks every field against what processor and TD have. `given` are the shared MSRs of each VM
-    /// as the processor had them when it stopped last.
+    /// Checks every field against the limits of processor and TD. `given` holds the shared MSRs of
+    /// each VM as they were in the processor when that VM stopped last.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// [`Refusal::Invalid`] if any field is invalid.
     pub const fn validate(
         &self,
         limits: &Limits,

@@ -1,36 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The timers of the lower VTLs: TSC_DEADLINE of each L2 VM, as userspace set it.
+//! Timers of the lower VTLs: the TSC_DEADLINE field of each L2 VM, as userspace set it.
 //!
-//! The TDX module ends a run when the deadline has passed, and every later run at once, until the
-//! field is written again. It does nothing while the lower VTL is halted; then the kernel's own timer
-//! stands in. [ABI TSC_DEADLINE]
+//! Once the deadline has passed, the TDX module ends the current run, and each later run
+//! immediately, until the field is written again. A halted lower VTL does not run, so the kernel's
+//! own timer stands in. [ABI TSC_DEADLINE]
 
 use super::field::{PerVm, VmIndex};
 
-/// Value of the field that never comes.
+/// Value of the field for no deadline.
 pub const NEVER: u64 = u64::MAX;
 
-/// What is armed, per VM.
+/// The armed deadlines, per VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Deadlines(PerVm<Option<u64>>);
 
-/// A deadline that userspace has seen pass and has not replaced is taken back this many TSC ticks
-/// after its time, some microseconds. Not at once: userspace counts time in coarser units, may find
-/// that the time has not quite come, and leaves the same deadline standing.
+/// The kernel drops a deadline that userspace has seen pass and has not replaced, this many TSC
+/// ticks (some microseconds) after its time. It does not do so immediately: userspace counts time
+/// in coarser units, so it may find that the time has not quite come and leave the same deadline in
+/// place.
 const STALE_TICKS: u64 = 1 << 15;
 
 impl Deadlines {
-    /// The deadline of a VM.
+    /// Deadline of a VM in TSC ticks.
     pub const fn get(&self, vm: VmIndex) -> Option<u64> {
         *self.0.of(vm)
     }
 
-    /// Notes what was written to the field.
+    /// Records a value written to the field.
     pub const fn set(&mut self, vm: VmIndex, field: u64) {
         *self.0.of_mut(vm) = if field == NEVER { None } else { Some(field) };
     }
 
-    /// Whether the deadline has passed at `tsc`.
+    /// Returns true if the deadline has passed at `tsc`.
     pub const fn is_due(&self, vm: VmIndex, tsc: u64) -> bool {
         match self.get(vm) {
             Some(deadline) => tsc >= deadline,
@@ -38,7 +39,7 @@ impl Deadlines {
         }
     }
 
-    /// Whether it passed so long ago that it has to go.
+    /// Returns true if it passed so long ago that it must be dropped.
     pub const fn is_stale(&self, vm: VmIndex, tsc: u64) -> bool {
         match self.get(vm) {
             Some(deadline) => tsc >= deadline.saturating_add(STALE_TICKS),
@@ -46,7 +47,7 @@ impl Deadlines {
         }
     }
 
-    /// Ticks from `tsc` until the deadline; `None`: there is none.
+    /// Ticks from `tsc` until the deadline; `None` if none is armed.
     pub const fn ticks_left(&self, vm: VmIndex, tsc: u64) -> Option<u64> {
         match self.get(vm) {
             Some(deadline) => Some(deadline.saturating_sub(tsc)),
@@ -55,7 +56,7 @@ impl Deadlines {
     }
 }
 
-/// What the field gets for a deadline of the run page: 0 there means none.
+/// Value of the field for a deadline of the run page, where 0 means none.
 pub const fn field_value(deadline: u64) -> u64 {
     if deadline == 0 {
         NEVER
@@ -101,7 +102,7 @@ mod tests {
         assert!(deadlines.is_stale(vm, 1000 + STALE_TICKS));
         assert_eq!(deadlines.ticks_left(vm, 400), Some(600));
         assert_eq!(deadlines.ticks_left(vm, 1001), Some(0));
-        // Close to the end of time nothing wraps.
+        // Close to the end of the counter nothing wraps.
         deadlines.set(vm, NEVER - 1);
         assert!(!deadlines.is_stale(vm, NEVER - 1));
     }

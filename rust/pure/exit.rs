@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What TDG.VP.ENTER brought back, and its classification.
+//! The result of TDG.VP.ENTER, and its classification.
 //!
-//! `classify` is total: whatever the TDX module or a hostile host makes of RAX has an arm.
-//! `next.rs` decides what follows.
+//! `classify` is total: every value of RAX that the TDX module or a hostile host can produce has an
+//! arm. `next.rs` decides what follows.
 
 use super::status::Status;
 
-/// Registers behind TDG.VP.ENTER, in the order of the run page's `exit_info`.
+/// Registers after TDG.VP.ENTER, in the order of `exit_info` in the run page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct RawExit {
@@ -34,12 +34,12 @@ pub struct RawExit {
     pub r13: u64,
 }
 
-/// Valid bit of the IDT-vectoring information. The information is the *low* half of R10; the high
-/// half is the error code, which may well have its bit 31 set.
+/// Valid bit of the IDT-vectoring information, which is the *low* half of R10. The high half is the
+/// error code, whose bit 31 may be set as well.
 const IDT_VECTORING_VALID: u64 = 1 << 31;
 
 impl RawExit {
-    /// A status that has no further information.
+    /// A status without further information.
     pub fn without_information(status: Status) -> Self {
         Self {
             rax: status.0,
@@ -47,12 +47,13 @@ impl RawExit {
         }
     }
 
-    /// Status part of RAX.
+    /// Completion status: RAX, whose low half is the raw exit reason.
     pub const fn status(&self) -> Status {
         Status(self.rax)
     }
 
-    /// Whether the exit cut off the delivery of an event, which only userspace can deliver again.
+    /// Returns true if the exit interrupted the delivery of an event, which only userspace can
+    /// deliver again.
     pub const fn has_event_to_redeliver(&self) -> bool {
         self.r10 & IDT_VECTORING_VALID != 0
     }
@@ -62,7 +63,8 @@ impl RawExit {
         self.rax as u16 // CAST: the low 16 bits
     }
 
-    /// Returns true if the event that exited is an exception of the guest, and not an NMI.
+    /// Returns true if the event that caused the exit is a hardware exception of the guest; an NMI
+    /// is none.
     pub const fn is_exception(&self) -> bool {
         const VALID: u64 = 1 << 31;
         const TYPE: u64 = 0x7 << 8;
@@ -71,25 +73,26 @@ impl RawExit {
     }
 }
 
-/// What kind of return TDG.VP.ENTER was.
+/// How TDG.VP.ENTER ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
-    /// The L2 ran and stopped for a reason that is L1's.
+    /// The L2 ran and stopped for a reason that L1 handles.
     ForL1,
-    /// The L2 ran; the host took the exit and then resumed L1, which finds the reason repeated.
+    /// The L2 ran; the host took the exit and resumed L1, which gets a copy of the reason.
     HostRouted,
-    /// As `HostRouted`, after a TDVMCALL of the L2: it is done, RIP is past it.
+    /// As `HostRouted`, after a TDVMCALL of the L2: the call is complete and RIP is past it.
     HostCalled,
-    /// The L2 ran until an interrupt for L1 came.
+    /// The L2 ran until an interrupt for L1 was pending.
     Interrupted,
-    /// The L2 did not run, nothing is wrong.
+    /// The L2 was not entered, without an error.
     NotEntered,
-    /// The TDX module refused, or answered what it never should.
+    /// The TDX module refused the entry, or returned a status that TDG.VP.ENTER does not have.
     Refused,
 }
 
 impl Exit {
-    /// Whether instructions of the L2 may have run, and the invalidation was done.
+    /// Returns true if the L2 may have executed instructions, and the requested invalidation was
+    /// done.
     pub const fn has_run(self) -> bool {
         match self {
             Self::ForL1 | Self::HostRouted | Self::HostCalled | Self::Interrupted => true,
@@ -98,7 +101,7 @@ impl Exit {
     }
 }
 
-/// Classifies by the status alone: the exit reason in the low half says nothing before that.
+/// Classifies by the status alone: the low half is an exit reason only for some statuses.
 pub const fn classify(exit: &RawExit) -> Exit {
     match exit.status().name() {
         Status::SUCCESS => Exit::ForL1,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Metadata field ids (MD_FIELD_ID): how TDG.VP.RD, TDG.VP.WR, TDG.VM.RD name what they access.
+//! Metadata field ids (MD_FIELD_ID): how TDG.VP.RD, TDG.VP.WR and TDG.VM.RD name a field.
 //!
-//! An id has a class in bits 61:56 and a code in bits 23:0. Size, increment, context and the
-//! non-architectural flag are ignored by the leaves used here, so no decision may rest on them.
+//! An id has a class in bits 61:56 and a code in bits 23:0. The leaves used here ignore size,
+//! increment, context and the non-architectural flag, so no decision may depend on them.
 //! [ABI MD_FIELD_ID]
 
 /// A metadata field id.
@@ -19,7 +19,7 @@ impl VmIndex {
     /// VM 2, which is VTL1.
     pub const VM2: Self = Self(2);
 
-    /// `index` if a TD can have such an L2 VM at all.
+    /// Returns `None` for a number that no L2 VM has: only 1 to 3 are possible.
     pub const fn new(index: u64) -> Option<Self> {
         match index {
             1..=3 => Some(Self(index as u8)), // CAST: at most 3
@@ -32,7 +32,7 @@ impl VmIndex {
         self.0
     }
 
-    /// Its place among the three.
+    /// Index into an array of the three VMs.
     const fn slot(self) -> usize {
         match self.0 {
             2 => 1,
@@ -42,41 +42,42 @@ impl VmIndex {
     }
 }
 
-/// Something that each L2 VM has one of.
+/// One value for each L2 VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PerVm<T>([T; 3]);
 
 impl<T> PerVm<T> {
-    /// Of VM 1 to 3.
+    /// Takes the values of VM 1, 2 and 3.
     pub const fn new(of_each: [T; 3]) -> Self {
         Self(of_each)
     }
 
-    /// That of a VM.
+    /// The value of a VM.
     pub const fn of(&self, vm: VmIndex) -> &T {
         &self.0[vm.slot()]
     }
 
-    /// That of a VM, to be changed.
+    /// The value of a VM, for writing.
     pub const fn of_mut(&mut self, vm: VmIndex) -> &mut T {
         &mut self.0[vm.slot()]
     }
 }
 
-/// What a class of per-VP fields holds.
+/// The class of a per-VP field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VpClass {
     /// Management: VCPU index, L2 controls, TSC deadlines.
     Management,
     /// VMCS of an L2 VM.
     L2Vmcs(VmIndex),
-    /// MSR bitmaps of an L2 VM, also the effective ones.
+    /// MSR bitmaps of an L2 VM, including their shadows.
     L2MsrBitmaps(VmIndex),
     /// Everything else.
     Other,
 }
 
-/// Bits that are zero in an id of a single element: reserved ones, "last element" and "last field".
+/// Bits that are zero in the id of a single element: the reserved ones, "last element" and "last
+/// field".
 const NOT_SINGLE: u64 =
     (0xff << 24) | (0xf << 34) | (0x1ff << 38) | (0x7 << 47) | (1 << 55) | (1 << 62);
 const SIZE_2: u64 = 1 << 32;
@@ -90,7 +91,7 @@ impl FieldId {
 
     /// ATTRIBUTES of the TD.
     pub const ATTRIBUTES: Self = Self(0x1110_0003_0000_0000);
-    /// XFAM of the TD: the extended state that it may use.
+    /// XFAM of the TD: the extended state that it may use. Bits as in XCR0 and IA32_XSS.
     pub const XFAM: Self = Self(0x1110_0003_0000_0001);
     /// TD_CTLS of the TD.
     pub const TD_CTLS: Self = Self(0x1110_0003_0000_0017);
@@ -131,18 +132,18 @@ impl FieldId {
         Self(BASE + vm.get() as u64)
     }
 
-    /// Returns true if both name the same field of the TD, whatever the ignored bits say.
+    /// Returns true if both ids name the same field of the TD; ignored bits are not compared.
     pub const fn is_same_of_td(self, other: Self) -> bool {
         const CLASS: u64 = 0x3f << 56;
         self.is_single() && self.0 & CLASS == other.0 & CLASS && self.code() == other.code()
     }
 
-    /// Which field within the class.
+    /// Code of the field within its class.
     pub const fn code(self) -> u64 {
         self.0 & 0xff_ffff
     }
 
-    /// Whether the id names one element and has no reserved bit.
+    /// Returns true if the id names a single element and no reserved bit is set.
     pub const fn is_single(self) -> bool {
         self.0 & NOT_SINGLE == 0
     }
@@ -162,7 +163,7 @@ impl FieldId {
     }
 }
 
-/// Codes within class 32, one per VM, VM 0 first.
+/// Codes within class 32: an array with one element per VM, from VM 0.
 pub mod management {
     /// L2_CTLS.
     pub const L2_CTLS: u64 = 0x50;
@@ -170,7 +171,7 @@ pub mod management {
     pub const TSC_DEADLINE: u64 = 0x58;
 }
 
-/// VMCS encodings that need a decision.
+/// VMCS encodings that the code below decides on. [SDM3 B]
 pub mod vmcs {
     /// Virtual-APIC address.
     pub const VIRTUAL_APIC_ADDRESS: u64 = 0x2012;
@@ -180,7 +181,7 @@ pub mod vmcs {
     pub const GUEST_DR7: u64 = 0x681a;
     /// Guest interruptibility state.
     pub const INTERRUPTIBILITY: u64 = 0x4824;
-    /// Blocking by STI and by MOV SS in it.
+    /// Of it: blocking by STI and by MOV SS.
     pub const SHADOW: u64 = 0x3;
     /// CR3-target count.
     pub const CR3_TARGET_COUNT: u64 = 0x400a;
@@ -194,11 +195,11 @@ pub mod vmcs {
     pub const TPR_THRESHOLD: u64 = 0x401c;
     /// Secondary processor-based execution controls.
     pub const SECONDARY_CONTROLS: u64 = 0x401e;
-    /// Virtual-interrupt delivery in them.
+    /// Of them: virtual-interrupt delivery.
     pub const INTERRUPT_DELIVERY: u64 = 1 << 9;
     /// CR0.
     pub const GUEST_CR0: u64 = 0x6800;
-    /// Protection in it.
+    /// Of it: protection enable.
     pub const CR0_PE: u64 = 1 << 0;
 }
 

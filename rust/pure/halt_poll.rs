@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How long a halted VP looks around before it sleeps.
+//! How long a halted VP polls before it sleeps.
 //!
-//! Sleeping and waking cost two context switches and, in an idle L1, a HLT that the host has to
-//! serve. Where wake-ups come quickly a short look saves that; where they don't it only burns CPU.
-//! So the window grows when a look has paid, or would have, and goes to nothing otherwise.
+//! Sleeping and waking up cost two context switches and, on an idle L1, a HLT that the host has to
+//! serve. If wake-ups come quickly, a short poll saves that; if not, polling only burns CPU time.
+//! So the window grows when polling has paid, or would have, and is closed otherwise.
 
-/// Adaptive window.
+/// Adaptive polling window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HaltPoll {
     window_ns: u64,
 }
 
-/// The first window after none.
+/// The window after none.
 const FIRST_NS: u64 = 5_000;
-/// The window never gets longer.
+/// Upper limit of the window.
 const LONGEST_NS: u64 = 80_000;
 
 impl HaltPoll {
-    /// No window yet.
+    /// Starts with no window.
     pub const fn new() -> Self {
         Self { window_ns: 0 }
     }
 
-    /// How long to look now.
+    /// How long to poll now.
     pub const fn window_ns(self) -> u64 {
         self.window_ns
     }
 
-    /// What the halt teaches that took `waited_ns` from its beginning to the wake-up.
+    /// Returns the window to use after a halt that took `waited_ns` from its beginning to the
+    /// wake-up.
     pub const fn learn(self, waited_ns: u64) -> Self {
         if waited_ns <= self.window_ns {
             return self;

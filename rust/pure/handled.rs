@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Exits of the lower VTL that the kernel can deal with itself when userspace lets it: HLT, guest
-//! idle, interrupt commands.  `next.rs` asks after everything that rules this out for any exit.
+//! Exits of the lower VTL that the kernel can handle itself if userspace allows it: HLT, guest idle
+//! and writes of the ICR. `next.rs` calls this only after checking what rules it out for any exit.
 //!
-//! Whatever is unusual is left to userspace, which knows all of the processor: single steps, other
+//! Anything unusual is left to userspace, which has all of the VP's state: single steps, other
 //! privilege levels, instructions at the end of the address space.
 
 use super::exit::RawExit;
 use super::icr::{Ipi, MSR_X2APIC_ICR};
 use super::offload::{Halt, Offload};
 
-/// Registers of the lower VTL that say what it did.
+/// Registers of the lower VTL that tell what it did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Guest {
     /// RAX.
@@ -24,15 +24,15 @@ pub struct Guest {
     pub rip: u64,
 }
 
-/// An instruction that the kernel carries out in the place of userspace.
+/// An instruction that the kernel carries out in place of userspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handled {
     /// What it does.
     pub action: Action,
-    /// RIP behind it.
+    /// RIP after the instruction.
     pub next_rip: u64,
-    /// An earlier STI or MOV SS may hold interrupts back; that ends with this instruction. While
-    /// RFLAGS.IF is off nobody can tell.
+    /// Blocking of interrupts by an earlier STI or MOV SS has to be cleared, since it ends with
+    /// this instruction. While RFLAGS.IF is clear it makes no difference.
     pub ends_shadow: bool,
 }
 
@@ -45,7 +45,7 @@ pub enum Action {
     Send(Ipi),
 }
 
-/// Reading it means to be idle. [TLFS 10.1.4]
+/// An RDMSR of it makes the processor idle. [TLFS 10.1.4]
 const HV_X64_MSR_GUEST_IDLE: u32 = 0x4000_00f0;
 
 const REASON_HLT: u32 = 12;
@@ -54,11 +54,11 @@ const REASON_WRMSR: u32 = 32;
 
 const RFLAGS_TF: u64 = 1 << 8;
 pub(super) const RFLAGS_IF: u64 = 1 << 9;
-/// L among the access rights of CS, which begin at bit 16 of RSI.
+/// The L bit of CS. Its access rights begin at bit 16 of RSI.
 pub(super) const CS_LONG: u64 = 1 << (16 + 13);
 
-/// Decides for an exit that is L1's and cut off no event. `reason` is the raw one, so that an exit
-/// with any further mark matches none.
+/// Decides about an exit that L1 handles and that interrupted no event delivery. Compares the whole
+/// raw reason, so that an exit with a further bit set in it does not match.
 pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Option<Handled> {
     let reason = exit.status().details();
     if !offload.takes_interrupts() || !matches!(reason, REASON_HLT | REASON_RDMSR | REASON_WRMSR) {
@@ -66,7 +66,7 @@ pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) 
     }
     let guest = guest();
     let action = match (reason, guest.rcx as u32) {
-        // While interrupts are off only an NMI would end it, and NMIs are userspace's.
+        // With interrupts disabled only an NMI would end the halt, and NMIs are userspace's.
         (REASON_HLT, _) if guest.rflags & RFLAGS_IF != 0 => Action::Halt(Halt::Hlt),
         (REASON_RDMSR, HV_X64_MSR_GUEST_IDLE) => Action::Halt(Halt::GuestIdle),
         (REASON_WRMSR, MSR_X2APIC_ICR) if offload.takes_icr() => {
@@ -83,7 +83,7 @@ pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) 
     })
 }
 
-/// RIP behind the instruction; `None` where going there has effects of its own.
+/// Returns RIP after the instruction; `None` if advancing it has effects of its own.
 pub(super) fn behind(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
     let len_bytes = exit.r11 >> 32;
     let is_user = exit.r12 & 0x3 != 0;
@@ -92,7 +92,7 @@ pub(super) fn behind(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
     }
     let next = rip.checked_add(len_bytes)?;
     let is_same_space = if exit.rsi & CS_LONG != 0 {
-        // Never from the lower half of the address space into what lies between the halves.
+        // The next instruction must not be at a non-canonical address.
         (next ^ rip) >> 47 == 0
     } else {
         next >> 32 == 0
@@ -112,7 +112,7 @@ mod tests {
     use crate::pure::field::VmIndex;
     use crate::pure::icr::Target;
 
-    /// Miri takes long for each turn of a loop.
+    /// Fewer values under Miri, which is slow.
     const STEP: usize = if cfg!(miri) { 251 } else { 1 };
 
     fn exit(reason: u32) -> RawExit {
@@ -147,7 +147,7 @@ mod tests {
             handled.action
         };
         assert_eq!(action(12, 0), Action::Halt(Halt::Hlt));
-        // The high half of RCX says nothing.
+        // The high half of RCX is ignored.
         assert_eq!(
             action(31, 0xffff_ffff_4000_00f0),
             Action::Halt(Halt::GuestIdle)

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A hypercall as a caller asks for it, and what of the host's answer a caller may rely on. [TLFS]
+//! A hypercall as a caller makes it, and the part of the host's answer that the caller may rely on.
+//! [TLFS]
 //!
-//! The caller checks by assertion what Hyper-V promises about an answer. The host below a TD is not
-//! trusted, so [`Control::settle`] makes those promises true, whatever the host says.
+//! Callers assert what Hyper-V promises about an answer. The host below a TD is not trusted, so
+//! [`Control::settle`] makes those promises true, whatever the host answers.
 
 use super::lower::LowerRange;
 
-/// Size of the input and of the output at most: a page each.
+/// Largest input, and largest output: a page each.
 pub const MAX_BYTES: u64 = 4096;
-/// Codes have 16 bits: a list of the allowed ones is not longer.
+/// Largest list of allowed codes: a bit for each of the 16-bit codes.
 pub const MAX_LIST_BYTES: u64 = 8192;
 
-/// The host gave up without reason.
+/// HV_STATUS_OPERATION_FAILED, for a failure without a reason.
 const OPERATION_FAILED: u16 = 0x71;
 
 const FAST: u64 = 1 << 16;
@@ -19,13 +20,13 @@ const VARIABLE_HEADER: u64 = 0x3ff << 17;
 const NESTED: u64 = 1 << 31;
 const RESERVED: u64 = (0xf << 27) | (0xf << 44) | (0xf << 60);
 
-/// A control word that is sound.
+/// A valid control word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Control(u64);
 
 impl Control {
-    /// `None`: reserved bits are set; parameters are said to be in registers, or the call to be for
-    /// another hypervisor, neither of which is served; or more elements are done than there are.
+    /// Returns `None` if reserved bits are set, if the parameters are in registers or the call is
+    /// for a nested hypervisor (neither is supported), or if more elements are done than there are.
     pub const fn new(word: u64) -> Option<Self> {
         let control = Self(word);
         let is_simple = control.rep_count() == 0 && control.rep_start() == 0;
@@ -37,34 +38,34 @@ impl Control {
         Some(control)
     }
 
-    /// The word.
+    /// The raw control word.
     pub const fn word(self) -> u64 {
         self.0
     }
 
-    /// Which call it is.
+    /// The call code.
     pub const fn code(self) -> u16 {
         code(self.0)
     }
 
-    /// Whether something stands between header and elements.
+    /// Returns true if a variable-size header precedes the elements.
     pub const fn has_variable_header(self) -> bool {
         self.0 & VARIABLE_HEADER != 0
     }
 
-    /// How many elements the call has; zero for a simple call.
+    /// Number of elements of a rep call; zero for a simple call.
     pub const fn rep_count(self) -> u16 {
         ((self.0 >> 32) & 0xfff) as u16 // CAST: 12 bits
     }
 
-    /// How many of them are done.
+    /// Number of elements that are already done.
     pub const fn rep_start(self) -> u16 {
         ((self.0 >> 48) & 0xfff) as u16 // CAST: 12 bits
     }
 
-    /// The status word for the caller: result in bits 15:0, elements done in bits 43:32, nothing
-    /// else. All elements are done exactly if the result is success; done ones stay done; simple
-    /// calls have no elements.
+    /// Returns the status word for the caller: result in bits 15:0, elements done in bits 43:32,
+    /// other bits zero. All elements are done if and only if the result is success; what was done
+    /// stays done; a simple call has no elements.
     pub fn settle(self, answer: u64) -> u64 {
         let result = answer as u16; // CAST: the result is the low 16 bits
         let done = ((answer >> 32) & 0xfff) as u16; // CAST: 12 bits
@@ -79,7 +80,7 @@ impl Control {
     }
 }
 
-/// The call that asks the host for the private side of a page, and its input. [TLFS]
+/// Returns the call that asks the host to make a page private again, and its input. [TLFS]
 pub fn make_private(page: LowerRange) -> (Control, [u8; 24]) {
     const MODIFY_HOST_VISIBILITY: u64 = 0xdb;
     const ONE_ELEMENT: u64 = 1 << 32;
@@ -93,18 +94,18 @@ pub fn make_private(page: LowerRange) -> (Control, [u8; 24]) {
     (Control(MODIFY_HOST_VISIBILITY | ONE_ELEMENT), input)
 }
 
-/// How many elements are done, of a status word that was settled.
+/// Number of elements done, in a status word from [`Control::settle`].
 pub const fn done(status: u64) -> u16 {
     ((status >> 32) & 0xfff) as u16 // CAST: 12 bits
 }
 
-/// Code of a call.
+/// Call code of a control word.
 pub const fn code(control: u64) -> u16 {
     control as u16 // CAST: the low 16 bits
 }
 
-/// Whether a list, one bit for each code and lowest first, allows a code. What lies behind its end
-/// is not allowed.
+/// Returns true if a list allows a code: one bit per code, lowest first. Codes after its end are
+/// not allowed.
 pub fn is_allowed(list: &[u8], code: u16) -> bool {
     let byte = list.get(usize::from(code / 8)).copied().unwrap_or(0);
     (byte >> (code % 8)) & 1 != 0
@@ -128,7 +129,7 @@ mod tests {
         for bit in (16..17).chain(27..32).chain(44..48).chain(60..64) {
             assert_eq!(Control::new(REP | (1 << bit)), None, "{bit}");
         }
-        // The size of a variable header is the caller's affair.
+        // The size of a variable header is the caller's business.
         assert!(Control::new(REP | (0x3ff << 17)).is_some());
     }
 
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(settle(0x0d, 5), (5, 0));
         assert_eq!(settle(REP, 5 << 32), (0, 5));
         assert_eq!(settle(REP, (3 << 32) | 5), (5, 3));
-        // "Call again for the rest."
+        // HV_STATUS_TIMEOUT: "call again for the rest".
         assert_eq!(settle(REP, (4 << 32) | 0x78), (0x78, 4));
     }
 
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(settle(REP, 6 << 32), (0x71, 4));
         assert_eq!(settle(REP, (5 << 32) | 5), (5, 4));
         assert_eq!(settle(REP, (0xfff << 32) | 5), (5, 4));
-        // What was done stays done.
+        // Elements that were done stay done.
         assert_eq!(settle(REP, (1 << 32) | 5), (5, 2));
     }
 

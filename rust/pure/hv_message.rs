@@ -1,49 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Messages of Hyper-V's synthetic interrupt controller (SynIC): where they lie, and what is in the
-//! few that the driver reads or makes itself. [TLFS]
+//! Messages of Hyper-V's synthetic interrupt controller (SynIC): layout of a slot, and contents of
+//! the few that the driver reads or builds itself. [TLFS]
 
 use super::field::VmIndex;
 use super::hv_vectors;
 
-/// A slot of the message page, and the size of a message.
+/// Size of a slot of the message page, and of a message.
 pub const SLOT_BYTES: usize = 256;
-/// Room for a payload.
+/// Largest payload.
 pub const PAYLOAD_BYTES: usize = 240;
-/// Event flags of a source.
+/// Event flags per SINT.
 pub const FLAGS: u32 = 2048;
-/// Bytes of them.
+/// Size of these flags.
 pub const FLAG_BYTES: usize = 256;
 
-/// The source of messages about a lower VTL.
+/// The SINT for messages about a lower VTL.
 pub const SINT_INTERCEPTION: usize = 0;
-/// The source of VTL2's VMBus.
+/// The SINT of VTL2's VMBus.
 pub const SINT_VMBUS: usize = 7;
 
-/// Type, u32 at the start of a slot. Zero: the slot is free.
+/// Message type, a u32 at the start of a slot; zero if the slot is free.
 pub const NO_MESSAGE: u32 = 0;
-/// Where in a slot the size of the payload stands, a byte.
+/// Offset of the payload size, a byte.
 pub const SIZE_AT: usize = 4;
-/// Where the flags stand, a byte.
+/// Offset of the flags, a byte.
 pub const FLAGS_AT: usize = 5;
-/// Flag: another message waits for the slot.
+/// Flag: another message is waiting for the slot.
 pub const PENDING: u8 = 1;
 const PAYLOAD_AT: usize = 16;
 
-/// Makes a copy of a slot one that a reader can rely on. Returns false if the slot was free when it was
-/// copied: the host may have taken a message back since somebody looked.
+/// Bounds the size in a copy of a slot, so that a reader can rely on it. Returns false if the slot
+/// was free when it was copied: the host may have withdrawn a message after the slot was seen full.
 pub fn settle(message: &mut [u8; SLOT_BYTES]) -> bool {
     let [t0, t1, t2, t3, ..] = *message;
     message[SIZE_AT] = message[SIZE_AT].min(PAYLOAD_BYTES as u8); // CAST: 240
     u32::from_le_bytes([t0, t1, t2, t3]) != NO_MESSAGE
 }
 
-/// Interrupts that the host has for a lower VTL.
+/// Message type: interrupts for a lower VTL.
 const PROXY_INTERRUPT: u32 = 0x8001_000f;
-/// So much of such a message is looked at.
+/// Bytes of such a message that the driver reads.
 pub const PROXY_BYTES: usize = PAYLOAD_AT + 36;
 
-/// The vectors of a message about interrupts for VTL0, as a map of those that the host may raise
-/// there; `None` if it is another message, or about another VTL.
+/// Returns the vectors that a message proxies to VTL0, as a bitmap of those that the host may raise
+/// there; `None` if it is another message, or for another VTL.
 pub fn proxied(message: &[u8; PROXY_BYTES]) -> Option<[u32; 8]> {
     let word = |at: usize| {
         let bytes = message.get(at..at.saturating_add(4));
@@ -62,7 +62,7 @@ pub fn proxied(message: &[u8; PROXY_BYTES]) -> Option<[u32; 8]> {
         }
     } else {
         let vector = word(PAYLOAD_AT + 4)?;
-        // A vector that none is stands for nothing.
+        // Vectors above 255 do not exist: ignore the message.
         *vectors.get_mut(usize::try_from(vector / 32).ok()?)? = 1 << (vector % 32);
     }
     for (vectors, allowed) in vectors.iter_mut().zip(hv_vectors::allowed(VmIndex::VM1)) {
@@ -76,7 +76,7 @@ pub const POST_MESSAGE: u64 = 0x5c;
 /// HvCallSignalEvent.
 pub const SIGNAL_EVENT: u64 = 0x5d;
 
-/// Input of HvCallPostMessage. The payload has at most [`PAYLOAD_BYTES`]; more is left out.
+/// Input of HvCallPostMessage. The payload is cut off after [`PAYLOAD_BYTES`].
 pub fn post_input(connection: u32, kind: u32, payload: &[u8]) -> [u8; SLOT_BYTES] {
     let mut input = [0; SLOT_BYTES];
     let len = payload.len().min(PAYLOAD_BYTES) as u32; // CAST: at most 240

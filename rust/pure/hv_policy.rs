@@ -1,52 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which hypercalls userspace may make, and with which operands.
 //!
-//! An allow-list, as `policy` is for TDCALLs. The host is not trusted with VTL2's memory, and has no
-//! way into it; but a call can have the host take a page of this kernel away, or write to one that it
-//! shares, and the next access ends the TD. So an address in an operand is that of lower-VTL memory.
-//! A call can also have the host send an interrupt, so a vector is none of an exception.
+//! An allow-list, as `policy` is for TDCALLs. The host is not trusted with VTL2's memory and can't
+//! access it; but a hypercall can have the host take a page away from this kernel, or write to one
+//! that the kernel shares with it, and the next access would end the TD. So an address in an
+//! operand must be memory of a lower VTL. A hypercall can also have the host send an interrupt, so
+//! a vector must not be that of an exception.
 
 use super::hv_call::Control;
 use super::lower::LowerRange;
 
-/// Bits of a page number by which no address overflows.
+/// Page numbers below this many bits give an address that does not overflow.
 const PAGE_NUMBER_BITS: u32 = 40;
 const PAGE_SHIFT: u32 = 12;
 const HEADER_BYTES: usize = 16;
 
-/// Knows whose guest-physical memory is.
+/// Tells what a guest-physical address belongs to.
 pub trait Memory {
-    /// The pages of a range, without its SHARED bit, if all of it is memory of lower VTLs.
+    /// The pages of a range, given without its SHARED bit, if all of it is memory of lower VTLs.
     fn lower(&self, start_gpa: u64, len_bytes: u64) -> Option<LowerRange>;
-    /// Whether any of a range, without its SHARED bit, is System RAM of this Linux.
+    /// Returns true if any part of a range, given without its SHARED bit, is System RAM of this
+    /// Linux.
     fn has_system_ram(&self, start_gpa: u64, len_bytes: u64) -> bool;
     /// The address without its SHARED bit.
     fn without_shared(&self, gpa: u64) -> u64;
 }
 
-/// How the operands of a call are looked at.
+/// How the operands of a call are checked.
 #[derive(Clone, Copy, Debug)]
 enum Check {
     /// Not at all.
     Nothing,
-    /// Each register may be set, and to its value.
+    /// Each register may be set, and to the given value.
     Registers,
     /// Each element is the number of a page of a lower VTL.
     Visibility,
-    /// The vector is none of an exception.
+    /// The vector is not that of an exception.
     Vector,
-    /// The address is no memory of this kernel.
+    /// The address is not memory of this kernel.
     Device,
 }
 
-/// An allowed call. What is not in [`POLICY`] is refused.
+/// An allowed call. A call that is not in [`POLICY`] is refused.
 pub struct Entry {
     /// Its code.
     pub code: u16,
     /// Its name in the specification.
     pub name: &'static str,
     check: Check,
-    /// What of it is allowed, and why that harms VTL2 in no way.
+    /// What is allowed, and why it can't harm VTL2.
     pub reason: &'static str,
 }
 
@@ -81,18 +83,18 @@ pub static POLICY: [Entry; 13] = [
         reason: "addresses outside System RAM, likewise" },
 ];
 
-/// What an allowed call does to memory of lower VTLs.
+/// Effect of an allowed call on memory of lower VTLs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Permit {
     /// Nothing.
     Plain,
     /// Its pages become shared with the host.
     ToShared,
-    /// Its pages become private, and wait to be accepted.
+    /// Its pages become private, and have to be accepted.
     ToPrivate,
 }
 
-/// The input of a call as the host will read it: zeros follow what userspace gave.
+/// Input of a call as the host reads it: padded with zeros.
 #[derive(Clone, Copy)]
 pub struct Input<'a>(pub &'a [u8]);
 
@@ -115,7 +117,7 @@ impl Input<'_> {
     }
 }
 
-/// The pages that a call changes; `None` for each that is not a lower VTL's.
+/// The pages that a call changes; `None` for each page that is not a lower VTL's.
 pub fn pages<'a>(
     control: Control,
     input: Input<'a>,
@@ -130,7 +132,7 @@ pub fn pages<'a>(
     })
 }
 
-/// Decides about a call. `None`: it must not be made.
+/// Decides about a call. `None` refuses it.
 pub fn decide(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
     let entry = POLICY.iter().find(|entry| entry.code == control.code())?;
     match entry.check {
@@ -151,10 +153,10 @@ mod register {
     pub(super) const VSM_PARTITION_CONFIG: u32 = 0xd_0007;
 }
 
-/// `{ u32 name, padding, u128 value }` for each, after a header with the VTL.
+/// Elements of 32 bytes, `{ u32 name, padding, u128 value }`, after a header that names the VTL.
 fn registers(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
     const VTL_AT: usize = 12;
-    /// VTL0, and not the caller's own.
+    /// The encoding of "VTL0" as opposed to "the caller's own VTL".
     const VTL0: u8 = 0x10;
     const ELEMENT_BYTES: usize = 32;
     const VALUE_AT: usize = 16;
@@ -178,7 +180,7 @@ fn registers(control: Control, input: Input<'_>, memory: &impl Memory) -> Option
     Some(Permit::Plain)
 }
 
-/// Whether the page of a SynIC is off, or memory of a lower VTL by either alias.
+/// Returns true if a SynIC page is disabled, or is in memory of a lower VTL by either alias.
 fn is_page(value: u64, memory: &impl Memory) -> bool {
     const IS_ENABLED: u64 = 1 << 0;
     let gpa = memory.without_shared(value & !0xfff);
@@ -197,7 +199,7 @@ fn visibility(control: Control, input: Input<'_>, memory: &impl Memory) -> Optio
     match input.half(VISIBILITY_AT) {
         0 => Some(Permit::ToPrivate),
         1 | 3 => Some(Permit::ToShared),
-        // A host might take any other for either.
+        // A host might treat other values as either of the two.
         _ => None,
     }
 }
@@ -210,7 +212,7 @@ fn vector(input: Input<'_>) -> Option<Permit> {
     }
 }
 
-/// `{ u64 gpa, u32 bytes }`: the host reads or writes up to 64 bytes there.
+/// Input `{ u64 gpa, u32 bytes }`: the host reads or writes up to 64 bytes at `gpa`.
 fn device(input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
     const MAX_BYTES: u64 = 64;
     let gpa = memory.without_shared(input.word(0));

@@ -51,12 +51,12 @@ fn calls_without_a_line_are_refused() {
     let codes = POLICY.map_codes();
     for code in 0..=u64::from(u16::MAX) {
         let is_listed = codes.contains(&code);
-        // With operands that are good for each.
+        // Operands that every call accepts.
         let words = [0x4000_0000, 0, 0, 0, 0, 0x50];
         let is_allowed = decide_words(code, &words).is_some();
         assert_eq!(is_allowed, is_listed, "{code:#x}");
     }
-    // The protection of private pages is the TDX module's.
+    // HvCallModifyVtlProtectionMask: the TDX module, not the host, protects private pages.
     assert!(!codes.contains(&0x0c));
 }
 
@@ -84,7 +84,7 @@ fn only_lower_memory_changes_hands() {
     let last = (LOWER.end >> 12) - 1;
     assert_eq!(see(3, &[first, last]), Some(Permit::ToShared));
     assert_eq!(see(0, &[first, last]), Some(Permit::ToPrivate));
-    // To see half of it is to see it.
+    // Visibility for reading alone counts as shared.
     assert_eq!(see(1, &[first]), Some(Permit::ToShared));
     for other in [2, 4, 7, 8, 0xffff_ffff] {
         assert_eq!(see(other, &[first]), None, "{other:#x}");
@@ -140,7 +140,7 @@ fn what_the_driver_itself_asks_back_is_made_private() {
     assert_eq!(changed, [Some(page)]);
 }
 
-/// A variable header moves the elements away from where they are looked at.
+/// A variable-size header would move the elements away from where they are checked.
 #[test]
 fn elements_can_not_be_moved() {
     let words = [u64::MAX, 3, LOWER.start >> 12, RAM.start >> 12];
@@ -156,7 +156,7 @@ fn pages_of_vtl0s_synic_are_lower_memory() {
         assert_eq!(set(0x10, name, LOWER.start | 1), allowed);
         assert_eq!(set(0x10, name, LOWER.start | SHARED | 1), allowed);
         assert_eq!(set(0x10, name, 0), allowed);
-        // Off, so the address is never used.
+        // Disabled, so the address is not used.
         assert_eq!(set(0x10, name, RAM.start), allowed);
         for gpa in [RAM.start, LOWER.end, 0, RAM.start | SHARED, u64::MAX << 12] {
             assert_eq!(set(0x10, name, gpa | 1), None, "{gpa:#x}");
@@ -175,7 +175,8 @@ fn no_register_of_vtl2_is_set_but_two_without_address() {
     for vtl in own.into_iter().chain([0x10]) {
         assert!(set(vtl, 0xd_0007, 1).is_some());
         assert!(set(vtl, 0x9_0032, 0).is_some());
-        // Hypercall page, guest OS, assist page, crash control, RIP, the next of each list.
+        // Hypercall page, guest OS ID, assist page, crash control, RIP, and the neighbours of each
+        // allowed group.
         for name in [
             0x2, 0x9_0013, 0x9_0001, 0x9_0002, 0x210, 0x2_0010, 0xa_0010, 0xa_0011, 0xa_0014,
         ] {
@@ -192,7 +193,7 @@ fn each_register_of_a_call_is_looked_at() {
     let both = [head.as_slice(), &good, &bad].concat();
     assert_eq!(decide_words(reps(0x51, 2, 0), &both), None);
     assert!(decide_words(reps(0x51, 1, 0), &both).is_some());
-    // One that was not given has the name 0.
+    // An element that was not given is read as zeros: name 0.
     assert_eq!(decide_words(reps(0x51, 3, 0), &both), None);
 }
 

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which vectors the host may raise in a lower VTL, and how many it may send by way of this kernel.
+//! Which vectors the host may raise in a lower VTL, and how many redirected ones this kernel takes.
 //!
-//! The list of a VM is what no userspace can widen. What of it a VP takes at a time is userspace's
-//! choice: by `proxy_irr_blocked` of the run page, and by what it redirects.
+//! Userspace can't extend the list of a VM. It can narrow it for a VP, by `proxy_irr_blocked` of
+//! the run page and by what it redirects.
 
 use super::apic::{Vector, WORDS};
 use super::field::VmIndex;
 
-// The kernel crate, whose atomics they could be, is not used in this folder.
+// These can't be the kernel crate's atomics: this folder does not use that crate.
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Vectors below 32 are exceptions, or reserved to be: to a guest an interrupt with such a vector
-/// looks like a fault that it never had, with an error code that is not on its stack.
+/// Vectors below 32 are exceptions or reserved for them: an interrupt with such a vector would look
+/// to the guest like a fault that it never had, with an error code missing on its stack.
 const INTERRUPTS: [u32; WORDS] = [0, !0, !0, !0, !0, !0, !0, !0];
 const NONE: [u32; WORDS] = [0; WORDS];
 
-/// The list of a VM. The host knows of VTL0 only, which is VM 1: a device belongs to no other.
+/// The vectors for a VM. The host knows only VTL0, which is VM 1; devices belong to no other VM.
 pub const fn allowed(vm: VmIndex) -> [u32; WORDS] {
     match vm.get() {
         1 => INTERRUPTS,
@@ -28,25 +28,25 @@ pub const fn is_allowed(vm: VmIndex, vector: Vector) -> bool {
     allowed(vm)[vector.word()] & vector.bit() != 0
 }
 
-/// How many vectors of a CPU are redirected, by all files.
+/// Number of vectors of a CPU that are redirected, by all files together.
 #[derive(Debug, Default)]
 pub struct Quota(AtomicU32);
 
 impl Quota {
-    /// At most so many of a CPU for one file.
+    /// Limit per file and CPU.
     pub const PER_FILE: usize = 64;
-    /// At most so many of a CPU for all files: the kernel keeps about seventy of the two hundred that
-    /// it has, for its own devices.
+    /// Limit per CPU for all files. The kernel keeps about seventy of its about two hundred vectors
+    /// for its own devices.
     const PER_CPU: u32 = 128;
 
-    /// Takes one. Returns false if all are taken.
+    /// Takes one vector of the quota. Returns false if it is exhausted.
     pub fn take(&self) -> bool {
         // ORDERING: a number that orders nothing else.
         let one_more = |count: u32| (count < Self::PER_CPU).then_some(count + 1);
         self.0.fetch_update(Relaxed, Relaxed, one_more).is_ok()
     }
 
-    /// Gives one back.
+    /// Returns one vector to the quota.
     pub fn give_back(&self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The interrupt command register of an x2APIC: which writes are plain interrupts that the kernel
-//! can deliver, and whom they reach. [SDM3 12.12.9]
+//! The interrupt command register of an x2APIC: which writes are fixed, edge-triggered interrupts
+//! that the kernel can deliver, and whom they address. [SDM3 12.12.9]
 
 use super::apic::Vector;
 
-/// Number of the register as an MSR.
+/// MSR number of the register.
 pub const MSR_X2APIC_ICR: u32 = 0x830;
 
 /// A fixed interrupt from one virtual processor to others, or to itself.
@@ -12,38 +12,39 @@ pub const MSR_X2APIC_ICR: u32 = 0x830;
 pub struct Ipi {
     /// The vector.
     pub vector: Vector,
-    /// Whom it is for.
+    /// Its destination.
     pub target: Target,
 }
 
-/// Whom an interrupt is for.
+/// Destination of an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// The sender.
+    /// Shorthand: the sender itself.
     Own,
-    /// Everybody.
+    /// Shorthand, or broadcast: all processors.
     All,
-    /// Everybody but the sender.
+    /// Shorthand: all but the sender.
     Others,
     /// The processor with this x2APIC ID.
     Physical(u32),
-    /// Processors of a cluster (high half), one per bit of the low half.
+    /// Processors of a cluster (number in the high half), one per bit of the low half.
     Logical(u32),
 }
 
-/// Delivery mode, delivery status, trigger mode and everything reserved: zero in an edge-triggered
-/// fixed interrupt. The level bit (14) says nothing then, and stays out.
+/// Delivery mode, delivery status, trigger mode and reserved bits, which are zero in an
+/// edge-triggered fixed interrupt. The level bit (14) has no meaning for one and is not checked.
 const NOT_PLAIN: u64 = (0x7 << 8) | (1 << 12) | (1 << 13) | (1 << 15) | (0x3 << 16) | (0xfff << 20);
 const IS_LOGICAL: u64 = 1 << 11;
 const BROADCAST: u32 = u32::MAX;
 
 impl Ipi {
-    /// Decodes a write. `None`: not a plain interrupt, or one that has to fault; userspace knows.
+    /// Decodes a write. Returns `None` if it is no such interrupt, or has to fault; userspace
+    /// handles it.
     pub const fn decode(icr: u64) -> Option<Self> {
         if icr & NOT_PLAIN != 0 {
             return None;
         }
-        // CAST: the low byte. For an illegal one an APIC would log an error.
+        // CAST: the low byte. For an illegal vector an APIC would log an error.
         let Some(vector) = Vector::new(icr as u8) else {
             return None;
         };
@@ -61,7 +62,8 @@ impl Ipi {
 }
 
 impl Target {
-    /// Whether the processor with `apic_id` is meant; `is_sender`: it is the one that sends.
+    /// Returns true if the processor with `apic_id` is addressed; `is_sender` says that it is the
+    /// sender.
     pub const fn includes(self, apic_id: u32, is_sender: bool) -> bool {
         match self {
             Self::Own => is_sender,
@@ -69,7 +71,7 @@ impl Target {
             Self::Others => !is_sender,
             Self::Physical(id) => apic_id == id,
             Self::Logical(wanted) => {
-                // The logical ID follows from the physical one.
+                // In x2APIC mode the logical ID is derived from the x2APIC ID. [SDM3 12.12.10.2]
                 let cluster = (apic_id >> 4) & 0xffff;
                 wanted >> 16 == cluster && (wanted >> (apic_id & 0xf)) & 1 != 0
             }
@@ -120,8 +122,8 @@ mod tests {
         }
     }
 
-    /// Every combination of the bits that mean something, with each of the others: plain exactly
-    /// when only vector, destination mode, level and shorthand are used.
+    /// Checks every combination of the meaningful bits with each of the others: the interrupt is
+    /// accepted only if nothing but vector, destination mode, level and shorthand is set.
     #[test]
     fn whatever_is_not_a_plain_edge_interrupt_is_left_to_userspace() {
         let reserved = core::iter::once(0).chain((20..32).map(|bit| 1_u64 << bit));
@@ -137,7 +139,7 @@ mod tests {
         assert!(Target::Own.includes(5, true) && !Target::Own.includes(5, false));
         assert!(Target::All.includes(5, true) && Target::All.includes(5, false));
         assert!(!Target::Others.includes(5, true) && Target::Others.includes(5, false));
-        // By number, the sender is one like all others.
+        // Addressed by ID, the sender is treated like any other.
         assert!(Target::Physical(5).includes(5, true));
         assert!(!Target::Physical(5).includes(6, false));
     }

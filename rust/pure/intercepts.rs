@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which state a lower VTL can't change without an exit, because L1 intercepts each instruction that
-//! would: what was loaded is still there after a run, and is not read back.
+//! Which state a lower VTL can't change without an exit, because L1 intercepts each instruction
+//! that would: the loaded value is unchanged after a run and need not be read back.
 //!
-//! Hardware changes some of it by itself, and then it is read all the same:
+//! Hardware changes some state without such an instruction, and then it has to be read back:
 //!
-//! | register | changed without WRMSR by | so it is steady if, besides its own bit of the bitmap, |
+//! | register | changed without WRMSR by | so it is steady if, besides its own bit in the bitmap, |
 //! |---|---|---|
 //! | KERNEL_GS_BASE | SWAPGS, LKGS | never |
 //! | XFD_ERR | #NM, for a component that XFD hides | WRMSR to XFD exits and XFD is zero |
@@ -18,12 +18,12 @@
 use super::field::{vmcs, FieldId, VmIndex};
 use super::tdcall::{tdg_vp_rd, Tdcall};
 
-/// Some of the MSRs that lower VTL and VTL2 share, a bit for each.
+/// A set of the MSRs that lower VTL and VTL2 share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MsrSet(u16);
 
 impl MsrSet {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// IA32_UMWAIT_CONTROL.
     pub const UMWAIT_CONTROL: Self = Self(1 << 0);
@@ -46,23 +46,23 @@ impl MsrSet {
     /// IA32_TSC_AUX.
     pub const TSC_AUX: Self = Self(1 << 13);
 
-    /// Whether all of `other` are among them.
+    /// Returns true if all of `other` are in the set.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Those that are not in `other`.
+    /// The set without `other`.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// The first eight, in the order above, a bit for each.
+    /// The first eight, in the order above, one bit each.
     pub const fn first_eight(self) -> u8 {
-        self.0 as u8 // CAST: these
+        self.0 as u8 // CAST: the low eight bits
     }
 }
 
-/// In the order of the bits of [`MsrSet`].
+/// MSR numbers, in the order of the bits of [`MsrSet`].
 const NUMBERS: [u32; 14] = [
     0xe1,
     0x122,
@@ -80,14 +80,14 @@ const NUMBERS: [u32; 14] = [
     0xc000_0103,
 ];
 
-/// CET_U and CET_S in IA32_XSS.
+/// CET_U and CET_S of IA32_XSS.
 const XSS_CET: u64 = 0x3 << 11;
-/// Of the primary controls.
+/// Primary processor-based control: MOV-DR exiting.
 const MOV_DR_EXITING: u64 = 1 << 23;
-/// Breakpoints that are on, and GD.
+/// Bits of DR7 that make debug registers matter: the enabled breakpoints, and GD.
 const DR7_IN_USE: u64 = 0x20ff;
 
-/// What L1 intercepts of a VM.
+/// What L1 intercepts of one VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Intercepts {
     writes: MsrSet,
@@ -95,7 +95,7 @@ pub struct Intercepts {
 }
 
 impl Intercepts {
-    /// Asks the TDX module. What it does not tell counts as not intercepted.
+    /// Reads it from the TDX module. What can't be read counts as not intercepted.
     pub fn read(tdcall: &mut impl Tdcall, vm: VmIndex) -> Self {
         let mut writes = 0;
         let (mut place, mut word) = (None, 0);
@@ -116,7 +116,8 @@ impl Intercepts {
         }
     }
 
-    /// MSRs that have what was loaded, where that is this.
+    /// The MSRs that still hold what was loaded, given the loaded values of IA32_XSS, IA32_XFD and
+    /// IA32_U_CET.
     #[inline]
     pub const fn steady(self, xss: u64, xfd: u64, u_cet: u64) -> MsrSet {
         let mut steady = self.writes;
@@ -131,14 +132,14 @@ impl Intercepts {
         steady
     }
 
-    /// The lower VTL neither sees nor changes DR0 to DR3, and no breakpoint of it is on: whatever
-    /// stands in them is as good as its own values.
+    /// Returns true if the lower VTL neither reads nor writes DR0 to DR3 and has no breakpoint
+    /// enabled, so that their contents do not matter to it.
     pub const fn has_no_breakpoints(self) -> bool {
         self.has_no_breakpoints
     }
 }
 
-/// Word of the bitmap, and bit in it, that make writes of a register exit. [SDM3 26.6.9]
+/// Word of the bitmap, and bit in it, that intercepts writes of an MSR. [SDM3 26.6.9]
 const fn write_bit(msr: u32) -> (u64, u32) {
     const WRITES_LOW: u64 = 256;
     const WRITES_HIGH: u64 = 384;

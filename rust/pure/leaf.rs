@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! TDCALL leaf numbers, named as the specification names them.
 
-/// TDG.VP.VMCALL: for the module's own calls, and not for userspace.
+/// TDG.VP.VMCALL: only for calls of the module itself, never for userspace.
 pub const TDG_VP_VMCALL: u64 = 0;
 /// TDG.MEM.PAGE.ACCEPT.
 pub const TDG_MEM_PAGE_ACCEPT: u64 = 6;
@@ -23,7 +23,7 @@ pub const TDG_MEM_PAGE_ATTR_WR: u64 = 24;
 pub const TDG_VP_ENTER: u64 = 25;
 /// TDG.VP.INVGLA.
 pub const TDG_VP_INVGLA: u64 = 27;
-/// TDG.MEM.PAGE.RELEASE, of later TDX modules.
+/// TDG.MEM.PAGE.RELEASE; only later TDX modules have it.
 pub const TDG_MEM_PAGE_RELEASE: u64 = 30;
 
 /// Version 1 of a leaf, in RAX[23:16]. Only TDG.VM.RD has one.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which guest-physical memory is the lower VTLs': a list that somebody states, never a guess.
+//! Which guest-physical memory belongs to the lower VTLs: an explicit list, never a guess.
 //!
-//! [`LowerMemory`] is that list, [`LowerRange`] the proof that an address was found in it: whatever
-//! acts on memory of a lower VTL takes one, and only the list gives one out.
+//! [`LowerMemory`] is that list, [`LowerRange`] the proof that an address was found in it: code
+//! that acts on memory of a lower VTL takes a `LowerRange`, and only the list makes one.
 
-/// No list is longer; a machine has a handful.
+/// Limit for the length of the list; a machine has a handful of ranges.
 pub const MAX_RANGES: usize = 32;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// Memory of a lower VTL: whole pages, of one range of the list.
+/// Memory of a lower VTL: whole pages within one range of the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LowerRange {
     start_gpa: u64,
@@ -28,17 +28,17 @@ impl LowerRange {
         self.start_gpa
     }
 
-    /// Address of the byte after its last, exclusive.
+    /// Address after its last byte.
     pub const fn end_gpa(self) -> u64 {
         self.end_gpa
     }
 
-    /// Whether an address is in it.
+    /// Returns true if an address is in it.
     pub const fn holds(self, gpa: u64) -> bool {
         self.start_gpa <= gpa && gpa < self.end_gpa
     }
 
-    /// What is left of it from the page at `gpa` on, which it holds; `None` elsewhere.
+    /// The rest of the range from the page that contains `gpa`; `None` if that page is outside.
     pub const fn rest(self, gpa: u64) -> Option<Self> {
         let start_gpa = gpa & !(PAGE_BYTES - 1);
         if start_gpa < self.start_gpa || self.end_gpa <= start_gpa {
@@ -56,22 +56,22 @@ impl LowerRange {
 /// Why a list is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// Something in it is no number of 64 bits, or a start has no length.
+    /// It contains something other than numbers of 64 bits, or a start without a length.
     NotNumbers,
-    /// More than [`MAX_RANGES`].
+    /// It has more than [`MAX_RANGES`] ranges.
     TooMany,
-    /// A length of zero.
+    /// A range is empty.
     Empty,
-    /// A start or a length is no multiple of 4096.
+    /// A start or a length is not a multiple of 4096.
     NotPages,
-    /// It reaches the SHARED bit, or what the processor can't address.
+    /// A range reaches the SHARED bit, or is beyond the processor's physical addresses.
     TooHigh,
-    /// It has a page in common with another range of the list.
+    /// A range overlaps another one of the list.
     Overlaps,
 }
 
 impl Reason {
-    /// For the log.
+    /// Text for the log.
     pub const fn text(self) -> &'static str {
         match self {
             Self::NotNumbers => "not START,LENGTH[,START,LENGTH...]",
@@ -84,14 +84,14 @@ impl Reason {
     }
 }
 
-/// A list that is refused, by its first bad range.
+/// A refused list, with its first bad range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused {
     /// Why.
     pub reason: Reason,
-    /// The range as it was given; zero where it could not be read.
+    /// Start of the range as given; 0 if it is not a number.
     pub start_gpa: u64,
-    /// Its length.
+    /// Length of the range; 0 if it is not a number.
     pub len_bytes: u64,
 }
 
@@ -99,7 +99,7 @@ pub struct Refused {
 ///
 /// # Invariants
 ///
-/// The first `count` ranges are not empty, in ascending order, and do not touch.
+/// The first `count` ranges are not empty, in ascending order, and have gaps between them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LowerMemory {
     ranges: [LowerRange; MAX_RANGES],
@@ -107,19 +107,19 @@ pub struct LowerMemory {
 }
 
 impl LowerMemory {
-    /// Nothing is a lower VTL's.
+    /// The empty list.
     pub const EMPTY: Self = Self {
         ranges: [LowerRange::EMPTY; MAX_RANGES],
         count: 0,
     };
 
-    /// Reads `START,LENGTH[,START,LENGTH...]`, in any order. Numbers are decimal, or hexadecimal
-    /// after `0x`, with a suffix K, M or G if wanted. Memory ends below `limit`. An empty text is an
-    /// empty list.
+    /// Parses `START,LENGTH[,START,LENGTH...]`, in any order. Numbers are decimal, or hexadecimal
+    /// after `0x`, with an optional suffix K, M or G. No range may end above `limit`. An empty text
+    /// gives an empty list.
     ///
     /// # Errors
     ///
-    /// The first range that can't be one.
+    /// The first bad range, and what is wrong with it.
     pub fn parse(text: &[u8], limit: u64) -> Result<Self, Refused> {
         let mut list = Self::EMPTY;
         let text = text.trim_ascii();
@@ -148,7 +148,7 @@ impl LowerMemory {
         Ok(list)
     }
 
-    /// Puts a range in its place.
+    /// Inserts a range so that the list stays sorted.
     fn add(&mut self, start_gpa: u64, len_bytes: u64, limit: u64) -> Result<(), Reason> {
         if len_bytes == 0 {
             return Err(Reason::Empty);
@@ -180,7 +180,7 @@ impl LowerMemory {
         Ok(())
     }
 
-    /// Makes one of ranges that touch, so that a piece may lie across their border.
+    /// Merges ranges that touch, so that a piece may extend across their border.
     fn join_neighbours(&mut self) {
         let mut joined = Self::EMPTY;
         for range in self.ranges() {
@@ -198,19 +198,19 @@ impl LowerMemory {
         *self = joined;
     }
 
-    /// All of it, in ascending order.
+    /// All ranges, in ascending order.
     pub fn ranges(&self) -> &[LowerRange] {
         self.ranges.get(..self.count).unwrap_or(&[])
     }
 
-    /// How much it is.
+    /// Sum of their lengths.
     pub fn len_bytes(&self) -> u64 {
-        // Ranges are apart, so the sum fits.
+        // The ranges are disjoint, so the sum can't overflow.
         let sizes = self.ranges().iter().map(|range| range.len_bytes());
         sizes.fold(0, u64::wrapping_add)
     }
 
-    /// The pages that hold some bytes, if all of them are lower VTLs' memory.
+    /// The pages that contain the given bytes, if all of them are memory of lower VTLs.
     pub fn range(&self, start_gpa: u64, len_bytes: u64) -> Option<LowerRange> {
         if len_bytes == 0 {
             return None;
@@ -227,7 +227,7 @@ impl LowerMemory {
     }
 }
 
-/// `123`, `0x7b`, and with a suffix K, M or G.
+/// Parses `123` or `0x7b`, with an optional suffix K, M or G.
 fn number(text: &[u8]) -> Option<u64> {
     let (digits, unit) = match text.split_last()? {
         (b'K' | b'k', digits) => (digits, 1 << 10),
@@ -239,7 +239,7 @@ fn number(text: &[u8]) -> Option<u64> {
         [b'0', b'x' | b'X', hex @ ..] => (hex, 16),
         _ => (digits, 10),
     };
-    // `from_str_radix` takes a sign.
+    // `from_str_radix` would accept a sign.
     if !digits.first()?.is_ascii_alphanumeric() {
         return None;
     }
@@ -247,8 +247,7 @@ fn number(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, radix).ok()?.checked_mul(unit)
 }
 
-/// Value of the last word `key=value` of a kernel command line, in which a value in quotes may have
-/// spaces.
+/// Value of the last `key=value` word of a kernel command line. A quoted value may contain spaces.
 pub fn of_command_line<'a>(line: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let mut is_quoted = false;
     let words = line.split(move |&byte| {

@@ -2,31 +2,33 @@
 //! Which speculation defences a switch has: chosen once, from what the administrator wants and what
 //! the processor needs.
 //!
-//! SPEC_CTRL is not among them: it is register state and is always exchanged, where there is one.
+//! SPEC_CTRL is not among them: it is register state, and is always exchanged if the processor has
+//! it.
 
 /// What the parameter `mitigations` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Those that the processor needs, none where the kernel runs with `mitigations=off`.
+    /// What the processor needs; nothing if the kernel runs with `mitigations=off`.
     Auto,
-    /// As `Auto`, but the predictors are cleared only before something else than this kernel runs.
+    /// As `Auto`, but the predictors are not flushed before returning to this kernel, only before
+    /// another owner enters.
     User,
-    /// Those that the processor has, needed or not.
+    /// All that the processor has, needed or not.
     Full,
     /// None.
     Off,
-    /// Those of a list, as far as the processor has them.
+    /// A list, as far as the processor has them.
     Only(Set),
 }
 
-/// Defences, one bit each, in the order of [`NAMES`].
+/// A set of defences, in the order of [`NAMES`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Set(pub u8);
 
-/// Names of the defences, in the order of a switch.
+/// Names of the defences, in the order in which a switch carries them out.
 pub const NAMES: [&str; 5] = ["verw", "rsb", "ibpb-exit", "bhb", "ibpb"];
 
-/// No value of the parameter is longer.
+/// Limit for the length of the parameter's value.
 const MAX_BYTES: usize = 31;
 
 impl Set {
@@ -38,7 +40,7 @@ impl Set {
     const BHB: u8 = 1 << 3;
     const IBPB: u8 = 1 << 4;
 
-    /// A list of names.
+    /// Parses a list of names separated by commas.
     fn parse(text: &str) -> Option<Self> {
         text.split(',').try_fold(Self::NONE, |set, name| {
             let place = NAMES.iter().position(|known| *known == name)?;
@@ -46,7 +48,7 @@ impl Set {
         })
     }
 
-    /// Names of its defences.
+    /// The names of the defences in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let is_on = move |place: &usize| (self.0 >> place) & 1 != 0;
         (0..NAMES.len())
@@ -64,7 +66,8 @@ impl Set {
 }
 
 impl Mode {
-    /// From the parameter's value: a mode, or a list of defences. `None`: it is neither, or too long.
+    /// Parses the parameter's value: a mode, or a list of defences. `None` if it is neither, or too
+    /// long.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_BYTES {
             return None;
@@ -75,7 +78,7 @@ impl Mode {
             .or_else(|| Set::parse(text).map(Self::Only))
     }
 
-    /// The parameter's value; a list is the names of what is on.
+    /// The parameter's value. For a list it is "only".
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -87,20 +90,20 @@ impl Mode {
     }
 }
 
-/// What is known of processor and kernel.
+/// What is known of processor and kernel, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts(pub u32);
 
 impl Facts {
-    /// IA32_PRED_CMD has IBPB.
+    /// IA32_PRED_CMD supports IBPB.
     pub const HAS_IBPB: Self = Self(1 << 0);
-    /// VERW clears buffers.
+    /// VERW clears the processor's buffers.
     pub const HAS_MD_CLEAR: Self = Self(1 << 1);
-    /// Branch targets and returns can be trained from elsewhere: Spectre v2.
+    /// Another context can train indirect branches and returns: Spectre v2.
     pub const BUG_BRANCH_TARGETS: Self = Self(1 << 2);
-    /// Branch history can, and no control in SPEC_CTRL stops it: BHI.
+    /// Another context can train the branch history, and no control in SPEC_CTRL prevents it: BHI.
     pub const BUG_BRANCH_HISTORY: Self = Self(1 << 3);
-    /// Buffers keep data: MDS, TAA, MMIO stale data, RFDS.
+    /// Buffers leak data: MDS, TAA, MMIO stale data, RFDS.
     pub const BUG_BUFFERS: Self = Self(1 << 4);
     /// The kernel runs with `mitigations=off`.
     pub const KERNEL_OFF: Self = Self(1 << 5);
@@ -115,8 +118,8 @@ impl Facts {
     const fn needs(self) -> Set {
         let mut needed = 0;
         if self.has(Self::BUG_BRANCH_TARGETS) {
-            // L1 and L2 are both guests to the processor, so IBRS does not tell them apart: what a
-            // lower VTL has trained must be gone before VTL2's kernel takes an indirect branch.
+            // To the processor L1 and L2 are both guests, so IBRS does not separate them: what a
+            // lower VTL has trained must be flushed before VTL2's kernel takes an indirect branch.
             needed |= Set::IBPB | Set::IBPB_EXIT | Set::RSB;
         }
         if self.has(Self::BUG_BRANCH_HISTORY) {
@@ -129,42 +132,43 @@ impl Facts {
     }
 }
 
-/// What the entry stub does besides the entry; as the stub knows it.
+/// What the entry stub does besides the entry: the flags passed to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Scrub(pub u32);
 
 impl Scrub {
-    /// After the exit: fill the return stack buffer.
+    /// After the exit: stuff the return stack buffer.
     pub const RETURNS: Self = Self(1 << 0);
-    /// After the exit: flush the branch history.
+    /// After the exit: clear the branch history.
     pub const BRANCHES: Self = Self(1 << 1);
-    /// Before the entry: overwrite the processor's buffers.
+    /// Before the entry: clear the processor's buffers.
     pub const BUFFERS: Self = Self(1 << 2);
-    /// Around it: exchange IA32_SPEC_CTRL.
+    /// Around the entry: exchange IA32_SPEC_CTRL.
     pub const SPEC_CTRL: Self = Self(1 << 3);
-    /// After the exit: an indirect branch predictor barrier.
+    /// After the exit: issue an indirect branch predictor barrier.
     pub const TARGETS: Self = Self(1 << 4);
 
-    /// Whether `part` is done.
+    /// Returns true if `part` is done.
     pub const fn does(self, part: Self) -> bool {
         self.0 & part.0 != 0
     }
 }
 
-/// The defences of every switch.
+/// The defences of every switch, as chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mitigations {
-    /// What the administrator wanted.
+    /// What the administrator asked for.
     pub mode: Mode,
-    /// An indirect branch predictor barrier when another owner enters on the CPU, VTL2 among them.
+    /// Issue an indirect branch predictor barrier when another owner enters on the CPU; VTL2 counts
+    /// as one.
     pub ibpb: bool,
-    /// What the stub does.
+    /// What the entry stub does.
     pub scrub: Scrub,
 }
 
 impl Mitigations {
-    /// The choice.
+    /// Chooses the defences.
     pub const fn choose(mode: Mode, facts: Facts) -> Self {
         let wanted = match mode {
             Mode::Full => Set::ALL,
@@ -174,7 +178,7 @@ impl Mitigations {
             Mode::Off => Set::NONE,
             Mode::Only(set) => set,
         };
-        // Without MD_CLEAR the instruction does something else.
+        // VERW clears buffers only on processors with MD_CLEAR.
         let buffers = wanted.has(Set::VERW) && facts.has(Facts::HAS_MD_CLEAR);
         let targets = wanted.has(Set::IBPB_EXIT) && facts.has(Facts::HAS_IBPB);
         let scrub = bit(wanted.has(Set::RSB), Scrub::RETURNS)
@@ -189,7 +193,7 @@ impl Mitigations {
         }
     }
 
-    /// Names of the defences that are on, in the order of a switch.
+    /// Names of the active defences, in the order in which a switch carries them out.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let is_on = [
             self.scrub.does(Scrub::BUFFERS),
@@ -213,12 +217,12 @@ const fn bit(is_on: bool, scrub: Scrub) -> u32 {
     }
 }
 
-/// On whose behalf a VP enters: what must not train the branch predictors of another one.
+/// On whose behalf a VP enters: one owner must not train the branch predictors of another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Owner {
-    /// Process that runs the VP.
+    /// ID of the process that runs the VP.
     pub process: u32,
-    /// VM that it enters.
+    /// Number of the VM that it enters.
     pub vm: u8,
 }
 

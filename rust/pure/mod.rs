@@ -3,13 +3,13 @@
 //! and the decisions that follow from it.
 //!
 //! Two rules hold in this folder. Nothing in it uses the `kernel` crate, and nothing is `unsafe`:
-//! every file compiles twice, into the module and into `tools/checks/vtl_pure`, where the tests at the end
-//! of the files run on the host. Most of them run inside a kernel with KUnit as well, whose attribute
-//! is the one thing of the `kernel` crate that is named here. All functions are total; none panics
-//! on any input.
+//! every file compiles twice, into the module and into `tools/checks/vtl_pure`, where the tests at
+//! the end of the files run on the host. Most of these tests also run in a kernel with KUnit, whose
+//! attribute is the only item of the `kernel` crate that is named here. All functions are total;
+//! none panics on any input.
 //!
-//! TDX numbers here are written from the specification independently of `tools/tdx_model`, so that
-//! a misreading on one side shows as a disagreement.
+//! TDX numbers here are taken from the specification independently of `tools/tdx_model`, so that a
+//! misreading on one side shows up as a disagreement.
 
 pub mod accepted;
 pub mod apic;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Registers that lower VTL and VTL2 share because the TDX module does not switch them, and which of
-//! their values WRMSR takes. A value that would fault must not get as far as WRMSR. [TDP 2.5]
+//! MSRs that lower VTL and VTL2 share because the TDX module does not switch them, and which values
+//! WRMSR accepts for them. A value that would fault must never reach WRMSR. [TDP 2.5]
 
-/// Values of the shared MSRs, of one side.
+/// Values of the shared MSRs, of a lower VTL or of VTL2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SharedMsrs {
     /// IA32_KERNEL_GS_BASE.
@@ -19,32 +19,32 @@ pub struct SharedMsrs {
     pub tsc_aux: u64,
 }
 
-/// What this processor has, as far as the shared state goes.
+/// Limits of this processor and TD for the shared state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// L2 VMs of the TD.
+    /// Number of L2 VMs of the TD.
     pub num_l2_vms: u8,
-    /// Bits of a linear address that WRMSR takes, 48 or 57: the processor's, however many VTL2 has
-    /// turned on.
+    /// Width of a linear address that WRMSR accepts, 48 or 57 bits: what the processor supports,
+    /// even if VTL2 has not enabled it.
     pub address_bits: u8,
     /// Components that IA32_XSS may enable (`components.rs`); `None` without that MSR.
     pub xss: Option<u64>,
-    /// IA32_TSC_AUX exists.
+    /// True if IA32_TSC_AUX exists.
     pub has_tsc_aux: bool,
-    /// Bits that MXCSR may have.
+    /// Bits that may be set in MXCSR.
     pub mxcsr: u32,
 }
 
 impl SharedMsrs {
-    /// Returns true if the processor takes every value: by its limits, or because the value is `given`, one
-    /// that the processor itself had when the same VM stopped last. What a lower VTL could write,
-    /// can be written again.
+    /// Returns true if the processor accepts every value: because it is within the limits, or
+    /// because it is `given`, which the processor itself held when the same VM stopped last. What a
+    /// lower VTL could write can be written again.
     #[inline]
     pub const fn is_loadable(&self, limits: &Limits, given: &Self) -> bool {
         self.is(given) || self.is_each_loadable(limits, given)
     }
 
-    /// Commonly nothing has changed since.
+    /// The common case: nothing has changed since the last exit.
     const fn is(&self, given: &Self) -> bool {
         (self.kernel_gs_base ^ given.kernel_gs_base)
             | (self.lstar ^ given.lstar)
@@ -69,7 +69,7 @@ impl SharedMsrs {
     }
 }
 
-/// Whether all bits above `bits` repeat the highest one of them.
+/// Returns true if all bits above the low `bits` repeat the highest of these.
 pub const fn is_canonical(address: u64, bits: u8) -> bool {
     if bits == 0 || bits > 64 {
         return false;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Virtual MTRRs of the lower VTLs: kept for userspace, without effect. The memory type of an L2
-//! VM's memory is not theirs to choose: the TDX module maps all of it write-back.
+//! Virtual MTRRs of the lower VTLs: stored for userspace, without effect. Lower VTLs do not choose
+//! the memory type of their memory: the TDX module maps all of it write-back.
 
-/// One of the MTRRs, by its place in [`Mtrrs`].
+/// One of the MTRRs: an index into [`Mtrrs`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mtrr(usize);
 
@@ -16,18 +16,18 @@ const MASK: usize = BASE + VARIABLE;
 const FIX: usize = MASK + VARIABLE;
 const COUNT: usize = FIX + FIXED;
 
-/// IA32_MTRRCAP, by its name in the hypervisor's interface.
+/// Name of IA32_MTRRCAP in the hypervisor's interface.
 pub const NAME_CAP: u32 = 0x0008_000d;
-/// IA32_MTRR_DEF_TYPE, likewise.
+/// Name of IA32_MTRR_DEF_TYPE.
 pub const NAME_DEF_TYPE: u32 = 0x0008_000e;
-/// The first of sixteen bases.
+/// Name of the first of sixteen IA32_MTRR_PHYSBASE.
 pub const NAME_BASE: u32 = 0x0008_0010;
-/// The first of sixteen masks.
+/// Name of the first of sixteen IA32_MTRR_PHYSMASK.
 pub const NAME_MASK: u32 = 0x0008_0040;
-/// The first of eleven for fixed ranges: 64 KiB, twice 16 KiB, eight times 4 KiB.
+/// Name of the first of the eleven for fixed ranges: one of 64 KiB, two of 16 KiB, eight of 4 KiB.
 pub const NAME_FIX: u32 = 0x0008_0070;
 
-/// IA32_MTRRCAP: sixteen variable ranges, fixed ranges, write-combining. [SDM3 12.11.1]
+/// Value of IA32_MTRRCAP: sixteen variable ranges, fixed ranges, write-combining. [SDM3 12.11.1]
 const CAPABILITIES: u64 = VARIABLE as u64 | (1 << 8) | (1 << 10);
 
 impl Mtrr {
@@ -44,7 +44,7 @@ impl Mtrr {
         }))
     }
 
-    /// Whether WRMSR of a processor would take the value. [SDM3 12.11.2]
+    /// Returns true if WRMSR on a processor would accept the value. [SDM3 12.11.2]
     pub const fn takes(self, value: u64) -> bool {
         const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
         match self.0 {
@@ -66,7 +66,7 @@ impl Mtrr {
     }
 }
 
-/// Whether the low byte is a memory type: UC, WC, WT, WP, WB.
+/// Returns true if the low byte is a memory type: UC, WC, WT, WP or WB.
 const fn is_type(value: u64) -> bool {
     matches!(value & 0xff, 0 | 1 | 4 | 5 | 6)
 }
@@ -75,19 +75,19 @@ const fn is_type(value: u64) -> bool {
 pub struct Mtrrs([u64; COUNT]);
 
 impl Mtrrs {
-    /// Those of a processor that has just started: none is on.
+    /// Values after a reset: all ranges are disabled.
     pub const START: Self = {
         let mut values = [0; COUNT];
         values[CAP] = CAPABILITIES;
         Self(values)
     };
 
-    /// Value of one.
+    /// Value of an MTRR.
     pub fn get(&self, mtrr: Mtrr) -> u64 {
         self.0.get(mtrr.0).copied().unwrap_or(0)
     }
 
-    /// Sets one to a value that it [takes](Mtrr::takes).
+    /// Sets an MTRR to a value that it [accepts](Mtrr::takes).
     pub fn set(&mut self, mtrr: Mtrr, value: u64) {
         if let Some(slot) = self.0.get_mut(mtrr.0) {
             *slot = value;

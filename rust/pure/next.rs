@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Decides what follows an exit. The run loop only carries it out.
+//! Decides what follows an exit. The run loop carries it out.
 
 use super::exit::{Exit, RawExit};
 use super::handled::{handled, Guest, Handled};
@@ -10,16 +10,16 @@ use super::offload::Offload;
 pub enum Next {
     /// Store the exit and return 0.
     Userspace,
-    /// Take interrupts and signals, then enter again.
+    /// Handle interrupts and signals, then enter again.
     EnterAgain,
-    /// Carry out an instruction of the lower VTL, then as above.
+    /// Carry out an instruction of the lower VTL, then proceed as for `EnterAgain`.
     Handle(Handled),
-    /// Return EIO; the status stays readable in the run page.
+    /// Return EIO; userspace finds the status in the run page.
     Fail,
 }
 
-/// The decision about an exit of a class. One with an event to redeliver always goes to userspace:
-/// entering again would lose the event. `guest` is asked only where its registers matter.
+/// Decides about an exit. One with an event to redeliver always goes to userspace: entering again
+/// would lose the event. `guest` is called only if its registers matter.
 #[inline]
 pub fn next(class: Exit, exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Next {
     if class.has_run() && exit.has_event_to_redeliver() {
@@ -42,11 +42,12 @@ const EXCEPTION_OR_NMI: u16 = 0;
 const EPT_VIOLATION: u16 = 48;
 const EPT_MISCONFIGURATION: u16 = 49;
 
-/// Returns true if an exit that the host took first is about what the guest did.
+/// Returns true if an exit that the host took first is caused by what the guest did.
 ///
-/// L1 has no other way to learn of an access to an address that it has not got, which is how a guest
-/// does MMIO. RIP is still at the instruction, so where the page has come meanwhile executing it again
-/// is right. Interrupts, NMIs, bus locks and the like are the host's and are over. [TDP 3.6]
+/// L1 has no other way to learn of an access to an address that is not mapped for it, which is how
+/// a guest does MMIO. RIP is still at the instruction, so executing it again is right if the page
+/// has been mapped meanwhile. Interrupts, NMIs, bus locks and the like are the host's own and need
+/// nothing from L1. [TDP 3.6]
 const fn is_of_the_guest(exit: &RawExit) -> bool {
     match exit.basic_reason() {
         EPT_VIOLATION | EPT_MISCONFIGURATION => true,
@@ -67,13 +68,14 @@ mod tests {
     use crate::pure::field::VmIndex;
     use crate::pure::status::Status;
 
-    /// Miri takes long for each turn of a loop.
+    /// Fewer values under Miri, which is slow.
     const STEP: usize = if cfg!(miri) { 251 } else { 1 };
 
     const VECTORING: u64 = 0x8000_0030;
     const BENIGN: [u32; 6] = [0, 0x1100, 0x1101, 0x1102, 0x1120, 0x1140];
 
-    /// Everything is served, and the guest is where each exit could be handled.
+    /// The decision if everything is offloaded and the guest is in a state where every exit could
+    /// be handled.
     fn after(rax: u64, r10: u64) -> Next {
         let exit = RawExit {
             rax,
@@ -122,7 +124,7 @@ mod tests {
                 assert_eq!((name, details, next), (name, details, expected));
             }
         }
-        // A lock on the bus before the access makes no difference.
+        // A bus lock detected before the access makes no difference.
         assert_eq!(after(status(0x1100, 48 | (1 << 26)), 0), Next::Userspace);
     }
 
@@ -159,8 +161,8 @@ mod tests {
         assert_eq!(after(status(0xc000_0100, 12), VECTORING), Next::Fail);
     }
 
-    /// Every basic reason with every single further mark: exactly HLT and the read of guest idle
-    /// are handled, all others are seen by userspace.
+    /// Checks every basic reason with every single further bit: only HLT and the read of guest idle
+    /// are handled, all others go to userspace.
     #[test]
     fn of_l1s_exits_only_those_served_stay_in_the_kernel() {
         for basic in (0..64).chain((64..0x1_0000_u32).step_by(STEP)) {

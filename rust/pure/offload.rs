@@ -1,49 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What userspace lets the kernel do by itself for the lower VTL that runs, and the halts it knows
-//! of: `offload_flags` and `flags` of the run page.
+//! What userspace lets the kernel handle by itself for the running lower VTL, and which halts the
+//! kernel knows of: `offload_flags` and `flags` of the run page.
 
 use super::field::VmIndex;
 use super::uapi::RUN_HALTED;
 
-/// `offload_flags` of one VP and one attempt to enter.
+/// `offload_flags` of one VP, for one attempt to enter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offload {
     raw: u8,
     is_served: bool,
 }
 
-/// Proxied interrupts go to the virtual APIC page; halts are the kernel's.
+/// The kernel posts proxied interrupts to the virtual-APIC page and handles halts.
 pub const INTR_INJECT: u8 = 1 << 0;
-/// Interrupt commands of the x2APIC are the kernel's.
+/// The kernel handles writes of the x2APIC's ICR.
 pub const X2APIC: u8 = 1 << 1;
-/// Halted for a reason that is userspace's.
+/// Halted for a reason that only userspace can end.
 pub const HALT_OTHER: u8 = 1 << 5;
 /// Halted by HLT.
 pub const HALT_HLT: u8 = 1 << 6;
 /// Halted by a read of HV_X64_MSR_GUEST_IDLE.
 pub const HALT_IDLE: u8 = 1 << 7;
-/// What says that a lower VTL is halted, and why.
+/// All bits that say that a lower VTL is halted, and why.
 pub(super) const HALTS: u8 = HALT_OTHER | HALT_HLT | HALT_IDLE;
 
-/// How a lower VTL halts itself.
+/// How a lower VTL halted itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Halt {
-    /// HLT: an interrupt ends it only if it can be taken.
+    /// HLT: an interrupt ends it only if RFLAGS.IF allows its delivery.
     Hlt,
-    /// Guest idle: an interrupt ends it even while RFLAGS.IF is off.
+    /// Guest idle: an interrupt ends it even if RFLAGS.IF is clear.
     GuestIdle,
 }
 
 impl Offload {
-    /// Nothing.
+    /// Userspace handles everything.
     pub const NONE: Self = Self {
         raw: 0,
         is_served: false,
     };
 
-    /// What the byte asks for while `vm` runs. The run page does not say for which VM an interrupt is:
-    /// all are VM 1's, and for other VMs userspace keeps everything. Bits without a meaning have none
-    /// here either.
+    /// Decodes the byte for a run of `vm`. The run page does not say for which VM an interrupt is:
+    /// all are VM 1's, and for other VMs userspace handles everything. Undefined bits are ignored.
     pub const fn new(raw: u8, vm: VmIndex) -> Self {
         Self {
             raw,
@@ -51,23 +50,23 @@ impl Offload {
         }
     }
 
-    /// Whether proxied interrupts and halts are the kernel's.
+    /// Returns true if the kernel handles proxied interrupts and halts.
     pub const fn takes_interrupts(self) -> bool {
         self.is_served && self.raw & INTR_INJECT != 0
     }
 
-    /// Whether interrupt commands are the kernel's, too.
+    /// Returns true if the kernel handles writes of the ICR, too.
     pub const fn takes_icr(self) -> bool {
         self.takes_interrupts() && self.raw & X2APIC != 0
     }
 
-    /// Whether another VP's kernel may ask this VP for an interrupt without asking its userspace:
-    /// its APIC is on, and it does not wait to be started.
+    /// Returns true if the kernel may post an IPI to the VP directly: its APIC is enabled, and it
+    /// is not waiting to be started.
     pub const fn accepts_ipi(raw: u8) -> bool {
         raw & (INTR_INJECT | X2APIC | HALT_OTHER) == INTR_INJECT | X2APIC
     }
 
-    /// `offload_flags` after the lower VTL has halted itself.
+    /// Value of `offload_flags` after the lower VTL has halted itself.
     pub const fn halted(self, halt: Halt) -> u8 {
         match halt {
             Halt::Hlt => (self.raw | HALT_HLT) & !HALT_IDLE,
@@ -75,8 +74,8 @@ impl Offload {
         }
     }
 
-    /// What ends a halt, if interrupts end it at all: one that is deliverable is there, RFLAGS.IF is
-    /// `is_if_set`. Returns `offload_flags` and `flags` afterwards; `None`: it goes on.
+    /// Ends a halt for an interrupt that is deliverable, with RFLAGS.IF in `is_if_set`. Returns the
+    /// new `offload_flags` and `flags`; `None` if an interrupt does not end the halt.
     pub const fn woken(self, flags: u32, is_if_set: bool) -> Option<(u8, u32)> {
         if !self.takes_interrupts() || self.raw & HALT_OTHER != 0 {
             return None;
@@ -114,8 +113,8 @@ mod tests {
         assert!(!Offload::NONE.takes_interrupts());
     }
 
-    /// Exhaustive: an interrupt ends exactly the halts that are the kernel's, and nothing but the
-    /// halt bits changes.
+    /// Checks all values: an interrupt ends only halts that the kernel handles, and changes nothing
+    /// but the halt bits.
     #[test]
     fn an_interrupt_ends_only_halts_of_the_kernel() {
         for raw in 0..=255_u8 {

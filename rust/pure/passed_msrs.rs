@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which MSRs userspace may let a lower VTL access without an exit.
 //!
-//! A clear bit of an L2's MSR bitmap lets the access through to the processor, unless the TDX module
-//! intercepts it itself. What the TDX module does not switch between L1 and L2 then reaches the other
-//! side, so a bit may be cleared only for an MSR with a row here. All bits are set at first, and
-//! setting one is always allowed. [ABI TD MSR table] [TDP 2.5]
+//! A clear bit in an L2's MSR bitmap lets the access through to the processor, unless the TDX
+//! module intercepts it itself. What the TDX module does not switch between L1 and L2 then leaks to
+//! the other side, so a bit may be cleared only for an MSR with a row here. Initially all bits are
+//! set, and setting a bit is always allowed. [ABI TD MSR table] [TDP 2.5]
 
-/// Who keeps the values of lower VTL and VTL2 apart.
+/// What keeps the values of lower VTL and VTL2 apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keeper {
-    /// The TDX module: it is in the VMCS, in the virtual APIC page, or emulated.
+    /// The TDX module: the MSR is in the VMCS or in the virtual-APIC page, or emulated.
     TdxModule,
-    /// `run/context.rs`, where the TD has it; elsewhere the TDX module refuses the access.
+    /// `run/context.rs`, if the TD has the MSR; if not, the TDX module refuses the access.
     Kernel,
-    /// Nobody needs to: a command, or a value that is the same on both sides.
+    /// Nothing needs to: it is a command, or has the same value on both sides.
     Stateless,
 }
 
-/// MSRs that may be passed through.
+/// A range of MSRs that may be passed through.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     first: u32,
@@ -52,9 +52,9 @@ const fn write_only(index: u32, keeper: Keeper) -> Row {
     }
 }
 
-/// All of them, sorted. Missing on purpose: performance counters, PEBS and DS_AREA, processor trace,
-/// last-branch records, user interrupts, UARCH_MISC_CTL, CSTAR. Nobody switches these. A write to
-/// IA32_XSS is userspace's to look at: it could turn on components that nobody switches.
+/// All of them, sorted. Not listed, because nothing switches them: performance counters, PEBS and
+/// DS_AREA, processor trace, last-branch records, user interrupts, UARCH_MISC_CTL, CSTAR. Writes of
+/// IA32_XSS must exit to userspace: they could enable components that nothing switches.
 #[rustfmt::skip]
 pub static ROWS: [Row; 31] = [
     read_only(0x10, Keeper::Stateless),             // TIME_STAMP_COUNTER
@@ -90,10 +90,11 @@ pub static ROWS: [Row; 31] = [
     both(0xc000_0103, 0xc000_0103, Keeper::Kernel), // TSC_AUX
 ];
 
-/// Words of a bitmap: reads of MSRs 0 to 1FFF, of C0000000 to C0001FFF, then writes. [SDM3 26.6.9]
+/// Words of a quarter of the bitmap: reads of MSRs 0 to 1FFF, reads of C0000000 to C0001FFF, then
+/// writes of both. [SDM3 26.6.9]
 const QUARTER: u64 = 128;
 
-/// Returns true if a write of `value` under `mask` to a word of a bitmap clears only bits of MSRs with
+/// Returns true if writing `value` under `mask` to a word of a bitmap clears only bits of MSRs with
 /// a row.
 pub fn may_clear(word: u64, value: u64, mask: u64) -> bool {
     if word >= 4 * QUARTER {
@@ -130,7 +131,7 @@ fn is_passed(index: u32, is_write: bool) -> bool {
 mod tests {
     use super::*;
 
-    /// Word and bit of an access, written down from the layout of the bitmap.
+    /// Word and bit of an access, derived separately from the layout of the bitmap.
     fn position(index: u32, is_write: bool) -> (u64, u64) {
         let low = u64::from(index & 0x1fff);
         let quarter = u64::from(index >> 31) + 2 * u64::from(is_write);
@@ -142,7 +143,7 @@ mod tests {
         may_clear(word, 0, bit)
     }
 
-    /// Read, and written.
+    /// Results for reading and for writing.
     fn both_ways(index: u32) -> (bool, bool) {
         (passes(index, false), passes(index, true))
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Where the thread of a VP is, in one word: outside, inside the lower VTL, or inside with an
-//! interrupt on its way.
+//! Where the thread of a VP is, in one word: outside the lower VTL, inside it, or inside it with a
+//! kick on its way.
 //!
-//! Bit 0: inside. Bit 1: somebody has already sent an interrupt. The rest counts the stays, so that
-//! who waits for the end of one stay does not wait for the next.
+//! Bit 0: inside. Bit 1: a kick has been sent. The other bits count the stays, so that a thread
+//! that waits for one stay to end does not wait for the next one, too.
 
-/// The word.
+/// Value of the word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place(pub u64);
 
@@ -14,20 +14,21 @@ const KICKED: u64 = 2;
 const ONE_STAY: u64 = 4;
 
 impl Place {
-    /// Before the first stay.
+    /// Initial value.
     pub const OUTSIDE: Self = Self(0);
 
-    /// The next stay begins.
+    /// The value after entering the lower VTL for a new stay.
     pub const fn entered(self) -> Self {
         Self((self.0 & !(INSIDE | KICKED)).wrapping_add(ONE_STAY) | INSIDE)
     }
 
-    /// The stay is over.
+    /// The value after leaving the lower VTL.
     pub const fn left(self) -> Self {
         Self(self.0 & !(INSIDE | KICKED))
     }
 
-    /// Whether an interrupt has to be sent to end the stay, and the word that says that it was.
+    /// Returns the new value if an IPI must be sent to end the stay; `None` if the thread is
+    /// outside or has already been kicked.
     pub const fn kicked(self) -> Option<Self> {
         if self.0 & (INSIDE | KICKED) == INSIDE {
             Some(Self(self.0 | KICKED))
@@ -36,7 +37,7 @@ impl Place {
         }
     }
 
-    /// Whether the stay that `earlier` saw still goes on.
+    /// Returns true if the stay that `earlier` observed has not ended.
     pub const fn is_still(self, earlier: Self) -> bool {
         earlier.0 & INSIDE != 0 && self.0 & !KICKED == earlier.0 & !KICKED
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which TDCALLs userspace may execute.
 //!
-//! An allow-list: leaves that read what is no secret, and leaves that act on an L2 VM, on memory of
-//! the lower VTLs, or on a page that is the caller's own. Nothing here may give userspace,
-//! or a lower VTL, a way into VTL2. What is refused is answered as the TDX module would answer an
-//! invalid operand.
+//! An allow-list: leaves that read what is not secret, and leaves that act on an L2 VM, on memory
+//! of the lower VTLs, or on a page of the caller. Nothing here may give userspace, or a lower VTL,
+//! a way into VTL2. A refused request is answered with the status with which the TDX module answers
+//! an invalid operand.
 
 use super::field::{management, FieldId, VmIndex, VpClass};
 use super::leaf;
@@ -17,19 +17,19 @@ use super::vmcs_write::{check_write, FieldWrite, Rule};
 /// Where an allowed TDCALL may run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// It acts on the TD; any CPU will do.
+    /// It acts on the TD, and may run on any CPU.
     Td,
-    /// As `Td`; it is about memory of lower VTLs, which the host must not have been given.
+    /// As `Td`, on memory of lower VTLs, which must not be shared with the host.
     Memory(LowerRange),
-    /// As `Memory`; it takes the memory away, which nobody else may be using then.
+    /// As `Memory`, and it takes the memory away, so nobody else may use it meanwhile.
     Withdraw(LowerRange),
-    /// It acts on the VP of the CPU it is executed on: for a thread that can't be on another one.
+    /// It acts on the VP of the CPU that executes it: only for a thread that is pinned to that CPU.
     Vp,
-    /// As `Vp`; it tells the TDX module where the virtual APIC page of a VM is.
+    /// As `Vp`, and it sets the virtual-APIC page of a VM.
     VirtualApic(VmIndex),
 }
 
-/// A TDCALL of userspace that [`decide`] allows: nothing else becomes a [`Call`].
+/// A TDCALL of userspace that [`decide`] allows. No other request becomes a [`Call`].
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Allowed {
@@ -43,33 +43,35 @@ impl Allowed {
         self.permit.scope
     }
 
-    /// A page that is no memory of a lower VTL. The caller must own it, and it must stay where it is
+    /// A page outside the memory of the lower VTLs. It must be the caller's, and must stay pinned
     /// as long as the TDX module uses it.
     pub const fn own_page(&self) -> Option<OwnPage> {
         self.permit.own_page
     }
 
-    /// A page of a lower VTL's memory that the TDX module will use: it must be accepted, and stay so.
+    /// A page in memory of a lower VTL that the TDX module will use: it must be accepted, and stay
+    /// so.
     pub const fn lower_page(&self) -> Option<LowerPage> {
         self.permit.lower_page
     }
 
-    /// The VM whose next entry has to be looked at.
+    /// The VM whose next entry has to check its VMCS.
     pub const fn look_at_entry(&self) -> Option<VmIndex> {
         self.permit.look_at_entry
     }
 
-    /// The VM that can do other things without an exit afterwards.
+    /// The VM whose intercepts change.
     pub const fn changes_intercepts(&self) -> Option<VmIndex> {
         self.permit.changes_intercepts
     }
 
-    /// Makes it ready to be executed, where it is executed: reads the field that a write is about, and
-    /// compares what the write may not change.
+    /// Makes the call that can be executed. If the write may not change all bits that it names,
+    /// reads the field first and compares those bits; so this must run on the CPU that executes the
+    /// call.
     ///
     /// # Errors
     ///
-    /// The status to answer with: R8, or that of the reading.
+    /// The status to answer with: that R8 is invalid, or that of the read.
     pub fn ready(self, tdcall: &mut impl Tdcall) -> Result<Call, Status> {
         let Self { request, permit } = self;
         if permit.kept == 0 {
@@ -88,14 +90,13 @@ impl Allowed {
     }
 }
 
-/// On which conditions.
+/// The conditions under which a call is allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Permit {
     scope: Scope,
     own_page: Option<OwnPage>,
     lower_page: Option<LowerPage>,
-    /// Bits of the field that the write names but may not change: what stands there must be looked at
-    /// first.
+    /// Bits that the write names but may not change: the field must already hold them.
     kept: u64,
     look_at_entry: Option<VmIndex>,
     changes_intercepts: Option<VmIndex>,
@@ -106,27 +107,27 @@ struct Permit {
 pub struct OwnPage {
     /// Its address.
     pub gpa: u64,
-    /// What to refuse if it isn't the caller's.
+    /// The operand to report as invalid if the page isn't the caller's.
     pub operand: Operand,
 }
 
-/// A page of a lower VTL's memory that must be accepted.
+/// A page in memory of a lower VTL that must be accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LowerPage {
-    /// Where it is.
+    /// The page.
     pub page: LowerRange,
-    /// What to refuse if it isn't accepted.
+    /// The operand to report as invalid if the page isn't accepted.
     pub operand: Operand,
 }
 
-/// How the operands of a leaf are looked at.
+/// How the operands of a leaf are checked.
 #[derive(Clone, Copy, Debug)]
 enum Check {
     /// Not at all.
     Nothing,
     /// RDX names a field of an L2 VM.
     VpField,
-    /// As `VpField`, and the value is harmless.
+    /// As `VpField`, and the value can do no harm.
     VpWrite,
     /// RDX is TD_CTLS, of which one bit may change.
     TdWrite,
@@ -135,7 +136,7 @@ enum Check {
         /// Highest page size.
         max_level: u64,
     },
-    /// RCX is a mapping of a lower VTL's memory, which goes.
+    /// RCX is a mapping of a lower VTL's memory, which is removed.
     Release,
     /// RCX is an address in a lower VTL's memory.
     Page,
@@ -143,14 +144,14 @@ enum Check {
     LinearAddresses,
 }
 
-/// An allowed leaf. What is not in [`POLICY`] is refused.
+/// An allowed leaf. A leaf that is not in [`POLICY`] is refused.
 pub struct Entry {
     /// RAX: number and version.
     pub leaf: u64,
     /// Its name in the specification.
     pub name: &'static str,
     check: Check,
-    /// What of it is allowed, and why that gives no way into VTL2.
+    /// What is allowed, and why that gives no way into VTL2.
     pub reason: &'static str,
 }
 
@@ -221,7 +222,7 @@ pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Allowed, Stat
         .map_err(Status::operand_invalid)
 }
 
-/// Addresses in one register, or in a list, which the TDX module then reads as VTL2 would.
+/// Linear addresses in a register, or in a list, which the TDX module reads with VTL2's rights.
 fn linear_addresses(request: &Registers, memory: &LowerMemory) -> Verdict {
     const IS_LIST: u64 = 1 << 0;
     const LIST_PAGE: u64 = 0x000f_ffff_ffff_f000;
@@ -231,7 +232,7 @@ fn linear_addresses(request: &Registers, memory: &LowerMemory) -> Verdict {
     lower_or_own(request.rdx & LIST_PAGE, Scope::Vp, Operand::Rdx, memory)
 }
 
-/// A page of a lower VTL's memory, or else one of the caller.
+/// A page in memory of a lower VTL, or else one of the caller.
 fn lower_or_own(gpa: u64, scope: Scope, operand: Operand, memory: &LowerMemory) -> Verdict {
     if gpa >> 52 != 0 {
         return Err(operand);
@@ -260,7 +261,7 @@ const fn vp_field(field: FieldId) -> Result<Scope, Operand> {
     }
 }
 
-/// L2_CTLS and TSC_DEADLINE of VM 1 to 3. Index 0 would be L1's.
+/// L2_CTLS and TSC_DEADLINE of VM 1 to 3. Element 0 is L1's.
 const fn is_per_l2_vm(code: u64) -> bool {
     is_l2_ctls(code) || matches!(code.wrapping_sub(management::TSC_DEADLINE), 1..=3)
 }
@@ -301,15 +302,16 @@ fn vp_write(request: &Registers, memory: &LowerMemory) -> Verdict {
     })
 }
 
-/// What a lower VTL may use of L2_CTLS: memory shared with the host, and calls to it. Exceptions that
-/// the TDX module raises instead of exits are not among it: nobody has said where they go.
+/// Bits of L2_CTLS that a lower VTL may have: memory shared with the host, and TDVMCALLs.
+/// Exceptions that the TDX module raises instead of exits are not among them, because nothing
+/// handles them.
 const L2_CTLS: u64 = 0x3;
 
 const fn is_l2_ctls(code: u64) -> bool {
     matches!(code.wrapping_sub(management::L2_CTLS), 1..=3)
 }
 
-/// One bit of one field; a mask of all bits will do if the others are as they are.
+/// One bit of one field. A mask with further bits is allowed if those keep their values.
 const fn td_write(request: &Registers) -> Verdict {
     const ENABLE_HW_SEAL_KEYS: u64 = 1 << 4;
     if !FieldId(request.rdx).is_same_of_td(FieldId::TD_CTLS) {
@@ -321,8 +323,9 @@ const fn td_write(request: &Registers) -> Verdict {
     })
 }
 
-/// VM 1's virtual APIC page is the kernel's own and stays. Another VM's may be memory of a lower
-/// VTL or a page of the caller; in other System RAM it would let the lower VTL write there.
+/// The virtual-APIC page of VM 1 is the kernel's own and can't be replaced. That of another VM may
+/// be memory of a lower VTL or a page of the caller; with other System RAM the lower VTL could
+/// write there.
 fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &LowerMemory) -> Verdict {
     if vm == VmIndex::VM1 {
         return Err(Operand::Rdx);
@@ -333,7 +336,7 @@ fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &LowerMemory) 
     lower_or_own(request.r8, Scope::VirtualApic(vm), Operand::R8, memory)
 }
 
-/// Checks a mapping word: level in bits 2:0, aligned address in bits 51:12, the rest zero.
+/// Checks a mapping word: level in bits 2:0, aligned address in bits 51:12, other bits zero.
 fn mapping(word: u64, max_level: u64, memory: &LowerMemory) -> Result<LowerRange, Operand> {
     let level = word & 0x7;
     let gpa = word & !0x7;
@@ -344,7 +347,7 @@ fn mapping(word: u64, max_level: u64, memory: &LowerMemory) -> Result<LowerRange
 }
 
 fn lower(gpa: u64, level: u64, memory: &LowerMemory) -> Result<LowerRange, Operand> {
-    // Bits above every address are not for the TDX module to ignore: no range has them.
+    // Bits above 51 must be zero: no range contains such an address.
     let range = memory.range(gpa, level_bytes(level));
     range.ok_or(Operand::Rcx)
 }

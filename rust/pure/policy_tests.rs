@@ -11,8 +11,8 @@ fn memory() -> LowerMemory {
     LowerMemory::parse(b"1G,0xbffff000,4G,2M", 1 << 47).unwrap()
 }
 
-/// The scope of what is allowed without a page of the caller; memory of lower VTLs is a matter of the
-/// TD, too.
+/// The scope of a request that is allowed without a page of the caller; memory of lower VTLs counts
+/// as the TD's.
 fn ask(rax: u64, rcx: u64, rdx: u64, r8: u64) -> Result<Scope, Status> {
     let permit = ask_with_own(rax, rcx, rdx, r8)?;
     assert_eq!(permit.own_page, None);
@@ -88,7 +88,7 @@ fn pages_outside_the_list_are_out_of_reach() {
         assert_eq!(ask(leaf, GAP, 0, 0), refused(Operand::Rcx), "leaf {leaf}");
         assert_eq!(ask(leaf, GAP + 0x1000, 0, 0), Ok(Scope::Td), "leaf {leaf}");
     }
-    // A large page would reach into the gap.
+    // A large page would extend into the gap.
     for leaf in [6, 24] {
         let large = (GAP & !0x1f_ffff) | 1;
         assert_eq!(ask(leaf, large, 0, 0), refused(Operand::Rcx), "leaf {leaf}");
@@ -170,7 +170,7 @@ fn fields_of_the_l2_vms_pass() {
             Ok(Scope::Vp),
             "class {class}"
         );
-        // An encoding in a VMCS, a word of an MSR bitmap.
+        // A VMCS encoding, or a word of an MSR bitmap.
         let code = if class % 8 == 4 { 0x6800 } else { 5 };
         assert_eq!(
             ask(10, 0, (class << 56) | code, u64::MAX),
@@ -206,14 +206,14 @@ fn only_switched_msrs_are_passed_through() {
         decide(&request, &memory()).map(|allowed| allowed.scope())
     };
     for class in [37, 38, 45, 46, 53, 54] {
-        // LSTAR, read and written, and the first counter.
+        // LSTAR for reading and for writing, and the first performance counter.
         assert_eq!(clear(class, 130, 2), Ok(Scope::Vp));
         assert_eq!(clear(class, 386, 2), Ok(Scope::Vp));
         assert_eq!(clear(class, 3, 1), refused(Operand::R8));
         assert_eq!(clear(class, 512, 1), refused(Operand::R8));
         assert_eq!(ask(10, 0, (class << 56) | 3, u64::MAX), Ok(Scope::Vp));
     }
-    // The fields that would use such state.
+    // Fields that would use the state that is not switched.
     for class in [36, 44, 52] {
         for code in [0x2814, 0x2816] {
             assert_eq!(clear(class, code, 0), Ok(Scope::Vp), "written as zero");
@@ -258,7 +258,7 @@ fn other_virtual_apic_pages_are_not_other_system_ram() {
         assert_eq!(write(LOWER + 1), refused(Operand::R8));
         assert_eq!(write(1 << 52), refused(Operand::R8));
         assert_eq!(write(1 << 63), refused(Operand::R8));
-        // The high half alone.
+        // The high half alone: an odd encoding.
         assert_eq!(ask(10, 0, field | 1, LOWER), refused(Operand::Rdx));
     }
     let partial = Registers {
@@ -271,7 +271,7 @@ fn other_virtual_apic_pages_are_not_other_system_ram() {
     assert_eq!(decide(&partial, &memory()), refused(Operand::R8));
 }
 
-/// A field that holds a value.
+/// A TDX module with one field, which has this value.
 struct Holds(u64);
 
 impl Tdcall for Holds {
@@ -285,7 +285,7 @@ impl Tdcall for Holds {
     }
 }
 
-/// Whether a write passes where the field holds `old`.
+/// Result of a write to a field that holds `old`.
 fn write(rax: u64, rdx: u64, r8: u64, r9: u64, old: u64) -> Result<(), Status> {
     let request = Registers {
         rax,
@@ -307,7 +307,7 @@ fn the_monitor_trap_flag_is_refused() {
     assert_eq!(change(old | trap, u64::MAX), refused(Operand::R8));
     assert_eq!(change(old, u64::MAX), Ok(()));
     assert_eq!(change(old ^ (1 << 2), u64::MAX), Ok(()));
-    // Neither is the TPR shadow, on which the delivery of interrupts depends.
+    // Nor may the TPR shadow change, on which interrupt delivery depends.
     assert_eq!(change(old ^ (1 << 21), u64::MAX), refused(Operand::R8));
     assert_eq!(change(0, 1 << 21), refused(Operand::R8));
 }
@@ -331,7 +331,7 @@ fn of_the_fields_of_the_td_one_bit_may_be_written() {
             "{bit}"
         );
     }
-    // NOTIFY_ENABLES, ATTRIBUTES, and what is no single field.
+    // NOTIFY_ENABLES, ATTRIBUTES, and ids that name no single field.
     for field in [
         0x9110_0003_0000_0010,
         0x1110_0003_0000_0000,
@@ -365,11 +365,11 @@ fn the_policy_asks_the_table_of_fields() {
     assert_eq!(ask(10, 0, (36 << 56) | 0x2040, 0), refused(Operand::Rdx));
     let permit = ask_with_own(10, 0, event, 0x8000_0b0d).unwrap();
     assert_eq!(permit.look_at_entry, VmIndex::new(2));
-    // Reading is free.
+    // Reading is allowed.
     assert_eq!(ask(9, 0, (36 << 56) | 0x2040, 0), Ok(Scope::Vp));
 }
 
-/// Whatever a lower VTL can do without an exit is asked for again after these, and after no other.
+/// These writes, and no others, make the kernel read the intercepts again.
 #[test]
 fn writes_that_change_what_is_intercepted_are_told() {
     let changes = |rdx, r8| {
@@ -453,7 +453,7 @@ fn the_memory_that_a_request_is_about_is_known() {
         assert_eq!(about(leaf, LOWER), of(0x1000));
         assert_eq!(about(leaf, LOWER | 1), of(0x20_0000));
     }
-    // The low bits of this one are no level.
+    // In this leaf the low bits are not a level.
     assert_eq!(about(leaf::TDG_MEM_PAGE_ATTR_RD, LOWER | 1), of(0x1000));
     for leaf in [leaf::TDG_VM_RD, leaf::TDG_VM_WR, leaf::TDG_SYS_RD] {
         assert_eq!(about(leaf, LOWER), Ok(Scope::Td));

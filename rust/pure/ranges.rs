@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which part of a range of lower-VTL memory is new.
+//! Which part of a range of lower-VTL memory is not registered yet.
 //!
-//! Userspace registers the same memory more than once, and in pieces that overlap: what is there
-//! stays, what is missing is added.
+//! Userspace registers the same memory more than once, and in overlapping pieces: what is
+//! registered stays, what is missing is added.
 
 use super::lower::LowerRange;
 use super::mapping::{Alias, END_PAGE};
 
-/// Page frames from `first` up to, not including, `end`.
+/// Page frames from `first` to `end`, exclusive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frames {
-    /// The first.
+    /// The first frame.
     pub first: u64,
-    /// The one behind the last.
+    /// The frame after the last, exclusive.
     pub end: u64,
 }
 
-/// In the first frame of a registration: the memory is shared with the host.
+/// Bit in the first frame of a registration: the memory is shared with the host.
 pub const SHARED: u64 = 1 << 51;
-/// The kernel makes a `struct page` for pieces of 2 MiB.
+/// The kernel creates `struct page`s for pieces of 2 MiB, a subsection.
 const FRAMES_PER_PIECE: u64 = 512;
 
-/// What a registration asks for.
+/// A registration, as userspace asks for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// The memory.
+    /// The frames.
     pub frames: Frames,
-    /// By which alias the kernel itself reaches it.
+    /// The alias by which the kernel accesses them.
     pub alias: Alias,
 }
 
 impl Request {
-    /// Checks what userspace wrote; `None`: nothing that could be memory, or not in whole pieces.
+    /// Checks what userspace wrote. `None` if it can't be memory, or does not consist of whole
+    /// pieces.
     pub const fn new(first: u64, end: u64) -> Option<Self> {
         let alias = if first & SHARED != 0 {
             Alias::Shared
@@ -48,30 +49,30 @@ impl Request {
 }
 
 impl Frames {
-    /// Those of some memory.
+    /// The frames of some memory.
     pub const fn of(memory: LowerRange) -> Self {
         let (first, end) = (memory.start_gpa() >> 12, memory.end_gpa() >> 12);
         Self { first, end }
     }
 
-    /// Whether the frame is one of them.
+    /// Returns true if the frame is in the range.
     pub const fn contains(self, frame: u64) -> bool {
         self.first <= frame && frame < self.end
     }
 
-    /// Whether a frame is in both.
+    /// Returns true if the ranges have a frame in common.
     pub const fn overlaps(self, other: Self) -> bool {
         self.first < other.end && other.first < self.end
     }
 }
 
-/// The first part of `wanted` that is in none of the ranges. `ranges` may be in any order.
+/// Returns the first part of `wanted` that is in none of `ranges`, which may be in any order.
 pub fn first_missing<'a>(
     wanted: Frames,
     ranges: impl Iterator<Item = &'a Frames> + Clone,
 ) -> Option<Frames> {
     let mut first = wanted.first;
-    // Each round gets past one range at least, and no range is passed twice.
+    // Each round skips at least one range, and none is skipped twice.
     while let Some(range) = ranges.clone().find(|range| range.contains(first)) {
         first = range.end;
     }
@@ -128,7 +129,7 @@ mod tests {
         }
     }
 
-    /// Adds what is missing until nothing is.
+    /// Adds missing parts until none is left.
     fn add(known: &mut Vec<Frames>, wanted: Frames) -> Vec<Frames> {
         let mut added = Vec::new();
         while let Some(part) = first_missing(wanted, known.iter()) {

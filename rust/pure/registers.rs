@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Registers of the lower VTLs that `MSHV_GET_VP_REGISTERS` and `MSHV_SET_VP_REGISTERS` know, and
-//! which values the processor takes for them.
+//! Registers of the lower VTLs that `MSHV_GET_VP_REGISTERS` and `MSHV_SET_VP_REGISTERS` access, and
+//! which values the processor accepts for them.
 
 use super::mtrr::Mtrr;
 
@@ -22,16 +22,16 @@ pub const DR0: u32 = 0x0005_0000;
 /// DR6.
 pub const DR6: u32 = 0x0005_0004;
 
-/// DR0 to DR3 and DR6 of a processor that has just started.
+/// DR0 to DR3 and DR6 after a reset.
 pub const DEBUG_START: [u64; 5] = [0, 0, 0, 0, 0xffff_0ff0];
-/// Where DR6 stands.
+/// Index of DR6.
 pub const INDEX_DR6: usize = 4;
 
-/// XCR0 of a processor that has just started: x87 alone.
+/// XCR0 after a reset: only x87.
 pub const XFEM_START: u64 = 1;
 
 impl Register {
-    /// Decodes a name; `None` for registers that are found elsewhere or nowhere.
+    /// Decodes a name. `None` for registers that are accessed in another way, or don't exist.
     pub const fn new(name: u32) -> Option<Self> {
         match name {
             XFEM => Some(Self::Xfem),
@@ -43,7 +43,7 @@ impl Register {
         }
     }
 
-    /// Whether the processor takes the value. `xcr0` is what VTL2 itself has on.
+    /// Returns true if the processor accepts the value. `xcr0` is what VTL2 itself has enabled.
     pub const fn takes(self, value: u64, xcr0: u64) -> bool {
         match self {
             Self::Xfem => is_xfem(value, xcr0),
@@ -61,7 +61,8 @@ const MPX: u64 = 0b11 << 3;
 const AVX512: u64 = 0b111 << 5;
 const AMX: u64 = 0b11 << 17;
 
-/// Whether XSETBV takes the value: x87 always, and of every group all or nothing. [SDM1 13.3]
+/// Returns true if XSETBV accepts the value: x87 is set, and each group of components is set
+/// completely or not at all. [SDM1 13.3]
 const fn is_xfem(value: u64, xcr0: u64) -> bool {
     value & X87 != 0
         && value & !(xcr0 | X87) == 0

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How long a halted VP's thread sleeps: until a time of the TSC, but not for ever.
+//! How long the thread of a halted VP sleeps: until a TSC deadline, but never without a limit.
 
-/// Nobody wakes a thread whose CPUs change while it sleeps. It has to find out by itself, some time or
-/// other.
+/// Nothing wakes a thread when its CPU affinity changes while it sleeps, so it has to wake up and
+/// check.
 const LONGEST_NS: u64 = 1_000_000_000;
 const LONGEST_SLACK_NS: u64 = LONGEST_NS / 4;
 
-/// A sleep.
+/// Duration of a sleep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sleep {
-    /// How long.
+    /// Time to sleep.
     pub ns: u64,
-    /// How much longer it may be, so that several wake-ups share an interrupt.
+    /// How much longer the sleep may take, so that several wake-ups share an interrupt.
     pub slack_ns: u64,
 }
 
 impl Sleep {
-    /// For at most so many ticks of a TSC; `None` for ever. Not shorter than that: who wakes up too early
-    /// sleeps once more.
+    /// A sleep of at most this many TSC ticks; `None` for no deadline. Rounded up: a thread that
+    /// woke up too early would have to sleep again.
     pub const fn new(most_ticks: Option<u64>, tsc_khz: u32) -> Self {
         const NS_PER_MS: u64 = 1_000_000;
         let khz = tsc_khz as u64;

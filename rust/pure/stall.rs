@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A lower VTL that makes no progress, as far as exits show that the host routes to VTL2: the kernel
-//! answers them by entering again, and userspace would never hear of it.
+//! Detects a lower VTL that makes no progress because the host keeps routing exits to VTL2: the
+//! kernel answers each by entering again, so userspace would never learn of it.
 
-/// Exits in a row at one and the same instruction.
+/// Number of consecutive exits at the same instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stall {
     rip: u64,
@@ -13,12 +13,13 @@ impl Stall {
     /// None yet.
     pub const NONE: Self = Self { rip: 0, count: 0 };
 
-    /// So many are userspace's business. An interrupt of the host routes one to VTL2 each; a lower VTL
-    /// that spins on one instruction takes a second for as many at a usual tick.
+    /// After this many exits userspace is told. Each host interrupt routes one exit to VTL2; at a
+    /// usual tick rate a lower VTL that spins on one instruction needs at least a second for this
+    /// many.
     pub const LIMIT: u32 = 1024;
 
-    /// Notes one more exit at `rip`. Returns true if userspace has to see it; then they are counted
-    /// anew.
+    /// Counts an exit at `rip`. Returns true if userspace has to see it; counting then starts
+    /// again.
     pub const fn note(&mut self, rip: u64) -> bool {
         if self.rip != rip {
             *self = Self { rip, count: 0 };

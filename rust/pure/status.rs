@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Completion status of a TDCALL.
 //!
-//! The high half says what happened, the low half holds details: for TDG.VP.ENTER the raw exit
-//! reason, for an invalid operand the number of the operand. [ABI completion status]
+//! The high half is the name of the status, the low half holds details: for TDG.VP.ENTER the raw
+//! exit reason, for an invalid operand the number of the operand. [ABI completion status]
 
 /// RAX as the TDX module left it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Status(pub u64);
 
-/// Number of an operand in the details of [`Status::OPERAND_INVALID`].
+/// Number of an operand, in the details of [`Status::OPERAND_INVALID`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operand {
-    /// The leaf itself.
+    /// RAX: the leaf itself.
     Rax = 0,
     /// RCX.
     Rcx = 1,
@@ -26,33 +26,34 @@ impl Status {
     pub const SUCCESS: u32 = 0;
     /// OPERAND_INVALID.
     pub const OPERAND_INVALID: u32 = 0xc000_0100;
-    /// OPERAND_BUSY: somebody else holds the object; worth another try.
+    /// OPERAND_BUSY: another CPU holds the object; try again.
     pub const OPERAND_BUSY: u32 = 0x8000_0200;
-    /// L2_EXIT_HOST_ROUTED_ASYNC: the host sends L1 an exit it took itself.
+    /// L2_EXIT_HOST_ROUTED_ASYNC: the host took an exit and passes it on to L1.
     pub const L2_EXIT_HOST_ROUTED_ASYNC: u32 = 0x1100;
     /// L2_EXIT_HOST_ROUTED_TDVMCALL: the same after a TDVMCALL of the L2.
     pub const L2_EXIT_HOST_ROUTED_TDVMCALL: u32 = 0x1101;
-    /// L2_EXIT_PENDING_INTERRUPT: L1 has an interrupt to take.
+    /// L2_EXIT_PENDING_INTERRUPT: the L2 ran until L1 had a pending interrupt.
     pub const L2_EXIT_PENDING_INTERRUPT: u32 = 0x1102;
-    /// L2_VM_ENTRY_FAILED: the processor refuses the controls of the L2; version 1.5 never says so.
+    /// L2_VM_ENTRY_FAILED: the processor refuses the controls of the L2. Version 1.5 never returns
+    /// it.
     pub const L2_VM_ENTRY_FAILED: u32 = 0x8000_1103;
-    /// PENDING_INTERRUPT: the same, the L2 was not entered.
+    /// PENDING_INTERRUPT: L1 has a pending interrupt; the L2 was not entered.
     pub const PENDING_INTERRUPT: u32 = 0x1120;
-    /// TD_EXIT_BEFORE_L2_ENTRY: debug TDs; the L2 was not entered.
+    /// TD_EXIT_BEFORE_L2_ENTRY: only in debug TDs; the L2 was not entered.
     pub const TD_EXIT_BEFORE_L2_ENTRY: u32 = 0x1140;
 
-    /// Status and its details in one word.
+    /// Combines a name and details.
     pub const fn new(name: u32, details: u32) -> Self {
         Self(((name as u64) << 32) | details as u64)
     }
 
-    /// What the TDX module answers when `operand` is not acceptable.
+    /// The TDX module's answer if `operand` is not acceptable.
     pub const fn operand_invalid(operand: Operand) -> Self {
         Self::new(Self::OPERAND_INVALID, operand as u32)
     }
 
-    /// Of a call that has no exit for userspace: an interrupt ended the lower VTL's last run, if it
-    /// ran at all.
+    /// Status for an ioctl that ends without an exit for userspace: an interrupt ended the lower
+    /// VTL's last run, or prevented it.
     pub const fn interrupted(has_run: bool) -> Self {
         if has_run {
             Self::new(Self::L2_EXIT_PENDING_INTERRUPT, 1)
@@ -61,17 +62,18 @@ impl Status {
         }
     }
 
-    /// What happened.
+    /// Name of the status.
     pub const fn name(self) -> u32 {
         (self.0 >> 32) as u32 // CAST: the high half
     }
 
-    /// Details; their meaning depends on the name and the leaf.
+    /// Details, whose meaning depends on the name and the leaf.
     pub const fn details(self) -> u32 {
         self.0 as u32 // CAST: the low half
     }
 
-    /// Whether the leaf did its work. Not for TDG.VP.ENTER, which has several good outcomes.
+    /// Returns true if the leaf succeeded. Does not apply to TDG.VP.ENTER, which has several good
+    /// outcomes.
     pub const fn is_success(self) -> bool {
         self.name() == Self::SUCCESS
     }

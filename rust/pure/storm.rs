@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Exit storms: a host that takes a lower VTL out again and again, as one would who wants to see it
-//! execute instruction by instruction.
+//! Exit storms: the host interrupts a lower VTL again and again, as it would to single-step it.
 //!
-//! A storm is [`EXITS`] exits of a kind that the host causes, each within some ticks of the one before.
-//! No work that a host has to do makes exits at such a rate for so long. What is seen is not prevented:
-//! the TDX module does what can be done about single steps.
+//! A storm is [`EXITS`] exits of a kind that the host can cause, each within some ticks of the one
+//! before. No legitimate work of a host causes exits at that rate for so long. Storms are reported,
+//! not prevented: the TDX module itself defends against single-stepping as far as that is possible.
 
 use super::audit::ExitKind;
 
-/// So many make a storm.
+/// Number of exits in a storm.
 pub const EXITS: u64 = 1024;
 
-/// Exits that came one right after the other, of one kind.
+/// A series of exits that the host can cause, each soon after the previous one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Streak {
-    /// How many; 0: none yet.
+    /// Number of exits; 0 if none yet.
     pub exits: u64,
     /// TSC of the first.
     pub began_tsc: u64,
@@ -23,8 +22,8 @@ pub struct Streak {
 }
 
 impl Streak {
-    /// One more exit. Returns the streak that goes on, and how long the storm took that is complete
-    /// with this exit.
+    /// Adds an exit. Returns the new streak, and the duration in ticks of the storm that this exit
+    /// completes.
     #[inline]
     pub const fn next(self, tsc: u64, spacing_ticks: u64) -> (Self, Option<u64>) {
         if self.exits == 0 || tsc.wrapping_sub(self.last_tsc) > spacing_ticks {
@@ -32,7 +31,7 @@ impl Streak {
         }
         let exits = self.exits + 1;
         if exits >= EXITS {
-            // The next exit is the first of another.
+            // The next exit begins another streak.
             return (Self::NONE, Some(tsc.wrapping_sub(self.began_tsc)));
         }
         let on = Self {
@@ -59,7 +58,7 @@ impl Streak {
 }
 
 /// Returns true for the kinds that the host can cause at will: an interrupt for VTL2, an entry that
-/// does not come about, and what it routes to L1.
+/// does not happen, and an exit routed to L1.
 pub const fn is_of_host(kind: ExitKind) -> bool {
     matches!(
         kind,
@@ -70,7 +69,7 @@ pub const fn is_of_host(kind: ExitKind) -> bool {
     )
 }
 
-/// Spacing in ticks of a TSC; 0, which no two exits have, for none.
+/// Spacing in TSC ticks. 0 disables detection, because no two exits are that close.
 pub const fn spacing_ticks(spacing_us: u32, tsc_khz: u32) -> u64 {
     spacing_us as u64 * tsc_khz as u64 / 1000
 }
@@ -79,7 +78,7 @@ pub const fn spacing_ticks(spacing_us: u32, tsc_khz: u32) -> u64 {
 mod tests {
     use super::*;
 
-    /// Exits at these times; how long each storm took.
+    /// Feeds exits at these times; returns the duration of each storm.
     fn storms(times: impl Iterator<Item = u64>, spacing: u64) -> Vec<u64> {
         let mut streak = Streak::default();
         let mut found = Vec::new();
@@ -112,7 +111,7 @@ mod tests {
     fn a_counter_that_wraps_or_goes_back_makes_no_storm_longer() {
         let times = (0..1024_u64).map(|at| (u64::MAX - 500).wrapping_add(at));
         assert_eq!(storms(times, 1), [1023]);
-        // Back by one each time: nothing is close to what is to come.
+        // Each exit is one tick earlier than the previous one, which counts as far away.
         assert_eq!(storms((0..5000).rev(), 10), []);
     }
 

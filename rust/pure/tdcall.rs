@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The seam to the TDX module, and typed wrappers of the leaves the driver itself uses.
+//! The interface to the TDX module, and typed wrappers of the leaves that the driver itself uses.
 //!
-//! The module implements [`Tdcall`] with the instruction, tests with a table. It takes a [`Call`],
-//! which only this folder makes: for a leaf of the driver's own below, or for a request of userspace
-//! that [`super::policy`] allows. One whose operand can take the kernel's memory away, or give it to
-//! a lower VTL, is not made here: the module executes it itself and says why it may.
+//! The kernel module implements [`Tdcall`] with the instruction, tests implement it with a table.
+//! It takes a [`Call`], which only this folder makes: for a leaf of the driver's own below, or for
+//! a request of userspace that [`super::policy`] allows. A leaf whose operand could take the
+//! kernel's memory away, or give it to a lower VTL, is no `Call`: the kernel module executes it
+//! itself, with a justification.
 
 use super::field::{vmcs, FieldId, VmIndex};
 use super::leaf;
@@ -14,7 +15,7 @@ use super::status::Status;
 /// Registers of a TDCALL, in and out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Registers {
-    /// Leaf, then status.
+    /// Leaf on input, status on output.
     pub rax: u64,
     /// RCX.
     pub rcx: u64,
@@ -24,18 +25,18 @@ pub struct Registers {
     pub r8: u64,
     /// R9.
     pub r9: u64,
-    /// R10, out only: zero goes in.
+    /// R10, output only: zero on input.
     pub r10: u64,
-    /// R11, out only: zero goes in.
+    /// R11, output only: zero on input.
     pub r11: u64,
 }
 
 impl Registers {
-    /// The answer of a TDCALL.
+    /// Checks the status.
     ///
     /// # Errors
     ///
-    /// The status, when it is not SUCCESS.
+    /// The status, if it is not SUCCESS.
     pub fn succeeded(self) -> Result<Self, Status> {
         let status = Status(self.rax);
         if status.is_success() {
@@ -46,18 +47,18 @@ impl Registers {
     }
 }
 
-/// A TDCALL that does no harm to this kernel, whoever has it executed.
+/// A TDCALL that can't harm this kernel, whoever requested it.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call(Registers);
 
 impl Call {
-    /// What `policy` allows.
+    /// Called by `policy` for a request that it allows.
     pub(super) const fn allowed(request: Registers) -> Self {
         Self(request)
     }
 
-    /// What goes into the registers.
+    /// The registers to execute it with.
     pub const fn registers(self) -> Registers {
         self.0
     }
@@ -73,7 +74,7 @@ pub trait Tdcall {
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 pub fn tdg_vm_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
     read(tdcall, leaf::TDG_VM_RD, field)
 }
@@ -82,7 +83,7 @@ pub fn tdg_vm_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 pub fn tdg_sys_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
     read(tdcall, leaf::TDG_SYS_RD, field)
 }
@@ -91,7 +92,7 @@ pub fn tdg_sys_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Statu
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 pub fn tdg_vp_rd(tdcall: &mut impl Tdcall, field: FieldId) -> Result<u64, Status> {
     read(tdcall, leaf::TDG_VP_RD, field)
 }
@@ -105,11 +106,11 @@ fn read(tdcall: &mut impl Tdcall, leaf: u64, field: FieldId) -> Result<u64, Stat
     out.succeeded().map(|out| out.r8)
 }
 
-/// Writes when the runs of a VM of the current VP end. [ABI TDG.VP.WR]
+/// Sets the TSC deadline, in ticks, at which runs of a VM of the current VP end. [ABI TDG.VP.WR]
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 pub fn tdg_vp_wr_tsc_deadline(
     tdcall: &mut impl Tdcall,
     vm: VmIndex,
@@ -118,31 +119,31 @@ pub fn tdg_vp_wr_tsc_deadline(
     tdg_vp_wr_bits(tdcall, FieldId::tsc_deadline(vm), deadline, u64::MAX)
 }
 
-/// Ends the blocking of interrupts by STI and MOV SS in a VM of the current VP. [ABI TDG.VP.WR]
+/// Clears blocking of interrupts by STI and MOV SS in a VM of the current VP. [ABI TDG.VP.WR]
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 pub fn tdg_vp_wr_no_shadow(tdcall: &mut impl Tdcall, vm: VmIndex) -> Result<(), Status> {
     tdg_vp_wr_bits(tdcall, FieldId::interruptibility(vm), 0, vmcs::SHADOW)
 }
 
-/// Where the virtual-APIC address of a VM points when no VP has one: the first page of memory,
-/// which Linux never uses. The TDX module has no way to forget an address.
+/// The virtual-APIC address of a VM without such a page: the first page of memory, which Linux
+/// never uses. The TDX module has no operation that clears the address.
 pub const NOWHERE: u64 = 0;
 
-/// Has the TDX module forget the virtual APIC page of a VM of the current VP. [ABI TDG.VP.WR]
+/// Makes the TDX module forget the virtual-APIC page of a VM of the current VP. [ABI TDG.VP.WR]
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 pub fn tdg_vp_wr_no_virtual_apic(tdcall: &mut impl Tdcall, vm: VmIndex) -> Result<(), Status> {
     let field = FieldId::virtual_apic_address(vm);
     tdg_vp_wr_bits(tdcall, field, NOWHERE, u64::MAX)
 }
 
-/// The registers that tell the TDX module where the virtual APIC page of a VM of the current VP is.
-/// The lower VTL can write there from then on, so this is no [`Call`]. [ABI TDG.VP.WR]
+/// Registers of the TDCALL that sets the virtual-APIC page of a VM of the current VP. From then on
+/// the lower VTL can write to that page, so this is not a [`Call`]. [ABI TDG.VP.WR]
 pub fn virtual_apic_write(vm: VmIndex, gpa: u64) -> Registers {
     vp_write(FieldId::virtual_apic_address(vm), gpa, u64::MAX)
 }
@@ -168,26 +169,26 @@ fn vp_write(field: FieldId, value: u64, mask: u64) -> Registers {
     }
 }
 
-/// Whether the guest may touch a private page.
+/// State of a private page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PageState {
-    /// Given by the host and accepted.
+    /// The host added the page, and it is accepted.
     Accepted {
-        /// Size of the page that the TDX module holds: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB.
+        /// Size of the mapping in the TDX module: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB.
         level: u8,
     },
-    /// Given, not accepted yet: an access raises #VE or worse.
+    /// The host added the page, but it is not accepted yet: an access raises #VE or worse.
     Pending,
 }
 
 const MAPPING_PENDING: u64 = 1 << 62;
 
-/// Asks for the state of the first page of a range, by its private alias. A host that never gave the
-/// page could end the TD. [ABI TDG.MEM.PAGE.ATTR.RD]
+/// Reads the state of the first page of a range, by its private alias. If the host never added the
+/// page, this can end the TD. [ABI TDG.MEM.PAGE.ATTR.RD]
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 pub fn tdg_mem_page_attr_rd(
     tdcall: &mut impl Tdcall,
     range: LowerRange,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What userspace may write to the VMCS of an L2 VM, and what must hold before the next entry.
 //!
-//! The processor checks a VMCS at VM entry. A wrong *guest state* ends as exit reason 33, which is
-//! userspace's own affair. A wrong *control* fails the instruction, for which version 1.5 of the TDX
-//! module has no answer: it runs into an invalid opcode, and the host loses the module with all of its
-//! TDs. So controls are checked here; what must fit together is looked at again by [`check_entry`].
-//! A field that is not in [`FIELDS`] is refused. [SDM3 28.2] [TDP 2.8, 4.6]
+//! The processor checks a VMCS at VM entry. Invalid *guest state* causes exit reason 33, which is
+//! userspace's own problem. An invalid *control* fails the instruction, which version 1.5 of the
+//! TDX module does not handle: it runs into an undefined opcode, and the host loses the module with
+//! all of its TDs. So controls are checked here on each write, and [`check_entry`] checks before an
+//! entry what depends on several fields. A field that is not in [`FIELDS`] is refused. [SDM3 28.2]
+//! [TDP 2.8, 4.6]
 
 use super::field::{vmcs, FieldId, VmIndex};
 use super::status::{Operand, Status};
@@ -16,28 +17,28 @@ use super::tdcall::{tdg_vp_rd, Registers, Tdcall};
 pub enum Rule {
     /// Any value.
     Any,
-    /// These bits may be set, others only cleared.
+    /// These bits may be set, others may only be cleared.
     Within(u64),
-    /// These bits may change, others stay as they are.
+    /// These bits may change, others must keep their values.
     Change(u64),
-    /// All bits at once, to a value that passes.
+    /// Written completely, with a value for which the function returns true.
     Whole(fn(u64) -> bool),
-    /// The address of a virtual APIC page: `policy.rs` looks whose it is.
+    /// The address of a virtual-APIC page: `policy.rs` checks to whom it belongs.
     ApicPage,
 }
 
-/// Whether a field belongs to what [`check_entry`] looks at.
+/// What has to be checked again after a write to a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
-    /// It can't make an entry fail, whatever the others say.
+    /// Nothing: the field can't make an entry fail, whatever the others are.
     Once,
-    /// Neither, but `intercepts.rs` has to ask again.
+    /// The intercepts (`intercepts.rs`); it can't make an entry fail either.
     Intercepts,
-    /// It can.
+    /// The next entry ([`check_entry`]): together with others, the field can make it fail.
     AtEntry,
 }
 
-/// Fields with the same rule: every even encoding of a range.
+/// Fields with the same rule: all even encodings of a range.
 pub struct Fields {
     /// Lowest encoding.
     pub first: u16,
@@ -45,9 +46,9 @@ pub struct Fields {
     pub last: u16,
     /// What may be written.
     pub rule: Rule,
-    /// Whether a write makes the next entry look again.
+    /// What a write makes necessary.
     pub look: Look,
-    /// Which fields, and why that is harmless.
+    /// Which fields, and why writing them can do no harm.
     pub reason: &'static str,
 }
 
@@ -61,27 +62,29 @@ const fn row(first: u16, last: u16, rule: Rule, look: Look, reason: &'static str
     }
 }
 
-/// Windows for interrupts and NMIs, and exits of INVLPG, RDPMC, RDTSC, CR3, CR8, DR and PAUSE. Not the
-/// monitor trap flag, whose exit ends a production TD; not the TPR shadow, on which others depend.
+/// Interrupt-window and NMI-window exiting, and exiting on INVLPG, RDPMC, RDTSC, CR3, CR8, DR and
+/// PAUSE. Not the monitor trap flag, whose exit ends a production TD; not the TPR shadow, on which
+/// other controls depend.
 const PRIMARY: u64 = 0x40d9_9a04;
-/// Descriptor tables, RDTSCP, virtual-interrupt delivery, PAUSE loops, RDRAND, INVPCID, VMFUNC, RDSEED,
-/// XSAVES, mode-based execution, user wait.
+/// Descriptor tables, RDTSCP, virtual-interrupt delivery, PAUSE-loop exiting, RDRAND, INVPCID, VM
+/// functions, RDSEED, XSAVES, mode-based execute control, user wait and pause.
 const SECONDARY: u64 = 0x0451_3e0c;
 const IA32E_MODE: u64 = 1 << 9;
-/// Blocking by STI, by MOV SS, by NMI. Blocking by SMI and "enclave" are nobody's to set.
+/// Blocking by STI, by MOV SS, by NMI. Nothing may set blocking by SMI or "enclave interruption".
 const BLOCKING: u64 = 0xb;
-/// Last branch records, and single steps on branches. Nothing that stores to memory.
+/// LBR and BTF. None of the bits that make the processor store to memory.
 const DEBUGCTL: u64 = 0x3;
 
-/// Every field that may be written, in ascending order. Those that are missing:
+/// Every field that may be written, in ascending order. Not listed:
 ///
-/// * HLAT (0006, 2034, 2040): a pointer beyond the processor's physical addresses fails the entry, and
-///   how many bits those have is hidden from a TD;
-/// * UINV (0814), PERF_GLOBAL_CTRL (2808): user interrupts and counters use further registers, which
-///   are not switched;
-/// * EPTP (201A), PLE gap and window (4020, 4022): no use without what the TDX module keeps;
-/// * exit information (2400, 4400 to 440E, 6400 to 640A): what the TDX module reads again when it goes
-///   on with an exit of the host.
+/// * HLAT (0006, 2034, 2040): a pointer above the processor's physical address width fails the
+///   entry, and that width is hidden from a TD;
+/// * UINV (0814), PERF_GLOBAL_CTRL (2808): user interrupts and counters use further registers,
+///   which are not switched;
+/// * EPTP (201A), PLE gap and window (4020, 4022): of no use without controls that the TDX module
+///   keeps to itself;
+/// * exit information (2400, 4400 to 440E, 6400 to 640A): the TDX module reads it again when it
+///   resumes an exit of the host.
 #[rustfmt::skip]
 pub static FIELDS: [Fields; 34] = [
     row(0x0800, 0x080e, Rule::Any, Look::Once, "selectors: guest state"),
@@ -121,33 +124,33 @@ pub static FIELDS: [Fields; 34] = [
 ];
 
 impl Look {
-    /// Returns true if the next entry has to look.
+    /// Returns true if the next entry has to check the VMCS.
     pub const fn is_at_entry(self) -> bool {
         matches!(self, Self::AtEntry)
     }
 
-    /// Returns true if a write changes what a lower VTL can do without an exit.
+    /// Returns true if a write changes what L1 intercepts.
     pub const fn is_of_intercepts(self) -> bool {
         matches!(self, Self::Intercepts)
     }
 }
 
-/// A write that is allowed as far as its value tells.
+/// A write that is allowed as far as its value alone tells.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldWrite {
-    /// By which rule.
+    /// The rule for the field.
     pub rule: Rule,
-    /// Bits that the write names but may not change: it is allowed if they are as they were.
+    /// Bits that the write names but may not change: the field must already hold them.
     pub kept: u64,
-    /// Whether the next entry has to look at the VMCS.
+    /// What the write makes necessary.
     pub look: Look,
 }
 
-/// Looks at one write to the VMCS of an L2 VM.
+/// Checks one write to the VMCS of an L2 VM.
 ///
 /// # Errors
 ///
-/// RDX for a field that may not be written, R8 for the value or a part of it.
+/// RDX if the field may not be written, R8 if its value, or a part of it, is refused.
 pub fn check_write(request: &Registers) -> Result<FieldWrite, Operand> {
     let code = FieldId(request.rdx).code();
     let fields = fields_of(code).ok_or(Operand::Rdx)?;
@@ -156,7 +159,7 @@ pub fn check_write(request: &Registers) -> Result<FieldWrite, Operand> {
         Rule::Any => 0,
         Rule::Within(bits) if value & mask & !bits == 0 => 0,
         Rule::Change(bits) => mask & !bits & ELEMENT_4,
-        // What is not written of the value would be old, and not looked at.
+        // The bits that are not written would keep old values, which nothing checks here.
         Rule::Whole(is_good) if mask & ELEMENT_4 == ELEMENT_4 && is_good(value) => 0,
         Rule::ApicPage if mask == u64::MAX => 0,
         Rule::Within(_) | Rule::Whole(_) | Rule::ApicPage => return Err(Operand::R8),
@@ -168,10 +171,10 @@ pub fn check_write(request: &Registers) -> Result<FieldWrite, Operand> {
     })
 }
 
-/// All bits of a field of 4 bytes.
+/// Mask of all bits of a 4-byte field.
 const ELEMENT_4: u64 = 0xffff_ffff;
 
-/// The row of a field. An odd encoding names the high half of a field: there is none.
+/// The row of a field. Odd encodings name the high half of a field and have no row.
 fn fields_of(code: u64) -> Option<&'static Fields> {
     let code = u16::try_from(code).ok().filter(|code| code & 1 == 0)?;
     let covers = |fields: &&Fields| (fields.first..=fields.last).contains(&code);
@@ -188,12 +191,13 @@ const fn event_type(event: u64) -> u64 {
     (event >> 8) & 7
 }
 
-/// Software interrupts and exceptions: the event of an instruction, which has a length.
+/// Returns true for software interrupts and exceptions: events of an instruction, which has a
+/// length.
 const fn is_software(event: u64) -> bool {
     matches!(event_type(event), 4..=6)
 }
 
-/// Returns true if nothing is to be delivered, or something that can be. Type 1 is reserved; type 7
+/// Returns true if nothing is to be injected, or an event that can be. Type 1 is reserved; type 7
 /// pends a monitor trap, whose exit ends a production TD.
 const fn is_event(event: u64) -> bool {
     let vector = event & 0xff;
@@ -224,22 +228,22 @@ const fn is_target_count(value: u64) -> bool {
     value <= 4
 }
 
-/// Whether a VMCS that can be entered has to be looked at again.
+/// When a VMCS that can be entered has to be checked again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Again {
     /// After the next write.
     AfterWrite,
-    /// At each entry: the guest and userspace may change the task priority.
+    /// At each entry, because the guest and userspace may change the task priority.
     EachEntry,
 }
 
-/// Looks at what must fit together in the VMCS of `vm`, right before an entry. `task_priority` is that
-/// of its virtual APIC page, `None` where the kernel can't see it.
+/// Checks, right before an entry, what depends on several fields of the VMCS of `vm`.
+/// `task_priority` is read from its virtual-APIC page; `None` if the kernel can't see that page.
 ///
 /// # Errors
 ///
-/// The status that a later TDX module answers with when the processor refuses, or the one with which a
-/// field could not be read.
+/// L2_VM_ENTRY_FAILED, with which later TDX modules report a refusal of the processor, or the
+/// status of a field that could not be read.
 pub fn check_entry(
     tdcall: &mut impl Tdcall,
     vm: VmIndex,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tests of the table of fields and of the look before an entry.
+//! Tests of the table of fields and of the check before an entry.
 
 use super::*;
 use crate::pure::tdcall::Call;
@@ -69,7 +69,7 @@ fn guest_state_is_userspaces_own_affair() {
     }
 }
 
-/// Every event that there is, bit by bit: 12 bits of type and vector, and each reserved one.
+/// Checks all events, bit by bit: 12 bits of type and vector, and each reserved bit.
 #[test]
 fn an_event_is_taken_exactly_if_the_processor_takes_it() {
     for low in 0..0x1000_u64 {
@@ -97,7 +97,7 @@ fn a_pending_monitor_trap_is_refused() {
     assert!(!is_taken(0x4016, 0x8000_0700));
     let trap = 1 << 27;
     for (value, mask) in [(trap, trap), (0, trap), (trap, u64::MAX)] {
-        // Only what is as it was passes, and it never was set.
+        // The bit must keep its value, and it was never set.
         assert_eq!(write(0x4002, value, mask).unwrap().kept & trap, trap);
     }
 }
@@ -152,7 +152,7 @@ fn writes_to_what_must_fit_together_are_looked_at_again() {
     assert!(!write(0x6802, 0, u64::MAX).unwrap().look.is_at_entry());
 }
 
-/// A VMCS of a few fields; the rest is zero.
+/// A VMCS with a few fields; the rest are zero.
 struct Vmcs<'a>(&'a [(u64, u64)]);
 
 impl Tdcall for Vmcs<'_> {
@@ -185,7 +185,7 @@ fn an_error_code_needs_protected_mode() {
         entry(&[gp, (0x6800, 0x21), (0x4018, 0x1_0000)], None),
         REFUSED
     );
-    // Without an event nothing of it counts.
+    // Without an event the processor does not check these fields.
     assert_eq!(entry(&[(0x4016, 0xb0d), (0x4018, u64::MAX)], None), once);
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! XSAVE images of the lower VTLs in the standard format, as `MSHV_VTL_XSAVE_GET` and
-//! `MSHV_VTL_XSAVE_SET` hand them over: where each component is, and which images XRSTOR takes.
-//! [SDM1 13.4] `rust/cpu/fpu.rs` has the image that the processor saves to, `xsave_tests.rs` the tests.
+//! XSAVE images of the lower VTLs in the standard format, for `MSHV_VTL_XSAVE_GET` and
+//! `MSHV_VTL_XSAVE_SET`: the offset of each component, and which images XRSTOR accepts. [SDM1 13.4]
+//!
+//! `rust/cpu/fpu.rs` has the image that the processor saves to.
 
 use core::ops::Range;
 
@@ -12,42 +13,42 @@ const AVX512: u64 = 0b111 << 5;
 const PKRU: u64 = 1 << 9;
 const APX: u64 = 1 << 19;
 
-/// Components that are handed over. MPX is not: XRSTOR faults on some of its values. Nor is AMX:
-/// which tile configurations XRSTOR takes can't be told from the image.
+/// Components in an image for userspace. MPX is not among them: XRSTOR faults on some of its
+/// values. Nor is AMX: which tile configurations XRSTOR accepts can't be told from the image.
 const KNOWN: u64 = X87 | SSE | AVX | AVX512 | PKRU | APX;
 const COMPONENTS: usize = 20;
 const INDEX_PKRU: usize = 9;
 
 /// Size of an FXSAVE image in 8-byte words.
 pub const FX_WORDS: usize = 64;
-/// So many of them have state; the processor looks at no other one.
+/// The first of them hold state; the processor does not read the others.
 pub const FX_STATE_WORDS: usize = SSE_REGISTERS.end;
-/// The legacy region, in words of 8 bytes, as everything below.
+/// The legacy region, in 8-byte words like everything below.
 const MXCSR_WORD: usize = 3;
 const X87_CONTROL: usize = 0;
 const X87_POINTERS: Range<usize> = 1..3;
 const X87_REGISTERS: Range<usize> = 4..20;
 const SSE_REGISTERS: Range<usize> = 20..52;
 const LEGACY: Range<usize> = 0..64;
-/// FCW of the initial state; everything else of x87 is zero then.
+/// FCW of the initial state. The rest of the x87 state is zero then.
 const X87_START: u64 = 0x37f;
-/// XSTATE_BV; behind it XCOMP_BV and reserved words, all zero in the standard format.
+/// XSTATE_BV. XCOMP_BV and reserved words follow, which are zero in the standard format.
 pub const XSTATE_BV_WORD: usize = 64;
 const ZERO_WORDS: Range<usize> = 65..72;
 /// Legacy region and header.
 const HEAD_WORDS: usize = 72;
 
-/// What CPUID leaf 0xD says of a component: bytes from the begin of the image.
+/// Position of a component in the image, as CPUID leaf 0xD reports it.
 #[derive(Clone, Copy, Default)]
 pub struct Area {
-    /// EBX of the sub-leaf.
+    /// EBX of the sub-leaf: bytes from the beginning of the image.
     pub offset: u32,
     /// EAX of the sub-leaf.
     pub len_bytes: u32,
 }
 
 impl Area {
-    /// The words; `None` for what is no place behind the header of so many words.
+    /// The range in words; `None` if it does not lie between the header and the end of the image.
     fn words(self, max_words: usize) -> Option<Range<usize>> {
         let (offset, len) = (self.offset as usize, self.len_bytes as usize); // CAST: u32 fits
         let words = offset / 8..offset.checked_add(len)? / 8;
@@ -60,7 +61,7 @@ impl Area {
     }
 }
 
-/// Where the components are that are handed over.
+/// Positions of the components in an image for userspace.
 pub struct Layout {
     components: u64,
     len_words: usize,
@@ -68,8 +69,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `xcr0` is what VTL2 has on; `max_bytes` the length of the processor's image;
-    /// `area` asks CPUID for a component.
+    /// `xcr0` is what VTL2 has enabled, `max_bytes` the length of the processor's image; `area`
+    /// reads the position of a component from CPUID.
     pub fn new(xcr0: u64, max_bytes: usize, area: impl Fn(u32) -> Area) -> Self {
         let mut layout = Self {
             components: X87 | SSE,
@@ -90,17 +91,18 @@ impl Layout {
         layout
     }
 
-    /// The components, by their bits in XCR0.
+    /// The components, as bits of XCR0.
     pub const fn components(&self) -> u64 {
         self.components
     }
 
-    /// Length of an image.
+    /// Length of an image in words.
     pub const fn len_words(&self) -> usize {
         self.len_words
     }
 
-    /// Whether XRSTOR takes an image of userspace. `mxcsr_mask` has the bits that MXCSR may have.
+    /// Returns true if XRSTOR would accept an image of userspace. `mxcsr_mask` has the bits that
+    /// may be set in MXCSR.
     pub fn takes(&self, image: &[u64], mxcsr_mask: u32) -> bool {
         let word = |index: usize| image.get(index).copied().unwrap_or(u64::MAX);
         image.len() == self.len_words
@@ -111,7 +113,7 @@ impl Layout {
             && word(MXCSR_WORD) as u32 & !mxcsr_mask == 0 // CAST: the low half
     }
 
-    /// Areas of the components in a set, PKRU apart.
+    /// Positions of the components in a set, except PKRU.
     fn areas(&self, set: u64) -> impl Iterator<Item = &Range<usize>> {
         let set = set & self.components & !PKRU;
         self.areas
@@ -121,7 +123,7 @@ impl Layout {
             .map(|(_, words)| words)
     }
 
-    /// Makes an image for userspace, in `image` of zeros, from the processor's and PKRU.
+    /// Fills an image for userspace, which is zero before, from the processor's image and PKRU.
     pub fn export(&self, kept: &[u64], pkru: u32, image: &mut [u64]) {
         let present = kept.get(XSTATE_BV_WORD).copied().unwrap_or(0) & self.components & !PKRU;
         copy(kept, image, &LEGACY);
@@ -136,8 +138,9 @@ impl Layout {
         put(image, XSTATE_BV_WORD, told);
     }
 
-    /// Puts an image that [`Self::takes`] let through into the processor's; the answer is PKRU. What is
-    /// not handed over stays, what the image leaves out gets its initial state.
+    /// Copies an image that [`Self::takes`] accepts to the processor's image, and returns PKRU.
+    /// Components that are not exchanged keep their values; those not present in the image get
+    /// their initial state.
     pub fn import(&self, image: &[u64], kept: &mut [u64]) -> u32 {
         let present = image.get(XSTATE_BV_WORD).copied().unwrap_or(0);
         copy(image, kept, &LEGACY);

@@ -7,7 +7,7 @@ const XCR0: u64 = X87 | SSE | AVX | PKRU;
 const BYTES: usize = 2752;
 const MASK: u32 = 0xffff;
 
-/// A processor with AVX at 576 and PKRU at 2688, as Intel's are.
+/// A processor with AVX at 576 and PKRU at 2688, as in Intel's.
 fn area(number: u32) -> Area {
     let (offset, len_bytes) = match number {
         2 => (576, 256),
@@ -24,7 +24,7 @@ fn layout() -> Layout {
     Layout::new(XCR0, BYTES, area)
 }
 
-/// A good image in which each word says where it is.
+/// A valid image in which each word contains its index.
 fn image(present: u64) -> Vec<u64> {
     let mut image: Vec<u64> = (0..337).map(|word| 0xabcd_0000 + word).collect();
     image[MXCSR_WORD] = 0x1f80;
@@ -94,7 +94,7 @@ fn each_bit_that_xrstor_faults_on_is_refused() {
         }
         let mut image = image(7);
         image[MXCSR_WORD] = 1 << bit;
-        // The high half is MXCSR_MASK, which XRSTOR does not look at.
+        // The high half is MXCSR_MASK, which XRSTOR ignores.
         let is_free = !(16..32).contains(&bit);
         assert_eq!(layout().takes(&image, MASK), is_free, "MXCSR {bit}");
     }
@@ -127,7 +127,7 @@ fn what_an_image_leaves_out_gets_its_initial_state() {
     assert_eq!(layout.import(&image(0), &mut kept), 0);
     assert_eq!(kept[0..4], [0x37f, 0, 0, 0x1f80]);
     assert!(kept[4..52].iter().all(|&word| word == 0));
-    // Present, because MXCSR is; AVX is not.
+    // SSE is present because MXCSR is; AVX is not.
     assert_eq!(kept[XSTATE_BV_WORD], 3);
 }
 
