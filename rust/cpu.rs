@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The processor: what it has, its registers that lower VTL and VTL2 share, the guards that prove what it is
-//! kept from, and the instruction that calls the TDX module.
+//! The processor: its features, the registers that lower VTL and VTL2 share, guards that prove what
+//! can't happen on it (preemption, interrupts), and TDCALL.
 
 pub(crate) mod debug_regs;
 pub(crate) mod features;

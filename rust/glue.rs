@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Where Rust meets C: generated declarations, wrappers of what the kernel crate does not cover, and pages
-//! that others write at the same time.
+//! Where Rust meets C: declarations made by bindgen, wrappers for what the kernel crate does not
+//! cover, and access to pages that others write at the same time.
 
 pub(crate) mod abi;
 mod constants;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What processor and trust domain have, asked once when the module loads.
+//! Features of processor and trust domain, read once when the module loads.
 
 use kernel::prelude::*;
 
@@ -25,13 +25,13 @@ pub(crate) struct Features {
     pub(crate) format: Format,
     /// Extended state as userspace sees it.
     pub(crate) layout: Layout,
-    /// Speculation defences of each switch.
+    /// Speculation defences carried out on each switch.
     pub(crate) mitigations: Mitigations,
-    /// Shared registers without a place in the run page.
+    /// Shared MSRs that have no field in the run page.
     pub(crate) unseen_msrs: UnseenMsrs,
-    /// Protection keys are on.
+    /// Protection keys are enabled.
     pub(crate) has_pkru: bool,
-    /// How close two exits of a storm are.
+    /// Largest distance of two exits of a storm, in TSC ticks.
     pub(crate) storm_spacing_ticks: u64,
 }
 
@@ -40,20 +40,20 @@ const LEAF_TDX: u32 = 0x21;
 const TDX_SIGNATURE: [u32; 3] = [0x6574_6e49, 0x5844_546c, 0x2020_2020]; // "IntelTDX    "
 
 impl Features {
-    /// Looks around.
+    /// Reads the features.
     ///
     /// # Errors
     ///
-    /// EINVAL for a wrong parameter. ENODEV outside a TD, in one without L2 VMs, and where this Linux does without XSAVE, with one line
-    /// in the log that says so. ENOMEM.
+    /// EINVAL for an invalid parameter; ENODEV outside a TD, in a TD without L2 VMs, and if this
+    /// kernel does not use XSAVE. A line in the log says which. ENOMEM.
     pub(crate) fn detect() -> Result<Self> {
         if !is_td() {
-            pr_err!("not loaded: this is no TDX guest (CPUID leaf 0x21)\n");
+            pr_err!("not loaded: CPUID leaf 0x21 does not report a TDX guest; this module runs inside a TD\n");
             return Err(ENODEV);
         }
         let num_l2_vms = num_l2_vms()?;
-        // Every processor with TDX has XSAVE. A kernel that leaves it off could not keep the components
-        // that a lower VTL turns on.
+        // Every processor with TDX has XSAVE. A kernel that does not use it can't switch the
+        // components that a lower VTL enables.
         let Some(format) = Format::detect() else {
             pr_err!("not loaded: this kernel does not use XSAVE; boot it without \"noxsave\"\n");
             return Err(ENODEV);
@@ -108,7 +108,7 @@ fn num_l2_vms() -> Result<u8> {
         }
         Err(status) => {
             let status = status.0;
-            pr_err!("not loaded: the TDX module does not tell NUM_L2_VMS, status {status:#x}\n");
+            pr_err!("not loaded: reading NUM_L2_VMS of the TD failed with status {status:#x}\n");
             Err(ENODEV)
         }
     }
@@ -118,12 +118,12 @@ fn num_l2_vms() -> Result<u8> {
 fn xfam() -> Result<u64> {
     tdg_vm_rd(&mut tdcall::Instruction, FieldId::XFAM).map_err(|status| {
         let status = status.0;
-        pr_err!("not loaded: the TDX module does not tell XFAM, status {status:#x}\n");
+        pr_err!("not loaded: reading XFAM of the TD failed with status {status:#x}\n");
         ENODEV
     })
 }
 
-/// Components that IA32_XSS of a lower VTL can enable; `None` without XSAVES.
+/// Components that IA32_XSS of a lower VTL may enable; `None` without XSAVES.
 fn xss_mask() -> Option<u64> {
     let Cpuid { eax, ecx, edx, .. } = ffi::cpuid(0xd, 1);
     (eax & (1 << 3) != 0).then(|| components::xss(u64::from(edx) << 32 | u64::from(ecx)))

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! x87, SSE and the further components of XCR0 of the lower VTLs.
 //!
-//! L1 has XSAVE on, and the TDX module leaves every component live between L1 and L2. So each VP has
-//! an XSAVE image of its own; x87 and SSE in it are exchanged with the run page at each entry. The
-//! task's own state is saved by `kernel_fpu_begin` and comes back with the return to userspace. PKRU is
-//! apart: the kernel keeps it in the register, and an interrupt would feel it.
+//! L1 uses XSAVE, and the TDX module leaves every component unchanged when it switches between L1
+//! and L2. So each VP has an XSAVE image of its own; x87 and SSE in it are exchanged with the run
+//! page at each entry. `kernel_fpu_begin` saves the task's own state, which is restored on return
+//! to userspace. PKRU is handled separately: the kernel keeps it in the register, and an interrupt
+//! handler would use the wrong value.
 
-// UNSAFETY: XSAVE, XRSTOR and their image.
+// UNSAFETY: XSAVE, XRSTOR, XSETBV, and accesses to the image.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
@@ -26,9 +27,9 @@ const XSTATE_PKRU: u64 = 1 << 9;
 const WORD_BYTES: usize = size_of::<u64>();
 /// Legacy region and header.
 const XSAVE_MIN_BYTES: usize = 512 + 64;
-/// What XSAVE and XRSTOR want of an image's address.
+/// Alignment of an image that XSAVE and XRSTOR require.
 const IMAGE_ALIGN: usize = 64;
-/// MXCSR_MASK in the high half of this word of an image, and its value when the processor stores none.
+/// MXCSR_MASK is the high half of this word of an image; the default applies if it is zero.
 const MXCSR_MASK_WORD: usize = 3;
 const MXCSR_MASK_DEFAULT: u32 = 0xffbf;
 
@@ -36,12 +37,12 @@ const MXCSR_MASK_DEFAULT: u32 = 0xffbf;
 ///
 /// # Invariants
 ///
-/// The kernel has turned XSAVE on. With `has_xinuse`, XGETBV takes 1.
+/// The kernel has enabled XSAVE. If `has_xinuse` is true, XGETBV accepts index 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Format {
     xcr0: u64,
     len_bytes: usize,
-    /// XGETBV tells which components are in use.
+    /// XGETBV reports which components are in use.
     has_xinuse: bool,
 }
 
@@ -56,7 +57,7 @@ impl Format {
         self.len_bytes
     }
 
-    /// Asks the processor. `None` if the kernel does not use XSAVE.
+    /// Reads it from the processor. `None` if the kernel does not use XSAVE.
     pub(crate) fn detect() -> Option<Self> {
         if ffi::cpuid(1, 0).ecx & (1 << 27) == 0 {
             return None; // OSXSAVE
@@ -72,7 +73,7 @@ impl Format {
         Some(format)
     }
 
-    /// Components that are not in their initial state, as far as the processor tells.
+    /// Components that are not in their initial state; all, if the processor can't tell.
     fn components_in_use(&self) -> u64 {
         if self.has_xinuse {
             self.xgetbv(1)
@@ -81,11 +82,11 @@ impl Format {
         }
     }
 
-    /// XCR0 (0), or the components of it that are in use (1), if the processor tells them.
+    /// Returns XCR0 (index 0), or the components of it that are in use (index 1, if supported).
     fn xgetbv(&self, index: u32) -> u64 {
         let index = index & u32::from(self.has_xinuse);
         let (low, high): (u32, u32);
-        // SAFETY: By the invariant XGETBV exists and takes `index`.
+        // SAFETY: By the invariant, established in `detect`, XGETBV exists and accepts `index`.
         unsafe {
             asm!("xgetbv", in("ecx") index, out("eax") low, out("edx") high,
                 options(nomem, nostack));
@@ -98,23 +99,24 @@ impl Format {
 ///
 /// # Invariants
 ///
-/// The image is the `format.len_bytes` of `memory` from `first_word` on, aligned as XSAVE wants it:
-/// `memory` never grows, so it stays where it is.
+/// The image is the `format.len_bytes` of `memory` from `first_word` on, aligned as XSAVE requires.
+/// `memory` never grows, so its address does not change.
 pub(crate) struct ExtendedState {
     memory: KVec<u64>,
     first_word: usize,
     format: Format,
-    /// XCR0 while the lower VTL runs; XSETBV takes it.
+    /// XCR0 while the lower VTL runs; XSETBV accepts it.
     xfem: u64,
 }
 
 impl ExtendedState {
-    /// Initial state of every component.
+    /// Creates the initial state of every component.
     pub(crate) fn new(format: Format) -> Result<Self> {
         let len_bytes = format.len_bytes + IMAGE_ALIGN;
         let memory = KVec::from_elem(0, len_bytes.div_ceil(WORD_BYTES), GFP_KERNEL)?;
         let address = memory.as_ptr().addr();
-        // INVARIANT: the place that is skipped is shorter than what the memory is longer.
+        // INVARIANT: skipping `first_word` takes fewer bytes than `memory` is longer than the
+        // image.
         Ok(Self {
             first_word: address.wrapping_neg() % IMAGE_ALIGN / WORD_BYTES,
             memory,
@@ -128,62 +130,64 @@ impl ExtendedState {
         self.xfem
     }
 
-    /// Sets XCR0 of the lower VTL to a value that `pure::registers` let through.
+    /// Sets XCR0 of the lower VTL to a value that `pure::registers` accepts.
     pub(crate) fn set_xfem(&mut self, xfem: u64) {
         self.xfem = xfem;
     }
 
-    /// Changes XCR0 between VTL2's value and the lower VTL's, where they differ.
+    /// Switches XCR0 between VTL2's value and the lower VTL's, if they differ.
     fn write_xcr0(&self, value: u64, _section: &Section) {
         if self.xfem == self.format.xcr0 {
             return;
         }
         let (low, high) = halves(value);
-        // SAFETY: XSAVE is on by the invariant of `Format`, and XSETBV takes both values. The registers of components that are
-        // off keep what they hold; `save` and `restore` run with VTL2's value.
+        // SAFETY: XSAVE is enabled by the invariant of `Format`, and XSETBV accepts both values:
+        // VTL2's is the kernel's own, `set_xfem` takes only checked ones. Registers of disabled
+        // components keep their contents; `save` and `restore` run with VTL2's value.
         unsafe {
             asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nomem, nostack));
         }
     }
 
-    /// x87 and SSE state in FXSAVE format.
+    /// The x87 and SSE state in FXSAVE format.
     ///
     /// # Errors
     ///
-    /// Never one: every image is longer.
+    /// None in practice: every image is longer than that.
     pub(crate) fn legacy_image(&mut self) -> Result<&mut [u64; FX_WORDS]> {
         self.words().first_chunk_mut().ok_or(EINVAL)
     }
 
-    /// The whole image, in the standard format. Who writes to it leaves it such that XRSTOR takes it.
+    /// The whole image, in the standard format. A caller that writes to it must leave an image that
+    /// XRSTOR accepts.
     pub(crate) fn words(&mut self) -> &mut [u64] {
         let end = self.first_word + self.format.len_bytes / WORD_BYTES;
         let image = self.memory.get_mut(self.first_word..end);
         image.unwrap_or_default() // never: the memory is that long
     }
 
-    /// Loads the registers with this state. IA32_XFD may be zero afterwards.
+    /// Loads the registers from this state. IA32_XFD may be zero afterwards.
     pub(crate) fn restore(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
         xfd.clear_for(|| self.components());
         self.load_image();
         self.write_xcr0(self.xfem, section);
     }
 
-    /// Stores the registers as this state, but those of x87 and SSE, which belong into the run page:
-    /// the image gets them from there. IA32_XFD may be zero afterwards.
+    /// Saves the registers to this state, except x87 and SSE: those belong to the run page, from
+    /// which the image is filled. IA32_XFD may be zero afterwards.
     pub(crate) fn save(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
         self.write_xcr0(self.format.xcr0, section);
         xfd.clear_for(|| self.format.components_in_use());
         self.store_image(self.format.xcr0 & !(XSTATE_X87_SSE | XSTATE_PKRU));
     }
 
-    /// Makes it the initial state.
+    /// Resets to the initial state.
     pub(crate) fn reset(&mut self) {
         self.words().fill(0);
         self.xfem = XFEM_START;
     }
 
-    /// Components that the image has.
+    /// Components present in the image.
     fn components(&mut self) -> u64 {
         self.words().get(XSTATE_BV_WORD).copied().unwrap_or(0)
     }
@@ -195,9 +199,9 @@ impl ExtendedState {
         }
         let image = image.as_ptr();
         let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
-        // SAFETY: By the invariant the image is aligned and whole. MXCSR in it was checked by
-        // `pure::controls`, or stored by the processor; the header is zero but for components of XCR0,
-        // as XSAVE or `pure::xsave` left it.
+        // SAFETY: By the invariant, established in `new`, the image is aligned and complete. MXCSR
+        // in it was checked by `pure::controls`, or stored by the processor; the header has only
+        // bits of XCR0 set, as XSAVE or `pure::xsave` left it.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) image, in("eax") low, in("edx") high,
                 options(nostack, readonly));
@@ -207,24 +211,25 @@ impl ExtendedState {
     fn store_image(&mut self, components: u64) {
         let image = self.words().as_mut_ptr();
         let (low, high) = halves(components);
-        // SAFETY: By the invariant the image is aligned and long enough for every component of XCR0.
+        // SAFETY: By the invariant, established in `new`, the image is aligned and long enough for
+        // every component of XCR0.
         unsafe {
             asm!("xsave64 [{}]", in(reg) image, in("eax") low, in("edx") high, options(nostack));
         }
     }
 }
 
-/// The registers are the module's: the task's state is in memory until it returns to userspace.
-/// Neither another task nor a softirq runs on this CPU; interrupts do, but may not use the
-/// registers.
+/// A section in which the module owns the FPU registers: the task's state is in memory until it
+/// returns to userspace. No other task and no softirq runs on this CPU meanwhile; interrupts do,
+/// but must not use these registers.
 #[must_use]
 pub(crate) struct Section(NotThreadSafe);
 
 impl Section {
-    /// Puts the task's state away.
+    /// Saves the task's state.
     pub(crate) fn begin() -> Self {
-        // SAFETY: In a task with interrupts on that is not in such a section: whoever begins one has
-        // the claim to a VP, or loads the module. Paired with the call in `drop`.
+        // SAFETY: In task context, with interrupts enabled, and not within another section: callers
+        // hold the claim to a VP or are loading the module. Paired with the call in `drop`.
         unsafe { abi::kernel_fpu_begin_mask(0) };
         Self(NotThreadSafe)
     }
@@ -234,13 +239,13 @@ ends_in_c! {
     Section: kernel_fpu_end;
 }
 
-/// Reads PKRU; zero without protection keys.
+/// Reads PKRU; zero if protection keys are disabled.
 pub(crate) fn read_pkru(has_pkru: bool, _section: &Section) -> u32 {
     if !has_pkru {
         return 0;
     }
     let value: u32;
-    // SAFETY: The kernel has turned protection keys on, so RDPKRU exists.
+    // SAFETY: The kernel has enabled protection keys (`has_pkru`), so RDPKRU exists.
     unsafe {
         asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _,
             options(nomem, nostack, preserves_flags));
@@ -248,12 +253,12 @@ pub(crate) fn read_pkru(has_pkru: bool, _section: &Section) -> u32 {
     value
 }
 
-/// Changes PKRU, if there is something to change. Without protection keys both values are zero.
+/// Changes PKRU if the values differ. Both are zero if protection keys are disabled.
 pub(crate) fn change_pkru(from: u32, to: u32, _irqs: &IrqsOff) {
     if from != to {
-        // SAFETY: One of both is not zero, so the kernel has turned protection keys on and WRPKRU
-        // exists. PKRU only concerns access to userspace's memory, and there is none with interrupts
-        // off; the caller puts VTL2's value back.
+        // SAFETY: One of the values is not zero, so the kernel has enabled protection keys and
+        // WRPKRU exists. PKRU only affects accesses to user memory, and none happens with
+        // interrupts disabled; the caller restores VTL2's value.
         unsafe {
             asm!("wrpkru", in("ecx") 0, in("eax") to, in("edx") 0,
                 options(nostack, preserves_flags));
@@ -261,7 +266,7 @@ pub(crate) fn change_pkru(from: u32, to: u32, _irqs: &IrqsOff) {
     }
 }
 
-/// Bits that MXCSR may have on this processor.
+/// Returns the bits of MXCSR that this processor allows.
 ///
 /// # Errors
 ///
@@ -279,7 +284,7 @@ pub(crate) fn mxcsr_mask(format: Format) -> Result<u32> {
     })
 }
 
-/// EAX and EDX of the XSAVE instructions.
+/// EAX and EDX for an XSAVE instruction.
 fn halves(mask: u64) -> (u32, u32) {
     (mask as u32, (mask >> 32) as u32) // CAST: low and high half
 }

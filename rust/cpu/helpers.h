@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the choice of speculation defences depends on; mitigation.c says more. */
+/* What the choice of speculation defences depends on; see mitigation.c. */
 #ifndef _MSHV_VTL_TDX_CPU_HELPERS_H
 #define _MSHV_VTL_TDX_CPU_HELPERS_H
 
 #include <linux/bits.h>
 #include <linux/types.h>
 
-/* Facts of pure/mitigation.rs. */
+/* The flags of Facts in pure/mitigation.rs. */
 enum vtl_fact {
 	VTL_HAS_IBPB = BIT(0),
 	VTL_HAS_MD_CLEAR = BIT(1),
@@ -16,7 +16,10 @@ enum vtl_fact {
 	VTL_KERNEL_OFF = BIT(5),
 };
 
-/* Of the parameter: more than a list of all defences has, even with each named twice. */
+/*
+ * Size of the parameter: a list of all defences fits, even with each named
+ * twice.
+ */
 #define VTL_MITIGATIONS_BYTES 128
 
 u8 vtl_mitigations_given(u32 at);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The parameter mitigations=, and what this kernel knows of its processor's bugs.
+ * The parameter mitigations=, and what this kernel knows of the processor's
+ * bugs.
  *
- * Stays C: the parameters of the kernel crate are numbers, not texts, and what
- * the kernel knows of the processor is inline functions of bits.
+ * Stays C: parameters of the kernel crate are numbers, not texts, and the facts
+ * about the processor are inline functions of bits.
  */
 #include <linux/cpu.h>
 #include <linux/moduleparam.h>
@@ -18,15 +19,21 @@ module_param_string(mitigations, vtl_mitigations, sizeof(vtl_mitigations),
 		    0444);
 MODULE_PARM_DESC(
 	mitigations,
-	"Speculation defences of a switch: auto (those that the CPU needs), full, off, user (auto, but only before userspace or another task runs), or a list of verw, rsb, ibpb-exit, bhb, ibpb");
+	"Speculation defences of a switch: auto (what the CPU needs), full (all it has), off, user (auto, but without IBPB on each exit), or a list of verw, rsb, ibpb-exit, bhb, ibpb");
 
-/* A byte of the parameter's value, 0 after its end. The loader has set it before the module loads. */
+/*
+ * Returns a byte of the parameter's value, 0 after its end. The loader sets it
+ * before init runs.
+ */
 u8 vtl_mitigations_given(u32 at)
 {
 	return at < sizeof(vtl_mitigations) ? vtl_mitigations[at] : 0;
 }
 
-/* What is shown of it from now on. While the module loads, before anybody can read it. */
+/*
+ * Sets the value that sysfs shows. Called during init, before sysfs can read
+ * it.
+ */
 void vtl_mitigations_show(const char *text)
 {
 	strscpy(vtl_mitigations, text);
@@ -42,7 +49,7 @@ u32 vtl_mitigation_facts(void)
 		facts |= VTL_HAS_MD_CLEAR;
 	if (boot_cpu_has_bug(X86_BUG_SPECTRE_V2))
 		facts |= VTL_BUG_BRANCH_TARGETS;
-	/* Where SPEC_CTRL can stop it, it does. */
+	/* SPEC_CTRL prevents it if the processor has that control. */
 	if (boot_cpu_has_bug(X86_BUG_BHI) &&
 	    !boot_cpu_has(X86_FEATURE_CLEAR_BHB_HW))
 		facts |= VTL_BUG_BRANCH_HISTORY;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Speculation defences of a switch: asks what `pure::mitigation` chooses from, and writes the
-//! barrier. The rest of them is in `run/vp_enter.S`, next to the switch itself.
+//! Speculation defences of a switch: collects the facts from which `pure::mitigation` chooses, and
+//! issues the IBPB on a change of owner. `run/vp_enter.S` has the others, around the switch itself.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -17,18 +17,19 @@ use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner, Scrub, Set};
 /// IA32_PRED_CMD: indirect branch predictor barrier.
 const IBPB: u64 = 1;
 
-// Constants since boot, and the parameter, which nobody else reads or writes while the module loads.
+// These read constants since boot, and the parameter, which nothing else accesses while the module
+// loads.
 safe_in_c! {
     fn vtl_mitigations_given(at: u32) -> u8;
     fn vtl_mitigations_show(text: Valid<'_, c_char> as *const c_char);
     fn vtl_mitigation_facts() -> u32;
 }
 
-/// The parameter, which is shown from now on as a list of names in their order.
+/// Parses the parameter, and replaces its value by the canonical list of names for sysfs.
 ///
 /// # Errors
 ///
-/// EINVAL, with one line in the log: it is no mode and no list. ENOMEM.
+/// EINVAL, after a line in the log, if it is neither a mode nor a list. ENOMEM.
 fn mode() -> Result<Mode> {
     let mut given = KVec::new();
     for at in 0..abi::VTL_MITIGATIONS_BYTES {
@@ -39,7 +40,7 @@ fn mode() -> Result<Mode> {
     }
     let given = core::str::from_utf8(&given).unwrap_or("(no text)");
     let Some(mode) = Mode::parse(given) else {
-        pr_err!("not loaded: mitigations={given} is none of auto, full, off, user, and no list of verw, rsb, ibpb-exit, bhb, ibpb\n");
+        pr_err!("not loaded: mitigations={given}: expected auto, full, off, user, or a list of verw, rsb, ibpb-exit, bhb, ibpb\n");
         return Err(EINVAL);
     };
     if let Mode::Only(set) = mode {
@@ -62,7 +63,7 @@ fn show(set: Set) -> Result {
     Ok(())
 }
 
-/// The choice for this processor.
+/// Chooses the defences for this processor.
 ///
 /// # Errors
 ///
@@ -76,7 +77,8 @@ pub(crate) fn choose(has_spec_ctrl: bool) -> Result<Mitigations> {
     Ok(Mitigations::choose(mode, facts))
 }
 
-/// Keeps what one owner has trained in the branch predictors from the next one on this VP.
+/// Issues an IBPB if the VP enters on behalf of another owner than last time, so that the previous
+/// owner's training does not affect the next.
 pub(crate) fn change_owner(
     owner: &mut Option<Owner>,
     vm: VmIndex,
@@ -95,10 +97,9 @@ pub(crate) fn change_owner(
     }
 }
 
-/// Keeps what the lower VTL has trained from VTL2's userspace and other tasks, where the barrier of each
-/// exit has not done so already.
+/// Issues an IBPB before other tasks and VTL2's userspace run, so that the lower VTL's training
+/// does not affect them; not if each exit does so already.
 pub(crate) fn end_ownership(mitigations: &Mitigations, section: &Section) {
-    // One with each exit is enough.
     if mitigations.ibpb && !mitigations.scrub.does(Scrub::TARGETS) {
         msr::write(Msr::PredCmd, IBPB, section);
     }

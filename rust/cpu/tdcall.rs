@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! TDCALL, the instruction.
+//! The TDCALL instruction.
 
 // UNSAFETY: inline assembly.
 #![allow(unsafe_code)]
@@ -17,35 +17,35 @@ pub(crate) struct Instruction;
 
 impl Tdcall for Instruction {
     fn tdcall(&mut self, call: Call) -> Registers {
-        // SAFETY: Only `pure::tdcall` makes a `Call`: of leaves that the driver names itself and that
-        // change nothing of this kernel, and of what `pure::policy` allows. Who asks has looked whether
-        // this is a TD (`Features::detect`).
+        // SAFETY: Only `pure::tdcall` makes a `Call`: for leaves of the driver's own, which change
+        // nothing of this kernel, and for requests that `pure::policy` allows. `Features::detect`
+        // made sure that this is a TD before anything could call this.
         unsafe { execute(call.registers()) }
     }
 }
 
-/// Has the lower VTL in a VM use a page as its virtual APIC page, on the VP of this CPU.
+/// Sets the virtual-APIC page of a VM on the VP of this CPU.
 ///
 /// # Errors
 ///
-/// The status, when it is not SUCCESS.
+/// The status, if it is not SUCCESS.
 ///
 /// # Safety
 ///
-/// This is a TD. The page serves no other purpose until the TDX module has been told another address.
+/// This is a TD. Nothing else uses the page until the TDX module has been given another address.
 pub(crate) unsafe fn set_virtual_apic_page(vm: VmIndex, gpa: u64) -> Result<(), Status> {
-    // SAFETY: The write gives the lower VTL the page, which its caller has for it ("serves no other
-    // purpose"), and changes nothing else.
+    // SAFETY: The lower VTL gets access to the page, which nothing else uses, by the caller's
+    // promise ("nothing else uses the page"); no other memory or register changes.
     let answer = unsafe { execute(virtual_apic_write(vm, gpa)) };
     answer.succeeded().map(|_| ())
 }
 
-/// The instruction.
+/// Executes the instruction.
 ///
 /// # Safety
 ///
-/// This is a TD, so that the instruction exists. What the leaf does changes no register but these, and
-/// no memory that this kernel relies on.
+/// This is a TD, so that the instruction exists. The leaf changes no registers but these, and no
+/// memory that this kernel relies on.
 unsafe fn execute(registers: Registers) -> Registers {
     let Registers {
         mut rax,
@@ -56,7 +56,7 @@ unsafe fn execute(registers: Registers) -> Registers {
         mut r10,
         mut r11,
     } = registers;
-    // SAFETY: By the caller's promise ("the instruction exists", "no register but these").
+    // SAFETY: By the caller's promise ("the instruction exists", "changes no registers but these").
     unsafe {
         asm!(
             ".byte 0x66, 0x0f, 0x01, 0xcc",
@@ -80,19 +80,19 @@ unsafe fn execute(registers: Registers) -> Registers {
     }
 }
 
-/// TDG.VP.VMCALL with the function of an instruction. [GHCI Instruction.WBINVD]
+/// TDG.VP.VMCALL function for an instruction: its exit reason. [GHCI Instruction.WBINVD]
 const FUNCTION_WBINVD: u64 = 54;
-/// R10 to R12: what the host sees, and may change.
+/// R10 to R12: the registers that the host sees and may change.
 const EXPOSED: u64 = 0x1c00;
 
-/// Asks the host to write back caches. What it answers is not looked at.
+/// Asks the host to flush the caches. Its answer is ignored.
 pub(crate) fn ask_for_flush(flush: Flush) {
     let keeps_lines = match flush {
         Flush::Invalidate => 0_u64,
         Flush::WriteBack => 1,
     };
-    // SAFETY: A VP is about to run, so this is a TD. The TDX module gives the host the registers of the mask and takes from it no
-    // others; RAX is its own status.
+    // SAFETY: The caller is about to enter a lower VTL, so this is a TD. The host sees and changes
+    // only the registers in the mask; RAX is the TDX module's own status.
     unsafe {
         asm!(
             ".byte 0x66, 0x0f, 0x01, 0xcc",

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen reads. Only declarations of our own headers, and the functions
- * that Kbuild names, become Rust; kernel types come from the kernel's crate.
+ * Input of bindgen. Only declarations of our own headers, and the functions
+ * that Kbuild lists, become Rust; kernel types come from the kernel's bindings
+ * crate.
  */
 #include <linux/anon_inodes.h>
 #include <linux/cpuhotplug.h>
@@ -20,7 +21,7 @@
 #include "observe/vtl_trace.h"
 #include "vp/helpers.h"
 
-/* bindgen does not see what _IOC() makes, but every enumerator. */
+/* bindgen can't evaluate _IOC(), but exports every enumerator. */
 enum {
 	VTL_COMMAND_CHECK_EXTENSION = MSHV_CHECK_EXTENSION,
 	VTL_COMMAND_CREATE_VTL = MSHV_CREATE_VTL,
