@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Memory of the lower VTLs: which it is, how it is mapped, and what of it is used by whom.
+//! Memory of the lower VTLs: which memory that is, how it is mapped, and who uses it.
 //!
-//! Every mapping is MAP_SHARED, never executable, not inherited by a child, not part of a core dump.
+//! Every mapping is MAP_SHARED, not executable, not inherited on fork(), and not part of a core
+//! dump.
 
 mod fault;
 mod low;
@@ -22,7 +23,7 @@ use crate::pure::hv_policy;
 use crate::pure::lower::LowerRange;
 use crate::pure::mapping::Alias;
 
-/// Guest-physical memory as this kernel knows it.
+/// What this kernel knows about guest-physical memory.
 pub(crate) struct KernelMemory;
 
 impl hv_policy::Memory for KernelMemory {
@@ -39,11 +40,11 @@ impl hv_policy::Memory for KernelMemory {
     }
 }
 
-/// Maps memory of the lower VTLs by its guest-physical address. Pages come with the first access.
+/// Maps memory of the lower VTLs by its guest-physical address. Page faults fill in the pages.
 ///
 /// # Errors
 ///
-/// EINVAL for all that the ABI doesn't allow.
+/// EINVAL if the ABI doesn't allow the mapping.
 pub(crate) fn map_lower_memory(vma: &VmaNew) -> Result {
     prepare(vma)?;
     let count = ((vma.end() - vma.start()) / PAGE_SIZE) as u64; // CAST: usize has 64 bits
@@ -57,11 +58,11 @@ pub(crate) fn map_lower_memory(vma: &VmaNew) -> Result {
     Ok(())
 }
 
-/// Restricts a new mapping to what every mapping of this module is.
+/// Sets up what all mappings of this module have in common.
 ///
 /// # Errors
 ///
-/// EINVAL for a private or an executable one.
+/// EINVAL for a private or an executable mapping.
 pub(crate) fn prepare(vma: &VmaNew) -> Result {
     if vma.flags() & flags::MAYSHARE == 0 {
         return Err(EINVAL);

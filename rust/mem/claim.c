@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Makes a range of the lower VTLs' memory that this kernel does not use a busy
- * resource: no driver gets it any more, no System RAM can be plugged in there, and
- * /dev/mem keeps away.
+ * resource: drivers can't request it, System RAM can't be hotplugged there, and
+ * /dev/mem refuses access.
  *
- * Stays C: requests and walks resources of no device, by macros.
+ * Stays C: requests and walks resources without a device, by macros.
  */
 #include <linux/ioport.h>
 #include <linux/list.h>
@@ -15,7 +15,9 @@
 
 #include "helpers.h"
 
-/* What is claimed: ranges in pieces, cut where firmware's memory map cuts. */
+/*
+ * What is claimed: pieces of ranges, split where firmware's memory map splits.
+ */
 struct vtl_piece {
 	struct list_head list;
 	u64 start, len_bytes;
@@ -38,8 +40,8 @@ static int found(struct resource *resource, void *arg)
 }
 
 /*
- * Below 1 MiB reserved memory is a busy resource from the start. Only ROMs, which
- * the kernel looks for before, are in it.
+ * Reserved memory below 1 MiB is a busy resource from boot on. Its only
+ * children are ROMs, which the kernel probed earlier.
  */
 static int claim_low(u64 start, u64 len_bytes)
 {
@@ -53,9 +55,9 @@ static int claim_low(u64 start, u64 len_bytes)
 }
 
 /*
- * Claims addresses that no resource overlaps, or that lie in one reserved entry of
- * firmware's map in which nothing overlaps them. A resource that is not busy, such
- * as a window of a bus, would take the claim as its child.
+ * Claims addresses that no resource overlaps, or that lie within one reserved
+ * entry of firmware's map in which nothing overlaps them. A resource that is
+ * not busy, such as a bus window, would accept the claim as its child.
  */
 static int claim(u64 start, u64 len_bytes)
 {
@@ -114,8 +116,8 @@ static int claim_all(u64 start, u64 len_bytes)
 }
 
 /*
- * Claims a range, or says in the log why it can't be a lower VTL's. The caller
- * releases all that was claimed before.
+ * Claims a range, or logs why it can't belong to a lower VTL. On an error the
+ * caller releases all earlier claims.
  */
 int vtl_range_claim(u64 start, u64 len_bytes)
 {
@@ -150,7 +152,7 @@ void vtl_ranges_release(void)
 	}
 }
 
-/* The list as it is in use, in the form of the parameter. */
+/* Shows the list in use, in the form of the parameter. */
 int vtl_ranges_show(char *buffer)
 {
 	int length = 0;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! First access to a page of lower-VTL memory through `/dev/mshv_vtl_low`.
+//! Page faults in mappings of lower-VTL memory, by `/dev/mshv_vtl_low`.
 //!
-//! What is not in the list of lower-VTL memory is never mapped, nor a private page that is still
-//! pending, nor a shared one that the host does not give, because the access to one raises a #VE that
-//! nobody can serve. Where address, area and kernel allow it, 2 MiB are mapped at once. Never 1 GiB:
-//! mremap() takes such an entry for a broken page table, and whoever splits an area leaves it across
-//! both halves.
+//! Addresses outside the list of lower-VTL memory are never mapped. Nor are private pages that are
+//! pending, or shared pages that the host does not provide: accessing one raises a #VE that nothing
+//! can handle. If address, VMA and kernel allow it, one entry maps 2 MiB. It never maps 1 GiB:
+//! mremap() treats such an entry as a broken page table, and splitting a VMA leaves it across both
+//! halves.
 
 // UNSAFETY: fault handler over raw kernel structures.
 #![allow(unsafe_code)]
@@ -33,7 +33,7 @@ const FALLBACK: Answer = bindings::vm_fault_reason_VM_FAULT_FALLBACK;
 
 struct Operations(bindings::vm_operations_struct);
 
-// SAFETY: Never written; the functions in it may be called from any thread.
+// SAFETY: Never written after build; its functions may be called from any thread.
 unsafe impl Sync for Operations {}
 
 static OPERATIONS: Operations = Operations(bindings::vm_operations_struct {
@@ -42,32 +42,33 @@ static OPERATIONS: Operations = Operations(bindings::vm_operations_struct {
     ..pin_init::zeroed()
 });
 
-/// What an area consists of, from its first day to its last.
+/// What a VMA maps, for all of its life.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backing {
-    /// Registered memory only: what is mapped are pages, which the kernel looks up, counts and pins.
+    /// Registered memory only, mapped as pages: the kernel looks them up, counts and pins them.
     Pages,
-    /// Anything: what is mapped are page frames, which the kernel never takes for pages.
+    /// Any lower-VTL memory, mapped as page frames (PFNs), which the kernel never treats as pages.
     Frames,
 }
 
-/// Makes a new area one of lower-VTL memory.
+/// Makes a new VMA one of lower-VTL memory.
 pub(super) fn install(vma: &VmaNew, alias: Alias, backing: Backing) {
     let area = vma.as_ptr();
     let (is_shared, has_pages) = (alias == Alias::Shared, backing == Backing::Pages);
-    // SAFETY: The area is being set up, so its flags and its operations are ours to set; it is shared,
-    // and maps nothing yet. The operations are static, and the area's file keeps the module loaded.
+    // SAFETY: `VmaNew` proves that the VMA is being set up, so its flags and operations may be set;
+    // it is shared (`prepare`), and maps nothing yet. The operations are static, and the VMA's file
+    // keeps the module loaded.
     unsafe { abi::vtl_low_prepare(area, &OPERATIONS.0, is_shared, has_pages) };
 }
 
-/// Notes a file that is being opened, so that its mappings are found.
+/// Prepares a file that is being opened, so that its mappings can be found for unmapping.
 pub(crate) fn opened(file: &File) {
-    // SAFETY: Nobody else has the file yet, and it has no mappings; it keeps the module, and so the
-    // address space that it gets.
+    // SAFETY: The file is being opened: nothing else uses it yet, and it has no mappings. It keeps
+    // the module loaded, and so the address space that it is given.
     unsafe { abi::vtl_low_opened(file.as_ptr()) }
 }
 
-/// Whether a page, or a larger piece, may be mapped, for as long as none changes hands.
+/// Decides if a page, or a larger piece, may be mapped; valid as long as `stay` is held.
 fn look(page: u64, level: u8, stay: &Stay) -> Piece {
     let gpa = frame(page) << PAGE_SHIFT;
     let Some(piece) = lower_memory().range(gpa, bytes(level)) else {
@@ -82,11 +83,11 @@ fn look(page: u64, level: u8, stay: &Stay) -> Piece {
     is_accepted(&mut tdcall::Instruction, piece)
 }
 
-/// A fault in an area that [`install`] set up.
+/// A fault in a VMA that [`install`] set up.
 ///
 /// # Invariants
 ///
-/// `vmf` is valid, its area has our operations and can't change before the fault is dealt with.
+/// `vmf` is valid; its VMA has our operations and does not change until the fault is handled.
 struct Fault {
     vmf: *mut bindings::vm_fault,
     about: bindings::vm_fault__bindgen_ty_1,
@@ -98,10 +99,10 @@ impl Fault {
         self.about.pgoff as u64 // CAST: unsigned long has 64 bits
     }
 
-    /// The aligned piece around the address, by the offset of its first page; `None` if the area does
-    /// not hold all of it.
+    /// The aligned piece that contains the address, by the offset of its first page; `None` if the
+    /// VMA does not contain all of it.
     fn piece(&self, order: c_uint) -> Option<u64> {
-        // SAFETY: By the invariant the area is valid, and nobody changes it.
+        // SAFETY: By the invariant the VMA is valid and does not change.
         let area = unsafe { VmaRef::from_raw(self.about.vma) };
         whole_piece(
             area.start()..area.end(),
@@ -114,9 +115,11 @@ impl Fault {
     /// Maps an accepted piece; a single page is the piece of order 0.
     fn map(&self, page: u64, order: c_uint) -> Answer {
         let frame = frame(page) as usize; // CAST: unsigned long has 64 bits
-                                          // SAFETY: By the invariant of `self` `install` made the area; the frames are no memory of this
-                                          // kernel, as `look` saw. In an area of pages all have a `struct page`: they were registered
-                                          // when it was made, and stay so as long as its file is open.
+                                          // SAFETY: By the invariant `install` set up the VMA. The
+                                          // frames are not memory of this kernel, as `look` found.
+                                          // In a VMA of pages all have a `struct page`: they were
+                                          // registered when it was made, and stay registered while
+                                          // its file is open.
         unsafe { abi::vtl_low_insert(self.vmf, frame, order) }
     }
 
@@ -156,11 +159,12 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
 
 /// # Safety
 ///
-/// Called by the kernel with a fault in an area that `install` set up.
+/// Called by the kernel for a fault in a VMA that `install` set up.
 unsafe extern "C" fn fault_of_order(vmf: *mut bindings::vm_fault, order: c_uint) -> Answer {
-    // SAFETY: The kernel gives a valid fault ("called by the kernel").
+    // SAFETY: The kernel passes a valid fault ("called by the kernel").
     let about = unsafe { (*vmf).__bindgen_anon_1 };
-    // INVARIANT: the kernel holds the area as it is until we return ("an area that `install` set up").
+    // INVARIANT: the kernel keeps the VMA unchanged until we return ("a VMA that `install` set
+    // up").
     let fault = Fault { vmf, about };
     match order {
         0 => fault.of_page(),

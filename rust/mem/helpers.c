@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Kernel inline functions and macros that mappings of lower-VTL memory need.
+ * Kernel inline functions and macros for mappings of lower-VTL memory.
  *
- * Stays C: entries, folios and the flags of a VMA are inline functions and macros.
+ * Stays C: page table entries, folios and VMA flags are inline functions and
+ * macros.
  */
 #include <linux/mm.h>
 #include <linux/pgtable.h>
@@ -12,17 +13,17 @@
 static_assert(VTL_PMD_ORDER == PMD_ORDER);
 
 /*
- * Decides for good whether an area is of pages or of frames: VM_MIXEDMAP, which
- * takes both, is only right for entries of 4 KiB. The kernel hands out a struct
- * page for a larger one without struct pages, and when it splits one with struct
- * pages it forgets their reference and the process's counters.
+ * Decides once whether a VMA maps pages or PFNs: VM_MIXEDMAP, which allows
+ * both, is only safe for 4 KiB entries. For a larger entry without struct pages
+ * the kernel would return a struct page, and when it splits one with struct
+ * pages, it loses their references and the process's counters.
  *
- * VM_PFNMAP: no struct page is ever looked up, whatever is registered later.
- * Neither flag: ordinary pages of a file, except that nobody but a fault maps
- * them. Their large entries are not subject to the policy for memory that the
- * kernel allocates.
+ * VM_PFNMAP: the kernel never looks up a struct page, whatever is registered
+ * later. Neither flag: ordinary file pages, except that only faults map them.
+ * The THP policy does not apply to their large entries.
  *
- * The encryption attribute belongs to the area; insertions and mprotect() keep it.
+ * The encryption attribute belongs to the VMA; insertions and mprotect() keep
+ * it.
  */
 void vtl_low_prepare(struct vm_area_struct *vma,
 		     const struct vm_operations_struct *operations,
@@ -35,14 +36,14 @@ void vtl_low_prepare(struct vm_area_struct *vma,
 }
 
 /*
- * Whether a large entry may be made at the address of a fault. A kernel without huge
- * pages (PREEMPT_RT has none) never asks.
+ * Returns true if a large entry may be made at the address of a fault. A kernel
+ * without huge pages (such as PREEMPT_RT) never asks.
  *
- * No existing entry is made writable: the kernel would compare its frame with ours,
- * and warn if it is a page table by now. Neither is one made that the kernel would
- * want to make writable later, which is so where userspace tracks writes by soft
- * dirty bits. The kernel splits what there is, and makes small entries writable by
- * itself.
+ * No existing entry is made writable: the kernel would compare its frame with
+ * ours, and warn if it has become a page table. Nor is an entry made that the
+ * kernel would want to make writable later, as it does when userspace tracks
+ * writes by soft-dirty bits. The kernel splits existing entries, and makes
+ * small ones writable by itself.
  */
 static bool may_be_large(const struct vm_fault *vmf, unsigned int order)
 {
@@ -55,8 +56,8 @@ static bool may_be_large(const struct vm_fault *vmf, unsigned int order)
 }
 
 /*
- * Maps 1 << @order frames at the address of a fault, as the area is of pages
- * or of frames.
+ * Maps 1 << @order frames at the address of a fault, as pages or as PFNs,
+ * according to the VMA.
  */
 vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,
 			  unsigned int order)

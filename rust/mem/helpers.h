@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What mappings of lower-VTL memory need of the kernel and Rust can't see.
+ * What mappings of lower-VTL memory need from the kernel and is not available
+ * to Rust.
  */
 #ifndef _MSHV_VTL_TDX_MEM_HELPERS_H
 #define _MSHV_VTL_TDX_MEM_HELPERS_H
@@ -19,11 +20,11 @@ void vtl_low_prepare(struct vm_area_struct *vma,
 		     const struct vm_operations_struct *operations,
 		     bool is_shared, bool has_pages);
 
-/* What was found out about shared pages. */
+/* Result of probing shared pages. */
 enum vtl_presence {
-	VTL_ABSENT, /* one of them, at least */
+	VTL_ABSENT, /* at least one page is not provided */
 	VTL_PRESENT,
-	VTL_UNKNOWN, /* no memory to find it out */
+	VTL_UNKNOWN, /* out of memory */
 };
 
 enum vtl_presence vtl_shared_look(u64 start, u64 len_bytes);
@@ -57,13 +58,14 @@ vm_fault_t vtl_low_insert(struct vm_fault *vmf, unsigned long frame,
 			  unsigned int order);
 
 /*
- * Where the list of the lower VTLs' memory comes from (list.c), what in this kernel
- * a range of it may collide with (uses.c), and how it is kept free (claim.c).
+ * Where the list of the lower VTLs' memory comes from (list.c), what in this
+ * kernel a range of it may collide with (uses.c), and how it is reserved
+ * (claim.c).
  */
 
 /* MAX_RANGES of pure/lower.rs. */
 #define VTL_MAX_RANGES 32
-/* A text that the command line of a kernel fits in. */
+/* Fits any command line of a kernel, COMMAND_LINE_SIZE. */
 #define VTL_TEXT_BYTES 4096
 
 int vtl_list_given(char *text);

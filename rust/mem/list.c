@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where the list of the lower VTLs' memory comes from: the parameter vtl0_mem=, or
- * else the same word of the kernel's own command line.
+ * Where the list of the lower VTLs' memory comes from: the parameter vtl0_mem=,
+ * or else the same word of the kernel's own command line.
  *
- * Stays C: a text as a parameter of hardware, and a private mount of procfs.
+ * Stays C: a text parameter that counts as a hardware parameter, and a private
+ * mount of procfs.
  */
 #include <linux/err.h>
 #include <linux/file.h>
@@ -40,9 +41,9 @@ static const struct kernel_param_ops vtl_list_ops = {
 };
 
 /*
- * A parameter of the hardware: a kernel that is locked down takes none from a
- * module's loader. Its command line then names the memory, which nobody can
- * change after boot and which is measured in a TD.
+ * A hardware parameter: a kernel in lockdown does not accept it from whoever
+ * loads the module. Then the kernel's command line names the memory; it can't
+ * be changed after boot, and is measured in a TD.
  */
 __module_param_call(MODULE_PARAM_PREFIX, vtl0_mem, &vtl_list_ops, NULL, 0444,
 		    -1, KERNEL_PARAM_FL_HWPARAM);
@@ -58,9 +59,9 @@ int vtl_list_given(char *text)
 }
 
 /*
- * Reads the command line of the kernel, which exports it in no other way than as a
- * file. The file comes from a procfs mounted for it alone, so that no mount of
- * userspace can put another one in its place. Returns its length.
+ * Reads the command line of the kernel, which is only available as a file. The
+ * file comes from a procfs mounted just for this, so that no mount of userspace
+ * can replace it. Returns its length.
  */
 int vtl_command_line(char *text)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Finds and pins a page of the caller by its physical address. own_page.rs says
- * what for.
+ * Finds and pins a page of the caller by its physical address; own_page.rs says
+ * why.
  *
  * Stays C: folios, locks of an address space and its VMAs are inline functions.
  */
@@ -14,9 +14,9 @@
 
 #include "helpers.h"
 
-/* What is known about a page from the page itself: only a hint. */
+/* What the page itself tells about its mapping: only a hint. */
 struct hint {
-	struct address_space *mapping; /* NULL: anonymous */
+	struct address_space *mapping; /* NULL if anonymous */
 	pgoff_t offset;
 };
 
@@ -32,11 +32,11 @@ static bool look_at(struct page *page, struct hint *hint)
 	hint->mapping = is_anonymous ? NULL : folio->mapping;
 	hint->offset = page_pgoff(folio, page);
 	folio_put(folio);
-	/* A page of the kernel belongs to nobody. */
+	/* A page of the kernel itself has no mapping. */
 	return is_same && (is_anonymous || hint->mapping);
 }
 
-/* Where the page would be in an area, 0: nowhere. */
+/* Address of the page in a VMA; 0 if it can't be there. */
 static unsigned long address_in(const struct vm_area_struct *vma,
 				const struct hint *hint)
 {
@@ -53,9 +53,9 @@ static unsigned long address_in(const struct vm_area_struct *vma,
 }
 
 /*
- * Pins the page at a physical address, if the current process has it mapped
- * writable; NULL if not. Whatever the hint says: it counts which page is pinned in
- * the end.
+ * Pins the page at a physical address if the current process has it mapped
+ * writable; returns NULL if not. The hint may be wrong or stale: what counts is
+ * which page is pinned in the end.
  */
 struct page *vtl_pin_own_page(u64 gpa)
 {
@@ -87,13 +87,13 @@ struct page *vtl_pin_own_page(u64 gpa)
 	return is_pinned ? page : NULL;
 }
 
-/* What the TDX module wrote is the process's to see. */
+/* The TDX module may have written to the page, so it is dirty. */
 void vtl_unpin_page(struct page *page)
 {
 	unpin_user_pages_dirty_lock(&page, 1, true);
 }
 
-/* A byte of a pinned page, which its process may change at any time. */
+/* Reads a byte of a pinned page, which its process may write to at any time. */
 u8 vtl_read_pinned(u64 gpa, size_t offset)
 {
 	u8 byte = 0;

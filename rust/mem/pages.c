@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Struct pages, and a place in the direct map, for private memory of a lower
+ * Struct pages, and an entry in the direct map, for private memory of a lower
  * VTL. registered.rs says for how long.
  *
- * Stays C: dev_pagemap and pluggable memory have no abstraction in the kernel crate.
+ * Stays C: dev_pagemap and hotpluggable memory have no abstraction in the
+ * kernel crate.
  */
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
@@ -14,7 +15,7 @@
 
 #include "helpers.h"
 
-/* memremap_pages() warns about what it does not take, and looks at the ends only. */
+/* memremap_pages() warns when it refuses a range, and checks only its ends. */
 static int probe(const struct range *range)
 {
 	const struct range allowed = mhp_get_pluggable_range(true);
@@ -34,12 +35,13 @@ static int probe(const struct range *range)
 }
 
 /*
- * Both ends are multiples of 2 MiB, each of which becomes one folio. -EBUSY: some
- * of it has struct pages from another driver.
+ * Both ends are multiples of 2 MiB; each 2 MiB becomes one folio. Returns
+ * -EBUSY if some of it has struct pages from another driver.
  *
- * There is none of this for memory that is shared with the host: of all kinds of
- * device memory the kernel maps only that of file systems decrypted
- * (MEMORY_DEVICE_FS_DAX), and to pin a page of that for long in a file that is no
+ * Memory shared with the host can't be registered: of all kinds of device
+ * memory the kernel maps only MEMORY_DEVICE_FS_DAX decrypted, and long-term
+ * pins of such pages are never released unless the file belongs to a file
+ * system.
  * file system's never ends.
  */
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
@@ -65,7 +67,7 @@ struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
 	return map;
 }
 
-/* Whether anybody but the range itself holds a page of it. */
+/* Returns true if any page has a reference besides that of the range itself. */
 bool vtl_pages_are_held(const struct dev_pagemap *map)
 {
 	const struct range *range = &map->range;
@@ -78,14 +80,17 @@ bool vtl_pages_are_held(const struct dev_pagemap *map)
 	return false;
 }
 
-/* Takes back what vtl_pages_make() made; no page is held, nor can be any more. */
+/*
+ * Removes what vtl_pages_make() made. No page is held, and none can be taken
+ * any more.
+ */
 void vtl_pages_remove(struct dev_pagemap *map)
 {
 	memunmap_pages(map);
 	kfree(map);
 }
 
-/* The kernel tells nobody when a page is let go, so who waits for it asks again. */
+/* Nothing tells when a page is released, so this polls. */
 static void (*retry)(void);
 
 static void do_retry(struct work_struct *work)
@@ -95,20 +100,23 @@ static void do_retry(struct work_struct *work)
 
 static DECLARE_DELAYED_WORK(retry_work, do_retry);
 
-/* Calls @function in a while. It is the same one each time. */
+/* Calls @function after a while. All calls pass the same one. */
 void vtl_pages_retry_later(void (*function)(void))
 {
 	WRITE_ONCE(retry, function);
 	schedule_delayed_work(&retry_work, HZ / 4);
 }
 
-/* Returns when the function does not run, and will not. */
+/* On return the function does not run, and will not run again. */
 void vtl_pages_retry_never(void)
 {
 	cancel_delayed_work_sync(&retry_work);
 }
 
-/* Keeps the module; the caller is in a system call on a file of it. */
+/*
+ * Takes a reference to the module; the caller is in a system call on one of
+ * its files.
+ */
 void vtl_module_keep(void)
 {
 	__module_get(THIS_MODULE);

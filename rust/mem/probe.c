@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Whether the host gives the shared page that a lower VTL's address stands for.
- * Nobody but the host knows, and the access to a page that it does not give
- * raises a #VE, which for a program ends in SIGSEGV and for the kernel's own
- * copying may be the end. So the access is made here first, where it may fail.
+ * Finds out if the host provides a shared page of a lower VTL. Only the host
+ * knows. Accessing a page that it does not provide raises a #VE, which is a
+ * SIGSEGV for a program and may be fatal for the kernel's own copying. So the
+ * first access happens here, where it may fail.
  *
- * Stays C: an entry in the exception table, which Rust's asm cannot make.
+ * Stays C: needs an entry in the exception table, which Rust's asm can't make.
  */
 #include <linux/io.h>
 #include <linux/mm.h>
@@ -16,9 +16,9 @@
 #include "helpers.h"
 
 /*
- * Reads a byte by MOVS: the one instruction of those that only read that the
- * kernel's handler of #VE neither carries out as access to a device, which the
- * host could answer as it likes, nor warns about.
+ * Reads a byte by MOVS. Of all instructions that only read, it is the one that
+ * the kernel's #VE handler neither emulates as MMIO, which the host could
+ * answer as it likes, nor warns about.
  */
 static bool can_be_read(const void *at)
 {
@@ -34,7 +34,10 @@ static bool can_be_read(const void *at)
 	return result;
 }
 
-/* ioremap() maps what firmware describes in some ways by its private alias. */
+/*
+ * Depending on what firmware describes there, ioremap() may use the private
+ * alias.
+ */
 static bool is_mapped_shared(unsigned long address)
 {
 	unsigned int level;
@@ -44,9 +47,9 @@ static bool is_mapped_shared(unsigned long address)
 }
 
 /*
- * Looks at each page of a range that is not System RAM. Where it can't look, by
- * the private alias, nothing is there: to believe it would have the kernel's own
- * access tell.
+ * Probes each page of a range that is not System RAM. If a page can only be
+ * mapped by its private alias, it counts as absent; the alternative would be to
+ * let the kernel's own access find out.
  */
 enum vtl_presence vtl_shared_look(u64 start, u64 len_bytes)
 {

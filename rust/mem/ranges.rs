@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The list of the lower VTLs' memory: read once, when the module is loaded, held against what this
-//! kernel uses, and kept from all other users until the module goes.
+//! The list of the lower VTLs' memory: read once, when the module is loaded; compared with what
+//! this kernel uses; and claimed, so that nothing else uses it until the module is unloaded.
 //!
-//! The list comes from the parameter `vtl0_mem=`, else from the same word of the kernel's command
-//! line. Without one no memory is a lower VTL's.
+//! The list comes from the parameter `vtl0_mem=`, or else from the same word of the kernel's
+//! command line. Without a list no memory belongs to a lower VTL.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -15,8 +15,8 @@ use kernel::sync::SetOnce;
 use crate::glue::abi::{self, safe_in_c};
 use crate::pure::lower::{of_command_line, LowerMemory, MAX_RANGES};
 
-// They look at constants since boot, fill a text of that length, walk the resource tree under its lock, and take any number
-// there is; the list of claims is the module's init's and exit's alone.
+// They read constants since boot, fill a buffer of that length, or walk the resource tree under its
+// lock, and accept any number. Only the module's init and exit use the list of claims.
 safe_in_c! {
     fn vtl_private_end() -> u64;
     fn vtl_range_claim(start: u64, len_bytes: u64) -> c_int;
@@ -30,21 +30,22 @@ const _: () = assert!(MAX_RANGES == abi::VTL_MAX_RANGES as usize); // CAST: u32 
 
 static LOWER: SetOnce<LowerMemory> = SetOnce::new();
 
-/// The memory of the lower VTLs. What acts on an address of userspace's choice asks it first.
+/// The memory of the lower VTLs. Code that acts on an address from userspace must check it here
+/// first.
 pub(crate) fn lower_memory() -> &'static LowerMemory {
     static NOTHING: LowerMemory = LowerMemory::EMPTY;
     LOWER.as_ref().unwrap_or(&NOTHING)
 }
 
-/// The memory of the lower VTLs, claimed; it is let go of with the drop.
+/// The claim to the memory of the lower VTLs, released on drop.
 pub(crate) struct Claims(());
 
 impl Claims {
-    /// Reads the list and claims what stands in it.
+    /// Reads the list and claims its ranges.
     ///
     /// # Errors
     ///
-    /// EINVAL, after a line in the log that says why. ENOMEM.
+    /// EINVAL, after a line in the log with the reason. ENOMEM.
     pub(crate) fn new() -> Result<Self> {
         let text = given()?;
         let list = LowerMemory::parse(&text, vtl_private_end()).map_err(|refused| {
@@ -56,7 +57,7 @@ impl Claims {
         if list.ranges().is_empty() {
             pr_warn!("no vtl0_mem= names memory of the lower VTLs: there is none\n");
         }
-        // Lets go of what was claimed before an error.
+        // If a claim fails, the drop releases the earlier ones.
         let claims = Self(());
         for range in list.ranges() {
             to_result(vtl_range_claim(range.start_gpa(), range.len_bytes()))?;
@@ -72,7 +73,7 @@ impl Drop for Claims {
     }
 }
 
-/// The text of the list; empty without one.
+/// The text of the list; empty if there is none.
 fn given() -> Result<KVec<u8>> {
     let mut text = KVec::from_elem(0, TEXT_BYTES, GFP_KERNEL)?;
     let buffer = text.first_chunk_mut().ok_or(EINVAL)?; // never: it is that long

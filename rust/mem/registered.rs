@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Private memory of a lower VTL that has a `struct page`: `MSHV_ADD_VTL0_MEMORY`.
 //!
-//! With a `struct page` a page can be pinned, so that a device reads and writes it. A range lives
-//! from its registration until no file is open any more by which lower-VTL memory can be mapped: then
-//! nobody can have a page of it mapped. A page that somebody still holds then, for an I/O under way,
-//! keeps its range, and the range keeps the module; from then on it is looked at again and again.
+//! A device can only access pages that can be pinned, which needs a `struct page`. A range exists
+//! from its registration until the last file is closed by which lower-VTL memory can be mapped:
+//! then nobody can have a page of it mapped. A page that is still pinned then, for I/O in progress,
+//! keeps its range, and the range keeps the module loaded; a timer checks it again until it is
+//! free.
 //!
-//! The kernel makes and takes back a `struct page` under locks of its own, on which whoever plugs a CPU
-//! or memory waits for others. So none is made or taken back under a lock that a fault, a mapping or
-//! a page that changes hands needs: a range is written down first and has no pages yet, which keeps its
-//! memory from changing hands.
+//! The kernel creates and removes `struct page`s under locks of its own, which CPU and memory
+//! hotplug take, too. So this never happens under a lock that a fault, a mapping or a conversion of
+//! pages needs: a range is recorded first, without pages, which keeps its memory from being
+//! converted.
 //!
-//! Order of the locks: `CHANGING`, then that of `withdrawn`, then `STATE`.
+//! Lock order: `CHANGING`, then that of `withdrawn`, then `STATE`.
 
 // UNSAFETY: FFI with the page maps, and a global lock.
 #![allow(unsafe_code)]
@@ -30,27 +31,27 @@ use crate::pure::lower::LowerRange;
 use crate::pure::mapping::Alias;
 use crate::pure::ranges::{first_missing, Frames, Request};
 
-/// More would make the search slow; a machine has a handful.
+/// Limit, because ranges are searched one by one; a machine has a handful.
 const MAX_RANGES: usize = 256;
 
-/// A range that is registered, is about to be, or was.
+/// A range that is registered, or about to be, or was until a moment ago.
 struct Range {
     frames: Frames,
-    /// `None`, while they are made or taken back, outside of the lock.
+    /// `None` while the pages are being created or removed, which happens without the lock.
     pages: Option<Pages>,
 }
 
-/// The `struct page`s of a range. Where a module with held pages is unloaded by force, they stay.
+/// The `struct page`s of a range. If the module is unloaded by force with pages pinned, they stay.
 struct Pages {
     map: NonNull<bindings::dev_pagemap>,
     _loaded: Loaded,
 }
 
-// SAFETY: The map belongs to no thread; it is used under `CHANGING` only.
+// SAFETY: The map belongs to no thread; it is only used under `CHANGING`.
 unsafe impl Send for Pages {}
 
-// The first is called by code of the module, so the module is there. When the second returns, `retry`
-// does not run, and will not.
+// The first is called by code of the module, so the module is loaded. After the second returns,
+// `retry` does not run, and will not run again.
 safe_in_c! {
     fn vtl_module_keep();
     fn vtl_pages_retry_never();
@@ -66,36 +67,37 @@ impl Loaded {
     }
 }
 
-// What goes on running in the module is in a system call on one of its files, or is waited for by
-// `Registry::drop`.
+// Code that still runs in the module is in a system call on one of its files, or `Registry::drop`
+// waits for it.
 ends_in_c! {
     Loaded: vtl_module_let_go;
 }
 
 struct State {
-    /// Open files by which lower-VTL memory can be mapped or registered.
+    /// Number of open files by which lower-VTL memory can be mapped or registered.
     users: usize,
     ranges: KVec<Range>,
 }
 
 kernel::sync::global_lock! {
-    /// All registered memory.
+    /// All registered memory, and who could use it.
     unsafe(uninit) static STATE: Mutex<State> = State { users: 0, ranges: KVec::new() };
 }
 
 kernel::sync::global_lock! {
-    /// Whoever makes pages or takes them back.
+    /// Serializes creation and removal of pages.
     unsafe(uninit) static CHANGING: Mutex<()> = ();
 }
 
-/// The locks are ready. Its drop, at the end of the module, finds no range: a range keeps the module.
+/// The initialized locks. There is no range when it is dropped, because a range keeps the module
+/// loaded.
 pub(crate) struct Registry(());
 
 impl Registry {
-    /// Makes the locks ready.
+    /// Initializes the locks.
     pub(crate) fn new() -> Self {
-        // SAFETY: Once per load: only the module's init makes a `Registry`, before any other use of
-        // the lock, and a reload gets fresh statics.
+        // SAFETY: Called once per load: only the module's init makes a `Registry`, before any use
+        // of the lock, and each load gets fresh statics.
         unsafe { STATE.init() };
         // SAFETY: As above.
         unsafe { CHANGING.init() };
@@ -106,16 +108,16 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         vtl_pages_retry_never();
-        // Statics are never dropped: without this the list's own memory would stay, even empty.
+        // Statics are never dropped: without this the empty list's allocation would leak.
         STATE.lock().ranges = KVec::new();
     }
 }
 
-/// An open file by which lower-VTL memory can be used. It goes with the last mapping of the file.
+/// An open file by which lower-VTL memory can be used. Mappings keep their file open.
 pub(crate) struct User(());
 
 impl User {
-    /// Counts one more.
+    /// Counts a file.
     pub(crate) fn new() -> Self {
         STATE.lock().users += 1;
         Self(())
@@ -129,13 +131,13 @@ impl Drop for User {
     }
 }
 
-/// Registers what is not registered yet of a range.
+/// Registers the part of a range that is not registered yet.
 ///
 /// # Errors
 ///
-/// EINVAL: not all of it is in the list of lower-VTL memory, or the host has been given some of it.
-/// EOPNOTSUPP: it is memory shared with the host. EBUSY: some of it has a `struct page` from another
-/// driver. ENOSPC: too many ranges. ENOMEM. Nothing has changed then.
+/// EINVAL: not all of it is in the list of lower-VTL memory, or some of it has been shared with the
+/// host. EOPNOTSUPP: it is memory shared with the host. EBUSY: some of it has a `struct page` from
+/// another driver. ENOSPC: too many ranges. ENOMEM. On an error nothing has changed.
 pub(crate) fn add(wanted: Request) -> Result {
     if wanted.alias == Alias::Shared {
         return Err(EOPNOTSUPP);
@@ -169,8 +171,8 @@ fn memory_of(Frames { first, end }: Frames) -> Result<LowerRange> {
     memory.ok_or(EINVAL)
 }
 
-/// Writes down what is not registered yet, last and without pages. From then on none of it changes
-/// hands.
+/// Records the parts that are not registered yet at the end of the list, without pages. From then
+/// on none of that memory is converted.
 fn note_missing(wanted: Frames) -> Result<KVec<Frames>> {
     let memory = memory_of(wanted)?;
     let stay = Stay::new();
@@ -199,11 +201,11 @@ fn note_each(ranges: &mut KVec<Range>, wanted: Frames, noted: &mut KVec<Frames>)
     Ok(())
 }
 
-/// Makes the pages of each range, or of none. Nobody maps them before the ranges have them.
+/// Creates the pages of all ranges, or of none. Nothing maps them before the ranges have them.
 fn make_pages(noted: &[Frames]) -> Result<KVec<Pages>> {
     let mut made = KVec::with_capacity(noted.len(), GFP_KERNEL)?;
     for frames in noted {
-        // There is room, as made above.
+        // The vector has room for it, as allocated above.
         let result = Pages::new(*frames).and_then(|pages| Ok(made.push(pages, GFP_KERNEL)?));
         if let Err(error) = result {
             for pages in made {
@@ -215,13 +217,13 @@ fn make_pages(noted: &[Frames]) -> Result<KVec<Pages>> {
     Ok(made)
 }
 
-/// The first part that is in none of the ranges.
+/// The first part of `wanted` that is in none of the ranges.
 fn missing<'a>(ranges: impl Iterator<Item = &'a Range> + Clone, wanted: Frames) -> Option<Frames> {
     first_missing(wanted, ranges.map(|range| &range.frames))
 }
 
-/// Whether each of some private pages is registered. That it is stays true as long as the caller's
-/// file is open.
+/// Returns true if each of some private pages is registered. They stay registered while the
+/// caller's file is open.
 pub(super) fn contains(first: u64, count: u64) -> bool {
     let end = first + count;
     let state = STATE.lock();
@@ -229,7 +231,7 @@ pub(super) fn contains(first: u64, count: u64) -> bool {
     missing(ready, Frames { first, end }).is_none()
 }
 
-/// Whether a page of these has a structure, by either alias.
+/// Returns true if some page of `memory` has a `struct page`, by either alias.
 pub(super) fn overlaps(memory: LowerRange) -> bool {
     let frames = Frames::of(memory);
     let state = STATE.lock();
@@ -237,12 +239,12 @@ pub(super) fn overlaps(memory: LowerRange) -> bool {
     ranges.any(|range| range.frames.overlaps(frames))
 }
 
-/// Takes back what nobody holds, unless a file is open.
+/// Removes the pages that nobody holds, unless a file is open.
 fn remove_unused() {
     let _alone = CHANGING.lock();
     while let Some(pages) = take_unused() {
         pages.remove();
-        // Nobody else has a range without pages now.
+        // The lock excludes others that would have a range without pages.
         let mut state = STATE.lock();
         state.ranges.retain(|range| range.pages.is_some());
     }
@@ -253,7 +255,7 @@ fn remove_unused() {
     }
 }
 
-/// The pages of a range, which nobody gets any more: no file is open, and none is held.
+/// Takes the pages of a range that nobody can get any more: no file is open, and none is pinned.
 fn take_unused() -> Option<Pages> {
     let mut state = STATE.lock();
     if state.users != 0 {
@@ -264,7 +266,7 @@ fn take_unused() -> Option<Pages> {
     slots.find(|pages| is_unused(pages))?.take()
 }
 
-/// Looks again at what was held when the last file was closed.
+/// Timer function: checks again what was pinned when the last file was closed.
 extern "C" fn retry() {
     remove_unused();
 }
@@ -273,23 +275,24 @@ impl Pages {
     fn new(frames: Frames) -> Result<Self> {
         let memory = memory_of(frames)?;
         let (start, len_bytes) = (memory.start_gpa(), memory.len_bytes());
-        // SAFETY: Whole pieces of 2 MiB, by `Request::new`, that `ranges::Claims` keeps from every
-        // other user.
+        // SAFETY: Whole pieces of 2 MiB, checked by `Request::new`, which `ranges::Claims` keeps
+        // from every other user.
         let map = unsafe { abi::vtl_pages_make(start, len_bytes) };
         let map = NonNull::new(from_err_ptr(map)?.cast()).ok_or(ENOMEM)?;
         let _loaded = Loaded::new();
         Ok(Self { map, _loaded })
     }
 
-    /// Whether anybody but the range itself has one.
+    /// Returns true if any page has a reference besides that of the range.
     fn are_held(&self) -> bool {
-        // SAFETY: Made by `vtl_pages_make`, and removed in `remove` only, which takes `self`.
+        // SAFETY: Made by `vtl_pages_make` in `new`, and only removed by `remove`, which takes
+        // `self`.
         unsafe { abi::vtl_pages_are_held(self.map.as_ptr().cast()) }
     }
 
-    /// Takes them back. Nobody holds one: none was mapped yet, or `take_unused` has looked.
+    /// Removes the pages. Nobody holds one: none was mapped yet, or `take_unused` has checked.
     fn remove(self) {
-        // SAFETY: As above.
+        // SAFETY: As above; nobody holds a page, by the callers.
         unsafe { abi::vtl_pages_remove(self.map.as_ptr().cast()) }
     }
 }

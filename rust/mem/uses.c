@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What this kernel, or firmware below it, uses of a range that is said to be a lower
- * VTL's. What no description of the machine names is believed to be unused.
+ * What this kernel, or firmware below it, uses of a range that is declared to
+ * be a lower VTL's. Memory that no description of the machine mentions counts
+ * as unused.
  *
- * Stays C: descriptions by E820, ACPI and EFI have no abstraction.
+ * Stays C: the E820, ACPI and EFI descriptions have no abstraction.
  */
 #include <linux/acpi.h>
 #include <linux/efi.h>
@@ -26,7 +27,10 @@ static bool overlaps(const struct vtl_area *area, u64 start, u64 end)
 	return area->start < end && start < area->end;
 }
 
-/* Where private memory of the TD ends: its SHARED bit, or the processor's width. */
+/*
+ * End of the TD's private memory: the SHARED bit, or the processor's physical
+ * address width.
+ */
 u64 vtl_private_end(void)
 {
 	u64 end = 1ULL << boot_cpu_data.x86_phys_bits;
@@ -35,7 +39,7 @@ u64 vtl_private_end(void)
 	return shared && shared < end ? shared : end;
 }
 
-/* Kinds of memory that firmware names, and those that drivers add. */
+/* Kinds of memory that firmware describes, or that drivers add. */
 static const struct {
 	unsigned long flags, desc;
 	enum e820_type type;
@@ -78,9 +82,9 @@ static const char *find_kind(const struct vtl_area *area)
 }
 
 /*
- * ACPI tables that firmware has put into memory which it merely calls reserved.
- * The mailbox by which processors are woken has no such place: [ACPI 5.2.12.19]
- * wants it in non-volatile storage. Without ACPI see find_mailbox().
+ * ACPI tables that firmware has put into memory that it merely calls reserved.
+ * The mailbox for waking processors can't be there: [ACPI 5.2.12.19] requires
+ * it in ACPI NVS memory. Without ACPI see find_mailbox().
  */
 static const char *find_acpi_table(const struct vtl_area *area)
 {
@@ -107,8 +111,8 @@ static const char *find_acpi_table(const struct vtl_area *area)
 }
 
 /*
- * The wake-up mailbox of a machine that is described by a device tree: whoever writes
- * to it runs code on a processor that is offline. Its memory need not be reserved.
+ * The wake-up mailbox of a machine described by a device tree: writing to it
+ * makes an offline processor run code. Its memory need not be reserved.
  */
 static const char *find_mailbox(const struct vtl_area *area)
 {
@@ -125,7 +129,7 @@ static const char *find_mailbox(const struct vtl_area *area)
 	return "the wake-up mailbox";
 }
 
-/* Memory that stays firmware's after the boot, whatever the e820 map says. */
+/* Memory that firmware keeps using after boot, whatever the e820 map says. */
 static const char *find_efi(const struct vtl_area *area)
 {
 	efi_memory_desc_t *entry;
@@ -157,10 +161,13 @@ static const char *find_efi(const struct vtl_area *area)
 	return NULL;
 }
 
-/* Addresses that no resource need name. */
+/* Addresses that no resource has to describe. */
 static const char *find_fixed(const struct vtl_area *area)
 {
-	/* Linux takes page 0 from its own RAM. Whoever has it has more. */
+	/*
+	 * Linux reserves page 0 itself. A range that starts there but is
+	 * longer collides with more.
+	 */
 	if (!area->start && area->end == PAGE_SIZE)
 		return "page 0 of this kernel";
 	if (overlaps(area, 0xa0000, 0xc0000))
@@ -170,7 +177,7 @@ static const char *find_fixed(const struct vtl_area *area)
 	return NULL;
 }
 
-/* What a range collides with, in words; NULL if nothing uses it. */
+/* Names what a range collides with; NULL if nothing uses it. */
 const char *vtl_find_use(u64 start, u64 end)
 {
 	const struct vtl_area area = { start, end };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages whose private side the host has been given, and the one address space by
- * which mappings of lower-VTL memory are found, whatever node they came from.
+ * Pages that have been shared with the host, and the address space by which all
+ * mappings of lower-VTL memory are found, whatever node they came from.
  *
- * Stays C: a pseudo file system and a reader-writer semaphore have no abstraction.
+ * Stays C: a pseudo file system and a reader-writer semaphore have no
+ * abstraction.
  */
 #include <linux/fs.h>
 #include <linux/fs_context.h>
@@ -16,7 +17,7 @@
 #include "helpers.h"
 
 static DECLARE_RWSEM(withdrawn_lock);
-/* By page number; nothing but that it is there. */
+/* Indexed by page number; the values have no meaning. */
 static DEFINE_XARRAY(withdrawn_pages);
 static struct vfsmount *low_mount;
 static struct inode *low_inode;
@@ -26,14 +27,17 @@ static int low_init_context(struct fs_context *context)
 	return init_pseudo(context, 0x766c6f77) ? 0 : -ENOMEM;
 }
 
-/* Without an owner: the module itself mounts it, and could never be unloaded. */
+/*
+ * No owner: the module itself mounts it, and could otherwise never be
+ * unloaded.
+ */
 static struct file_system_type low_type = {
 	.name = "mshv_vtl_low",
 	.init_fs_context = low_init_context,
 	.kill_sb = kill_anon_super,
 };
 
-/* Before the first file. */
+/* Called before the first file is opened. */
 int vtl_withdrawn_init(void)
 {
 	low_mount = kern_mount(&low_type);
@@ -47,7 +51,7 @@ int vtl_withdrawn_init(void)
 	return 0;
 }
 
-/* After the last file. */
+/* Called after the last file is closed. */
 void vtl_withdrawn_exit(void)
 {
 	iput(low_inode);
@@ -55,7 +59,9 @@ void vtl_withdrawn_exit(void)
 	xa_destroy(&withdrawn_pages);
 }
 
-/* Each node in the file system has an address space of its own: files share one. */
+/*
+ * Each inode has an address space of its own, so all files have to share one.
+ */
 void vtl_low_opened(struct file *file)
 {
 	file->f_mapping = low_inode->i_mapping;
@@ -81,7 +87,9 @@ void vtl_withdrawn_up_write(void)
 	up_write(&withdrawn_lock);
 }
 
-/* Whether any page of a range is. With the lock. */
+/*
+ * Returns true if any page of a range is recorded. The caller holds the lock.
+ */
 bool vtl_withdrawn_any(u64 first, u64 count)
 {
 	unsigned long page = first;
@@ -90,8 +98,9 @@ bool vtl_withdrawn_any(u64 first, u64 count)
 }
 
 /*
- * 0, or -EBUSY: it is already. With the lock for writing. The first page keeps the
- * module; the caller is in a system call on a file of it.
+ * Returns 0, or -EBUSY if the page is recorded already. The caller holds the
+ * lock for writing. The first page takes a reference to the module; the caller
+ * is in a system call on one of its files.
  */
 int vtl_withdrawn_add(u64 page)
 {
@@ -104,14 +113,17 @@ int vtl_withdrawn_add(u64 page)
 	return error;
 }
 
-/* With the lock for writing, and in a call that keeps the module. */
+/* The caller holds the lock for writing, and keeps the module loaded. */
 void vtl_withdrawn_remove(u64 page)
 {
 	if (xa_erase(&withdrawn_pages, page) && xa_empty(&withdrawn_pages))
 		vtl_module_let_go();
 }
 
-/* The first page from @page on, U64_MAX without one. With the lock. */
+/*
+ * The first recorded page from @page on, or U64_MAX. The caller holds the
+ * lock.
+ */
 u64 vtl_withdrawn_next(u64 page)
 {
 	unsigned long at = page;
@@ -120,7 +132,7 @@ u64 vtl_withdrawn_next(u64 page)
 								       U64_MAX;
 }
 
-/* Takes pages out of all mappings; @offset is that of the first in the file. */
+/* Unmaps pages everywhere; @offset is that of the first one in the file. */
 void vtl_low_unmap(u64 offset, u64 count)
 {
 	unmap_mapping_pages(low_inode->i_mapping, offset, count, true);

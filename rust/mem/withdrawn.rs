@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Private pages of the lower VTLs that the host has been given: nobody may touch them, nor ask the
-//! TDX module about them, or the host ends the TD.
+//! Private pages of the lower VTLs that have been shared with the host. Nothing may access their
+//! private alias or ask the TDX module about them, or the host ends the TD.
 //!
 //! ```text
-//! to shared    note the pages ─► unmap their private side ─► hypercall ─► forget those not done
-//! to private   unmap their shared side ─► hypercall ─► forget those done: they wait to be accepted
+//! to shared    record the pages ─► unmap their private alias ─► hypercall ─► drop those not done
+//! to private   unmap their shared alias ─► hypercall ─► drop those done, which have to be accepted
 //! ```
 //!
-//! A [`Change`] excludes every [`Stay`]: a fault, or a TDCALL about a page, happens before the page
-//! is noted or finds it noted. What the host does without being asked no kernel can prevent.
+//! A [`Change`] excludes every [`Stay`]: a fault, or a TDCALL about a page, is over before the page
+//! is recorded, or finds it recorded. No kernel can prevent what the host does on its own.
 //!
-//! A noted page keeps the module loaded: the next load would know nothing of it. Before another kernel
-//! starts, the host is asked for all of them.
+//! A recorded page keeps the module loaded, because the next load would not know of it. Before
+//! another kernel is started by kexec, the host is asked to return all of them.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -32,7 +32,7 @@ use crate::pure::ranges::Frames;
 use crate::pure::status::Status;
 use crate::pure::tdcall::{tdg_mem_page_attr_rd, PageState};
 
-// They take any number; the lock that some want is that of the guards below, which alone call them.
+// They accept any number. Some need the lock to be held: only the guards below call those.
 safe_in_c! {
     fn vtl_withdrawn_init() -> c_int;
     fn vtl_withdrawn_down_read();
@@ -44,11 +44,11 @@ safe_in_c! {
     fn vtl_low_unmap(offset: u64, count: u64);
 }
 
-/// Files by which lower-VTL memory is mapped can be opened.
+/// Proof that files by which lower-VTL memory is mapped can be opened.
 pub(crate) struct Ready(());
 
 impl Ready {
-    /// Before the first device node.
+    /// To be called before the first device node is registered.
     ///
     /// # Errors
     ///
@@ -59,35 +59,35 @@ impl Ready {
     }
 }
 
-// `Ready` goes with the module, which every file keeps.
+// `Ready` lives as long as the module, which every file keeps loaded.
 ends_in_c! {
     Ready: vtl_withdrawn_exit;
     Stay: vtl_withdrawn_up_read;
     Change: vtl_withdrawn_up_write;
 }
 
-/// No page changes hands.
+/// Read side: no page is converted while this exists.
 #[must_use]
 pub(crate) struct Stay(NotThreadSafe);
 
 impl Stay {
-    /// Waits until no page changes hands. Not while the caller has one already.
+    /// Waits until no page is being converted. The caller must not have a `Stay` already.
     pub(crate) fn new() -> Self {
         vtl_withdrawn_down_read();
         Self(NotThreadSafe)
     }
 
-    /// Returns true if any of some private memory is gone.
+    /// Returns true if any of some private memory has been shared with the host.
     pub(crate) fn is_withdrawn(&self, memory: LowerRange) -> bool {
         any_withdrawn(memory)
     }
 
-    /// No page changes hands, and a private one is accepted: what the TDX module reads for a TDCALL must
-    /// be there.
+    /// Makes sure that a private page is accepted and stays so, because the TDX module will read it
+    /// for a TDCALL.
     ///
     /// # Errors
     ///
-    /// The status that names the operand.
+    /// The status that reports the operand as invalid.
     pub(crate) fn on_accepted(lower: LowerPage) -> Result<Self, Status> {
         let LowerPage { page, operand } = lower;
         let stay = Self::new();
@@ -98,7 +98,7 @@ impl Stay {
     }
 }
 
-/// With a [`Stay`] or a [`Change`].
+/// The caller holds a [`Stay`] or a [`Change`].
 fn any_withdrawn(memory: LowerRange) -> bool {
     let Frames { first, end } = Frames::of(memory);
     vtl_withdrawn_any(first, end - first)
@@ -109,12 +109,12 @@ fn is_accepted(page: LowerRange) -> bool {
     matches!(state, Ok(PageState::Accepted { .. }))
 }
 
-/// Pages change hands.
+/// Write side: pages are being converted.
 #[must_use]
 pub(crate) struct Change(NotThreadSafe);
 
 impl Change {
-    /// Waits until nobody looks at a page.
+    /// Waits until no `Stay` exists.
     ///
     /// # Errors
     ///
@@ -125,12 +125,12 @@ impl Change {
     }
 }
 
-/// Has `call` give pages to the host. It returns how many it has done, from the first on.
+/// Shares pages with the host by `call`, which returns how many it has converted, from the first.
 ///
 /// # Errors
 ///
-/// EBUSY: one has a `struct page`, by which the kernel reaches it. ENOMEM, EINTR, and those of
-/// `call`: then nothing has changed.
+/// EBUSY: one has a `struct page`, so the kernel has mapped it. ENOMEM, EINTR, and those of `call`:
+/// then nothing has changed.
 pub(crate) fn to_shared<T>(
     pages: &[LowerRange],
     call: impl FnOnce() -> Result<(T, usize)>,
@@ -144,12 +144,12 @@ pub(crate) fn to_shared<T>(
     });
     let done = result.as_ref().map_or(0, |(_, done)| *done);
     let given = pages.get(..done).unwrap_or(pages);
-    // Those that were gone before stay so, and one that is named twice is gone once it is done.
+    // Pages recorded before stay recorded; so does one named twice, once it has been converted.
     forget(added.iter().filter(|page| !given.contains(page)));
     result.map(|(value, _)| value)
 }
 
-/// Has `call` ask the host for private pages. As [`to_shared`].
+/// Asks the host by `call` to make pages private again. Otherwise as [`to_shared`].
 ///
 /// # Errors
 ///
@@ -161,19 +161,19 @@ pub(crate) fn to_private<T>(
     let _change = Change::new()?;
     refuse_registered(pages)?;
     unmap(pages, Alias::Shared);
-    // A host that is asked for a page which is private already may give a new one, not accepted.
+    // The host may replace a page that is private already by a new one, which is not accepted.
     unmap(pages, Alias::Private);
     let (value, done) = call()?;
     forget(pages.iter().take(done));
     Ok(value)
 }
 
-/// Has `call` release private memory to the TDX module: it is pending then, until it is accepted again.
+/// Releases private memory to the TDX module by `call`. It is pending until it is accepted again.
 ///
 /// # Errors
 ///
-/// EBUSY: some of it has a `struct page`, by which the kernel reaches it, or is with the host. EINTR: the
-/// task is being killed. Then nothing has changed.
+/// EBUSY: some of it has a `struct page`, so the kernel has mapped it, or is shared with the host.
+/// EINTR: the task is being killed. Then nothing has changed.
 pub(crate) fn release<T>(memory: LowerRange, call: impl FnOnce() -> T) -> Result<T> {
     let _change = Change::new()?;
     if any_withdrawn(memory) || registered::overlaps(memory) {
@@ -183,9 +183,9 @@ pub(crate) fn release<T>(memory: LowerRange, call: impl FnOnce() -> T) -> Result
     Ok(call())
 }
 
-/// Has `call` ask the host for the private side of everything that it has been given, before another
-/// kernel starts that knows nothing of it. `call` gets a page, and returns true if the host obeyed.
-/// Returns how many pages the host has kept.
+/// Asks the host by `call` to return every recorded page, before another kernel starts that does
+/// not know of them. `call` takes one page and returns true if the host did so. Returns the number
+/// of pages that are still shared.
 ///
 /// # Errors
 ///
@@ -206,7 +206,7 @@ pub(crate) fn take_back(call: impl Fn(LowerRange) -> bool) -> Result<usize> {
     }
 }
 
-/// Pages with structures are in the direct map, by the alias that they were registered with.
+/// Pages with a `struct page` are in the direct map, by the alias with which they were registered.
 fn refuse_registered(pages: &[LowerRange]) -> Result {
     if pages.iter().any(|page| registered::overlaps(*page)) {
         Err(EBUSY)
@@ -232,7 +232,7 @@ fn forget<'a>(pages: impl Iterator<Item = &'a LowerRange>) {
     }
 }
 
-/// Takes one side of memory out of all mappings, neighbours at once.
+/// Removes one alias of memory from all mappings, adjacent pieces in one go.
 fn unmap(pieces: &[LowerRange], side: Alias) {
     let alias = match side {
         Alias::Private => 0,
