@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The audit ring of a VP: one 64-byte record for every switch, which `run/record.rs` writes.
 //!
-//! The ring is the VP's own and is written by the
-//! thread that has the claim to the VP, so nothing is locked or shared; userspace maps it read-only.
-//! A record is recognised by its sequence number, which is zero while the others of its words
-//! change: a reader that finds the same number before and after has a whole record, and a number
-//! higher than the expected one says how many were overwritten.  [Documentation/audit.rst]
+//! Only the thread with the claim to the VP writes to the VP's ring, so it needs no lock; userspace
+//! maps it read-only. The sequence number of a record is zero while its other words change: a
+//! reader that finds the same number before and after has read a complete record, and a number
+//! higher than expected tells how many were overwritten. [Documentation/audit.rst]
 
-// Not the kernel crate's barriers: `smp_wmb` there is a call of a C function, and this is on the way of
-// every switch. A reader in userspace pairs with the language's own.
+// Not the kernel crate's barriers: `smp_wmb` there is a call of a C function, and this runs on
+// every switch. A reader in userspace pairs these fences with those of its language.
 use core::sync::atomic::{fence, Ordering};
 
 use kernel::mm::virt::VmaNew;
@@ -28,7 +27,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// An empty ring. `records` was checked by `pure::audit::is_ring_size`.
+    /// Creates an empty ring. `records` was checked by `pure::audit::is_ring_size`.
     pub(crate) fn new(records: u32) -> Result<Self> {
         let count = records as usize / RECORDS_PER_PAGE; // CAST: u32 fits
         let mut pages = KVec::with_capacity(count, GFP_KERNEL)?;
@@ -38,11 +37,11 @@ impl Ring {
         Ok(Self { pages, records })
     }
 
-    /// Maps the whole ring, for reading only, now and for ever.
+    /// Maps the whole ring, permanently read-only.
     ///
     /// # Errors
     ///
-    /// EINVAL for another length, or a mapping that can be written.
+    /// EINVAL for another length, or a writable mapping.
     pub(crate) fn map(&self, vma: &VmaNew) -> Result {
         if vma.end() - vma.start() != self.pages.len() * PAGE_SIZE {
             return Err(EINVAL);
@@ -55,9 +54,9 @@ impl Ring {
         Ok(())
     }
 
-    /// Writes one more record. `switches` are those of the same VP.
+    /// Appends a record. `switches` must be the counter of the same VP.
     pub(crate) fn record(&self, switches: &mut Switches, switch: &Switch<'_>) {
-        // The first record has number 1: 0 says that there is none.
+        // The first record has number 1: 0 marks an empty slot.
         switches.count = switches.count.wrapping_add(1);
         self.write(switches.count, &switch.words());
     }
@@ -69,16 +68,16 @@ impl Ring {
         };
         let base = slot % RECORDS_PER_PAGE * RECORD_BYTES;
         page.write_u64(base, 0);
-        // ORDERING: whoever sees a new word sees that the old sequence number is gone.
+        // ORDERING: a reader that sees a new word also sees that the old sequence number is gone.
         fence(Ordering::Release);
         page.write_few(base + 8, words);
-        // ORDERING: whoever sees the new sequence number sees all of the record.
+        // ORDERING: a reader that sees the new sequence number also sees the whole record.
         fence(Ordering::Release);
         page.write_u64(base, sequence);
     }
 }
 
-/// How many switches a VP has made. Belongs to whoever has the claim to the VP.
+/// Number of switches of a VP. Belongs to the thread that has the claim to the VP.
 #[derive(Default)]
 pub(crate) struct Switches {
     count: u64,

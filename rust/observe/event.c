@@ -3,7 +3,7 @@
  * What Rust can't reach of rate limits and of the audit subsystem; event.rs
  * says what is logged.
  *
- * Stays C: rate limits are initialised by macros, audit's formats are variadic.
+ * Stays C: rate limits are initialised by macros, audit functions are variadic.
  */
 #define pr_fmt(fmt) "mshv_vtl_tdx: audit: " fmt
 
@@ -15,7 +15,7 @@
 
 #include "helpers.h"
 
-/* Per kind of event, as many as anybody reads. */
+/* Limit for each kind of event. */
 #define VTL_EVENT_INTERVAL (5 * HZ)
 #define VTL_EVENT_BURST 20
 
@@ -48,7 +48,7 @@ void vtl_event_log(const char *text)
 	audit_log_end(buffer);
 }
 
-/* The storm that is yet to be logged; others that come meanwhile are counted only. */
+/* The storm that is to be logged; further ones are only counted until then. */
 static atomic_t vtl_storm_taken = ATOMIC_INIT(0);
 static struct {
 	u32 cpu, kind, thread;
@@ -69,7 +69,7 @@ static void vtl_storm_log(struct work_struct *unused)
 
 static DECLARE_WORK(vtl_storm_work, vtl_storm_log);
 
-/* With interrupts off, where nothing can be logged. */
+/* Called with interrupts disabled, where nothing can be logged. */
 void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks)
 {
 	if (!vtl_event_allowed(VTL_EVENT_EXIT_STORM) ||
@@ -82,7 +82,7 @@ void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks)
 	schedule_work(&vtl_storm_work);
 }
 
-/* No VP runs any more. */
+/* Called when no VP can run any more. */
 void vtl_event_flush(void)
 {
 	flush_work(&vtl_storm_work);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Events of the control plane: to the kernel's audit subsystem while that is on, else to the log.
+//! Events of the control plane: to the kernel's audit subsystem while it is enabled, otherwise to
+//! the log.
 //!
-//! They are rare in good use. Each kind has a rate limit of its own, so that a flood of one does not
-//! hide another; what the limit suppressed still counts in the statistics.
+//! They are rare in normal use. Each kind has a rate limit of its own, so that a flood of one does
+//! not hide another; statistics also count what the limit suppresses.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -18,7 +19,7 @@ use crate::pure::leaf;
 use crate::pure::status::Status;
 use crate::pure::tdcall::Registers;
 
-// They keep numbers, and wait in a task that may.
+// They take numbers. The second sleeps, and is only called in task context.
 safe_in_c! {
     fn vtl_event_storm(cpu: u32, kind: u32, thread: u32, ticks: u64);
     fn vtl_event_flush();
@@ -30,18 +31,18 @@ safe_in_c! {
 pub(crate) enum Kind {
     /// The module was loaded.
     Loaded = abi::vtl_event_VTL_EVENT_LOADED,
-    /// A VTL file descriptor was made.
+    /// A VTL file descriptor was created.
     VtlCreated = abi::vtl_event_VTL_EVENT_VTL_CREATED,
-    /// Rights of a lower VTL on a page changed.
+    /// A lower VTL's rights to a page changed.
     PageAttributes = abi::vtl_event_VTL_EVENT_PAGE_ATTRIBUTES,
     /// The policy refused a TDCALL.
     TdcallRefused = abi::vtl_event_VTL_EVENT_TDCALL_REFUSED,
-    /// A hypercall was not in the list of its file, or refused by the policy.
+    /// A hypercall was not in the list of its file, or the policy refused it.
     HypercallRefused = abi::vtl_event_VTL_EVENT_HYPERCALL_REFUSED,
-    // An exit storm has one, too, which `event.c` uses itself.
+    // `event.c` itself uses another kind for exit storms.
 }
 
-/// The module is ready; these are its parameters.
+/// The module is loaded; these are its parameters.
 pub(crate) fn loaded(num_l2_vms: u8, audit_records: u32, lower_bytes: u64) {
     log(
         Kind::Loaded,
@@ -49,12 +50,12 @@ pub(crate) fn loaded(num_l2_vms: u8, audit_records: u32, lower_bytes: u64) {
     );
 }
 
-/// A VTL file descriptor was made.
+/// A VTL file descriptor was created.
 pub(crate) fn vtl_created() {
     log(Kind::VtlCreated, fmt!("op=create_vtl"));
 }
 
-/// A TDCALL was executed. Those that change who may use memory are worth an event.
+/// A TDCALL was executed. It is an event if it changes who may access memory.
 pub(crate) fn tdcall_executed(request: &Registers, status: Status) {
     if request.rax != leaf::TDG_MEM_PAGE_ATTR_WR {
         return;
@@ -77,17 +78,18 @@ pub(crate) fn tdcall_refused(request: &Registers, status: Status) {
     );
 }
 
-/// The host took a lower VTL out very often. With interrupts off; it is written down a moment later.
+/// The host interrupted a lower VTL very often. Called with interrupts disabled; logged by deferred
+/// work.
 #[cold]
 pub(crate) fn exit_storm(cpu: u16, kind: ExitKind, thread: u32, ticks: u64) {
     vtl_event_storm(u32::from(cpu), u32::from(kind.number()), thread, ticks);
 }
 
-/// What was to be written down a moment later has been, when this is gone.
+/// While this exists, deferred events may be logged. Its drop waits for them.
 pub(crate) struct Pending(());
 
 impl Pending {
-    /// Before the first switch.
+    /// To be created before the first switch.
     pub(crate) const fn new() -> Self {
         Self(())
     }
@@ -99,7 +101,7 @@ impl Drop for Pending {
     }
 }
 
-/// A hypercall was not in the list of its file, or refused by the policy.
+/// A hypercall was not in the list of its file, or the policy refused it.
 pub(crate) fn hypercall_refused(control: u64) {
     log(
         Kind::HypercallRefused,
@@ -111,7 +113,7 @@ fn log(kind: Kind, text: fmt::Arguments<'_>) {
     if !ffi::is_event_allowed(kind as u32) {
         return;
     }
-    // Without memory for it the event is lost, as it would be with a full audit queue.
+    // Out of memory the event is lost, as it would be with a full audit queue.
     if let Ok(text) = CString::try_from_fmt(text) {
         ffi::log_event(&text);
     }

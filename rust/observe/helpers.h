@@ -7,7 +7,7 @@
 
 #include <linux/types.h>
 
-/* Each kind has a rate limit of its own; event.rs says what they are. */
+/* Each kind has a rate limit of its own; event.rs describes them. */
 enum vtl_event {
 	VTL_EVENT_LOADED,
 	VTL_EVENT_VTL_CREATED,

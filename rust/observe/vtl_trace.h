@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracepoints mshv_vtl_tdx:*. trace.rs fires them, trace.c makes them.
- * Documentation/audit.rst says what the fields mean.
+ * Tracepoints mshv_vtl_tdx:*. trace.rs fires them, trace.c defines them.
+ * Documentation/audit.rst describes the fields.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM mshv_vtl_tdx
