@@ -37,7 +37,7 @@ wrong_ring_sizes_refused() {
 			echo "# audit_records=$records was taken"
 			return 1
 		fi
-		dmesg | tail -n 5 | grep -q "audit_records=$records is no power of two" ||
+		dmesg | tail -n 5 | grep -q "audit_records=$records is not a power of two" ||
 			{ echo "# audit_records=$records: no word in the log"; return 1; }
 	done
 	! is_loaded

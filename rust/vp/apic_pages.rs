@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Virtual APIC pages of VM 2 and VM 3 of a VP, which userspace chooses.
+//! Virtual-APIC pages of VM 2 and VM 3 of a VP, which userspace chooses.
 //!
-//! One may be a page of the process that sets it. It is pinned then, until another takes its place
-//! or the VTL file by which it was set is closed. A CPU that goes offline has the TDX module forget it
-//! before; what could not be forgotten stays pinned.
+//! A page may belong to the process that sets it. It is pinned then, until another one replaces it
+//! or the VTL file is closed by which it was set. Before a CPU goes offline, the TDX module is made
+//! to forget its pages; a page that could not be forgotten stays pinned.
 //!
-//! Who waits for the lock can still leave its CPU: a CPU that goes offline waits for those who can't.
+//! A thread that waits for the lock must be able to leave its CPU, because CPU hotplug waits for
+//! threads that can't.
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -24,21 +25,21 @@ use crate::pure::status::{Operand, Status};
 use crate::pure::tdcall::{tdg_vp_wr_no_virtual_apic, Call, Registers, Tdcall};
 use crate::vp::machine::Machine;
 
-/// Which VTL file, for comparing.
+/// Identifies a VTL file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner(u64);
 
-/// The pages that were set by one VTL file, of all VPs.
+/// The pages that were set by one VTL file, on all VPs.
 pub(crate) struct Pages {
     machine: Arc<Machine>,
     pub(crate) owner: Owner,
 }
 
 impl Pages {
-    /// None yet.
+    /// Starts without any.
     pub(crate) fn new(machine: Arc<Machine>) -> Self {
         static OPENED: Atomic<u64> = Atomic::new(0);
-        // ORDERING: a number that differs from all others is all that is wanted.
+        // ORDERING: the number only has to be unique.
         let owner = Owner(OPENED.fetch_add(1, Relaxed));
         Self { machine, owner }
     }
@@ -54,11 +55,11 @@ impl Drop for Pages {
     }
 }
 
-/// What takes the place of the page of a VM.
+/// The new virtual-APIC page of a VM.
 pub(crate) struct Replacement {
     pub(crate) vm: VmIndex,
     pub(crate) owner: Owner,
-    /// `None` for memory of a lower VTL, which needs no pin.
+    /// `None` for memory of a lower VTL, which can't be pinned.
     pub(crate) page: Option<PinnedPage>,
 }
 
@@ -67,20 +68,20 @@ pub(crate) struct Replacement {
 pub(crate) struct ApicPages {
     #[pin]
     pinned: Mutex<KVec<Pinned>>,
-    /// Where the kernel finds the task priority: the address of a page that is pinned, or zero, as
-    /// always for VM 1. Changes on the CPU of the VP only, before the page is let go.
+    /// Where the kernel reads the task priority: the address of a pinned page, or zero if there is
+    /// none, as always for VM 1. Only changes on the CPU of the VP, before the page is unpinned.
     visible: PerVm<Atomic<u64>>,
 }
 
 struct Pinned {
     vm: VmIndex,
     owner: Owner,
-    /// Held, not looked at.
+    /// Only kept for its drop, which unpins the page.
     _page: PinnedPage,
 }
 
 impl ApicPages {
-    /// None yet.
+    /// Starts without any.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             pinned <- new_mutex!(KVec::new(), "mshv_vtl_tdx::apic_pages"),
@@ -88,14 +89,14 @@ impl ApicPages {
         })
     }
 
-    /// The task priority of a VM, `None` where its page is not the kernel's to read.
+    /// The task priority of a VM; `None` if the kernel can't read its page.
     pub(crate) fn task_priority(
         &self,
         vm: VmIndex,
         _on_cpu: OnCpu<'_>,
         _irqs: &IrqsOff,
     ) -> Option<u8> {
-        // ORDERING: changes on this CPU, and not while its interrupts are off.
+        // ORDERING: only changes on this CPU, and not while interrupts are disabled.
         let gpa = self.visible.of(vm).load(Relaxed);
         (gpa != 0).then(|| own_page::read_pinned(gpa, TPR))
     }
@@ -105,11 +106,11 @@ impl ApicPages {
         self.visible.of(vm).store(gpa, Relaxed);
     }
 
-    /// Waits until nobody else changes the pages, and makes room for one more.
+    /// Waits until no other thread changes the pages, and allocates room for one more.
     ///
     /// # Errors
     ///
-    /// The status for want of memory.
+    /// The status for lack of memory.
     pub(crate) fn lock(&self) -> Result<Locked<'_>, Status> {
         let mut pinned = self.pinned.lock();
         let no_memory = Status::operand_invalid(Operand::R8);
@@ -118,7 +119,7 @@ impl ApicPages {
         Ok(Locked { pages, pinned })
     }
 
-    /// Has the TDX module forget the page of a VM, on the CPU of the VP. Returns true if it did.
+    /// Makes the TDX module forget the page of a VM, on the CPU of the VP. Returns true on success.
     pub(super) fn forget(&self, vm: VmIndex) -> bool {
         match tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
             Ok(()) => {
@@ -133,11 +134,11 @@ impl ApicPages {
         }
     }
 
-    /// Takes away the pages of a VTL file that is closed. `cpu` is the CPU of the VP.
+    /// Releases the pages of a VTL file that is being closed. `cpu` is the CPU of the VP.
     pub(crate) fn release(&self, cpu: u32, owner: Owner) {
         self.pinned.lock().retain(|pinned| {
             let vm = pinned.vm;
-            // What a CPU that is offline does not show it has had forgotten before.
+            // The CPU is offline: it has made the TDX module forget the page if none is visible.
             let was_forgotten = || self.visible.of(vm).load(Relaxed) == 0;
             let is_forgotten =
                 || ffi::on_cpu(cpu, &|| self.forget(vm)).unwrap_or_else(was_forgotten);
@@ -146,7 +147,7 @@ impl ApicPages {
     }
 }
 
-/// The pinned pages of a VP, which nobody else changes, and room for one more.
+/// The pinned pages of a VP, locked, with room for one more.
 pub(crate) struct Locked<'a> {
     pages: &'a ApicPages,
     pinned: Guard<'a, KVec<Pinned>, MutexBackend>,
@@ -157,7 +158,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     ///
-    /// The status to answer with when it can't be executed.
+    /// The status to answer with if it can't be executed.
     pub(crate) fn replace(
         &mut self,
         replacement: Replacement,
@@ -167,8 +168,8 @@ impl Locked<'_> {
     ) -> Result<Registers, Status> {
         let Replacement { vm, owner, page } = replacement;
         let answer = {
-            // The interrupt that ends the VP for good comes before, and is seen, or after, and has the
-            // page forgotten.
+            // The IPI that stops the VP for good comes before this, and is_ready() is false, or
+            // after it, and makes the TDX module forget the page.
             let _irqs = IrqsOff::in_task(stay);
             if !on_cpu.is_ready() {
                 return Err(Status::operand_invalid(Operand::Rax));
@@ -181,7 +182,7 @@ impl Locked<'_> {
             self.pages.show(vm, gpa);
             answer
         };
-        // The TDX module has forgotten the earlier page.
+        // The new address has replaced the earlier page.
         self.pinned.retain(|other| other.vm != vm);
         if let Some(page) = page {
             if let Err(error) = self.pinned.push_within_capacity(Pinned {
@@ -189,7 +190,8 @@ impl Locked<'_> {
                 owner,
                 _page: page,
             }) {
-                // There is room, as made above. Were there none, the page would have to stay pinned.
+                // `lock` has allocated room. If there were none, the page would have to stay
+                // pinned.
                 core::mem::forget(error);
             }
         }

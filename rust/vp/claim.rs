@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Who may use a VP: states as types.
+//! Who may use a VP: states, expressed as types.
 //!
 //! ```text
 //! (any thread) ── claim ──► Claimed ── pin ──► Pinned ── Loaded::new ──► Loaded
@@ -8,12 +8,12 @@
 //!              on any CPU, may sleep       on the VP's CPU        preemption off
 //! ```
 //!
-//! A [`Claimed`] thread has the VP to itself, but the scheduler may move it, so that whoever changes
-//! its CPUs never waits for a lower VTL. A [`Pinned`] thread is on the CPU of the VP and stays there; it
-//! lasts for as long as nothing waits. Only through `&mut Pinned` does anyone get at the VP's private
-//! state, and a wait takes `&mut Claimed`, which a `Pinned` borrows: so no reference to that state
-//! is held on another CPU. `run/context.rs` has the last state, in which the processor has the lower
-//! VTL's state.
+//! A [`Claimed`] thread has the VP to itself, but the scheduler may migrate it, so that changing
+//! its CPU affinity never waits for a lower VTL. A [`Pinned`] thread is on the CPU of the VP and
+//! stays there; it must not sleep. Only `&mut Pinned` gives access to the VP's private state, and
+//! sleeping takes `&mut Claimed`, which a `Pinned` borrows: so no reference to that state is held
+//! on another CPU. The last state is in `run/context.rs`: the processor holds the lower VTL's
+//! state.
 
 use kernel::prelude::*;
 use kernel::sync::lock::mutex::MutexBackend;
@@ -27,7 +27,7 @@ use crate::pure::deadline::Deadlines;
 use crate::pure::halt_poll::HaltPoll;
 use crate::vp::machine::Machine;
 
-/// The current thread, wherever it is, has a VP that no other thread can run.
+/// The current thread, on any CPU, has the exclusive right to run a VP.
 #[must_use]
 pub(crate) struct Claimed<'m> {
     vp: &'m Vp,
@@ -40,7 +40,7 @@ impl<'m> Claimed<'m> {
     ///
     /// # Errors
     ///
-    /// ENXIO without such a VP, EBUSY when another thread has it.
+    /// ENXIO if there is no VP, EBUSY if another thread has claimed it.
     pub(crate) fn new(machine: &'m Machine, stay: &MigrateOff) -> Result<Self> {
         let vp = machine.vp(stay.cpu()).ok_or(ENXIO)?;
         let private = vp.private.try_lock().ok_or(EBUSY)?;
@@ -56,8 +56,8 @@ impl<'m> Claimed<'m> {
         self.vp
     }
 
-    /// What a halt needs to know and learns. It describes no register of the processor, so it may be
-    /// used on any CPU.
+    /// What a halt reads and updates. None of it describes a register of the processor, so it may
+    /// be used on any CPU.
     pub(crate) fn halt(&mut self) -> (&mut HaltPoll, &Deadlines) {
         let Private {
             halt_poll,
@@ -67,11 +67,11 @@ impl<'m> Claimed<'m> {
         (halt_poll, deadlines)
     }
 
-    /// Returns to the VP's CPU state, if this is its CPU.
+    /// Regains access to the VP's CPU state, if the thread is on its CPU.
     ///
     /// # Errors
     ///
-    /// ENXIO when the scheduler has moved the thread away.
+    /// ENXIO if the scheduler has migrated the thread.
     pub(crate) fn pin(&mut self, stay: MigrateOff) -> Result<Pinned<'_>> {
         if stay.cpu() != u32::from(self.vp.cpu) {
             return Err(ENXIO);
@@ -85,7 +85,7 @@ impl<'m> Claimed<'m> {
     }
 }
 
-/// The current thread has the VP of the CPU that it can't leave.
+/// The current thread has claimed the VP of the CPU that it is pinned to.
 #[must_use]
 pub(crate) struct Pinned<'c> {
     vp: &'c Vp,
@@ -95,7 +95,7 @@ pub(crate) struct Pinned<'c> {
 }
 
 impl<'c> Pinned<'c> {
-    /// Claims the VP of the current CPU for something short that does not wait.
+    /// Claims the VP of the current CPU for a short action that does not sleep.
     ///
     /// # Errors
     ///
@@ -112,12 +112,12 @@ impl<'c> Pinned<'c> {
         self.vp
     }
 
-    /// What only this thread may touch.
+    /// The state that only this thread may access.
     pub(crate) fn private(&mut self) -> &mut Private {
         self.private
     }
 
-    /// The VP, what the processor has, and what only this thread may touch.
+    /// The VP, the features of the processor, and the state that only this thread may access.
     pub(crate) fn parts(&mut self) -> (OnCpu<'_>, &'c Features, &mut Private) {
         (OnCpu::of(self.vp), self.features, self.private)
     }

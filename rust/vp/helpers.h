@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Waiting and waking: what of it the kernel offers as inline functions and
- * macros only. wake.c says why each; rust/vp/wake.rs and rust/nodes/poll_file.rs use it.
+ * Waiting and waking, as far as the kernel has only inline functions and macros
+ * for it. wake.c says why for each; rust/vp/wake.rs and rust/nodes/poll_file.rs
+ * use them.
  */
 #ifndef _MSHV_VTL_TDX_VP_HELPERS_H
 #define _MSHV_VTL_TDX_VP_HELPERS_H

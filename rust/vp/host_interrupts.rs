@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The interrupts by which the host says that it has written something.
+//! Handles the interrupts by which the host announces messages and events.
 //!
-//! An interrupt does what is bounded, whatever the host has written: it takes one message about
-//! interrupts for VTL0, and wakes that VP's thread. The rest takes locks that an interrupt must not
-//! wait for, so it comes right after it: signalling eventfds, waking readers.
+//! The interrupt handler does a bounded amount of work, whatever the host has written: it takes one
+//! message about interrupts for VTL0, and wakes that VP's thread. Signalling eventfds and waking
+//! readers need locks that a hard interrupt must not take, so deferred work does that right after
+//! it.
 
 use super::machine::Machine;
 use crate::glue::ffi::Callback;
@@ -11,7 +12,7 @@ use crate::hv::c;
 use crate::hv::synic::{Pages, Synic};
 use crate::pure::hv_message;
 
-/// The host's interrupt on this CPU, with interrupts off.
+/// Runs in the host's interrupt on this CPU, with interrupts disabled.
 pub(super) struct OnInterrupt;
 
 impl Callback for OnInterrupt {
@@ -34,8 +35,8 @@ fn interrupt(machine: &Machine) {
     }
 }
 
-/// The second half of an interrupt, still on its CPU. Flags and messages that come meanwhile are
-/// taken now, or by the interrupt that comes with them.
+/// Deferred work of the interrupt, on the same CPU. Flags and messages that arrive meanwhile are
+/// handled now, or by the interrupt that they cause.
 pub(super) struct OnDeferred;
 
 impl Callback for OnDeferred {
@@ -58,14 +59,14 @@ fn deferred(machine: &Machine) {
     }
 }
 
-/// The controllers, and the pages of one.
+/// The SynIC, and the pages of one CPU.
 fn controller(machine: &Machine, cpu: u32) -> Option<(&Synic, &Pages)> {
     let synic = machine.host()?.synic()?;
     Some((synic, synic.of_cpu(cpu)?))
 }
 
-/// Takes one message about interrupts for VTL0, if there is one: the next comes with an interrupt of
-/// its own. Other messages of this source have nobody to read them.
+/// Takes one message about interrupts for VTL0, if there is one: the next one causes an interrupt
+/// of its own. Other messages of this SINT have no reader and are dropped.
 fn take_proxied(machine: &Machine, cpu: u32, pages: &Pages) {
     let Some(message) = pages.take_interception() else {
         return;

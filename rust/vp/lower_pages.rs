@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Virtual APIC pages of VM 2 and 3 in memory of a lower VTL, which no pin can hold.
+//! Virtual-APIC pages of VM 2 and 3 in memory of a lower VTL, which can't be pinned.
 //!
-//! An entry for which the TDX module does not find the page never ends: the host gets the CPU, and
-//! VTL2's interrupts are off. So the page must be accepted when its address is set, and is not released
-//! as long as it is. What the host takes away is the host's doing.
+//! If the TDX module does not find the page, an entry never ends: the host gets the CPU, while
+//! VTL2's interrupts are disabled. So the page must be accepted when its address is set, and must
+//! not be released while it is. If the host removes it on its own, that is a denial of service,
+//! which a host can do anyway.
 
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
@@ -28,18 +29,18 @@ struct LowerPage {
 }
 
 impl LowerPages {
-    /// None yet.
+    /// Starts without any.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             pages <- new_mutex!(KVec::new(), "mshv_vtl_tdx::lower_pages"),
         })
     }
 
-    /// Has `set` tell the TDX module that the page of a VM is `lower`. It returns for which CPU.
+    /// Calls `set`, which sets the page of a VM to `lower` and returns the CPU for which it did.
     ///
     /// # Errors
     ///
-    /// The status to answer with: R8 for a page that is not accepted, and those of `set`.
+    /// The status to answer with: R8 if the page is not accepted, or that of `set`.
     pub(crate) fn set(
         &self,
         vm: VmIndex,
@@ -54,18 +55,18 @@ impl LowerPages {
         if Status(answer.rax).is_success() {
             pages.retain(|page| page.cpu != cpu || page.vm != vm);
             let gpa = lower.page.start_gpa();
-            // There is room, as made above.
+            // The room was allocated above.
             let _ = pages.push_within_capacity(LowerPage { cpu, vm, gpa });
         }
         Ok(answer)
     }
 
-    /// Has `set` tell the TDX module that the page of a VM is none of a lower VTL. The record goes
-    /// with the address, under one lock: another thread's page must not be forgotten for it.
+    /// Calls `set`, which sets a page of a VM that is not in memory of a lower VTL. One lock covers
+    /// the address and its record: another thread's page must not be dropped.
     ///
     /// # Errors
     ///
-    /// Those of `set`.
+    /// That of `set`.
     pub(crate) fn unset(
         &self,
         vm: VmIndex,
@@ -79,8 +80,8 @@ impl LowerPages {
         Ok(answer)
     }
 
-    /// Has `withdraw` take memory away, unless `is_taken` says so of one of the pages: `None` then. A VM
-    /// without a page of its own has it at `NOWHERE`.
+    /// Calls `withdraw`, which takes memory away, unless `is_taken` returns true for one of the
+    /// pages; then returns `None`. For a VM without such a page it gets `NOWHERE`.
     pub(crate) fn unless_used<T>(
         &self,
         is_taken: impl Fn(u64) -> bool,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The VPs of the machine, one per CPU, and the CPUs' comings and goings.
+//! All VPs, one per CPU, and CPU hotplug.
 
-// UNSAFETY: hands callbacks to the kernel and initialises a global lock.
+// UNSAFETY: registers callbacks with the kernel and initialises a global lock.
 #![allow(unsafe_code)]
 
 use kernel::prelude::*;
@@ -23,22 +23,22 @@ use crate::vp::lower_pages::LowerPages;
 use crate::vp::on_cpu::OnCpu;
 use crate::vp::Vp;
 
-// Nothing of the host's is called any more on return, whatever was started.
+// After it returns, the kernel calls none of the host's handlers, whether they were started or not.
 safe_in_c! {
     fn vtl_synic_stop();
 }
 
 kernel::sync::global_lock! {
-    /// The machine, while the module is loaded.
+    /// Set while the module is loaded.
     unsafe(uninit) static MACHINE: Mutex<Option<Arc<Machine>>> = None;
 }
 
-/// The machine; `None` while the module loads or goes.
+/// The machine; `None` while the module is being loaded or unloaded.
 pub(crate) fn machine() -> Option<Arc<Machine>> {
     MACHINE.lock().clone()
 }
 
-/// What every open file and every CPU shares.
+/// State shared by every open file and every CPU.
 #[pin_data]
 pub(crate) struct Machine {
     features: Features,
@@ -46,13 +46,13 @@ pub(crate) struct Machine {
     host: Option<Host>,
     /// Records in the audit ring of each VP.
     audit_records: u32,
-    /// Indexed by CPU number; filled when a CPU comes online, emptied never.
+    /// Indexed by CPU number; filled when a CPU first comes online, never emptied.
     vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
     /// CPUs whose VP could not be brought up.
     failed: Atomic<u32>,
-    /// This kernel ends, and no VP comes to life any more.
+    /// This kernel is shutting down: no VP is brought up any more.
     is_stopped: Atomic<bool>,
-    /// Virtual APIC pages that are not the kernel's to pin.
+    /// Virtual-APIC pages that the kernel can't pin.
     #[pin]
     lower_pages: LowerPages,
 }
@@ -77,12 +77,12 @@ impl Machine {
         Arc::pin_init(init, GFP_KERNEL)
     }
 
-    /// Virtual APIC pages that are not the kernel's to pin.
+    /// Virtual-APIC pages that the kernel can't pin.
     pub(crate) fn lower_pages(&self) -> &LowerPages {
         &self.lower_pages
     }
 
-    /// What processor and TD have.
+    /// Features of processor and TD.
     pub(crate) fn features(&self) -> &Features {
         &self.features
     }
@@ -97,23 +97,23 @@ impl Machine {
         self.audit_records
     }
 
-    /// One more than the highest CPU number there can be.
+    /// One more than the highest possible CPU number.
     pub(crate) fn num_cpus(&self) -> u32 {
         self.vps.len() as u32 // CAST: made from a u32
     }
 
-    /// The VP of the CPU that the caller is on at this moment, for counting only.
+    /// The VP of the CPU that the caller happens to be on. Only good for counting.
     pub(crate) fn current_vp(&self) -> Option<&Vp> {
         self.vp(kernel::cpu::CpuId::current().as_u32())
     }
 
-    /// The VP of a CPU; `None` for numbers without a CPU and CPUs that were never online.
+    /// The VP of a CPU; `None` for invalid numbers and CPUs that were never online.
     pub(crate) fn vp(&self, cpu: u32) -> Option<&Vp> {
         let slot = self.vps.get(cpu as usize)?; // CAST: u32 fits
         slot.as_ref().map(|vp| &**vp)
     }
 
-    /// Makes the VP of a CPU, at the first time, and registers it with the TDX module.
+    /// Registers the VP of a CPU with the TDX module, and creates it the first time.
     fn bring_up(&self, cpu: u32) -> Result {
         let slot = self.vps.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
         if slot.as_ref().is_none() {
@@ -129,8 +129,8 @@ impl Machine {
             pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
             EIO
         })?;
-        // ORDERING: with the barrier in `stop`: either it calls this CPU after what stands above, or
-        // this finds out.
+        // ORDERING: pairs with the barrier in `stop`: either `stop` sends its IPI to this CPU after
+        // the stores above, or the load below sees `is_stopped`.
         smp_mb(Full);
         if self.is_stopped.load(Relaxed) {
             self.take_down(&alone);
@@ -138,10 +138,10 @@ impl Machine {
         Ok(())
     }
 
-    /// Tells the TDX module where the virtual APIC page of a VP is.
+    /// Sets the virtual-APIC page of a VP.
     ///
-    /// What a kernel before this one, that crashed, has told about the other VMs is forgotten: the page
-    /// is now this kernel's.
+    /// Addresses that an earlier, crashed kernel set for the other VMs are dropped first: those
+    /// pages belong to this kernel now.
     ///
     /// # Errors
     ///
@@ -149,14 +149,15 @@ impl Machine {
     fn register(&self, on_cpu: OnCpu<'_>) -> Result<(), Status> {
         on_cpu.forget_apic_pages(&self.features, on_cpu);
         let gpa = on_cpu.vapic.phys();
-        // SAFETY: `Machine::new` has found a TD. The page is for nothing else and stays as long as the
-        // machine, which goes after `Hotplug`, whose end has every CPU forget it in `take_down`.
+        // SAFETY: `Machine::new` established that this is a TD. Nothing else uses the page, which
+        // lives as long as the machine; the machine outlives `Hotplug`, whose drop makes every CPU
+        // forget the page in `take_down`.
         unsafe { tdcall::set_virtual_apic_page(VmIndex::VM1, gpa) }?;
         on_cpu.set_ready();
         Ok(())
     }
 
-    /// Gives back what the current CPU has with the host and the TDX module.
+    /// Detaches the current CPU from the host's SynIC and from the TDX module.
     fn take_down(&self, alone: &PreemptOff) {
         if let Some(synic) = self.host().and_then(Host::synic) {
             synic.offline(alone);
@@ -166,38 +167,37 @@ impl Machine {
         }
     }
 
-    /// Returns true if this kernel ends: `stop` was called.
+    /// Returns true if `stop` has been called: this kernel is shutting down.
     pub(crate) fn is_stopped(&self) -> bool {
-        // ORDERING: callers have a lock that whoever called `stop` takes afterwards.
+        // ORDERING: callers hold a lock that the caller of `stop` takes afterwards.
         self.is_stopped.load(Relaxed)
     }
 
-    /// Takes every VP out of its lower VTL, for good, and gives back what all CPUs have with the host
-    /// and the TDX module.
+    /// Makes every VP leave its lower VTL for good, and detaches all CPUs from the host's SynIC and
+    /// from the TDX module.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Relaxed);
-        // ORDERING: with that in `bring_up`.
+        // ORDERING: pairs with the barrier in `bring_up`.
         smp_mb(Full);
         for cpu in 0..self.num_cpus() {
-            // An interrupt takes its thread out of the lower VTL; what it finds then is a VP that is
-            // not ready.
+            // The IPI ends a run of the lower VTL; its thread then finds that the VP is not ready.
             let _ = ffi::on_cpu(cpu, &|| self.take_down(&PreemptOff::new()));
             if let Some(vp) = self.vp(cpu) {
-                // A thread that sleeps, because its lower VTL is halted, finds out when it is woken.
+                // A thread that sleeps in a halt must be woken to find out.
                 vp.cancel();
             }
         }
     }
 }
 
-/// CPU hotplug calls this on the CPU itself, in a task. A CPU without a VP stays usable: only
-/// running a lower VTL on it fails, with ENXIO.
+/// CPU hotplug callback, in a task on the CPU itself. A CPU without a VP stays usable: only running
+/// a lower VTL on it fails, with ENXIO.
 extern "C" fn online(cpu: c_uint) -> c_int {
     if let Some(machine) = machine() {
         if let Err(error) = machine.bring_up(cpu) {
             machine.failed.fetch_add(1, Relaxed);
             pr_err!(
-                "CPU {cpu} gets no virtual processor: {}\n",
+                "CPU {cpu} has no virtual processor: error {}\n",
                 error.to_errno()
             );
         }
@@ -205,7 +205,7 @@ extern "C" fn online(cpu: c_uint) -> c_int {
     0
 }
 
-/// As [`online`], before the CPU goes, and on every CPU when the module goes.
+/// As [`online`], before the CPU goes offline, and on every CPU when the module is unloaded.
 extern "C" fn offline(_cpu: c_uint) -> c_int {
     if let Some(machine) = machine() {
         machine.take_down(&PreemptOff::new());
@@ -213,24 +213,24 @@ extern "C" fn offline(_cpu: c_uint) -> c_int {
     0
 }
 
-/// [`machine`] answers.
+/// The published machine, for [`machine`].
 pub(crate) struct Published(());
 
 impl Published {
-    /// Looks at processor and TD, and makes the machine known.
+    /// Checks processor and TD, and publishes the machine.
     ///
     /// # Errors
     ///
-    /// ENODEV where the driver is of no use, EINVAL for a wrong module parameter, ENOMEM.
+    /// ENODEV if the driver can't work here, EINVAL for an invalid module parameter, ENOMEM.
     pub(crate) fn new(audit_records: u32) -> Result<Self> {
         if !is_ring_size(audit_records) {
             pr_err!(
-                "not loaded: audit_records={audit_records} is no power of two from 64 to 65536\n"
+                "not loaded: audit_records={audit_records} is not a power of two from 64 to 65536\n"
             );
             return Err(EINVAL);
         }
-        // SAFETY: Once per load: only the module's init makes a `Published`, before any other use
-        // of the lock, and a reload gets fresh statics.
+        // SAFETY: Called once per load: only the module's init makes a `Published`, before any use
+        // of the lock, and each load gets fresh statics.
         unsafe { MACHINE.init() };
         let machine = Machine::new(audit_records)?;
         *MACHINE.lock() = Some(machine);
@@ -244,7 +244,7 @@ impl Drop for Published {
     }
 }
 
-/// Callbacks for CPU hotplug are in place.
+/// Registration of the CPU hotplug callbacks.
 pub(crate) struct Hotplug {
     state: c_int,
 }
@@ -254,10 +254,10 @@ impl Hotplug {
     ///
     /// # Errors
     ///
-    /// EIO when the VP of a CPU that is online now can't be brought up.
+    /// EIO if the VP of a CPU that is online can't be brought up.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: The callbacks are functions of this module, and `drop` takes them back before it
-        // goes.
+        // SAFETY: The callbacks are functions of this module; `drop` unregisters them before the
+        // module goes away.
         let state = unsafe { abi::vtl_cpuhp_setup(Some(online), Some(offline)) };
         kernel::error::to_result(state)?;
         let this = Self { state };
@@ -270,24 +270,25 @@ impl Hotplug {
 
 impl Drop for Hotplug {
     fn drop(&mut self) {
-        // SAFETY: The state is the one that `new` got. Calls `offline` on every CPU.
+        // SAFETY: `new` got this state, and only this removes it. Calls `offline` on every CPU.
         unsafe { abi::__cpuhp_remove_state(self.state, true) }
     }
 }
 
-/// The host's interrupts reach this driver.
+/// Registration of the handlers for the host's interrupts.
 pub(crate) struct Interrupts {
     is_on: bool,
     _machine: Arc<Machine>,
 }
 
 impl Interrupts {
-    /// Takes them, if there are controllers to take them from. Before a CPU turns its own on.
+    /// Registers them if there is a SynIC. To be called before a CPU enables its own.
     pub(crate) fn start(machine: Arc<Machine>) -> Self {
         let is_on = machine.host().and_then(|host| host.synic()).is_some();
         if is_on {
             let argument: *const Machine = &*machine;
-            // SAFETY: The callbacks want a machine; `self` keeps it until `drop` has stopped them.
+            // SAFETY: The callbacks take a machine; `self` keeps it alive until `drop` has stopped
+            // them.
             unsafe {
                 abi::vtl_synic_start(
                     Some(call_back::<OnInterrupt, _>),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The proof that the current thread is on the CPU of a VP.
+//! Proof that the current thread is on the CPU of a VP.
 //!
-//! What the TDX module keeps of a VP, only that CPU can reach; what the kernel keeps of it and changes
-//! without a lock, only code on that CPU touches. Either takes an [`OnCpu`], which is made from a guard
-//! that keeps the task where it is, and lasts no longer. Whether another task may come in between is
-//! a question of its own: who must not be disturbed takes a `PreemptOff` or an `IrqsOff`, too.
+//! Only that CPU can reach what the TDX module keeps for a VP, and only code on that CPU may access
+//! what the kernel keeps for it and changes without a lock. Both need an [`OnCpu`], made from a
+//! guard that prevents migration, and valid no longer than the guard. It does not exclude
+//! preemption: code that must not be preempted takes a `PreemptOff` or an `IrqsOff`, too.
 
 use core::ops::Deref;
 
@@ -23,12 +23,12 @@ pub(crate) struct OnCpu<'vp> {
 }
 
 impl<'vp> OnCpu<'vp> {
-    /// The VP of the CPU on which `stay` keeps the task; `None` where that has none.
+    /// The VP of the CPU to which `stay` pins the task; `None` if it has none.
     pub(crate) fn new(machine: &'vp Machine, stay: &'vp impl OnOneCpu) -> Option<Self> {
         machine.vp(stay.cpu()).map(Self::of)
     }
 
-    /// For a VP whose CPU the current thread is kept on for `'vp`.
+    /// To be called with a VP to whose CPU the current thread is pinned for `'vp`.
     pub(super) fn of(vp: &'vp Vp) -> Self {
         Self {
             vp,

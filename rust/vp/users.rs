@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which VTL files have mapped the run page of a VP.
+//! Tracks which VTL files have mapped the run page of a VP.
 //!
-//! The last of them leaves no interrupts of the host for whoever comes next: when it is closed, which is
-//! after its last mapping is gone, the run page blocks all vectors, as when the module was loaded.
+//! The last of them must not leave the host's interrupts enabled for a later user: when it is
+//! closed, which is after its last mapping is gone, the run page blocks all vectors again, as after
+//! loading the module.
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{AtomicFlag, Relaxed};
@@ -18,7 +19,7 @@ pub(crate) struct UsedPages {
 }
 
 impl UsedPages {
-    /// None yet.
+    /// Starts without any.
     ///
     /// # Errors
     ///
@@ -31,13 +32,13 @@ impl UsedPages {
         Ok(Self { machine, used })
     }
 
-    /// Notes that the run page of a VP gets mapped.
+    /// Records that the run page of a VP is being mapped.
     pub(crate) fn note(&self, cpu: u32) {
         let used = self.used.get(cpu as usize); // CAST: u32 fits
         let (Some(used), Some(vp)) = (used, self.machine.vp(cpu)) else {
             return;
         };
-        // ORDERING: who finds false is the one that counts; nothing else hangs on the value.
+        // ORDERING: the thread that finds false counts the file; nothing else depends on the value.
         if !used.xchg(true, Relaxed) {
             vp.add_user();
         }
