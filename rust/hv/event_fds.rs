@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which eventfd is signalled for which event flag of the host.
+//! The eventfds to signal for the host's event flags.
 
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock_irq, SpinLockIrq};
@@ -7,10 +7,10 @@ use kernel::sync::{new_spinlock_irq, SpinLockIrq};
 use crate::glue::ffi::EventFd;
 use crate::pure::hv_message::FLAGS;
 
-/// Who registered an eventfd, and the eventfd.
+/// An eventfd, and who registered it.
 type Entry = Option<(usize, EventFd)>;
 
-/// An eventfd for each flag. The lock is also taken right after an interrupt of the host.
+/// An eventfd for each flag. Deferred work of the host's interrupt takes the lock, too.
 #[pin_data]
 pub(crate) struct EventFds {
     #[pin]
@@ -18,7 +18,7 @@ pub(crate) struct EventFds {
 }
 
 impl EventFds {
-    /// None yet.
+    /// Starts without any.
     pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
         let mut entries = KVec::with_capacity(FLAGS as usize, GFP_KERNEL)?; // CAST: small
         for _ in 0..FLAGS {
@@ -30,14 +30,14 @@ impl EventFds {
         )
     }
 
-    /// Registers an eventfd for a flag in place of an earlier one, or none.
+    /// Registers an eventfd for a flag, or none, in place of the earlier one.
     ///
     /// # Errors
     ///
-    /// EINVAL: no such flag.
+    /// EINVAL if there is no such flag.
     pub(crate) fn register(&self, owner: usize, flag: u32, eventfd: Option<EventFd>) -> Result {
         let new = eventfd.map(|eventfd| (owner, eventfd));
-        // The earlier one is let go when interrupts are on again.
+        // The earlier one is released after interrupts are enabled again.
         let old = {
             let mut entries = self.entries.lock();
             let entry = entries.get_mut(flag as usize).ok_or(EINVAL)?; // CAST: u32 fits
@@ -47,7 +47,7 @@ impl EventFds {
         Ok(())
     }
 
-    /// Lets go of all that `owner` registered.
+    /// Releases all that `owner` registered.
     pub(crate) fn release(&self, owner: usize) {
         for flag in 0..FLAGS as usize {
             let old = {
@@ -61,7 +61,7 @@ impl EventFds {
         }
     }
 
-    /// Signals the eventfds of the flags that are set in one word. Right after an interrupt.
+    /// Signals the eventfds of the flags set in one word. Called from deferred work.
     pub(crate) fn signal(&self, word_index: usize, mut flags: u64) {
         let entries = self.entries.lock();
         while flags != 0 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the kernel offers for a Hyper-V host below, as functions. A kernel
- * without Hyper-V support never finds itself on one.
+ * Functions for a Hyper-V host below. A kernel without Hyper-V support never
+ * detects one.
  *
- * Stays C: inline functions, of which the kernel's configuration decides.
+ * Stays C: inline functions that depend on the kernel's configuration.
  */
 #include <linux/cc_platform.h>
 #include <linux/mm.h>
@@ -13,7 +13,9 @@
 
 #include "helpers.h"
 
-/* Whether the host is Hyper-V, below a TD that sees it directly. */
+/*
+ * Returns true if the host is Hyper-V, and the TD uses it without a paravisor.
+ */
 bool vtl_is_on_hyper_v(void)
 {
 #if IS_ENABLED(CONFIG_HYPERV)
@@ -23,7 +25,7 @@ bool vtl_is_on_hyper_v(void)
 #endif
 }
 
-/* The pages are shared with the host. Returns its answer, whatever it is. */
+/* Both pages are shared with the host. Returns its answer unchecked. */
 u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys)
 {
 #if IS_ENABLED(CONFIG_HYPERV)
@@ -34,13 +36,13 @@ u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys)
 #endif
 }
 
-/* An address by its private alias. */
+/* The private alias of an address. */
 u64 vtl_without_shared(u64 gpa)
 {
 	return gpa & ~cc_mkdec(0);
 }
 
-/* On failure the state of the page is unknown. It is zeroed on success. */
+/* Shares a page and zeroes it. On failure the state of the page is unknown. */
 int vtl_share_page(struct page *page)
 {
 	int err = set_memory_decrypted((unsigned long)page_address(page), 1);

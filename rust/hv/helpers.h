@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the kernel offers for a Hyper-V host below (helpers.c), and the synthetic
- * interrupt controller (SynIC) of such a host (synic.c).
+ * Functions for a Hyper-V host below (helpers.c), and its synthetic interrupt
+ * controller, the SynIC (synic.c).
  */
 #ifndef _MSHV_VTL_TDX_HV_HELPERS_H
 #define _MSHV_VTL_TDX_HV_HELPERS_H
@@ -18,7 +18,7 @@ u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys);
 int vtl_share_page(struct page *page);
 int vtl_unshare_page(struct page *page);
 
-/* The source of messages about a lower VTL, and that of VTL2's VMBus. */
+/* The SINT for messages about a lower VTL, and that of VTL2's VMBus. */
 enum vtl_sint {
 	VTL_SINT_INTERCEPTION = 0,
 	VTL_SINT_VMBUS = 7,
@@ -26,7 +26,7 @@ enum vtl_sint {
 
 enum vtl_synic {
 	VTL_SYNIC_FREE,
-	/* Another driver has set it up. */
+	/* Another driver uses it. */
 	VTL_SYNIC_TAKEN,
 	/* The host has none, or refuses it. */
 	VTL_SYNIC_NONE,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Pages that the host can read and write.
 //!
-//! What stands in one is the host's word: it is copied once and checked as a copy.
+//! The contents are whatever the host writes: they are copied once, and the copy is checked.
 
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -11,39 +11,39 @@ use crate::glue::page::SharedPage;
 
 const WORD: usize = size_of::<u64>();
 
-/// A page shared with the host as long as this lives. It is never mapped by userspace.
+/// A page that is shared with the host while this exists. Userspace never maps it.
 ///
 /// # Invariants
 ///
-/// `page` is `Some` until `drop`, and shared with the host.
+/// `page` is `Some` until `drop`, and is shared with the host.
 pub(crate) struct HostPage {
     page: Option<SharedPage>,
 }
 
 impl HostPage {
-    /// Allocates a page and shares it; it is zeroed.
+    /// Allocates a page and shares it. It is zeroed.
     ///
     /// # Errors
     ///
-    /// ENOMEM, and what the conversion says. The page is then lost: nobody knows whose it is.
+    /// ENOMEM, or the error of the conversion. The page is leaked then: its state is unknown.
     pub(crate) fn new() -> Result<Self> {
         let page = SharedPage::new()?;
         if let Err(error) = ffi::share_page(page.page()) {
-            pr_err!("the host did not take a page to share; it is lost\n");
+            pr_err!("the host refused to share a page; the page is leaked\n");
             core::mem::forget(page);
             return Err(error);
         }
-        // INVARIANT: just shared.
+        // INVARIANT: the conversion above succeeded.
         Ok(Self { page: Some(page) })
     }
 
-    /// Its guest-physical address, without the SHARED bit; zero for none, which never is.
+    /// Its guest-physical address, without the SHARED bit.
     pub(crate) fn phys(&self) -> u64 {
         self.page.as_ref().map_or(0, SharedPage::phys)
     }
 
-    /// Writes `bytes` from the start of the page on, as far as there is room, with zeros up to the
-    /// next whole word.
+    /// Writes `bytes` to the start of the page, as far as they fit, and zeros up to the next whole
+    /// word.
     pub(crate) fn write(&self, bytes: &[u8]) {
         let Some(page) = &self.page else { return };
         for (index, chunk) in bytes.chunks(WORD).take(PAGE_SIZE / WORD).enumerate() {
@@ -55,7 +55,7 @@ impl HostPage {
         }
     }
 
-    /// Copies from a multiple of a word on, each byte once.
+    /// Copies from `offset`, a multiple of 8, reading each byte once.
     pub(crate) fn read_at(&self, offset: usize, bytes: &mut [u8]) {
         let Some(page) = &self.page else { return };
         for (index, chunk) in bytes.chunks_mut(WORD).take(PAGE_SIZE / WORD).enumerate() {
@@ -71,27 +71,27 @@ impl HostPage {
         self.page.as_ref().map_or(0, |page| page.read_u8(offset))
     }
 
-    /// Reads a word, once.
+    /// Reads a 4-byte word, once.
     pub(crate) fn read_u32(&self, offset: usize) -> u32 {
         self.page.as_ref().map_or(0, |page| page.read_u32(offset))
     }
 
-    /// Reads a word, once.
+    /// Reads an 8-byte word, once.
     pub(crate) fn read_u64(&self, offset: usize) -> u64 {
         self.page.as_ref().map_or(0, |page| page.read_u64(offset))
     }
 
-    /// Writes a word, once.
+    /// Writes a 4-byte word, once.
     pub(crate) fn write_u32(&self, offset: usize, value: u32) {
         if let Some(page) = &self.page {
             page.write_u32(offset, value);
         }
     }
 
-    /// Reads a word and leaves zero, in one step.
+    /// Atomically reads an 8-byte word and sets it to zero.
     pub(crate) fn take_u64(&self, offset: usize) -> u64 {
         let take = |page: &SharedPage| match page.read_u64(offset) {
-            0 => 0, // as good as always, and cheaper to find out
+            0 => 0, // the common case, which needs no locked access
             _ => page.take_u64(offset),
         };
         self.page.as_ref().map_or(0, take)
@@ -110,8 +110,8 @@ impl Drop for HostPage {
     fn drop(&mut self) {
         let Some(page) = self.page.take() else { return };
         if ffi::unshare_page(page.page()).is_err() {
-            pr_err!("the host did not give a shared page back; it is lost\n");
-            // The kernel must not use as its own what the host can still read.
+            pr_err!("the host refused to return a shared page; the page is leaked\n");
+            // The host can still access it, so the kernel must not reuse it.
             core::mem::forget(page);
         }
     }

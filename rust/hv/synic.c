@@ -2,12 +2,12 @@
 /*
  * The synthetic interrupt controller (SynIC) of a Hyper-V host.
  *
- * The kernel gives a vector to its own Hyper-V drivers only, but calls a second
- * handler on that vector, the one of the root partition's driver. A TD is no
- * root partition, so that place is free, and needs no symbol that is exported
- * to another module.
+ * The kernel lets only its own Hyper-V drivers use a vector, but calls a second
+ * handler on that vector: that of the root partition's driver. A TD is never a
+ * root partition, so this handler is free, and setting it needs no symbol that
+ * is exported to particular modules.
  *
- * Stays C: a variable of each CPU, irq_work, and MSRs that are macros.
+ * Stays C: per-CPU variables, irq_work, and MSRs that are macros.
  */
 #include <linux/cpu.h>
 #include <linux/eventfd.h>
@@ -27,7 +27,7 @@ static void (*synic_interrupt)(const void *argument);
 static void (*synic_deferred)(const void *argument);
 static const void *synic_argument;
 static DEFINE_PER_CPU(struct irq_work, synic_work);
-/* The controller of the CPU is on, by vtl_synic_on(). */
+/* vtl_synic_on() has enabled the SynIC of this CPU. */
 static DEFINE_PER_CPU(bool, synic_is_on);
 
 static void synic_handle(void)
@@ -41,8 +41,8 @@ static void synic_work_run(struct irq_work *unused)
 }
 
 /*
- * @interrupt runs in the interrupt itself, where no lock may be taken but those
- * of the kernel's core; @deferred after it on the same CPU, if @interrupt has
+ * @interrupt runs in hard interrupt context, where it may only take locks of
+ * the kernel's core; @deferred runs after it on the same CPU if @interrupt has
  * called vtl_synic_defer().
  */
 void vtl_synic_start(void (*interrupt)(const void *argument),
@@ -59,28 +59,31 @@ void vtl_synic_start(void (*interrupt)(const void *argument),
 	hv_setup_mshv_handler(synic_handle);
 }
 
-/* With interrupts off. What is already asked for comes once. */
+/* Called with interrupts disabled. Work that is already pending runs once. */
 void vtl_synic_defer(void)
 {
 	irq_work_queue(this_cpu_ptr(&synic_work));
 }
 
-/* Every source is masked by now. Afterwards no CPU is in either handler. */
+/* Every SINT is masked before. Afterwards no CPU runs either handler. */
 void vtl_synic_stop(void)
 {
 	unsigned int cpu;
 
 	hv_setup_mshv_handler(NULL);
-	/* The handler runs with interrupts off, which holds RCU back. */
+	/*
+	 * The handler runs with interrupts disabled, which is an RCU read-side
+	 * section.
+	 */
 	synchronize_rcu();
 	for_each_possible_cpu(cpu)
 		irq_work_sync(per_cpu_ptr(&synic_work, cpu));
 }
 
 /*
- * Whether the controller of this CPU is there for us. The VMBus driver stays
- * registered only where it has found a VMBus, and then has the controller. A message
- * page that is on without it was left by a kernel that crashed.
+ * Finds out if this driver may use the SynIC. The VMBus driver stays registered
+ * only if it has found a VMBus, and then uses the SynIC. A message page that is
+ * enabled without that driver was left behind by a kernel that crashed.
  */
 enum vtl_synic vtl_synic_find(void)
 {
@@ -93,8 +96,8 @@ enum vtl_synic vtl_synic_find(void)
 }
 
 /*
- * The host may refuse any of its registers, and the kernel would complain of that.
- * What then does not come is the host's own affair.
+ * The host may refuse any of its MSRs, which the kernel must not warn about. If
+ * it does, it merely can't send anything.
  */
 static void synic_write(u32 msr, u64 value)
 {
@@ -112,7 +115,7 @@ static void synic_set_source(u32 sint, bool masked)
 	synic_write(HV_MSR_SINT0 + sint, source.as_uint64);
 }
 
-/* On this CPU. @masked is about the source of VMBus only. */
+/* Enables the SynIC of this CPU. @masked only applies to the SINT of VMBus. */
 void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)
 {
 	this_cpu_write(synic_is_on, true);
@@ -123,7 +126,7 @@ void vtl_synic_on(u64 messages_phys, u64 events_phys, bool masked)
 	synic_write(HV_MSR_SCONTROL, HV_SYNIC_CONTROL_ENABLE);
 }
 
-/* On this CPU. */
+/* Disables the SynIC of this CPU. */
 void vtl_synic_off(void)
 {
 	synic_set_source(VTL_SINT_VMBUS, true);
@@ -136,12 +139,12 @@ void vtl_synic_off(void)
 
 static void synic_mask(void *masked)
 {
-	/* What was turned off for good stays masked. */
+	/* A SynIC that was disabled stays masked. */
 	if (this_cpu_read(synic_is_on))
 		synic_set_source(VTL_SINT_VMBUS, *(bool *)masked);
 }
 
-/* The source of VMBus, on every CPU that is online. */
+/* Masks or unmasks the SINT of VMBus on every online CPU. */
 void vtl_synic_mask_all(bool masked)
 {
 	cpus_read_lock();
@@ -149,7 +152,7 @@ void vtl_synic_mask_all(bool masked)
 	cpus_read_unlock();
 }
 
-/* A slot of this CPU is free again. */
+/* A message slot of this CPU is free again. */
 void vtl_synic_eom(void)
 {
 	synic_write(HV_MSR_EOM, 0);
@@ -160,7 +163,10 @@ static void synic_eom(void *unused)
 	vtl_synic_eom();
 }
 
-/* A slot of that CPU is free again; if it has gone, nobody waits. */
+/*
+ * A message slot of that CPU is free again. If the CPU is offline, nothing
+ * waits.
+ */
 void vtl_synic_eom_on(u32 cpu)
 {
 	smp_call_function_single(cpu, synic_eom, NULL, 1);

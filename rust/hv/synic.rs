@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The synthetic interrupt controller (SynIC): messages and events from the host.
 //!
-//! Each CPU has two pages that the host writes: a slot for a message of each source, and event
-//! flags. `vp/host_interrupts.rs` takes what comes. A message for VMBus stays in its slot until it has been
-//! read, so the host has to keep the others.
+//! Each CPU has two pages that the host writes to: a message slot for each SINT, and event flags.
+//! `vp/host_interrupts.rs` handles what arrives. A message for VMBus stays in its slot until it has
+//! been read, so that the host has to queue further ones.
 
 use kernel::fs::File;
 use kernel::iov::IovIterDest;
@@ -28,36 +28,37 @@ const INTERCEPTION_SLOT: usize = SINT_INTERCEPTION * SLOT_BYTES;
 const VMBUS_SLOT: usize = SINT_VMBUS * SLOT_BYTES;
 const FLAG_WORDS: usize = FLAG_BYTES / size_of::<u64>();
 
-/// Where a word of the event flags of VMBus is.
+/// Offset of a word of VMBus's event flags.
 const fn flags_at(index: usize) -> usize {
     SINT_VMBUS * FLAG_BYTES + index * size_of::<u64>()
 }
 
-/// What the host writes for a CPU.
+/// The pages that the host writes to for a CPU.
 pub(crate) struct Pages {
     messages: HostPage,
     events: HostPage,
-    /// A reader has the message for VMBus and is on its way to userspace with it.
+    /// A reader has the message for VMBus and is copying it to userspace.
     is_taken: Atomic<bool>,
 }
 
 impl Pages {
-    /// Frees a slot. Returns whether the host waits to hear of it.
+    /// Frees a slot. Returns true if the host has another message waiting for it.
     fn free_slot(&self, slot: usize) -> bool {
         self.messages.write_u32(slot, NO_MESSAGE);
-        // ORDERING: the host sees the slot free before we look whether it waits, so that one of us
-        // notices the other.
+        // ORDERING: the host must see the slot free before we read the flag, so that either it
+        // posts the message by itself or we see that it waits.
         smp_mb(Full);
         self.messages.read_u8(slot + FLAGS_AT) & PENDING != 0
     }
 
-    /// Returns true if there is something to read that no reader has.
+    /// Returns true if there is a message that no reader has taken.
     pub(crate) fn has_vmbus_message(&self) -> bool {
-        // ORDERING: who takes it holds `Synic::turn`; who only looks is woken when it is given back.
+        // ORDERING: taking a message needs `Synic::turn`; a thread that only checks is woken when
+        // the message is released.
         !self.is_taken.load(Relaxed) && self.messages.read_u32(VMBUS_SLOT) != NO_MESSAGE
     }
 
-    /// Copies the message for VMBus, and keeps it from other readers.
+    /// Copies the message for VMBus, and hides it from other readers.
     fn take_vmbus_message<'a>(&'a self, readers: &'a Readers) -> Option<Taken<'a>> {
         if !self.has_vmbus_message() {
             return None;
@@ -74,12 +75,12 @@ impl Pages {
         })
     }
 
-    /// Whether there is somebody to signal.
+    /// Returns true if an event flag is set.
     pub(crate) fn has_vmbus_event(&self) -> bool {
         (0..FLAG_WORDS).any(|index| self.events.read_u64(flags_at(index)) != 0)
     }
 
-    /// Takes the event flags, word by word. On the CPU itself.
+    /// Takes the event flags, word by word. Called on the CPU itself.
     pub(crate) fn take_vmbus_events(&self, signal: impl Fn(usize, u64)) {
         for index in 0..FLAG_WORDS {
             let flags = self.events.take_u64(flags_at(index));
@@ -89,7 +90,7 @@ impl Pages {
         }
     }
 
-    /// Takes a message about a lower VTL. On the CPU itself.
+    /// Takes a message about a lower VTL. Called on the CPU itself.
     pub(crate) fn take_interception(&self) -> Option<[u8; PROXY_BYTES]> {
         if self.messages.read_u32(INTERCEPTION_SLOT) == NO_MESSAGE {
             return None;
@@ -103,13 +104,13 @@ impl Pages {
     }
 }
 
-/// Readers and pollers of the node.
+/// Threads that read from the node or poll it.
 #[pin_data]
 pub(crate) struct Readers {
     #[pin]
     queue: PollCondVar,
-    /// Held by a reader from the moment when it finds nothing until it is in the queue, so that no wake-up
-    /// comes in between. Whoever wakes may be the second half of an interrupt.
+    /// Held by a reader from the moment it finds nothing until it is queued, so that no wake-up is
+    /// lost. Taken by deferred work of an interrupt, too.
     #[pin]
     looking: SpinLockIrq<()>,
 }
@@ -122,20 +123,20 @@ impl Readers {
         })
     }
 
-    /// Has them look again. Not in an interrupt itself.
+    /// Makes them check again. Not for hard interrupt context.
     pub(crate) fn wake(&self) {
-        // A reader that has looked already is in the queue when this has been held.
+        // A reader that checked before this point is queued by the time the lock has been taken.
         drop(self.looking.lock());
         self.queue.notify_all();
     }
 
-    /// Has `poll` of a file woken, too.
+    /// Registers a poll() of a file for wake-ups.
     pub(crate) fn register(&self, file: &File, table: &PollTable<'_>) {
         table.register_wait(file, &self.queue);
     }
 }
 
-/// A message that a reader has. It stays in its slot, so that the host can't put another there.
+/// A message that a reader has taken. It stays in its slot, so that the host can't overwrite it.
 #[must_use]
 struct Taken<'a> {
     readers: &'a Readers,
@@ -146,37 +147,37 @@ struct Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.pages.is_taken.store(false, Relaxed);
-        // It may be there still, or another one.
+        // The message may still be there, or another one.
         self.readers.wake();
     }
 }
 
-/// The controllers of all CPUs.
+/// The SynICs of all CPUs.
 pub(crate) struct Synic {
     /// Indexed by CPU number.
     pages: KVec<Pages>,
     pub(crate) event_fds: Pin<KBox<EventFds>>,
-    /// The source of VMBus is masked, and readers find the end of the stream.
+    /// The SINT of VMBus is masked, and readers get end of file.
     is_paused: Atomic<bool>,
-    /// Held by who changes that, and by who takes a message; never while userspace's memory is touched,
-    /// which can take as long as userspace likes.
+    /// Held to change `is_paused`, and to take a message; never during an access to user memory,
+    /// which userspace can delay at will.
     turn: Pin<KBox<Mutex<()>>>,
-    /// Those who wait for a message, or for the end of the stream.
+    /// Threads that wait for a message, or for end of file.
     pub(crate) readers: Pin<KBox<Readers>>,
 }
 
 impl Synic {
-    /// Shares the pages of all CPUs with the host. `None` if another driver has the controllers, or
-    /// the host refuses them.
+    /// Shares the pages of all CPUs with the host. `None` if another driver uses the SynIC, or the
+    /// host refuses it.
     ///
     /// # Errors
     ///
-    /// ENOMEM, and what the conversion of a page says.
+    /// ENOMEM, or the error of a page's conversion.
     pub(crate) fn detect() -> Result<Option<Self>> {
         match c::vtl_synic_find() {
             abi::vtl_synic_VTL_SYNIC_FREE => (),
             abi::vtl_synic_VTL_SYNIC_TAKEN => {
-                pr_notice!("no /dev/mshv_sint: the kernel's VMBus driver has the SynIC\n");
+                pr_notice!("no /dev/mshv_sint: the kernel's VMBus driver uses the SynIC\n");
                 return Ok(None);
             }
             _ => {
@@ -207,7 +208,7 @@ impl Synic {
         }))
     }
 
-    /// Turns the controller of this CPU on.
+    /// Enables the SynIC of this CPU.
     pub(crate) fn online(&self, alone: &PreemptOff) {
         if let Some(pages) = self.of_cpu(alone.cpu()) {
             let (messages, events) = (pages.messages.phys(), pages.events.phys());
@@ -215,12 +216,12 @@ impl Synic {
         }
     }
 
-    /// Turns the controller of this CPU off.
+    /// Disables the SynIC of this CPU.
     pub(crate) fn offline(&self, _alone: &PreemptOff) {
         c::vtl_synic_off();
     }
 
-    /// Whether readers find the end of the stream.
+    /// Returns true if readers find the end of the stream.
     pub(crate) fn is_paused(&self) -> bool {
         self.is_paused.load(Relaxed)
     }
@@ -228,7 +229,8 @@ impl Synic {
     /// Stops or resumes messages and events of VMBus on all CPUs.
     pub(crate) fn pause(&self, is_paused: bool) {
         let _turn = self.turn.lock();
-        // ORDERING: a CPU that comes meanwhile reads this, or is online for the call below.
+        // ORDERING: a CPU that comes online meanwhile reads this store, or is online for the call
+        // below.
         self.is_paused.store(is_paused, Relaxed);
         c::vtl_synic_mask_all(is_paused);
         self.readers.wake();
@@ -239,11 +241,11 @@ impl Synic {
         self.pages.get(cpu as usize) // CAST: u32 fits
     }
 
-    /// Sleeps until there is something to read, or the stream is paused.
+    /// Sleeps until there is a message, or the stream is paused.
     ///
     /// # Errors
     ///
-    /// ERESTARTSYS for a signal.
+    /// ERESTARTSYS if a signal is pending.
     pub(crate) fn wait(&self) -> Result {
         let mut looking = self.readers.looking.lock();
         while !self.is_ready() {
@@ -254,13 +256,13 @@ impl Synic {
         Ok(())
     }
 
-    /// Returns true if a reader need not wait.
+    /// Returns true if a reader does not have to wait.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_paused() || self.pages.iter().any(Pages::has_vmbus_message)
     }
 
-    /// Moves a message to userspace. It stays where it is if that fails. Returns whether there was
-    /// one.
+    /// Copies a message to userspace and frees its slot; if copying fails, it stays there. Returns
+    /// true if there was a message.
     ///
     /// # Errors
     ///
@@ -278,7 +280,7 @@ impl Synic {
         Ok(true)
     }
 
-    /// Takes the first message that there is, and tells whose.
+    /// Takes the first message, and returns it with the number of its CPU.
     fn take_message(&self) -> Option<(Taken<'_>, u32)> {
         let _turn = self.turn.lock();
         let mut with_cpu = self.pages.iter().zip(0_u32..);
