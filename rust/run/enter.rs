@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The one edge into the lower VTL: TDG.VP.ENTER. Its two halves outside Rust are `helpers.c`, which
-//! tells RCU and time accounting, and `run/vp_enter.S`, which executes it.
+//! The only way into the lower VTL: TDG.VP.ENTER. The parts outside Rust are `glue/helpers.c`,
+//! which informs RCU and context tracking, and `run/vp_enter.S`, which executes it.
 
 // UNSAFETY: calls the entry stub.
 #![allow(unsafe_code)]
@@ -15,16 +15,16 @@ use crate::pure::mitigation::Scrub;
 use crate::pure::vp_enter::EntryRcx;
 use crate::vp::run_page::RunPage;
 
-/// What TDG.VP.ENTER takes and brings back, in the places that the stub knows.
+/// Operands and results of TDG.VP.ENTER, laid out as the stub expects.
 #[repr(C)]
 pub(crate) struct Operands<'a> {
-    /// What came back; RAX alone if the entry did not come about.
+    /// Result registers; only RAX changes if the entry did not happen.
     pub(crate) exit: RawExit,
-    /// CR2 of the lower VTL, exchanged.
+    /// CR2 of the lower VTL, loaded and saved.
     pub(crate) cr2: u64,
-    /// IA32_SPEC_CTRL of the lower VTL, exchanged where there is one.
+    /// IA32_SPEC_CTRL of the lower VTL, loaded and saved if the processor has it.
     pub(crate) spec_ctrl: u64,
-    /// Which VM, and what to invalidate before.
+    /// The VM, and what to invalidate before the entry.
     pub(crate) rcx: EntryRcx,
     guest_state_gpa: u64,
     scrub: Scrub,
@@ -32,7 +32,7 @@ pub(crate) struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
-    /// For entries with the general registers of a run page.
+    /// Operands for an entry with the general registers of a run page.
     pub(crate) fn new(
         run_page: &'a RunPage,
         rcx: EntryRcx,
@@ -55,19 +55,20 @@ impl<'a> Operands<'a> {
 /// Enters a lower VTL whose other state `run/context.rs` has loaded.
 pub(crate) fn tdg_vp_enter(operands: &mut Operands<'_>, _irqs: &IrqsOff) {
     let operands = core::ptr::from_mut(operands).cast();
-    // SAFETY: The stub saves and restores every register that belongs to its caller; `_irqs` proves
-    // that interrupts are off; `operands` is valid for the call and has the layout that the stub
-    // knows, by the assertions below. The guest state lies in a run page, which `RunPage` made for the
-    // TDX module to write, and which `Operands` borrows.
+    // SAFETY: The stub saves and restores every register that belongs to its caller. `_irqs` proves
+    // that interrupts are disabled. `operands` is valid for the call and has the layout that the
+    // stub expects, by the assertions below. The guest state is in a run page, which `RunPage`
+    // allocated for the TDX module to write to, and which `Operands` borrows.
     unsafe { abi::vtl_guest_enter(operands) };
 }
 
-/// Tells RCU that this CPU passes through a quiescent state: nothing that it protects is held on the
-/// way into a guest.
+/// Reports a quiescent state of this CPU to RCU: nothing that RCU protects is held when entering a
+/// guest.
 ///
-/// At most once a jiffy; `noted` keeps the last one.
+/// Done at most once per jiffy; `noted` keeps the last one.
 pub(crate) fn note_quiescent_state(noted: &mut usize, _irqs: &IrqsOff) {
-    // SAFETY: Interrupts are off, and no RCU reader is open in the run loop.
+    // SAFETY: `_irqs` proves that interrupts are disabled, and the run loop is in no RCU read-side
+    // section.
     unsafe { abi::vtl_note_quiescent_state(noted) }
 }
 

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
-//! WBINVD and WBNOINVD of a lower VTL, which userspace has seen and wants done.
+//! WBINVD and WBNOINVD of a lower VTL, which userspace has seen and asks the kernel to carry out.
 //!
-//! In a TD the instructions raise a #VE, for which the kernel has no answer; the host is asked instead,
-//! as the GHCI says. Its answer makes no difference: a TD's memory is coherent for whatever its host
-//! lets at it, and a host that does not serve the call has no device for which caches would matter.
+//! In a TD these instructions raise a #VE, which the kernel does not handle; the host is asked
+//! instead, as the GHCI describes. Its answer does not matter: a TD's memory is coherent for every
+//! device that the host can attach, and a host that refuses has no device for which caches would
+//! matter.
 
 use crate::cpu::tdcall;
 use crate::pure::controls::Flush;
 use crate::vp::Vp;
 
-/// Has the host write back caches. Userspace need not ask for the same again.
+/// Makes the host flush the caches, and clears the request.
 pub(super) fn carry_out(vp: &Vp, flush: Flush) {
-    // What is asked for from now on is another one.
+    // Clear it first: a request made from now on is a new one.
     vp.run_page.consume_flush(flush);
     tdcall::ask_for_flush(flush);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A halted VP: its thread polls for a short while, then sleeps in the scheduler, so that others use
-//! the CPU, or L1's idle loop gives it to the host. Meanwhile the scheduler may move it.
+//! A halted VP: its thread polls for a short while, then sleeps in the scheduler, so that other
+//! tasks or L1's idle loop get the CPU. The scheduler may migrate it meanwhile.
 
 use kernel::prelude::*;
 use kernel::processor::cpu_relax;
@@ -10,12 +10,12 @@ use crate::pure::field::VmIndex;
 use crate::vp::claim::Claimed;
 use crate::vp::Vp;
 
-/// Waits until there is a reason to look at the run page again, the deadline of `vm` has come, or
-/// [`Wake::sleep`](crate::vp::wake::Wake::sleep) wants the thread to find out where it is.
+/// Waits until there is a reason to read the run page again, the deadline of `vm` has passed, or
+/// [`Wake::sleep`](crate::vp::wake::Wake::sleep) makes the thread check where it is.
 ///
 /// # Errors
 ///
-/// EINTR when a signal is pending.
+/// EINTR if a signal is pending.
 pub(super) fn wait(claimed: &mut Claimed<'_>, vm: VmIndex) -> Result {
     let vp = claimed.vp();
     let (halt_poll, deadlines) = claimed.halt();
@@ -31,12 +31,12 @@ pub(super) fn wait(claimed: &mut Claimed<'_>, vm: VmIndex) -> Result {
     result
 }
 
-/// Asked after each kick, and whenever the scheduler wakes the thread.
+/// Checked after each kick, and whenever the scheduler wakes the thread.
 fn is_awake(vp: &Vp) -> bool {
     vp.run_page.has_attention() || !vp.run_page.read_halted()
 }
 
-/// Returns whether a reason came within the window. Gives up when another task wants the CPU.
+/// Polls. Returns true if a reason came within the window; gives up if another task needs the CPU.
 fn look_around(vp: &Vp, begin_ns: u64, window_ns: u64) -> bool {
     while ffi::clock_ns().wrapping_sub(begin_ns) < window_ns {
         if is_awake(vp) {

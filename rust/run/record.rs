@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Around each entry: writes the switch to the audit ring, counts it, and tells the tracepoints.
+//! Before and after each entry: writes the switch to the audit ring, counts it, and fires the
+//! tracepoints.
 
 use super::enter::Operands;
 use crate::glue::ffi;
@@ -29,7 +30,7 @@ impl Entering {
         }
     }
 
-    /// To be called immediately after the exit, of which `class` was found. Returns its kind.
+    /// To be called immediately after the exit, with its `class`. Returns its kind.
     pub(crate) fn record(
         self,
         vp: &Vp,

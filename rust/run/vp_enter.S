@@ -2,11 +2,11 @@
 /*
  * vtl_vp_enter(operands): one TDG.VP.ENTER.
  *
- * The caller has interrupts off and has loaded everything else of the lower
+ * The caller has disabled interrupts and loaded all other state of the lower
  * VTL. The TDX module loads the lower VTL's general registers from the guest
- * state and stores them there; what it leaves in ours is the description of
- * the exit, except RBP, which is the lower VTL's, and RBX, R14, R15, which are
- * zero. [ABI TDG.VP.ENTER] When the lower VTL was not entered, only RAX changes.
+ * state and stores them there. On return our registers describe the exit,
+ * except RBP, which is the lower VTL's, and RBX, R14, R15, which are zero.
+ * [ABI TDG.VP.ENTER] If the lower VTL was not entered, only RAX changes.
  *
  * Stack, from the entry of the function downwards:
  *
@@ -14,13 +14,13 @@
  *	-8  rbp	-16 rbx	-24 r12	-32 r13	-40 r14	-48 r15
  *	-56 operands		<- RSP during the TDCALL, kept by the TDX module
  *
- * CR2 is the last thing loaded and the first thing taken back: any #PF of this
- * kernel in between, even one from an NMI, would replace the value.
+ * CR2 is loaded last and saved first: any #PF of this kernel in between, even
+ * in an NMI, would overwrite it.
  *
- * Their scrub is what to do against speculation: VTL_SCRUB_*. Buffers are
- * cleared when all of VTL2 that goes through them is done. Returns, IA32_SPEC_CTRL,
- * branch targets and history are dealt with before the first RET, with no indirect
- * branch in between.
+ * Operand scrub selects the speculation defences, VTL_SCRUB_*. Buffers are
+ * cleared after VTL2's last access to sensitive data. The return stack,
+ * IA32_SPEC_CTRL, branch targets and history are dealt with before the first
+ * RET, without an indirect branch in between.
  */
 #include <linux/linkage.h>
 #include <asm/alternative.h>
@@ -31,7 +31,7 @@
 #include <asm/segment.h>
 #include "vp_enter.h"
 
-/* RAX becomes IA32_SPEC_CTRL. */
+/* Reads IA32_SPEC_CTRL into RAX. */
 .macro READ_SPEC_CTRL
 	movl	$MSR_IA32_SPEC_CTRL, %ecx
 	rdmsr
@@ -39,7 +39,7 @@
 	orq	%rdx, %rax
 .endm
 
-/* IA32_SPEC_CTRL, which is RAX, becomes @new. */
+/* Changes IA32_SPEC_CTRL from the value in RAX to @new. */
 .macro CHANGE_SPEC_CTRL new:req
 	movq	\new, %rdx
 	cmpq	%rax, %rdx
@@ -66,9 +66,9 @@ SYM_FUNC_START(vtl_vp_enter)
 	testb	$VTL_SCRUB_SPEC_CTRL, %bpl
 	jz	.Lspec_ctrl_loaded
 	/*
-	 * What the kernel wants in the register is there, except with
-	 * spectre_v2=ibrs: then what another task wanted may be until this one
-	 * returns to userspace.
+	 * The register holds what the kernel wants, except with
+	 * spectre_v2=ibrs: then it may hold another task's value until this
+	 * task returns to userspace.
 	 */
 	movq	PER_CPU_VAR(x86_spec_ctrl_current), %rax
 	ALTERNATIVE "jmp .Lhost_known", "", X86_FEATURE_KERNEL_IBRS
@@ -77,7 +77,7 @@ SYM_FUNC_START(vtl_vp_enter)
 	CHANGE_SPEC_CTRL VTL_ENTER_SPEC_CTRL(%rdi)
 .Lspec_ctrl_loaded:
 
-	/* Every register that is no operand goes in as zero. */
+	/* All registers that are not operands are zero. */
 	movq	VTL_ENTER_CR2(%rdi), %rbx
 	movq	VTL_ENTER_RCX(%rdi), %rcx
 	movq	VTL_ENTER_GUEST_STATE(%rdi), %rdx
@@ -107,7 +107,7 @@ SYM_FUNC_START(vtl_vp_enter)
 	movl	VTL_ENTER_SCRUB(%r14), %r15d
 	testb	$VTL_SCRUB_RETURNS, %r15b
 	jz	.Lreturns_done
-	/* A call for each of its entries; none of them ever returns. */
+	/* One call per RSB entry; none of them returns. */
 	.rept	RSB_CLEAR_LOOPS
 	__FILL_RETURN_SLOT
 	.endr
@@ -134,7 +134,7 @@ SYM_FUNC_START(vtl_vp_enter)
 	CHANGE_SPEC_CTRL PER_CPU_VAR(x86_spec_ctrl_current)
 .Lspec_ctrl_stored:
 
-	/* No value that the lower VTL chose stays for speculation to use. */
+	/* Leave no value that the lower VTL chose for speculation to use. */
 	xorl	%eax, %eax
 	xorl	%ecx, %ecx
 	xorl	%edx, %edx
@@ -153,7 +153,7 @@ SYM_FUNC_START(vtl_vp_enter)
 	movl	$PRED_CMD_IBPB, %eax
 	wrmsr
 .Ltargets_done:
-	/* Enough taken branches to push all others out of the history. */
+	/* Take enough branches to evict all others from the history. */
 	testb	$VTL_SCRUB_BRANCHES, %r15b
 	jz	.Lbranches_done
 	movl	$VTL_BHB_ROUNDS, %ebx
@@ -168,7 +168,7 @@ SYM_FUNC_START(vtl_vp_enter)
 	decl	%ebx
 	jnz	.Lround
 .Lbranches_done:
-	/* None of the above was skipped by a wrong guess of a condition. */
+	/* No mispredicted branch can skip the above. */
 	lfence
 
 	popq	%r15
@@ -181,7 +181,10 @@ SYM_FUNC_START(vtl_vp_enter)
 SYM_FUNC_END(vtl_vp_enter)
 
 	.section .rodata, "a"
-/* VERW clears the buffers with a writable data segment's selector in memory. */
+/*
+ * VERW clears buffers if it reads the selector of a writable data segment from
+ * memory.
+ */
 	.balign	2
 vtl_data_segment:
 	.word	__KERNEL_DS

@@ -2,9 +2,9 @@
 /*
  * Interface of vp_enter.S, for C, for bindgen and for the stub itself.
  *
- * The offsets are those of struct vtl_enter_operands; helpers.c asserts it. They
- * stand here as numbers so that the stub needs no generated file and can be
- * linked into other modules as it is.
+ * The offsets are those of struct vtl_enter_operands, as helpers.c asserts.
+ * They are numbers, so that the stub needs no generated file and can be linked
+ * into other modules unchanged.
  */
 #ifndef _MSHV_VTL_TDX_VP_ENTER_H
 #define _MSHV_VTL_TDX_VP_ENTER_H
@@ -12,13 +12,13 @@
 /* Leaf number of TDG.VP.ENTER. */
 #define VTL_TDG_VP_ENTER 25
 
-/* What the stub does against speculation; Scrub in pure/mitigation.rs. */
+/* Speculation defences of the stub: Scrub in pure/mitigation.rs. */
 #define VTL_SCRUB_RETURNS (1 << 0)
 #define VTL_SCRUB_BRANCHES (1 << 1)
 #define VTL_SCRUB_BUFFERS (1 << 2)
 #define VTL_SCRUB_SPEC_CTRL (1 << 3)
 #define VTL_SCRUB_TARGETS (1 << 4)
-/* Two taken branches a turn: more than any branch history is long. */
+/* Two taken branches per turn: more than the longest branch history. */
 #define VTL_BHB_ROUNDS 12
 #define VTL_BHB_TURNS 9
 
@@ -42,14 +42,14 @@
 #ifndef __ASSEMBLER__
 #include <linux/mshv_vtl_tdx.h>
 
-/* What TDG.VP.ENTER takes and brings back. */
+/* Operands and results of TDG.VP.ENTER. */
 struct vtl_enter_operands {
-	/* Brought back; rax alone if the entry did not come about. */
+	/* Results; only rax changes if the entry did not happen. */
 	struct mshv_tdx_exit_info exit;
-	/* Exchanged; IA32_SPEC_CTRL with VTL_SCRUB_SPEC_CTRL. */
+	/* Loaded and saved; IA32_SPEC_CTRL only with VTL_SCRUB_SPEC_CTRL. */
 	__u64 cr2;
 	__u64 spec_ctrl;
-	/* RCX: VM, invalidation. */
+	/* RCX: VM and invalidation. */
 	__u64 rcx;
 	__u64 guest_state_gpa;
 	/* VTL_SCRUB_* */
