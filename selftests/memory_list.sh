@@ -70,7 +70,7 @@ two_ranges_with_a_gap_work() {
 }
 
 without_a_list_no_memory_is_a_lower_vtls() {
-	holds "" && shown "" && dmesg | tail -n 30 | grep -q "no vtl0_mem= names memory"
+	holds "" && shown "" && dmesg | tail -n 30 | grep -q "no vtl0_mem=: the lower VTLs have no memory"
 }
 
 run_cases nobody_else_gets_what_is_listed the_kernels_command_line_names_the_list \

@@ -55,7 +55,7 @@ impl Claims {
             EINVAL
         })?;
         if list.ranges().is_empty() {
-            pr_warn!("no vtl0_mem= names memory of the lower VTLs: there is none\n");
+            pr_warn!("no vtl0_mem=: the lower VTLs have no memory; pass vtl0_mem=START,LENGTH to the module or the kernel\n");
         }
         // If a claim fails, the drop releases the earlier ones.
         let claims = Self(());
@@ -85,7 +85,7 @@ fn given() -> Result<KVec<u8>> {
     let buffer = text.first_chunk_mut().ok_or(EINVAL)?; // as above
     let length = vtl_command_line(buffer);
     let length = usize::try_from(length).unwrap_or_else(|_| {
-        pr_warn!("the kernel's command line can't be read: error {length}\n");
+        pr_warn!("reading the kernel's command line failed with error {length}; vtl0_mem= in it is ignored\n");
         0
     });
     text.truncate(length);

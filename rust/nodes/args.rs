@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The argument of a command: reads it, writes the answer, and follows the pointers in it.
+//! The operand of a command: reads it, writes the answer, and follows pointers in it.
 //!
-//! What is read is a copy, to be read once and checked as a copy.
+//! Reading makes a copy; each field is read once, and the copy is checked.
 
 use core::marker::PhantomData;
 
@@ -11,28 +11,28 @@ use kernel::uaccess::{UserPtr, UserSlice};
 
 use crate::glue::abi::mshv_vtl_head;
 
-/// Memory of the calling process: the argument of a command, or what a field of it points to. EFAULT,
-/// whenever it is used, if it is not the process's.
+/// Memory of the calling process: the operand of a command, or what a field of it points to.
+/// Accesses fail with EFAULT if it is not the process's.
 #[derive(Clone, Copy)]
 pub(crate) struct Argument(UserPtr);
 
 impl Argument {
-    /// What the command got.
+    /// The argument of the ioctl.
     pub(crate) fn new(argument: usize) -> Self {
         Self(UserPtr::from_addr(argument))
     }
 
-    /// What a field of an operand points to.
+    /// The target of a pointer in a field.
     pub(crate) fn pointer(address: u64) -> Self {
         Self::new(address as usize) // CAST: usize has 64 bits
     }
 
-    /// A field of the operand, by its offset.
+    /// A field of the operand at an offset.
     pub(crate) fn field(self, offset: usize) -> Self {
         Self(self.0.wrapping_byte_add(offset))
     }
 
-    /// So many bytes, for whoever reads or writes them one by one.
+    /// A slice of `len_bytes`, for reading or writing piece by piece.
     pub(crate) fn bytes(self, len_bytes: usize) -> UserSlice {
         UserSlice::new(self.0, len_bytes)
     }
@@ -47,7 +47,7 @@ impl Argument {
         self.bytes(size_of::<T>()).writer().write(value)
     }
 
-    /// Reads a list of bytes. An empty one may have any address.
+    /// Reads a list of bytes. An empty list may have any address.
     ///
     /// # Errors
     ///
@@ -61,31 +61,33 @@ impl Argument {
     }
 }
 
-/// No growing structure is longer.
+/// Limit for the size of a structure that may grow.
 const MAX_BYTES: usize = 4096;
 const HEAD_BYTES: usize = size_of::<mshv_vtl_head>();
 
-/// An operand that begins with [`mshv_vtl_head`], which has the size that the caller gives it, and that
-/// may grow.
+/// An operand that begins with [`mshv_vtl_head`], in which the caller says its size, and that may
+/// grow.
 ///
-/// A caller with an older structure gets as much as it has room for. One with a newer structure gets what
-/// this module knows, and is refused only when it has set what this module does not know.
+/// A caller with an older structure gets as much as fits in it. One with a newer structure gets
+/// what this module knows, and is refused only if it has set a field that this module does not
+/// know.
 pub(crate) struct Growing<T> {
     argument: Argument,
-    /// What the caller asks about.
+    /// What the caller asks for.
     pub(crate) selector: u32,
-    /// What both the caller and this module know.
+    /// Size of the part that both the caller and this module know.
     len_bytes: usize,
     known: PhantomData<T>,
 }
 
 impl<T: AsBytes> Growing<T> {
-    /// Reads the head of a structure whose first version has `min_bytes`, and checks what is after
-    /// the part that this module knows.
+    /// Reads the head of a structure whose first version has `min_bytes`, and checks the part that
+    /// this module does not know.
     ///
     /// # Errors
     ///
-    /// EFAULT. EINVAL: too small. E2BIG: something set that this module does not know, or far too large.
+    /// EFAULT. EINVAL: too small. E2BIG: a field is set that this module does not know, or it is
+    /// far too large.
     pub(crate) fn read(argument: Argument, min_bytes: usize) -> Result<Self> {
         let mshv_vtl_head { size, selector } = argument.read()?;
         let size = size as usize; // CAST: u32 fits
@@ -110,7 +112,7 @@ impl<T: AsBytes> Growing<T> {
         })
     }
 
-    /// Writes as much of an answer as both know, and how much that is.
+    /// Writes the part of an answer that both sides know, and its size.
     ///
     /// # Errors
     ///

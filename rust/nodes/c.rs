@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the nodes need of the kernel and its crate does not offer: further operations of a file, a file
-//! without a node, and a call when a file is readable or the kernel ends.
+//! What the nodes need from the kernel and the kernel crate does not offer: further file
+//! operations, a file without a node, and callbacks when a file becomes readable or the kernel
+//! shuts down.
 
-// UNSAFETY: callbacks of the kernel, and its tables of them.
+// UNSAFETY: callbacks of the kernel, and tables of them.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -26,21 +27,21 @@ use crate::nodes::sint::{Sint, SintFile};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
-// Whatever was registered is not called any more when the first returns. The second compares pointers,
-// and uses none.
+// After the first returns, no registered function is called any more. The second only compares
+// pointers.
 safe_in_c! {
     fn vtl_shutdown_unregister();
     fn vtl_was_last_descriptor(file: *const bindings::file, table: *const c_void) -> bool;
 }
 
-/// What the abstraction of misc devices makes, and what it has no place for.
+/// File operations: those of the misc device abstraction, and further ones that it does not have.
 pub(super) struct Operations(bindings::file_operations);
 
-// SAFETY: Never written; what it points to are functions, and the module itself.
+// SAFETY: Never written after build; it points to functions and to the module itself.
 unsafe impl Sync for Operations {}
 
 impl Operations {
-    /// Those of a VTL file.
+    /// The operations of a VTL file.
     pub(super) const fn of_vtl() -> Self {
         Self(bindings::file_operations {
             flush: Some(flush),
@@ -48,7 +49,7 @@ impl Operations {
         })
     }
 
-    /// Those of a file of `/dev/mshv_sint`.
+    /// The operations of a file of `/dev/mshv_sint`.
     pub(super) const fn of_sint() -> Self {
         Self(bindings::file_operations {
             poll: Some(poll),
@@ -57,27 +58,28 @@ impl Operations {
     }
 }
 
-/// The abstraction's own.
+/// The abstraction's own operations.
 const fn of_crate<T: MiscDevice>() -> bindings::file_operations {
-    // SAFETY: They are a constant.
+    // SAFETY: They are a constant, made by the kernel crate.
     unsafe { *MiscDeviceOptions { name: c"" }.into_raw::<T>().fops }
 }
 
-/// Gives a file of a misc device these operations instead of the abstraction's, while it is opened.
+/// Replaces the abstraction's operations of a file of a misc device while it is being opened.
 pub(super) fn adopt(file: &File, operations: &'static Operations) {
-    // SAFETY: Nobody else has the file before its open operation has returned, which calls this. The
-    // module that owns the operations stays the same.
+    // SAFETY: Nothing else uses the file before its open operation returns, and that operation
+    // calls this. The owner of the operations is the same module, so its reference count stays
+    // right.
     unsafe { (*file.as_ptr()).f_op = &raw const operations.0 }
 }
 
-/// Makes a VTL file that belongs to no node. `operations` are those of [`Operations::of_vtl`].
+/// Makes a VTL file without a node. `operations` are those of [`Operations::of_vtl`].
 pub(super) fn new_file(
     name: &CStr,
     operations: &'static Operations,
     vtl: Arc<VtlFile>,
 ) -> Result<ARef<File>> {
     let private = vtl.into_foreign();
-    // SAFETY: The operations are static and want exactly this as private data of the file.
+    // SAFETY: The operations are static, and expect this type as private data of the file.
     let file = unsafe {
         abi::anon_inode_getfile(
             name.as_char_ptr(),
@@ -87,15 +89,15 @@ pub(super) fn new_file(
         )
     };
     let file = from_err_ptr(file).inspect_err(|_| {
-        // SAFETY: Made above, and no file has it.
+        // SAFETY: It was made above, and no file has taken it.
         drop(unsafe { <Arc<VtlFile> as ForeignOwnable>::from_foreign(private) });
     })?;
     let file = NonNull::new(file.cast::<File>()).ok_or(EINVAL)?;
-    // SAFETY: The call above gave us the only reference to a new file.
+    // SAFETY: The call above returned the only reference to a new file.
     Ok(unsafe { ARef::from_raw(file) })
 }
 
-/// Tells `poll` and `epoll` whether a read would wait.
+/// Tells poll() and epoll if a read would block.
 ///
 /// # Safety
 ///
@@ -104,14 +106,14 @@ unsafe extern "C" fn poll(
     file: *mut bindings::file,
     table: *mut bindings::poll_table_struct,
 ) -> bindings::__poll_t {
-    // SAFETY: "an open file of `/dev/mshv_sint`": `open` gave it this as its private data.
+    // SAFETY: "an open file of `/dev/mshv_sint`": `open` set this as its private data.
     let sint = unsafe { <Arc<SintFile> as ForeignOwnable>::borrow((*file).private_data) };
     let Ok(synic) = sint.synic() else {
         return bindings::POLLERR;
     };
-    // SAFETY: The file is open, and nobody is at its position in the meantime.
+    // SAFETY: The file is open, and its position is not used meanwhile.
     let file = unsafe { File::from_raw_file(file) };
-    // SAFETY: "`table` is valid or null", until this returns.
+    // SAFETY: "`table` is valid or null", until this function returns.
     let table = unsafe { PollTable::from_raw(table) };
     synic.readers.register(file, &table);
     if synic.is_ready() {
@@ -121,34 +123,35 @@ unsafe extern "C" fn poll(
     }
 }
 
-/// A descriptor of the file is closed; `table` is the one that it was in.
+/// A descriptor of the file is being closed; `table` is the descriptor table that it was in.
 ///
 /// # Safety
 ///
 /// `file` is a VTL file that was opened and is not released.
 unsafe extern "C" fn flush(file: *mut bindings::file, table: bindings::fl_owner_t) -> c_int {
     if vtl_was_last_descriptor(file, table) {
-        // SAFETY: The file is valid ("opened and is not released"), and `open` and `new_file` gave a VTL
-        // file this as its private data.
+        // SAFETY: The file is valid ("opened and is not released"), and `open` and `new_file` set
+        // this as the private data of a VTL file.
         let vtl = unsafe { <Arc<VtlFile> as ForeignOwnable>::borrow((*file).private_data) };
         vtl.closed_by(Table::of(table));
     }
     0
 }
 
-/// The run of a VP is cancelled whenever a file is readable. Taken back before the machine is let go.
+/// Cancels the run of a VP whenever a file is readable. Unregistered before the machine is
+/// released.
 pub(super) struct Readable {
     _registered: Made<abi::vtl_poll>,
     _machine: Arc<Machine>,
 }
 
-// SAFETY: It may be taken back by any task, once.
+// SAFETY: Any task may free it, once.
 unsafe impl TakenBack for abi::vtl_poll {
     const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_poll_free;
 }
 
 impl Readable {
-    /// For the VP of a CPU.
+    /// Registers it for the VP of a CPU.
     ///
     /// # Errors
     ///
@@ -157,8 +160,8 @@ impl Readable {
         let vp: *const Vp = machine.vp(cpu).ok_or(ENXIO)?;
         let about = vp.cast_mut().cast();
         let wake = Some(call_back::<OnReadable, _> as unsafe extern "C" fn(*mut c_void));
-        // SAFETY: The file is valid. The callback gets a VP, which is there as long as the machine, of
-        // which the new object holds a reference. What comes back is ours to take back.
+        // SAFETY: The file is valid. The callback gets a VP, which exists as long as the machine,
+        // to which the new object holds a reference. The result is freed only by its drop.
         let registered = unsafe { Made::new(abi::vtl_poll_new(file.as_ptr(), wake, about)) };
         Ok(Self {
             _registered: registered?,
@@ -167,7 +170,7 @@ impl Readable {
     }
 }
 
-/// The file is readable. In any context.
+/// The file has become readable. Called in any context.
 struct OnReadable;
 
 impl Callback for OnReadable {
@@ -179,13 +182,14 @@ impl Callback for OnReadable {
     }
 }
 
-/// The kernel tells before it ends.
+/// Registration of a function that is called before the kernel shuts down.
 pub(super) struct BeforeShutdown(());
 
 impl BeforeShutdown {
-    /// Has a function of this module called, in a task that may sleep.
+    /// Registers a function of this module, which is called in a task that may sleep.
     pub(super) fn new(begins: extern "C" fn()) -> Self {
-        // SAFETY: The function is one of this module, and `drop` takes it back before it goes.
+        // SAFETY: The function belongs to this module, and `drop` unregisters it before the module
+        // goes away.
         unsafe { abi::vtl_shutdown_register(Some(begins)) };
         Self(())
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `/sys/kernel/debug/mshv_vtl_tdx/stats`: the counters of every VP, for a person to read. Programs
-//! use `MSHV_VTL_STATS`. And `policy`: which TDCALLs userspace may execute, a line for each; and
-//! `mitigations`: the speculation defences that every switch has.
+//! Files in `/sys/kernel/debug/mshv_vtl_tdx`, for people to read. `stats`: the counters of every
+//! VP; programs use `MSHV_VTL_STATS`. `policy`: the TDCALLs and hypercalls that userspace may make,
+//! one per line. `mitigations`: the speculation defences of every switch.
 
 use kernel::debugfs::{Dir, File};
 use kernel::fmt;
@@ -15,7 +15,7 @@ use crate::pure::policy::{Entry, POLICY};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
-/// The folder; it goes with the drop.
+/// The directory, removed on drop.
 pub(crate) struct Debugfs {
     _stats: Pin<KBox<File<Arc<Machine>>>>,
     _policy: Pin<KBox<File<()>>>,
@@ -23,7 +23,7 @@ pub(crate) struct Debugfs {
 }
 
 impl Debugfs {
-    /// Makes the folder. Without debugfs there is none, and that is no error.
+    /// Creates the directory. A kernel without debugfs has none, which is no error.
     pub(crate) fn new(machine: Arc<Machine>) -> Result<Self> {
         let folder = Dir::new(c"mshv_vtl_tdx");
         let stats = folder.read_callback_file(c"stats", machine.clone(), &show);

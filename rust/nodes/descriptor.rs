@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Descriptors of VTL files: how they are made, and what goes with the last one of a process.
+//! Descriptors of VTL files: how they are made, and what ends with the last one of a process.
 //!
-//! The file itself may live on after that: mapped, sent through a socket, registered with an
-//! io_uring instance. If a VTL file held such a socket, each would keep the other for ever; the kernel
-//! collects no such cycle. So what a VTL file holds for a process goes with the last descriptor of
-//! that process, be it closed, by exec or by the end of the process, and not with the file.
+//! The file itself may live on after that: mapped, sent through a socket, or registered with
+//! io_uring. If a VTL file held such a socket, each would keep the other alive for ever; the
+//! kernel's garbage collection does not find such cycles. So what a VTL file holds on behalf of a
+//! process ends with the last descriptor of that process, whether it is closed, or goes away by
+//! exec or exit; not with the file.
 //!
-//! A process is known by its table of descriptors, as the owner of a POSIX lock is. A table lives
-//! until every descriptor in it is closed, and the `flush` of `c.rs` is called for each of them.
+//! A process is identified by its descriptor table, as for POSIX locks. A table exists until every
+//! descriptor in it is closed, and `flush` in `c.rs` is called for each of them.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -22,7 +23,7 @@ use crate::glue::abi::safe_in_c;
 use crate::nodes::c::{self, Operations};
 use crate::nodes::device::VtlFile;
 
-// They name the table of the current process, and look for a pointer among those in it.
+// They return the table of the current process, and compare a pointer with those in it.
 safe_in_c! {
     fn vtl_descriptors() -> *mut c_void;
     fn vtl_has_descriptor(file: *const bindings::file) -> bool;
@@ -30,17 +31,17 @@ safe_in_c! {
 
 const NAME: &CStr = c"mshv_vtl";
 
-/// A table of descriptors, for comparing.
+/// Identifies a descriptor table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Table(usize);
 
 impl Table {
-    /// That of the current process.
+    /// The table of the current process.
     pub(crate) fn current() -> Self {
         Self::of(vtl_descriptors())
     }
 
-    /// For the address of one.
+    /// The table at an address.
     pub(super) fn of(table: *const c_void) -> Self {
         Self(table.addr())
     }
@@ -53,12 +54,12 @@ pub(crate) fn is_open(file: &File) -> bool {
 
 static OPERATIONS: Operations = Operations::of_vtl();
 
-/// Gives a file of the misc device the operations of a VTL file, while it is opened.
+/// Gives a file of the misc device the operations of a VTL file while it is being opened.
 pub(crate) fn adopt(file: &File) {
     c::adopt(file, &OPERATIONS);
 }
 
-/// Makes a descriptor of a new VTL file, closed on exec.
+/// Makes a descriptor of a new VTL file, with O_CLOEXEC.
 pub(crate) fn new(vtl: Arc<VtlFile>) -> Result<isize> {
     let reservation = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
     let file = c::new_file(NAME, &OPERATIONS, vtl)?;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Interrupts of this kernel that stand for interrupts of the lower VTLs (redirect.c), and
- * what the kernel calls before it ends (shutdown.c).
+ * Interrupts of this kernel that stand for interrupts of the lower VTLs
+ * (redirect.c), and the notification before a shutdown (shutdown.c).
  */
 #ifndef _MSHV_VTL_TDX_NODES_HELPERS_H
 #define _MSHV_VTL_TDX_NODES_HELPERS_H
@@ -9,7 +9,7 @@
 #include <linux/interrupt.h>
 #include <linux/types.h>
 
-/* What the kernel gave for a redirected interrupt. */
+/* What the kernel allocated for a redirected interrupt. */
 struct vtl_redirect {
 	u32 irq;
 	u32 vector;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `/dev/mshv_hvcall`: hypercalls for a paravisor.
 //!
-//! Each open file says once which calls it is going to make, and can make no others; of these only those
-//! that `pure::hv_policy` allows.
+//! Each open file declares once which calls it is going to make, and can make no others; and of
+//! these only those that `pure::hv_policy` allows.
 
 use core::mem::offset_of;
 
@@ -30,7 +30,7 @@ pub(crate) struct HvCall;
 /// One open file.
 pub(crate) struct HvCallFile {
     machine: Arc<Machine>,
-    /// One bit for each code.
+    /// One bit for each call code.
     allowed: SetOnce<KVec<u8>>,
 }
 
@@ -61,11 +61,11 @@ impl MiscDevice for HvCall {
     }
 }
 
-/// Reads as many bytes as userspace says, at most `max_bytes`.
+/// Reads `len_bytes` of userspace, at most `max_bytes`.
 ///
 /// # Errors
 ///
-/// EINVAL for more, EFAULT, ENOMEM.
+/// EINVAL if it is more. EFAULT, ENOMEM.
 fn bytes_from_user(address: u64, len_bytes: u64, max_bytes: u64) -> Result<KVec<u8>> {
     if len_bytes > max_bytes {
         return Err(EINVAL);
@@ -78,7 +78,7 @@ impl HvCallFile {
     ///
     /// # Errors
     ///
-    /// EFAULT, ENOMEM. EINVAL: too long a list, or the file has one already.
+    /// EFAULT, ENOMEM. EINVAL: the list is too long, or the file has one already.
     fn setup(&self, argument: Argument) -> Result<isize> {
         let mshv_vtl_hvcall_setup {
             bitmap_array_size,
@@ -97,7 +97,7 @@ impl HvCallFile {
         list.is_some_and(|list| hv_call::is_allowed(list, code))
     }
 
-    /// Writes down a call that the file has not said it would make, or that the policy refuses.
+    /// Records a call that the file has not declared, or that the policy refuses.
     fn refused(&self, control: u64) {
         if let Some(vp) = self.machine.current_vp() {
             vp.stats.refused(Refusal::Hypercall);
@@ -107,13 +107,13 @@ impl HvCallFile {
         event::hypercall_refused(control);
     }
 
-    /// `MSHV_HVCALL`. The host's refusal is an answer, in `status`.
+    /// `MSHV_HVCALL`. A refusal by the host is an answer, in `status`.
     ///
     /// # Errors
     ///
-    /// EFAULT, ENOMEM. EINVAL: more than a page, or an unsound control word. EPERM: a call that the
-    /// file has not said it would make, or that the policy refuses. EBUSY: a page is a VP's virtual APIC
-    /// page. EBUSY, EINTR: as `mem::withdrawn::to_shared`. ENXIO: the kernel ends.
+    /// EFAULT, ENOMEM. EINVAL: more than a page, or an invalid control word. EPERM: the file has
+    /// not declared the call, or the policy refuses it. EBUSY: a page is a VP's virtual-APIC page.
+    /// EBUSY, EINTR: as for `mem::withdrawn::to_shared`. ENXIO: the kernel is shutting down.
     fn call(&self, argument: Argument) -> Result<isize> {
         let request: mshv_vtl_hvcall = argument.read()?;
         if request.input_size > MAX_BYTES || request.output_size > MAX_BYTES {
@@ -161,7 +161,7 @@ impl HvCallFile {
         }
         let start = usize::from(control.rep_start());
         let call = || {
-            // What is given away when the kernel ends, nobody asks back (`shutdown.rs`).
+            // `shutdown.rs` would not ask for the return of pages that are shared after it has run.
             if permit == Permit::ToShared && self.machine.is_stopped() {
                 return Err(ENXIO);
             }

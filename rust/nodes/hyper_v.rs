@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The nodes that exist on Hyper-V only: `/dev/mshv_hvcall` and `/dev/mshv_sint`.
+//! The nodes that exist only on Hyper-V: `/dev/mshv_hvcall` and `/dev/mshv_sint`.
 
 use kernel::miscdevice::{MiscDevice, MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
@@ -7,7 +7,7 @@ use kernel::prelude::*;
 use super::{hvcall, sint};
 use crate::vp::machine;
 
-/// Both, as far as the host offers what is below them.
+/// The nodes; the second only if this driver may use the SynIC.
 pub(crate) struct Nodes {
     _hvcall: Pin<KBox<MiscDeviceRegistration<hvcall::HvCall>>>,
     _sint: Option<Pin<KBox<MiscDeviceRegistration<sint::Sint>>>>,
@@ -18,7 +18,7 @@ impl Nodes {
     ///
     /// # Errors
     ///
-    /// Those of the registration.
+    /// Those of the registrations.
     pub(crate) fn register() -> Result<Option<Self>> {
         let machine = machine::machine().ok_or(ENODEV)?;
         let Some(host) = machine.host() else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `MSHV_KICK_CPUS` and `MSHV_SET_POLL_FILE`: one VP's thread reaches another's.
+//! `MSHV_KICK_CPUS` and `MSHV_SET_POLL_FILE`: how other threads end the run of a VP.
 
 use kernel::fs::File;
 use kernel::prelude::*;
@@ -17,7 +17,8 @@ use crate::vp::Vp;
 ///
 /// # Errors
 ///
-/// EFAULT, EINVAL (an unknown flag), ENOMEM before anything was done; EINTR when killed while waiting.
+/// EFAULT, EINVAL (an unknown flag) and ENOMEM before anything is done; EINTR if killed while
+/// waiting.
 pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> {
     let request: mshv_kick_cpus = argument.read()?;
     if request.flags & !(KICK_WAIT | KICK_CANCEL) != 0 {
@@ -46,7 +47,7 @@ pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> 
 }
 
 const WORD_BYTES: usize = size_of::<u64>();
-/// A mask of so many CPUs needs no memory but the stack.
+/// A mask of up to this many CPUs is kept on the stack.
 const FEW_CPUS: usize = 1024;
 
 /// A bit for each CPU to be kicked.
@@ -56,8 +57,8 @@ enum Mask {
 }
 
 impl Mask {
-    /// Reads as many bytes as hold the bits of CPUs that can exist: the last CPU's byte may be the
-    /// last one of the caller's memory, and further bits mean nothing.
+    /// Reads only the bytes with bits of possible CPUs: the byte of the last one may be the last of
+    /// the caller's memory. Further bits are ignored.
     fn read(machine: &Machine, request: &mshv_kick_cpus) -> Result<Self> {
         let len_bits = request.len_bits.min(machine.num_cpus().into());
         let len_bytes = len_bits.div_ceil(8) as usize; // CAST: as many as there are CPUs
@@ -68,7 +69,7 @@ impl Mask {
             Self::Many(KVec::from_elem(0, len_words_bytes, GFP_KERNEL)?)
         };
         let Some(bytes) = mask.bytes_mut().get_mut(..len_bytes) else {
-            return Err(EINVAL); // never: it has room for them
+            return Err(EINVAL); // does not happen: it has room
         };
         if let Some(last_place) = len_bytes.checked_sub(1) {
             let given = Argument::pointer(request.cpu_mask).bytes(len_bytes);
@@ -88,7 +89,7 @@ impl Mask {
         }
     }
 
-    /// Whole words, the first 64 CPUs first.
+    /// Words of 64 CPUs, lowest first.
     fn words(&self) -> impl Iterator<Item = u64> + '_ {
         let bytes = match self {
             Self::Few(bytes, len_bytes) => bytes.get(..*len_bytes).unwrap_or_default(),
@@ -100,13 +101,13 @@ impl Mask {
             .map(|word| u64::from_le_bytes(*word))
     }
 
-    /// How many CPUs.
+    /// Number of CPUs in the mask.
     fn count(&self) -> usize {
         let counts = self.words().map(|word| word.count_ones() as usize); // CAST: u32 fits
         counts.sum()
     }
 
-    /// Calls `act` with the number of each CPU, until it fails.
+    /// Calls `act` for each CPU, until it fails.
     fn for_each(&self, mut act: impl FnMut(u32) -> Result) -> Result {
         for (word, first) in self.words().zip((0..).step_by(64)) {
             let mut left = word;
@@ -119,8 +120,9 @@ impl Mask {
     }
 }
 
-/// Waits until none of the stays goes on. They end within the time of an interrupt, so looking
-/// around is quicker than sleeping; but a host that holds interrupts back must not hang the caller.
+/// Spins until every kicked VP has left the lower VTL. That takes about one IPI, so spinning is
+/// quicker than sleeping; but a host that delays interrupts must not hang the caller, so it can be
+/// killed.
 fn wait(kicked: &[(&Vp, Place)]) -> Result {
     for (vp, stay) in kicked {
         while vp.wake.place().is_still(*stay) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `MSHV_SET_POLL_FILE`: a file that cancels the run of a VP when it becomes readable.
 //!
-//! A VTL file has one registration per CPU. Each holds a reference to its file and belongs to the
-//! process that made it; `descriptor.rs` says when it ends. `wake.c` has the entry in the file's
-//! wait queue.
+//! A VTL file has at most one registration per CPU. Each holds a reference to its file and belongs
+//! to the process that made it; `descriptor.rs` says when it ends. `wake.c` adds the entry to the
+//! file's wait queue.
 
 use kernel::fs::file::LocalFile;
 use kernel::prelude::*;
@@ -21,7 +21,7 @@ pub(crate) struct PollFile {
 }
 
 impl PollFile {
-    /// Cancels runs of the VP whenever the file is readable.
+    /// Registers a file: runs of the VP are cancelled whenever it is readable.
     ///
     /// # Errors
     ///
@@ -37,9 +37,9 @@ impl PollFile {
     }
 }
 
-/// The registration that a request asks for; `None` for a negative descriptor. The file's own poll
-/// operation is called here, and may wait for whoever serves the file, as that of FUSE does: not for
-/// a caller that holds a lock.
+/// Makes the registration that a request asks for; `None` for a negative descriptor. This calls the
+/// file's own poll operation, which may block on whoever serves the file, as with FUSE; so the
+/// caller must not hold a lock.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub(crate) fn new(
     PollFile::new(machine.clone(), cpu, descriptor, table).map(Some)
 }
 
-/// Puts a registration in the place of the one that `files` has for a CPU.
+/// Replaces the registration that `files` has for a CPU.
 ///
 /// # Errors
 ///

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Vectors of this kernel for devices of a lower VTL: an interrupt domain below the
- * kernel's own domain of vectors. Who has a device send such a vector to a CPU
- * hears of it there, in interrupt context.
+ * Vectors of this kernel for devices of a lower VTL: an interrupt domain below
+ * the kernel's own vector domain. When a device sends such a vector to a CPU,
+ * the handler runs there in hard interrupt context.
  *
- * Stays C: interrupt domains have no abstraction in the kernel crate, whose handlers are of a device.
+ * Stays C: the kernel crate has no abstraction for interrupt domains, and its
+ * interrupt handlers belong to a device.
  */
 #include <linux/cpumask.h>
 #include <linux/interrupt.h>
@@ -22,7 +23,10 @@
 static struct fwnode_handle *redirect_node;
 static struct irq_domain *redirect_domain;
 
-/* An interrupt may come while its vector is being taken from the parent: see redirect_unwire(). */
+/*
+ * An interrupt may arrive while its vector is being freed by the parent: see
+ * redirect_unwire().
+ */
 static void redirect_ack(struct irq_data *unused)
 {
 	apic->eoi();
@@ -36,8 +40,8 @@ static struct irq_chip redirect_chip = {
 };
 
 /*
- * With the parent's part the vector is in the table of its CPU. The host may be
- * sending it already, for a mapping that is gone.
+ * The parent's part puts the vector into the table of its CPU. The host may
+ * already be sending it, for a mapping that was removed.
  */
 static int redirect_alloc(struct irq_domain *domain, unsigned int irq,
 			  unsigned int count, void *info)
@@ -52,7 +56,7 @@ static const struct irq_domain_ops redirect_operations = {
 	.free = irq_domain_free_irqs_common,
 };
 
-/* Once, before the first interrupt is asked for. */
+/* Called once, before the first interrupt is requested. */
 int vtl_redirect_init(void)
 {
 	struct irq_domain_info info = {
@@ -61,7 +65,7 @@ int vtl_redirect_init(void)
 		.parent = x86_vector_domain,
 	};
 
-	/* A kernel that uses no local APIC has no vectors to give. */
+	/* A kernel that uses no local APIC has no vector domain. */
 	if (!x86_vector_domain)
 		return 0;
 	redirect_node = irq_domain_alloc_named_fwnode(VTL_REDIRECT_NAME);
@@ -76,7 +80,7 @@ int vtl_redirect_init(void)
 	return 0;
 }
 
-/* When every interrupt has been given back. */
+/* Called after every interrupt has been freed. */
 void vtl_redirect_exit(void)
 {
 	if (!redirect_domain)
@@ -86,7 +90,10 @@ void vtl_redirect_exit(void)
 	redirect_domain = NULL;
 }
 
-/* An interrupt with a vector on one CPU, or an error. It does not move by itself. */
+/*
+ * Allocates an interrupt with a vector on one CPU; returns an error otherwise.
+ * It is not migrated.
+ */
 static int redirect_get(u32 cpu)
 {
 	struct irq_affinity_desc affinity = { .is_managed = 0 };
@@ -102,7 +109,7 @@ static int redirect_get(u32 cpu)
 	return irq;
 }
 
-/* Has @handler called with @route whenever the interrupt comes. */
+/* Calls @handler with @route whenever the interrupt arrives. */
 int vtl_redirect_new(u32 cpu, irq_handler_t handler, void *route,
 		     struct vtl_redirect *redirect)
 {
@@ -118,7 +125,7 @@ int vtl_redirect_new(u32 cpu, irq_handler_t handler, void *route,
 			    VTL_REDIRECT_NAME, route);
 	if (error)
 		goto free_irq;
-	/* The vector is that of the requested interrupt. */
+	/* The vector exists after request_irq(). */
 	config = irqd_cfg(irq_get_irq_data(irq));
 	if (!config || !config->vector) {
 		free_irq(irq, route);
@@ -139,11 +146,11 @@ static void redirect_nothing(void *unused)
 }
 
 /*
- * irq_domain_free_irqs() takes the flow handler away first and the vector last: the
- * host's interrupt in between would be an unexpected trap, which the kernel reports
- * as an error. So the vector goes first, and no CPU is between the look at its table
- * of vectors and the flow handler when this returns. Freed by the parent once more,
- * it is none any more.
+ * irq_domain_free_irqs() removes the flow handler first and the vector last: an
+ * interrupt of the host in between would be reported as an unexpected trap. So
+ * remove the vector first. When this returns, no CPU is between reading its
+ * vector table and the flow handler. The parent's own free then finds no
+ * vector.
  */
 static void redirect_unwire(u32 irq, u32 cpu)
 {
@@ -151,7 +158,10 @@ static void redirect_unwire(u32 irq, u32 cpu)
 	smp_call_function_single(cpu, redirect_nothing, NULL, 1);
 }
 
-/* Of vtl_redirect_new() with the same @cpu and @route, which is not used any more on return. */
+/*
+ * Undoes vtl_redirect_new() with the same @cpu and @route. On return @route is
+ * not used any more.
+ */
 void vtl_redirect_free(u32 irq, u32 cpu, void *route)
 {
 	free_irq(irq, route);

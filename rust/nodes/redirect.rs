@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT`: a vector of this kernel for an interrupt of VTL0.
 //!
-//! The host sends a device's interrupt to VTL2 directly, where it becomes one that the VP is asked to
-//! take, without a message. A mapping belongs to the VTL file by which it was made, and goes with it.
+//! The host sends a device's interrupt to VTL2 directly, where the handler posts it to the VP
+//! without a message. A mapping belongs to the VTL file by which it was made, and ends with it.
 //! `redirect.c` has the kernel's side.
 
 // UNSAFETY: FFI with a callback.
@@ -25,17 +25,17 @@ use crate::pure::hv_vectors::{self, Quota};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
-// They touch nothing but what `redirect.c` itself made.
+// They only access what `redirect.c` itself made.
 safe_in_c! {
     fn vtl_redirect_init() -> c_int;
     fn vtl_redirect_exit();
 }
 
-/// The kernel's side is ready.
+/// The interrupt domain exists.
 pub(crate) struct Ready(());
 
 impl Ready {
-    /// Before the first device node.
+    /// To be created before the first device node.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Drop for Ready {
     }
 }
 
-/// Whom an interrupt is for.
+/// Where an interrupt goes: the VP, and the vector in VTL0.
 struct Route {
     machine: Arc<Machine>,
     cpu: u32,
@@ -65,7 +65,7 @@ impl Route {
     }
 }
 
-/// A place among the vectors of a CPU that may be redirected.
+/// A vector of a CPU's quota for redirection, held.
 struct Place {
     route: KBox<Route>,
 }
@@ -73,7 +73,7 @@ struct Place {
 impl Place {
     /// # Errors
     ///
-    /// ENOSPC: all are taken. ENOMEM.
+    /// ENOSPC: the quota is exhausted. ENOMEM.
     fn take(route: Route) -> Result<Self> {
         let route = KBox::new(route, GFP_KERNEL)?;
         let vp = route.vp().ok_or(ENXIO)?;
@@ -83,7 +83,7 @@ impl Place {
         Ok(Self { route })
     }
 
-    /// What the kernel names the interrupt's handler by, and calls it with.
+    /// The argument of the kernel's interrupt handler, which also identifies it.
     fn raw_route(&self) -> *mut c_void {
         core::ptr::from_ref(&*self.route).cast_mut().cast()
     }
@@ -101,8 +101,8 @@ impl Drop for Place {
 ///
 /// # Invariants
 ///
-/// `given` came from `vtl_redirect_new` and is given back in `drop` only; `place` holds the route that it
-/// was made with.
+/// `given` came from `vtl_redirect_new` and is only freed in `drop`; `place` holds the route that
+/// was passed to it.
 pub(crate) struct Mapping {
     given: abi::vtl_redirect,
     apic_id: u32,
@@ -115,10 +115,10 @@ impl Mapping {
         let place = Place::take(route)?;
         let route = place.raw_route();
         let mut given = abi::vtl_redirect::default();
-        // SAFETY: The callback gets a route that stays where it is until the mapping's `drop` has
-        // stopped the interrupt; in a task that may sleep.
+        // SAFETY: The callback gets a route whose address is fixed, and which lives until the
+        // mapping's `drop` has stopped the interrupt. We are in a task that may sleep.
         to_result(unsafe { abi::vtl_redirect_new(cpu, Some(on_interrupt), route, &mut given) })?;
-        // INVARIANT: just made.
+        // INVARIANT: made by the call above.
         Ok(Self {
             given,
             apic_id,
@@ -135,7 +135,7 @@ impl Drop for Mapping {
     }
 }
 
-/// An interrupt of a device for VTL0, with interrupts off.
+/// An interrupt of a device for VTL0. Called with interrupts disabled.
 struct Arrived;
 
 impl Callback for Arrived {
@@ -151,13 +151,13 @@ impl Callback for Arrived {
     }
 }
 
-/// The kernel's handler of such an interrupt.
+/// Interrupt handler.
 ///
 /// # Safety
 ///
-/// `route` is what the interrupt was made with.
+/// `route` is the argument that the interrupt was requested with.
 unsafe extern "C" fn on_interrupt(_irq: c_int, route: *mut c_void) -> bindings::irqreturn_t {
-    // SAFETY: `Mapping::new` made it with a route, which outlives the interrupt.
+    // SAFETY: `Mapping::new` passed a route, which outlives the interrupt.
     unsafe { call_back::<Arrived, _>(route) };
     bindings::irqreturn::IRQ_HANDLED
 }
@@ -166,9 +166,9 @@ unsafe extern "C" fn on_interrupt(_irq: c_int, route: *mut c_void) -> bindings::
 ///
 /// # Errors
 ///
-/// EFAULT, ENOMEM. EINVAL: a vector that the host may not send, neither 0 nor 1, or nothing to take
-/// back. ENXIO: no VP with this APIC ID. EMFILE: the file has as many on that CPU as one may have.
-/// ENOSPC: the CPU has no vector left for this. Then nothing has changed.
+/// EFAULT, ENOMEM. EINVAL: a vector that the host may not send, a flag other than 0 and 1, or no
+/// such mapping. ENXIO: no VP with this APIC ID. EMFILE: the file has reached its limit on that
+/// CPU. ENOSPC: the CPU's quota or its vectors are exhausted. Then nothing has changed.
 pub(crate) fn map(vtl: &VtlFile, argument: Argument) -> Result<isize> {
     let mshv_map_device_intr {
         vector,
@@ -185,7 +185,7 @@ pub(crate) fn map(vtl: &VtlFile, argument: Argument) -> Result<isize> {
                 .field(offset_of!(mshv_map_device_intr, vector))
                 .write(&vector);
             if written.is_err() {
-                // Another thread may have guessed the vector and given it back.
+                // Another thread may have guessed the vector and unmapped it already.
                 let _ = unmap(vtl, vector, apic_id);
             }
             written.map(|()| 0)
@@ -211,7 +211,7 @@ fn find_route(vtl: &VtlFile, vector: u32, apic_id: u32) -> Result<Route> {
 
 /// Makes a mapping. Returns the vector of this kernel.
 fn add(vtl: &VtlFile, route: Route, apic_id: u32) -> Result<u32> {
-    // Held all the time, so that two threads can't take the last place of the file twice.
+    // Held throughout, so that two threads can't both take the last mapping that the file may have.
     let mut mappings = vtl.redirects().lock();
     let of_cpu = mappings.iter().filter(|mapping| mapping.apic_id == apic_id);
     if of_cpu.count() >= Quota::PER_FILE {
@@ -224,7 +224,7 @@ fn add(vtl: &VtlFile, route: Route, apic_id: u32) -> Result<u32> {
     Ok(vector)
 }
 
-/// Takes back what an earlier call answered with.
+/// Removes a mapping by the vector that an earlier call returned.
 fn unmap(vtl: &VtlFile, vector: u32, apic_id: u32) -> Result<isize> {
     let mut mappings = vtl.redirects().lock();
     let mut known = mappings.iter();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `MSHV_GET_VP_REGISTERS` and `MSHV_SET_VP_REGISTERS`: registers of the lower VTLs that have no
-//! place in the run page, of the VP of the current CPU.
+//! field in the run page, of the VP of the current CPU.
 
 use core::mem::offset_of;
 
@@ -13,7 +13,7 @@ use crate::pure::registers::Register;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
 
-/// A list of registers in userspace.
+/// A list of registers in user memory.
 struct List {
     argument: Argument,
     entries: Argument,
@@ -23,7 +23,7 @@ struct List {
 impl List {
     fn new(argument: Argument) -> Result<Self> {
         let head: mshv_vp_registers = argument.read()?;
-        // Where `failed` goes, the reference ABI has padding: anything may stand there.
+        // The reference ABI has padding in place of `failed`: callers may leave anything there.
         if head.count == 0 || head.count > MSHV_VP_MAX_REGISTERS {
             return Err(EINVAL);
         }
@@ -38,14 +38,14 @@ impl List {
         self.entries.bytes(self.count * size_of::<mshv_register>())
     }
 
-    /// The answer for a register that is refused. Where there are several, userspace is told which;
-    /// a caller with a single one knows, and need not have a writable operand.
+    /// The error for a register that is refused. If there are several, userspace is told which; a
+    /// caller with just one knows, and its operand need not be writable.
     fn refused(&self, index: usize) -> Error {
         if self.count > 1 {
             let failed = self.argument.field(offset_of!(mshv_vp_registers, failed));
             // CAST: below `MSHV_VP_MAX_REGISTERS`
             let index = index as u32;
-            // The refusal is the answer, whether it can be explained or not.
+            // The error is returned even if the index can't be written.
             let _ = failed.write(&index);
         }
         EINVAL
@@ -81,8 +81,8 @@ pub(crate) fn get(machine: &Machine, argument: Argument) -> Result<isize> {
 ///
 /// # Errors
 ///
-/// EFAULT; EINVAL for other registers and values that the processor does not take; EBUSY, ENXIO as
-/// for a run. Then no register has changed.
+/// EFAULT; EINVAL for other registers, and for values that the processor does not accept; EBUSY,
+/// ENXIO as for a run. Then no register has changed.
 pub(crate) fn set(machine: &Machine, argument: Argument) -> Result<isize> {
     let list = List::new(argument)?;
     let mut reader = list.slice().reader();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `MSHV_VTL_RESET`: the VP of the current CPU, as it was when the module was loaded.
+//! `MSHV_VTL_RESET`: resets the VP of the current CPU to its state after loading the module.
 //!
-//! That is all the state of lower VTLs that the module itself keeps, of every VM, and the deadlines
-//! that it writes to the TDX module. What userspace writes there by `MSHV_TDCALL` stays: VMCS, MSR
-//! bitmaps, L2_CTLS, rights in memory.
+//! That is all the state of lower VTLs that the module itself keeps, for every VM, and the
+//! deadlines that it writes to the TDX module. What userspace writes there by `MSHV_TDCALL` stays:
+//! VMCS, MSR bitmaps, L2_CTLS, memory rights.
 
 use kernel::prelude::*;
 
@@ -20,11 +20,11 @@ use crate::vp::machine::Machine;
 ///
 /// # Errors
 ///
-/// EFAULT. EINVAL: a size below that of the head, or a selector. E2BIG: something set that this module
-/// does not know. EBUSY, ENXIO: as for a run. EIO: the TDX module refused a deadline; then nothing
-/// else has changed.
+/// EFAULT. EINVAL: a size below that of the head, or a selector. E2BIG: a field is set that this
+/// module does not know. EBUSY, ENXIO: as for a run. EIO: the TDX module refused a deadline; then
+/// nothing else has changed.
 pub(crate) fn reset(machine: &Machine, argument: Argument) -> Result<isize> {
-    // The operand is a head alone so far.
+    // So far the operand is only a head.
     let head = Growing::<mshv_vtl_head>::read(argument, size_of::<mshv_vtl_head>())?;
     if head.selector != 0 {
         return Err(EINVAL);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Reboot, power-off, kexec: nothing of this kernel stays with the host or the TDX module.
+//! Reboot, power-off, kexec: detaches this kernel from the host and the TDX module.
 //!
-//! The next kernel uses as its own memory what this one had for virtual APIC pages and for messages
-//! of the host, and may accept what this one has given to the host. A kernel that crashes calls nobody:
-//! what it leaves behind, [`crate::vp::machine`] takes back when the next one loads the module.
+//! The next kernel uses the memory of this one's virtual-APIC pages and SynIC pages for other
+//! purposes, and may accept memory that this one has shared with the host. A kernel that crashes
+//! runs none of this: [`crate::vp::machine`] cleans up after it when the next kernel loads the
+//! module.
 
 use kernel::prelude::*;
 
@@ -12,13 +13,13 @@ use crate::nodes::c::BeforeShutdown;
 use crate::pure::hv_call;
 use crate::vp::machine::{self, Machine};
 
-/// The kernel tells before it ends.
+/// Registration of the callback before shutdown.
 pub(crate) struct Notified {
     _registered: BeforeShutdown,
 }
 
 impl Notified {
-    /// When the machine is there.
+    /// To be created after the machine.
     pub(crate) fn new() -> Self {
         Self {
             _registered: BeforeShutdown::new(begins),
@@ -31,16 +32,16 @@ extern "C" fn begins() {
         return;
     };
     machine.stop();
-    pr_info!("stopped: the host and the TDX module know no page of this kernel any more\n");
+    pr_info!("stopped: the host and the TDX module use no page of this kernel any more\n");
     match take_back(&machine) {
         Ok(0) => (),
-        Ok(kept) => pr_warn!("the host keeps {kept} pages of the lower VTLs\n"),
-        Err(_) => pr_warn!("killed: the host keeps the pages of the lower VTLs that it has\n"),
+        Ok(kept) => pr_warn!("{kept} pages of the lower VTLs are still shared with the host\n"),
+        Err(_) => pr_warn!("interrupted: lower-VTL pages may still be shared with the host\n"),
     }
 }
 
-/// Asks the host for all memory of the lower VTLs that it was given: the next kernel does not know which
-/// it is. Returns how many pages the host keeps.
+/// Asks the host to return all memory of the lower VTLs that is shared with it, because the next
+/// kernel does not know which that is. Returns the number of pages that are still shared.
 fn take_back(machine: &Machine) -> Result<usize> {
     let Some(host) = machine.host() else {
         return Ok(0);

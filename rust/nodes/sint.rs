@@ -26,12 +26,12 @@ use crate::pure::hv_call::Control;
 use crate::pure::hv_message::{self, FLAGS, PAYLOAD_BYTES, SLOT_BYTES};
 use crate::vp::machine::Machine;
 
-// It looks at two words of flags.
+// It reads two words of flags.
 safe_in_c! {
     fn vtl_is_nonblocking(kiocb: Valid<'_, bindings::kiocb> as *mut bindings::kiocb) -> bool;
 }
 
-/// With a poll, which the abstraction of misc devices has no place for.
+/// With poll(), which the misc device abstraction does not have.
 static OPERATIONS: Operations = Operations::of_sint();
 
 /// `/dev/mshv_sint`.
@@ -51,12 +51,12 @@ impl SintFile {
         self.host()?.synic().ok_or(ENXIO)
     }
 
-    /// Names the file among those that register eventfds.
+    /// Identifies the file among those that register eventfds.
     fn owner(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
 
-    /// Makes a simple hypercall; its result is the result of the command.
+    /// Makes a simple hypercall. Its result is the result of the ioctl.
     fn call(&self, code: u64, input: &[u8]) -> Result<isize> {
         let control = Control::new(code).ok_or(EINVAL)?;
         let status = self.host()?.call(control, input, &mut [])?;
@@ -67,7 +67,7 @@ impl SintFile {
     ///
     /// # Errors
     ///
-    /// EFAULT. EINVAL: a type of more than 32 bits, or more payload than a message has room for.
+    /// EFAULT. EINVAL: a type of more than 32 bits, or a payload larger than a message's.
     fn post_message(&self, argument: Argument) -> Result<isize> {
         let request: mshv_vtl_sint_post_msg = argument.read()?;
         let kind = u32::try_from(request.message_type).map_err(|_| EINVAL)?;
@@ -101,7 +101,7 @@ impl SintFile {
     ///
     /// # Errors
     ///
-    /// EFAULT. EINVAL: no such flag, or no eventfd. EBADF: no such file.
+    /// EFAULT. EINVAL: no such flag, or the file is not an eventfd. EBADF: no such file.
     fn set_eventfd(&self, argument: Argument) -> Result<isize> {
         let request: mshv_vtl_set_eventfd = argument.read()?;
         if request.flag >= FLAGS {
@@ -121,7 +121,7 @@ impl SintFile {
     ///
     /// # Errors
     ///
-    /// EFAULT. EINVAL: neither 0 nor 1.
+    /// EFAULT. EINVAL: the value is neither 0 nor 1.
     fn pause(&self, argument: Argument) -> Result<isize> {
         let mshv_sint_mask { mask, reserved: _ } = argument.read()?;
         if mask > 1 {

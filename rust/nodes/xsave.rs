@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `MSHV_VTL_XSAVE_GET` and `MSHV_VTL_XSAVE_SET`: the whole XSAVE image of the lower VTLs, of the VP
-//! of the current CPU.
+//! `MSHV_VTL_XSAVE_GET` and `MSHV_VTL_XSAVE_SET`: the complete XSAVE image of the lower VTLs, of
+//! the VP of the current CPU.
 //!
-//! x87 and SSE are those of the run page, as for an entry, and PKRU is the kernel's own; the rest is
-//! in the image of `fpu.rs`. `pure/xsave.rs` knows the format.
+//! x87 and SSE are in the run page, as for an entry, and PKRU is kept separately; the rest is in
+//! the image of `fpu.rs`. `pure/xsave.rs` has the format.
 
 use kernel::prelude::*;
 use kernel::uaccess::UserSlice;
@@ -14,7 +14,7 @@ use crate::pure::xsave::Layout;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
 
-/// Of the image in userspace, as XSAVE itself wants it.
+/// Alignment of the image in user memory, as XSAVE itself requires.
 const ALIGNMENT: u64 = 64;
 
 fn read(argument: Argument) -> Result<mshv_vtl_xsave> {
@@ -37,7 +37,7 @@ fn len_bytes(layout: &Layout) -> usize {
 ///
 /// # Errors
 ///
-/// EFAULT; EINVAL for an operand that is not as described; EBUSY, ENXIO as for a run.
+/// EFAULT; EINVAL for an invalid operand; EBUSY, ENXIO as for a run.
 pub(crate) fn get(machine: &Machine, argument: Argument) -> Result<isize> {
     let layout = &machine.features().layout;
     let request = read(argument)?;
@@ -80,8 +80,8 @@ fn export(machine: &Machine, image: &mut [u64]) -> Result {
 ///
 /// # Errors
 ///
-/// EFAULT; EINVAL for an operand that is not as described and an image that the processor does not
-/// take; EBUSY, ENXIO as for a run. Then nothing has changed.
+/// EFAULT; EINVAL for an invalid operand, or an image that the processor does not accept; EBUSY,
+/// ENXIO as for a run. Then nothing has changed.
 pub(crate) fn set(machine: &Machine, argument: Argument) -> Result<isize> {
     let layout = &machine.features().layout;
     let request = read(argument)?;

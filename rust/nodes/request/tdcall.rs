@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `MSHV_TDCALL`: asks `pure::policy`, pins what the TDX module will use, executes.
+//! `MSHV_TDCALL`: consults `pure::policy`, pins what the TDX module will use, and executes.
 
 use kernel::prelude::*;
 
@@ -29,7 +29,7 @@ use crate::vp::on_cpu::OnCpu;
 ///
 /// # Errors
 ///
-/// EFAULT alone: a refusal is an answer, in `rax`, as it would be from the TDX module.
+/// EFAULT only: a refusal is an answer in `rax`, as it would be from the TDX module.
 pub(crate) fn tdcall(vtl: &VtlFile, argument: Argument) -> Result<isize> {
     let request = from_user(argument.read()?);
     let allowed = policy::decide(&request, lower_memory());
@@ -58,7 +58,7 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
     event::tdcall_refused(request, status);
 }
 
-/// Executes a request, or refuses it after all.
+/// Executes a request, or refuses it because of the state of a page.
 fn execute(vtl: &VtlFile, allowed: Allowed) -> Result<Registers, Status> {
     match allowed.scope() {
         Scope::Td => execute_anywhere(allowed),
@@ -75,8 +75,8 @@ fn execute_anywhere(allowed: Allowed) -> Result<Registers, Status> {
     Ok(tdcall::Instruction.tdcall(call))
 }
 
-/// Executes a request about memory. About a page that the host has been given the TDX module would ask
-/// the host, which ends the TD.
+/// Executes a request about memory. For a page that has been shared with the host, the TDX module
+/// would ask the host for it, which ends the TD.
 fn execute_about(memory: LowerRange, allowed: Allowed) -> Result<Registers, Status> {
     let stay = Stay::new();
     if stay.is_withdrawn(memory) {
@@ -85,8 +85,8 @@ fn execute_about(memory: LowerRange, allowed: Allowed) -> Result<Registers, Stat
     execute_anywhere(allowed)
 }
 
-/// Executes MEM.PAGE.RELEASE. Whoever has the pages mapped gets SIGBUS from then on; pages that the
-/// kernel or the TDX module reaches by itself stay.
+/// Executes MEM.PAGE.RELEASE. Mappings of the pages raise SIGBUS from then on. Pages that the
+/// kernel or the TDX module accesses by itself are not released.
 fn release(vtl: &VtlFile, memory: LowerRange, allowed: Allowed) -> Result<Registers, Status> {
     let refused = Status::operand_invalid(Operand::Rcx);
     let call = allowed.ready(&mut tdcall::Instruction)?;
@@ -98,12 +98,12 @@ fn release(vtl: &VtlFile, memory: LowerRange, allowed: Allowed) -> Result<Regist
 
 const NO_VP: Status = Status::operand_invalid(Operand::Rax);
 
-/// Keeps the caller on the CPU that it can't leave. Whoever takes that CPU offline, or changes the
-/// caller's CPUs, waits until the guard goes: so nothing waits as long as there is one.
+/// Pins the caller to its CPU for the duration of a TDCALL. Taking that CPU offline, or changing
+/// the caller's affinity, waits until the guard is dropped, so nothing may sleep while it exists.
 ///
 /// # Errors
 ///
-/// The status for a caller that may be moved: what it means by "the VP" may have changed on the way.
+/// The status for a caller that may be migrated: it may be on another VP already than it expects.
 fn stay_on_its_cpu() -> Result<MigrateOff, Status> {
     let stay = MigrateOff::new();
     if ffi::is_bound_to_cpu() {
@@ -113,7 +113,7 @@ fn stay_on_its_cpu() -> Result<MigrateOff, Status> {
     }
 }
 
-/// Pins the page that a request names and that must be the caller's, if there is one.
+/// Pins the page that must be the caller's, if the request names one.
 fn pin(allowed: &Allowed) -> Result<Option<PinnedPage>, Status> {
     let Some(own) = allowed.own_page() else {
         return Ok(None);
@@ -122,9 +122,9 @@ fn pin(allowed: &Allowed) -> Result<Option<PinnedPage>, Status> {
     page.ok_or(Status::operand_invalid(own.operand)).map(Some)
 }
 
-/// Executes a request on the VP of the CPU that the caller can't leave.
+/// Executes a request on the VP of the CPU to which the caller is pinned.
 fn execute_on_vp(machine: &Machine, allowed: Allowed) -> Result<Registers, Status> {
-    // Until the TDX module has read it, a page stays what it is.
+    // The pages must not change until the TDX module has read them.
     let _page = pin(&allowed)?;
     let _no_change = allowed.lower_page().map(Stay::on_accepted).transpose()?;
     let _stay = stay_on_its_cpu()?;
@@ -140,7 +140,7 @@ fn execute_on_vp(machine: &Machine, allowed: Allowed) -> Result<Registers, Statu
     Ok(tdcall::Instruction.tdcall(call))
 }
 
-/// Executes a request that sets the virtual APIC page of a VM.
+/// Executes a request that sets the virtual-APIC page of a VM.
 fn set_apic_page(vtl: &VtlFile, vm: VmIndex, allowed: Allowed) -> Result<Registers, Status> {
     let page = pin(&allowed)?;
     let replacement = Replacement {
@@ -161,7 +161,7 @@ fn set_apic_page(vtl: &VtlFile, vm: VmIndex, allowed: Allowed) -> Result<Registe
         let answer = pages.replace(replacement, call, on_cpu, &stay)?;
         Ok((cpu, answer))
     };
-    // The check of a lower VTL's page holds for longer than the call.
+    // A page in memory of a lower VTL must stay accepted for longer than the call.
     let lower_pages = vtl.machine().lower_pages();
     match allowed.lower_page() {
         Some(lower) => lower_pages.set(vm, lower, replace),
@@ -169,7 +169,7 @@ fn set_apic_page(vtl: &VtlFile, vm: VmIndex, allowed: Allowed) -> Result<Registe
     }
 }
 
-/// R10 and R11 are outputs: whatever stands there does not reach the TDX module.
+/// R10 and R11 are outputs: their contents do not reach the TDX module.
 fn from_user(request: mshv_tdcall) -> Registers {
     let mshv_tdcall {
         rax,
