@@ -2,7 +2,7 @@
 //! `mshv_vtl_tdx`: runs the lower virtual trust levels of a TDX trust domain.
 //!
 //! A Linux at VTL2 is VM 0 of the trust domain (TD). Its userspace, a paravisor, runs the other VMs
-//! of the TD, which are VTL0 and VTL1, one virtual processor (VP) per CPU:
+//! of the TD, VTL0 and VTL1, with one virtual processor (VP) per CPU:
 //!
 //! ```text
 //! ioctl ─ device ─ request ─ vp::claim ─ run ──► run::context ─ enter ─ vp_enter.S ─ TDG.VP.ENTER
@@ -10,11 +10,11 @@
 //!            return to userspace ◄── pure::next ◄── pure::exit ◄────────────────────────┘
 //! ```
 //!
-//! The folders below stand in the order in which data passes: imports point downwards only. `pure`
+//! The folders below are in the order in which data passes: imports only point downwards. `pure`
 //! holds everything that only computes, and is tested on the host.
 //!
-//! A file that declares functions of C or has `unsafe` blocks allows it for itself and says what kind
-//! after `UNSAFETY:`. The blocks are in these files, and no other:
+//! A file that declares C functions or has `unsafe` blocks allows that for itself, and says what kind
+//! after `UNSAFETY:`. Only these files have blocks:
 //!
 //! ```text
 //! run/enter  vp/machine  nodes/c  nodes/redirect  mem/fault  mem/registered
@@ -61,15 +61,15 @@ module! {
         },
         storm_spacing_us: u32 {
             default: 20,
-            description: "An exit storm is 1024 exits that the host causes, each within so many microseconds of the one before; 0: none is looked for",
+            description: "Largest distance in microseconds between two of the 1024 host-caused exits that make an exit storm; 0 disables detection",
         },
     },
 }
 
 /// The module, from load to unload.
 ///
-/// Fields are dropped in this order: first nobody can come in any more, then no CPU calls back, then
-/// what they used goes away.
+/// Fields are dropped in this order: first no file can be opened any more, then no callback runs,
+/// then what both used is freed.
 #[pin_data]
 struct MshvVtlTdx {
     #[pin]
@@ -104,7 +104,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
             _hotplug: machine::Hotplug::new()?,
             _shutdown: shutdown::Notified::new(),
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
-            // Devices last: all that a first open could use is there.
+            // Nodes last: an open() right after registration finds everything else in place.
             _on_hyper_v: hyper_v::Nodes::register()?,
             _low <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl_low" }),
             _vtl <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mshv_vtl" }),
@@ -113,7 +113,7 @@ impl kernel::InPlaceModule for MshvVtlTdx {
     }
 }
 
-/// The machine, once its VPs are up; that it is, is worth an event.
+/// Returns the machine, whose VPs are up by now, and logs that the module is loaded.
 fn loaded() -> Result<Arc<machine::Machine>> {
     let machine = machine::machine().ok_or(ENODEV)?;
     let num_l2_vms = machine.features().limits.num_l2_vms;
