@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The CPUID that L1 sees: the processor's values, cut to what the TD has, and leaf 0x21.
+//! The CPUID that L1 sees: the processor's values, restricted to the TD's features, and leaf 0x21.
 //!
-//! L2's CPUID always exits to L1 and is none of the model's business [ABI CPUID].
+//! An L2's CPUID always exits to L1, so the model does not handle it [ABI CPUID].
 
 use crate::td::{TdConfig, attributes, xfam};
 use crate::vcpu::Vcpu;
@@ -61,7 +61,7 @@ pub fn l1_cpuid(config: &TdConfig, vcpu: &Vcpu, request: &CpuidRequest) -> Cpuid
         leaf if (0x8000_0000..=request.native_max_extended).contains(&leaf) => {
             CpuidOutcome::Value(extended(leaf, request.native))
         }
-        // Hypervisor leaves, and all that nobody knows.
+        // Hypervisor leaves, and all unknown ones.
         _ => CpuidOutcome::Ve,
     }
 }

@@ -14,7 +14,7 @@ use crate::vmcs::Vmcs;
 pub(crate) enum EntryFailure {
     /// VMLAUNCH itself fails.
     ControlFields,
-    /// The entry succeeds and ends in an exit for a monitor trap, which the module takes for an error.
+    /// The entry succeeds and a monitor trap exits at once, which the module treats as an error.
     MonitorTrap,
     /// Exit with reason 33.
     GuestState {
@@ -112,8 +112,8 @@ fn is_event_well_formed(v: &Vmcs) -> bool {
     info & 0x7fff_f000 == 0 && is_vector_valid && is_error_code_valid && is_length_valid
 }
 
-/// Bits 2:0 and 11:5 are reserved, and those beyond the processor's addresses. A TD is told of 52
-/// address bits whatever the processor has; 46 is what the smallest ones have.
+/// Bits 2:0 and 11:5 are reserved, as are those above the processor's physical address width. CPUID
+/// tells a TD 52 bits on every processor; 46 is the smallest real width.
 fn is_hlat_pointer_valid(v: &Vmcs) -> bool {
     const ENABLE_HLAT: u64 = 1 << 1;
     const RESERVED: u64 = !((1 << 46) - 1) | 0xfe7;

@@ -2,10 +2,10 @@
 //! The table of L2 VMCS fields: encoding, size, who may read and write which bits, initial value.
 //!
 //! `vmcs.rs` stores the values, `metadata/vp.rs` gives L1 access by these masks, special rules are
-//! in `metadata/vmcs_rules.rs`. Fields that are not here do not exist for L1 [ABI L2 VMCS].
+//! in `metadata/vmcs_rules.rs`. For L1 no other fields exist [ABI L2 VMCS].
 //!
 //! Initial control values in the table are those of a TD without PERFMON, PKS and WAITPKG, on a
-//! processor with the usual default-1 controls and without MONITOR; [`initial`] knows the rest.
+//! processor with the usual default-1 controls and without MONITOR; [`initial`] adjusts them.
 
 use crate::td::{TdConfig, attributes};
 

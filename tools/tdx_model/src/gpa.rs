@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Guest-physical addresses, mapping levels, VM numbers and page rights.
 //!
-//! Used by every leaf that takes an address; `page_state.rs` is the table behind them.
+//! Used by every leaf that takes an address; `page_state.rs` has the table of pages.
 
 /// The SHARED bit of a TD whose guest-physical address width is 48.
 pub const SHARED_BIT: u64 = 1 << 47;
@@ -58,7 +58,7 @@ impl Gpa {
         Self(self.0 & !(level.len_bytes() - 1))
     }
 
-    /// The number of the 4 KiB page this address lies in.
+    /// The number of the 4 KiB page that contains this address.
     #[must_use]
     pub const fn pfn(self) -> u64 {
         self.0 >> 12
@@ -72,7 +72,7 @@ pub enum Level {
     Size4K,
     /// 2 MiB, level 1.
     Size2M,
-    /// 1 GiB, level 2: can be asked for, is never mapped by the modelled host.
+    /// 1 GiB, level 2: a leaf may request it, but the modelled host never maps it.
     Size1G,
 }
 
@@ -189,7 +189,7 @@ impl Rights {
         self.0 & other.0 == other.0
     }
 
-    /// Returns true if an alias with these rights exists at all: any of R, W, Xs, Xu.
+    /// Returns true if an alias with these rights is present: any of R, W, Xs, Xu.
     #[must_use]
     pub const fn is_present(self) -> bool {
         self.0 & 0xf != 0

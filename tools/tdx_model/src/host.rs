@@ -21,7 +21,7 @@ pub enum Conversion {
 impl Td<'_> {
     /// Converts the 4 KiB pages of `start..start + len_bytes` (end exclusive).
     ///
-    /// Pages that already are what they should become stay as they are, so that a repeated request
+    /// Pages that already have the requested state are not changed, so that a repeated request
     /// loses no content.
     ///
     /// # Errors
@@ -58,22 +58,22 @@ impl Td<'_> {
                 machine.l2_mapping_changed(vm, gpa, Level::Size4K, None);
             }
             machine.l1_mapping_changed(gpa, Level::Size4K, L1Mapping::Absent);
-            // TDH.MEM.TRACK comes before the removal.
+            // The host calls TDH.MEM.TRACK before the removal.
             if self.stale.flush_everywhere() {
                 machine.flush_l2_everywhere();
             }
         }
     }
 
-    /// Gives the TD one 4 KiB pending page; false if there already is something.
+    /// Adds one 4 KiB pending page to the TD. Returns false if the address is in use.
     pub fn host_give_page(&mut self, gpa: Gpa) -> bool {
         self.pages
             .host_aug_pending(gpa.align_down(Level::Size4K), Level::Size4K)
     }
 
-    /// TDH.MEM.PAGE.DEMOTE around `gpa`: what the host does when a leaf wants a smaller page.
+    /// TDH.MEM.PAGE.DEMOTE around `gpa`: what the host does when a leaf requests a smaller page.
     ///
-    /// Mappings do not change; machines with large pages of their own are told nothing.
+    /// Mappings do not change, so the machine is not notified.
     pub fn host_demote_page<M: Machine>(&mut self, gpa: Gpa, _machine: &mut M) {
         if self.pages.entry(gpa).level() == Level::Size2M {
             self.pages.host_demote(gpa);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What happens when an L2 VM exits: who gets the exit, and how L1 sees it.
+//! What happens when an L2 VM exits: who handles the exit, and how it is reported to L1.
 //!
-//! The emulator stores the L2's state into [`crate::vcpu::L2Vm`] and calls [`L2Call::exit`]. MSR and CR
-//! exits are decided in `l2_msr.rs` and `l2_cr.rs`, state is moved by `l2_state.rs`. The way in is `leaf/tdg_vp_enter.rs`
-//! [ABI L2 VM exits].
+//! The emulator stores the L2's state into [`crate::vcpu::L2Vm`] and calls [`L2Call::exit`].
+//! `l2_msr.rs` and `l2_cr.rs` decide about MSR and CR exits, `l2_state.rs` moves the state. L2s are
+//! entered by `leaf/tdg_vp_enter.rs` [ABI L2 VM exits].
 
 use crate::Field;
 use crate::gpa::{Gpa, VmIndex};
@@ -28,7 +28,7 @@ pub struct L2Exit {
     pub qualification: u64,
     /// Guest-linear address.
     pub gla: u64,
-    /// Guest-physical address; taken over for EPT exits only.
+    /// Guest-physical address; only used for EPT exits.
     pub gpa: u64,
     /// VM-exit interruption information.
     pub interruption_info: u32,
@@ -68,7 +68,7 @@ pub enum HostRouted {
     Tdvmcall,
 }
 
-/// Who gets an exit.
+/// Who handles an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     ToL1(Status, Eeq),
@@ -96,7 +96,7 @@ const TYPE_EXCEPTION: u32 = 3;
 const VECTOR_MC: u32 = 18;
 const VECTOR_GP: u32 = 13;
 
-/// Exit-reason bits whose presence the module takes for corruption: pending MTF, root mode.
+/// Exit-reason bits that the module treats as corruption: pending MTF, root mode.
 const CORRUPT_REASON_BITS: u32 = 7 << 28;
 /// Interruptibility: blocking by NMI.
 const BLOCKING_NMI: u64 = 1 << 3;
@@ -116,7 +116,7 @@ pub struct L2Call<'a, 'm, M> {
     pub vcpu: &'a mut Vcpu,
     /// Which of its L2s.
     pub vm: VmIndex,
-    /// L1's registers, which hold the exit once L1 has it.
+    /// L1's registers, which describe the exit once it is delivered to L1.
     pub l1_gprs: &'a mut Gprs,
     /// What is below the module.
     pub machine: &'a mut M,
@@ -162,7 +162,7 @@ impl<M: Machine> L2Call<'_, '_, M> {
         self.resume_l1(HostRouted::Async)
     }
 
-    /// The host enters the L2 again: an event whose delivery was interrupted is injected once more.
+    /// The host enters the L2 again: an event whose delivery was interrupted is injected again.
     pub fn enter_after_host(&mut self) -> L2Outcome {
         let vmcs = &mut self.l2().vmcs;
         let info = vmcs.get32(Field::IdtVectoringInfo);
@@ -211,7 +211,8 @@ impl<M: Machine> L2Call<'_, '_, M> {
         L2Outcome::ToL1
     }
 
-    /// Stores the L2's general registers where L1 has told, in a page that may be gone.
+    /// Stores the L2's general registers to the buffer that L1 named, whose page may have been
+    /// removed.
     fn store_state(&mut self) -> Result<(), L2Outcome> {
         let l2 = self.vcpu.l2_mut(self.vm);
         let is_page = |gpa| self.td.pages.state(gpa) == PageState::Mapped;
@@ -318,7 +319,8 @@ impl<M: Machine> L2Call<'_, '_, M> {
             return to_host;
         }
         match self.td.pages.state(gpa) {
-            // Even if another processor has granted the access meanwhile: the rights are not looked at.
+            // Another processor may have granted the access meanwhile: the rights are not checked
+            // again.
             PageState::Mapped => Route::L1,
             PageState::Pending => Route::ToL1(Status::SUCCESS, Eeq::Pending),
             PageState::Free | PageState::Shared => to_host,

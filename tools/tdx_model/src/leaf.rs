@@ -37,7 +37,7 @@ pub(crate) struct Call<'a, 'm, M> {
     pub(crate) machine: &'a mut M,
 }
 
-/// How a leaf ends when it went through.
+/// How a leaf ends after its checks have passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     Status(Status),
@@ -62,7 +62,7 @@ impl From<Status> for Stop {
     }
 }
 
-/// Everything went well and there is nothing more to say.
+/// Success, without details.
 pub(crate) const SUCCESS: Leaf = Ok(Done::Status(Status::SUCCESS));
 
 impl Stop {
@@ -122,8 +122,8 @@ impl<M: Machine> Call<'_, '_, M> {
         }
     }
 
-    /// Drops translations of an L2 on this logical processor. Linear addresses alone leave what it
-    /// knows of guest-physical ones.
+    /// Flushes translations of an L2 on this logical processor. A flush of linear addresses keeps
+    /// those of guest-physical addresses.
     pub(crate) fn flush_l2(&mut self, vm: VmIndex, scope: FlushScope) {
         if scope == FlushScope::Ept {
             self.td.stale.flush(self.vcpu.index, vm);

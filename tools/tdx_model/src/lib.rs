@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Semantics of the Intel TDX module as a TD and its L2 VMs see it, version 1.5.
 //!
-//! The crate knows nothing of any machine: `no_std`, no allocation, no unsafe code. What it needs
-//! from below is the trait [`machine::Machine`]. It runs in the bare-metal emulator and, the same
-//! source, under unit tests on a host.
+//! The crate does not depend on any machine: `no_std`, no allocation, no unsafe code. What it needs
+//! from below is the trait [`machine::Machine`]. The same source runs in the bare-metal emulator
+//! and under unit tests on a host.
 //!
-//! The way of a call: the emulator sees L1 execute TDCALL, calls [`dispatch::tdcall`], which picks
-//! a leaf in `leaf/`. Each leaf validates everything, then comes the line "checks passed", then it
-//! changes state. TDG.VP.ENTER ends in [`dispatch::Outcome::EnterL2`]; the emulator runs the L2 and
-//! brings its exit to [`l2_exit::L2Call`]. What L1 does without TDCALL is decided by
+//! The path of a call: the emulator sees L1 execute TDCALL and calls [`dispatch::tdcall`], which
+//! picks a leaf in `leaf/`. Each leaf validates everything, then comes the line "checks passed",
+//! then it changes state. TDG.VP.ENTER ends in [`dispatch::Outcome::EnterL2`]; the emulator runs
+//! the L2 and passes its exit to [`l2_exit::L2Call`]. What L1 does without TDCALL is decided by
 //! [`cpuid::l1_cpuid`], [`msr::l1_msr`] and [`ve::l1_ept_violation`].
 //!
 //! # What is not modelled
 //!
-//! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT, TDG.MR.KEY.GET: refused as unknown, which is
-//!   what a platform without them answers.
-//! - Missing tables above the lowest level of an L2's secure EPT: the host has given them all.
+//! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT, TDG.MR.KEY.GET: refused as unknown, as on a
+//!   platform without them.
+//! - Missing tables above the lowest level of an L2's secure EPT: the host has added them all.
 //! - 1 GiB secure EPT leaves, blocked and exported pages, migration, debug TDs.
-//! - Interrupted completion of long leaves: they run to their end.
-//! - TDREPORT has its real layout and hashes, but a MAC that says it is none.
+//! - Interrupted completion of long leaves: they run to completion.
+//! - TDREPORT has its real layout and hashes, but a text in place of the MAC, which says so.
 #![no_std]
 #![forbid(unsafe_code)]
 // Bit fields are written `1 << 16 | 7` throughout; clippy of Rust 1.85 wants parentheses there,

@@ -17,9 +17,9 @@ pub enum L1Mapping {
     Shared,
 }
 
-/// Which translations of an L2 VM have to go, on the current logical processor.
+/// Which translations of an L2 VM to flush on the current logical processor.
 ///
-/// Dropping more than asked for is always correct.
+/// Flushing more than requested is always correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushScope {
     /// INVEPT, single context: linear and guest-physical translations.
@@ -51,7 +51,7 @@ pub trait Machine {
     /// L1's mapping of a page is now this one, on every logical processor.
     fn l1_mapping_changed(&mut self, gpa: Gpa, level: Level, mapping: L1Mapping);
 
-    /// An L2's alias of a page now has these rights; `None` is no alias, or one that is blocked.
+    /// An L2's alias of a page now has these rights; `None` if it is blocked or does not exist.
     fn l2_mapping_changed(&mut self, vm: VmIndex, gpa: Gpa, level: Level, rights: Option<Rights>);
 
     /// Drops translations of an L2 on this logical processor.

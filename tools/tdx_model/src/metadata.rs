@@ -13,7 +13,7 @@ pub(crate) mod vp;
 
 use crate::status::Status;
 
-/// The id that asks for the first field of a context; its context bits do not count.
+/// The id that stands for the first field of a context; its context bits are ignored.
 const NULL_ID: u64 = u64::MAX;
 const CONTEXT_BITS: u64 = 7 << 52;
 /// Reserved bits, last element and last field, all of which must be 0 for a single element.
@@ -189,7 +189,7 @@ pub(crate) struct Target {
     pub(crate) is_gpa: bool,
 }
 
-/// A write as the caller asks for it.
+/// A write, as requested by the caller.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
     pub(crate) value: u64,

@@ -2,7 +2,7 @@
 //! The TD's MSR policy: which MSRs run natively, which the module emulates or refuses
 //! [ABI TD MSR table].
 //!
-//! L1 asks through [`l1_msr`], L2 exits through `l2_msr.rs`; values are in `vmx_msrs.rs`.
+//! [`l1_msr`] decides for L1, `l2_msr.rs` for exits of an L2; the values are in `vmx_msrs.rs`.
 
 use crate::td::{Td, TdConfig, attributes, xfam};
 use crate::vmx_msrs;

@@ -16,7 +16,7 @@ pub enum PageState {
     Pending,
     /// Private and accepted.
     Mapped,
-    /// Free as far as the secure EPT goes; the host maps it shared.
+    /// Free in the secure EPT; the host maps it shared.
     Shared,
 }
 
@@ -95,7 +95,7 @@ impl PageEntry {
 /// What a walk of the secure EPT down to a level ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
-    /// A leaf at the level asked for, or a larger one.
+    /// A leaf at the requested level, or a larger one.
     Leaf(PageEntry),
     /// An entry that points to a table: the page is mapped smaller.
     Table,
@@ -116,7 +116,7 @@ impl<'m> Pages<'m> {
         Self { entries }
     }
 
-    /// The end (exclusive) of the addresses the table knows.
+    /// The end (exclusive) of the addresses in the table.
     #[must_use]
     pub fn end(&self) -> Gpa {
         Gpa((self.entries.len() as u64) << 12)
@@ -198,7 +198,7 @@ impl<'m> Pages<'m> {
         is_small
     }
 
-    /// Records that the host maps the 4 KiB page shared. The private mapping must be gone.
+    /// Records that the host maps the 4 KiB page shared. It must not be mapped private.
     pub fn host_share(&mut self, gpa: Gpa) -> bool {
         let is_free = !self.entry(gpa).is_leaf();
         if is_free {
@@ -208,8 +208,9 @@ impl<'m> Pages<'m> {
         is_free
     }
 
-    /// TDH.MEM.PAGE.DEMOTE: splits the 2 MiB leaf around `gpa` into 4 KiB leaves; state and rights
-    /// stay, and each L2 gets the table it takes. Harmless where there is none.
+    /// TDH.MEM.PAGE.DEMOTE: splits the 2 MiB leaf around `gpa` into 4 KiB leaves with the same
+    /// state and rights, and gives each L2 the table that this needs. Does nothing if there is no
+    /// such leaf.
     pub fn host_demote(&mut self, gpa: Gpa) {
         if self.entry(gpa).level() == Level::Size2M {
             for vm in VmIndex::ALL {

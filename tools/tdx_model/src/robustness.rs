@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Property tests: no operand and no exit, however odd, makes the model panic, touch memory it may
-//! not, or forget which VM it is in.
+//! Property tests: no operand and no exit makes the model panic, access memory that it must not, or
+//! lose track of the current VM.
 
 use std::vec;
 
@@ -143,7 +143,7 @@ fn do_exit(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, e: &L2Exit, l2
             assert_eq!((g.rbx, g.rsp, g.r14, g.r15), (0, 0x77, 0, 0));
         }
         L2Outcome::Resume => assert_eq!(vcpu.current_vm, Some(vm)),
-        // The TD ends here; the test goes on with its processor in L1.
+        // The TD ends here; the test continues with its processor in L1.
         L2Outcome::Fatal(_) => vcpu.current_vm = None,
         L2Outcome::ToHost(_) => panic!("host functions go to the host"),
     }

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Rights of L2 VMs that L1 has taken away and that logical processors may still use.
+//! Rights of L2 VMs that L1 has revoked and that logical processors may still use.
 //!
-//! The TDX module changes the secure EPT of an L2 for the whole TD, but flushes on the logical
-//! processor it is called on at most, and only if asked to [ABI TDG.MEM.PAGE.ATTR.WR]. Every other
-//! virtual processor that has run the VM since its own last flush may hold the old translation.
-//! INVEPT ends that; INVVPID does not, because translations of guest-physical addresses survive it;
-//! an EPT violation does, for the page that it is about [SDM3 caching translation information].
-//! Pages that the host removes are flushed everywhere before (TDH.MEM.TRACK).
+//! The TDX module changes the secure EPT of an L2 for the whole TD, but flushes at most on the
+//! logical processor on which it is called, and only if requested [ABI TDG.MEM.PAGE.ATTR.WR]. Every
+//! other virtual processor that has run the VM since its own last flush may still cache the old
+//! translation. INVEPT removes it; INVVPID does not, because it keeps translations of
+//! guest-physical addresses; an EPT violation does, for the page that it concerns
+//! [SDM3 caching translation information]. Before the host removes a page, it is flushed everywhere
+//! (TDH.MEM.TRACK).
 //!
-//! A processor may have forgotten any translation at any time. So it does no harm that the record is
-//! bounded: where it is full, the oldest right is forgotten.
+//! A processor may drop any cached translation at any time. So it does no harm that the record is
+//! bounded: when it is full, the oldest entry is dropped.
 
 use crate::gpa::{Gpa, Level, Rights, VmIndex};
 
-/// Virtual processors that are told apart.
+/// Virtual processors that are tracked separately.
 pub const MAX_VCPUS: usize = 64;
 
-/// A right that was taken away. Zero is one that nobody has.
+/// A revoked right. All zero means a free entry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reduction {
     first_pfn: u64,
@@ -40,7 +41,7 @@ impl Reduction {
 pub struct OldRights {
     /// The rights.
     pub rights: Rights,
-    /// L1 has said that its revocations are complete since they were taken away.
+    /// L1 has since declared its revocations complete.
     pub is_declared_gone: bool,
 }
 
@@ -106,14 +107,15 @@ impl<'m> Stale<'m> {
         }
     }
 
-    /// INVEPT of all VMs everywhere. Returns true if a right was gone only then.
+    /// INVEPT of all VMs on all processors. Returns true if that removed a right that was still
+    /// cached.
     pub(crate) fn flush_everywhere(&mut self) -> bool {
         let is_needed = self.flushed_everywhere != self.count;
         self.flushed_everywhere = self.count;
         is_needed
     }
 
-    /// L1 took rights to a leaf away from a VM, or the page.
+    /// L1 revoked rights of a VM to a leaf, or removed the page.
     pub(crate) fn reduce(&mut self, vm: VmIndex, gpa: Gpa, level: Level, old: Rights, new: Rights) {
         let holders = self.users.get(index(vm)).copied().unwrap_or(0);
         if self.reductions.is_empty() || holders == 0 || new.contains(old) {
@@ -132,7 +134,7 @@ impl<'m> Stale<'m> {
         }
     }
 
-    /// What a virtual processor may still do with a page although L1 took it away.
+    /// What a virtual processor may still do with a page although L1 revoked it.
     #[must_use]
     pub fn find(&self, vcpu: u32, vm: VmIndex, gpa: Gpa) -> Option<OldRights> {
         let mut found = None;
@@ -150,7 +152,7 @@ impl<'m> Stale<'m> {
         found
     }
 
-    /// An EPT violation of a VM: its processor forgets what it knew of the page.
+    /// An EPT violation of a VM: its processor drops its translations of the page.
     pub fn forget(&mut self, vcpu: u32, vm: VmIndex, gpa: Gpa) {
         for number in self.alive(vcpu, vm) {
             let slot = self.slot(number);
@@ -162,7 +164,7 @@ impl<'m> Stale<'m> {
         }
     }
 
-    /// L1 says that no processor has any longer what it has taken away so far.
+    /// L1 declares that no processor can use any longer what it has revoked so far.
     pub fn declare_gone(&mut self) {
         self.declared = self.count;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Completion status codes of TDCALL, as returned in RAX [ABI completion status].
 //!
-//! Written from the specification on its own: the kernel module has its own list, and a test
+//! Written from the specification independently: the kernel module has its own list, and a test
 //! compares the two.
 
 /// A completion status: class and number in the upper half, details in the lower.
@@ -25,7 +25,7 @@ macro_rules! statuses {
         impl Status {
             $($(#[$doc])* pub const $name: Self = Self($upper << 32);)*
 
-            /// The name of this status without its details, if it is one the model knows.
+            /// The name of this status without its details; `None` if the model has no such status.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 >> 32 {
@@ -42,9 +42,9 @@ statuses! {
     SUCCESS = 0x0000_0000;
     /// An operand is not acceptable; details name it.
     OPERAND_INVALID = 0xc000_0100;
-    /// Somebody else holds the operand; retry.
+    /// Another processor holds the operand; retry.
     OPERAND_BUSY = 0x8000_0200;
-    /// TDG.VP.VEINFO.GET without a #VE to ask about.
+    /// TDG.VP.VEINFO.GET, but no #VE is pending.
     NO_VALID_VE_INFO = 0xc000_0704;
     /// A VMCS field could not be used; details are its encoding.
     TD_VMCS_FIELD_ERROR = 0xc000_0731;
@@ -54,12 +54,12 @@ statuses! {
     EPT_ENTRY_STATE_INCORRECT = 0xc000_0b0d;
     /// The page had been accepted before; not an error, but its content was kept.
     PAGE_ALREADY_ACCEPTED = 0x0000_0b0a;
-    /// The page is mapped smaller; details are the level that was asked for. Of
-    /// TDG.MEM.PAGE.RELEASE they are the level it is mapped at.
+    /// The page is mapped smaller; the details are the requested level. For TDG.MEM.PAGE.RELEASE
+    /// they are the level at which it is mapped.
     PAGE_SIZE_MISMATCH = 0xc000_0b0b;
     /// The L2 secure EPT has no table for the page.
     L2_SEPT_WALK_FAILED = 0xc000_0b0f;
-    /// The attributes asked for are not a legal combination.
+    /// The requested attributes are not a legal combination.
     PAGE_ATTR_INVALID = 0xc000_0b11;
     /// The list has no room for all fields; the next id is returned.
     METADATA_LIST_OVERFLOW = 0xc000_0c04;
@@ -103,7 +103,7 @@ impl Status {
     /// The details, bits 31:0.
     #[must_use]
     pub const fn details(self) -> u32 {
-        // CAST: the lower half is what is asked for.
+        // CAST: the lower half is meant.
         self.0 as u32
     }
 

@@ -28,7 +28,7 @@ use crate::two_readings::Model;
 use crate::vcpu::Vcpu;
 use crate::{Field, fields};
 
-/// The primary control whose exit no module serves.
+/// The primary control whose exit no TDX module handles.
 const MONITOR_TRAP: u64 = 1 << 27;
 
 /// All memory but the first page is a lower VTL's here: whose it is decides about other things.
@@ -57,7 +57,7 @@ fn request() -> impl Strategy<Value = Registers> {
         1 => any::<u64>(),
     ];
     let mask = prop_oneof![4 => Just(u64::MAX), 1 => any::<u64>(), 1 => (0..32_u32).prop_map(|bit| 1 << bit)];
-    // Each is good by itself; some together are not.
+    // Each is valid by itself; some combinations are not.
     let pairs = std::vec![
         (0x6800_u64, 0x20_u64),
         (0x4016, 0x8000_0b0d),
@@ -146,8 +146,8 @@ proptest! {
     }
 }
 
-/// Guards the property against requests that never get as far: without the policy, and without the
-/// look, the TD ends, and with both most VMs are entered.
+/// Makes sure that the requests get far enough to test the property: without the policy, or without
+/// the check before entry, the TD ends; with both, most VMs are entered.
 #[test]
 #[cfg_attr(miri, ignore = "Miri takes too long to draw so often")]
 fn each_rule_is_needed() {

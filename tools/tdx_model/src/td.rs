@@ -80,7 +80,7 @@ pub struct CpuFeatures {
 pub enum FeatureLevel {
     /// Nothing.
     Base,
-    /// TDG.MEM.PAGE.RELEASE where CONFIG_FLAGS has it, and L2_VM_ENTRY_FAILED.
+    /// TDG.MEM.PAGE.RELEASE if CONFIG_FLAGS reports it, and L2_VM_ENTRY_FAILED.
     Later,
 }
 
@@ -101,9 +101,9 @@ impl FeatureLevel {
 pub enum L2Tables {
     /// They are all there.
     Given,
-    /// The host gives them when asked: VM_CTLS.EPT_VIOLATION_ON_L2_SEPT_WALK_FAILURE is set.
+    /// The host adds them on request: VM_CTLS.EPT_VIOLATION_ON_L2_SEPT_WALK_FAILURE is set.
     OnDemand,
-    /// There are none and the host is not asked: L1 gets L2_SEPT_WALK_FAILED.
+    /// They do not exist and the host is not asked: L1 gets L2_SEPT_WALK_FAILED.
     Withheld,
 }
 
@@ -216,7 +216,7 @@ pub struct Td<'m> {
     pub config: TdConfig,
     /// Its secure EPT.
     pub pages: Pages<'m>,
-    /// What L2 VMs can still do although L1 took it away. The builder of the TD gives it room.
+    /// What L2 VMs can still do although L1 revoked it. The builder of the TD provides the memory.
     pub stale: Stale<'m>,
     /// TD_CTLS.
     pub td_ctls: u64,

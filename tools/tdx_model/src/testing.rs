@@ -29,7 +29,7 @@ pub(crate) const KERNEL: Caller = Caller {
     long_mode_64: true,
 };
 
-/// What the model told the machine.
+/// What the model reported to the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     L1(Gpa, Level, L1Mapping),

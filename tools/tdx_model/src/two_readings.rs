@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The kernel module's reading of the specification against this one.
+//! Compares the kernel module's reading of the specification with this one.
 //!
-//! The module's numbers live in `rust/pure`, written independently; here its own typed calls are
-//! answered by this crate. Where the two disagree, one of them has misread.
+//! The module's numbers are in `rust/pure`, written independently; here this crate answers the
+//! module's own typed calls. If the two disagree, one of them has misread.
 
 use std::vec::Vec;
 

@@ -72,7 +72,7 @@ impl L2Vm {
         self.msr_bitmap.get(word).is_none_or(|w| w >> bit & 1 != 0)
     }
 
-    /// Returns true if an access exits at all: the TD's bitmap or L1's has the bit.
+    /// Returns true if an access exits: the bit is set in the TD's bitmap or in L1's.
     ///
     /// The emulator builds its MSR permission map from this.
     #[must_use]
@@ -88,7 +88,7 @@ pub struct Vcpu {
     pub index: u32,
     /// The VM it runs: `None` is L1.
     pub current_vm: Option<VmIndex>,
-    /// Information on a #VE not yet asked for.
+    /// Information about a #VE that L1 has not fetched yet.
     pub(crate) ve: Option<VeInfo>,
     /// CPUID_SUPERVISOR_VE and CPUID_USER_VE; not zero means every CPUID is a #VE.
     pub(crate) cpuid_supervisor_ve: u8,

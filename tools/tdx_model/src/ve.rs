@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! #VE in L1: when it is raised, and the information L1 then asks for.
+//! #VE in L1: when it is raised, and the information that L1 then fetches.
 //!
 //! Read back by `leaf/tdg_vp_veinfo_get.rs`; raised by the emulator for the exits of
 //! [ABI virtualization exception] and by [`l1_ept_violation`].
@@ -31,7 +31,7 @@ pub struct VeInfo {
 pub enum VeDelivery {
     /// Vector 20, no error code.
     InjectVe,
-    /// Vector 8, error code 0: L1 had not yet asked about the #VE before.
+    /// Vector 8, error code 0: L1 had not fetched the information about the previous #VE.
     InjectDf,
 }
 
@@ -46,14 +46,14 @@ impl Vcpu {
     }
 }
 
-/// Extended exit qualification that goes with an EPT violation to the host.
+/// Extended exit qualification that accompanies an EPT violation to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eeq {
     /// Type 0.
     None,
     /// Type 1: TDG.MEM.PAGE.ACCEPT found no page of this level.
     Accept {
-        /// The level asked for.
+        /// The requested level.
         level: crate::gpa::Level,
     },
     /// Type 2: TDG.MEM.PAGE.ATTR.WR found no table in the secure EPT of an L2.
@@ -65,7 +65,7 @@ pub enum Eeq {
     },
     /// Type 5: TDG.MEM.PAGE.ATTR.WR needs the page mapped at this level.
     AttrWr {
-        /// The level asked for.
+        /// The requested level.
         level: crate::gpa::Level,
     },
     /// Type 6: the page waits for acceptance.
@@ -81,11 +81,11 @@ pub enum TdExit {
     EptViolation {
         /// The page, offset removed.
         gpa: Gpa,
-        /// The VM that touched it; `None` is L1, or the module on its behalf.
+        /// The VM that made the access; `None` for L1, or for the module on its behalf.
         vm: Option<VmIndex>,
         /// Exit qualification as the host sees it.
         qualification: u64,
-        /// Why the module wants it.
+        /// Why the module needs the page.
         eeq: Eeq,
     },
     /// An L2 exit that is the host's: NMI, INIT, SMI, external interrupt, bus lock.
@@ -122,10 +122,10 @@ pub struct L1EptViolation {
     pub instruction_info: u32,
 }
 
-/// What happens to such an access.
+/// Outcome of such an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum L1EptOutcome {
-    /// The page is there: map it and let L1 go on.
+    /// The page is mapped: let L1 try again.
     Retry,
     /// #PF with the reserved-bit error code: the address is beyond the TD's width.
     InjectPfReserved,

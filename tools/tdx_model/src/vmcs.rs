@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Storage of one L2 VMCS, and the three layers of CR0 and CR4.
 //!
-//! The layers are the TDX module's own policy (*base*), what L1 asked for (the VMCS fields as L1
+//! The layers are the TDX module's own policy (*base*), what L1 requested (the VMCS fields as L1
 //! reads them) and what the processor uses (*effective*) [ABI TDG.VP.WR, CR0 and CR4].
 
 use crate::fields::{FIELD_COUNT, FIELDS, Field, INITIAL, initial};

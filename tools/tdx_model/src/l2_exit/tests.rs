@@ -191,7 +191,7 @@ fn ept_violation_depends_on_the_page() {
             assert_eq!(run(td, vcpu, m, &at(gpa)).0, L2Outcome::ToHost(want));
         }
         assert_eq!(run(td, vcpu, m, &at(1 << 48)).0, L2Outcome::ToL1);
-        // Granted meanwhile: it is reported to L1 all the same.
+        // Granted meanwhile: the exit is still reported to L1.
         td.pages
             .set_rights(Gpa(0x1000), Level::Size4K, VM, Rights::RWX);
         let (outcome, g) = run(td, vcpu, m, &at(0x1234));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! TDG.MEM.PAGE.ACCEPT (leaf 6): takes a pending page into use, zeroed.
+//! TDG.MEM.PAGE.ACCEPT (leaf 6): accepts a pending page, which is zeroed.
 
 use super::{Call, Leaf, SUCCESS, Stop};
 use crate::gpa::{Gpa, Level, VmIndex};

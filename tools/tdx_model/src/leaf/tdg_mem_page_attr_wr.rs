@@ -10,7 +10,7 @@ use crate::status::{Operand, Status};
 use crate::td::{L2Tables, TdConfig};
 use crate::ve::Eeq;
 
-/// Attribute word: the word means something.
+/// Attribute word: the word is to be applied.
 const VALID: u16 = 1 << 15;
 /// Flag word: flush the VM's translations on this logical processor.
 const INVEPT: u16 = 1 << 15;
@@ -21,7 +21,7 @@ const SVE: u16 = 1 << 7;
 /// Mapping word: the page is not yet accepted.
 const PENDING: u64 = 1 << 62;
 
-/// A VM's 16 bits of a register that has one word per VM, VM 0 in the lowest.
+/// The 16-bit word of a VM in a register with one word per VM, VM 0 in the lowest.
 const fn word_of(register: u64, vm: u8) -> u16 {
     // CAST: the shift brings the word into the low 16 bits.
     (register >> (16 * vm)) as u16
@@ -44,7 +44,7 @@ pub(super) fn mapping_word(gpa: Gpa, entry: PageEntry) -> u64 {
     gpa.0 | u64::from(entry.level().number()) | pending
 }
 
-/// What a call that went through all checks does.
+/// What a call does after all its checks have passed.
 struct Change {
     gpa: Gpa,
     entry: PageEntry,
@@ -139,7 +139,8 @@ fn table_missing(config: &TdConfig, vm: VmIndex, gpa: Gpa) -> Stop {
     Stop::Refused(Status::L2_SEPT_WALK_FAILED.with(details))
 }
 
-/// Words of VM 0 and of VMs the TD lacks must be 0; a word that is not must be valid.
+/// Words of VM 0 and of VMs that the TD does not have must be 0; another word that is not 0 must be
+/// valid.
 fn check_words(config: &TdConfig, attributes: u64, flags: u64) -> Result<(), Stop> {
     for vm in 0..4 {
         let (attribute, flag) = (word_of(attributes, vm), word_of(flags, vm));
@@ -164,7 +165,7 @@ fn check_words(config: &TdConfig, attributes: u64, flags: u64) -> Result<(), Sto
     Ok(())
 }
 
-/// The rights after the change; `None` if they are no legal combination.
+/// The rights after the change; `None` if they are not a legal combination.
 fn merge(current: Rights, new: u16, flags: u16) -> Option<Rights> {
     if new & (RESERVED | (SVE & flags)) != 0 {
         return None;
@@ -397,14 +398,14 @@ mod tests {
             assert_eq!(call(td, vcpu, m, 24, &mut g), Outcome::TdExit(exit));
             td.pages.host_add_l2_table(vm, Gpa(PAGE));
             assert_eq!(complete(td, vcpu, m, 24, &mut g), 0);
-            // The table serves its 2 MiB and its VM.
+            // The table covers exactly its 2 MiB, for its VM.
             assert!(td.has_l2_table(vm, Gpa(0x1f_f000), Level::Size4K));
             assert!(!td.has_l2_table(vm, Gpa(0x20_0000), Level::Size4K));
             assert!(!td.has_l2_table(VmIndex::Vm2, Gpa(PAGE), Level::Size4K));
         });
     }
 
-    /// Takes all rights of VM 1 to the page; `flags` is bit 15 of its flag word.
+    /// Removes all rights of VM 1 to the page; `flags` is bit 15 of its flag word.
     fn take(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, flags: u64) {
         let mut g = Gprs {
             rcx: PAGE,

@@ -38,7 +38,7 @@ pub(crate) fn tdg_mem_page_release<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
     SUCCESS
 }
 
-/// The page is mapped at another level, which RCX tells.
+/// The page is mapped at another level, which is reported in RCX.
 fn size_mismatch<M: Machine>(call: Call<'_, '_, M>, level: Level) -> Stop {
     call.gprs.rcx = u64::from(level.number());
     Status::PAGE_SIZE_MISMATCH.with(level.number()).into()

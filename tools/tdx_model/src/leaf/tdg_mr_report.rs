@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TDG.MR.REPORT (leaf 4): writes a TDREPORT.
 //!
-//! Layout and hashes are the real ones [ABI TDREPORT]; without a processor's key the MAC can not
-//! be, so it is a text that nobody can take for one.
+//! Layout and hashes are the real ones [ABI TDREPORT]. The MAC needs a processor's key, so it is
+//! replaced by a text that can't be mistaken for one.
 
 use sha2::{Digest, Sha384};
 
@@ -14,7 +14,7 @@ use crate::td::{Measurements, Td};
 
 const REPORT_LEN: usize = 1024;
 const REPORT_DATA_LEN: usize = 64;
-/// Stands where the MAC would.
+/// In place of the MAC.
 const NOT_A_MAC: &[u8; 32] = b"EMULATED TDX MODULE - NOT SIGNED";
 /// Used part of TEE_TCB_INFO.
 const TCB_INFO_LEN: usize = 239;

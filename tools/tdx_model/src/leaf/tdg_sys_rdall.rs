@@ -19,7 +19,7 @@ pub(crate) fn tdg_sys_rdall<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
         }
     })?;
     let first = call.gprs.r8;
-    // checks passed: an unknown first field leaves the page as it is
+    // checks passed: an unknown first field does not change the page
     let (status, next_id) = list::dump(&SysTable, first, PAGE_BYTES, |offset, word| {
         let at = Gpa(page.0 + offset);
         call.machine.write_memory(at, &word.to_le_bytes());

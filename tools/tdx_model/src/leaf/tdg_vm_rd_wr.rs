@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::metadata::{self, Request, vm};
 use crate::status::{Operand, Status};
 
-/// Version 0 does not iterate: RDX stays, and the null id is none.
+/// Version 0 does not iterate: RDX is unchanged, and the null id is invalid.
 pub(crate) fn tdg_vm_rd_v0<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
     call.gprs.r8 = 0;
     must_be_zero(call.gprs.rcx, Operand::Rcx)?;

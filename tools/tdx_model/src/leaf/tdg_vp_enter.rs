@@ -57,8 +57,8 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     }
 }
 
-/// The L2 did not run: the registers of an exit for bad guest state, a status for bad controls,
-/// for which module 1.5 had none: it went into an invalid opcode of its own.
+/// The L2 did not run. Bad guest state gives the registers of an exit, bad controls give a status.
+/// Module 1.5 had no such status: it executed an invalid opcode of its own.
 fn fail<M: Machine>(
     call: &mut Call<'_, '_, M>,
     vm: VmIndex,

@@ -9,16 +9,16 @@
 use super::{CONTEXT_BITS, Key, NULL_ID, Table};
 use crate::status::Status;
 
-/// The next id when there is none.
+/// The next id after the last field.
 pub(crate) const END: u64 = NULL_ID;
 
 const SIZE_BITS: u64 = 3 << 32;
 const LAST_FIELD_SHIFT: u32 = 38;
 const MAX_FIELDS: u64 = 512;
 
-/// Writes the fields from `first_id` on, in `put(offset, word)`, up to `len_bytes`.
+/// Writes the fields from `first_id` on, by `put(offset, word)`, up to `len_bytes`.
 ///
-/// Returns the status and the id of the first field that had no room.
+/// Returns the status and the id of the first field that did not fit.
 pub(crate) fn dump(
     table: &impl Table,
     first_id: u64,

@@ -40,7 +40,7 @@ static ROWS: &[Row<TdField>] = &[
     Row::new(0x1110_0001_0000_000c, 1, 0xffff, 0, TdField::TscFrequency),
     Row::new(0x9110_0003_0000_0010, 1, 1, 1, TdField::NotifyEnables),
     Row::new(0x1110_0003_0000_0016, 1, ALL, 0, TdField::ConfigFlags),
-    // What of it may be written depends on the TD.
+    // Which bits are writable depends on the TD.
     Row::new(0x1110_0003_0000_0017, 1, ALL, 0, TdField::TdCtls),
     Row::new(0x1310_0003_0000_0000, 6, ALL, 0, TdField::Mrtd),
     Row::new(0x1310_0003_0000_0010, 6, ALL, 0, TdField::MrConfigId),

@@ -14,12 +14,12 @@ use crate::vmcs::{CR0_BASE_SHADOW, CR4_BASE_SHADOW, Vmcs, cr0_base_mask, cr4_bas
 const PRIMARY_RDPMC: u64 = 1 << 11;
 /// Enable user wait and pause, which needs WAITPKG.
 const SECONDARY_USER_WAIT: u64 = 1 << 26;
-/// Enable PCONFIG, which needs MKTME; no modelled TD has it.
+/// Enable PCONFIG, which needs MKTME; no modelled TD offers it.
 const SECONDARY_PCONFIG: u64 = 1 << 27;
 /// Supervisor shadow-stack control of the EPTP.
 const EPTP_SSS: u64 = 1 << 7;
 
-/// Primary controls that L1 can really change in this TD.
+/// Primary controls that L1 can change in this TD.
 pub(crate) const fn primary_write_mask(config: &TdConfig) -> u64 {
     if config.has_attributes(attributes::PERFMON) {
         0x48d9_9a04
@@ -28,7 +28,7 @@ pub(crate) const fn primary_write_mask(config: &TdConfig) -> u64 {
     }
 }
 
-/// Secondary controls that L1 can really change in this TD.
+/// Secondary controls that L1 can change in this TD.
 pub(crate) const fn secondary_write_mask(config: &TdConfig) -> u64 {
     let mask = 0x0c51_3e0c & !SECONDARY_PCONFIG;
     if config.cpu.has_waitpkg {

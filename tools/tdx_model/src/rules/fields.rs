@@ -11,7 +11,7 @@ use crate::vcpu::Vcpu;
 
 const ALL: u64 = u64::MAX;
 
-/// The id of a field of VM 1, from its encoding: bits 14:13 tell the width.
+/// The id of a field of VM 1, from its encoding, whose bits 14:13 give the width.
 fn id(encoding: u64) -> u64 {
     let size_code = match encoding >> 13 & 3 {
         0 => 1,
@@ -223,7 +223,7 @@ fn fields_of_the_module_can_be_neither_read_nor_written() {
     });
 }
 
-/// Field, value, mask, whether it is accepted.
+/// Field, value, mask, true if it is accepted.
 const VALUES: [(u64, u64, u64, bool); 46] = [
     // Virtual-APIC address: a private page.
     (0x2012, 0x5000, ALL, true),

@@ -50,7 +50,7 @@ enum Outputs {
 }
 use Outputs::{AllZero, Kept, NoneNext, R8None, R8Zero, RcxRdxZero};
 
-/// Name, RAX, RCX, RDX, R8, R9, what comes of it.
+/// Name, RAX, RCX, RDX, R8, R9, expected status and outputs.
 type Check = (&'static str, u64, u64, u64, u64, u64, Want, Outputs);
 
 const ALL: u64 = u64::MAX;

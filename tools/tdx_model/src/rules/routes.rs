@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Who gets an exit of an L2, one row per basic exit reason [ABI L2 VM exits, routing].
+//! Who handles an exit of an L2, one row per basic exit reason [ABI L2 VM exits, routing].
 
 use crate::gpa::{Gpa, Level, Rights, VmIndex};
 use crate::gprs::Gprs;
@@ -20,15 +20,16 @@ enum To {
     Interrupted,
     /// The host, which the L1 does not see.
     Host,
-    /// Nobody: the TD ends.
+    /// Nobody handles it: the TD ends.
     Dead,
-    /// The module deals with it and the L2 goes on.
+    /// The module handles it and resumes the L2.
     Inside,
 }
 use To::{Dead, Host, Inside, Interrupted, L1};
 
-/// Every basic reason, as it comes from an L2 whose L1 changed nothing: an L1 of its own bitmap, an
-/// exception that is neither NMI nor machine check, a private page without rights, MOV to CR3.
+/// Every basic reason, from an L2 whose L1 has changed nothing: an access that L1's own bitmap
+/// intercepts, an exception that is neither NMI nor machine check, a private page without rights,
+/// MOV to CR3.
 #[rustfmt::skip]
 const ROUTES: [(u32, &str, To); 78] = [
     (0, "exception", L1),
@@ -111,7 +112,7 @@ const ROUTES: [(u32, &str, To); 78] = [
     (77, "TDCALL", L1),
 ];
 
-/// Enters VM 1 as L1 does, lets it leave, and says where the exit went.
+/// Enters VM 1 as L1 does, lets it exit, and returns where the exit went.
 fn leave(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, exit: &L2Exit) -> (To, u64) {
     m.prepare_l2(vcpu);
     let mut g = Gprs {
@@ -187,7 +188,7 @@ fn flags_of_a_reason_are_passed_on_or_end_the_td() {
     }
 }
 
-/// What else decides: reason, what it is, how it comes about, where it goes.
+/// Further cases: reason, what it is, how it is caused, where it goes.
 type Case = (
     u32,
     &'static str,
@@ -229,7 +230,7 @@ fn own_nothing(vcpu: &mut Vcpu) {
     vmcs.recompute_cr0();
 }
 
-/// L1 opens all MSRs; the L2 asks for this one.
+/// L1 passes all MSRs through; the L2 accesses this one.
 fn pass(vcpu: &mut Vcpu, index: u64) {
     let l2 = vcpu.l2_mut(VM);
     l2.msr_bitmap.fill(0);
@@ -252,7 +253,7 @@ fn exits_that_depend_on_more_than_the_reason() {
             m.prepare_l2(vcpu);
             let mut e = exit(*reason);
             arrange(td, vcpu, &mut e);
-            // Registers as the L2 has them when it leaves, not as the buffer had them.
+            // Registers as the L2 had them at the exit, not as the buffer had them.
             let gprs = vcpu.l2(VM).gprs;
             for (number, value) in (0..).zip(gprs.to_array()) {
                 m.put(STATE + 8 * number, value);
