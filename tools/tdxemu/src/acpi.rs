@@ -140,12 +140,12 @@ pub fn processors(memory: &impl Physical, tables: &Tables) -> impl Iterator<Item
     })
 }
 
-/// Writes the three tables for L1 into `area`, which will be at `area_pa`. `number` says which of
-/// L1's processors an APIC ID is, if any. Returns the address of the root pointer.
+/// Writes the three tables for L1 into `area`, which will be at `area_pa`. `number` maps an APIC ID
+/// to the number of one of L1's processors. Returns the address of the root pointer.
 ///
 /// # Errors
 ///
-/// When the tables do not fit.
+/// The tables do not fit.
 pub fn build(
     memory: &impl Physical,
     tables: &Tables,
@@ -244,7 +244,7 @@ mod tests {
 
     const IOAPIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
 
-    /// All but the first, as L1 has them.
+    /// All processors but the first, numbered as L1 sees them.
     fn number(apic_id: u32) -> Option<u8> {
         match apic_id {
             3 => Some(0),

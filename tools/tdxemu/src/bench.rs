@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What an exit and a VMRUN cost by themselves (`emu.bench=1`, `make bench-emu`).
+//! Measures the cost of an exit and a VMRUN alone (`emu.bench=1`, `make bench-emu`).
 //!
-//! The guest is one of the emulator's own, under nested paging as L1 and every L2 are: TCG
-//! forgets more translations at a world switch with nested paging than without.
+//! The guest is the emulator's own. It uses nested paging like L1 and every L2, because TCG flushes
+//! more translations at a world switch with nested paging than without.
 
 use crate::boot;
 use crate::cpu::tsc;

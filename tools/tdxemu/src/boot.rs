@@ -107,7 +107,7 @@ pub unsafe fn read_handover(start_info_pa: u64) -> Result<Handover, &'static str
     let mut map = MemoryMap::new();
     for index in 0..u64::from(info.memmap_entries) {
         let entry_pa = info.memmap_paddr + index * size_of::<MemmapEntry>() as u64;
-        // SAFETY: the loader says that many entries are there.
+        // SAFETY: the start info has that many entries, by the PVH protocol.
         let entry = unsafe { (entry_pa as *const MemmapEntry).read_unaligned() };
         map.add(
             Range::new(entry.addr, entry.addr + entry.size),
@@ -116,7 +116,7 @@ pub unsafe fn read_handover(start_info_pa: u64) -> Result<Handover, &'static str
     }
     let mut initrd = Range::new(0, 0);
     if info.nr_modules > 0 {
-        // SAFETY: the loader says that there is a first entry.
+        // SAFETY: the start info has at least one module, by the PVH protocol.
         let module = unsafe { (info.modlist_paddr as *const ModlistEntry).read_unaligned() };
         initrd = Range::new(module.paddr, module.paddr + module.size);
     }

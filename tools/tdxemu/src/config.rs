@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The command line: `emu.KEY=VALUE ... -- L1's kernel command line`.
 //!
-//! Everything before the word `--` is the emulator's, everything after it is handed to L1. With
-//! no `--` the whole line is L1's.
+//! Everything before the word `--` is for the emulator, everything after it is passed to L1.
+//! Without `--` the whole line is L1's.
 //!
 //! | key | values | default | meaning |
 //! |---|---|---|---|
-//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `64M@top` | memory set apart for VTL0 |
+//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `64M@top` | memory reserved for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
-//! | `emu.feature_level` | 0, 1 | `1` | what of later TDX modules there is besides version 1.5 |
-//! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | tables of the L2 secure EPTs |
-//! | `emu.stale` | `use`, `report`, `off` | `use` | rights of an L2 taken away without a flush |
-//! | `emu.extra_msrs` | 0, 1 | `0` | registers that a processor with TDX has and QEMU's lacks |
-//! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | what the debug console shows |
+//! | `emu.feature_level` | 0, 1 | `1` | 1 adds features of later TDX modules to version 1.5 |
+//! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | who adds tables to the L2 secure EPTs, and when |
+//! | `emu.stale` | `use`, `report`, `off` | `use` | rights of an L2 that are revoked without a flush |
+//! | `emu.extra_msrs` | 0, 1 | `0` | MSRs that a processor with TDX has and QEMU's lacks |
+//! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | lowest level that the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
-//! | `emu.host` | `generic`, `hyperv` | `generic` | whose identity and calls the host shows |
-//! | `emu.hostile` | seed, then any of `,irq` `,msg` `,result` `,page` `,exit` | none | what the host does against L1; a seed alone means all of it |
-//! | `emu.hide_time` | 0, 1 | `0` | take the emulator's own time out of L1's TSC |
+//! | `emu.host` | `generic`, `hyperv` | `generic` | identity of the host, and the calls that it offers |
+//! | `emu.hostile` | seed, then any of `,irq` `,msg` `,result` `,page` `,exit` | none | attacks of the host on L1; a seed alone means all of them |
+//! | `emu.hide_time` | 0, 1 | `0` | hide the emulator's own time from L1's TSC |
 
 use crate::hostile::Hostile;
 use crate::log::Level;
@@ -32,14 +32,14 @@ pub enum Host {
     HyperV,
 }
 
-/// What becomes of a right of an L2 that L1 took away on a processor that has not flushed it.
+/// What happens to a right of an L2 that L1 has revoked, on a processor that has not flushed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
     /// It still works.
     Use,
-    /// The same, but if L1 has declared it gone, its use ends the machine.
+    /// As `Use`, but using it after L1 declared it gone ends the machine.
     Report,
-    /// It is gone at once.
+    /// It is gone immediately.
     Off,
 }
 
@@ -58,20 +58,20 @@ pub struct Config {
     pub feature_level: FeatureLevel,
     /// How the host gives tables for small pages of an L2.
     pub l2_tables: L2Tables,
-    /// What becomes of rights taken away without a flush.
+    /// What happens to rights that are revoked without a flush.
     pub stale: Stale,
     /// True if there are registers that QEMU's processor lacks.
     pub has_extra_msrs: bool,
     /// Log level.
     pub log: Level,
-    /// True if L1's TSC stands still while the emulator runs.
+    /// True if L1's TSC does not advance while the emulator runs.
     pub is_time_hidden: bool,
     /// True if a plain exit is measured before L1 starts.
     pub is_bench: bool,
 }
 
 impl Config {
-    /// What holds where nothing is said.
+    /// The values used when an option is not given.
     pub const DEFAULT: Self = Self {
         vtl0: Wanted {
             len_bytes: 64 << 20,
@@ -90,17 +90,17 @@ impl Config {
     };
 }
 
-/// What the user is told after a refusal.
+/// Printed after a refusal: the options that exist.
 pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
      emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
-/// A word of the command line that cannot be obeyed.
+/// The first invalid word of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused<'a>(pub &'a str);
 
-/// Splits and reads the command line. Returns the options and L1's part.
+/// Splits and parses the command line. Returns the options and L1's part.
 ///
 /// # Errors
 ///

@@ -21,7 +21,7 @@ pub enum End {
     Emulator = 0x10,
     /// L1 reported a fatal error or is beyond recovery. QEMU's status: 35.
     L1 = 0x11,
-    /// L1 asked for a reset, which the emulator does not model. QEMU's status: 37.
+    /// L1 requested a reset, which the emulator does not model. QEMU's status: 37.
     Reset = 0x12,
     /// The command line or the machine is not usable. QEMU's status: 39.
     Setup = 0x13,

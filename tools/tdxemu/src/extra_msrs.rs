@@ -22,7 +22,7 @@ pub const XSS_CET: u64 = (1 << 11) | (1 << 12);
 struct Row {
     index: u32,
     valid: u64,
-    /// Where an L2 has its own.
+    /// The field of an L2's VMCS that holds its own value.
     field: Option<Field>,
 }
 
@@ -55,7 +55,7 @@ const ROWS: [Row; 13] = [
     shared(0xe1, 0xffff_fffd),
     // IA32_TSX_CTRL: RTM_DISABLE, TSX_CPUID_CLEAR.
     shared(0x122, 3),
-    // IA32_XFD and IA32_XFD_ERR: AMX tile data, and what stands for it.
+    // IA32_XFD and IA32_XFD_ERR: AMX tile data, and the component that stands in for it.
     shared(XFD, (1 << 18) | XFD_AVX),
     shared(0x1c5, (1 << 18) | XFD_AVX),
     // IA32_U_CET, S_CET, PL0_SSP to PL3_SSP, INTERRUPT_SSP_TABLE_ADDR.
@@ -108,7 +108,7 @@ impl ExtraMsrs {
         Some(())
     }
 
-    /// The field of an L2 that takes the place of one of them, and whether it takes a value.
+    /// The field that holds an L2's value of one of them, and true if the L2 may set it to `value`.
     pub fn field(&self, index: u32, value: u64) -> Option<(Field, bool)> {
         let row = &self.rows[self.place(index)?];
         Some((row.field?, value & !row.valid == 0))

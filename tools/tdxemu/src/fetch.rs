@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Looking at the instruction a guest stopped at, through the guest's own page tables.
+//! Reads the instruction at which a guest stopped, through the guest's own page tables.
 
 use crate::mem::guest::GuestMemory;
 use crate::mem::walk::{self, Paging};
@@ -32,7 +32,7 @@ impl Fetched {
     }
 }
 
-/// Fetches the instruction a guest stopped at, through its own page tables.
+/// Fetches the instruction at which a guest stopped, through its own page tables.
 pub fn fetch(guest: &svm::Vcpu, memory: &GuestMemory) -> Fetched {
     let save = &guest.vmcb.save;
     let mut linear = save.rip;

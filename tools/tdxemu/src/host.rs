@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The untrusted host: what L1 asks of it by TDG.VP.VMCALL, and what it does about TD exits.
+//! The untrusted host: how it answers TDG.VP.VMCALL of L1, and what it does about TD exits.
 //! [GHCI 3]
 //!
-//! One file per group of calls. The host sees only the registers the mask selected.
+//! One file per group of calls. The host sees only the registers that the mask selects.
 
 pub mod cpuid;
 pub mod debug_port;
@@ -84,7 +84,7 @@ impl Host {
     }
 }
 
-/// Returns true if the host takes the processor from an L2 that is about to run, and resumes L1.
+/// Returns true if the host preempts an L2 that is about to run, and resumes L1 instead.
 pub fn takes_processor(vp: &mut Vp) -> bool {
     let is_asked_to = debug_port::takes_processor();
     // Two in three: often enough to hit every path, seldom enough for the L2 to get on.
@@ -197,7 +197,7 @@ fn answer(gprs: &mut Gprs, result: Option<u64>) -> u64 {
     }
 }
 
-/// Everything of the GHCI's base is there, nothing optional.
+/// The host offers all of the GHCI's base calls, and none of the optional ones.
 fn get_td_vm_call_info(gprs: &mut Gprs) -> u64 {
     if gprs.r12 > 1 {
         return status::INVALID_OPERAND;
@@ -229,7 +229,7 @@ pub fn l1_td_exit(vp: &mut Vp, exit: TdExit) {
     }
 }
 
-/// How the host goes on after a TD exit from an L2.
+/// How the host continues after a TD exit from an L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
     /// With the L2, as if nothing had happened.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What a hostile host does, decided from a seed: `emu.hostile=SEED[,WHAT...]`.
 //!
-//! Each processor draws from a sequence of its own, so its decisions depend on the seed, its
-//! number and how often it was asked, not on the other processors. `host.rs`, `host/synic.rs`,
-//! `host/map_gpa.rs` and `l2.rs` ask.
+//! Each processor draws from a sequence of its own, so its decisions depend on the seed, its number
+//! and how often it has drawn, and not on the other processors. `host.rs`, `host/synic.rs`,
+//! `host/map_gpa.rs` and `l2.rs` use the decisions.
 
 /// What it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +103,13 @@ impl Chaos {
         chaos
     }
 
-    /// Returns true if this part is hostile at all.
+    /// Returns true if this part is hostile.
     pub fn is_on(&self, what: What) -> bool {
         self.enabled & what.bit() != 0
     }
 
-    /// True once in about `one_in` times, if this part is hostile. Draws only then, so that one
-    /// part does not shift the decisions of the others when it is off.
+    /// Returns true once in about `one_in` times, if this part is hostile. Draws only then, so that
+    /// disabling one part does not change the decisions of the others.
     pub fn strikes(&mut self, what: What, one_in: u64) -> bool {
         self.is_on(what) && self.next() % one_in.max(1) == 0
     }

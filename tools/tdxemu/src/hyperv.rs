@@ -2,7 +2,7 @@
 //! The host's Hyper-V identity, as far as it needs no hardware: CPUID leaves, the control word of
 //! hypercalls, and a processor's synthetic interrupt controller. [TLFS]
 //!
-//! `host/` carries out what is decided here.
+//! `host/` carries out what this file decides.
 
 /// Highest leaf of the hypervisor range.
 const MAX_LEAF: u32 = 0x4000_000c;
@@ -84,7 +84,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// `None` if reserved bits are set, or more is said to be done than there is.
+    /// Returns `None` if reserved bits are set, or the elements to skip exceed the count.
     pub fn decode(word: u64) -> Option<Self> {
         const RESERVED: u64 = (0x1f << 27) | (0xf << 44) | (0xf << 60);
         let control = Self {
@@ -154,8 +154,8 @@ impl Synic {
         }
     }
 
-    /// WRMSR. `None` refuses: no such register, read only, or a vector below 16 in a source that
-    /// is not masked.
+    /// WRMSR. Returns `None` to refuse: no such register, a read-only one, or a vector below 16 for
+    /// a SINT that is not masked.
     pub fn write(&mut self, index: u32, value: u64) -> Option<()> {
         match index {
             msr::SCONTROL => self.control = value,
@@ -203,7 +203,7 @@ impl Synic {
     }
 }
 
-/// A message as it lies in its slot: type, size, flags, origin, then the payload.
+/// A message as it is laid out in its slot: type, size, flags, origin, then the payload.
 pub type Message = [u8; MESSAGE_BYTES as usize];
 
 /// Room for the payload of a message.
@@ -219,7 +219,7 @@ pub fn message(kind: u32, payload: &[u8]) -> Message {
     bytes
 }
 
-/// Type of a message that tells VTL2 of interrupts for a lower VTL.
+/// Type of a message that notifies VTL2 of interrupts for a lower VTL.
 pub const PROXY_INTERRUPT: u32 = 0x8001_000f;
 
 /// A message that asserts `count` vectors from `first` on for VTL0: a single one by its number, more
@@ -254,7 +254,7 @@ impl Queue {
         len: 0,
     };
 
-    /// Lets a message wait for the slot of `sint`. False if there is no room.
+    /// Queues a message for the slot of `sint`. Returns false if the queue is full.
     pub fn push(&mut self, sint: u8, message: &Message) -> bool {
         let Some(free) = self.waiting.get_mut(self.len) else {
             return false;
@@ -281,7 +281,7 @@ impl Queue {
     }
 }
 
-/// Byte of a message that holds its flags, and the flag that asks for an EOM.
+/// Offset of a message's flags, and the flag that requests an EOM.
 pub const MESSAGE_FLAGS: u64 = 5;
 /// See [`MESSAGE_FLAGS`].
 pub const MESSAGE_PENDING: u8 = 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Events for L1: exceptions that stand for what a TDX processor would have done.
+//! Injects events into L1: exceptions that a TDX processor would have raised.
 
 use svm::vmcb::Event;
 use tdx_model::ve::{VeDelivery, VeInfo};
@@ -50,7 +50,7 @@ impl Vp {
         );
     }
 
-    /// #VE, or #DF if L1 has not yet asked about the one before.
+    /// #VE, or #DF if L1 has not yet fetched the information about the previous one.
     pub fn raise_ve(&mut self, info: VeInfo) {
         match self.model.raise_ve(info) {
             VeDelivery::InjectVe => self.inject_ve(),

@@ -74,7 +74,7 @@ pub fn gprs(vp: &Vp) -> Gprs {
     to_model(g)
 }
 
-/// Converts between the two register files. Field by field: this is on the way of each exit.
+/// Converts between the two register files, field by field: each exit does this.
 macro_rules! convert {
     ($from:expr, $to:ident) => {{
         let g = $from;
@@ -341,7 +341,7 @@ fn ept_violation(vp: &mut Vp, error: NpfError, gpa: u64) {
     let save = &vp.l1.vmcb.save;
     let gla = match insn {
         _ if error.is_fetch() => Some(save.rip),
-        // SVM does not tell the linear address; the operand of the instruction does.
+        // SVM does not report the linear address; the operand of the instruction gives it.
         Some(insn) if !error.is_table_walk() => insn
             .memory
             .map(|m| m.linear_address(insn.len_bytes, &vp.l1.gprs, save)),

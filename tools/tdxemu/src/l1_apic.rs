@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! L1's processors as L1 numbers them: APIC ID and VCPU_INDEX are one number, which counts from 0.
 //!
-//! QEMU's first processor is not among them (`boot.rs`), so the physical APIC IDs are others.
-//! Whatever carries an APIC ID between L1 and the machine is taken apart here into the numbers of
-//! processors; `smp` alone knows which physical APIC belongs to a number. [SDM3 12.12]
+//! QEMU's first processor is not among them (`boot.rs`), so the physical APIC IDs differ.
+//! Everything that carries an APIC ID between L1 and the machine is translated here to and from
+//! processor numbers; only `smp` knows the physical APIC of a number. [SDM3 12.12]
 
 use tdx_model::cpuid::CpuidResult;
 
@@ -26,7 +26,7 @@ const VECTOR: u32 = 0xff;
 const LOGICAL: u32 = 1 << 11;
 const BROADCAST: u32 = u32::MAX;
 
-/// The processors that there are.
+/// All processors of the TD.
 fn everyone(count: usize) -> Targets {
     Targets::MAX >> (Targets::BITS as usize - count)
 }
@@ -53,7 +53,7 @@ fn lowest(targets: Targets) -> Targets {
     targets & targets.wrapping_neg()
 }
 
-/// What a write to the interrupt command register asks for.
+/// A write to the interrupt command register, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipi {
     /// Whom it is for.
@@ -65,7 +65,7 @@ pub struct Ipi {
 }
 
 impl Ipi {
-    /// Takes the value apart that processor `own` of `count` writes.
+    /// Decodes the value that processor `own` of `count` writes.
     pub fn decode(value: u64, own: usize, count: usize) -> Self {
         const LEVEL_AND_TRIGGER: u32 = 3 << 14;
         // CAST: halves.
@@ -92,15 +92,15 @@ impl Ipi {
     }
 }
 
-/// Low word of a redirection entry of the IOAPIC: bits that say whom it is for, and how.
+/// Bits of a redirection entry's low word that select destination and delivery mode.
 pub const ROUTING: u32 = (7 << 8) | LOGICAL;
 /// Masked.
 pub const MASKED: u32 = 1 << 16;
 
-/// Whom a redirection entry names, and its low word with a physical destination.
+/// The processor that a redirection entry names, and its low word with a physical destination.
 ///
-/// An entry has one destination here: where several are named, it is the one with the lowest number.
-/// Modes that would do something to the processor itself, and destinations that do not exist, give
+/// Here an entry has one destination: if it names several, this is the one with the lowest number.
+/// Delivery modes that would affect the processor itself, and destinations that do not exist, give
 /// none.
 pub fn redirection(low: u32, high: u32, count: usize) -> (Option<usize>, u32) {
     let destination = high >> 24;
@@ -152,7 +152,7 @@ mod tests {
         let fixed = ipi(5, 0x4041);
         assert_eq!((fixed.targets, fixed.mode, fixed.rest), (1 << 5, 0, 0x4041));
         assert_eq!(ipi(19, 0x41).targets, 1 << 19);
-        // No such processor, though QEMU has one with this APIC ID.
+        // L1 has no such processor, though QEMU has one with this APIC ID.
         assert_eq!(ipi(20, 0x41).targets, 0);
         assert_eq!(ipi(0xff, 0x41).targets, 0);
         assert_eq!(ipi(4, 0x4400).mode, mode::NMI);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! L2: entering a VM of the TD, and what becomes of its exits.
+//! L2: entering a VM of the TD, and handling its exits.
 //!
-//! The VMCS in `tdx_model` is the one truth about an L2. Each run goes [`load`] (VMCS to VMCB) →
-//! VMRUN → [`store`] (back) → [`translate`] (the exit in the words of VMX) → `tdx_model::l2_exit`,
-//! which says who gets it.
+//! The VMCS in `tdx_model` is the only source of truth about an L2. Each run goes [`load`] (VMCS to
+//! VMCB) → VMRUN → [`store`] (back) → [`translate`] (the exit in terms of VMX) →
+//! `tdx_model::l2_exit`, which decides who handles it.
 
 mod cr;
 mod event;
@@ -36,16 +36,16 @@ use tdx_model::ve::TdExit;
 pub enum Verdict {
     /// An exit that a VMX processor would have had too.
     Exit(L2Exit),
-    /// Something that only the emulator has to do with; the L2 goes on.
+    /// An exit that only concerns the emulator; the L2 is resumed.
     Internal,
 }
 
-/// TDG.VP.ENTER has passed its checks: the processor goes over to the L2.
+/// TDG.VP.ENTER has passed its checks: switches the processor to the L2.
 pub fn enter(vp: &mut Vp, vm: VmIndex) {
     vp.switch_to_l2(vm);
 }
 
-/// Says what a processor found wrong with the state of an L2: L1 is told only that it did.
+/// Logs what the processor found invalid in the state of an L2; L1 only learns that something is.
 pub fn log_bad_guest_state(vp: &Vp, number: u64) {
     const SHOWN: [(Field, &str); 8] = [
         (Field::GuestRip, "RIP"),
@@ -68,7 +68,7 @@ pub fn log_bad_guest_state(vp: &Vp, number: u64) {
 
 /// Runs an L2 once and deals with its exit.
 pub fn step(vp: &mut Vp, vm: VmIndex) {
-    // The event of an entry comes before an interrupt of the host's.
+    // The event of an entry precedes an interrupt of the host.
     if !event::has_entry_event(vp.model, vm) && host::takes_processor(vp) {
         let (outcome, gprs) = with_model(vp, vm, |mut call| call.host_interrupt());
         return act(vp, vm, outcome, &gprs);

@@ -5,7 +5,7 @@
 use crate::mem::layout::L1_WINDOW;
 use crate::mem::map::MemoryMap;
 
-/// Where QEMU is told to put the bzImage.
+/// Where QEMU's command line puts the bzImage.
 pub const BZIMAGE_PA: u64 = 0x3000_0000;
 /// Zero page, in memory that is L1's wherever VTL0's is.
 pub const BOOT_PARAMS_PA: u64 = L1_WINDOW.start;
@@ -51,7 +51,7 @@ pub struct Kernel {
     pub payload_offset: u64,
     /// Its length.
     pub payload_bytes: u64,
-    /// Where it wants to be.
+    /// Its preferred address.
     pub preferred_pa: u64,
     /// True if it may be elsewhere.
     pub is_relocatable: bool,
@@ -112,7 +112,7 @@ pub fn inspect(first_page: &BootParams) -> Result<Kernel, &'static str> {
     })
 }
 
-/// What goes into the zero page besides the setup header.
+/// Input for the zero page besides the setup header.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// Initial RAM disk.
@@ -131,7 +131,7 @@ pub fn boot_params(first_page: &BootParams, facts: &Facts<'_>) -> BootParams {
     let header_end = (MAGIC + usize::from(first_page[JUMP_OFFSET])).min(E820_TABLE);
     put(&mut page, SETUP_SECTS, &first_page[SETUP_SECTS..header_end]);
     page[TYPE_OF_LOADER] = LOADER_UNDEFINED;
-    // CAST: RAM disk and command line lie below 4 GiB, see mem/layout.rs.
+    // CAST: RAM disk and command line are below 4 GiB, see mem/layout.rs.
     put(
         &mut page,
         RAMDISK_IMAGE,

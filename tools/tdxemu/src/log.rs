@@ -7,9 +7,9 @@ use core::sync::atomic::{AtomicU8, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// The machine cannot go on, or is not what was asked for.
+    /// The machine cannot continue, or not as requested.
     Error,
-    /// Something a user should look at.
+    /// Something that a user should check.
     Warn,
     /// Milestones.
     Info,
@@ -18,7 +18,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// From the word on the command line.
+    /// Parses the value of `emu.log`.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "error" => Self::Error,
@@ -29,7 +29,7 @@ impl Level {
         })
     }
 
-    /// The word.
+    /// The value of `emu.log`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Error => "error",

@@ -37,7 +37,7 @@ impl<'w> Processor<'w> {
         }
     }
 
-    /// Ends the call: pages taken away from L1 are gone on every processor when this returns.
+    /// Ends the call: on return no processor can use pages any longer that were removed from L1.
     pub fn finish(self) {
         if self.needs_shootdown {
             smp::shootdown(self.index);
@@ -47,7 +47,7 @@ impl<'w> Processor<'w> {
 
 const POOL: &str = "the frame pool was sized for every page of every VM";
 
-/// The rights in terms of a nested page. `None` where SVM has no such page.
+/// The rights as nested-page rights. `None` if SVM can't express them.
 pub fn npt_rights(rights: Rights) -> Option<NptRights> {
     rights.contains(Rights::R).then_some(NptRights {
         is_writable: rights.contains(Rights::W),
@@ -94,8 +94,8 @@ impl Machine for Processor<'_> {
                 )
             })
         });
-        // Other processors inside the L2 keep what they have until they leave it; the model knows
-        // for how long they may have it after that.
+        // Other processors in the L2 keep their translations until they exit; the model tracks how
+        // long they may use them after that.
         self.spaces.set_l2(vm, gpa, level, nested).expect(POOL);
     }
 

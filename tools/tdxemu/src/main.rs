@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The emulator: a TDX module and an untrusted host for one TD, as a bare-metal program.
 //!
-//! QEMU starts it like a kernel; L1's kernel and initial RAM disk lie in memory beside it. Phases:
-//! `boot` (first instruction to `emu_main`) → `setup` (who gets which memory, L1's kernel and
-//! tables, the TD) → `smp` (the TD's processors) → `run` (one loop per processor, for good).
-//! In the loop an exit goes `svm::Vcpu` → `run` → `l1` or `l2` → `tdx_model` for what the TDX
-//! module would do → `host` for what the untrusted host would do → back.
+//! QEMU starts it like a kernel; L1's kernel and initial RAM disk are in memory beside it. Phases:
+//! `boot` (first instruction to `emu_main`) → `setup` (memory layout, L1's kernel and tables, the
+//! TD) → `smp` (the TD's processors) → `run` (one endless loop per processor). In the loop an exit
+//! goes `svm::Vcpu` → `run` → `l1` or `l2` → `tdx_model` for what the TDX module would do → `host`
+//! for what the untrusted host would do → back.
 //!
 //! Built for `x86_64-unknown-none`. The parts that need no hardware also compile for the host,
-//! where they are tested; the program itself then only says how to build it.
+//! where they are tested; the program itself then only prints how to build it.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![cfg_attr(
@@ -72,7 +72,7 @@ extern "C" fn emu_main(start_info_pa: u64) -> ! {
     cpu::idt::load();
     cpu::apic::enable();
     cpu::pic::silence();
-    // SAFETY: header.S passes what the loader left in EBX, and nothing has touched memory.
+    // SAFETY: header.S passes EBX as the loader set it, and nothing has written to memory since.
     let handover = unsafe { boot::read_handover(start_info_pa) };
     if let Err(reason) = handover.and_then(setup::prepare) {
         log!(Error, "{reason}");

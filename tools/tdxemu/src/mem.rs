@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Physical memory: who owns which part, frames of our own, the guests' memory, nested tables.
+//! Physical memory: its layout, the emulator's own frames, the guests' memory, nested tables.
 
 #[cfg(target_os = "none")]
 pub mod frame;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The loop: run a guest, see why it stopped, let the model and the host decide, go on.
+//! The loop: run a guest, find out why it stopped, let the model and the host decide, continue.
 
 use crate::console::{self, End};
 use crate::cpu::apic;
@@ -42,7 +42,7 @@ pub fn other_processor(index: usize) -> ! {
     run(vp)
 }
 
-/// Looks whether L1 wants this processor, and acknowledges.
+/// Checks if L1 starts this processor through the mailbox, and acknowledges.
 fn read_mailbox(platform: &Platform, index: usize) -> Option<u64> {
     use acpi::mailbox::{APIC_ID, COMMAND, VECTOR, WAKE};
     let page = platform.mailbox_pa;

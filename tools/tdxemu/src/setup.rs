@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! From the loader's hand-over to a TD that can run: memory is divided, L1's kernel and tables
-//! are in place, the TD's page table says who owns what.
+//! From the loader's hand-over to a TD that can run: memory is divided, L1's kernel and tables are
+//! in place, and the TD's page table is filled.
 //!
-//! The order matters: the kernel and the RAM disk are moved out of where QEMU put them before
-//! anything of ours is written there.
+//! The order matters: kernel and RAM disk must be moved away from where QEMU put them before the
+//! emulator writes anything there.
 
 // UNSAFETY: declares which memory is whose.
 #![expect(unsafe_code)]
@@ -26,7 +26,7 @@ use core::fmt::Write;
 use spin::{Mutex, Once};
 use tdx_model::td::Td;
 
-/// What a page-table change of the TD touches.
+/// What a change of the TD's page table needs.
 pub struct World {
     /// The TD as the TDX module sees it.
     pub td: Td<'static>,
@@ -87,7 +87,7 @@ struct Firmware;
 
 impl Physical for Firmware {
     fn read(&self, address: u64, bytes: &mut [u8]) {
-        // SAFETY: ACPI tables lie in RAM or ROM, which is identity mapped; nothing writes there.
+        // SAFETY: ACPI tables are in RAM or ROM, which is identity mapped; nothing writes there.
         unsafe {
             core::ptr::copy_nonoverlapping(address as *const u8, bytes.as_mut_ptr(), bytes.len());
         };

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The processors: starting them, and making them leave their guests.
 //!
-//! Of several, QEMU's first one starts the others and then sleeps for good. QEMU changes flags of that
-//! processor, and of no other, from the threads of all: what VMRUN and #VMEXIT write there can get
-//! lost. So the TD has the others, numbered from 0 in the order of the MADT; here is which APIC has
-//! which number. One alone is the TD's, as no other thread could disturb it.
+//! If there are several, QEMU's first one starts the others and then sleeps forever. QEMU changes
+//! flags of that processor, and of no other, from the threads of all of them, so that what VMRUN
+//! and #VMEXIT write there can get lost. So the TD has the others, numbered from 0 in the order of
+//! the MADT; this file maps APICs to numbers. A single processor belongs to the TD, since no other
+//! thread could disturb it.
 //!
-//! A processor that takes a page away from L1 must know that no other one still uses it. Every
-//! VMRUN starts with an empty TLB, so it is enough that each processor inside L1 leaves it once:
+//! A processor that removes a page from L1 must know that no other one still uses it. Every VMRUN
+//! starts with an empty TLB, so it is enough that each processor inside L1 exits once:
 //! [`shootdown`] sends an NMI, which is intercepted, and waits.
 
 // UNSAFETY: the entry points that assembly calls, and the two values it reads.
@@ -20,7 +21,7 @@ use crate::mem::frame::FramePool;
 use crate::stats::Stats;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// What other processors may look at.
+/// State of a processor that others access.
 pub struct CpuShared {
     /// Physical APIC ID.
     apic_id: AtomicU32,
@@ -29,7 +30,7 @@ pub struct CpuShared {
     is_in_guest: AtomicBool,
     /// Value of [`EPOCH`] at the latest entry.
     entered_epoch: AtomicU64,
-    /// An NMI of L1's is on the way.
+    /// An NMI for L1 is pending.
     has_nmi: AtomicBool,
     /// Counts what ends all old rights of its L2s.
     flushes: AtomicU64,
@@ -112,12 +113,12 @@ pub fn apic_id(index: usize) -> u32 {
     CPUS[index].apic_id.load(Ordering::Relaxed)
 }
 
-/// Declares the processors by their physical APIC IDs. All but this one are the TD's, in this order,
-/// or it alone where there is no other.
+/// Declares the processors by their physical APIC IDs. All but this one become the TD's, in this
+/// order; or this one, if it is the only one.
 ///
 /// # Errors
 ///
-/// When there are too many.
+/// There are too many.
 pub fn declare(apic_ids: impl Iterator<Item = u32>) -> Result<(), &'static str> {
     let own_id = apic::id();
     let mut count = 0;
@@ -212,7 +213,7 @@ extern "C" fn emu_ap_main(_number: u32) -> ! {
     }
 }
 
-/// Sleeps for about a millisecond; only before SVM is on.
+/// Sleeps for about a millisecond; only before SVM is enabled.
 pub fn doze() {
     // SAFETY: the timer of `apic::start_timer` ends the sleep and its handler only acknowledges.
     unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };

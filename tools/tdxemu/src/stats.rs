@@ -47,7 +47,7 @@ impl Stats {
         }
     }
 
-    /// Counts a right that an L2 used although L1 had taken it away.
+    /// Counts the use by an L2 of a right that L1 had revoked.
     pub fn count_old_right(&self) {
         self.old_rights.fetch_add(1, Ordering::Relaxed);
     }

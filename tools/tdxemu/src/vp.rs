@@ -49,8 +49,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Takes the time since the guest was left out of its TSC, if so configured. Returns the
-    /// offset for the VMCB.
+    /// Subtracts the time since the guest exited from its TSC, if so configured. Returns the offset
+    /// for the VMCB.
     fn enter(&mut self) -> u64 {
         if self.is_time_hidden {
             let away = tsc::now().wrapping_sub(self.left_guest_at);
@@ -113,7 +113,7 @@ pub struct Vp {
     pub hidden: Hidden,
     /// What the host keeps of this processor.
     pub host: crate::host::Host,
-    /// Rights that an L2 still has here although L1 took them away.
+    /// Rights that an L2 still has on this processor although L1 revoked them.
     pub overlay: Overlay,
     ready: VmrunReady,
     idle: svm::Vcpu,
@@ -170,7 +170,7 @@ impl Vp {
         &mut self.l2[usize::from(vm.number() - 1)]
     }
 
-    /// The context of an L2, to look at.
+    /// The context of an L2, for reading.
     pub fn l2_ref(&self, vm: VmIndex) -> &L2Context {
         &self.l2[usize::from(vm.number() - 1)]
     }
@@ -190,8 +190,8 @@ impl Vp {
             Some(_) => &mut self.l2[number - 1].guest,
         };
         guest.vmcb.control.tsc_offset = tsc_offset;
-        // TCG keeps an injected interrupt in mind until the next exit, and delivers it once more
-        // when something outside stops the processor before that: so the exit comes at once.
+        // TCG remembers an injected interrupt until the next exit, and delivers it again if
+        // something outside stops the processor before that. So make it exit immediately.
         if guest.has_interrupt() {
             smp::kick(self.index);
         }
@@ -222,7 +222,7 @@ impl Vp {
         &self.ready
     }
 
-    /// Takes the NMI that the last exit reported. Returns true if one was meant for L1.
+    /// Consumes the NMI that the last exit reported. Returns true if one was meant for L1.
     pub fn take_nmi(&self) -> bool {
         if !vmrun::consume_nmi(&self.ready) {
             end_by_machine(format_args!("the NMI of an exit"));
@@ -275,8 +275,8 @@ fn leak_unswitched(from: &Save, to: &mut Save) {
 
 fn new_guest(pool: &FramePool) -> Result<svm::Vcpu, &'static str> {
     let vmcb = pool.allocate_zeroed::<Vmcb>().ok_or(NO_FRAMES)?;
-    // One ASID for all and no flush asked for: TCG empties its TLB whenever VMRUN or #VMEXIT
-    // loads CR3 or turns paging on or off, and would only do it once more.
+    // One ASID for all, and no flush requested: TCG empties its TLB anyway whenever VMRUN or
+    // #VMEXIT loads CR3 or changes paging.
     vmcb.control.guest_asid = 1;
     vmcb.control.iopm_base_pa = addr_of!(IOPM) as u64;
     vmcb.control.intercept_misc2 = Misc2::SVM_INSTRUCTIONS;
@@ -297,7 +297,7 @@ fn new_l1(
     control.nested_ctl = NESTED_PAGING;
     control.nested_cr3 = world.spaces.l1_root_pa();
     control.intercept_exceptions = Exceptions::UD;
-    // Interrupts are not intercepted: L1 takes them from the physical local APIC.
+    // Interrupts are not intercepted: the physical local APIC delivers them to L1.
     control.intercept_misc1 = Misc1::NMI
         | Misc1::CPUID
         | Misc1::HLT

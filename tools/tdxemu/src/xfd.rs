@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What IA32_XFD does: while it hides a component, XSAVE does not save it and XRSTOR does not load it.
+//! Emulates IA32_XFD: while it disables a component, XSAVE does not save it and XRSTOR does not
+//! load it.
 //!
-//! QEMU's processor has no IA32_XFD, no AMX, and no way to intercept XSAVE. So AVX stands for tile data,
-//! and hiding is done where the register is written: as long as its bit is set, what is in the upper
-//! halves of the vector registers is kept here, and there is a mark in its place. XSAVE then saves the
-//! mark, and what XRSTOR loads is gone when the bit is cleared: who moves the component at the
-//! wrong time loses it, as with real tile data. The #NM of XRSTOR and of AVX instructions is missing.
+//! QEMU's processor has no IA32_XFD, no AMX, and no way to intercept XSAVE. So AVX stands in for
+//! tile data, and disabling takes effect when the register is written: while the bit is set, the
+//! upper halves of the vector registers are kept here, and the registers contain a marker. XSAVE
+//! then saves the marker, and what XRSTOR loads is lost when the bit is cleared: code that moves
+//! the component at the wrong time loses it, as with real tile data. The #NM of XRSTOR and of AVX
+//! instructions is not emulated.
 
 // UNSAFETY: XSAVE and XRSTOR, with control registers that allow them.
 #![expect(unsafe_code)]
@@ -35,7 +37,7 @@ impl Image {
     fn of_registers() -> Self {
         let mut image = Self([0; WORDS]);
         with_avx(|| {
-            // SAFETY: XSAVE and AVX are on; the image is aligned and as long as AVX needs.
+            // SAFETY: XSAVE and AVX are enabled; the image is aligned and long enough for AVX.
             unsafe {
                 asm!("xsave64 [{}]", in(reg) &raw mut image, in("eax") AVX as u32, in("edx") 0,
                     options(nostack));
@@ -46,7 +48,7 @@ impl Image {
 
     fn load(&self) {
         with_avx(|| {
-            // SAFETY: XSAVE and AVX are on; the image is one that XSAVE made, but for the contents of
+            // SAFETY: XSAVE and AVX are enabled; XSAVE made the image, except for the contents of
             // the upper halves. The emulator uses no vector register.
             unsafe {
                 asm!("xrstor64 [{}]", in(reg) &raw const *self, in("eax") AVX as u32, in("edx") 0,
@@ -67,7 +69,7 @@ impl Hidden {
 
     fn hide(&mut self) {
         let kept = Image::of_registers();
-        // What is in its initial state stays so: XGETBV goes on telling that it is not in use.
+        // A component in its initial state stays there, so XGETBV still reports it as not in use.
         if kept.0[XSTATE_BV] & AVX != 0 {
             let mut marked = Image(kept.0);
             marked.0[UPPER_HALVES..].fill(MARK);
@@ -80,14 +82,14 @@ impl Hidden {
         let Some(mut kept) = self.0.take() else {
             return;
         };
-        // MXCSR comes along with AVX and is not hidden.
+        // MXCSR is loaded along with AVX, but not disabled.
         kept.0[MXCSR] = Image::of_registers().0[MXCSR];
         kept.load();
     }
 }
 
-/// Writes one of the registers that the processor lacks; `None`, and nothing is changed, if it does
-/// not take the value.
+/// Writes one of the registers that the processor lacks. Returns `None`, without any change, if it
+/// does not accept the value.
 pub fn write_extra_msr(vp: &mut Vp, index: u32, value: u64) -> Option<()> {
     let hides_avx = |vp: &Vp| vp.extra_msrs.read(XFD).unwrap_or(0) & XFD_AVX != 0;
     let before = hides_avx(vp);
@@ -103,8 +105,8 @@ pub fn write_extra_msr(vp: &mut Vp, index: u32, value: u64) -> Option<()> {
 /// Runs `action` with XSAVE and AVX on.
 fn with_avx(action: impl FnOnce()) {
     let (cr4, low, high): (u64, u32, u32);
-    // SAFETY: CR4.OSXSAVE and AVX in XCR0 turn on instructions that the emulator uses only here; both
-    // have their old values back below. Interrupts are off in the emulator, always.
+    // SAFETY: CR4.OSXSAVE and AVX in XCR0 enable instructions that the emulator uses only here;
+    // both get their old values back below. The emulator always runs with interrupts disabled.
     unsafe {
         asm!(
             "mov {cr4}, cr4",

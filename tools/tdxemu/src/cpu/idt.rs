@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The emulator's own exceptions and interrupts.
 //!
-//! An NMI is how one processor makes another leave its guest: the handler only returns, and says
-//! that it ran to whoever waits for it (`svm::vmrun::consume_nmi`). A fault
-//! at a marked MSR access continues at its mark. Everything else is a bug and stops the machine.
+//! An NMI is how one processor makes another leave its guest: the handler returns at once, after
+//! recording for `svm::vmrun::consume_nmi` that it ran. A fault at a marked MSR access continues at
+//! its mark. Everything else is a bug and stops the machine.
 
 // UNSAFETY: descriptor table, LIDT and the frame the stubs push.
 #![expect(unsafe_code)]
@@ -106,7 +106,7 @@ extern "C" fn emu_trap(frame: *mut Frame) {
         GP if frame.rip == addr_of!(emu_wrmsr_safe_insn) as u64 => {
             frame.rip = addr_of!(emu_wrmsr_safe_fault) as u64;
         }
-        // Interrupts are off in the emulator, whatever is pending.
+        // The emulator runs with interrupts disabled, even if some are pending.
         vector if vector >= FIRST_INTERRUPT && frame.rip == vmrun::exit_rip() => {
             end_by_machine(format_args!("GIF, interrupt {vector:#x} after VMRUN"))
         }

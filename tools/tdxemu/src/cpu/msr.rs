@@ -24,8 +24,8 @@ pub const EFER_NXE: u64 = 1 << 11;
 /// EFER.SVME.
 pub const EFER_SVME: u64 = 1 << 12;
 
-// A fault of the marked instruction continues at the `_fault` label with RAX = 1; `idt.rs` knows
-// the pairs.
+// A fault of the marked instruction continues at the `_fault` label with RAX = 1; `idt.rs` has the
+// table of these pairs.
 global_asm!(
     ".globl emu_rdmsr_safe, emu_rdmsr_safe_insn, emu_rdmsr_safe_fault",
     ".type emu_rdmsr_safe, @function",
@@ -82,7 +82,7 @@ pub unsafe fn read(msr: u32) -> u64 {
 ///
 /// # Safety
 ///
-/// The register exists, takes the value, and the program stays sound with it.
+/// The register exists, accepts the value, and the program stays sound with it.
 pub unsafe fn write(msr: u32, value: u64) {
     // CAST: the two halves.
     let (low, high) = (value as u32, (value >> 32) as u32);

@@ -26,14 +26,15 @@ pub fn enable(pool: &FramePool) -> Result<VmrunReady, &'static str> {
     let host_save_pa = pool.allocate().ok_or("no frame for the host save area")?;
     // SAFETY: EFER exists.
     let efer = unsafe { msr::read(msr::EFER) };
-    // SAFETY: CPUID says that SVM exists; SVME changes nothing by itself.
+    // SAFETY: CPUID reports SVM; setting SVME alone changes nothing else.
     unsafe { msr::write(msr::EFER, efer | msr::EFER_SVME) };
-    // SAFETY: the frame came out of the pool just now and is used for nothing else.
+    // SAFETY: the frame was allocated just now and is used for nothing else.
     unsafe { msr::write(msr::VM_HSAVE_PA, host_save_pa) };
-    // SAFETY: SVM is on; interrupts are taken by the IDT that was loaded before, or by guests.
+    // SAFETY: SVM is enabled; interrupts are handled by the IDT that was loaded before, or by
+    // guests.
     unsafe { asm!("clgi", "sti", options(nostack)) };
-    // SAFETY: the lines above did what the contract lists; memory is identity mapped by
-    // header.S; the nested tables are made by mem/npt.rs from L1's own memory only; this target
-    // has no FPU code and uses neither FS nor GS nor a task register.
+    // SAFETY: the lines above did what the contract lists; memory is identity mapped by header.S;
+    // mem/npt.rs builds the nested tables from L1's own memory only; this target has no FPU code
+    // and uses neither FS nor GS nor a task register.
     Ok(unsafe { VmrunReady::new() })
 }

@@ -20,8 +20,8 @@ pub fn now() -> u64 {
 const PIT_HZ: u64 = 1_193_182;
 /// Ticks of the interval timer between two readings, 20 ms; it counts 55 ms from 65535 to 0.
 const MEASURE_TICKS: u64 = PIT_HZ / 50;
-/// The machine below may be busy and stop this processor at any point. So a reading knows how
-/// sure it is, and a measurement that is not sure enough is made again.
+/// The machine below may preempt this processor at any point. So each reading has a known error,
+/// and a measurement with too large an error is repeated.
 const ATTEMPTS: usize = 100;
 const GOOD_ENOUGH_PPM: u64 = 100;
 
@@ -87,7 +87,7 @@ pub fn measure_khz() -> u64 {
     best_khz
 }
 
-/// The possible error in millionths, and the rate in kHz. `None` if the timer ran out meanwhile.
+/// The possible error in millionths, and the rate in kHz. `None` if the timer expired meanwhile.
 fn measure_once() -> Option<(u64, u64)> {
     const GATE_PORT: u16 = 0x61;
     const RAN_OUT: u8 = 0x20;

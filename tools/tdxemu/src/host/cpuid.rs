@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TDG.VP.VMCALL<Instruction.CPUID>: the hypervisor leaves.
 //!
-//! The generic host shows KVM's signature without any paravirtual feature: Linux keeps x2APIC mode only
-//! under a hypervisor that it knows to support it.
+//! The generic host has KVM's signature, without any paravirtual feature: Linux keeps x2APIC mode
+//! only under a hypervisor that it knows to support it.
 
 use crate::config::Host;
 use crate::hyperv;
@@ -14,7 +14,7 @@ const FEATURES_LEAF: u64 = 0x4000_0001;
 /// Answers in R12 to R15 (EAX, EBX, ECX, EDX).
 pub fn cpuid(host: Host, gprs: &mut Gprs) {
     if host == Host::HyperV {
-        // CPUID takes 32 bits; a leaf beyond them is none.
+        // CPUID takes 32 bits; no larger leaf exists.
         let [eax, ebx, ecx, edx] = hyperv::cpuid(u32::try_from(gprs.r12).unwrap_or(0));
         (gprs.r12, gprs.r13) = (u64::from(eax), u64::from(ebx));
         (gprs.r14, gprs.r15) = (u64::from(ecx), u64::from(edx));

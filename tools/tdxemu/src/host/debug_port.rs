@@ -2,8 +2,9 @@
 //! The debug port: L1 asks its host for an action. Not part of any real host.
 //!
 //! Bytes written to [`OPERAND`] are shifted into a 64-bit operand, highest byte first. A byte
-//! written to [`COMMAND`] starts an action and clears the operand; reading it tells what became
-//! of it, reading [`OPERAND`] how many runs are still to be taken. Both ports take single bytes. There is one operand for all processors.
+//! written to [`COMMAND`] starts an action and clears the operand. Reading it returns the result,
+//! reading [`OPERAND`] how many runs of L2s are still to be preempted. Both ports take single bytes.
+//! There is one operand for all processors.
 
 use super::synic::{self, Undelivered};
 use crate::config::Stale;
@@ -57,22 +58,22 @@ static PORT: Mutex<Port> = Mutex::new(Port {
     operand: 0,
     answer: Answer::Done as u8,
 });
-/// WBNOINVD and WBINVD that L1 has asked for since the question before.
+/// WBNOINVDs and WBINVDs that L1 has requested since the last query.
 static FLUSHES: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
-/// Something that the host does a number of times, after it has let it pass a number of times.
+/// Something that the host does a number of times, after skipping it a number of times.
 struct Countdown {
     passes: AtomicU32,
     strikes: AtomicU32,
 }
 
-/// Takes the processor from runs of L2s.
+/// Preempts runs of L2s.
 static TAKEN_RUNS: Countdown = Countdown::new();
 /// Refuses accesses to registers of the SynIC.
 static REFUSALS: Countdown = Countdown::new();
 /// Refuses elements of hypercalls that convert pages.
 static CONVERSIONS: Countdown = Countdown::new();
 
-// ORDERING: counters that order nothing else; a test arms one before it does what is counted.
+// ORDERING: counters that order nothing else; a test sets one before it does what is counted.
 impl Countdown {
     const fn new() -> Self {
         Self {
@@ -163,7 +164,7 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
     }
 }
 
-/// Bits 3:0: WBINVDs, 7:4: WBNOINVDs since the last question; 15 stands for more.
+/// Bits 3:0: WBINVDs, 7:4: WBNOINVDs since the last query; 15 means 15 or more.
 fn count_flushes() -> u8 {
     // ORDERING: counters that order nothing else. CAST: at most 15.
     let take = |counter: &AtomicU32| counter.swap(0, Ordering::Relaxed).min(15) as u8;
@@ -171,7 +172,7 @@ fn count_flushes() -> u8 {
     (take(write_back) << 4) | take(invalidate)
 }
 
-/// L1 wants caches written back, and the lines dropped unless `keeps_lines`.
+/// L1 requests that caches are written back, and the lines dropped unless `keeps_lines`.
 pub fn note_flush(keeps_lines: bool) {
     let [write_back, invalidate] = &FLUSHES;
     let counter = if keeps_lines { write_back } else { invalidate };
@@ -201,7 +202,7 @@ fn declare_rights_gone(vp: &Vp) -> Answer {
     Answer::Done
 }
 
-/// Takes a private page away, or gives a new one that is pending where there is none.
+/// Removes a private page, or adds a new, pending one if there is none.
 fn change_page(vp: &Vp, gpa: u64, from: PageState) -> Answer {
     let page = Gpa(gpa);
     let mut world = vp.platform.world();
@@ -227,7 +228,7 @@ fn change_page(vp: &Vp, gpa: u64, from: PageState) -> Answer {
     Answer::Done
 }
 
-/// Returns true if a run of an L2 is one that L1 asked the host to take. Counts it.
+/// Returns true if L1 asked the host to preempt this run of an L2. Counts the run.
 pub fn takes_processor() -> bool {
     TAKEN_RUNS.strikes()
 }
@@ -237,7 +238,7 @@ pub fn refuses_register() -> bool {
     REFUSALS.strikes()
 }
 
-/// Whether a page of a hypercall is one that L1 asked the host not to convert. Counts it.
+/// Returns true if L1 asked the host not to convert this page of a hypercall. Counts the page.
 pub fn refuses_conversion() -> bool {
     CONVERSIONS.strikes()
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Hypercalls by TDG.VP.VMCALL with R10 ≠ 0: Hyper-V's calls, in pages that L1 shares.
 //!
-//! The host knows no VMBus and no devices. Calls that are not offered get "no such code", never a
-//! made-up success. Here are the registers and pages; messages and events are in `connection`, VTLs
-//! in `vtl`.
+//! The host has no VMBus and no devices. Calls that it does not offer get
+//! HV_STATUS_INVALID_HYPERCALL_CODE, never a made-up success. This file has the registers and
+//! pages; messages and events are in `connection`, VTLs in `vtl`.
 
 mod connection;
 mod vtl;
@@ -162,7 +162,7 @@ impl Call {
         }
     }
 
-    /// A word of the input page.
+    /// An 8-byte word of the input page.
     fn word(&self, vp: &Vp, offset: u64) -> Result<u64, u16> {
         let mut bytes = [0; 8];
         self.bytes(vp, offset, &mut bytes)?;
@@ -189,7 +189,7 @@ impl Call {
 
     fn get_register(&self, vp: &mut Vp, offset: u64, rep: u64) -> Outcome {
         self.target(vp)?;
-        // Names have 32 bits, two to a word.
+        // Names have 32 bits, two in each word.
         let pair = self.word(vp, offset & !7)?;
         let name = (pair >> (8 * (offset & 4))) as u32; // CAST: one of the two
         let value: u64 = match name {
@@ -203,8 +203,8 @@ impl Call {
         self.write_output(vp, 16 * rep, &bytes)
     }
 
-    /// Takes the registers that a paravisor sets: the SynIC that the host keeps for VTL0, by which
-    /// direct messages and events go, and a configuration that concerns no TD.
+    /// Accepts the registers that a paravisor sets: those of VTL0's SynIC, which direct messages
+    /// and events use, and a configuration that does not apply to a TD.
     fn set_register(&self, vp: &mut Vp, offset: u64, _rep: u64) -> Outcome {
         /// Bits of the VTL byte: this VTL is meant, not the caller's.
         const VTL0: u8 = 0x10;
@@ -225,7 +225,8 @@ impl Call {
         synic::write_vtl0(index, register, value).ok_or(status::INVALID_PARAMETER)
     }
 
-    /// A page number and whether the host shall see the page: all or nothing.
+    /// A page number, and true if the page is to be visible to the host: for reading and writing,
+    /// or not at all.
     fn set_visibility(&self, vp: &mut Vp, offset: u64, _rep: u64) -> Outcome {
         const READ_WRITE: u64 = 3;
         self.check_partition(vp)?;

@@ -20,8 +20,8 @@ const RESET_CPU: u64 = 1 << 2;
 const KEYBOARD_COMMAND: u64 = 0x64;
 const KEYBOARD_RESET: u64 = 0xfe;
 
-/// Registers of QEMU's by which the ACPI tables ask which processors are enabled: which one, and its
-/// flags. [QEMU docs/specs/acpi_cpu_hotplug]
+/// Registers of QEMU by which the ACPI tables find out which processors are enabled: selector, and
+/// flags of the selected one. [QEMU docs/specs/acpi_cpu_hotplug]
 const CPU_SELECTOR: u64 = 0xcd8;
 const CPU_FLAGS: u64 = 0xcdc;
 static SELECTED_CPU: AtomicU32 = AtomicU32::new(0);
@@ -65,7 +65,7 @@ pub fn power_off(why: &str) {
     unsafe { port::write(PM1A_CONTROL as u16, 2, SLEEP_ENABLE as u32) };
 }
 
-/// What the emulator has to know of. Power-off and reset are the last that is heard of L1.
+/// Accesses that the emulator acts on. Power-off and reset end it.
 fn notice(port: u64, data: u64) {
     match port {
         // ORDERING: as in `is_cpu_of_l1`. CAST: a register of 32 bits.

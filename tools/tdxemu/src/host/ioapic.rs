@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! QEMU's IOAPIC, whose entries name processors: L1 writes and reads its own numbers. Each entry of
-//! the machine has one physical destination.
-//! [82093AA 3.1, 3.2]
+//! QEMU's IOAPIC, whose entries name processors: L1 reads and writes its own numbers. In the
+//! machine's IOAPIC each entry has one physical destination. [82093AA 3.1, 3.2]
 
 use crate::l1_apic::{self, MASKED, ROUTING};
 use crate::mem::map::Range;

@@ -51,8 +51,8 @@ pub fn map_gpa(vp: &mut Vp, start: u64, len_bytes: u64) -> (u64, u64) {
     }
 }
 
-/// How much of a range is done before the host asks for a retry: all, unless it is hostile. At
-/// least a page, so that the caller gets on.
+/// How much of a range is converted before the host asks for a retry: all of it, unless the host is
+/// hostile. At least a page, so that the caller makes progress.
 fn part_of(vp: &mut Vp, len_bytes: u64) -> u64 {
     let chaos = &mut vp.host.chaos;
     if len_bytes > PAGE && chaos.strikes(What::Page, 2) {

@@ -21,7 +21,7 @@ static SYNICS: [Mutex<Synic>; MAX_CPUS] = [const { Mutex::new(Synic::RESET) }; M
 static VTL0_SYNICS: [Mutex<Synic>; MAX_CPUS] = [const { Mutex::new(Synic::ENABLED) }; MAX_CPUS];
 /// Messages that wait for their slots.
 static QUEUES: [Mutex<Queue>; MAX_CPUS] = [const { Mutex::new(Queue::EMPTY) }; MAX_CPUS];
-/// The source by which VTL2 is told of what concerns a lower VTL.
+/// The SINT by which VTL2 is notified about a lower VTL.
 const INTERCEPTION: u8 = 0;
 
 /// Why nothing was delivered.
@@ -29,7 +29,7 @@ const INTERCEPTION: u8 = 0;
 pub enum Undelivered {
     /// No such processor.
     NoProcessor,
-    /// The source or its page is off, or the page is not shared.
+    /// The SINT or its page is disabled, or the page is not shared.
     Off,
     /// The slot still holds a message, and as many wait as can.
     Full,
@@ -63,7 +63,7 @@ fn synic(index: usize) -> Result<Synic, Undelivered> {
     Ok(*SYNICS[index].lock())
 }
 
-/// Returns true if the host reaches this memory: it can neither read nor write what is private.
+/// Returns true if the host can access this memory: it can neither read nor write private memory.
 pub fn is_shared(vp: &Vp, gpa: u64, len_bytes: u64) -> bool {
     let first = gpa & !SHARED_BIT;
     let is_one_page = (first >> 12) == (first.saturating_add(len_bytes.max(1) - 1) >> 12);
@@ -73,12 +73,12 @@ pub fn is_shared(vp: &Vp, gpa: u64, len_bytes: u64) -> bool {
         && world.td.pages.state(Gpa(first & !0xfff)) == PageState::Shared
 }
 
-/// Posts a message to a source of a processor. It waits if the slot is taken, and is delivered when
-/// L1 has emptied the slot and says so.
+/// Posts a message to a SINT of a processor. If the slot is full, the message is queued, and
+/// delivered when L1 has emptied the slot and written EOM.
 ///
 /// # Errors
 ///
-/// When it cannot be delivered, nor wait.
+/// It can neither be delivered nor queued.
 pub fn post_message(
     vp: &mut Vp,
     index: usize,
@@ -95,7 +95,7 @@ pub fn post_message(
             let _ = deliver_or_queue(vp, index, sint, message);
             Ok(())
         }
-        // Messages that come meanwhile overtake it.
+        // Later messages overtake it.
         Fate::Late => {
             vp.host.late_message = Some((index, sint, *message));
             Ok(())
@@ -103,7 +103,7 @@ pub fn post_message(
     }
 }
 
-/// Tells VTL2 on a processor of interrupts for VTL0 there.
+/// Notifies VTL2 on a processor of interrupts for VTL0 there.
 ///
 /// # Errors
 ///
@@ -163,7 +163,7 @@ fn deliver_or_queue(
     Ok(())
 }
 
-/// Writes the type last, as it is what L1 looks at.
+/// Writes the type last, because L1 checks it first.
 fn write_message(vp: &Vp, slot: u64, message: &Message) -> bool {
     let memory = &vp.platform.memory;
     memory.write(slot + 4, &message[4..]) && memory.write(slot, &message[..4])
@@ -221,11 +221,11 @@ pub fn write_vtl0(index: usize, register: u32, value: u64) -> Option<()> {
     VTL0_SYNICS[index].lock().write(register, value)
 }
 
-/// Puts a message into a slot of VTL0, and tells VTL2 of the interrupt.
+/// Writes a message to a slot of VTL0, and notifies VTL2 of the interrupt.
 ///
 /// # Errors
 ///
-/// When the source or its page is off or not shared, or the slot is taken.
+/// The SINT or its page is disabled or not shared, or the slot is full.
 pub fn post_to_vtl0(
     vp: &mut Vp,
     index: usize,
@@ -247,11 +247,11 @@ pub fn post_to_vtl0(
     proxy(vp, index, synic.vector(sint))
 }
 
-/// Sets an event flag of VTL0, and tells VTL2 of the interrupt if it was clear, which it returns.
+/// Sets an event flag of VTL0. If it was clear, notifies VTL2 of the interrupt and returns true.
 ///
 /// # Errors
 ///
-/// When the source or its page is off or not shared.
+/// The SINT or its page is disabled or not shared.
 pub fn signal_to_vtl0(vp: &mut Vp, index: usize, sint: u8, flag: u32) -> Result<bool, Undelivered> {
     let synic = *VTL0_SYNICS[index].lock();
     let (byte, bit) = synic.event_flag(sint, flag).ok_or(Undelivered::Off)?;
@@ -302,7 +302,7 @@ fn notify(vp: &mut Vp, index: usize, vector: Option<u8>) {
 /// Posts what was kept back.
 pub fn deliver_late(vp: &mut Vp) {
     if let Some((index, sint, message)) = vp.host.late_message.take() {
-        // A source that was turned off meanwhile gets nothing.
+        // A SINT that was disabled meanwhile gets nothing.
         let _ = deliver_or_queue(vp, index, sint, &message);
     }
     if let Some((index, vector)) = vp.host.late_interrupt.take() {

@@ -35,7 +35,7 @@ const LMSW: u64 = 3;
 
 /// Deals with an intercepted access. SVM says little about it, so the instruction is decoded.
 pub fn access(vp: &mut Vp, vm: VmIndex) -> Verdict {
-    // Code that changed between the exit and the look at it is executed again.
+    // If the code changed after the exit, let the L2 execute it again.
     let Some(insn) = decode(&vp.l2_ref(vm).guest, &vp.platform.memory) else {
         return Verdict::Internal;
     };
@@ -163,7 +163,7 @@ fn is_cr3_target(vp: &Vp, vm: VmIndex, value: u64) -> bool {
         .any(|field| vmcs.get(*field) == value)
 }
 
-/// A write that VMX lets through: only bits outside the mask change. False is #GP.
+/// A write that VMX allows: only bits outside the mask change. Returns false for #GP.
 fn write_cr0(vp: &mut Vp, vm: VmIndex, value: u64, mask: u64) -> bool {
     let is_64_bit = vp.l2_ref(vm).guest.is_64_bit();
     let vmcs = &mut vp.model.l2_mut(vm).vmcs;

@@ -39,7 +39,7 @@ pub fn load(vp: &mut Vp, vm: VmIndex) {
     if info & VALID == 0 {
         return;
     }
-    // The checks of VM entry in the model let only the types through that SVM has too.
+    // The model's VM-entry checks allow only those types that SVM has, too.
     let event = vmx_names::event_of(info, vmcs.get32(Field::EntryErrorCode));
     context.guest.inject(event.unwrap_or_default());
     if is_software(info) {
@@ -79,14 +79,14 @@ pub fn vectoring(vp: &Vp, vm: VmIndex) -> (u32, u32, Option<u32>) {
     }
 }
 
-/// The L2 goes on after an exit that it shall not notice: an event whose delivery was interrupted
-/// is delivered again, unless another one has taken its place.
+/// Resumes the L2 after an exit that it must not notice: an event whose delivery was interrupted is
+/// injected again, unless another one has replaced it.
 pub fn deliver_again(vp: &mut Vp, vm: VmIndex) {
     if has_entry_event(vp.model, vm) {
         return;
     }
     let (info, error, len_bytes) = vectoring(vp, vm);
-    // Once is enough: the word in the VMCB stays until the next run.
+    // Consume it: the word in the VMCB stays there until the next run.
     vp.l2_mut(vm).guest.vmcb.control.exit_int_info = Event::new();
     if info & VALID == 0 {
         return;

@@ -43,7 +43,7 @@ mod tertiary {
     pub(super) const LINEAR_TRANSLATION: u64 = 7 << 1;
 }
 
-/// CR4.VMXE: an L2 has it set as any VMX guest; SVM knows no such bit.
+/// CR4.VMXE is set in an L2, as in any VMX guest; SVM has no such bit.
 pub(super) const CR4_VMXE: u64 = 1 << 13;
 /// Interruptibility: blocking by STI and by MOV SS.
 pub(super) const BLOCKING_STI_MOV_SS: u64 = 3;
@@ -232,7 +232,7 @@ fn load_register_intercepts(vmcs: &Vmcs, control: &mut Control, first: u32, seco
     let reads_differ = vmcs.visible_cr0() != vmcs.get(Field::GuestCr0)
         || vmcs.visible_cr4() != vmcs.get(Field::GuestCr4) & !CR4_VMXE;
     let wants_read = first & (primary::CR3_STORE | primary::CR8_STORE) != 0;
-    // TCG looks at bit 0 alone, for reads of every register.
+    // TCG checks only bit 0, for reads of any register.
     control.intercept_cr_read = if reads_differ || wants_read {
         CR0 | CR3 | CR4 | CR8
     } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! An L2 that uses a right which L1 took away and this processor has not flushed: it still works.
+//! Lets an L2 use a right that L1 has revoked and this processor has not flushed.
 
 use crate::config::Stale;
 use crate::console::End;
@@ -15,8 +15,8 @@ const fn allow(rights: Rights, error: NpfError) -> bool {
     (!error.is_write() || rights.is_writable) && (!error.is_fetch() || rights.is_executable)
 }
 
-/// Returns true if an access that the nested tables refused goes through all the same. Where it does
-/// not, the processor forgets what it held of the page, as at every EPT violation.
+/// Returns true if an access that the nested tables refused is still allowed by an old right. If
+/// not, the processor drops its translations of the page, as at every EPT violation.
 pub fn serve(vp: &mut Vp, vm: VmIndex, error: NpfError, gpa: u64) -> bool {
     let platform = vp.platform;
     // Held to the end: a flush everywhere finds the right in the record, or in the tables.
@@ -24,7 +24,7 @@ pub fn serve(vp: &mut Vp, vm: VmIndex, error: NpfError, gpa: u64) -> bool {
     let World { td, spaces } = &mut *world;
     let current = spaces.l2_rights(vm, gpa);
     if current.is_some_and(|rights| allow(rights, error)) {
-        // Granted meanwhile. Old rights may hide it, in tables of this processor's own.
+        // Granted meanwhile. Old rights may hide that, in this processor's own tables.
         let is_hidden = vp.overlay.is_in_use();
         vp.overlay.clear();
         return is_hidden;

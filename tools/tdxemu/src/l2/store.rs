@@ -136,8 +136,8 @@ fn store_state(save: &Save, vmcs: &mut Vmcs) {
     }
 }
 
-/// VMX keeps the privilege level in SS, even where SS holds no segment; SVM keeps it apart and
-/// does not touch SS at SYSCALL.
+/// VMX keeps the privilege level in SS, even if SS is unusable; SVM keeps it separately and does
+/// not change SS at SYSCALL.
 fn store_stack_privilege(save: &Save, vmcs: &mut Vmcs) {
     if save.cr0 & CR0_PE == 0 {
         return;

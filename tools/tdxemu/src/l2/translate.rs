@@ -176,9 +176,9 @@ fn exception(vp: &mut Vp, vm: VmIndex, vector: u8, error: u32) -> Verdict {
     })
 }
 
-/// INT n, INT3 and INTO, intercepted only because L1 wants #BP or #OF.
+/// INT n, INT3 and INTO, intercepted only if L1 intercepts #BP or #OF.
 fn software_interrupt(vp: &mut Vp, vm: VmIndex) -> Verdict {
-    // Code that changed between the exit and the look at it is executed again.
+    // If the code changed after the exit, let the L2 execute it again.
     let Some(insn) = insn(vp, vm) else {
         return Verdict::Internal;
     };
@@ -212,8 +212,8 @@ fn ept_violation(vp: &Vp, vm: VmIndex, error: NpfError, gpa: u64) -> Verdict {
         Mode::Code64 => rip,
         Mode::Code16 | Mode::Code32 => rip.wrapping_add(guest.vmcb.save.cs.base) & 0xffff_ffff,
     };
-    // SVM does not tell the linear address. An access that is not a fetch is the instruction's
-    // operand, or its stack, whose offset in the page has to fit.
+    // SVM does not report the linear address. An access that is not a fetch is the instruction's
+    // memory operand, or its stack access, whose page offset has to match.
     let operand = insn.and_then(|insn| {
         insn.memory
             .map(|m| m.linear_address(insn.len_bytes, &guest.gprs, &guest.vmcb.save))
@@ -236,8 +236,9 @@ fn ept_violation(vp: &Vp, vm: VmIndex, error: NpfError, gpa: u64) -> Verdict {
 fn io(vp: &Vp, vm: VmIndex, info: IoInfo, next_rip: u64) -> Verdict {
     let guest = &vp.l2_ref(vm).guest;
     let insn = insn(vp, vm);
-    // Strings tell their address; bits 9:7 of the information are its size (0 is 16, 1 is 32, 2 is
-    // 64), bits 17:15 its segment. TCG leaves the corresponding SVM bits clear.
+    // For string instructions SVM reports the address; bits 9:7 of the information are the address
+    // size (0 for 16, 1 for 32, 2 for 64 bits), bits 17:15 the segment. TCG leaves the
+    // corresponding SVM bits clear.
     let (gla, instruction_info) = match insn.and_then(|insn| insn.memory) {
         Some(memory) if info.is_string() => {
             let size = u32::from(memory.address_bits() / 32);

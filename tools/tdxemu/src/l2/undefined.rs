@@ -20,7 +20,7 @@ const VM_FUNCTIONS: u32 = 1 << 13;
 /// Says what a #UD means.
 pub fn opcode(vp: &mut Vp, vm: VmIndex) -> Verdict {
     let fetched = fetch(&vp.l2_ref(vm).guest, &vp.platform.memory);
-    // The two that are on the way of a guest's calls.
+    // The two common ones, which guests use for calls.
     let (reason, instruction_length) = match fetched.bytes() {
         [0x66, 0x0f, 0x01, 0xcc, ..] => (reason::TDCALL, 4),
         [0x0f, 0x01, 0xc1, ..] => (reason::VMCALL, 3),

@@ -107,8 +107,8 @@ fn has_delivery(vp: &Vp, vm: VmIndex) -> bool {
     controls & secondary::VIRTUAL_INTERRUPT_DELIVERY != 0
 }
 
-/// Before a run, before events are loaded: delivers a virtual interrupt that can be taken, opens
-/// a window for one that cannot be taken yet or that L1 asked for.
+/// Called before a run and before events are loaded: delivers a virtual interrupt if possible, and
+/// opens an interrupt window for one that is blocked or that L1 requested.
 pub fn load(vp: &mut Vp, vm: VmIndex) {
     let Some(page) = Page::of(vp, vm) else { return };
     let tpr = page.get(TPR) as u8; // CAST: the register has eight bits
@@ -152,7 +152,7 @@ fn open_window(vp: &mut Vp, vm: VmIndex, vector: Option<u8>) {
     let control = &mut vp.l2_mut(vm).guest.vmcb.control;
     control.intercept_misc1 |= Misc1::VINTR;
     // TCG aborts when a guest lowers CR8 while V_IRQ is set (it raises the virtual interrupt
-    // without its lock), so such a write is carried out here.
+    // without holding its lock), so the emulator carries out such a write.
     control.intercept_cr_write |= WRITES_CR8;
     control.int_ctl = control
         .int_ctl

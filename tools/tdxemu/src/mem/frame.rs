@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Frames of the emulator's own: handed out once, zeroed, never given back.
+//! The emulator's own frames: allocated once, zeroed, never freed.
 
 // UNSAFETY: turns addresses of the pool into memory.
 #![expect(unsafe_code)]
@@ -36,7 +36,7 @@ impl FramePool {
             next.checked_add(len_bytes)
                 .filter(|&after| after <= self.end)
         };
-        // ORDERING: the counter alone decides who owns a frame.
+        // ORDERING: the counter alone determines who owns a frame.
         let start = self
             .next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
@@ -52,7 +52,7 @@ impl FramePool {
         self.allocate_many(1)
     }
 
-    /// Room for a value of a type for which zero bytes are a value, for good.
+    /// Allocates a value of a type for which all zeros is valid; never freed.
     pub fn allocate_zeroed<T: Zeroable>(&self) -> Option<&'static mut T> {
         const { assert!(align_of::<T>() <= FRAME_BYTES as usize) };
         let start = self.allocate_many((size_of::<T>() as u64).div_ceil(FRAME_BYTES))?;
@@ -61,7 +61,7 @@ impl FramePool {
         Some(unsafe { &mut *(start as *mut T) })
     }
 
-    /// Moves a value into frames of its own, for good.
+    /// Moves a value into frames of its own; never freed.
     pub fn store<T>(&self, value: T) -> Option<&'static mut T> {
         const { assert!(align_of::<T>() <= FRAME_BYTES as usize) };
         let start = self.allocate_many((size_of::<T>() as u64).div_ceil(FRAME_BYTES))?;
@@ -72,7 +72,7 @@ impl FramePool {
         Some(unsafe { &mut *place })
     }
 
-    /// A slice of `len` zeroed values, for good.
+    /// Allocates a slice of `len` zeroed values; never freed.
     pub fn allocate_slice<T: Zeroable>(&self, len: usize) -> Option<&'static mut [T]> {
         const { assert!(align_of::<T>() <= FRAME_BYTES as usize) };
         let len_bytes = (size_of::<T>() as u64).checked_mul(len as u64)?;

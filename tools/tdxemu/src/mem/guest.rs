@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Copies to and from the memory of the guests, which run on other processors meanwhile.
+//! Copies to and from the memory of the guests, which run on other processors at the same time.
 //!
-//! Guest memory is never a Rust reference: string instructions move the bytes, each access is
-//! checked against the ranges that belong to guests.
+//! Guest memory is never a Rust reference: string instructions copy the bytes, and each access is
+//! checked against the guests' ranges.
 
 // UNSAFETY: memory that guests write at the same time.
 #![expect(unsafe_code)]
@@ -17,7 +17,7 @@ pub struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// No machine has more: below the emulator's two parts, between and behind them, above 4 GiB.
+    /// Enough for any machine: below, between and after the emulator's two parts, and above 4 GiB.
     const RANGES: usize = 5;
 
     /// Declares which memory belongs to guests.
@@ -42,7 +42,7 @@ impl GuestMemory {
             .any(|range| range.contains(gpa, len_bytes))
     }
 
-    /// Copies out of guest memory. Returns whether all of it belongs to guests.
+    /// Copies from guest memory. Returns false if not all of it belongs to guests.
     #[must_use]
     pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
         let is_ours = self.contains(gpa, bytes.len() as u64);
@@ -54,7 +54,7 @@ impl GuestMemory {
         is_ours
     }
 
-    /// Copies into guest memory. Returns whether all of it belongs to guests.
+    /// Copies to guest memory. Returns false if not all of it belongs to guests.
     #[must_use]
     pub fn write(&self, gpa: u64, bytes: &[u8]) -> bool {
         let is_ours = self.contains(gpa, bytes.len() as u64);
@@ -65,7 +65,7 @@ impl GuestMemory {
         is_ours
     }
 
-    /// Sets bits of a byte, which guests may be changing too. Returns whether it belongs to them.
+    /// Atomically sets bits of a byte. Returns false if it does not belong to guests.
     #[must_use]
     pub fn set_bits(&self, gpa: u64, bits: u8) -> bool {
         let is_ours = self.contains(gpa, 1);
@@ -79,7 +79,7 @@ impl GuestMemory {
         is_ours
     }
 
-    /// Fills guest memory with zero. Returns whether all of it belongs to guests.
+    /// Fills guest memory with zeros. Returns false if not all of it belongs to guests.
     #[must_use]
     pub fn zero(&self, gpa: u64, len_bytes: u64) -> bool {
         let is_ours = self.contains(gpa, len_bytes);
@@ -131,7 +131,7 @@ unsafe fn copy(to: *mut u8, from: *const u8, len_bytes: usize) {
     // SAFETY: forwarded to the caller; assembly, because the compiler may not assume anything
     // about what it reads.
     unsafe {
-        // Words, then the bytes left over: TCG takes as long for either.
+        // Words, then the remaining bytes: TCG takes the same time for either.
         asm!("rep movsq", "mov ecx, {rest:e}", "rep movsb", rest = in(reg) len_bytes & 7,
             inout("rcx") len_bytes / 8 => _, inout("rdi") to => _, inout("rsi") from => _,
             options(nostack, preserves_flags));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Who gets which part of RAM.
+//! Layout of RAM.
 //!
-//! The image lies where it is linked. VTL0's memory is where the option wants it: from address 0 on,
-//! at a base, or at the top. L1's kernel goes to the first place from the address that it prefers
-//! upwards. The rest goes to the top of what is left, below 4 GiB if it fits there: the firmware pages
-//! that L1 reads (ACPI tables, mailbox, start-up page tables), the emulator's frame pool, L1's initial
-//! RAM disk.
+//! The image stays where it is linked. VTL0's memory is where the option puts it: from address 0,
+//! from a base, or at the top. L1's kernel goes to the first free place at or above its preferred
+//! address. The rest goes to the top of what is left, below 4 GiB if it fits there: the firmware
+//! pages that L1 reads (ACPI tables, mailbox, start-up page tables), the emulator's frame pool,
+//! L1's initial RAM disk.
 //!
-//! Where VTL0's memory begins at 0, a stock kernel at L1 still has needs below 1 MiB: see
+//! If VTL0's memory begins at 0, a stock kernel at L1 still needs some memory below 1 MiB: see
 //! [`L1_WINDOW`] and [`LOW_BUILT`].
 
 use super::map::{Kind, MemoryMap, Range};
@@ -17,15 +17,16 @@ const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 const FOUR_GIB: u64 = 4 << 30;
 
-/// L1's RAM below 1 MiB, for the code that starts its processors. The loader's pages lie in it.
-/// Below 512 KiB, because a Linux at VTL0 reads what is above when it looks for firmware's tables.
+/// L1's RAM below 1 MiB, for the code that starts its processors. It contains the loader's pages.
+/// Below 512 KiB, because a Linux at VTL0 reads what is above when it searches for firmware's
+/// tables.
 pub const L1_WINDOW: Range = Range::new(0x7_0000, 0x8_0000);
 /// Device memory.
 const VGA: Range = Range::new(0xa_0000, 0xc_0000);
-/// Linux takes it for a ROM, whatever is there, and reads it through shared addresses too.
+/// Linux treats it as a ROM, whatever is there, and also reads it through shared addresses.
 const SYSTEM_ROM: Range = Range::new(0xf_0000, 0x10_0000);
-/// Memory of VTL0's that L1's kernel reads when it starts, so that it is there from the build of the TD on:
-/// what the BIOS leaves in page 0, and where it is said to put tables and ROMs.
+/// Memory of VTL0 that L1's kernel reads at boot, so it is added when the TD is built: the BIOS
+/// data in page 0, and where tables and ROMs are expected.
 pub const LOW_BUILT: [Range; 3] = [
     Range::new(0, PAGE),
     Range::new(0x8_0000, VGA.start),
@@ -48,7 +49,7 @@ pub enum Place {
     At(u64),
 }
 
-/// What the user wants for VTL0.
+/// What the options request for VTL0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// From its first to its last byte, a multiple of 2 MiB.
@@ -81,7 +82,7 @@ impl Ram {
         (self.low.contains(gpa, 1) && !VGA.contains(gpa, 1)) || self.high.contains(gpa, 1)
     }
 
-    /// End of the addresses that the page table of the TD knows.
+    /// End of the addresses in the page table of the TD.
     pub const fn end(&self) -> u64 {
         if self.high.is_empty() {
             self.low.end
@@ -151,9 +152,10 @@ impl Layout {
         set
     }
 
-    /// L1's memory map: firmware's, with the ACPI tables named as such, because Linux reads memory of any
-    /// other reserved kind through shared addresses. What is ours, and addresses of devices that a TD does
-    /// not have, is unusable: a TD that takes it for memory would wait for the host for ever.
+    /// L1's memory map: firmware's, with the ACPI tables marked as such, because Linux reads any
+    /// other reserved memory through shared addresses. The emulator's memory, and addresses of
+    /// devices that a TD does not have, are unusable: a TD that used them as memory would wait for
+    /// the host forever.
     pub fn l1_map(&self, firmware: &MemoryMap) -> MemoryMap {
         let mut map = MemoryMap::new();
         let low_end = self.ram.low.end;
@@ -169,8 +171,8 @@ impl Layout {
             map.add(range, kind);
         }
         if self.is_vtl0_low() {
-            // Not listed, so that what is above is an entry of its own: Linux calls an entry that
-            // begins below 1 MiB busy.
+            // Not listed, so that what is above it is an entry of its own: Linux makes an entry
+            // that begins below 1 MiB a busy resource.
             map.remove(SYSTEM_ROM);
             map.add(L1_WINDOW, Kind::Ram);
         }
@@ -186,7 +188,7 @@ impl Layout {
     }
 }
 
-/// What of memory is taken when it is divided.
+/// Memory that is already used when the rest is divided.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
     /// The emulator.
@@ -278,7 +280,8 @@ fn vtl0_memory(
     }
 }
 
-/// Where L1's kernel fits, from where it wants to be upwards; not over the RAM disk, which moves later.
+/// Where L1's kernel fits, at or above its preferred address; not over the RAM disk, which is moved
+/// later.
 fn kernel_place(
     free: &MemoryMap,
     initrd: Range,

@@ -127,7 +127,7 @@ fn vtl0_at_0_has_all_but_what_l1_needs_below_1_mib() {
         (0x2000_0000, Kind::Ram),
     ];
     assert_eq!(kinds, expected);
-    // Linux joins entries of a kind that touch.
+    // Linux merges adjacent entries of the same kind.
     assert!(!l1.is_all(Range::new(0xe_0000, 0x20_0000), Kind::Reserved));
 }
 

@@ -31,7 +31,7 @@ impl Range {
         self.end == self.start
     }
 
-    /// Returns true if `len_bytes` bytes at `address` lie inside.
+    /// Returns true if `len_bytes` bytes at `address` are inside.
     pub const fn contains(&self, address: u64, len_bytes: u64) -> bool {
         address >= self.start && address <= self.end && len_bytes <= self.end - address
     }
@@ -49,7 +49,7 @@ pub enum Kind {
     Reserved = 2,
     Acpi = 3,
     Nvs = 4,
-    /// There is no memory for L1.
+    /// Not usable as memory by L1.
     Unusable = 5,
 }
 
@@ -108,7 +108,7 @@ impl MemoryMap {
         self.merge();
     }
 
-    /// Takes a range out: nothing is said about it any more.
+    /// Removes a range: the map then says nothing about it.
     pub fn remove(&mut self, range: Range) {
         let mut result = Self::new();
         for (old, kind) in self.iter() {
@@ -142,7 +142,7 @@ impl MemoryMap {
         *self = result;
     }
 
-    /// Kind of the byte at an address, if firmware said anything about it.
+    /// Kind of the byte at an address; `None` if the map does not describe it.
     pub fn kind_at(&self, address: u64) -> Option<Kind> {
         self.iter()
             .find(|(range, _)| range.contains(address, 1))

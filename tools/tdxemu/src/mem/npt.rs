@@ -53,8 +53,8 @@ impl AddressSpaces {
         &self.l2[usize::from(vm.number() - 1)]
     }
 
-    /// Makes L1 reach a page by one alias, or by none. Returns whether a translation was taken
-    /// away that processors inside L1 may still hold. RAM has one host address for both aliases.
+    /// Maps a page for L1 by one alias, or by none. Returns true if that removed a translation that
+    /// processors inside L1 may still hold. RAM has one host address for both aliases.
     pub fn set_l1(&mut self, gpa: Gpa, mapping: L1Mapping) -> Result<bool, OutOfFrames> {
         let private = gpa.without_shared().0;
         let shared = private | SHARED_BIT;
@@ -99,7 +99,7 @@ impl AddressSpaces {
         self.l1.map(frames, gpa | SHARED_BIT, gpa, Rights::ALL)
     }
 
-    /// Gives an L2 a page with these rights, or takes it away.
+    /// Maps a page for an L2 with these rights, or unmaps it.
     ///
     /// # Errors
     ///

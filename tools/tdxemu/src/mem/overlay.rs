@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Nested tables of one processor in which an L2 keeps rights that L1 has taken away: a copy of the
-//! tables that all share, as far down as it differs from them.
+//! Nested tables of one processor in which an L2 keeps rights that L1 has revoked: a copy of the
+//! shared tables, as far down as they differ.
 
 use super::frame::{FramePool, TableFrames};
 use svm::npt::{Frames, Npt, OutOfFrames, Rights};
@@ -8,7 +8,7 @@ use svm::npt::{Frames, Npt, OutOfFrames, Rights};
 /// Tables of a processor. One instruction of a guest cannot need as many.
 const FRAMES: u64 = 64;
 
-/// Tables of its own that a processor writes again and again.
+/// Frames of a processor for its own tables, reused each time.
 struct OwnFrames {
     pool: &'static FramePool,
     /// Of [`FRAMES`] frames; none before they are needed first.
@@ -90,7 +90,7 @@ impl Overlay {
         }
     }
 
-    /// Forgets all.
+    /// Removes all tables.
     pub fn clear(&mut self) {
         self.tables = None;
     }

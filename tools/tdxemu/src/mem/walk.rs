@@ -22,7 +22,7 @@ const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Translates a linear address. `read` returns the 8 bytes at a guest-physical address, or `None`
-/// where there is no memory.
+/// if there is no memory.
 pub fn translate(paging: Paging, gla: u64, read: impl Fn(u64) -> Option<u64>) -> Option<u64> {
     if paging.cr0 & PG == 0 {
         return Some(gla & 0xffff_ffff);

@@ -11,7 +11,7 @@ use tdx_model::page_state::{PageEntry, Pages};
 use tdx_model::stale::Stale;
 use tdx_model::td::{CpuFeatures, FeatureLevel, Td, TdConfig, attributes, config_flags, xfam};
 
-/// Rights taken away that are kept in mind: as many as a TLB has entries.
+/// How many revoked rights are tracked: as many as a TLB has entries.
 const STALE_ROOM: usize = 1024;
 
 /// Builds the TD: measured memory for L1, pending memory for VTL0.
@@ -34,7 +34,7 @@ pub fn build(platform: &'static Platform, layout: &Layout) -> Result<World, &'st
             .host_add_mapped(Gpa(range.start), range.len_bytes());
         spaces.add_l1(range).map_err(|_| NO_FRAMES)?;
     }
-    // Linux looks for tables in firmware's area through shared and through private addresses.
+    // Linux searches firmware's area for tables through shared and through private addresses.
     const LEGACY: Range = Range::new(0x9_f000, 0x10_0000);
     for page in (LEGACY.start..LEGACY.end).step_by(4096) {
         if layout.vtl0.kind_at(page).is_none() {

@@ -8,7 +8,7 @@ use crate::hyperv::{self, MESSAGE_BYTES, PAYLOAD_BYTES, status};
 use crate::smp;
 use crate::vp::Vp;
 
-/// What is sent to it comes back to source 7 of processor 0.
+/// What is sent to it is returned to SINT 7 of processor 0.
 const ECHO: u32 = 1;
 /// The source of VTL2's VMBus.
 const ECHO_SINT: u8 = 7;
@@ -77,8 +77,8 @@ impl Call {
         outcome(synic::post_to_vtl0(vp, index, sint, &message))
     }
 
-    /// HvCallSignalEventDirect: partition, processor, VTL 0, source, flag. The output tells whether
-    /// the flag was clear.
+    /// HvCallSignalEventDirect: partition, processor, VTL 0, SINT, flag. The output is 1 if the
+    /// flag was clear.
     pub(super) fn signal_direct(&self, vp: &mut Vp) -> Outcome {
         self.check_simple(vp, 16)?;
         let word = self.word(vp, 8)?;

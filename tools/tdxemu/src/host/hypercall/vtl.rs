@@ -22,7 +22,7 @@ impl Call {
         self.check_simple(vp, 16)?;
         self.check_partition(vp)?;
         let word = self.word(vp, 8)?;
-        // CAST: the VTL is the low byte. The flag asks for execution control by mode.
+        // CAST: the VTL is the low byte. The flag enables mode-based execution control.
         if word as u8 != VTL1 || word >> 9 != 0 {
             return Err(status::INVALID_PARAMETER);
         }
