@@ -8,7 +8,7 @@ const GUEST: &[u8] = b"\xac\x84\xc0\x74\x04\xe6\xe9\xeb\xf7\xf4hello from VTL0\n
 const CODE_LEN: u64 = 10;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // One page of the memory that the module took for lower VTLs.
+    // One page of the memory that the module claimed for lower VTLs.
     let list = std::fs::read_to_string("/sys/module/mshv_vtl_tdx/parameters/vtl0_mem")?;
     let first = list.split(',').next().unwrap_or_default();
     let base = u64::from_str_radix(first.trim().trim_start_matches("0x"), 16)?;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The kernel's ABI, mirrored from `include/uapi/linux/mshv_vtl_tdx.h`.
 //!
-//! Only layouts and numbers, written a second time on purpose: the assertions
-//! hold them against the numbers of the ABI text. Nothing here is ever used as
-//! a reference to shared memory; [`crate::run_page`] takes the offsets and
-//! `sys` the command numbers. Most programs need none of it.
+//! Only layouts and numbers, written a second time on purpose: assertions compare them with the
+//! numbers in the ABI text. Nothing here is ever used as a reference to shared memory;
+//! [`crate::run_page`] uses the offsets and `sys` the command numbers. Most programs need none of
+//! it.
 
 pub(crate) mod operands;
 mod run;
@@ -13,13 +13,13 @@ pub use run::{EnterGuestState, RunPageLayout, TdxVpContext, TscDeadline, VpState
 
 /// Command numbers as the kernel sees them (type 0xb8).
 pub mod command {
-    /// Asks `/dev/mshv` for a capability; the answer is the return value.
+    /// Queries a capability of `/dev/mshv`; the answer is the return value.
     pub const CHECK_EXTENSION: u32 = 0x4004_b800;
     /// Makes a VTL file; its descriptor is the return value.
     pub const CREATE_VTL: u32 = 0x8001_b81d;
-    /// Asks `/dev/mshv` for facts; the number carries the size of the head.
+    /// Queries facts from `/dev/mshv`; the number encodes the size of the head only.
     pub const VTL_INFO: u32 = 0xc008_b860;
-    /// Asks `/dev/mshv` for a line of the TDCALL policy; likewise.
+    /// Queries a line of the TDCALL policy from `/dev/mshv`; encoded likewise.
     pub const VTL_POLICY: u32 = 0xc008_b862;
     /// Runs the virtual processor of the current CPU.
     pub const RETURN_TO_LOWER_VTL: u32 = 0x0000_b827;
@@ -34,7 +34,7 @@ pub mod command {
     /// Makes the current CPU's virtual processor new; the number carries the
     /// size of the head.
     pub const VTL_RESET: u32 = 0x4008_b868;
-    /// Would set the time of the partition, which nobody can in a trust domain.
+    /// Sets the time of the partition, which always fails in a trust domain.
     pub const RESTORE_PARTITION_TIME: u32 = 0x4018_b813;
     /// Makes memory usable for direct I/O.
     pub const ADD_VTL0_MEMORY: u32 = 0x4010_b821;
@@ -42,7 +42,7 @@ pub mod command {
     pub const SET_POLL_FILE: u32 = 0x4008_b825;
     /// Executes one permitted TDCALL leaf.
     pub const TDCALL: u32 = 0xc038_b832;
-    /// Tells which bits of CR4 a lower VTL may set.
+    /// Returns the bits of CR4 that a lower VTL may set.
     pub const READ_VMX_CR4_FIXED1: u32 = 0x8008_b833;
     /// Brings virtual processors out of lower VTLs.
     pub const KICK_CPUS: u32 = 0x4018_b838;

@@ -2,9 +2,9 @@
 //! The audit ring of a virtual processor: one record per switch, written by
 //! the kernel, mapped here for reading only.
 //!
-//! The kernel writes while this side reads. A record is whole when its
-//! sequence number is the same before and after: [`Ring::read`]. [`Follower`]
-//! goes through a ring in order and says what it missed.
+//! The kernel writes while this side reads. A record is complete if its sequence number is the same
+//! before and after reading the rest: see [`Ring::read`]. [`Follower`] reads a ring in order and
+//! reports what it missed.
 
 mod record;
 
@@ -19,18 +19,18 @@ use crate::sys::{Mapping, Protection};
 
 pub use record::{EntryReason, ExitKind, RECORD_LEN, RECORD_WORDS, Record};
 
-/// How often a record that changed while it was read is looked at again; then
-/// it is another one.
+/// How often to retry a record that changed while it was being read; after that it has been
+/// overwritten.
 const TRIES: u32 = 2;
 
-/// What stands where a record was looked for.
+/// Contents of the slot in which a record was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The record, whole.
     Record(Record),
     /// That switch has not happened, or is being written.
     NotYet,
-    /// A later switch has taken its place.
+    /// A later switch has overwritten it.
     Overwritten,
 }
 
@@ -66,8 +66,8 @@ impl Ring {
             .unwrap_or(0)
     }
 
-    /// Looks for the record of a switch. The first one has the number 1; where
-    /// 0 stands, the kernel is writing.
+    /// Reads the record of a switch; the first switch has number 1. A sequence number of 0 in the
+    /// slot means that the kernel is writing to it.
     pub fn read(&self, sequence: u64) -> Found {
         if sequence == 0 {
             return Found::NotYet;
@@ -83,7 +83,7 @@ impl Ring {
             // ORDERING: the other words are loaded after the sequence number.
             fence(Ordering::Acquire);
             let words: [u64; RECORD_WORDS] = core::array::from_fn(|index| self.word(slot, index));
-            // ORDERING: and before it is looked at again.
+            // ORDERING: the words are read before the sequence number is read again.
             fence(Ordering::Acquire);
             let after = self.word(slot, 0);
             if before == after {
@@ -93,7 +93,7 @@ impl Ring {
         Found::NotYet
     }
 
-    /// One word of a slot, loaded once.
+    /// One word of a slot, read once.
     fn word(&self, slot: u64, index: usize) -> u64 {
         // CAST: below the number of records.
         let offset = (slot % self.records) as usize * RECORD_LEN + index % RECORD_WORDS * 8;
@@ -104,16 +104,16 @@ impl Ring {
     }
 }
 
-/// What comes next in a ring.
+/// What [`Follower::step`] found next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A record.
     Record(Record),
-    /// So many switches were overwritten before they were read.
+    /// This many switches were overwritten before they could be read.
     Missed(u64),
 }
 
-/// Reads a ring in order.
+/// Reads a ring in order and counts what it missed.
 ///
 /// ```no_run
 /// use vtl::audit::{Follower, Step};
@@ -150,7 +150,7 @@ impl Follower {
         Self { ring, next }
     }
 
-    /// The next record, or how many were missed; `None` if there is none yet.
+    /// Returns the next record, or how many were missed; `None` if there is no new one yet.
     pub fn step(&mut self) -> Option<Step> {
         match self.ring.read(self.next) {
             Found::Record(record) => {

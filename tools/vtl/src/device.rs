@@ -24,24 +24,24 @@ pub enum Extension {
     VtlReturnAction = 2,
     /// DR6 is shared between VTLs.
     Dr6Shared = 3,
-    /// The kernel serves the lower VTL's TSC deadline.
+    /// The kernel handles the lower VTL's TSC deadline.
     LowerVtlTimerVirt = 4,
-    /// [`Mshv::info`] is served.
+    /// [`Mshv::info`] is supported.
     Info = 0x100,
-    /// [`Vtl::stats`] is served.
+    /// [`Vtl::stats`] is supported.
     Stats = 0x101,
-    /// [`Vtl::map_audit_ring`] is served.
+    /// [`Vtl::map_audit_ring`] is supported.
     AuditRing = 0x102,
-    /// [`Mshv::policy`] is served.
+    /// [`Mshv::policy`] is supported.
     Policy = 0x103,
     /// The XSAVE image can be read and written.
     Xsave = 0x104,
-    /// [`crate::Vp::renew`] is served.
+    /// [`crate::Vp::renew`] is supported.
     Reset = 0x108,
 }
 
 impl Extension {
-    /// All capabilities this crate knows.
+    /// All capabilities that this crate knows.
     pub const ALL: &'static [Self] = &[
         Self::CoreApiStable,
         Self::RegisterPage,
@@ -74,7 +74,7 @@ impl Extension {
     }
 }
 
-/// `/dev/mshv`.
+/// The device `/dev/mshv`: queries, and creation of VTL files.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), vtl::Error> {
@@ -101,7 +101,7 @@ impl Mshv {
         })
     }
 
-    /// What the kernel answers for `extension`; `None` if it does not know it.
+    /// Returns the kernel's answer for `extension`; `None` if the kernel does not know it.
     ///
     /// # Errors
     /// [`Error::CheckExtension`].

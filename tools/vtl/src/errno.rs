@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// An error number of Linux. [`Error::errno`](crate::Error::errno) gives it.
+/// A Linux error number, from [`Error::errno`](crate::Error::errno).
 ///
 /// ```
 /// use vtl::Errno;

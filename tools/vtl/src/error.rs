@@ -6,7 +6,7 @@ use crate::memory::GpaRange;
 use crate::status::Status;
 use crate::{Errno, hint};
 
-/// An error of this crate. [`Self::errno`] and [`Self::status`] give what is behind it.
+/// An error of this crate. [`Self::errno`] and [`Self::status`] give the underlying cause.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), vtl::Error> {
@@ -32,7 +32,7 @@ pub enum Error {
     /// CHECK_EXTENSION failed.
     #[error("CHECK_EXTENSION {number} failed: {errno}")]
     CheckExtension {
-        /// The capability asked for.
+        /// Number of the queried capability.
         number: u32,
         /// Why.
         errno: Errno,
@@ -78,7 +78,7 @@ pub enum Error {
     /// Facts, counters or the audit ring are not to be had.
     #[error("cannot read {what}: {errno}{}", hint::query(*errno))]
     Query {
-        /// What was asked for.
+        /// What was queried.
         what: &'static str,
         /// Why.
         errno: Errno,
@@ -145,7 +145,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The errno behind this error, where there is one.
+    /// The errno that caused this error, if any.
     pub const fn errno(&self) -> Option<Errno> {
         match self {
             Self::Open { errno, .. }
@@ -168,7 +168,7 @@ impl Error {
         }
     }
 
-    /// The TDX completion status behind this error, where there is one.
+    /// The TDX completion status that caused this error, if any.
     pub const fn status(&self) -> Option<Status> {
         match self {
             Self::EntryRefused(status) | Self::Tdcall { status, .. } => Some(*status),
@@ -176,7 +176,7 @@ impl Error {
         }
     }
 
-    /// For `map_err` after a command without a variant of its own.
+    /// Makes an error of a command that has no variant of its own; for `map_err`.
     pub(crate) fn command(command: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self::Command {
             command,

@@ -45,9 +45,9 @@ pub enum Exit<'a> {
     Wbinvd(Instruction<'a>),
     /// An access the rights of the page do not allow.
     EptViolation(EptViolation),
-    /// An access to where there is no memory.
+    /// An access to an address without memory.
     Mmio(Mmio),
-    /// An exception of the guest that the exception bitmap asks for.
+    /// An exception of the guest that the exception bitmap intercepts.
     Exception(ExceptionExit),
     /// The guest can take an interrupt: [`Vp::watch_interrupt_window`].
     InterruptWindow,
@@ -85,13 +85,13 @@ pub enum Exit<'a> {
         /// Exit qualification.
         qualification: u64,
     },
-    /// No exit: cancelled, a signal for this thread, or an interrupt that was asked for
-    /// ([`crate::RunPage::take_interrupts`]).
+    /// No exit: the run was cancelled, a signal is pending for this thread, or an interrupt was
+    /// requested ([`crate::RunPage::take_interrupts`]).
     Interrupted,
-    /// No exit: an interrupt for this level came first, or the host asked to
-    /// be served. Run again.
+    /// No exit: an interrupt for this VTL was pending first, or the host had to be served. Run
+    /// again.
     NotEntered(Status),
-    /// Any other exit, or one this crate does not know.
+    /// Any other exit, including those that this crate does not know.
     Unknown(Instruction<'a>),
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Metadata field ids [ABI 4.1]: the L2 VMCS fields by encoding, and the
-//! TD-wide and module-wide fields a paravisor asks for.
+//! Metadata field ids [ABI 4.1]: the L2 VMCS fields by encoding, and the TD-wide and module-wide
+//! fields that a paravisor reads.
 //!
 //! Used by [`crate::tdcall`] (TDG.VM.RD, TDG.SYS.RD) and [`crate::vp`]
 //! (TDG.VP.RD, TDG.VP.WR).
@@ -31,7 +31,7 @@ pub const TD_CTLS: u64 = 0x1110_0003_0000_0017;
 pub const TD_CTLS_ENABLE_HW_SEAL_KEYS: u64 = 1 << 4;
 /// Configuration flags of the TD.
 pub const CONFIG_FLAGS: u64 = 0x9110_0003_0000_0016;
-/// Features of the TDX module, first word.
+/// TDX_FEATURES0 of the TDX module: the first word of its features.
 pub const TDX_FEATURES0: u64 = 0x0a00_0003_0000_0008;
 /// Bit of [`TDX_FEATURES0`]: TD partitioning.
 pub const TDX_FEATURES0_TD_PARTITIONING: u64 = 1 << 7;
@@ -47,8 +47,7 @@ pub const L2_CTLS_MASK: u64 = 7;
 /// Words of the MSR bitmap of an L2 VM.
 pub const MSR_BITMAP_WORDS: u64 = 512;
 
-/// A word of the MSR bitmap of the L2 VM `vm`: class 37, 45 or 53. A set bit is
-/// an exit.
+/// A word of the MSR bitmap of the L2 VM `vm`: class 37, 45 or 53. A set bit makes the access exit.
 pub const fn msr_bitmap(vm: Vm, word: u64) -> u64 {
     0x2520_0003_0000_0000 + ((vm.index() - 1) << 59) + word
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Names of registers that stand in the run page.
+//! Names of the registers in the run page.
 
 /// A general register of the lower VTL, in x86 register-number order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Gpr {
         (Self::R15, "r15"),
     ];
 
-    /// The register of this number, as an instruction or an exit qualification has it.
+    /// The register with this number, as encoded in instructions and exit qualifications.
     ///
     /// ```
     /// assert_eq!(vtl::Gpr::from_number(4), Some(vtl::Gpr::Rsp));
@@ -91,12 +91,12 @@ impl SwitchedState {
     ];
 }
 
-/// General registers and what else TDG.VP.ENTER and the kernel switch: what a lower VTL has for
-/// itself in the run page.
+/// The general registers, and the others that TDG.VP.ENTER and the kernel switch: all of a lower
+/// VTL's state in the run page.
 ///
-/// [`RunPage::registers`](crate::RunPage::registers) takes a copy,
-/// [`RunPage::set_registers`](crate::RunPage::set_registers) puts one there: to look at a lower VTL,
-/// to save and restore it, or to run another one on the same virtual processor.
+/// [`RunPage::registers`](crate::RunPage::registers) makes a copy,
+/// [`RunPage::set_registers`](crate::RunPage::set_registers) writes one: to inspect a lower VTL, to
+/// save and restore it, or to run another one on the same virtual processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
     /// By [`Gpr`].

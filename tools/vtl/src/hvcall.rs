@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::{Error, Result, abi, device, sys};
 
-/// A file for hypercalls, of the codes that it was opened for. Which the kernel lets pass is for
-/// its policy: [`crate::Mshv::hypercall_policy`].
+/// A file for hypercalls with the codes that it was opened for. Which of them the kernel allows is
+/// up to its policy: [`crate::Mshv::hypercall_policy`].
 ///
 /// ```no_run
 /// use vtl::hvcall::{Control, HypercallFile};
@@ -108,11 +108,11 @@ impl HypercallFile {
         Ok(Self { fd })
     }
 
-    /// Makes a call. What the host does not write of `output` is zero.
+    /// Makes a hypercall. Bytes of `output` that the host does not write are zero.
     ///
     /// # Errors
-    /// [`Error::Command`]: EPERM if the code is not in the file's list or not in the policy. What
-    /// the host answers is no error.
+    /// [`Error::Command`]: EPERM if the code is not in the file's list or not in the policy. A
+    /// failure reported by the host is no error here, but the returned status.
     pub fn call(
         &self,
         control: Control,
@@ -124,7 +124,7 @@ impl HypercallFile {
         Ok(HypercallStatus::from_bits(status))
     }
 
-    /// Makes a call with elements, and goes on with it while the host breaks it off with
+    /// Makes a rep hypercall, and continues it as long as the host interrupts it with
     /// [`HypercallStatus::TIMEOUT`].
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Facts about module and trust domain, and the policy of the module, made from the kernel's
-//! structures.
+//! Facts about the kernel module and the trust domain, and the module's policy, converted from the
+//! kernel's structures.
 
 use crate::abi::operands::{self, Head};
 use crate::sys::Grows;
@@ -25,7 +25,7 @@ pub struct Info {
     pub version: (u16, u16, u16),
     /// Bit n: the kernel answers 1 for capability 0x100 + n.
     pub capabilities: u64,
-    /// TDX_FEATURES0 of the TDX module; 0 where it does not tell.
+    /// TDX_FEATURES0 of the TDX module; 0 if it can't be read.
     pub tdx_features0: u64,
     /// ATTRIBUTES of the trust domain.
     pub attributes: u64,

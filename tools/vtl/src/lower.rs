@@ -5,7 +5,7 @@ use crate::rights::PageRights;
 use crate::vp::{Vm, Vp};
 use crate::{GpaRange, Result, Vtl};
 
-/// A lower VTL. [`Vtl::lower`] makes one.
+/// A lower VTL of the trust domain, made by [`Vtl::lower`].
 ///
 /// ```no_run
 /// use vtl::{GpaRange, PageRights, Vm, Vtl};

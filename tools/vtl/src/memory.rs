@@ -12,7 +12,7 @@ const PAGE_SIZE: u64 = 4096;
 /// First address that may be the SHARED bit (GPA width 48).
 const PRIVATE_END: u64 = 1 << 47;
 
-/// Whole private pages, `base..end` (end exclusive).
+/// A range of whole private pages, `base..end` (end exclusive).
 ///
 /// ```
 /// let range = vtl::GpaRange::new(0x8000_0000, 0x20_0000)?;
@@ -158,7 +158,7 @@ impl LowerMemory {
     }
 
     /// Address of the mapping in this process, for a library that accesses memory by itself. It is
-    /// mapped as long as this lives; guests and the kernel may change it at any time.
+    /// valid as long as this value lives; guests and the kernel may change the memory at any time.
     pub fn as_ptr(&self) -> *mut u8 {
         self.mapping.start().as_ptr()
     }

@@ -84,7 +84,7 @@ impl PageAttributes {
         }
     }
 
-    /// Rights of a VM; [`PageRights::valid`] is clear where it has none.
+    /// Rights of a VM; [`PageRights::valid`] is clear if it has none.
     pub const fn rights(&self, vm: Vm) -> PageRights {
         // CAST: a word of 16 bits.
         PageRights::from_bits((self.words >> (16 * vm.index())) as u16)
@@ -165,7 +165,7 @@ impl Vtl {
         })
     }
 
-    /// What the TDX module knows about the page of `gpa` [ABI TDG.MEM.PAGE.ATTR.RD].
+    /// Returns what the TDX module knows about the page at `gpa` [ABI TDG.MEM.PAGE.ATTR.RD].
     ///
     /// # Errors
     /// [`Error::Tdcall`] with the status.
@@ -179,9 +179,8 @@ impl Vtl {
         Ok(PageAttributes::new(call.rcx, call.rdx))
     }
 
-    /// Gives every page of `range` back to the host; nobody may touch it until it is accepted
-    /// again [ABI TDG.MEM.PAGE.RELEASE]. Version 1.5 of the TDX
-    /// module has no such leaf.
+    /// Releases every page of `range` to the host. Nothing may access it until it is accepted again
+    /// [ABI TDG.MEM.PAGE.RELEASE]. Version 1.5 of the TDX module does not have this leaf.
     ///
     /// # Errors
     /// [`Error::Tdcall`] for the first page that was refused.
@@ -277,7 +276,7 @@ mod tests {
         assert_eq!(step_at(&range, 0x1f_f000, 0).level, LEVEL_4K);
         assert_eq!(step_at(&range, 0x20_0000, 0).level, LEVEL_2M);
         assert_eq!(step_at(&range, 0x40_0000, 0).level, LEVEL_4K);
-        // After a size mismatch the same place is taken page by page.
+        // After a size mismatch the same address is retried with small pages.
         assert_eq!(step_at(&range, 0x20_0000, 0x40_0000).level, LEVEL_4K);
         Ok(())
     }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The page a virtual processor shares with the kernel, field by field.
+//! The page that a virtual processor shares with the kernel, field by field.
 //!
-//! Owned by [`crate::vp::Vp`]; layout in [`crate::abi`]. The kernel writes the
-//! page while RETURN_TO_LOWER_VTL runs, so there is never a reference to it:
-//! every access is one atomic load or store. What stands here beside the
-//! registers of the lower VTL (interrupts, halts, the deadline) is in
+//! Owned by [`crate::vp::Vp`]; layout in [`crate::abi`]. The kernel writes to the page while
+//! RETURN_TO_LOWER_VTL runs, so there is never a reference to it: every access is one atomic load
+//! or store. The fields besides the lower VTL's registers (interrupts, halts, the deadline) are in
 //! `interrupts`.
 
 mod interrupts;
@@ -237,11 +236,11 @@ impl RunPage {
         self.u64(context!(entry_rcx))
     }
 
-    /// Has the next entry invalidate translations first. A request that stands already becomes
-    /// [`Flush::All`], which does both.
+    /// Makes the next entry invalidate translations first. If another kind is already requested,
+    /// the request becomes [`Flush::All`], which includes both.
     ///
-    /// A thread that is inside the lower VTL does it when it enters next:
-    /// [`crate::Vtl::flush`] sees to it.
+    /// A thread that is inside the lower VTL invalidates only at its next entry;
+    /// [`crate::Vtl::flush`] forces one.
     pub fn request_flush(&self, flush: Flush) {
         self.update_entry_rcx(|rcx| match rcx & ENTRY_INVD_MASK {
             // CAST: the discriminant.
@@ -250,7 +249,7 @@ impl RunPage {
         });
     }
 
-    /// Has the next entry be one to `vm`, whatever stands there now.
+    /// Makes the next entry one to `vm`, whatever the page says now.
     pub(crate) fn aim(&self, vm: Vm) {
         let aimed = vm.index() << ENTRY_VM_SHIFT;
         if self.entry_rcx() & !ENTRY_INVD_MASK != aimed {
@@ -261,7 +260,7 @@ impl RunPage {
     /// The kernel and other threads change the word at the same time.
     fn update_entry_rcx(&self, update: impl Fn(u64) -> u64) {
         let word: &AtomicU64 = self.page.word(context!(entry_rcx));
-        // ORDERING: a request stands before the kick that follows it.
+        // ORDERING: the request must be visible before the kick that follows it.
         let _ = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rcx| Some(update(rcx)));
     }
 

@@ -9,7 +9,8 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 use crate::abi::operands;
 use crate::{Error, Result, abi, device, sys};
 
-/// The stream of messages and events. It is paused at first; [`AsFd`] is for `poll`.
+/// The stream of messages and events from `/dev/mshv_sint`. It starts paused; use [`AsFd`] for
+/// `poll`.
 ///
 /// ```no_run
 /// use vtl::sint::MessageFile;
@@ -33,7 +34,7 @@ pub struct MessageFile {
 pub struct Message {
     /// Its type, not zero.
     pub message_type: u32,
-    /// Who sent it.
+    /// The sender's partition or port.
     pub sender: u64,
     /// At most 240 bytes.
     pub payload: Vec<u8>,
@@ -55,7 +56,7 @@ impl Message {
 pub struct HostStatus(pub u16);
 
 impl HostStatus {
-    /// There is no room for another message now.
+    /// The host has no room for another message now.
     pub const INSUFFICIENT_BUFFERS: Self = Self(0x13);
 
     /// Returns true if the host did it.
@@ -76,10 +77,11 @@ impl MessageFile {
         })
     }
 
-    /// Waits for a message and takes it; `None` when the stream is paused and all was read.
+    /// Waits for a message and takes it; `None` if the stream is paused and all messages have been
+    /// read.
     ///
     /// # Errors
-    /// [`Error::Command`]: EINTR if a signal came.
+    /// [`Error::Command`]: EINTR if a signal is pending.
     pub fn read(&self) -> Result<Option<Message>> {
         let mut raw = operands::Message::new_zeroed();
         let read = |errno: Errno| Error::Command {
@@ -123,8 +125,8 @@ impl MessageFile {
             .map_err(Error::command("SINT_POST_MESSAGE"))
     }
 
-    /// Has `eventfd` signalled when the host sets flag `flag`, below 2048, in place of an earlier
-    /// one. It goes with this file.
+    /// Makes the kernel signal `eventfd` when the host sets event flag `flag`, below 2048. It
+    /// replaces an earlier eventfd, and is removed when this file is closed.
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -133,7 +135,7 @@ impl MessageFile {
             .map_err(Error::command("SINT_SET_EVENTFD"))
     }
 
-    /// Takes the eventfd of a flag away.
+    /// Removes the eventfd of a flag.
     ///
     /// # Errors
     /// [`Error::Command`].

@@ -30,7 +30,7 @@ pub struct ExitStats {
     pub kind: ExitKind,
     /// How many.
     pub count: u64,
-    /// Those after which the kernel entered again by itself.
+    /// Number of those after which the kernel entered again by itself.
     pub handled: u64,
     /// TSC ticks from entry to exit.
     pub cycles: u64,
@@ -41,7 +41,7 @@ pub struct ExitStats {
 pub struct Storms {
     /// How many.
     pub count: u64,
-    /// TSC ticks that they took, together.
+    /// TSC ticks that all of them took together.
     pub ticks: u64,
     /// TSC ticks of the shortest; 0 without one.
     pub shortest_ticks: u64,
@@ -66,14 +66,14 @@ pub struct Stats {
     pub refused: [u64; REFUSALS.len()],
     /// Exits that userspace got because the lower VTL made no progress.
     pub stalls: u64,
-    /// Exits by kind; kinds that never came are left out.
+    /// Exits by kind; kinds that never occurred are left out.
     pub exits: Vec<ExitStats>,
     /// What looks like a host that watches a lower VTL step by step.
     pub storms: Storms,
 }
 
 impl Stats {
-    /// A module that knows less than this crate leaves the rest as it was: zero.
+    /// Fields that an older module does not know are zero.
     pub(crate) fn new(answer: &operands::Stats) -> Self {
         let operands::Stats {
             head: _,

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// RAX as the TDX module returned it.
+/// A completion status: RAX as the TDX module returned it.
 ///
 /// ```
 /// let status = vtl::Status::from_raw(0xc000_0100_0000_0001);
@@ -81,12 +81,12 @@ impl Status {
         self.0 as u32
     }
 
-    /// Whether the TDX module reports an error (bit 63).
+    /// Returns true if the TDX module reports an error (bit 63).
     pub const fn is_error(self) -> bool {
         self.0 >> 63 != 0
     }
 
-    /// Name of the code in the specification, if this crate knows it.
+    /// Name of the code in the specification; `None` if this crate does not know it.
     pub fn name(self) -> Option<&'static str> {
         NAMES
             .iter()

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The lowest files, and the only ones with unsafe code: system calls of the ABI, memory that
-//! others write too, and the time-stamp counter.
+//! The lowest layer, with all of the unsafe code: system calls of the ABI, memory that others write
+//! to, and the time-stamp counter.
 //!
-//! What comes out of here is safe: a request carries an operand of the size its number says, an
-//! access to a mapping is inside it and one load or store.
+//! Its interface is safe: a request carries an operand of the size encoded in its number, and an
+//! access to a mapping is within it, by one load or store.
 
 // UNSAFETY: ioctl with a pointer argument, mmap, shared memory, one instruction.
 #![expect(unsafe_code)]

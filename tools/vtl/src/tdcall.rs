@@ -32,8 +32,8 @@ pub mod leaf {
     pub const TDG_MEM_PAGE_RELEASE: u64 = 30;
 }
 
-/// Attempts at a leaf that answers TDX_OPERAND_BUSY before giving up; the host
-/// holds such a lock for microseconds.
+/// Attempts at a leaf that returns TDX_OPERAND_BUSY before giving up; the host holds such a lock
+/// for microseconds.
 const BUSY_RETRIES: u32 = 1000;
 
 impl Vtl {

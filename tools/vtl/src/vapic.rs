@@ -37,7 +37,7 @@ pub enum ApicRegister {
     DivideConfiguration = 0x3e0,
 }
 
-/// The mapped virtual-APIC page of one CPU. Clones are the same page.
+/// The mapped virtual-APIC page of one CPU. Clones refer to the same page.
 ///
 /// ```no_run
 /// use vtl::vapic::ApicRegister;

@@ -23,7 +23,7 @@ impl Vectors {
     /// Every vector.
     pub const ALL: Self = Self([u32::MAX; Self::WORDS]);
 
-    /// Bit n of word m is vector 32 m + n.
+    /// Makes a set from a bitmap: bit n of word m is vector 32 m + n.
     pub const fn from_words(words: [u32; 8]) -> Self {
         Self(words)
     }
@@ -66,7 +66,7 @@ impl Vectors {
         (0..=u8::MAX).filter(move |vector| self.contains(*vector))
     }
 
-    /// Index of the word and the bit in it.
+    /// Index of the word with the vector's bit, and the bit in it.
     pub(crate) const fn place(vector: u8) -> (usize, u32) {
         // CAST: widening.
         (vector as usize / 32, 1 << (vector % 32))

@@ -49,11 +49,12 @@ impl Vm {
     }
 }
 
-/// A lower VTL on a virtual processor. The thread stays on its CPU as long as there is one.
+/// A lower VTL on a virtual processor. The thread is bound to the processor's CPU while handles
+/// exist.
 ///
 /// A CPU has one virtual processor, whatever VM it runs: the run page, the extended state and the
-/// registers of [`SharedRegister`] are the same for all of them, each VM has its own L2 VMCS.
-/// [`Self::sibling`] gives the handle of another VM on the same virtual processor.
+/// registers of [`SharedRegister`] are common to all VMs, while each VM has its own L2 VMCS.
+/// [`Self::sibling`] returns a handle for another VM on the same virtual processor.
 ///
 /// ```no_run
 /// use vtl::{Exit, Gpr, Mode, Vm, Vtl};
@@ -73,9 +74,10 @@ pub struct Vp {
     vtl: Vtl,
     vm: Vm,
     page: RunPage,
-    /// The next entry has to forget what an earlier user of the VM left in the processor.
+    /// The next entry has to invalidate what an earlier user of the VM left in the processor's
+    /// caches.
     is_new: Cell<bool>,
-    /// A property of this thread, so this is neither `Send` nor `Sync`.
+    /// Bound to this thread, so this is neither `Send` nor `Sync`.
     binding: Rc<Binding>,
 }
 
@@ -92,10 +94,10 @@ impl Vp {
         })
     }
 
-    /// The handle of another VM on this virtual processor.
+    /// Returns a handle for another VM on this virtual processor.
     ///
-    /// Nothing is changed by that. Registers of the run page are those of the VM that ran last:
-    /// whoever runs VMs in turn saves and restores them ([`RunPage::registers`]).
+    /// This changes nothing. The registers in the run page are those of the VM that ran last: code
+    /// that runs VMs alternately saves and restores them ([`RunPage::registers`]).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), vtl::Error> {

@@ -22,7 +22,7 @@ pub struct Vtl {
     fd: Arc<OwnedFd>,
 }
 
-/// How far [`Vtl::kick`] goes.
+/// Flags of [`Vtl::kick`].
 #[bitfield_struct::bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct Kick {
@@ -34,7 +34,7 @@ pub struct Kick {
     _reserved: u64,
 }
 
-/// A device interrupt that comes to VTL0 through VTL2.
+/// A device interrupt that is redirected to VTL0 through VTL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedirectedInterrupt {
     /// Vector of VTL2, which the device is to send.
@@ -52,11 +52,10 @@ impl Vtl {
         device::open(abi::DEV_MSHV_VTL).map(Self::from)
     }
 
-    /// Binds this thread to `cpu` and takes that CPU's virtual processor to
-    /// run `vm` on it.
+    /// Binds this thread to `cpu`, and uses that CPU's virtual processor to run `vm`.
     ///
-    /// Nothing else is changed: what stands in the run page, and in the L2 VMCS, is what the last
-    /// user left. [`Vp::reset`] starts a guest.
+    /// Nothing else is changed: run page and L2 VMCS are as the last user left them. [`Vp::reset`]
+    /// starts a guest.
     ///
     /// # Errors
     /// [`Error::Bind`] or [`Error::Map`].
@@ -110,8 +109,8 @@ impl Vtl {
         }
     }
 
-    /// Brings virtual processors out of lower VTLs. Each looks at its run page before it enters
-    /// again; one that is halted looks, too.
+    /// Makes virtual processors leave lower VTLs. Each reads its run page again before it enters
+    /// again; one that is halted does so, too.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), vtl::Error> {
@@ -130,10 +129,10 @@ impl Vtl {
         sys::kick(self, &mask, kick.into_bits()).map_err(Error::command("KICK_CPUS"))
     }
 
-    /// Has each of these virtual processors invalidate its translations before it runs another
-    /// instruction of a lower VTL. On return, none runs with one from before.
+    /// Makes each of these virtual processors invalidate its translations before it executes
+    /// another instruction of a lower VTL. On return, none of them uses older translations.
     ///
-    /// After rights in memory were taken away, of all virtual processors.
+    /// To be called for all virtual processors after memory rights were revoked.
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -148,8 +147,8 @@ impl Vtl {
         self.kick(cpus, Kick::new().with_wait(true))
     }
 
-    /// Has `file` cancel runs of the virtual processor of `cpu` whenever it is readable, in place
-    /// of an earlier one. It goes with the VTL file.
+    /// Makes `file` cancel runs of the virtual processor of `cpu` whenever it is readable. Replaces
+    /// an earlier file, and ends with the VTL file.
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -157,7 +156,7 @@ impl Vtl {
         sys::set_poll_file(self, cpu, Some(file.as_fd())).map_err(Error::command("SET_POLL_FILE"))
     }
 
-    /// Takes the file of [`Self::set_poll_file`] away.
+    /// Removes the file of [`Self::set_poll_file`].
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -165,8 +164,8 @@ impl Vtl {
         sys::set_poll_file(self, cpu, None).map_err(Error::command("SET_POLL_FILE"))
     }
 
-    /// Has a device interrupt VTL0 with `vector` (32 to 255) on the processor of this x2APIC ID.
-    /// The mapping goes with the VTL file.
+    /// Redirects a device interrupt to VTL0, as `vector` (32 to 255) on the processor with this
+    /// x2APIC ID. The mapping ends with the VTL file.
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -179,7 +178,7 @@ impl Vtl {
         })
     }
 
-    /// Takes a redirected interrupt back.
+    /// Removes a redirection.
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -193,7 +192,7 @@ impl Vtl {
         Ok(())
     }
 
-    /// Makes memory of a lower VTL, whole pieces of 2 MiB, usable for direct I/O. It holds for
+    /// Makes memory of a lower VTL usable for direct I/O, in whole pieces of 2 MiB. This applies to
     /// mappings that are made afterwards, until the last user of the devices is gone.
     ///
     /// # Errors
@@ -215,8 +214,8 @@ impl Vtl {
         sys::cr4_fixed1(self).map_err(Error::command("READ_VMX_CR4_FIXED1"))
     }
 
-    /// Asks the kernel to set the time of the partition, which it refuses with EOPNOTSUPP: nobody
-    /// may set the time of a trust domain.
+    /// Sets the time of the partition, which the kernel refuses with EOPNOTSUPP: nothing can set
+    /// the time of a trust domain.
     ///
     /// # Errors
     /// [`Error::Command`], always.
@@ -231,7 +230,7 @@ impl Vtl {
 }
 
 impl From<OwnedFd> for Vtl {
-    /// A VTL file that somebody else opened.
+    /// A VTL file that other code opened.
     fn from(fd: OwnedFd) -> Self {
         Self { fd: Arc::new(fd) }
     }

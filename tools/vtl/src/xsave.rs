@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The extended state of the lower VTLs: vector registers, protection keys and
-//! the like, as an XSAVE image in the standard format.
+//! The extended state of the lower VTLs: vector registers, protection keys and so on, as an XSAVE
+//! image in the standard format.
 //!
-//! [`crate::Vp`] reads and writes it; what an image may hold is the kernel's
-//! affair, so that a bad one is refused there.
+//! [`crate::Vp`] reads and writes it. The kernel decides which images are valid, and refuses
+//! others.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -46,10 +46,9 @@ impl XsaveImage {
         }
     }
 
-    /// Takes an image that [`Self::to_bytes`] gave, with the components it was
-    /// made for.
+    /// Makes an image from what [`Self::to_bytes`] returned, and the components it was made for.
     ///
-    /// The kernel looks at it when it is set.
+    /// The kernel checks it when it is set.
     pub fn from_bytes(xfeatures: u64, bytes: &[u8]) -> Option<Self> {
         let size = u32::try_from(bytes.len()).ok()?;
         let mut image = Self::zeroed(size, xfeatures);
@@ -57,7 +56,7 @@ impl XsaveImage {
         Some(image)
     }
 
-    /// The image as it stands in memory.
+    /// The image as bytes, as in memory.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.bytes().to_vec()
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Every command and every mapping of the devices once, against the kernel that is there.
+//! Uses every command and every mapping of the devices once, on the running kernel.
 //!
-//! Prints KTAP; the test of the crate in a trust domain. Each case says what it expects, and the
-//! next one does not depend on it.
+//! Prints KTAP; this is the crate's test in a trust domain. Each case says what it expects, and no
+//! case depends on an earlier one.
 
 mod memory;
 mod nodes;

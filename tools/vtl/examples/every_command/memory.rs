@@ -74,8 +74,8 @@ pub(crate) fn registration(bed: &Bed) -> Outcome {
     }
 }
 
-/// Of a page that nobody has registered, if there is one; a TDX module of version 1.5 has no such
-/// leaf.
+/// Releases a page that is not registered, if there is one. A TDX module of version 1.5 does not
+/// have this leaf.
 pub(crate) fn release(bed: &Bed) -> Outcome {
     let page = GpaRange::new(bed.memory.base(), 4096)?;
     match bed.vtl.release(&page) {

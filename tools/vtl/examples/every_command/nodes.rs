@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What is asked of the nodes themselves, and the nodes of Hyper-V.
+//! The commands of the nodes themselves, and the nodes of Hyper-V.
 
 use vtl::hvcall::{Control, HypercallFile};
 use vtl::sint::MessageFile;

@@ -80,7 +80,7 @@ pub(crate) fn fields(bed: &Bed) -> Outcome {
         "VTL0 has another"
     );
     vtl0.invalidate_linear(0x1000, 2)?;
-    // The monitor trap flag is nobody's to set.
+    // The policy never allows the monitor trap flag.
     let refused = vtl0.write_masked(L2Field::PRIMARY_CONTROLS, 1 << 27, 1 << 27);
     let status = refused.err().and_then(|error| error.status());
     ensure!(status.is_some_and(vtl::Status::is_error), "{status:?}");

@@ -12,7 +12,7 @@ use super::assert_layout;
 pub(crate) struct Head {
     /// Bytes of the structure.
     pub(crate) size: u32,
-    /// What is asked about.
+    /// Selects what the answer is about.
     pub(crate) selector: u32,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Stats {
     pub(crate) head: Head,
     /// What was refused.
     pub(crate) refused: [u64; 7],
-    /// Kinds that the module knows.
+    /// Number of exit kinds that the module knows.
     pub(crate) exit_kinds: u64,
     /// By kind.
     pub(crate) exits: [ExitCounters; 104],
@@ -100,7 +100,7 @@ pub(crate) struct Stats {
     pub(crate) stalls: u64,
     /// Exit storms.
     pub(crate) exit_storms: u64,
-    /// TSC ticks that they took.
+    /// TSC ticks that all storms took together.
     pub(crate) storm_ticks: u64,
     /// Those of the shortest.
     pub(crate) shortest_storm_ticks: u64,
@@ -114,7 +114,7 @@ assert_layout!(Stats, 2608, 0 head, 8 refused, 64 exit_kinds, 72 exits, 2568 ref
 pub(crate) struct Register {
     /// Its number.
     pub(crate) name: u32,
-    /// Not looked at.
+    /// Ignored by the kernel.
     pub(crate) reserved: [u32; 3],
     /// Low half first.
     pub(crate) value: [u64; 2],
@@ -140,7 +140,7 @@ assert_layout!(VpRegisters, 16, 0 count, 4 failed, 8 registers);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(crate) struct Xsave {
-    /// Bytes of the image; 0 asks for the other two only.
+    /// Bytes of the image; 0 queries only the other two fields.
     pub(crate) size: u32,
     /// Zero.
     pub(crate) flags: u32,
@@ -186,9 +186,9 @@ pub(crate) struct MapInterrupt {
     pub(crate) vector: u32,
     /// x2APIC ID of the processor.
     pub(crate) apic_id: u32,
-    /// 1 makes a mapping, 0 takes it back.
+    /// 1 creates a mapping, 0 removes it.
     pub(crate) create_mapping: u8,
-    /// Not looked at.
+    /// Ignored by the kernel.
     pub(crate) padding: [u8; 7],
 }
 
@@ -210,13 +210,13 @@ assert_layout!(RamDisposition, 16, 0 start_pfn, 8 last_pfn);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(crate) struct PartitionTime {
-    /// Not looked at.
+    /// Ignored by the kernel.
     pub(crate) tsc_sequence: u32,
-    /// Not looked at.
+    /// Ignored by the kernel.
     pub(crate) reserved: u32,
-    /// Not looked at.
+    /// Ignored by the kernel.
     pub(crate) reference_time_100ns: u64,
-    /// Not looked at.
+    /// Ignored by the kernel.
     pub(crate) tsc: u64,
 }
 
@@ -300,7 +300,7 @@ assert_layout!(SetEventfd, 8, 0 fd, 4 flag);
 pub(crate) struct SintMask {
     /// 1 paused, 0 not.
     pub(crate) mask: u8,
-    /// Not looked at.
+    /// Ignored by the kernel.
     pub(crate) reserved: [u8; 7],
 }
 
@@ -314,11 +314,11 @@ pub(crate) struct Message {
     pub(crate) message_type: u32,
     /// At most 240.
     pub(crate) payload_size: u8,
-    /// Not looked at.
+    /// Ignored.
     pub(crate) flags: u8,
-    /// Not looked at.
+    /// Ignored.
     pub(crate) reserved: [u8; 2],
-    /// Who sent it.
+    /// The sender's partition or port.
     pub(crate) sender: u64,
     /// The payload, then zeros.
     pub(crate) payload: [u8; 240],

@@ -108,7 +108,7 @@ pub struct RunPageLayout {
     pub context: TdxVpContext,
     /// Unused on TDX.
     pub vtl_ret_actions: [u8; 256],
-    /// Interrupts asked for by the host.
+    /// Interrupts that the host or other threads have requested, one bit per vector.
     pub proxy_irr: [u32; 8],
     /// Unused on TDX.
     pub target_vtl: u8,

@@ -9,12 +9,12 @@ pub const RECORD_WORDS: usize = 8;
 /// Bytes of a record.
 pub const RECORD_LEN: usize = RECORD_WORDS * 8;
 
-/// Kind of an exit, as audit and statistics tell them apart.
+/// Kind of an exit, as audit records and statistics distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExitKind(pub u8);
 
 impl ExitKind {
-    /// A name, or `None` for a kind that this crate does not know.
+    /// Name of the kind; `None` if this crate does not know it.
     pub fn name(self) -> Option<&'static str> {
         match self.0 {
             reason @ 0..=95 => reason::name(u16::from(reason)),
@@ -77,7 +77,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record in these words. What is reserved in them is not looked at.
+    /// Decodes a record; its reserved fields are ignored.
     pub fn from_words(words: [u64; RECORD_WORDS]) -> Self {
         let [
             sequence,
@@ -141,7 +141,7 @@ mod tests {
         #[test]
         fn words_become_a_record_and_the_same_words_again(words: [u64; 8]) {
             let mut words = words;
-            // Two bytes of the last word have a meaning.
+            // Only the low two bytes of the last word are defined.
             words[7] &= 0xffff;
             prop_assert_eq!(Record::from_words(words).to_words(), words);
         }

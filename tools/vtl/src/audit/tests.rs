@@ -15,7 +15,7 @@ fn ring() -> Result<Ring, Errno> {
     })
 }
 
-/// Stores a word the way the kernel does.
+/// Stores a word as the kernel does.
 fn store(ring: &Ring, slot: u64, index: usize, value: u64) {
     let offset = slot as usize * RECORD_LEN + index * 8;
     ring.mapping

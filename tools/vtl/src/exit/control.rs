@@ -124,7 +124,7 @@ access!(
 pub struct ExceptionExit {
     /// Its vector.
     pub vector: u8,
-    /// Its error code, if it has one.
+    /// Error code of the event, if it has one.
     pub error_code: Option<u32>,
     /// Exit qualification: for #PF the linear address, for #DB what it was about.
     pub qualification: u64,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Accesses that extended paging stopped: to a page without the right, and to where there is no
-//! page. Part of [`crate::exit`].
+//! EPT violations: accesses to a page without the right, and to an address without a page. Part of
+//! [`crate::exit`].
 
 use core::fmt;
 
@@ -10,7 +10,7 @@ use crate::abi::ExitInfo;
 const SHARED: u64 = 1 << 47;
 const EEQ_PENDING_PAGE: u64 = 6;
 
-/// Whether an address is one shared with the host.
+/// Returns true if an address is one shared with the host.
 pub(super) const fn is_shared(gpa: u64) -> bool {
     gpa & SHARED != 0
 }
@@ -80,18 +80,18 @@ impl EptViolation {
     }
 }
 
-/// An access to an address at which this level has no memory either: a device, for whoever
-/// emulates one. Memory shared with the host that the host does not give looks the same.
+/// An access to an address at which VTL2 has no memory either: MMIO of a device, if the caller
+/// emulates one. Memory shared with the host that the host does not provide looks the same.
 ///
-/// RIP is at the instruction. Running again executes it again, which is right where the page has
-/// come meanwhile.
+/// RIP is at the instruction. Running again executes it again, which is right if the page has been
+/// mapped meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mmio {
     /// Guest-physical address, with the SHARED bit (47) if the guest used it.
     pub gpa: u64,
     /// Exit qualification.
     pub qualification: u64,
-    /// The host took the exit first. Older TDX modules send every such exit that way.
+    /// The host took the exit first. Older TDX modules deliver every such exit that way.
     pub is_host_routed: bool,
 }
 
@@ -109,7 +109,7 @@ impl Mmio {
         Access::from_qualification(self.qualification)
     }
 
-    /// Whether the guest used the alias that is shared with the host.
+    /// Returns true if the guest used the alias that is shared with the host.
     pub const fn is_shared(self) -> bool {
         is_shared(self.gpa)
     }

@@ -215,8 +215,8 @@ impl Xsetbv<'_> {
         edx_eax(self.0.page())
     }
 
-    /// Does what the processor does: XCR0 gets the value and the guest goes on, or it gets #GP,
-    /// where the processor or VTL2 does not have such a component.
+    /// Does what the processor would do: sets XCR0 and steps over the instruction, or injects #GP
+    /// if the processor or VTL2 does not have a component of the value.
     ///
     /// # Errors
     /// [`Error::Registers`], [`Error::Tdcall`].
@@ -254,6 +254,6 @@ fn edx_eax(page: &RunPage) -> u64 {
 
 /// The low half of a register.
 pub(super) fn low(value: u64) -> u32 {
-    // CAST: exactly the lower 32 bits are asked for.
+    // CAST: only the lower 32 bits are meant.
     value as u32
 }

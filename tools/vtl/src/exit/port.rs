@@ -76,7 +76,7 @@ impl<'a> PortAccess<'a> {
         self.port
     }
 
-    /// The value that goes out.
+    /// The value that the guest writes.
     pub fn value(&self) -> u32 {
         low(self.instruction.page().gpr(Gpr::Rax) & self.port.mask())
     }
@@ -99,7 +99,7 @@ impl<'a> PortAccess<'a> {
         self.instruction.complete();
     }
 
-    /// Gives the value that comes in, and steps over the instruction.
+    /// Returns `value` to the guest, and steps over the instruction.
     pub fn answer(self, value: u32) {
         let page = self.instruction.page();
         let merged = merge_input(page.gpr(Gpr::Rax), self.port, value);

@@ -26,8 +26,8 @@ impl L2Field {
         Self { encoding, width }
     }
 
-    /// The field of this VMCS encoding and width, among those that this crate has no name for.
-    /// `None` for the high half of a field, which is none of its own.
+    /// The field with this VMCS encoding, for fields that this crate does not name. `None` for the
+    /// encoding of a field's high half, which is not a field of its own.
     pub const fn from_encoding(encoding: u16) -> Option<Self> {
         let width = match (encoding >> 13) & 3 {
             0 => Width::U16,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Interrupts of the run page: those asked for by others, what the kernel may do about them, why
-//! the lower VTL is halted, and its timer.
+//! Interrupt fields of the run page: those requested by others, what the kernel may handle, why the
+//! lower VTL is halted, and its timer.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub struct Offload {
 /// Why a lower VTL is halted: it is not entered, and the thread sleeps instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Halt {
-    /// By HLT: an interrupt ends it only if the guest can take it.
+    /// By HLT: an interrupt ends it only if the guest can accept it.
     Hlt,
     /// By a read of guest idle: an interrupt ends it in any case.
     GuestIdle,
@@ -35,7 +35,7 @@ pub enum Halt {
     Plain,
 }
 
-/// What an instruction of the guest asks of the caches.
+/// A cache flush that an instruction of the guest asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheFlush {
     /// WBINVD.
@@ -52,23 +52,24 @@ const HALT_IDLE: u8 = 1 << 7;
 const UPDATE: u8 = 1 << 0;
 
 impl RunPage {
-    /// Asks for an interrupt of VTL0, from any thread. Follow it by [`crate::Vtl::kick`] if the
+    /// Requests an interrupt of VTL0, from any thread. Call [`crate::Vtl::kick`] afterwards if the
     /// virtual processor may be running or halted.
     pub fn request_interrupt(&self, vector: u8) {
         let (word, bit) = Vectors::place(vector);
         let base = offset_of!(RunPageLayout, proxy_irr);
-        // ORDERING: the kernel clears the flag before it takes the bits, so the bit is set first.
+        // ORDERING: the kernel clears the flag before it reads the bits, so the bit must be set
+        // first.
         self.page
             .word::<AtomicU32>(base + 4 * word)
             .fetch_or(bit, Ordering::SeqCst);
         self.scan().store(1, Ordering::SeqCst);
     }
 
-    /// Takes the interrupts that others asked for, of the kernel's on behalf of the host among
-    /// them. Without [`Offload::interrupts`] each [`crate::Exit::Interrupted`] may have brought
-    /// some.
+    /// Takes the interrupts that others have requested, including those that the kernel requested
+    /// on behalf of the host. Without [`Offload::interrupts`] there may be some after each
+    /// [`crate::Exit::Interrupted`].
     pub fn take_interrupts(&self) -> Vectors {
-        // ORDERING: whoever sets a bit after this sets the flag again.
+        // ORDERING: a thread that sets a bit after this also sets the flag again.
         self.scan().store(0, Ordering::SeqCst);
         let base = offset_of!(RunPageLayout, proxy_irr);
         Vectors::from_words(core::array::from_fn(|word| {
@@ -78,12 +79,12 @@ impl RunPage {
         }))
     }
 
-    /// Vectors that the host may not ask for: all, until userspace says otherwise.
+    /// Vectors that the host may not request: all of them, until userspace changes this.
     pub fn blocked_interrupts(&self) -> Vectors {
         self.vectors(offset_of!(RunPageLayout, proxy_irr_blocked))
     }
 
-    /// Sets the vectors that the host may not ask for.
+    /// Sets the vectors that the host may not request.
     pub fn set_blocked_interrupts(&self, vectors: Vectors) {
         self.set_vectors(offset_of!(RunPageLayout, proxy_irr_blocked), vectors);
     }
@@ -160,12 +161,13 @@ impl RunPage {
         self.set_u8(context!(l2_tsc_deadline.update), UPDATE);
     }
 
-    /// Takes the deadline back.
+    /// Disarms the deadline.
     pub fn disarm_deadline(&self) {
         self.arm_deadline(0);
     }
 
-    /// The deadline that the next run arms; `None` if the kernel has taken it, or it is none.
+    /// The deadline that the next run arms; `None` if the kernel has armed it already, or none is
+    /// set.
     pub fn deadline(&self) -> Option<u64> {
         let update: &AtomicU8 = self.page.word(context!(l2_tsc_deadline.update));
         let deadline: &AtomicU64 = self.page.word(context!(l2_tsc_deadline.deadline));

@@ -4,13 +4,13 @@
 use super::*;
 use crate::Vectors;
 
-/// A run page without a kernel behind it.
+/// A run page that no kernel uses.
 pub(crate) fn loose_page() -> Result<RunPage, Errno> {
     Ok(RunPage::on(Mapping::anonymous(abi::PAGE_LEN)?, 0))
 }
 
 impl RunPage {
-    /// Plays the kernel: stores one word of the page.
+    /// Acts as the kernel: stores one word of the page.
     pub(crate) fn poke(&self, offset: usize, value: u64) {
         self.set_u64(offset, value);
     }
@@ -88,7 +88,7 @@ fn a_flush_is_not_lost_and_the_stronger_one_counts() -> Result<(), Errno> {
     page.request_flush(Flush::Linear);
     page.aim(Vm::VTL0);
     assert_eq!(page.entry_rcx(), (1 << 52) | 1);
-    // What an earlier user left in reserved bits is not taken over.
+    // What an earlier user left in reserved bits is discarded.
     page.poke(504, u64::MAX);
     page.aim(Vm::VTL0);
     assert_eq!(page.entry_rcx(), (1 << 52) | 3);

@@ -17,8 +17,8 @@ pub(crate) fn hvcall_setup(fd: impl AsFd, list: &[u8]) -> Result<(), Errno> {
         allow_bitmap_ptr: address(list),
     };
     let request = Request::<{ command::HVCALL_SETUP }, _> { operand };
-    // SAFETY: HVCALL_SETUP reads 16 bytes, the operand's size, and as many bytes of the list as
-    // it says, which are there.
+    // SAFETY: HVCALL_SETUP reads 16 bytes, the operand's size, and the list, whose length and
+    // address are those of a slice.
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
 }
@@ -88,8 +88,8 @@ pub(crate) fn sint_eventfd(
         flag,
     };
     let request = Request::<{ command::SINT_SET_EVENTFD }, _> { operand };
-    // SAFETY: SINT_SET_EVENTFD reads 8 bytes, the operand's size. The kernel takes a reference of
-    // its own to the eventfd.
+    // SAFETY: SINT_SET_EVENTFD reads 8 bytes, the operand's size. The kernel takes its own
+    // reference to the eventfd.
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Memory that the kernel, a guest or another thread writes at the same time.
+//! Memory that the kernel, a guest or another thread may write to at any time.
 //!
-//! There is never a Rust reference to its bytes. A word is accessed by one relaxed atomic load or
-//! store, which is a plain instruction and no data race, whoever else writes; who needs an order
-//! asks for it on the atomic that [`Mapping::word`] gives.
+//! There is never a Rust reference to its bytes. Each access is one relaxed atomic load or store,
+//! which is a plain instruction and never a data race, whoever else writes; code that needs an
+//! ordering asks for it on the atomic from [`Mapping::word`].
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -98,7 +98,7 @@ impl Mapping {
         offset.checked_add(len).is_some_and(|end| end <= self.len)
     }
 
-    /// The word at `offset`, which is a multiple of its size and inside: offsets are constants
+    /// The word at `offset`, which must be a multiple of its size and inside: offsets are constants
     /// of the ABI, or have been checked.
     pub(crate) fn word<A: AtomicWord>(&self, offset: usize) -> &A {
         let size = size_of::<A>();
@@ -110,10 +110,10 @@ impl Mapping {
         let pointer = unsafe { self.start.as_ptr().add(offset) };
         // SAFETY:
         // 1. the bytes are mapped as long as `self` lives;
-        // 2. mmap gave a page-aligned start and the offset is a multiple of the size, which is
+        // 2. mmap returned a page-aligned start and the offset is a multiple of the size, which is
         //    the alignment (`AtomicWord`);
-        // 3. everybody here accesses them atomically, and the kernel and guests are no threads
-        //    of this program. On a mapping for reading only nobody stores.
+        // 3. all code here accesses them atomically, and the kernel and guests are no threads of
+        //    this program. Nothing stores to a read-only mapping.
         unsafe { &*pointer.cast::<A>() }
     }
 
@@ -162,7 +162,8 @@ impl Drop for Mapping {
     }
 }
 
-/// Where the bytes before the first whole word end, where the whole words end, and all of them.
+/// Where the bytes before the first whole word end, where the whole words end, and the total
+/// length.
 fn split(offset: usize, len: usize) -> (usize, usize, usize) {
     let front = (offset.next_multiple_of(8) - offset).min(len);
     (front, front + (len - front) / 8 * 8, len)

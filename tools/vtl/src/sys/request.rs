@@ -39,12 +39,11 @@ unsafe impl<const COMMAND: Opcode, T> Ioctl for Request<COMMAND, T> {
     }
 }
 
-/// An ioctl whose operand stays with the caller, who finds the answer in it.
+/// An ioctl that reads and writes its operand in place.
 pub(super) struct InPlace<'a, const COMMAND: Opcode, T: ?Sized>(pub(super) &'a mut T);
 
-// SAFETY: the operand is borrowed exclusively for as long as the request lives.
-// That the kernel reads and writes no more than the operand is the affair of
-// whoever makes the request: see each use.
+// SAFETY: the operand is borrowed exclusively for as long as the request lives. The code that makes
+// the request is responsible for the kernel accessing no more than the operand: see each use.
 unsafe impl<const COMMAND: Opcode, T: ?Sized> Ioctl for InPlace<'_, COMMAND, T> {
     type Output = IoctlOutput;
 

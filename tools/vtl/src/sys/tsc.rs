@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The time-stamp counter.
 
-/// The time-stamp counter, read in program order.
+/// Reads the time-stamp counter, in program order.
 ///
 /// ```
 /// let begin = vtl::tsc();
@@ -20,8 +20,8 @@ pub fn tsc() -> u64 {
         unused_unsafe,
         reason = "safe with newer compilers than the oldest supported"
     )]
-    // SAFETY: every x86-64 CPU has RDTSC, and Linux leaves it enabled in user
-    // mode unless a process asks otherwise, which ends in SIGSEGV.
+    // SAFETY: every x86-64 CPU has RDTSC. Linux enables it in user mode unless a process disables
+    // it for itself, which would end in SIGSEGV.
     unsafe {
         core::arch::x86_64::_rdtsc()
     }

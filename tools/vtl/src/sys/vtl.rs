@@ -12,7 +12,7 @@ use crate::abi::operands::{self, Head};
 use crate::abi::{Tdcall, command};
 use crate::xsave::XsaveImage;
 
-/// Asks for capability `number`; the answer is what the kernel returned.
+/// Queries capability `number`; returns the kernel's answer.
 pub(crate) fn check_extension(fd: impl AsFd, number: u32) -> Result<u32, Errno> {
     let request = Request::<{ command::CHECK_EXTENSION }, u32> { operand: number };
     // SAFETY: CHECK_EXTENSION reads 4 bytes, the operand's size.
@@ -24,10 +24,9 @@ pub(crate) fn check_extension(fd: impl AsFd, number: u32) -> Result<u32, Errno> 
 /// Makes a VTL file.
 pub(crate) fn create_vtl(fd: impl AsFd) -> Result<OwnedFd, Errno> {
     let request = Request::<{ command::CREATE_VTL }, u8> { operand: 0 };
-    // SAFETY: CREATE_VTL touches at most 1 byte, the operand's size.
+    // SAFETY: CREATE_VTL accesses at most 1 byte, the operand's size.
     let raw = unsafe { rustix::ioctl::ioctl(fd, request) }?;
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else
-    // knows its number yet.
+    // SAFETY: the kernel has just created this descriptor for us, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
@@ -55,7 +54,7 @@ pub(crate) trait Grows: FromBytes + IntoBytes {
     fn head(&mut self) -> &mut Head;
 }
 
-/// Fills `answer` by COMMAND, asked about `selector`.
+/// Fills `answer` by COMMAND, with `selector`.
 pub(crate) fn query<const COMMAND: Opcode, T: Grows>(
     fd: impl AsFd,
     selector: u32,
@@ -88,8 +87,8 @@ pub(crate) fn reset(fd: impl AsFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Reads the extended state of the current CPU's virtual processor into an
-/// image, if there is one; tells size and components of an image in any case.
+/// Reads the extended state of the current CPU's virtual processor into an image, if one is given;
+/// returns size and components of an image in any case.
 pub(crate) fn xsave_get(
     fd: impl AsFd,
     image: Option<&mut XsaveImage>,
@@ -100,9 +99,9 @@ pub(crate) fn xsave_get(
         operand.image = address_mut(image.bytes_mut());
     }
     let request = InPlace::<{ command::VTL_XSAVE_GET }, _>(&mut operand);
-    // SAFETY: the operand has the 24 bytes of the command number. The kernel
-    // writes at most `size` bytes to the image, which has them, is borrowed
-    // exclusively for the call, and takes any value; without one, `size` is 0.
+    // SAFETY: the operand has the 24 bytes of the command number. The kernel writes at most `size`
+    // bytes to the image, which is that long, is borrowed exclusively for the call, and may hold
+    // any value; without an image, `size` is 0.
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok((operand.size, operand.xfeatures))
 }
@@ -116,8 +115,8 @@ pub(crate) fn xsave_set(fd: impl AsFd, image: &XsaveImage) -> Result<(), Errno> 
         image: address(image.bytes()),
     };
     let request = Request::<{ command::VTL_XSAVE_SET }, _> { operand };
-    // SAFETY: the operand has the 24 bytes of the command number. The kernel
-    // reads `size` bytes of the image, which has them.
+    // SAFETY: the operand has the 24 bytes of the command number. The kernel reads `size` bytes of
+    // the image, which is that long.
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
 }
@@ -169,8 +168,8 @@ pub(crate) fn set_poll_file(
         fd: file.map_or(NONE, |file| file.as_raw_fd()),
     };
     let request = Request::<{ command::SET_POLL_FILE }, _> { operand };
-    // SAFETY: SET_POLL_FILE reads 8 bytes, the operand's size. The kernel takes a reference of
-    // its own to the file.
+    // SAFETY: SET_POLL_FILE reads 8 bytes, the operand's size. The kernel takes its own reference
+    // to the file.
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
 }
@@ -184,8 +183,8 @@ pub(crate) fn kick(fd: impl AsFd, mask: &[u8], flags: u64) -> Result<(), Errno> 
         flags,
     };
     let request = Request::<{ command::KICK_CPUS }, _> { operand };
-    // SAFETY: KICK_CPUS reads 24 bytes, the operand's size, and `len_bits` bits of the mask,
-    // which has them.
+    // SAFETY: KICK_CPUS reads 24 bytes, the operand's size, and `len_bits` bits of the mask, which
+    // is that long.
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
 }
@@ -201,7 +200,7 @@ pub(crate) fn map_interrupt(
     Ok(operand.vector)
 }
 
-/// Registers memory, by its first page frame and the one after the last.
+/// Registers memory, from its first page frame to its last, exclusive.
 pub(crate) fn add_memory(fd: impl AsFd, operand: operands::RamDisposition) -> Result<(), Errno> {
     let request = Request::<{ command::ADD_VTL0_MEMORY }, _> { operand };
     // SAFETY: ADD_VTL0_MEMORY reads 16 bytes, the operand's size.
@@ -218,7 +217,7 @@ pub(crate) fn cr4_fixed1(fd: impl AsFd) -> Result<u64, Errno> {
     Ok(operand)
 }
 
-/// Asks for another time of the partition.
+/// Sets the time of the partition, which the kernel refuses.
 pub(crate) fn restore_time(fd: impl AsFd, operand: operands::PartitionTime) -> Result<(), Errno> {
     let request = Request::<{ command::RESTORE_PARTITION_TIME }, _> { operand };
     // SAFETY: RESTORE_PARTITION_TIME reads at most 24 bytes, the operand's size.

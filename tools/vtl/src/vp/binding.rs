@@ -46,7 +46,7 @@ impl Binding {
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        // Nothing sensible can be done if the old CPUs have gone offline.
+        // If the old CPUs are offline now, the thread stays where it is.
         let _ = sched_setaffinity(None, &self.affinity_before);
     }
 }

@@ -18,7 +18,7 @@ pub enum Exception {
     DeviceNotAvailable,
     /// #GP(0).
     GeneralProtection,
-    /// #PF; the address goes to CR2.
+    /// #PF; the address is loaded into CR2.
     PageFault {
         /// Linear address of the access.
         linear_address: u64,
@@ -40,7 +40,7 @@ pub enum Exception {
 pub enum Event {
     /// An exception.
     Exception(Exception),
-    /// An external interrupt with this vector. The guest must be able to take it:
+    /// An external interrupt with this vector. The guest must be able to accept it:
     /// [`Vp::can_take_interrupt`].
     Interrupt(u8),
     /// An NMI.
@@ -99,10 +99,10 @@ impl Exception {
 }
 
 impl Vp {
-    /// Delivers an event at the next entry, before the next instruction.
+    /// Injects an event at the next entry, before the next instruction.
     ///
-    /// An exception takes the place of an event that waits already. An interrupt or an NMI does
-    /// not: it is for the caller to keep until there is room.
+    /// An exception replaces an event that is already pending. An interrupt or an NMI does not: the
+    /// caller has to keep it until it can be injected.
     ///
     /// ```no_run
     /// # use vtl::{Event, Exception};

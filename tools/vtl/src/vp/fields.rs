@@ -49,8 +49,8 @@ impl Vp {
             .write_field("TDG.VP.WR", leaf::TDG_VP_WR, field_id, value, mask)
     }
 
-    /// Forgets translations of `pages` linear pages (1 to 4096) from `linear_address` on, of this
-    /// VM and on this CPU only [ABI TDG.VP.INVGLA].
+    /// Invalidates the translations of `pages` linear pages (1 to 4096) from `linear_address`, of
+    /// this VM and on this CPU only [ABI TDG.VP.INVGLA].
     ///
     /// # Errors
     /// [`crate::Error::Tdcall`] with the status.

@@ -26,7 +26,7 @@ pub(super) fn has_run(info: &ExitInfo) -> bool {
     is_exit && status.details() & ENTRY_FAILURE == 0
 }
 
-/// An event as it goes into the L2 VMCS again.
+/// An event, as written to the L2 VMCS to inject it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Redelivery {
     entry_info: u64,

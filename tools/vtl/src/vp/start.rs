@@ -33,7 +33,7 @@ impl Vp {
         self.start(mode, rip)
     }
 
-    /// Puts this VM into its start state, and nothing that others share: the registers that stand
+    /// Puts this VM into its start state without changing what other VMs share: sets the registers
     /// in the run page, and the L2 VMCS.
     ///
     /// The registers of the VM that ran last are lost, unless they were saved
@@ -58,8 +58,8 @@ impl Vp {
         const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;
         const NO_DEADLINE: u64 = u64::MAX;
 
-        // Read shadow and mask go together: with the first write of a mask the
-        // shadow counts. The guest sees neither VMXE nor MCE, which TDX forces.
+        // Read shadow and mask belong together: as soon as a mask is written, the shadow takes
+        // effect. The guest sees neither VMXE nor MCE, which TDX forces.
         self.write(L2Field::CR0_READ_SHADOW, values.cr0)?;
         self.write(L2Field::CR0_GUEST_HOST_MASK, !CR0_GUEST_OWNED)?;
         self.write(L2Field::CR4_READ_SHADOW, values.cr4 & !(CR4_MCE | CR4_VMXE))?;

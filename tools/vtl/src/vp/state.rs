@@ -105,7 +105,7 @@ const DEBUG: [SharedRegister; 5] = [
 ];
 
 impl Vp {
-    /// Reads registers, all by one call.
+    /// Reads several registers by one ioctl.
     ///
     /// ```no_run
     /// # use vtl::SharedRegister;
