@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The audit ring of a virtual processor: one record per switch, written by
-//! the kernel, mapped here for reading only.
+//! The audit ring of a virtual processor: one record per switch, written by the kernel, mapped
+//! read-only.
 //!
 //! The kernel writes while this side reads. A record is complete if its sequence number is the same
 //! before and after reading the rest: see [`Ring::read`]. [`Follower`] reads a ring in order and
@@ -26,9 +26,9 @@ const TRIES: u32 = 2;
 /// Contents of the slot in which a record was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The record, whole.
+    /// The complete record.
     Record(Record),
-    /// That switch has not happened, or is being written.
+    /// That switch has not happened yet, or its record is being written.
     NotYet,
     /// A later switch has overwritten it.
     Overwritten,
@@ -42,7 +42,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Maps the ring of `cpu`, which has `records` records.
+    /// Maps the ring of `cpu`, which holds `records` records.
     pub(crate) fn map(fd: impl AsFd, cpu: u32, records: u32) -> Result<Self, Errno> {
         // CAST: u32 fits.
         let len = records as usize * RECORD_LEN;

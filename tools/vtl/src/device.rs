@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `/dev/mshv`: says what is offered, and makes VTL files ([`crate::Vtl`]).
+//! `/dev/mshv`: queries what the kernel offers, and makes VTL files ([`crate::Vtl`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -56,7 +56,7 @@ impl Extension {
         Self::Reset,
     ];
 
-    /// Name as the header spells it, without prefix.
+    /// Name as in the header, without the prefix.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CoreApiStable => "CORE_API_STABLE",
@@ -118,7 +118,7 @@ impl Mshv {
         }
     }
 
-    /// Facts about module and trust domain.
+    /// Returns facts about the kernel module and the trust domain.
     ///
     /// # Errors
     /// [`Error::Query`].
@@ -133,7 +133,7 @@ impl Mshv {
         Ok(Info::new(&answer))
     }
 
-    /// The TDCALLs that userspace may execute, one line each.
+    /// Returns the TDCALLs that userspace may execute, one per line.
     ///
     /// # Errors
     /// [`Error::Query`].
@@ -141,8 +141,8 @@ impl Mshv {
         self.lines(0)
     }
 
-    /// The hypercalls that userspace may make, one line each, the code in
-    /// `leaf`. None with a module that has no policy for them.
+    /// Returns the hypercalls that userspace may make, one per line, with the code in `leaf`. The
+    /// list is empty if the kernel module has no such policy.
     ///
     /// # Errors
     /// [`Error::Query`].
@@ -154,7 +154,7 @@ impl Mshv {
         let mut lines = Vec::new();
         loop {
             let mut answer = operands::Policy::new_zeroed();
-            // More lines than a u32 counts there are not.
+            // There are never more lines than fit in a u32.
             let number = u32::try_from(lines.len()).unwrap_or(u32::MAX);
             let selector = number | table;
             match sys::query::<{ abi::command::VTL_POLICY }, _>(&self.fd, selector, &mut answer) {
@@ -170,7 +170,7 @@ impl Mshv {
         }
     }
 
-    /// Makes a VTL file.
+    /// Makes a VTL file, with a descriptor of its own.
     ///
     /// # Errors
     /// [`Error::CreateVtl`].

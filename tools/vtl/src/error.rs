@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What can go wrong, one variant per kind of request, with the kernel's errno
-//! or the TDX module's status kept.
+//! Errors, one variant per kind of request, with the kernel's errno or the TDX module's status.
 
 use crate::memory::GpaRange;
 use crate::status::Status;
@@ -75,7 +74,7 @@ pub enum Error {
     /// The TDX module refused the entry.
     #[error("the TDX module refused TDG.VP.ENTER: {0}")]
     EntryRefused(Status),
-    /// Facts, counters or the audit ring are not to be had.
+    /// Facts, counters or the audit ring could not be read.
     #[error("cannot read {what}: {errno}{}", hint::query(*errno))]
     Query {
         /// What was queried.
@@ -94,12 +93,12 @@ pub enum Error {
     /// Registers could not be read or written.
     #[error("cannot access registers: {errno}{}", hint::registers(*refused))]
     Registers {
-        /// Number of the register that was refused, where one was.
+        /// Number of the register that was refused, if the kernel reported it.
         refused: Option<u32>,
         /// Why.
         errno: Errno,
     },
-    /// The extended state could not be read, or not be replaced.
+    /// The extended state could not be read or replaced.
     #[error("cannot exchange the extended state: {errno}{}", hint::xsave(*errno))]
     Xsave {
         /// Why.
@@ -118,7 +117,7 @@ pub enum Error {
         /// The completion status.
         status: Status,
     },
-    /// An access to lower-VTL memory leaves the mapping.
+    /// An access is outside the mapping of lower-VTL memory.
     #[error("{len:#x} bytes at offset {offset:#x} leave the lower-VTL memory {range}")]
     OutOfRange {
         /// Where the access begins.
@@ -129,15 +128,15 @@ pub enum Error {
         range: GpaRange,
     },
     /// A range is empty, unaligned, or not private memory.
-    #[error("{base:#x}+{len:#x} is no range of whole private pages")]
+    #[error("{base:#x}+{len:#x} is not a range of whole private pages")]
     BadRange {
         /// First byte.
         base: u64,
         /// Length in bytes.
         len: u64,
     },
-    /// An interrupt cannot be injected, because another event waits for the next entry.
-    #[error("an event waits for the next entry already ({entry_info:#x})")]
+    /// An interrupt can't be injected, because another event is pending for the next entry.
+    #[error("an event is already pending for the next entry ({entry_info:#x})")]
     EventPending {
         /// Its VM-entry interruption information.
         entry_info: u64,

@@ -43,19 +43,19 @@ pub enum Exit<'a> {
     Xsetbv(Xsetbv<'a>),
     /// WBINVD or WBNOINVD: [`crate::RunPage::request_cache_flush`], then complete it.
     Wbinvd(Instruction<'a>),
-    /// An access the rights of the page do not allow.
+    /// An access that the rights of the page do not allow.
     EptViolation(EptViolation),
     /// An access to an address without memory.
     Mmio(Mmio),
     /// An exception of the guest that the exception bitmap intercepts.
     Exception(ExceptionExit),
-    /// The guest can take an interrupt: [`Vp::watch_interrupt_window`].
+    /// The guest can accept an interrupt: see [`Vp::watch_interrupt_window`].
     InterruptWindow,
-    /// The guest can take an NMI.
+    /// The guest can accept an NMI.
     NmiWindow,
     /// The task priority of the guest fell below the threshold.
     TprBelowThreshold,
-    /// The guest ended an interrupt whose EOI is to be seen.
+    /// The guest ended an interrupt for which EOIs exit.
     Eoi {
         /// Vector of the interrupt.
         vector: u8,
@@ -77,8 +77,8 @@ pub enum Exit<'a> {
     },
     /// The guest could not deliver an exception.
     TripleFault,
-    /// The guest's state is invalid; the guest did not run. An event that was to be injected still
-    /// waits for the next entry.
+    /// The guest's state is invalid, and it did not run. An event that was to be injected is still
+    /// pending for the next entry.
     EntryFailure {
         /// Basic exit reason.
         reason: u16,
@@ -95,7 +95,7 @@ pub enum Exit<'a> {
     Unknown(Instruction<'a>),
 }
 
-/// What the registers of TDG.VP.ENTER say, without the processor.
+/// Classification of an exit by the registers of TDG.VP.ENTER alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the names are those of `Exit`")]
@@ -127,7 +127,7 @@ pub enum Kind {
     Unknown,
 }
 
-/// Decides what an exit is [ABI TDG.VP.ENTER] [SDM3 29].
+/// Classifies an exit [ABI TDG.VP.ENTER] [SDM3 29].
 pub fn classify(info: &ExitInfo) -> Kind {
     const ENTRY_FAILURE: u32 = 1 << 31;
     let status = Status::from_raw(info.rax);
@@ -222,7 +222,7 @@ impl<'a> Exit<'a> {
         }
     }
 
-    /// A name to count exits by.
+    /// A name under which to count exits of this kind.
     pub fn name(&self) -> &'static str {
         let basic = match self {
             Self::Cpuid(_) => reason::CPUID,

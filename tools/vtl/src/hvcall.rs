@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `/dev/mshv_hvcall`: hypercalls, where the host is Hyper-V.
+//! `/dev/mshv_hvcall`: hypercalls, if the host is Hyper-V.
 
 use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,17 +33,17 @@ pub struct Control {
     /// Code of the call.
     pub code: u16,
     _fast: bool,
-    /// Size of a variable header, in 8 bytes.
+    /// Size of a variable-size header, in units of 8 bytes.
     #[bits(10)]
     pub variable_header: u16,
     #[bits(5)]
     _reserved27: u8,
-    /// Elements of a call that has some.
+    /// Number of elements of a rep call.
     #[bits(12)]
     pub elements: u16,
     #[bits(4)]
     _reserved44: u8,
-    /// Elements that are done.
+    /// Number of elements that are already done.
     #[bits(12)]
     pub elements_done: u16,
     #[bits(4)]
@@ -61,10 +61,10 @@ impl Control {
 #[bitfield_struct::bitfield(u64, debug = false)]
 #[derive(PartialEq, Eq)]
 pub struct HypercallStatus {
-    /// 0, or why it failed.
+    /// 0, or the reason of the failure (HV_STATUS).
     pub result: u16,
     _reserved16: u16,
-    /// Elements that are done.
+    /// Number of elements that are done.
     #[bits(12)]
     pub elements_done: u16,
     #[bits(20)]
@@ -72,7 +72,7 @@ pub struct HypercallStatus {
 }
 
 impl HypercallStatus {
-    /// The host was interrupted: call again with [`Self::elements_done`].
+    /// HV_STATUS_TIMEOUT: the call was interrupted; call again from [`Self::elements_done`].
     pub const TIMEOUT: u16 = 0x78;
 
     /// Returns true if the call succeeded.
@@ -101,7 +101,7 @@ impl HypercallFile {
     /// Opens the device for calls of these codes.
     ///
     /// # Errors
-    /// [`Error::Open`], ENOENT where the host is not Hyper-V; [`Error::Command`].
+    /// [`Error::Open`], with ENOENT if the host is not Hyper-V; [`Error::Command`].
     pub fn open(codes: impl IntoIterator<Item = u16>) -> Result<Self> {
         let fd = device::open(abi::DEV_MSHV_HVCALL)?;
         sys::hvcall_setup(&fd, &list(codes)).map_err(Error::command("HVCALL_SETUP"))?;
@@ -153,7 +153,7 @@ impl AsFd for HypercallFile {
     }
 }
 
-/// Bit n of byte m is code 8 m + n.
+/// Bit n of byte m stands for code 8 m + n.
 fn list(codes: impl IntoIterator<Item = u16>) -> Vec<u8> {
     let mut list = Vec::new();
     for code in codes {

@@ -21,9 +21,9 @@ impl Grows for operands::Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Info {
-    /// Version of the module: major, minor, patch.
+    /// Version of the kernel module: major, minor, patch.
     pub version: (u16, u16, u16),
-    /// Bit n: the kernel answers 1 for capability 0x100 + n.
+    /// Bit n is set if the kernel returns 1 for capability 0x100 + n.
     pub capabilities: u64,
     /// TDX_FEATURES0 of the TDX module; 0 if it can't be read.
     pub tdx_features0: u64,
@@ -31,15 +31,15 @@ pub struct Info {
     pub attributes: u64,
     /// XFAM of the trust domain.
     pub xfam: u64,
-    /// Frequency of the time-stamp counter.
+    /// Frequency of the time-stamp counter in kHz.
     pub tsc_khz: u64,
-    /// L2 VMs of the trust domain.
+    /// Number of L2 VMs of the trust domain.
     pub num_l2_vms: u32,
-    /// One more than the highest CPU number there can be.
+    /// One more than the highest possible CPU number.
     pub num_cpus: u32,
     /// Records in the audit ring of a virtual processor.
     pub audit_records: u32,
-    /// Kinds of exit that are counted.
+    /// Number of exit kinds that are counted.
     pub exit_kinds: u32,
 }
 

@@ -3,22 +3,23 @@
 //!
 //! # Where things are
 //!
-//! One type per thing:
+//! The main types:
 //!
-//! * [`Mshv`]: `/dev/mshv`, what this kernel offers;
+//! * [`Mshv`]: `/dev/mshv`, queries of what this kernel offers;
 //! * [`Vtl`]: a VTL file, with everything that concerns several virtual processors: TDCALLs, page
 //!   rights, kicks, poll files, redirected interrupts;
-//! * [`LowerVtl`]: one lower VTL, its rights in memory;
+//! * [`LowerVtl`]: one lower VTL and its memory rights;
 //! * [`Vp`]: one lower VTL on one virtual processor, bound to its CPU and to this thread;
 //! * [`RunPage`]: the page a `Vp` shares with the kernel; [`VapicPage`]: the APIC of VTL0;
-//! * [`LowerMemory`]: memory of the lower VTLs, mapped here;
+//! * [`LowerMemory`]: memory of the lower VTLs, mapped into this process;
 //! * [`XsaveImage`]: the extended state of the lower VTLs;
 //! * [`Exit`]: why the lower VTL stopped, and how to answer;
-//! * [`audit::Ring`], [`Stats`]: what a virtual processor did so far;
-//! * [`hvcall::HypercallFile`], [`sint::MessageFile`]: where the host is Hyper-V.
+//! * [`audit::Ring`], [`Stats`]: the latest switches of a virtual processor, and its counters;
+//! * [`hvcall::HypercallFile`], [`sint::MessageFile`]: hypercalls and messages, if the host is
+//!   Hyper-V.
 //!
 //! Data flows [`device`] → [`vtl_file`] → [`vp`] → [`run_page`] → [`exit`]; [`tdcall`],
-//! [`field`] and [`status`] are the TDX vocabulary beside it. Unsafe code is in `sys` only.
+//! [`field`] and [`status`] have the TDX definitions. Unsafe code is only in `sys`.
 
 pub mod abi;
 pub mod audit;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! One lower VTL, over all virtual processors: its rights in memory, and its handles on CPUs.
+//! One lower VTL on all virtual processors: its memory rights, and its handles on CPUs.
 
 use crate::rights::PageRights;
 use crate::vp::{Vm, Vp};
@@ -31,7 +31,7 @@ impl LowerVtl {
         Self { vtl, vm }
     }
 
-    /// Its VM.
+    /// The VM of this VTL.
     pub fn vm(&self) -> Vm {
         self.vm
     }
@@ -41,7 +41,7 @@ impl LowerVtl {
         &self.vtl
     }
 
-    /// Gives this VTL exactly `rights` on every page of `range`: see [`Vtl::set_rights`].
+    /// Sets the rights of this VTL to `rights`, for every page of `range`: see [`Vtl::set_rights`].
     ///
     /// # Errors
     /// [`crate::Error::Tdcall`] for the first page that was refused.
@@ -49,7 +49,7 @@ impl LowerVtl {
         self.vtl.set_rights(range, self.vm, rights)
     }
 
-    /// The rights of this VTL on the page of `gpa`.
+    /// Returns the rights of this VTL to the page at `gpa`.
     ///
     /// # Errors
     /// [`crate::Error::Tdcall`] with the status.
@@ -57,7 +57,7 @@ impl LowerVtl {
         Ok(self.vtl.page_attributes(gpa)?.rights(self.vm))
     }
 
-    /// Its handle on the virtual processor of `cpu`, to which this thread is bound.
+    /// Binds this thread to `cpu`, and returns a handle on its virtual processor.
     ///
     /// # Errors
     /// [`crate::Error::Bind`] or [`crate::Error::Map`].

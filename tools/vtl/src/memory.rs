@@ -9,7 +9,7 @@ use crate::sys::{Mapping, Protection};
 use crate::{Error, Result, abi, device};
 
 const PAGE_SIZE: u64 = 4096;
-/// First address that may be the SHARED bit (GPA width 48).
+/// Lowest address of the SHARED bit, with a GPA width of 48.
 const PRIVATE_END: u64 = 1 << 47;
 
 /// A range of whole private pages, `base..end` (end exclusive).
@@ -27,11 +27,11 @@ pub struct GpaRange {
 }
 
 impl GpaRange {
-    /// A range of `len` bytes from `base`.
+    /// Makes a range of `len` bytes from `base`.
     ///
     /// # Errors
-    /// [`Error::BadRange`] if it is empty, not made of whole 4 KiB pages, or
-    /// reaches the SHARED bit.
+    /// [`Error::BadRange`] if it is empty, does not consist of whole 4 KiB pages, or reaches the
+    /// SHARED bit.
     pub fn new(base: u64, len: u64) -> Result<Self> {
         let is_whole = len != 0 && (base | len) % PAGE_SIZE == 0;
         match base.checked_add(len) {
@@ -63,11 +63,11 @@ impl fmt::Display for GpaRange {
     }
 }
 
-/// `/dev/mshv_vtl_low`, from which memory of the lower VTLs is mapped.
+/// An open `/dev/mshv_vtl_low`, for mapping memory of the lower VTLs.
 ///
-/// [`LowerMemory::map`] does for a program that maps one range. [`AsFd`] gives the descriptor to a
-/// program that makes its mappings itself: the offset is the guest-physical address, for the alias
-/// that is shared with the host with [`abi::VTL_LOW_SHARED`].
+/// A program that maps one range can use [`LowerMemory::map`] instead. A program that calls mmap()
+/// itself gets the descriptor by [`AsFd`]: the offset is the guest-physical address, with
+/// [`abi::VTL_LOW_SHARED`] set for the alias that is shared with the host.
 #[derive(Debug)]
 pub struct LowerMemoryFile {
     fd: OwnedFd,
@@ -76,9 +76,9 @@ pub struct LowerMemoryFile {
 /// Which alias of an address is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alias {
-    /// That of private memory.
+    /// The alias of private memory.
     Private,
-    /// That of memory shared with the host.
+    /// The alias of memory shared with the host.
     Shared,
 }
 
@@ -125,8 +125,8 @@ impl AsFd for LowerMemoryFile {
 
 /// A range of lower-VTL memory, mapped into this process.
 ///
-/// Pages appear on first access. An access to a page that has not been
-/// accepted raises SIGBUS; accept it first ([`crate::Vtl::accept`]).
+/// The first access maps a page. Accessing a page that has not been accepted raises SIGBUS; accept
+/// it first ([`crate::Vtl::accept`]).
 ///
 /// ```no_run
 /// use vtl::{GpaRange, LowerMemory};
@@ -144,7 +144,7 @@ pub struct LowerMemory {
 }
 
 impl LowerMemory {
-    /// Maps `range` of private memory.
+    /// Opens the device and maps `range` of private memory.
     ///
     /// # Errors
     /// [`Error::Open`] or [`Error::MapMemory`].
@@ -163,7 +163,7 @@ impl LowerMemory {
         self.mapping.start().as_ptr()
     }
 
-    /// Copies `bytes` to `offset` bytes after the range's base.
+    /// Copies `bytes` to the mapping, at `offset` bytes from the range's base.
     ///
     /// # Errors
     /// [`Error::OutOfRange`]; then nothing was written.
@@ -173,7 +173,7 @@ impl LowerMemory {
         Ok(())
     }
 
-    /// Copies from `offset` bytes after the range's base into `bytes`.
+    /// Copies from the mapping, at `offset` bytes from the range's base, to `bytes`.
     ///
     /// # Errors
     /// [`Error::OutOfRange`]; then `bytes` is unchanged.
@@ -183,7 +183,7 @@ impl LowerMemory {
         Ok(())
     }
 
-    /// The place of `offset` in the mapping, if `len` bytes from there are mapped.
+    /// Offset in the mapping, if `len` bytes from `offset` are mapped.
     fn check(&self, offset: u64, len: usize) -> Result<usize> {
         match usize::try_from(offset) {
             Ok(first) if self.mapping.holds(first, len) => Ok(first),

@@ -12,16 +12,16 @@ const SIZE_2M: u64 = 0x20_0000;
 const LEVEL_4K: u64 = 0;
 const LEVEL_2M: u64 = 1;
 
-/// What a page's acceptance found.
+/// Result of [`Vtl::accept`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
     /// Bytes accepted now; the TDX module filled them with zeros.
     pub fresh_bytes: u64,
-    /// Bytes that were accepted before; their contents were kept.
+    /// Bytes that had been accepted before; their contents are unchanged.
     pub earlier_bytes: u64,
 }
 
-/// Rights of an L2 VM on a page [ABI 5.1].
+/// Rights of an L2 VM to a page: a word of GPA_ATTR [ABI 5.1].
 #[bitfield_struct::bitfield(u16)]
 #[derive(PartialEq, Eq)]
 pub struct PageRights {
@@ -35,7 +35,7 @@ pub struct PageRights {
     pub execute_user: bool,
     #[bits(11)]
     _reserved: u16,
-    /// The word is meaningful.
+    /// The word is valid: the VM has an alias of the page.
     pub valid: bool,
 }
 
@@ -50,7 +50,7 @@ impl PageRights {
     /// No access.
     pub const NONE: Self = Self::new().with_valid(true);
 
-    /// The attribute bits that TDG.MEM.PAGE.ATTR.WR changes here.
+    /// The bits that [`Vtl::set_rights`] changes.
     const CHANGED: u64 = 0xf;
 
     const fn word_of(vm: Vm, word: u64) -> u64 {
@@ -63,15 +63,15 @@ impl PageRights {
 pub struct PageAttributes {
     /// First byte of the page.
     pub gpa: u64,
-    /// Bytes of the page.
+    /// Size of the page in bytes.
     pub size: u64,
-    /// It has not been accepted yet.
+    /// The page has not been accepted yet.
     pub is_pending: bool,
     words: u64,
 }
 
 impl PageAttributes {
-    /// RCX and RDX as TDG.MEM.PAGE.ATTR.RD leaves them.
+    /// Decodes RCX and RDX of TDG.MEM.PAGE.ATTR.RD.
     const fn new(mapping: u64, words: u64) -> Self {
         const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
         const LEVEL: u64 = 3;
@@ -86,12 +86,12 @@ impl PageAttributes {
 
     /// Rights of a VM; [`PageRights::valid`] is clear if it has none.
     pub const fn rights(&self, vm: Vm) -> PageRights {
-        // CAST: a word of 16 bits.
+        // CAST: a 16-bit word.
         PageRights::from_bits((self.words >> (16 * vm.index())) as u16)
     }
 }
 
-/// One step over a range: the level tried and the bytes it covers.
+/// One step through a range: the level tried and the bytes that it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Step {
     gpa: u64,
@@ -118,8 +118,7 @@ fn step_at(range: &GpaRange, gpa: u64, small_until: u64) -> Step {
 }
 
 impl Vtl {
-    /// Accepts every page of `range`, 2 MiB at a time where that works
-    /// [ABI TDG.MEM.PAGE.ACCEPT].
+    /// Accepts every page of `range`, in pieces of 2 MiB if possible [ABI TDG.MEM.PAGE.ACCEPT].
     ///
     /// # Errors
     /// [`Error::Tdcall`] for the first page that was refused; pages before it
@@ -143,10 +142,10 @@ impl Vtl {
         Ok(accepted)
     }
 
-    /// Gives the L2 VM `vm` exactly `rights` on every page of `range`
+    /// Sets the rights of the L2 VM `vm` to `rights`, for every page of `range`
     /// [ABI TDG.MEM.PAGE.ATTR.WR].
     ///
-    /// Taking rights away does not flush translations: [`Self::flush`] does.
+    /// Revoking rights does not flush translations: call [`Self::flush`] afterwards.
     ///
     /// # Errors
     /// [`Error::Tdcall`] for the first page that was refused.

@@ -22,21 +22,21 @@ use crate::vp::Vm;
 pub use crate::gpr::{Gpr, Registers, SwitchedState};
 pub use interrupts::{CacheFlush, Halt, Offload};
 
-/// RCX of TDG.VP.ENTER: where the VM index is.
+/// RCX of TDG.VP.ENTER: position of the VM index.
 const ENTRY_VM_SHIFT: u32 = 52;
 /// RCX of TDG.VP.ENTER: the translations to invalidate first.
 const ENTRY_INVD_MASK: u64 = 3;
 /// RFLAGS bit 1, which is always one.
 const RFLAGS_FIXED: u64 = 1 << 1;
 
-/// The mapped run page of one CPU. Clones are the same page.
+/// The mapped run page of one CPU. Clones refer to the same page.
 #[derive(Clone, Debug)]
 pub struct RunPage {
     page: Arc<Mapping>,
     cpu: u32,
 }
 
-/// Stops a virtual processor from any thread.
+/// Cancels runs of a virtual processor, from any thread.
 #[derive(Clone, Debug)]
 pub struct Canceller {
     page: RunPage,
@@ -49,21 +49,21 @@ pub enum Flush {
     All = 1,
     /// Linear translations of the VM.
     Linear = 2,
-    /// Linear translations of the VM, but global ones.
+    /// Linear translations of the VM, except global ones.
     LinearNonGlobal = 3,
 }
 
 impl Canceller {
-    /// Makes the next RETURN_TO_LOWER_VTL come back, until [`clear`](Self::clear) is called. A
-    /// running one looks when it leaves the lower VTL next; [`crate::Vtl::kick`] brings it out.
+    /// Makes RETURN_TO_LOWER_VTL return, now and until [`clear`](Self::clear) is called. A thread
+    /// inside the lower VTL notices at its next exit; [`crate::Vtl::kick`] forces one.
     pub fn cancel(&self) {
         self.flag().store(1, Ordering::SeqCst);
     }
 
     /// Allows the lower VTL to be entered again.
     pub fn clear(&self) {
-        // ORDERING: the flag is cleared before the caller looks for work, as
-        // the kernel may set it at any time after.
+        // ORDERING: the flag must be cleared before the caller checks for work, as the kernel may
+        // set it again right after.
         self.flag().store(0, Ordering::SeqCst);
     }
 
@@ -106,8 +106,8 @@ impl RunPage {
         Canceller { page: self.clone() }
     }
 
-    /// Puts everything userspace owns on this page into its start state: no
-    /// cancel, no offload, zero registers, an initialised FPU.
+    /// Resets all fields that userspace owns: no cancel, no offload, zero registers, an initialised
+    /// FPU.
     pub(crate) fn reset(&self) {
         const DEFAULT_FCW: u16 = 0x037f;
         const DEFAULT_MXCSR: u32 = 0x1f80;
@@ -125,7 +125,7 @@ impl RunPage {
         self.set_registers(&Registers::default());
     }
 
-    /// Registers of the last return of TDG.VP.ENTER.
+    /// Registers at the last return of TDG.VP.ENTER.
     pub fn exit_info(&self) -> ExitInfo {
         ExitInfo {
             rax: self.u64(context!(exit_info.rax)),
@@ -172,17 +172,17 @@ impl RunPage {
         self.set_u64(context!(guest.rflags), rflags | RFLAGS_FIXED);
     }
 
-    /// A register the kernel switches.
+    /// A register that the kernel switches.
     pub fn switched(&self, register: SwitchedState) -> u64 {
         self.u64(switched_offset(register))
     }
 
-    /// Sets a register the kernel switches.
+    /// Sets a register that the kernel switches.
     pub fn set_switched(&self, register: SwitchedState, value: u64) {
         self.set_u64(switched_offset(register), value);
     }
 
-    /// All of these, of the lower VTL that ran last.
+    /// All of these registers, of the lower VTL that ran last.
     pub fn registers(&self) -> Registers {
         let (rvi, svi) = self.interrupt_status();
         Registers {
@@ -196,7 +196,7 @@ impl RunPage {
         }
     }
 
-    /// Sets all of these.
+    /// Sets all of these registers.
     pub fn set_registers(&self, registers: &Registers) {
         let Registers {
             gprs,
@@ -219,14 +219,14 @@ impl RunPage {
         }
     }
 
-    /// x87 and SSE state, in the format of FXSAVE.
+    /// The x87 and SSE state, in the format of FXSAVE.
     pub fn fx_state(&self) -> [u8; 512] {
         let mut bytes = [0; 512];
         self.page.copy_out(context!(fx_state), &mut bytes);
         bytes
     }
 
-    /// Sets x87 and SSE state.
+    /// Sets the x87 and SSE state.
     pub fn set_fx_state(&self, bytes: &[u8; 512]) {
         self.page.copy_in(context!(fx_state), bytes);
     }
@@ -257,7 +257,7 @@ impl RunPage {
         }
     }
 
-    /// The kernel and other threads change the word at the same time.
+    /// An atomic update, because the kernel and other threads change the word, too.
     fn update_entry_rcx(&self, update: impl Fn(u64) -> u64) {
         let word: &AtomicU64 = self.page.word(context!(entry_rcx));
         // ORDERING: the request must be visible before the kick that follows it.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `/dev/mshv_sint`: messages and events of the host, where it is Hyper-V.
+//! `/dev/mshv_sint`: messages and events of the host, if it is Hyper-V.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,7 +32,7 @@ pub struct MessageFile {
 /// A message of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Its type, not zero.
+    /// Type of the message, not zero.
     pub message_type: u32,
     /// The sender's partition or port.
     pub sender: u64,
@@ -51,7 +51,7 @@ impl Message {
     }
 }
 
-/// What the host answered: 0, or a code of 16 bits.
+/// The host's answer: 0, or a 16-bit HV_STATUS code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostStatus(pub u16);
 
@@ -59,7 +59,7 @@ impl HostStatus {
     /// The host has no room for another message now.
     pub const INSUFFICIENT_BUFFERS: Self = Self(0x13);
 
-    /// Returns true if the host did it.
+    /// Returns true if the call succeeded.
     pub const fn is_success(self) -> bool {
         self.0 == 0
     }
@@ -69,8 +69,8 @@ impl MessageFile {
     /// Opens the device.
     ///
     /// # Errors
-    /// [`Error::Open`]: ENOENT where the host is not Hyper-V, or the kernel's own driver has the
-    /// messages.
+    /// [`Error::Open`]: ENOENT if the host is not Hyper-V, or the kernel's own driver uses the
+    /// SynIC.
     pub fn open() -> Result<Self> {
         Ok(Self {
             fd: device::open(abi::DEV_MSHV_SINT)?,
@@ -151,7 +151,7 @@ impl MessageFile {
         sys::sint_pause(&self.fd, 1).map_err(Error::command("SINT_PAUSE_MESSAGE_STREAM"))
     }
 
-    /// Resumes them.
+    /// Resumes messages and events.
     ///
     /// # Errors
     /// [`Error::Command`].

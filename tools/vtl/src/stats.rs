@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Counters of a virtual processor, made from the kernel's structure.
+//! Counters of a virtual processor, converted from the kernel's structure.
 
 use crate::abi::operands::{self, Head};
 use crate::audit::ExitKind;
@@ -11,7 +11,7 @@ impl Grows for operands::Stats {
     }
 }
 
-/// What the kernel refuses, in the order of its counters.
+/// Names of the counted refusals, in the order of the kernel's counters.
 pub const REFUSALS: [&str; 8] = [
     "EINTR",
     "EBUSY",
@@ -28,7 +28,7 @@ pub const REFUSALS: [&str; 8] = [
 pub struct ExitStats {
     /// The kind.
     pub kind: ExitKind,
-    /// How many.
+    /// Number of exits.
     pub count: u64,
     /// Number of those after which the kernel entered again by itself.
     pub handled: u64,
@@ -36,22 +36,22 @@ pub struct ExitStats {
     pub cycles: u64,
 }
 
-/// Exit storms: [`Storms::EXITS`] exits that the host causes, one right after the other.
+/// Exit storms: [`Storms::EXITS`] exits in quick succession that the host can cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Storms {
-    /// How many.
+    /// Number of storms.
     pub count: u64,
     /// TSC ticks that all of them took together.
     pub ticks: u64,
-    /// TSC ticks of the shortest; 0 without one.
+    /// TSC ticks of the shortest storm; 0 if there was none.
     pub shortest_ticks: u64,
 }
 
 impl Storms {
-    /// Exits of a storm.
+    /// Number of exits in a storm.
     pub const EXITS: u64 = 1024;
 
-    /// Mean ticks from one exit to the next; `None` without a storm.
+    /// Mean TSC ticks from one exit to the next; `None` if there was no storm.
     #[must_use]
     pub const fn spacing_ticks(&self) -> Option<u64> {
         self.ticks
@@ -62,13 +62,13 @@ impl Storms {
 /// Counters of one virtual processor since the module was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Refusals, as [`REFUSALS`] names them.
+    /// Refusals, in the order of [`REFUSALS`].
     pub refused: [u64; REFUSALS.len()],
-    /// Exits that userspace got because the lower VTL made no progress.
+    /// Exits that were passed to userspace because the lower VTL made no progress.
     pub stalls: u64,
     /// Exits by kind; kinds that never occurred are left out.
     pub exits: Vec<ExitStats>,
-    /// What looks like a host that watches a lower VTL step by step.
+    /// Signs of a host that single-steps a lower VTL.
     pub storms: Storms,
 }
 

@@ -2,8 +2,8 @@
 //! TDCALL leaves as typed functions on a [`Vtl`]: any leaf with its registers, and metadata of the
 //! TD and of the TDX module.
 //!
-//! Pages are in [`crate::rights`]. The leaves that act on one virtual processor are functions of
-//! [`crate::Vp`], because they are only right on its CPU.
+//! Memory rights are in [`crate::rights`]. Leaves that act on one virtual processor are functions
+//! of [`crate::Vp`], because they only work on its CPU.
 
 use crate::abi::Tdcall;
 use crate::{Error, Result, Status, Vtl, sys};
@@ -39,8 +39,8 @@ const BUSY_RETRIES: u32 = 1000;
 impl Vtl {
     /// Executes one TDCALL leaf with exactly these registers.
     ///
-    /// The outputs, status included, are in `call` afterwards: a refusal by
-    /// the TDX module or by the kernel's policy is a status, not an error.
+    /// On return `call` has the outputs, including the status: a refusal by the TDX module or by
+    /// the kernel's policy is a status, not an error.
     ///
     /// # Errors
     /// [`Error::TdcallIoctl`].
@@ -48,7 +48,7 @@ impl Vtl {
         sys::tdcall(self, call).map_err(|errno| Error::TdcallIoctl(errno.into()))
     }
 
-    /// As [`Self::tdcall`], again while the TDX module says that an operand is busy.
+    /// As [`Self::tdcall`], repeated while the TDX module reports a busy operand.
     pub(crate) fn tdcall_until_idle(&self, call: Tdcall) -> Result<Tdcall> {
         let mut attempt = 0;
         loop {
@@ -65,7 +65,7 @@ impl Vtl {
     /// Reads a TD-wide field [ABI TDG.VM.RD].
     ///
     /// # Errors
-    /// [`Error::Tdcall`] with the status when the field is not readable.
+    /// [`Error::Tdcall`] with the status, if the field is not readable.
     pub fn read_vm(&self, field_id: u64) -> Result<u64> {
         self.read_field("TDG.VM.RD", leaf::TDG_VM_RD, field_id)
     }
@@ -73,7 +73,7 @@ impl Vtl {
     /// Reads a field of the TDX module [ABI TDG.SYS.RD].
     ///
     /// # Errors
-    /// [`Error::Tdcall`] with the status when the field is not readable.
+    /// [`Error::Tdcall`] with the status, if the field is not readable.
     pub fn read_sys(&self, field_id: u64) -> Result<u64> {
         self.read_field("TDG.SYS.RD", leaf::TDG_SYS_RD, field_id)
     }
@@ -89,7 +89,7 @@ impl Vtl {
         Ok(call.r8)
     }
 
-    /// Writes the bits of `mask` of a TD-wide field [ABI TDG.VM.WR]. The kernel lets pass
+    /// Writes the bits in `mask` of a TD-wide field [ABI TDG.VM.WR]. The kernel only allows
     /// [`crate::field::TD_CTLS_ENABLE_HW_SEAL_KEYS`] of [`crate::field::TD_CTLS`].
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use crate::sys::{Mapping, Protection};
 use crate::{Vectors, abi};
 
-/// A register of the APIC, by its offset in the page. The MSR of the x2APIC is
-/// 0x800 and a sixteenth of it.
+/// A register of the APIC, by its offset in the page. The MSR in x2APIC mode is 0x800 plus a
+/// sixteenth of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the registers' names")]
 #[repr(usize)]
@@ -55,7 +55,7 @@ pub struct VapicPage {
     page: Arc<Mapping>,
 }
 
-/// 256 bits, 32 in each 16 bytes.
+/// Offset of 256 bits, 32 in each 16 bytes.
 const IN_SERVICE: usize = 0x100;
 const TRIGGER_MODE: usize = 0x180;
 const REQUESTED: usize = 0x200;
@@ -69,12 +69,12 @@ impl VapicPage {
         })
     }
 
-    /// A register.
+    /// Reads a register.
     pub fn read(&self, register: ApicRegister) -> u32 {
         self.word(register as usize).load(Ordering::SeqCst)
     }
 
-    /// Sets a register; nothing else happens.
+    /// Writes a register, without the effects that the write has in an APIC.
     pub fn write(&self, register: ApicRegister, value: u32) {
         self.word(register as usize).store(value, Ordering::SeqCst);
     }
@@ -89,13 +89,14 @@ impl VapicPage {
         self.vectors(IN_SERVICE)
     }
 
-    /// Level-triggered vectors (TMR), whose EOI is an exit.
+    /// Level-triggered vectors (TMR), whose EOI exits.
     pub fn level_triggered(&self) -> Vectors {
         self.vectors(TRIGGER_MODE)
     }
 
-    /// Requests an edge-triggered interrupt. The processor delivers what RVI names: set it to the
-    /// highest requested vector ([`crate::RunPage::set_interrupt_status`]) before the next run.
+    /// Sets an edge-triggered interrupt in the IRR. The processor delivers the vector in RVI: set
+    /// it to the highest requested one ([`crate::RunPage::set_interrupt_status`]) before the next
+    /// run.
     pub fn request(&self, vector: u8) {
         let (word, bit) = Vectors::place(vector);
         let at = 16 * word;

@@ -45,13 +45,13 @@ impl Vectors {
         self.0[word] |= bit;
     }
 
-    /// Takes `vector` out.
+    /// Removes `vector`.
     pub const fn remove(&mut self, vector: u8) {
         let (word, bit) = Self::place(vector);
         self.0[word] &= !bit;
     }
 
-    /// Returns true if the set has no vector.
+    /// Returns true if the set is empty.
     pub fn is_empty(self) -> bool {
         self == Self::NONE
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! One virtual processor: bound to its CPU and to this thread, its run page,
-//! its L2 VMCS, and the run request.
+//! One virtual processor: bound to its CPU and to this thread, with its run page, its L2 VMCS, and
+//! the ioctl that runs it.
 //!
 //! Made by [`crate::Vtl::bind`]. Its parts: fields of the L2 VMCS (`fields`), start states
-//! (`start`), events (`events`), registers that have no place in the run page (`state`). What a
-//! run ends with is in [`crate::exit`].
+//! (`start`), events (`events`), registers without a field in the run page (`state`).
+//! [`crate::exit`] has what a run returns.
 
 mod binding;
 mod events;
@@ -28,7 +28,7 @@ use redelivery::Redelivery;
 pub use start::{CODE_SELECTOR, DATA_SELECTOR, Mode, TASK_SELECTOR};
 pub use state::{DebugRegisters, SharedRegister};
 
-/// An L2 VM of this TD.
+/// An L2 VM of the TD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vm(u8);
 
@@ -39,7 +39,7 @@ impl Vm {
     pub const VTL1: Self = Self(2);
     /// VM 3, not used by Hyper-V's levels.
     pub const THIRD: Self = Self(3);
-    /// All of them; a TD may have fewer ([`crate::Info::num_l2_vms`]).
+    /// All L2 VMs that a TD can have; it may have fewer ([`crate::Info::num_l2_vms`]).
     pub const ALL: [Self; 3] = [Self::VTL0, Self::VTL1, Self::THIRD];
 
     /// The VM index, 1 to 3.
@@ -133,7 +133,7 @@ impl Vp {
         self.vm
     }
 
-    /// The VTL file this was made from.
+    /// The VTL file from which this was made.
     pub fn vtl(&self) -> &Vtl {
         &self.vtl
     }
@@ -148,10 +148,9 @@ impl Vp {
         self.page.canceller()
     }
 
-    /// Makes this virtual processor new for another guest: what the kernel keeps of
-    /// lower VTLs, and of each of the `num_l2_vms` VMs the MSRs that pass without an
-    /// exit (none) and L2_CTLS (zero). Other fields of the L2 VMCS, and rights in
-    /// memory, stay.
+    /// Resets this virtual processor for another guest: all lower-VTL state that the kernel keeps,
+    /// and for each of the `num_l2_vms` VMs the MSRs that pass without an exit (none) and L2_CTLS
+    /// (zero). Other fields of the L2 VMCS and memory rights are not changed.
     ///
     /// # Errors
     /// [`Error::Command`], or [`Error::Tdcall`] with the status.
@@ -168,7 +167,7 @@ impl Vp {
         Ok(())
     }
 
-    /// Lets the lower VTL run until something is to be handled here.
+    /// Runs the lower VTL until there is something to handle.
     ///
     /// # Errors
     /// [`Error::EntryRefused`] with the TDX module's status, [`Error::Run`]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! A VTL file: makes the handles of virtual processors, and does what concerns several of them or
-//! their memory. TDCALLs are in [`crate::tdcall`], pages in [`crate::rights`].
+//! A VTL file: makes handles of virtual processors, and has the operations that concern several of
+//! them. TDCALLs are in [`crate::tdcall`], memory rights in [`crate::rights`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::stats::Stats;
 use crate::vp::{Vm, Vp};
 use crate::{Error, GpaRange, LowerVtl, Result, VapicPage, device, sys};
 
-/// A VTL file. Clones share the descriptor, which [`AsFd`] gives.
+/// A VTL file. Clones share the descriptor, which is available by [`AsFd`].
 #[derive(Clone, Debug)]
 pub struct Vtl {
     fd: Arc<OwnedFd>,
@@ -26,9 +26,9 @@ pub struct Vtl {
 #[bitfield_struct::bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct Kick {
-    /// Return when all have left the lower VTL.
+    /// Return only after all of them have left the lower VTL.
     pub wait: bool,
-    /// Set `cancel` of their run pages first, so that their runs end.
+    /// Set `cancel` in their run pages first, so that their runs end.
     pub cancel: bool,
     #[bits(62)]
     _reserved: u64,
@@ -37,9 +37,9 @@ pub struct Kick {
 /// A device interrupt that is redirected to VTL0 through VTL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedirectedInterrupt {
-    /// Vector of VTL2, which the device is to send.
+    /// Vector of VTL2 that the device has to send.
     pub host_vector: u32,
-    /// x2APIC ID of the processor, which the device is to send it to.
+    /// x2APIC ID of the processor to which the device has to send it.
     pub apic_id: u32,
 }
 
@@ -63,7 +63,7 @@ impl Vtl {
         Vp::bind(self.clone(), cpu, vm)
     }
 
-    /// The handle of one lower VTL.
+    /// Returns the handle of one lower VTL.
     pub fn lower(&self, vm: Vm) -> LowerVtl {
         LowerVtl::new(self.clone(), vm)
     }
@@ -84,7 +84,7 @@ impl Vtl {
         VapicPage::map(self, cpu).map_err(|errno| map_error("the virtual-APIC page", cpu, errno))
     }
 
-    /// Maps the audit ring of `cpu`; [`Info::audit_records`] is its length.
+    /// Maps the audit ring of `cpu`; [`Info::audit_records`] is its length in records.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -93,7 +93,7 @@ impl Vtl {
             .map_err(|errno| map_error("the audit ring", cpu, errno))
     }
 
-    /// Reads the counters of the virtual processor of `cpu`; `None` without one.
+    /// Reads the counters of the virtual processor of `cpu`; `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Query`].
@@ -206,7 +206,7 @@ impl Vtl {
         sys::add_memory(self, operand).map_err(Error::command("ADD_VTL0_MEMORY"))
     }
 
-    /// IA32_VMX_CR4_FIXED1: which bits of CR4 a lower VTL may set.
+    /// Returns the bits of CR4 that a lower VTL may set: IA32_VMX_CR4_FIXED1.
     ///
     /// # Errors
     /// [`Error::Command`].
@@ -259,9 +259,9 @@ fn map_operand(vector: u32, apic_id: u32, create_mapping: u8) -> operands::MapIn
     }
 }
 
-/// Bit n of byte m is CPU 8 m + n. CPUs that can't exist are left out.
+/// Bit n of byte m stands for CPU 8 m + n. CPU numbers above the possible ones are ignored.
 fn cpu_mask(cpus: impl IntoIterator<Item = u32>) -> Vec<u8> {
-    /// The run page of a CPU is named by 16 bits.
+    /// The offset of a run page encodes the CPU in 16 bits.
     const MOST: u32 = 1 << 16;
     let mut mask = Vec::new();
     for cpu in cpus.into_iter().filter(|cpu| *cpu < MOST) {

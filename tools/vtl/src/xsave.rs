@@ -7,7 +7,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What XSAVE aligns an image to, and writes at a time at most.
+/// Alignment of an XSAVE image, and the largest unit in which it is written.
 #[repr(C, align(64))]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -89,7 +89,7 @@ impl XsaveImage {
         }
     }
 
-    /// As many bytes as the image has.
+    /// The bytes of the image.
     pub(crate) fn bytes(&self) -> &[u8] {
         // CAST: widening.
         &self.lines.as_bytes()[..self.size as usize]

@@ -25,7 +25,7 @@ pub enum CrOperation {
 pub struct Cr {
     /// Number of the register.
     pub number: u8,
-    /// What is done.
+    /// What the instruction does.
     pub operation: CrOperation,
 }
 
@@ -34,9 +34,9 @@ pub struct Cr {
 pub struct Dr {
     /// Number of the register.
     pub number: u8,
-    /// The other register.
+    /// The general register.
     pub gpr: Gpr,
-    /// The debug register is read.
+    /// True if the debug register is read.
     pub is_read: bool,
 }
 
@@ -68,7 +68,7 @@ impl Dr {
     }
 }
 
-/// Bits 11:8.
+/// The general register in bits 11:8.
 fn gpr(qualification: u64) -> Gpr {
     // CAST: four bits, and every number of four bits is a register.
     Gpr::from_number((qualification >> 8) as usize & 0xf).unwrap_or(Gpr::Rax)
@@ -84,7 +84,7 @@ macro_rules! access {
         }
 
         impl<'a> $name<'a> {
-            /// Which register, and what is done.
+            /// The register, and what the instruction does.
             pub fn access(&self) -> $decoded {
                 self.access
             }
@@ -94,7 +94,7 @@ macro_rules! access {
                 self.instruction.vp()
             }
 
-            /// Steps over the instruction, whose effect has been brought about.
+            /// Steps over the instruction, after the caller has carried it out.
             pub fn complete(self) {
                 self.instruction.complete();
             }
@@ -119,19 +119,19 @@ access!(
     DrAccess, Dr
 );
 
-/// An exception that the exception bitmap keeps from the guest.
+/// An exception that the exception bitmap intercepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExceptionExit {
     /// Its vector.
     pub vector: u8,
     /// Error code of the event, if it has one.
     pub error_code: Option<u32>,
-    /// Exit qualification: for #PF the linear address, for #DB what it was about.
+    /// Exit qualification: for #PF the linear address, for #DB its cause.
     pub qualification: u64,
 }
 
 impl ExceptionExit {
-    /// `None` for an NMI, and where the information is not valid.
+    /// `None` for an NMI, and if the information is not valid.
     pub(super) fn new(info: &ExitInfo) -> Option<Self> {
         const VALID: u64 = 1 << 31;
         const HAS_ERROR_CODE: u64 = 1 << 11;

@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::abi::ExitInfo;
 
-/// The alias of an address that is shared with the host has this bit.
+/// Set in the alias of an address that is shared with the host.
 const SHARED: u64 = 1 << 47;
 const EEQ_PENDING_PAGE: u64 = 6;
 
@@ -26,7 +26,7 @@ pub enum Access {
     ReadModifyWrite,
     /// An instruction fetch.
     Fetch,
-    /// What the processor did not say.
+    /// The processor did not report the kind.
     Other,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// An access the rights of the page do not allow.
+/// An access that the rights of the page do not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EptViolation {
     /// Guest-physical address.

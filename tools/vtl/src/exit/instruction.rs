@@ -6,8 +6,8 @@ use crate::run_page::{Gpr, RunPage};
 use crate::vp::{Exception, SharedRegister, Vp};
 use crate::{Errno, Error, Result};
 
-/// The instruction an exit is about. Dropping it without an answer executes
-/// the same instruction again.
+/// The instruction that caused an exit. Dropping it without an answer makes the guest execute it
+/// again.
 #[derive(Debug)]
 pub struct Instruction<'a> {
     vp: &'a Vp,
@@ -32,7 +32,7 @@ impl<'a> Instruction<'a> {
         self.vp.inject(exception)
     }
 
-    /// The registers that TDG.VP.ENTER gave.
+    /// The registers that TDG.VP.ENTER returned.
     pub fn info(&self) -> &ExitInfo {
         &self.info
     }
@@ -47,10 +47,10 @@ impl<'a> Instruction<'a> {
     }
 }
 
-/// Advances RIP by the length the exit reported. Outside 64-bit code the
-/// instruction pointer has 32 bits.
+/// Advances RIP by the instruction length of the exit. Outside 64-bit code the instruction pointer
+/// has 32 bits.
 pub(super) fn step_over(page: &RunPage, info: &ExitInfo) {
-    /// L of the CS access rights in RSI[31:16].
+    /// The L bit of the CS access rights in RSI[31:16].
     const CS_L: u64 = 1 << (16 + 13);
     let length = info.r11 >> 32;
     let mut rip = page.rip().wrapping_add(length);
@@ -88,7 +88,7 @@ impl<'a> Cpuid<'a> {
         low(self.0.page().gpr(Gpr::Rcx))
     }
 
-    /// Gives EAX, EBX, ECX and EDX, and steps over the instruction.
+    /// Returns EAX, EBX, ECX and EDX to the guest, and steps over the instruction.
     pub fn answer(self, [eax, ebx, ecx, edx]: [u32; 4]) {
         let page = self.0.page();
         page.set_gpr(Gpr::Rax, u64::from(eax));
@@ -114,7 +114,7 @@ impl<'a> MsrRead<'a> {
         self.0.vp
     }
 
-    /// Gives EDX:EAX, and steps over the instruction.
+    /// Returns EDX:EAX to the guest, and steps over the instruction.
     pub fn answer(self, value: u64) {
         let page = self.0.page();
         page.set_gpr(Gpr::Rax, value & 0xffff_ffff);
@@ -175,7 +175,7 @@ impl<'a> Vmcall<'a> {
         self.0.vp
     }
 
-    /// Steps over the instruction; registers were set on the page.
+    /// Steps over the instruction, after the caller has set registers in the run page.
     pub fn complete(self) {
         self.0.complete();
     }
@@ -193,7 +193,7 @@ impl<'a> Vmcall<'a> {
         self.0.page().gpr(gpr)
     }
 
-    /// Gives RAX, and steps over the instruction.
+    /// Returns RAX to the guest, and steps over the instruction.
     pub fn answer(self, rax: u64) {
         self.0.page().set_gpr(Gpr::Rax, rax);
         self.0.complete();

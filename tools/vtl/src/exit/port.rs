@@ -7,7 +7,7 @@ use crate::Result;
 use crate::run_page::Gpr;
 use crate::vp::{Exception, Vp};
 
-/// Which way data moves.
+/// Direction of the transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the port to the guest.
@@ -25,7 +25,7 @@ pub struct Port {
     pub size_bytes: u8,
     /// In or out.
     pub direction: Direction,
-    /// INS or OUTS, which move memory.
+    /// INS or OUTS, which access memory.
     pub is_string: bool,
 }
 
@@ -71,7 +71,7 @@ impl<'a> PortAccess<'a> {
         Self { instruction, port }
     }
 
-    /// Which port, how wide, which way.
+    /// The port, the size, and the direction.
     pub fn port(&self) -> Port {
         self.port
     }
@@ -108,7 +108,7 @@ impl<'a> PortAccess<'a> {
     }
 }
 
-/// A narrow input leaves the upper part of RAX, a 32-bit one clears it.
+/// A narrow input keeps the upper part of RAX, a 32-bit one clears it.
 fn merge_input(rax: u64, port: Port, value: u32) -> u64 {
     let mask = port.mask();
     let kept = if port.size_bytes == 4 { 0 } else { rax & !mask };

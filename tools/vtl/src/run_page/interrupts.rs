@@ -9,14 +9,14 @@ use super::{RunPage, context};
 use crate::Vectors;
 use crate::abi::RunPageLayout;
 
-/// What the kernel may do for VTL0 without an exit.
+/// What the kernel may handle for VTL0 without an exit to userspace.
 #[bitfield_struct::bitfield(u8)]
 #[derive(PartialEq, Eq)]
 pub struct Offload {
-    /// Deliver requested interrupts through the virtual-APIC page, and carry out HLT and reads
-    /// of guest idle.
+    /// Post requested interrupts to the virtual-APIC page, and carry out HLT and reads of guest
+    /// idle.
     pub interrupts: bool,
-    /// Carry out interrupt commands to x2APICs, too.
+    /// Carry out writes of the x2APIC's interrupt command register, too.
     pub x2apic: bool,
     #[bits(6)]
     _halts: u8,
@@ -29,9 +29,9 @@ pub enum Halt {
     Hlt,
     /// By a read of guest idle: an interrupt ends it in any case.
     GuestIdle,
-    /// For a reason of userspace's, which no interrupt ends: waiting for SIPI, for instance.
+    /// For a reason that only userspace can end, such as waiting for a SIPI.
     Userspace,
-    /// For none of these.
+    /// Halted, for none of these reasons.
     Plain,
 }
 
@@ -99,13 +99,13 @@ impl RunPage {
         self.set_vectors(offset_of!(RunPageLayout, proxy_irr_exit_mask), vectors);
     }
 
-    /// What the kernel may do without an exit.
+    /// What the kernel may handle without an exit.
     pub fn offload(&self) -> Offload {
         Offload::from_bits(self.offload_byte().load(Ordering::Relaxed) & OFFLOADS)
     }
 
-    /// Sets what the kernel may do without an exit. Only while the virtual processor is not
-    /// running: the kernel keeps halts in the same byte.
+    /// Sets what the kernel may handle without an exit. Only while the virtual processor is not
+    /// running: the kernel records halts in the same byte.
     pub fn set_offload(&self, offload: Offload) {
         let halts = self.offload_byte().load(Ordering::Relaxed) & !OFFLOADS;
         let byte = halts | (offload.into_bits() & OFFLOADS);
@@ -127,7 +127,7 @@ impl RunPage {
         })
     }
 
-    /// Halts the lower VTL, or ends its halt. Only while the virtual processor is not running.
+    /// Halts the lower VTL, or ends a halt. Only while the virtual processor is not running.
     pub fn set_halt(&self, halt: Option<Halt>) {
         let reason = match halt {
             Some(Halt::Hlt) => HALT_HLT,
@@ -141,7 +141,7 @@ impl RunPage {
         self.set_u32(offset_of!(RunPageLayout, flags), flags);
     }
 
-    /// RVI and SVI: highest virtual interrupt that is requested, and that is in service.
+    /// RVI and SVI: the highest virtual interrupt that is requested, and the highest in service.
     pub fn interrupt_status(&self) -> (u8, u8) {
         let byte = |offset| self.page.word::<AtomicU8>(offset).load(Ordering::Relaxed);
         (byte(context!(guest.rvi)), byte(context!(guest.svi)))
@@ -153,11 +153,11 @@ impl RunPage {
         self.set_u8(context!(guest.svi), svi);
     }
 
-    /// Has the lower VTL leave with [`crate::Exit::Deadline`] when the TSC reaches `deadline`,
-    /// in a halt as well.
+    /// Makes the lower VTL exit with [`crate::Exit::Deadline`] when the TSC reaches `deadline`,
+    /// even if it is halted.
     pub fn arm_deadline(&self, deadline: u64) {
         self.set_u64(context!(l2_tsc_deadline.deadline), deadline);
-        // ORDERING: this thread makes the call that reads both.
+        // ORDERING: this thread itself makes the ioctl that reads both.
         self.set_u8(context!(l2_tsc_deadline.update), UPDATE);
     }
 
@@ -175,7 +175,7 @@ impl RunPage {
         Some(deadline.load(Ordering::Relaxed)).filter(|deadline| is_new && *deadline != 0)
     }
 
-    /// Has the host write back caches before the next entry.
+    /// Makes the kernel ask the host for a cache flush before the next entry.
     pub fn request_cache_flush(&self, flush: CacheFlush) {
         let flags: &AtomicU64 = self.page.word(context!(vp_state.flags));
         // CAST: the discriminant.

@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{Error, Result};
 
-/// Keeps this thread on one CPU; dropped, it may run where it could before.
+/// Binds this thread to one CPU; on drop the thread gets its old affinity back.
 #[derive(Debug)]
 pub(super) struct Binding {
     cpu: u32,

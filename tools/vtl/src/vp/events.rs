@@ -34,7 +34,7 @@ pub enum Exception {
     },
 }
 
-/// What the next entry delivers, before the next instruction.
+/// An event that the next entry injects, before the next instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -131,8 +131,7 @@ impl Vp {
                 return Err(Error::EventPending { entry_info });
             }
         }
-        // In real mode an exception pushes no error code, and the entry checks
-        // refuse to deliver one.
+        // In real mode an exception pushes no error code, and the VM-entry checks refuse one.
         if info & DELIVER_ERROR_CODE != 0 && self.read(L2Field::GUEST_CR0)? & CR0_PE == 0 {
             info &= !DELIVER_ERROR_CODE;
         }
@@ -146,7 +145,7 @@ impl Vp {
         Ok(())
     }
 
-    /// VM-entry interruption information of the event that the next entry delivers.
+    /// VM-entry interruption information of the event that the next entry injects, if there is one.
     ///
     /// # Errors
     /// [`Error::Tdcall`] with the status.
@@ -155,14 +154,14 @@ impl Vp {
         Ok(Some(info).filter(|info| info & VALID != 0))
     }
 
-    /// Returns true if an interrupt can be injected: RFLAGS.IF is set, nothing blocks it, and no
-    /// other event waits.
+    /// Returns true if an interrupt can be injected: RFLAGS.IF is set, nothing blocks interrupts,
+    /// and no other event is pending.
     ///
     /// # Errors
     /// [`Error::Tdcall`] with the status.
     pub fn can_take_interrupt(&self) -> Result<bool> {
         const RFLAGS_IF: u64 = 1 << 9;
-        /// By STI, and by MOV SS.
+        /// Blocking by STI, and by MOV SS.
         const BLOCKING: u64 = 3;
         if self.page.rflags() & RFLAGS_IF == 0 {
             return Ok(false);
@@ -171,8 +170,8 @@ impl Vp {
         Ok(!is_blocked && self.pending_event()?.is_none())
     }
 
-    /// Has the lower VTL leave with [`crate::Exit::InterruptWindow`] as soon as it can take an
-    /// interrupt, until [`Self::ignore_interrupt_window`].
+    /// Makes the lower VTL exit with [`crate::Exit::InterruptWindow`] as soon as it can accept an
+    /// interrupt, until [`Self::ignore_interrupt_window`] is called.
     ///
     /// # Errors
     /// [`Error::Tdcall`] with the status.
@@ -184,7 +183,7 @@ impl Vp {
         )
     }
 
-    /// The reverse of [`Self::watch_interrupt_window`].
+    /// Undoes [`Self::watch_interrupt_window`].
     ///
     /// # Errors
     /// [`Error::Tdcall`] with the status.

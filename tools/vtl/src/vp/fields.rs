@@ -24,7 +24,7 @@ impl Vp {
         self.vtl.read_field("TDG.VP.RD", leaf::TDG_VP_RD, field_id)
     }
 
-    /// Writes a whole field of the L2 VMCS [ABI TDG.VP.WR].
+    /// Writes all bits of a field of the L2 VMCS [ABI TDG.VP.WR].
     ///
     /// # Errors
     /// [`crate::Error::Tdcall`] with the status.
@@ -32,7 +32,7 @@ impl Vp {
         self.write_masked(field, value, field.full_mask())
     }
 
-    /// Writes the bits of `mask` of a field of the L2 VMCS.
+    /// Writes those bits of a field of the L2 VMCS that are set in `mask`.
     ///
     /// # Errors
     /// [`crate::Error::Tdcall`] with the status.
@@ -40,7 +40,7 @@ impl Vp {
         self.write_id(field.id(self.vm), value, mask)
     }
 
-    /// Writes a per-VP field by its id.
+    /// Writes the bits in `mask` of a per-VP field by its id.
     ///
     /// # Errors
     /// [`crate::Error::Tdcall`] with the status.
@@ -68,7 +68,7 @@ impl Vp {
     }
 }
 
-/// Page, and how many more after it.
+/// RDX of TDG.VP.INVGLA: the first page, and the number of further ones.
 fn invgla_operand(linear_address: u64, pages: u16) -> u64 {
     const PAGE_MASK: u64 = 0xfff;
     (linear_address & !PAGE_MASK) | (u64::from(pages.max(1) - 1) & PAGE_MASK)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Events whose delivery an exit cut off, and that are delivered again.
+//! Events whose delivery an exit interrupted, and which are injected again.
 
 use super::Vp;
 use crate::abi::ExitInfo;
@@ -9,11 +9,11 @@ use crate::{Result, Status};
 /// Bit of the raw exit reason: the entry failed, and the guest did not run.
 const ENTRY_FAILURE: u32 = 1 << 31;
 
-/// Returns true if the guest ran, or the processor tried to deliver an event to it: then the
-/// fields of the exit are those of this exit.
+/// Returns true if the guest ran, or the processor tried to deliver an event to it: then the event
+/// fields belong to this exit.
 ///
-/// A failed entry (reasons 33, 34, 41 with bit 31) leaves the event fields as an earlier exit left
-/// them, and the event to inject in its place [SDM3 28.8]: it will be injected by the next entry.
+/// A failed entry (reasons 33, 34, 41 with bit 31) leaves the event fields as an earlier exit set
+/// them, and the event to inject where it is: the next entry will inject it [SDM3 28.8].
 pub(super) fn has_run(info: &ExitInfo) -> bool {
     let status = Status::from_raw(info.rax);
     let is_exit = matches!(
@@ -39,7 +39,7 @@ impl Redelivery {
     /// [ABI TDG.VP.ENTER].
     pub(super) fn of(info: &ExitInfo) -> Option<Self> {
         const VALID: u64 = 1 << 31;
-        /// Undefined in the vectoring information, reserved in the entry's.
+        /// Undefined in the vectoring information, but reserved in the entry's.
         const BIT_12: u64 = 1 << 12;
         if !has_run(info) || info.r10 & VALID == 0 {
             return None;
@@ -59,22 +59,23 @@ impl Redelivery {
         self.entry_info & (1 << 11) != 0
     }
 
-    /// Software interrupts and exceptions, whose instruction has a length.
+    /// Returns true for software interrupts and exceptions, whose instruction has a length.
     const fn is_software(self) -> bool {
         matches!((self.entry_info >> 8) & 7, 4..=6)
     }
 }
 
 impl Vp {
-    /// Puts an event back that an exit cut off, ahead of whatever the exit is
-    /// answered with.
+    /// Injects an event again that an exit interrupted, before whatever the answer to the exit
+    /// injects.
     pub(super) fn redeliver(&self, redelivery: Redelivery) -> Result<()> {
         const BLOCKING_BY_NMI: u64 = 1 << 3;
         if redelivery.is_nmi() {
-            // The entry delivers no NMI while NMIs are blocked.
+            // An entry can't inject an NMI while NMIs are blocked.
             self.write_masked(L2Field::GUEST_INTERRUPTIBILITY, 0, BLOCKING_BY_NMI)?;
         }
-        // What the event does not have is undefined, and need not be a value that can be written.
+        // Fields that the event does not use are undefined, and may hold values that can't be
+        // written.
         if redelivery.has_error_code() {
             self.write(L2Field::ENTRY_EXCEPTION_ERROR_CODE, redelivery.error_code)?;
         }

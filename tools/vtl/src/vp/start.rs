@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Start states of a virtual processor: which L2 VMCS fields make it begin in
-//! real mode, in flat 32-bit protected mode, or in 64-bit mode.
+//! Start states of a virtual processor: the L2 VMCS fields with which it begins in real mode, in
+//! flat 32-bit protected mode, or in 64-bit mode.
 //!
-//! Every field a mode depends on is written, whatever an earlier guest left:
-//! the L2 VMCS outlives its user. The values are in `mode`.
+//! Every field on which a mode depends is written, since an earlier guest may have changed it: the
+//! L2 VMCS outlives its user. The values are in `mode`.
 
 mod mode;
 
@@ -19,14 +19,15 @@ use mode::{
 pub use mode::{CODE_SELECTOR, DATA_SELECTOR, Mode, TASK_SELECTOR};
 
 impl Vp {
-    /// Puts the virtual processor into the start state of a guest: registers zero, RFLAGS 2,
-    /// `rip`, interrupts off, the L2 VMCS as `mode` needs it, and what all lower VTLs share as
-    /// after a reset: extended state, deadline, halt, offload, cancellation.
+    /// Puts the virtual processor into the start state of a guest: registers zero, RFLAGS 2, `rip`,
+    /// interrupts disabled, and the L2 VMCS as `mode` requires. Also resets what all lower VTLs
+    /// share: extended state, deadline, halt, offload, cancellation.
     ///
-    /// Another VM that runs on this virtual processor would lose that: [`Self::start`] leaves it.
+    /// If another VM runs on this virtual processor, use [`Self::start`], which does not change
+    /// shared state.
     ///
     /// # Errors
-    /// [`crate::Error::Tdcall`] for the first field the TDX module refused.
+    /// [`crate::Error::Tdcall`] for the first field that the TDX module refused.
     pub fn reset(&self, mode: Mode, rip: u64) -> Result<()> {
         self.page.reset();
         self.reset_extended_state()?;
@@ -40,7 +41,7 @@ impl Vp {
     /// ([`crate::RunPage::registers`]).
     ///
     /// # Errors
-    /// [`crate::Error::Tdcall`] for the first field the TDX module refused.
+    /// [`crate::Error::Tdcall`] for the first field that the TDX module refused.
     pub fn start(&self, mode: Mode, rip: u64) -> Result<()> {
         self.page.set_registers(&Registers {
             rip,

@@ -6,12 +6,12 @@ use super::Vp;
 use crate::abi::operands::Register;
 use crate::{Errno, Error, Result, XsaveImage, sys};
 
-/// A register that lower VTLs share and that has no place in the run page.
+/// A register that all lower VTLs share and that has no field in the run page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SharedRegister(u32);
 
 impl SharedRegister {
-    /// XCR0: a part of what VTL2 has on.
+    /// XCR0: a subset of what VTL2 has enabled.
     pub const XFEM: Self = Self(0x4_0005);
     /// DR0.
     pub const DR0: Self = Self(0x5_0000);
@@ -44,7 +44,7 @@ impl SharedRegister {
         Self::numbered(0x8_0070, number, 11)
     }
 
-    /// The register that an MSR of the guest is, among the virtual MTRRs.
+    /// The virtual MTRR behind an MSR of the guest; `None` for other MSRs.
     ///
     /// ```
     /// use vtl::SharedRegister;
@@ -67,12 +67,12 @@ impl SharedRegister {
         }
     }
 
-    /// The register of this number of the ABI.
+    /// The register with this number in the ABI.
     pub const fn from_number(number: u32) -> Self {
         Self(number)
     }
 
-    /// Its number in the ABI.
+    /// Number of the register in the ABI.
     pub const fn number(self) -> u32 {
         self.0
     }
@@ -124,7 +124,7 @@ impl Vp {
         Ok(list.map(|register| register.value[0]))
     }
 
-    /// Writes registers, all by one call, or none.
+    /// Writes several registers by one ioctl: all of them or none.
     ///
     /// # Errors
     /// [`Error::Registers`]; then nothing has changed.
@@ -138,7 +138,7 @@ impl Vp {
             .map_err(|(errno, failed)| refusal(errno.into(), failed, &names))
     }
 
-    /// Debug registers.
+    /// Reads the debug registers.
     ///
     /// # Errors
     /// [`Error::Registers`].
@@ -150,7 +150,7 @@ impl Vp {
         })
     }
 
-    /// Sets debug registers.
+    /// Writes the debug registers.
     ///
     /// # Errors
     /// [`Error::Registers`]; then nothing has changed.
@@ -161,7 +161,7 @@ impl Vp {
         self.set_shared(&values)
     }
 
-    /// The extended state as the lower VTLs have it.
+    /// Reads the extended state of the lower VTLs.
     ///
     /// # Errors
     /// [`Error::Xsave`].
@@ -171,8 +171,8 @@ impl Vp {
         Ok(image)
     }
 
-    /// Replaces the extended state. An image of [`Self::extended_state`] passes,
-    /// on every virtual processor of a machine with the same components.
+    /// Replaces the extended state. An image from [`Self::extended_state`] is accepted on every
+    /// virtual processor of a machine with the same components.
     ///
     /// # Errors
     /// [`Error::Xsave`]; then nothing has changed.
@@ -189,8 +189,8 @@ impl Vp {
         Ok(XsaveImage::initial(size, xfeatures))
     }
 
-    /// Clears what an earlier guest left in it. A module that can't do that runs
-    /// guests all the same.
+    /// Clears what an earlier guest left in the extended state. An older kernel module can't do
+    /// that; its guests start with the old contents.
     pub(super) fn reset_extended_state(&self) -> Result<()> {
         match self.initial_extended_state() {
             Ok(image) => self.set_extended_state(&image),
@@ -216,7 +216,8 @@ fn register(name: SharedRegister, value: u64) -> Register {
     }
 }
 
-/// The kernel names a register only in a list of several; one in a list of one is meant itself.
+/// The kernel reports the refused register only for a list of several; in a list of one it is that
+/// one.
 fn refusal(errno: Errno, failed: u32, names: &[SharedRegister]) -> Error {
     let refused = match names {
         [only] => Some(only),
