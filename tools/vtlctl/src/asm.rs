@@ -40,16 +40,16 @@ pub(crate) fn demo(mode: ModeName) -> &'static [u8] {
         ),
     };
     let len = end.addr() - start.addr();
-    // SAFETY: demo.S places both labels in one section, the end behind the
-    // start, and all bytes between them are initialised and never change.
+    // SAFETY: demo.S defines both labels in one section, the end after the start, and all bytes
+    // between them are initialised and never change.
     unsafe { core::slice::from_raw_parts(start, len) }
 }
 
 /// Endless CPUID, the guest of the benchmark: `1: cpuid; jmp 1b`.
 pub(crate) const CPUID_LOOP: [u8; 4] = [0x0f, 0xa2, 0xeb, 0xfc];
 
-/// Displacements of the marker no-ops, one pair per measured path; the
-/// counting plugin (tools/checks/insn_count) knows them.
+/// Displacements of the marker no-ops, one pair per measured path; the counting plugin
+/// (tools/checks/insn_count) uses the same numbers.
 pub(crate) mod marker {
     /// An ioctl that does next to nothing begins.
     pub(crate) const NULL_IOCTL_BEGIN: i32 = 0x5654_0101;

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-/// A word that may need more than the 53 bits that every reader of JSON keeps: an address, a
-/// register, a time. It is a string of hexadecimal digits.
+/// A value that may need more than the 53 bits that JSON numbers keep: an address, a register, a
+/// time. It becomes a string of hexadecimal digits.
 pub(crate) fn word(value: u64) -> Value {
     format!("{value:#x}").into()
 }

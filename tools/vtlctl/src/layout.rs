@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What a guest finds in its memory at the start, and where.
+//! Layout of a guest's memory at its start.
 //!
 //! Offsets from the base of VTL0's memory:
 //!
@@ -10,8 +10,7 @@
 //! load      the image; the stack ends at the end of memory
 //! ```
 //!
-//! In real mode the image may lie anywhere in the first 64 KiB, and the stack
-//! grows down from it.
+//! In real mode the image may be anywhere in the first 64 KiB, and the stack grows down from it.
 
 use anyhow::{Context as _, bail};
 use vtl::GpaRange;
@@ -56,7 +55,7 @@ pub(crate) struct Layout {
     mode: ModeName,
     memory: GpaRange,
     load_offset: u64,
-    /// First offset behind what `vtlctl` itself puts into memory.
+    /// First offset after what `vtlctl` itself puts into memory.
     reserved_end: u64,
 }
 
@@ -119,7 +118,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Offset behind the last byte the image may have.
+    /// Offset after the last byte that the image may use.
     fn end_offset(&self) -> u64 {
         match self.mode {
             ModeName::Real => self.memory.len().min(REAL_MODE_END),
@@ -132,7 +131,7 @@ impl Layout {
         self.end_offset() - self.load_offset
     }
 
-    /// Where the image goes, from the base of memory.
+    /// Where the image is loaded, from the base of memory.
     pub(crate) fn load_offset(&self) -> u64 {
         self.load_offset
     }

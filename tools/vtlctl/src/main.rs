@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `vtlctl`: looks at the VTL devices and runs guests at VTL0.
+//! `vtlctl`: inspects the VTL devices and runs guests at VTL0.
 //!
-//! Argument parsing and exit statuses; the commands are in `cmd`, what a guest
-//! sees of its paravisor in `services`, its memory in `layout` and `image`.
-//! Everything that touches the kernel is in the crate `vtl`.
+//! This file has argument parsing and exit statuses; the commands are in `cmd`, what a guest sees
+//! of its paravisor in `services`, its memory in `layout` and `image`. Everything that calls the
+//! kernel is in the crate `vtl`.
 
 mod asm;
 mod cmd;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Numbers and memory ranges, from the command line of this command, and the list of
-//! lower-VTL memory that the module has taken.
+//! Numbers and memory ranges: from the command line, and from the list of lower-VTL memory that the
+//! kernel module has claimed.
 
 use anyhow::{Context as _, bail};
 use vtl::GpaRange;
 
-/// Where the module shows the list of lower-VTL memory that it has taken.
+/// Where the kernel module shows the list of lower-VTL memory.
 const LIST: &str = "/sys/module/mshv_vtl_tdx/parameters/vtl0_mem";
 
 /// Parses `123`, `0x7b`, and with a suffix K, M or G.

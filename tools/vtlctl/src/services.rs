@@ -47,7 +47,7 @@ pub(crate) fn virtual_cpuid(leaf: u32, cpu: u32) -> [u32; 4] {
     }
 }
 
-/// A word with these bits set.
+/// A value with these bits set.
 const fn bits(numbers: &[u32]) -> u32 {
     let mut word = 0;
     let mut at = 0;
@@ -99,7 +99,7 @@ pub(crate) const fn msr(index: u32) -> Msr {
     }
 }
 
-/// Whether the processor takes this value; the kernel refuses to enter the
+/// Returns true if the processor takes this value; the kernel refuses to enter the
 /// guest with one that it does not.
 pub(crate) const fn is_loadable(register: SwitchedState, value: u64) -> bool {
     /// With 48 bits, as the guest has no five-level paging.
@@ -120,7 +120,7 @@ pub(crate) const fn is_loadable(register: SwitchedState, value: u64) -> bool {
 pub(crate) enum PortService {
     /// A character for the console.
     Console,
-    /// Output nobody listens to.
+    /// Output that has no effect.
     Ignored,
     /// Input of this value.
     Answer(u32),

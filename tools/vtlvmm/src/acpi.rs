@@ -2,7 +2,8 @@
 //! The ACPI tables of the machine, as one block of bytes for guest memory.
 //!
 //! The machine is hardware-reduced [ACPI 4.1]: no PIT, no PIC, no power-management timer, no SCI.
-//! What is left is said in four tables: FADT (sleep and reset register), MADT (virtual processors,
+//! Four tables describe the rest: FADT (sleep and reset register), MADT (virtual processors, I/O
+//! APIC), DSDT (`dsdt`), XSDT.
 //! I/O APIC), DSDT (`dsdt`), XSDT.
 
 mod aml;
@@ -11,7 +12,7 @@ mod dsdt;
 use crate::platform::{IO_APIC_BASE, Ports};
 use crate::virtio::Slot;
 
-/// What the tables tell.
+/// Contents of the tables.
 #[derive(Clone, Debug)]
 pub struct Tables<'a> {
     /// x2APIC IDs, the boot processor's first.
@@ -26,7 +27,8 @@ const ALIGN: usize = 16;
 const RSDP_LEN: usize = 36;
 
 impl Tables<'_> {
-    /// The tables as they are at the guest-physical address `base`, where the root pointer is.
+    /// The tables as they must be at the guest-physical address `base`, which is that of the root
+    /// pointer.
     pub fn at(&self, base: u64) -> Vec<u8> {
         let mut block = vec![0; RSDP_LEN.next_multiple_of(ALIGN)];
         let mut place = |table: Vec<u8>| {

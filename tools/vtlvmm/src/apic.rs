@@ -52,21 +52,21 @@ pub enum Sent {
     StartUp(u8),
 }
 
-/// Who gets it.
+/// Recipients of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipients {
     /// Those named.
     Named(Destination),
     /// The sender.
     Own,
-    /// Everybody.
+    /// All processors.
     All,
-    /// Everybody but the sender.
+    /// All processors but the sender.
     Others,
 }
 
 impl Recipients {
-    /// Whether `id` is one of them, if `sender` sends.
+    /// Returns true if `id` is one of them, if `sender` sends.
     pub const fn include(self, id: u32, sender: u32) -> bool {
         match self {
             Self::Named(destination) => destination.includes(id),
@@ -213,7 +213,7 @@ impl LocalApic {
         let deadline = self.deadline().filter(|deadline| *deadline <= now)?;
         self.timer.deadline = match self.timer.period {
             0 => 0,
-            // What was missed meanwhile is not made up for.
+            // Missed periods are skipped.
             period => deadline + ((now - deadline) / period + 1) * period,
         };
         let entry = self.local[TIMER];
@@ -299,10 +299,10 @@ fn decode(value: u64) -> Option<Command> {
     // CAST: bits 7:0, 63:32.
     let (vector, id) = (value as u8, (value >> 32) as u32);
     let what = match (value >> 8) & 7 {
-        // Fixed, and lowest priority, which nobody here compares.
+        // Fixed, and lowest priority, which is treated as fixed.
         0 | 1 if vector >= FIRST_VECTOR => Sent::Interrupt(vector),
         4 => Sent::Nmi,
-        // An INIT that is taken back has no effect since the Pentium 4.
+        // An INIT level de-assert has had no effect since the Pentium 4.
         5 if value & (ASSERT | LEVEL) == LEVEL => return None,
         5 => Sent::Init,
         6 => Sent::StartUp(vector),
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!((apic.tsc_deadline(), apic.expire(99)), (100, None));
         assert_eq!(apic.expire(100), Some(0x41));
         assert_eq!((apic.deadline(), apic.expire(200)), (None, None));
-        // Another mode takes it back.
+        // Changing the mode disarms it.
         apic.set_tsc_deadline(300);
         assert_eq!(apic.write(0x32, 0x0_0041, 0), Effect::Timer);
         assert_eq!(apic.deadline(), None);

@@ -14,7 +14,7 @@ use crate::processors::Processors;
 use crate::virtio::Slot;
 use crate::virtio::mmio::Transport;
 
-/// How often each kind of exit came to userspace.
+/// Number of exits of each kind that reached userspace.
 pub type Tally = BTreeMap<&'static str, u64>;
 
 /// How a machine ended.
@@ -26,7 +26,7 @@ pub enum End {
     Halted,
     /// The guest did what it can't go on after.
     Failed(String),
-    /// Somebody outside stopped it, for this reason.
+    /// Stopped from outside, for this reason.
     Stopped(String),
 }
 
@@ -60,7 +60,7 @@ impl<M: Ram> Board<M> {
         self.processors.stop();
     }
 
-    /// Reads device memory. Where there is no device, all bits are ones.
+    /// Reads device memory. All bits are ones if there is no device.
     pub fn read(&self, gpa: u64, size: u8) -> u64 {
         match self.device(gpa) {
             Some(Device::IoApic(offset)) => u64::from(self.interrupts.read(offset)),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! CPUID as the guest sees it: a table of what it gets of this level's own answers, and the leaves
-//! that tell of the virtual machine.
+//! CPUID as the guest sees it: a table of what it gets of this VTL's own CPUID, and the leaves that
+//! describe the virtual machine.
 //!
 //! A feature is shown only if the kernel module and this crate keep its state for the guest. What
-//! is not in the table is zero: the TDX leaf above all.
+//! is not in the table is zero, the TDX leaf in particular.
 
-/// A processor, as its own CPUID tells of it.
+/// A processor, as described by its own CPUID.
 #[derive(Clone, Copy, Debug)]
 pub struct Processor {
     /// Its x2APIC ID.
@@ -28,11 +28,11 @@ pub struct State {
 /// EAX, EBX, ECX, EDX.
 pub type Answer = [u32; 4];
 
-/// Extended state that the guest may turn on: x87, SSE, AVX.
+/// Extended state that the guest may enable: x87, SSE, AVX.
 pub const XCR0_MOST: u64 = 0b111;
 
-/// Frequency from which the TSC's is told, and with which the APIC timer counts, where it divides
-/// the TSC's.
+/// Frequency of the APIC timer, and the one from which the TSC's is computed, if it divides the
+/// TSC's.
 const CRYSTAL_KHZ: u64 = 25_000;
 const LAST_BASIC: u32 = 0x16;
 const LAST_EXTENDED: u32 = 0x8000_0008;
@@ -46,7 +46,7 @@ struct Row {
 
 const ALL: u32 = u32::MAX;
 
-/// A word with these bits set.
+/// A value with these bits set.
 const fn bits(numbers: &[u32]) -> u32 {
     let mut word = 0;
     let mut at = 0;
@@ -264,8 +264,9 @@ fn base_frequency(tsc_khz: u64) -> Answer {
     [mhz, mhz, BUS_MHZ, 0]
 }
 
-/// A guest takes x2APIC without interrupt remapping only from a hypervisor it knows, so this is
-/// KVM's signature, and of its features only that port 0x80 is no clock.
+/// A guest uses x2APIC without interrupt remapping only under a hypervisor that it knows. So this
+/// has KVM's signature, and of its features only the one that says that port 0x80 is not used for
+/// delays.
 fn hypervisor(leaf: u32) -> Answer {
     const SIGNATURE: [u32; 3] = [
         u32::from_le_bytes(*b"KVMK"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What an instruction does that accessed device memory. `iced-x86` decodes it; here is what of it
-//! matters: which way data moves, between what, and how wide.
+//! Decodes an instruction that accessed device memory. `iced-x86` does the work; this extracts what
+//! matters: direction, operands, and width.
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use vtl::Gpr;
@@ -91,8 +91,8 @@ pub struct Decoded {
     pub address_bits: u8,
 }
 
-/// Decodes the instruction at the beginning of `bytes`, for code of `bits` (16, 32, 64). `None` if
-/// it is none of those above.
+/// Decodes the instruction at the beginning of `bytes`, for code of `bits` (16, 32, 64). Returns
+/// `None` if it is none of the kinds above.
 pub fn decode(bytes: &[u8], bits: u32) -> Option<Decoded> {
     let mut decoder = Decoder::try_new(bits, bytes, DecoderOptions::NONE).ok()?;
     let instruction = decoder.decode();

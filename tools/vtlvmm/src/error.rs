@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Whose fault it is, which decides the exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The request can't be carried out as it is.
+    /// The request is invalid.
     Usage,
     /// A file of the guest's.
     File,
@@ -52,10 +52,10 @@ pub enum Error {
         /// What the kernel takes.
         most: usize,
     },
-    /// A number of virtual processors that there is not.
+    /// The machine can't have this number of virtual processors.
     #[error("{wanted} virtual processors are wanted, this level has {there} CPUs; lower --vps")]
     Processors {
-        /// As many were asked for.
+        /// The requested number.
         wanted: usize,
         /// As many there are.
         there: usize,

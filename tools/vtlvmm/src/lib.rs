@@ -5,13 +5,13 @@
 //! Data flows [`linux`] (image, boot parameters) → [`machine`] (memory, devices, threads) →
 //! `vcpu` (one virtual processor and its exits) → [`board`] (the devices they share).
 //!
-//! * [`cpuid`], [`msr`], [`apic`], [`decode`], [`walk`]: decisions without a processor;
-//! * [`platform`], [`virtio`], [`acpi`]: the devices, and the tables that tell of them;
+//! * [`cpuid`], [`msr`], [`apic`], [`decode`], [`walk`]: decisions that need no processor;
+//! * [`platform`], [`virtio`], [`acpi`]: the devices, and the tables that describe them;
 //! * [`processors`]: how processors start and interrupt each other;
-//! * [`memory`]: what of the guest's memory is where. Unsafe code is in `memory/lower.rs` only.
+//! * [`memory`]: layout of the guest's memory. Unsafe code is only in `memory/lower.rs`.
 //!
-//! Nothing that a guest does may panic, hang or harm this level: whatever it can't go on after
-//! ends the machine with a reason ([`board::End`]).
+//! Nothing that a guest does may panic, hang or harm this VTL: if the guest can't continue, the
+//! machine ends with a reason ([`board::End`]).
 #![deny(unsafe_code)]
 
 pub mod acpi;

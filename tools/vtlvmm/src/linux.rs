@@ -29,7 +29,7 @@ pub struct Linux {
     pub command_line: String,
 }
 
-/// The files, opened and looked at: nothing has changed yet.
+/// The files, opened and checked; nothing has been changed yet.
 #[derive(Debug)]
 pub struct Opened {
     kernel: File,
@@ -110,7 +110,7 @@ fn open(what: &'static str, path: &Path) -> Result<(File, u64)> {
     })
 }
 
-/// Reads the setup header, or says why this is no kernel for a 64-bit guest.
+/// Reads the setup header; the error says why this is no kernel for a 64-bit guest.
 fn read_header(file: &mut File) -> std::result::Result<setup_header, String> {
     const MAGIC: u32 = u32::from_le_bytes(*b"HdrS");
     const WITH_64_BIT_ENTRY: u16 = 0x20c;
@@ -191,7 +191,7 @@ impl Opened {
         )))
     }
 
-    /// The initial RAM disk goes as high as it may.
+    /// Places the initial RAM disk as high as possible.
     fn place_initrd(&self, ram: &[Range], kernel: Range) -> Result<Option<Range>> {
         const PAGE: u64 = 4096;
         let Some((_, len)) = self.initrd else {

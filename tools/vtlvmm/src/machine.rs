@@ -34,7 +34,7 @@ pub struct Parts {
     pub linux: Opened,
     /// Memory that the module has for lower VTLs.
     pub memory: Vec<GpaRange>,
-    /// The guest gets what is below this address.
+    /// Only memory below this address is given to the guest.
     pub limit: Option<u64>,
     /// As many virtual processors, on CPUs 0 and up.
     pub processors: u32,
@@ -256,7 +256,7 @@ fn give_memory(vtl: &Vtl, ram: &[Range]) -> Result<LowerRam> {
     LowerRam::from_regions(pieces).map_err(|error| Error::Memory(error.to_string()))
 }
 
-/// Processors on the first CPUs. The x2APIC ID is the CPU's, which the kernel goes by, too.
+/// Processors on the first CPUs. Their x2APIC IDs are the CPUs' own, which the kernel uses, too.
 fn processors(vtl: &Vtl, count: u32) -> Result<Processors> {
     // CAST: widening.
     let (wanted, there) = (
@@ -272,7 +272,7 @@ fn processors(vtl: &Vtl, count: u32) -> Result<Processors> {
     Ok(Processors::new(vtl.clone(), &ids)?)
 }
 
-/// The x2APIC ID of a CPU: CPUID tells of the one that executes it.
+/// The x2APIC ID of a CPU: CPUID reports that of the CPU which executes it.
 fn apic_id_of(cpu: u32) -> Result<u32> {
     const TOPOLOGY: u32 = 0xb;
     let bind = |errno: rustix::io::Errno| vtl::Error::Bind {
@@ -289,7 +289,7 @@ fn apic_id_of(cpu: u32) -> Result<u32> {
     Ok(id)
 }
 
-/// The devices that there are: random numbers always, the disk if there is one.
+/// The virtio devices: random numbers, and the disk if there is one.
 fn virtio_devices(
     interrupts: &Arc<Interrupts>,
     disk: Option<Disk>,

@@ -41,12 +41,12 @@ impl Range {
         self.end - self.start
     }
 
-    /// Whether there are none.
+    /// Returns true if the range is empty.
     pub const fn is_empty(&self) -> bool {
         self.start >= self.end
     }
 
-    /// Whether all of `other` is in it.
+    /// Returns true if all of `other` is in it.
     pub const fn contains(&self, other: Self) -> bool {
         self.start <= other.start && other.end <= self.end
     }
@@ -76,7 +76,7 @@ pub mod place {
     pub const DEVICES: u64 = 0xc000_0000;
 }
 
-/// Joins ranges that touch, so that what a guest puts across their border is in one piece; cuts
+/// Merges ranges that touch, so that a guest can use memory across their border as one piece; drops
 /// what is at `limit` or above.
 pub fn joined(ranges: &[Range], limit: u64) -> Vec<Range> {
     let mut sorted: Vec<Range> = ranges

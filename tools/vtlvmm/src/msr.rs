@@ -58,7 +58,7 @@ pub const fn msr(index: u32) -> Msr {
     }
 }
 
-/// IA32_MISC_ENABLE: fast strings; neither PEBS nor BTS.
+/// IA32_MISC_ENABLE: fast strings; PEBS and BTS unavailable.
 const MISC_ENABLE: u64 = (1 << 0) | (1 << 11) | (1 << 12);
 
 /// What passes without an exit.
@@ -126,7 +126,8 @@ fn bits_of(index: u32) -> (u64, u64) {
     (reads, WRITES + reads)
 }
 
-/// Whether the processor takes this value; the kernel refuses to enter the guest with another.
+/// Returns true if the processor takes this value; the kernel refuses to enter the guest with
+/// another.
 pub const fn is_loadable(register: SwitchedState, value: u64) -> bool {
     match register {
         SwitchedState::KernelGsBase | SwitchedState::Lstar => is_canonical(value),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! A mutex whose holders never leave their data half changed, so that a panic in another thread
-//! is no reason to refuse it.
+//! A mutex whose holders never leave their data half changed, so a panic in another thread is no
+//! reason to poison it.
 
 use std::sync::{MutexGuard, PoisonError};
 

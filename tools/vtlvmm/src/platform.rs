@@ -23,7 +23,7 @@ impl Gsi {
     pub const SERIAL: Self = Self(4);
     /// The first virtio device's.
     pub const FIRST_VIRTIO: u8 = 16;
-    /// Lines that there are.
+    /// Number of interrupt lines.
     pub const COUNT: u8 = 24;
 
     /// The line of this number, below [`Self::COUNT`].

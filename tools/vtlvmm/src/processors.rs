@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The virtual processors as others see them: who is waiting to be started, and how each is
-//! interrupted from another thread.
+//! The virtual processors as seen by each other: their start-up state, and how one interrupts
+//! another.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, PoisonError};
@@ -21,7 +21,7 @@ pub enum Phase {
     Starting(u8),
     /// It runs.
     Running,
-    /// It has halted for good: only NMI or INIT could end that.
+    /// Halted forever: only an NMI or INIT could end that.
     Dead,
 }
 
@@ -84,7 +84,7 @@ impl Processors {
         &self.list
     }
 
-    /// Whether all have to stop.
+    /// Set when all processors have to stop.
     pub fn is_over(&self) -> &AtomicBool {
         &self.is_over
     }
@@ -97,7 +97,7 @@ impl Processors {
             let _phase = processor.phase.lock();
             processor.changed.notify_all();
         }
-        // Without the kick each would stop with its next exit; it can only fail for want of memory.
+        // Without the kick each would stop at its next exit. It can only fail for lack of memory.
         let _ = self.vtl.kick(
             self.list.iter().map(|it| it.cpu),
             Kick::new().with_cancel(true),
@@ -154,7 +154,8 @@ impl Deliver for Processors {
     fn deliver(&self, message: Message) {
         let is_meant = |it: &&Processor| message.destination.includes(it.apic_id);
         for target in self.list.iter().filter(is_meant) {
-            // It can only fail for want of memory; the interrupt then comes with the next exit.
+            // It can only fail for lack of memory; the interrupt is then delivered at the next
+            // exit.
             let _ = self.interrupt(target, message.vector);
         }
     }
@@ -172,7 +173,7 @@ impl Processor {
         self.changed.notify_all();
     }
 
-    /// It is at its first instruction, unless another INIT has come meanwhile.
+    /// It is about to execute its first instruction, unless another INIT has arrived meanwhile.
     pub fn has_started(&self) {
         let mut phase = self.phase.lock();
         if matches!(*phase, Phase::Starting(_)) {
@@ -180,7 +181,7 @@ impl Processor {
         }
     }
 
-    /// Takes an NMI that somebody sent.
+    /// Takes a pending NMI. Returns true if there was one.
     pub fn take_nmi(&self) -> bool {
         self.has_nmi.swap(false, Ordering::SeqCst)
     }
@@ -201,7 +202,7 @@ impl Processor {
         }
     }
 
-    /// Only a processor that waits takes a start-up IPI: of two, the second one is lost.
+    /// Only a processor that waits for a start-up IPI accepts one; further ones are ignored.
     fn start(&self, page: u8) {
         let mut phase = self.phase.lock();
         if *phase == Phase::Waiting {

@@ -33,7 +33,7 @@ pub(crate) struct Vcpu {
     tally: Tally,
 }
 
-/// What comes after an exit.
+/// What to do after an exit.
 enum Next {
     /// The processor runs.
     Run,
@@ -63,8 +63,8 @@ impl Vcpu {
         }
     }
 
-    /// Runs the processor in this thread until the machine has ended. The boot processor begins
-    /// at `entry`, others where they are told.
+    /// Runs the processor in this thread until the machine has ended. The boot processor begins at
+    /// `entry`, the others where their start-up IPI says.
     pub(crate) fn run(mut self, entry: Option<Entry>, num_l2_vms: u32) -> vtl::Result<Tally> {
         let board = Arc::clone(&self.board);
         let own = &board.processors.list()[self.number];
@@ -86,7 +86,7 @@ impl Vcpu {
         Ok(self.tally)
     }
 
-    /// Does what other processors want of this one. Whether it may run then.
+    /// Handles what other processors request of this one. Returns true if it may run then.
     fn attend(&mut self, vp: &Vp, own: &Processor) -> vtl::Result<bool> {
         match own.phase() {
             Phase::Running => {
@@ -99,10 +99,10 @@ impl Vcpu {
                 self.reset_registers();
                 start::at_page(vp, page)?;
                 own.has_started();
-                // The reset has cleared a cancellation: whatever it was for is looked at first.
+                // The reset has cleared a cancellation: check what it was for first.
                 return Ok(false);
             }
-            // Whoever sends an interrupt command leaves it to userspace then.
+            // In this phase senders leave interrupt commands to userspace.
             Phase::Waiting => vp.page().set_offload(vtl::Offload::new()),
             Phase::Dead if !self.board.processors.has_live() => {
                 self.board.end(End::Halted);
@@ -142,7 +142,7 @@ impl Vcpu {
                 }
                 self.arm(vp);
             }
-            // KVM's answer to a hypercall that it does not know.
+            // KVM's answer to an unknown hypercall.
             Exit::Vmcall(exit) => exit.answer(NO_HYPERCALL),
             Exit::Halt(exit) => {
                 let vp = exit.vp();
@@ -236,7 +236,7 @@ impl Vcpu {
         }
     }
 
-    /// What a write to the APIC brings about; whether it is taken.
+    /// Carries out the effect of a write to the APIC. Returns false if the value is not accepted.
     fn carry_out(&self, vp: &Vp, effect: Effect) -> vtl::Result<bool> {
         match effect {
             Effect::None => {}
@@ -296,7 +296,7 @@ fn step_over(vp: &Vp, len: u8, is_64_bit: bool) {
     page.set_rip(if is_64_bit { rip } else { rip & 0xffff_ffff });
 }
 
-/// Whether the exit was in 64-bit code: L of the CS rights in RSI.
+/// Returns true if the exit was in 64-bit code: L of the CS rights in RSI.
 fn is_64_bit(vp: &Vp) -> bool {
     const CS_L: u64 = 1 << (16 + 13);
     vp.page().exit_info().rsi & CS_L != 0

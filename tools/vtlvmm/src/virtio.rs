@@ -17,7 +17,7 @@ impl Slot {
     pub const LEN: u32 = 0x200;
     /// Guest-physical address of the first slot. Each has a page.
     pub const FIRST: u32 = 0xd000_0000;
-    /// Slots that there are: each has a line of its own.
+    /// Number of slots: each has its own interrupt line.
     pub const COUNT: u8 = Gsi::COUNT - Gsi::FIRST_VIRTIO;
 
     /// The slot of this number, which is below [`Self::COUNT`].

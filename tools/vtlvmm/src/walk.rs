@@ -36,7 +36,7 @@ impl Paging {
         }
     }
 
-    /// The address, if it is mapped. Rights are not looked at: the processor has fetched from there.
+    /// The address, if it is mapped. Rights are not checked: the processor has fetched from there.
     pub fn translate<M: GuestMemory>(&self, memory: &M, linear: u64) -> Option<u64> {
         if self.cr0 & PG == 0 {
             return Some(linear & 0xffff_ffff);

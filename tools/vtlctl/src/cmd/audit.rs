@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 enum Command {
     /// Print each switch as it happens, until interrupted.
     Follow(Follow),
-    /// Write what the rings hold, and what is added meanwhile, to a file.
+    /// Write the contents of the rings, and what is added while it runs, to a file.
     Save(Save),
     /// Print the records of a saved file.
     Show(Show),
@@ -71,10 +71,10 @@ struct Follow {
     /// Only the virtual processor of this CPU
     #[arg(long, value_name = "N")]
     cpu: Option<u32>,
-    /// Begin with the oldest record that is there, not with the next one
+    /// Begin with the oldest record in the ring, not with the next one
     #[arg(long)]
     from_oldest: bool,
-    /// Stop after so many records
+    /// Stop after this many records
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
     /// Print one JSON object per line
@@ -97,7 +97,7 @@ struct Save {
     file: PathBuf,
 }
 
-/// How long nothing is looked at when nothing was found.
+/// How long to sleep when no ring has a new record.
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
@@ -109,7 +109,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     }
 }
 
-/// A follower for each virtual processor that is asked for.
+/// Makes a follower for each requested virtual processor.
 fn followers(only: Option<u32>, from_oldest: bool) -> anyhow::Result<(Info, Vec<Follower>)> {
     let mshv = Mshv::open()?;
     let info = mshv.info()?;
@@ -147,7 +147,7 @@ fn follow(arguments: &Follow) -> Result<ExitStatus, Failure> {
                     (Step::Missed(count), true) => json!({ "missed": count }).to_string(),
                     (Step::Missed(count), false) => format!("... {count} switches missed"),
                 };
-                // A reader that went away ends this, as with any filter.
+                // If the reader of the output has gone away, end without an error, as filters do.
                 if writeln!(out, "{line}").is_err() {
                     return Ok(ExitStatus::Success);
                 }
@@ -199,7 +199,7 @@ fn save(arguments: &Save) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Success)
 }
 
-/// A file that can't be read has a status of its own: it says nothing about what was recorded.
+/// A file that can't be read has an exit status of its own: it says nothing about the records.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path)
         .with_context(|| format!("cannot read {}", path.display()))
@@ -228,12 +228,12 @@ fn show(arguments: &Show) -> Result<ExitStatus, Failure> {
         .filter(|record| arguments.cpu.is_none_or(|cpu| cpu == record.vp))
         .map(|record| print::line(&record, arguments.json) + "\n");
     for line in std::iter::once(head).chain(lines) {
-        // A reader that went away ends this, as with any filter.
+        // If the reader of the output has gone away, end without an error, as filters do.
         if out.write_all(line.as_bytes()).is_err() {
             return Ok(ExitStatus::Success);
         }
     }
-    // What is left over is no record, and who looks should know.
+    // Trailing bytes are no complete record; tell the user.
     if saved.odd_bytes() != 0 {
         eprintln!("vtlctl: the file ends with {} odd bytes", saved.odd_bytes());
         return Ok(ExitStatus::Incomplete);

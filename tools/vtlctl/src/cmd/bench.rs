@@ -68,7 +68,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 struct Ticks(Vec<u64>);
 
 impl Ticks {
-    /// The value that so many percent of the passages do not exceed.
+    /// The value that this percentage of the passes does not exceed.
     fn percentile(&self, percent: usize) -> u64 {
         let Self(ticks) = self;
         let rank = (ticks.len() * percent).div_ceil(100).max(1);

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", default_value = "console=ttyS0")]
     cmdline: String,
-    /// The guest gets what VTL0 has of memory below this address [default: all]
+    /// Give the guest only memory below this address [default: all of VTL0's]
     #[arg(long, value_name = "SIZE", value_parser = options::number)]
     memory: Option<u64>,
     /// Virtual processors, on CPUs 0 and up
@@ -41,13 +41,13 @@ pub(crate) struct Arguments {
     /// Disk image or block device, as a virtio disk
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
-    /// End when the guest wants to start again
+    /// End when the guest reboots
     #[arg(long)]
     no_reboot: bool,
     /// Stop the guest after this many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Don't tell how the run was
+    /// Don't print a summary of the run
     #[arg(long, short)]
     quiet: bool,
 }

@@ -238,7 +238,7 @@ fn hexadecimal(value: u64) -> String {
     format!("{value:#x}")
 }
 
-/// A value that is nice to know, but not needed.
+/// A value that is shown, but not required.
 fn shown(value: vtl::Result<u64>, text: impl Fn(u64) -> String) -> Finding {
     match value {
         Ok(value) => Finding::Found(text(value)),

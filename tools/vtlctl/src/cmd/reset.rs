@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `vtlctl reset`: makes virtual processors new, so that nothing of an earlier guest
-//! is there for the next one.
+//! `vtlctl reset`: resets virtual processors, so that the next guest sees nothing of an earlier
+//! one.
 
 use anyhow::bail;
 use vtl::{Error, Info, Mshv, Vm, Vtl};
@@ -41,7 +41,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let cpus = only.map_or(0..info.num_cpus, |cpu| cpu..cpu.saturating_add(1));
     let mut outcomes = Vec::new();
     for cpu in cpus {
-        // A CPU that was never online has none.
+        // A CPU that was never online has no virtual processor.
         if vtl.stats(cpu)?.is_some() {
             let outcome = reset(&vtl, cpu, &info, only.is_some())?;
             if !arguments.json {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `vtlctl run`: puts a guest into VTL0's memory and serves its exits.
+//! `vtlctl run`: loads a guest into VTL0's memory and handles its exits.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -26,15 +26,15 @@ pub(crate) struct Arguments {
     /// Run the built-in demo guest
     #[arg(long)]
     demo: bool,
-    /// Mode the guest starts in. It gets its memory's base in RDI, the size in RSI, its own
+    /// Mode in which the guest starts, with the base of its memory in RDI, the size in RSI, its own
     /// address in RDX, and a stack
     #[arg(long, value_enum, default_value_t = ModeName::Long)]
     mode: ModeName,
     /// CPU whose virtual processor runs the guest
     #[arg(long, value_name = "N", default_value_t = 0)]
     cpu: u32,
-    /// Where the binary goes, from the base of the guest's memory [default: 1M; 0x7c00 in real
-    /// mode]
+    /// Where to load the binary, from the base of the guest's memory
+    /// [default: 1M; 0x7c00 in real mode]
     #[arg(long, value_name = "OFFSET", value_parser = options::number)]
     load_address: Option<u64>,
     /// VTL0's memory [default: the largest range of the module's vtl0_mem]
@@ -103,7 +103,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     Ok(end.status())
 }
 
-/// The built-in guest, which knows 32-bit addresses only.
+/// The built-in guest, which only works with 32-bit addresses.
 fn demo(layout: &Layout) -> anyhow::Result<&'static [u8]> {
     let memory = layout.memory();
     anyhow::ensure!(

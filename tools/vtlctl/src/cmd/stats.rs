@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
           conflicts_with = "prometheus", value_parser = clap::value_parser!(u32).range(1..))]
     watch: Option<u32>,
-    /// With --watch: end after so many intervals
+    /// With --watch: end after this many intervals
     #[arg(long, value_name = "COUNT", requires = "watch")]
     times: Option<u64>,
 }

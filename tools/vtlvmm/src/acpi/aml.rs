@@ -103,7 +103,7 @@ fn block(operator: &[u8], body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// PkgLength of `len` bytes after it: it counts its own bytes, too.
+/// PkgLength of a package with `len` bytes after it: it also counts its own bytes.
 fn package_length(len: usize) -> Vec<u8> {
     let encode = |total: usize, more: usize| {
         // CAST: four bits, then eight for each byte.
@@ -118,7 +118,7 @@ fn package_length(len: usize) -> Vec<u8> {
     }
 }
 
-/// A name of one segment, with its root if it has one.
+/// A name of one segment, with a root prefix if it has one.
 fn path(name: &str) -> Vec<u8> {
     let (root, segment) = match name.strip_prefix('\\') {
         Some(segment) => (&b"\\"[..], segment),

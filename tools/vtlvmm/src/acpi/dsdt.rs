@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The devices that the guest can't find by itself: serial port, real-time clock, virtio devices;
-//! and the value that powers the machine off.
+//! The devices that the guest can't discover by itself: serial port, real-time clock, virtio
+//! devices; and the value that powers the machine off.
 
 use super::aml;
 use crate::platform::{Gsi, Ports};

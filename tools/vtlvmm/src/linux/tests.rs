@@ -146,7 +146,7 @@ fn too_little_memory_is_said_before_anything_is_written() {
     let opened = linux(&folder, &big, None).open().expect("good files");
     let error = opened.load(&memory, &pieces(), &[]).expect_err("too small");
     assert!(error.to_string().contains("--memory"), "{error}");
-    // The kernel is in the middle, and nothing is left for this on either side.
+    // The kernel is in the middle, and the RAM disk fits on neither side.
     let ramdisk = vec![1; 0xf0_0001];
     let opened = linux(&folder, &image(|_| {}), Some(&ramdisk))
         .open()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Mapped memory of a lower VTL as `vm-memory` wants it.
+//! Implements `vm-memory`'s traits for mapped memory of a lower VTL.
 
-// UNSAFETY: hands a mapping to a library that accesses it by itself.
+// UNSAFETY: passes a mapping to a library that accesses it by itself.
 #![expect(unsafe_code)]
 
 use vm_memory::{
@@ -57,8 +57,8 @@ impl GuestMemoryRegion for Piece {
         }
         let start = self.0.as_ptr().wrapping_add(first);
         // SAFETY: the lines above keep `count` bytes from `start` inside the mapping, which lives
-        // as long as `self` (`LowerMemory`); whoever else changes them is no Rust reference, and
-        // the slice accesses them as volatile.
+        // as long as `self` (`LowerMemory`). There is no Rust reference to these bytes, and the
+        // slice accesses them as volatile.
         Ok(unsafe { VolatileSlice::new(start, count) })
     }
 }

@@ -8,7 +8,7 @@ use super::Gsi;
 use super::ioapic::{IoApic, Message};
 use crate::parking::Mutex;
 
-/// Who takes interrupts: the virtual processors.
+/// Where interrupts are delivered: the virtual processors.
 pub trait Deliver: Send + Sync {
     /// Delivers an interrupt, from any thread.
     fn deliver(&self, message: Message);

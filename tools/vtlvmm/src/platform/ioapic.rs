@@ -6,7 +6,7 @@
 
 use super::Gsi;
 
-/// To whom an interrupt goes.
+/// Destination of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// An x2APIC ID; all ones are all.
@@ -19,7 +19,7 @@ impl Destination {
     /// All processors.
     pub const ALL: u32 = u32::MAX;
 
-    /// Whether the processor with this x2APIC ID is meant.
+    /// Returns true if the processor with this x2APIC ID is meant.
     pub const fn includes(self, id: u32) -> bool {
         match self {
             Self::Physical(Self::ALL) | Self::Logical(Self::ALL) => true,

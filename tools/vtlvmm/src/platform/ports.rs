@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Who answers at which port. All other ports float: reads give ones, writes are lost.
+//! Dispatches port accesses to devices. All other ports float: reads return ones, writes are
+//! ignored.
 
 use std::time::SystemTime;
 

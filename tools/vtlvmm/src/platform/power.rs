@@ -3,7 +3,7 @@
 
 use super::Ports;
 
-/// What the guest wants.
+/// A power request of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
     /// To be powered off.

@@ -21,7 +21,7 @@ impl std::fmt::Debug for SerialPort {
     }
 }
 
-/// A console that went away must not end the guest.
+/// Ignores errors: a console that has gone away must not end the guest.
 struct Quiet(Output);
 
 impl Write for Quiet {
@@ -49,8 +49,7 @@ impl SerialPort {
 
     /// Writes a register.
     pub fn write(&self, register: u8, value: u8) {
-        // Neither the line nor the output fails; a byte too many in loopback is lost, as it is
-        // in a 16550.
+        // Neither the line nor the output fails; in loopback an excess byte is lost, as in a 16550.
         let _ = self.0.lock().write(register, value);
     }
 

@@ -18,7 +18,7 @@ const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 const ENTRY_IA32E: u64 = 1 << 9;
 
-/// Whether XSETBV takes this value.
+/// Returns true if XSETBV takes this value.
 pub(super) const fn is_xcr0(value: u64) -> bool {
     const X87: u64 = 1;
     const SSE: u64 = 1 << 1;
@@ -43,8 +43,8 @@ pub(super) fn access_cr(exit: CrAccess<'_>) -> vtl::Result<()> {
     exit.fault(Exception::GeneralProtection)
 }
 
-/// MOV to CR0, with the mode that follows from it. Caches can't be turned off: the guest only
-/// sees that they are.
+/// MOV to CR0, and the change of mode that it causes. Caches can't be disabled: the guest only sees
+/// the bits.
 fn write_cr0(vp: &Vp, value: u64) -> vtl::Result<bool> {
     const DEFINED: u64 = 0xe005_003f;
     let is_impossible = value >> 32 != 0
@@ -63,7 +63,7 @@ fn write_cr0(vp: &Vp, value: u64) -> vtl::Result<bool> {
     Ok(true)
 }
 
-/// Enters or leaves long mode, if EFER.LME wants that.
+/// Enters or leaves long mode, according to EFER.LME.
 fn change_paging(vp: &Vp, is_on: bool) -> vtl::Result<bool> {
     let efer = vp.read(L2Field::GUEST_IA32_EFER)?;
     if efer & EFER_LME == 0 {
@@ -82,12 +82,12 @@ fn change_paging(vp: &Vp, is_on: bool) -> vtl::Result<bool> {
     Ok(true)
 }
 
-/// MOV to CR4. The guest has no VMX; machine checks it may want, and never gets.
+/// MOV to CR4. The guest has no VMX; it may enable machine checks, but never gets one.
 fn write_cr4(vp: &Vp, value: u64) -> vtl::Result<bool> {
     if value & CR4_VMXE != 0 {
         return Ok(false);
     }
-    // The TDX module knows which bits there are.
+    // The TDX module checks which bits exist.
     if vp
         .write(L2Field::GUEST_CR4, value | CR4_MCE | CR4_VMXE)
         .is_err()
@@ -100,8 +100,8 @@ fn write_cr4(vp: &Vp, value: u64) -> vtl::Result<bool> {
 
 const NMI_WINDOW_EXITING: u64 = 1 << 22;
 
-/// Delivers an NMI with the next entry; `false` if the guest can't take it yet. Then it leaves
-/// when it can.
+/// Injects an NMI at the next entry. Returns false if the guest can't accept it yet; then it exits
+/// as soon as it can.
 pub(super) fn deliver_nmi(vp: &Vp) -> vtl::Result<bool> {
     const BLOCKED: u64 = 0b1011;
     let is_blocked = vp.read(L2Field::GUEST_INTERRUPTIBILITY)? & BLOCKED != 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Accesses to where there is no memory: to a device, or to nothing, which floats.
+//! Accesses to addresses without memory: a device, or nothing, which floats.
 //!
-//! The TDX module tells the address, not the instruction: that is fetched through the guest's page
-//! tables and decoded here.
+//! The TDX module reports the address, but not the instruction, which is fetched through the
+//! guest's page tables and decoded here.
 
 use vm_memory::{Bytes as _, GuestAddress, GuestMemory};
 use vtl::exit::Access as Wanted;
@@ -147,7 +147,7 @@ impl Operation<'_> {
         step_over(self.vp, self.decoded.len, is_64_bit(self.vp));
     }
 
-    /// Does one element after the other, as long as they are in the page of the first.
+    /// Carries out elements one by one, as long as they are in the same page as the first.
     fn repeat(
         &self,
         is_repeated: bool,
@@ -216,8 +216,8 @@ impl Operation<'_> {
         Ok(())
     }
 
-    /// A register that has the width of addresses. Segments begin at 0: in real mode the guest
-    /// does no such thing.
+    /// An address-sized register. Segment bases are assumed to be 0; in real mode guests do not use
+    /// these instructions.
     fn address(&self, gpr: Gpr) -> u64 {
         self.vp.page().gpr(gpr) & decode::mask(self.decoded.address_bits / 8)
     }
@@ -265,7 +265,7 @@ fn merged(old: u64, part: Part, value: u64) -> u64 {
     kept | ((value & mask) << shift)
 }
 
-/// A value of `size` bytes as a register of 64 bits has it.
+/// Extends a value of `size` bytes to a 64-bit register.
 fn extended(value: u64, size: u8, extend: Extend) -> u64 {
     let value = value & decode::mask(size);
     let unused = 64 - 8 * u32::from(size.min(8));

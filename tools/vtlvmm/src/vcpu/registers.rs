@@ -41,10 +41,10 @@ impl Vcpu {
         Ok(Next::Run)
     }
 
-    /// Stores a value; `false` if there is no such register, or it does not take it.
+    /// Stores a value; returns false if there is no such register, or it does not accept the value.
     fn set_msr(&mut self, vp: &Vp, index: u32, value: u64) -> vtl::Result<bool> {
         match msr::msr(index) {
-            // The TDX module knows which values the field may have.
+            // The TDX module checks the value of the field.
             Msr::Field(field) => Ok(vp.write(field, value).is_ok()),
             Msr::Switched(register) => {
                 let is_taken = msr::is_loadable(register, value);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! A disk [VIRTIO 5.2] whose sectors are those of a file.
+//! A disk [VIRTIO 5.2] backed by a file.
 //!
-//! Requests are carried out in the thread of the processor that notifies, one after the other.
+//! The thread of the processor that notifies carries out the requests, one by one.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -56,7 +56,7 @@ impl Block {
         }
     }
 
-    /// Feature bits of its own.
+    /// Device-specific feature bits.
     pub(super) const fn features(&self) -> u64 {
         let read_only = if self.is_read_only {
             1 << name::VIRTIO_BLK_F_RO
@@ -77,8 +77,8 @@ impl Block {
         }
     }
 
-    /// Carries a request out; how many bytes were written to the guest. `None` if the chain is no
-    /// request: not even a place for the answer can be found in it.
+    /// Carries out a request. Returns the number of bytes written to the guest; `None` if the chain
+    /// is no valid request and has no room for a status.
     pub(super) fn serve<M: Ram>(&mut self, memory: &M, chain: DescriptorChain<&M>) -> Option<u32> {
         let mut reader = chain.clone().reader(memory).ok()?;
         let mut writer = chain.writer(memory).ok()?;
@@ -130,7 +130,7 @@ impl Block {
         }
     }
 
-    /// Where sectors are in the file, if all of them are on the disk.
+    /// Offset of sectors in the file, if all of them are on the disk.
     fn place(&self, sector: u64, len: usize) -> Result<u64, Refusal> {
         // CAST: widening.
         let len = len as u64;

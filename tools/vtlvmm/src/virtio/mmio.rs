@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The registers of a device on the memory-mapped transport [VIRTIO 4.2.2], and its one queue.
 //!
-//! A driver that sets the queue up wrongly, or gives it descriptors that don't hold together, gets
-//! DEVICE_NEEDS_RESET and an interrupt that says so; the device does nothing more until it is reset.
+//! If a driver sets the queue up wrongly, or gives it inconsistent descriptors, the device sets
+//! DEVICE_NEEDS_RESET, raises an interrupt, and does nothing more until it is reset.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -121,8 +121,8 @@ impl Transport {
         }
     }
 
-    /// Writes `size` bytes at `offset`; a notification serves the queue, until it is empty or
-    /// `is_over`.
+    /// Writes `size` bytes at `offset`. A notification serves the queue until it is empty, or until
+    /// `is_over` is set.
     pub fn write<M: Ram>(
         &mut self,
         memory: &M,
@@ -212,7 +212,7 @@ impl Transport {
             return;
         }
         let mut has_used = false;
-        // A driver that fills the queue without end keeps its own processor here, nobody else's.
+        // A driver that fills the queue without end only occupies its own processor.
         while !is_over.load(Ordering::Relaxed) {
             let Ok(mut chains) = virtio_queue::QueueOwnedT::iter(&mut self.queue, memory) else {
                 return self.fail();

@@ -21,7 +21,7 @@ impl Random {
         Self(source)
     }
 
-    /// Fills what the guest wants filled, up to 64 KiB of it. `None` if the chain is no request.
+    /// Fills the guest's buffers, up to 64 KiB. Returns `None` if the chain is no valid request.
     pub(super) fn serve<M: Ram>(&mut self, memory: &M, chain: DescriptorChain<&M>) -> Option<u32> {
         const MOST: usize = 64 << 10;
         let mut writer = chain.writer(memory).ok()?;

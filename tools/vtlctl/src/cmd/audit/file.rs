@@ -14,12 +14,12 @@ use vtl::audit::{RECORD_LEN, RECORD_WORDS, Record};
 const MAGIC: [u8; 8] = *b"VTLAUDIT";
 /// The first version had no identity, and nothing after the length of a record.
 const FIRST: u32 = 1;
-/// Then come the length of the identity, a word of zero, and the identity as JSON, with zeros up
+/// After it: the length of the identity, a zero word, and the identity as JSON, padded with zeros
 /// to a multiple of 8.
 const VERSION: u32 = 2;
 const FIRST_HEAD_LEN: usize = 16;
 const HEAD_LEN: usize = 24;
-/// More is no identity.
+/// Limit for the length of an identity.
 const IDENTITY_MAX: usize = 4096;
 
 /// Writes a file.
@@ -68,7 +68,7 @@ pub(super) fn bytes(record: &Record) -> Vec<u8> {
 
 /// A file, read.
 pub(super) struct Saved<'a> {
-    /// Where it comes from; null in a file of the first version.
+    /// Where the records come from; null in a file of the first version.
     pub(super) identity: Value,
     /// Where the first record is.
     pub(super) head_len: usize,
@@ -82,7 +82,7 @@ pub(super) struct Placed {
 }
 
 impl<'a> Saved<'a> {
-    /// Looks at the head.
+    /// Checks the head.
     pub(super) fn new(file: &'a [u8]) -> anyhow::Result<Self> {
         if !file.starts_with(&MAGIC) {
             bail!("this is no file of audit records");

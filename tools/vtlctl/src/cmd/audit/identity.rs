@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What a file of records says about where it comes from: the machine, its boot, its clock.
+//! The identity in a file of records: the machine, its boot, its clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,8 +8,8 @@ use vtl::Info;
 
 use crate::json::word;
 
-/// What stands in the head of a file. Nothing of it is needed to read the records, and what this
-/// machine does not tell is null.
+/// The identity for the head of a file. It is not needed for reading the records; what this machine
+/// does not report is null.
 pub(super) fn of_this_machine(info: &Info) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let (major, minor, patch) = info.version;

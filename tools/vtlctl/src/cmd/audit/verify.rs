@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Holds every record of a file against itself and against the one before it.
+//! Checks each record of a file by itself and against the one before it.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub(super) enum Verdict {
     Good,
     /// Something is missing: switches that were not saved in time, the end of the file.
     Incomplete,
-    /// What the kernel never writes: somebody, or a disk, changed it.
+    /// Something that the kernel never writes: the file was changed or damaged.
     Tampered,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Report {
     complaints: Vec<Complaint>,
 }
 
-/// Looks at every record.
+/// Checks every record.
 pub(super) fn verify(saved: &Saved<'_>) -> Report {
     let mut report = Report {
         vps: BTreeMap::new(),
@@ -205,7 +205,7 @@ fn skipped(last: &Record, record: &Record) -> u64 {
         .saturating_sub(1)
 }
 
-/// What a record says against the one before on the same virtual processor.
+/// Compares a record with the previous one of the same virtual processor.
 fn after(last: &Record, record: &Record) -> Vec<Complaint> {
     if record.sequence <= last.sequence {
         let text = format!("comes after switch {}", last.sequence);

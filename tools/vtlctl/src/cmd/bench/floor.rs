@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The floor: TDG.VP.ENTER in a kernel loop, by the test module
-//! `selftests/bench`. It places its own markers.
+//! The floor: TDG.VP.ENTER in a loop in the kernel, by the test module `selftests/bench`, which has
+//! its own markers.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -14,11 +14,11 @@ const GUEST_STATE_WORDS: usize = 20;
 const RFLAGS: usize = 16;
 const RIP: usize = 17;
 
-/// Has the kernel enter `vp`'s guest `rounds` times, from where it stands.
+/// Makes the kernel enter `vp`'s guest `rounds` times, from its current state.
 ///
 /// # Errors
 ///
-/// When the device refuses. A machine without the test module is none.
+/// The device refuses. A machine without the test module is no error.
 pub(super) fn run(vp: &Vp, rounds: u32) -> anyhow::Result<Outcome> {
     let mut device = match OpenOptions::new().write(true).open(DEVICE) {
         Ok(device) => device,
@@ -31,7 +31,7 @@ pub(super) fn run(vp: &Vp, rounds: u32) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Whether the floor could be walked.
+/// Result of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! How many exits there were of each kind, and after how many the kernel entered again by itself.
+//! Number of exits of each kind, and after how many of them the kernel entered again by itself.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ impl Handled {
         sum.1 += handled;
     }
 
-    /// What came after `before`.
+    /// The difference to `before`.
     pub(super) fn since(&self, before: &Self) -> Self {
         let rest = self.0.iter().map(|(name, (count, handled))| {
             let earlier = before.0.get(name).copied().unwrap_or_default();
@@ -68,7 +68,7 @@ impl fmt::Display for Handled {
     }
 }
 
-/// In percent, rounded down: 100 is said only of all.
+/// In percent, rounded down, so that 100 means all.
 fn share(count: u64, handled: u64) -> u64 {
     (handled * 100).checked_div(count).unwrap_or(0)
 }

@@ -45,13 +45,13 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // A terminal that has gone away needs no mode.
+            // If the terminal has gone away, there is nothing to restore.
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, before);
         }
     }
 }
 
-/// The mode before; `None` if there is no terminal.
+/// Returns the previous mode; `None` if there is no terminal.
 fn make_raw() -> Option<Termios> {
     let stdin: Stdin = std::io::stdin();
     if !stdin.is_terminal() {
@@ -104,7 +104,7 @@ impl Keys {
     }
 }
 
-/// Hands keys over, as fast as the guest takes them.
+/// Passes typed keys to the guest, as fast as it accepts them.
 fn give(guest: &Mutex<Option<Remote>>, typed: Typed) {
     const PAUSE: Duration = Duration::from_millis(5);
     let mut rest = &typed.for_guest[..];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Stops a guest that does not stop by itself: after a number of exits, or
-//! after some time, even while it spins without any exit.
+//! Stops a guest that does not stop by itself: after a number of exits, or after some time, even
+//! while it spins without exits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ impl Limit {
             // Not joined: it ends with the process.
             std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_secs(seconds));
-                // ORDERING: whoever sees the run cancelled sees why.
+                // ORDERING: a thread that sees the run cancelled also sees why.
                 is_over.store(true, Ordering::SeqCst);
                 canceller.cancel();
             });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Serves RDMSR and WRMSR exits: `services` says where a value lives, this
-//! carries it there, or raises #GP where the guest's processor would.
+//! Handles RDMSR and WRMSR exits: `services` says where a value is kept, this reads or writes it
+//! there, or raises #GP as the guest's processor would.
 
 use core::fmt;
 
@@ -58,12 +58,12 @@ pub(crate) fn write(write: MsrWrite<'_>) -> vtl::Result<Option<Fault>> {
     Ok(None)
 }
 
-/// Stores the value where it belongs; `false` if the register does not take it.
+/// Stores the value; returns false if the register does not accept it.
 fn store(write: &MsrWrite<'_>) -> vtl::Result<bool> {
     const EFER_SCE: u64 = 1;
     let (vp, value) = (write.vp(), write.value());
     match services::msr(write.index()) {
-        // The TDX module knows which values the field may have.
+        // The TDX module checks the value of the field.
         Msr::Field(field) => Ok(vp.write(field, value).is_ok()),
         Msr::Switched(register) => {
             let is_taken = services::is_loadable(register, value);

@@ -46,7 +46,7 @@ impl Watch {
             } else {
                 page(&to_table(&added, info), begin.elapsed(), is_terminal)
             };
-            // A reader that went away ends this, as with any filter.
+            // If the reader of the output has gone away, end without an error, as filters do.
             if out
                 .write_all(text.as_bytes())
                 .and_then(|()| out.flush())
@@ -61,7 +61,7 @@ impl Watch {
     }
 }
 
-/// On a terminal each interval takes the place of the one before.
+/// On a terminal each interval replaces the previous one.
 fn page(table: &str, elapsed: Duration, is_terminal: bool) -> String {
     const HOME_AND_CLEAR: &str = "\x1b[H\x1b[2J";
     let begin = if is_terminal { HOME_AND_CLEAR } else { "" };
