@@ -120,12 +120,12 @@ pub enum SvmExit {
     },
     /// VMRUN refused the VMCB.
     Invalid,
-    /// A code this list does not know.
+    /// A code that is not in this list.
     Unknown(u64),
 }
 
 impl SvmExit {
-    /// Reads the exit out of the control area.
+    /// Decodes the exit from the control area.
     pub fn decode(control: &Control) -> Self {
         // CAST: each takes the field of the word that the manual names for the exit code.
         let code = control.exit_code;

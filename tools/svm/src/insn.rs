@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! A small instruction decoder: length, opcode and operands, because TCG's SVM tells neither the
+//! A small instruction decoder: length, opcode and operands, because TCG's SVM reports neither the
 //! next RIP nor the operands of an intercepted instruction.
 //!
-//! It knows every legacy encoding and VEX (EVEX is refused: TCG has no AVX-512). [`length`] holds
+//! It decodes every legacy encoding and VEX (EVEX is refused: TCG has no AVX-512). [`length`] has
 //! the tables; this file parses prefixes, ModRM and SIB and computes linear addresses.
 
 mod length;

@@ -31,7 +31,7 @@ bitflags! {
         const SMI = 1 << 2;
         /// INIT.
         const INIT = 1 << 3;
-        /// Virtual interrupt about to be taken: the interrupt window.
+        /// A virtual interrupt is about to be delivered: the interrupt window.
         const VINTR = 1 << 4;
         /// CR0 write that changes more than TS and MP.
         const CR0_SELECTIVE = 1 << 5;

@@ -24,7 +24,7 @@ impl Msrpm {
     /// A map that intercepts everything.
     pub const ALL: Self = Self([0xff; 2 * 4096]);
 
-    /// Byte and bit of a register, if it lies in one of the ranges.
+    /// Byte and bit of an MSR, if it is in one of the ranges.
     const fn position(msr: u32, access: Access) -> Option<(usize, u8)> {
         let base = match msr {
             0..RANGE => 0,
@@ -44,7 +44,7 @@ impl Msrpm {
         }
     }
 
-    /// Intercepts an access or lets it pass. Returns whether the map can say so.
+    /// Intercepts an access, or passes it through. Returns false if the map does not cover the MSR.
     pub fn set(&mut self, msr: u32, access: Access, intercept: Intercept) -> bool {
         let Some((byte, bit)) = Self::position(msr, access) else {
             return intercept == Intercept::Yes;

@@ -26,7 +26,7 @@ impl Rights {
 
 /// Memory of the tables.
 pub trait Frames {
-    /// A zeroed 4 KiB frame, or `None` when there are no more.
+    /// Returns a zeroed 4 KiB frame, or `None` if none is left.
     fn allocate(&mut self) -> Option<u64>;
     /// Entry `index` (0..512) of the table at `table_pa`.
     fn read_entry(&self, table_pa: u64, index: usize) -> u64;
@@ -48,7 +48,7 @@ const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 // Nested walks count as user accesses.
 const USER: u64 = 1 << 2;
-// Set beforehand: TCG would otherwise take the write permission away to track the dirty bit.
+// Set beforehand: TCG would otherwise remove the write permission to track the dirty bit.
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const NO_EXECUTE: u64 = 1 << 63;
@@ -116,12 +116,12 @@ impl Npt {
         })
     }
 
-    /// Maps one 4 KiB page of a copy of `base`, which stays as it is: tables on the way that the two
+    /// Maps one 4 KiB page in a copy of `base`, which is not changed: tables on the path that both
     /// share are copied first.
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`]; then nothing changed that a guest can see.
+    /// [`OutOfFrames`]; then nothing has changed that a guest can see.
     pub fn map_apart(
         &self,
         frames: &mut impl Frames,
@@ -222,8 +222,8 @@ impl Npt {
         frames.write_entry(self.root_pa, index(gpa, 3), entry);
     }
 
-    /// Removes one page. Returns whether it was mapped, that is, whether processors inside the
-    /// guest may still hold a translation.
+    /// Unmaps one page. Returns true if it was mapped, so that processors inside the guest may
+    /// still hold a translation.
     pub fn unmap(&self, frames: &mut impl Frames, gpa: u64) -> bool {
         let Some(table) = self.leaf_table(frames, gpa) else {
             return false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! One VM on one virtual processor: its VMCB and general registers, and how to run it.
 //!
-//! [`crate::vmrun`] does the one unsafe step; [`crate::exit`] names what came back.
+//! [`crate::vmrun`] does the one unsafe step; [`crate::exit`] decodes the exit.
 
 use crate::exit::SvmExit;
 use crate::gprs::Gprs;

@@ -31,11 +31,11 @@ pub struct Event {
     /// 0 interrupt, 2 NMI, 3 exception, 4 software interrupt.
     #[bits(3)]
     pub kind: u8,
-    /// An error code goes with it.
+    /// An error code is pushed.
     pub has_error: bool,
     #[bits(19)]
     _reserved: u32,
-    /// The word means something.
+    /// The event is valid.
     pub is_valid: bool,
     /// Error code.
     pub error: u32,
@@ -59,8 +59,8 @@ impl Event {
             .with_is_valid(true)
     }
 
-    /// The same, if it is the event of an interrupted delivery: TCG calls an interrupt that it
-    /// was delivering itself an exception. No exception has such a vector.
+    /// Corrects the type of an event of an interrupted delivery: TCG reports an interrupt that it
+    /// was delivering as an exception. No exception has such a vector.
     #[must_use]
     pub const fn with_true_kind(self) -> Self {
         if self.kind() == Self::EXCEPTION && self.vector() >= 32 {

@@ -36,7 +36,7 @@ unsafe extern "C" {
     static svm_nmi_window_end: u8;
 }
 
-/// Where the host goes on after #VMEXIT.
+/// Address at which the host continues after #VMEXIT.
 pub fn exit_rip() -> u64 {
     core::ptr::addr_of!(svm_vmrun_exit) as u64
 }
@@ -63,16 +63,16 @@ impl VmrunReady {
 /// Runs a guest until it exits.
 pub(crate) fn run(_ready: &VmrunReady, vmcb: &mut Vmcb, gprs: &mut Gprs) {
     let vmcb_pa = core::ptr::from_mut(vmcb) as u64;
-    // SAFETY: `_ready` was made by a caller of `VmrunReady::new`, who vouched for the processor
-    // and for the nested page tables; `&mut` makes both blocks ours for the duration.
+    // SAFETY: `_ready` was made by a caller of `VmrunReady::new`, which guarantees the state of the
+    // processor and the nested page tables; `&mut` gives us both blocks exclusively.
     unsafe { svm_vmrun(vmcb_pa, gprs) }
 }
 
 /// Stores FS, GS, TR, LDTR and the SYSCALL and SYSENTER registers into a VMCB.
 pub fn vmsave(_ready: &VmrunReady, vmcb: &mut Vmcb) {
     let vmcb_pa = core::ptr::from_mut(vmcb) as u64;
-    // SAFETY: VMSAVE writes only the page it is given, which `&mut` makes ours; SVM is on by
-    // `VmrunReady::new`.
+    // SAFETY: VMSAVE only writes to the page that it is given, which `&mut` gives us exclusively;
+    // SVM is enabled by `VmrunReady::new`.
     unsafe { asm!("vmsave rax", in("rax") vmcb_pa, options(nostack, preserves_flags)) }
 }
 
@@ -84,12 +84,12 @@ pub fn vmload(_ready: &VmrunReady, vmcb: &Vmcb) {
 }
 
 /// Lets the NMI that an exit has reported reach the host's handler, which must set RAX to 1 if
-/// [`is_nmi_window`] and return by IRET. Maskable interrupts stay pending: the host's IF is clear
-/// for the duration. Returns false if no NMI comes.
+/// [`is_nmi_window`] and return by IRET. Maskable interrupts stay pending, because the host's IF is
+/// clear meanwhile. Returns false if no NMI arrives.
 ///
-/// TCG looks for events once after STGI, and serves a request to look at the local APIC before an
-/// NMI. So the window is opened again until the handler has run; an NMI that stayed pending would
-/// end the next run, and be taken for another one.
+/// After STGI, TCG checks for events once, and handles a request of the local APIC before an NMI.
+/// So the window is opened repeatedly until the handler has run; an NMI that stayed pending would
+/// end the next run, and be mistaken for another one.
 #[must_use]
 pub fn consume_nmi(_ready: &VmrunReady) -> bool {
     const PATIENCE: u64 = 1_000_000;
@@ -107,8 +107,8 @@ pub fn is_nmi_window(rip: u64) -> bool {
     (start..end).contains(&rip)
 }
 
-/// Copies the registers that the TDX module leaves live between VMs: each VM finds in them what
-/// the one before left behind. [TDP state not switched]
+/// Copies the registers that the TDX module does not switch between VMs: each VM finds in them what
+/// the previous one left. [TDP state not switched]
 pub fn leak_shared_syscall_state(from: &Save, to: &mut Save) {
     to.star = from.star;
     to.lstar = from.lstar;

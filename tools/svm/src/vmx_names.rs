@@ -62,8 +62,8 @@ pub mod reason {
     pub const ENTRY_FAILURE: u32 = 1 << 31;
 }
 
-/// Basic reason of an exit whose translation does not depend on the instruction or on state.
-/// `None`: the caller has to look closer, or VMX has no such exit.
+/// Basic reason of an exit whose translation does not depend on the instruction or on state. `None`
+/// if it does, or if VMX has no such exit.
 pub const fn basic_reason(exit: &SvmExit) -> Option<u32> {
     Some(match exit {
         SvmExit::DrRead(_) | SvmExit::DrWrite(_) => reason::DR_ACCESS,
@@ -94,8 +94,8 @@ pub const fn basic_reason(exit: &SvmExit) -> Option<u32> {
     })
 }
 
-/// Reason of an instruction that this processor does not have and that leaves a VMX guest.
-/// TDCALL and VMCALL are told by their bytes.
+/// Reason of an instruction that this processor does not have and that exits from a VMX guest.
+/// TDCALL and VMCALL are identified by their bytes.
 pub const fn undefined_opcode_reason(insn: &Insn) -> Option<u32> {
     let Some(modrm) = insn.modrm else { return None };
     let (is_plain, is_66) = (
@@ -124,7 +124,7 @@ pub const fn undefined_opcode_reason(insn: &Insn) -> Option<u32> {
     })
 }
 
-/// Qualification of an I/O exit. `opcode` is the instruction's, to tell an immediate port.
+/// Qualification of an I/O exit. `opcode` is the instruction's, to recognize an immediate port.
 pub const fn io_qualification(info: IoInfo, opcode: Option<u8>) -> u64 {
     let mut word = match info.size_bytes() {
         4 => 3,
@@ -138,8 +138,8 @@ pub const fn io_qualification(info: IoInfo, opcode: Option<u8>) -> u64 {
     word | ((info.port() as u64) << 16)
 }
 
-/// Qualification of an EPT violation. `entry` holds the rights of the page now, `has_gla` says
-/// whether the caller could work out a linear address.
+/// Qualification of an EPT violation. `entry` holds the current rights of the page, `has_gla` is
+/// true if the caller has found a linear address.
 pub const fn ept_qualification(error: NpfError, entry: Option<Rights>, has_gla: bool) -> u64 {
     let mut word = match (error.is_fetch(), error.is_write() && !error.is_table_walk()) {
         (true, _) => 1 << 2,
@@ -157,8 +157,8 @@ pub const fn ept_qualification(error: NpfError, entry: Option<Rights>, has_gla: 
     word | (((has_gla && !error.is_table_walk()) as u64) << 8)
 }
 
-/// VMX event word and error code of an interrupted SVM event. `software_vector` says which
-/// exception vectors came from INT3 and INTO.
+/// VMX event word and error code of an interrupted SVM event. `is_software` is true for exceptions
+/// from INT3 and INTO.
 pub const fn event_info(event: Event, is_software: bool) -> (u32, u32) {
     let kind = match event.kind() {
         Event::EXCEPTION if is_software => 6,
@@ -171,7 +171,7 @@ pub const fn event_info(event: Event, is_software: bool) -> (u32, u32) {
     (word, event.error())
 }
 
-/// SVM event of a VMX entry-interruption word. `None` for types that SVM cannot inject.
+/// SVM event of a VMX entry-interruption word. `None` for types that SVM can't inject.
 pub const fn event_of(info: u32, error: u32) -> Option<Event> {
     // CAST: the vector is the low byte.
     let base = Event::new().with_vector(info as u8).with_is_valid(true);
