@@ -35,8 +35,8 @@ fn measure(mut action: impl FnMut() -> Outcome) -> Result<u64, Fail> {
     Ok(cheapest)
 }
 
-/// A TDCALL of a leaf that does not exist: an exit, a look at the instruction through L1's page
-/// tables, a refusal, and a VMRUN. Then an L2 that leaves at its first instruction.
+/// A TDCALL of a leaf that does not exist: an exit, reading the instruction through L1's page
+/// tables, a refusal, and a VMRUN. Then an L2 that exits at its first instruction.
 pub fn run(vm: &mut Vm) -> Outcome {
     const NO_LEAF: u64 = 0xffff;
     let plain_exit = measure(|| {

@@ -2,8 +2,8 @@
 //! The processor as L1 sees it: TDCALL, MSRs, the interrupt table, memory by address. What a TDX
 //! module does not switch is in `leaky`.
 
-// UNSAFETY: instructions, and memory that an L2 shares. Processors share no memory but atomics,
-// and what one of them hands to an L2 of its own.
+// UNSAFETY: instructions, and memory shared with an L2. Processors share no memory except atomics,
+// and what one of them passes to its own L2.
 #![expect(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -54,26 +54,26 @@ pub fn ap_stack() -> u64 {
     &raw const tmk_ap_stack as u64
 }
 
-/// Reads a word of memory.
+/// Reads 8 bytes of memory.
 pub fn peek(address: u64) -> u64 {
     // SAFETY: the tests pass addresses of this program's pages or of accepted memory, all of
     // which is identity mapped; no reference to it exists.
     unsafe { (address as *const u64).read_volatile() }
 }
 
-/// Writes a word of memory.
+/// Writes 8 bytes of memory.
 pub fn poke(address: u64, value: u64) {
     // SAFETY: as for `peek`; the tests write only into pages that are L2's or buffers.
     unsafe { (address as *mut u64).write_volatile(value) };
 }
 
-/// Reads half a word.
+/// Reads 4 bytes of memory.
 pub fn peek32(address: u64) -> u32 {
     // SAFETY: as for `peek`.
     unsafe { (address as *const u32).read_volatile() }
 }
 
-/// Writes half a word.
+/// Writes 4 bytes of memory.
 pub fn poke32(address: u64, value: u32) {
     // SAFETY: as for `poke`.
     unsafe { (address as *mut u32).write_volatile(value) };
@@ -168,7 +168,7 @@ pub fn load_idt() {
     unsafe { asm!("lidt [{}]", in(reg) pointer.as_ptr() as u64 + 6, options(readonly, nostack)) };
 }
 
-/// How often a processor has taken a vector.
+/// How often a processor has handled a vector.
 pub fn times_taken(cpu: usize, vector: u64) -> u64 {
     TIMES_TAKEN[cpu][vector as usize].load(Ordering::SeqCst) // CAST: below 256
 }

@@ -25,13 +25,13 @@ const ENDS: [(&[u8], End); 12] = [
     (b"tmk.do=end_flushed_right", flushed_right),
 ];
 
-/// The end that the command line asks for.
+/// The test that the command line selects.
 pub fn find(boot_params: u64) -> Option<End> {
     let is_asked = |(word, _): &&(&[u8], End)| find_word(boot_params, word).is_some();
     ENDS.iter().find(is_asked).map(|(_, end)| *end)
 }
 
-/// L1 asks for a reset.
+/// L1 requests a reset.
 fn reset(_: &mut Vm, _: &Memory) -> Outcome {
     host::write_port(0xcf9, 6);
     Ok(())
@@ -54,7 +54,7 @@ fn triple_fault(_: &mut Vm, _: &Memory) -> Outcome {
     crate::cpu::triple_fault()
 }
 
-/// L1 touches what the host has not given.
+/// L1 accesses a page that the host has not added.
 fn missing_page(_: &mut Vm, _: &Memory) -> Outcome {
     peek(0xb000_0000);
     Ok(())
@@ -107,7 +107,7 @@ fn execute_only(vm: &mut Vm, memory: &Memory) -> Outcome {
     Ok(())
 }
 
-/// L1 says that a right is gone, which it has not flushed.
+/// L1 declares a right gone that it has not flushed.
 fn stale_right(vm: &mut Vm, memory: &Memory) -> Outcome {
     stale::use_declared_right(vm, memory, false)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What L1 asks of the host by TDG.VP.VMCALL: the console, the end, the interrupt controller.
+//! Requests of L1 to the host by TDG.VP.VMCALL: the console, the end, the interrupt controller.
 //! [GHCI 3]
 
 use crate::cpu::{Registers, tdcall};
@@ -47,7 +47,7 @@ pub fn sleep() {
     call(HLT, [0; 4]);
 }
 
-/// Sleeps with interrupts off, for good.
+/// Halts with interrupts disabled, forever.
 pub fn stop() {
     const INTERRUPTS_ARE_OFF: u64 = 1;
     call(HLT, [INTERRUPTS_ARE_OFF, 0, 0, 0]);
@@ -88,7 +88,7 @@ pub fn write_mmio32(address: u64, value: u64) {
     call(MMIO, [4, 1, address, value]);
 }
 
-/// Asks the emulated host for an action by its debug port.
+/// Requests an action of the emulated host by its debug port.
 pub fn ask(command: u64, operand: u64) {
     for byte in operand.to_be_bytes() {
         write_port(0xec, u64::from(byte));
@@ -96,7 +96,7 @@ pub fn ask(command: u64, operand: u64) {
     write_port(0xed, command);
 }
 
-/// Shares pages with the host, if the address has the SHARED bit, or takes them back.
+/// Makes pages shared with the host, if the address has the SHARED bit, or private again.
 pub fn map_gpa(gpa: u64, len_bytes: u64) {
     call(MAP_GPA, [gpa, len_bytes, 0, 0]);
 }

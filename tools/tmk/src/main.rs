@@ -2,9 +2,9 @@
 //! Guest test microkernel: an L1 without an operating system.
 //!
 //! The emulator boots it in place of a kernel. It runs L2 VMs from its own pages (`guest.S`) and
-//! looks, test by test, at what only execution can show; each test starts its L2 from reset. The
-//! results go to COM1 in KTAP. It reads the specification by itself (`tdx.rs`) and shares no
-//! constant with the model or the kernel module.
+//! tests what only execution can show; each test starts its L2 from reset. It reports by KTAP on
+//! COM1. It has its own reading of the specification (`tdx.rs`), and shares no constant with the
+//! model or the kernel module.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(

@@ -50,7 +50,7 @@ pub mod rights {
     pub const ALL: u64 = 0xf;
 }
 
-/// VMCS encodings. Bits 14:13 tell the width.
+/// VMCS encodings, whose bits 14:13 give the width.
 pub mod vmcs {
     #![allow(missing_docs)]
     pub const VIRTUAL_APIC_ADDRESS: u64 = 0x2012;
@@ -97,7 +97,7 @@ pub const fn field_id(vm: u64, encoding: u64) -> u64 {
     (0x1c20_0000_0000_0000 + (vm << 59)) | (1 << 50) | (size_code << 32) | encoding
 }
 
-/// Id of a word of the MSR bitmap that L1 gives an L2.
+/// Id of a word of the MSR bitmap that L1 sets for an L2.
 pub const fn msr_bitmap_id(vm: u64, word: u64) -> u64 {
     0x1d20_0003_0000_0000 + (vm << 59) + word
 }
@@ -121,7 +121,7 @@ pub fn call(leaf: u64, rcx: u64, rdx: u64, r8: u64, r9: u64) -> Registers {
     registers
 }
 
-/// TDG.VP.WR; what is refused is a failure of the test that asked.
+/// TDG.VP.WR; a refusal is a failure of the test.
 pub fn write(id: u64, value: u64, mask: u64) -> u64 {
     call(leaf::VP_WR, 0, id, value, mask)[0]
 }

@@ -47,7 +47,7 @@ fn byte(at: u64) -> u8 {
     peek32(at) as u8 // CAST: the low byte
 }
 
-/// Where the command line goes on after `word`.
+/// Address of the command line after `word`.
 pub fn find_word(boot_params: u64, word: &[u8]) -> Option<u64> {
     const CMD_LINE_PTR: u64 = 0x228;
     const CMD_LINE_BYTES: u64 = 2047;

@@ -62,7 +62,7 @@ pub struct Fail {
     pub line: u32,
     /// File.
     pub file: &'static str,
-    /// What was looked at.
+    /// What was checked.
     pub what: &'static str,
     /// What it was.
     pub got: u64,
@@ -354,7 +354,7 @@ impl Vm {
         Ok(())
     }
 
-    /// The routine comes back into the loop.
+    /// Runs a routine, which must return to the loop.
     pub fn call_returns(&mut self) -> Outcome {
         self.expect_vmcall(LOOP)
     }

@@ -60,15 +60,15 @@ struct FpuState([u64; 64]);
 /// Saves the state of the FPU and loads it again, that many times.
 pub fn restore_fpu_state(times: u64) {
     let mut state = FpuState([0; 64]);
-    // SAFETY: the area has the size and alignment of the two instructions, and what is loaded is
-    // what was saved.
+    // SAFETY: the buffer has the size and alignment of the two instructions, and contains what was
+    // saved.
     unsafe {
         asm!("fxsave64 [{0}]", "2:", "fxrstor64 [{0}]", "dec {1}", "jnz 2b",
             in(reg) &raw mut state, inout(reg) times => _, options(nostack));
     }
 }
 
-/// Turns on XSAVE, and grants components: x87, SSE and AVX are bits 0 to 2.
+/// Enables XSAVE and components of XCR0: x87, SSE and AVX are bits 0 to 2.
 pub fn grant_state(xcr0: u64) {
     const OSXSAVE: u64 = 1 << 18;
     // CAST: halves.
@@ -84,14 +84,14 @@ pub fn grant_state(xcr0: u64) {
 /// XCR0; only after [`grant_state`].
 pub fn read_xcr0() -> u64 {
     let (low, high): (u32, u32);
-    // SAFETY: XSAVE has been turned on.
+    // SAFETY: XSAVE has been enabled.
     unsafe {
         asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack, nomem));
     }
     (u64::from(high) << 32) | u64::from(low)
 }
 
-/// The third word of YMM4, in the half that only AVX has; only after AVX was granted.
+/// The third quadword of YMM4, in the half that belongs to AVX; only after AVX was enabled.
 pub fn read_ymm4() -> u64 {
     let value;
     // SAFETY: AVX has been granted.

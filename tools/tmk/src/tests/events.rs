@@ -89,7 +89,7 @@ pub fn interrupt_window(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.write_bits(vmcs::PRIMARY_CONTROLS, INTERRUPT_WINDOW, INTERRUPT_WINDOW)?;
     vm.call(guest::l2_sti());
     vm.expect(reason::INTERRUPT_WINDOW)?;
-    // Behind STI and the instruction in its shadow.
+    // After STI and the instruction in its shadow.
     equal!(vm.get(reg::RIP), guest::l2_sti() + 2);
     vm.write_bits(vmcs::PRIMARY_CONTROLS, 0, INTERRUPT_WINDOW)?;
     vm.call_returns()

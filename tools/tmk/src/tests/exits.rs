@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Instructions that leave the L2, always or when a control says so.
+//! Instructions that exit from the L2, always or if a control is set.
 
 use super::Memory;
 use crate::cpu::guest;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What L1 asks of the emulated host: actions by the debug port, messages of Hyper-V's synthetic
+//! Requests to the emulated host: actions of the debug port, messages of Hyper-V's synthetic
 //! interrupt controller, hypercalls.
 
 use super::Memory;
@@ -24,7 +24,7 @@ const OFF: u64 = 3;
 const FULL: u64 = 4;
 
 const SHARED: u64 = 1 << 47;
-/// Memory of VTL0 that no other test touches.
+/// Memory of VTL0 that no other test uses.
 const SPARE: u64 = 32 << 20;
 
 /// Starts an action and returns what became of it.
@@ -117,7 +117,7 @@ pub fn synic_posts_messages_and_events(_: &mut Vm, memory: &Memory) -> Outcome {
     equal!(ask(MESSAGE, (7 << 32) | (1 << 16) | 2), DONE);
     take_interrupts();
     equal!(taken_vector(), 0x62);
-    // No one takes the message out of its slot: others wait, but not any number.
+    // Nothing empties the slot: further messages are queued, but only a limited number.
     for _ in 0..8 {
         equal!(ask(MESSAGE, 2), DONE);
     }
@@ -149,7 +149,7 @@ pub fn hypercalls_use_shared_pages(_: &mut Vm, memory: &Memory) -> Outcome {
     let (shared, private) = (memory.start + SPARE + 0x4000, memory.start + SPARE);
     host::map_gpa(shared | SHARED, 0x1000);
     let call = |control, input: u64| host::hypercall(control, input, shared + 2048);
-    // No such connection, and a call that no one knows.
+    // A connection that does not exist, and a call that does not exist.
     equal!(call(0x5c, shared), 0x12);
     equal!(call(0x5d, shared), 0x12);
     equal!(call(0x123, shared), 2);

@@ -123,7 +123,7 @@ fn arm_timer(vector: u64, ticks: u64) {
 pub fn deadline_ends_a_spin(vm: &mut Vm, _: &Memory) -> Outcome {
     const DISTANCE: u64 = 20_000_000;
     vm.start()?;
-    // The emulator looks at the deadline whenever the L2 leaves; a tick makes it leave.
+    // The emulator checks the deadline whenever the L2 exits; a timer tick makes it exit.
     arm_timer(0x60, 50_000_000);
     let deadline = rdtsc() + DISTANCE;
     equal!(

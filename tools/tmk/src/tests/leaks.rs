@@ -136,7 +136,7 @@ pub fn avx_registers_and_xcr0_leak_both_ways(vm: &mut Vm, _: &Memory) -> Outcome
     vm.call_returns()?;
     equal!(vm.get(reg::RSI), 0xaaaa_5555_1234);
     equal!(leaky::read_ymm4(), 0x7777_8888);
-    // The L2 cannot change XCR0 by itself: XSETBV leaves (exits.unconditional_exits).
+    // The L2 can't change XCR0: XSETBV exits (exits.unconditional_exits).
     equal!(leaky::read_xcr0(), 7);
     leaky::grant_state(1);
     Ok(())

@@ -17,7 +17,7 @@ const PENDING: u64 = 6;
 /// An accepted page of 2 MiB.
 fn page(memory: &Memory) -> u64 {
     let page = memory.start + 0x20_0000;
-    // The second time it is accepted already, which is no error.
+    // The second time the page is accepted already, which is no error.
     call(leaf::MEM_PAGE_ACCEPT, page | SIZE_2M, 0, 0, 0);
     page
 }
@@ -155,7 +155,7 @@ pub fn invalidations_are_accepted(vm: &mut Vm, memory: &Memory) -> Outcome {
         vm.call(guest::l2_nop());
         vm.call_returns()?;
     }
-    // Without rights the page is gone after TDG.VP.INVEPT alone.
+    // Without rights the translation is removed by TDG.VP.INVEPT alone.
     restrict(vm, page(memory) | SIZE_2M, rights::ALL)?;
     vm.set(reg::RSI, page(memory));
     vm.call(guest::l2_read());
@@ -201,7 +201,7 @@ pub fn shared_page_is_reached_through_the_hosts_tables(vm: &mut Vm, memory: &Mem
     equal!(vm.exit[8], SHARED + page);
     equal!(set_ctls(vm, ENABLE_SHARED_EPTP), 0);
     vm.call_returns()?;
-    // Private again: the alias is gone, the page pending.
+    // Private again: the alias is removed, the page is pending.
     host::map_gpa(page, 0x1000);
     equal!(
         call(leaf::MEM_PAGE_ATTR_RD, page, 0, 0, 0)[1],

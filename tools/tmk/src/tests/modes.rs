@@ -76,7 +76,7 @@ pub fn efer_is_written_by_the_module(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.call(guest::l2_wrmsr());
     vm.call_returns()?;
     equal!(vm.read(vmcs::GUEST_EFER) & 1, 0);
-    // NXE is L1's business.
+    // NXE is controlled by L1.
     vm.set(reg::R12, 0x500);
     vm.call(guest::l2_wrmsr());
     vm.expect_skip(reason::WRMSR, 2)?;

@@ -15,7 +15,7 @@ const ALL: u64 = (1 << CPUS) - 1;
 /// More than any interrupt takes.
 const PATIENCE_TICKS: u64 = 60_000_000_000;
 
-/// Waits until a processor has taken a vector that often.
+/// Waits until a processor has handled a vector that many times.
 fn wait_until_taken(id: usize, vector: u64, times: u64) -> Outcome {
     let start = rdtsc();
     while times_taken(id, vector) < times {
@@ -28,10 +28,10 @@ fn wait_until_taken(id: usize, vector: u64, times: u64) -> Outcome {
     Ok(())
 }
 
-/// Which processor is asked for its number.
+/// The processor that is to check its number.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Everything that tells a processor its number says the same thing.
+/// Every source of a processor's own number agrees.
 pub fn check_number(_: &mut Vm) -> Outcome {
     const APIC_BASE: u64 = 0x1b;
     const APIC_ID: u64 = 0x802;
@@ -57,7 +57,7 @@ pub fn numbers_count_from_zero_wherever_they_are_read(vm: &mut Vm, _: &Memory) -
         wait(id)?;
     }
     NUMBER.store(0, Ordering::SeqCst);
-    // What the ACPI tables of QEMU ask: bit 0, the processor is enabled.
+    // What QEMU's ACPI tables query: bit 0 is set if the processor is enabled.
     let is_enabled = |cpu: u64| {
         host::write_port32(0xcd8, cpu);
         host::read_port(0xcdc) & 1
@@ -74,7 +74,7 @@ fn reached(vector: u64, destination: u64, command: u64) -> Result<u64, crate::vm
     let count = |id| times_taken(id, vector);
     let before: [u64; CPUS] = core::array::from_fn(count);
     send(destination as usize, command | vector); // CAST: 64 bits
-    // An interrupt that came before the job is taken before the next one.
+    // An interrupt that arrived before the job is handled before the next one.
     for _ in 0..2 {
         everywhere(super::smp::NOTHING);
         all_done()?;
@@ -159,7 +159,7 @@ pub fn interrupts_of_devices_reach_the_processor_they_name(_: &mut Vm, _: &Memor
 
 const NMIS: u64 = 200;
 
-/// Sends the first processor NMIs, each when the one before has arrived.
+/// Sends NMIs to the first processor, each after the previous one has arrived.
 pub fn send_nmis(_: &mut Vm) -> Outcome {
     let before = times_taken(0, NMI);
     for number in 1..=NMIS {
@@ -169,7 +169,7 @@ pub fn send_nmis(_: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Runs the L2 to a VMCALL, whatever NMIs come meanwhile.
+/// Runs the L2 to a VMCALL, whatever NMIs arrive meanwhile.
 fn run_to_vmcall(vm: &mut Vm, number: u64) -> Outcome {
     const VALID: u64 = 1 << 31;
     let mut outcome = vm.enter();
@@ -186,8 +186,8 @@ fn run_to_vmcall(vm: &mut Vm, number: u64) -> Outcome {
     Ok(())
 }
 
-/// The emulator sends NMIs of its own, here one with each interrupt that it injects into an L2. None
-/// of them is L1's, and none of L1's is taken for one of them.
+/// The emulator sends NMIs of its own, here one with each interrupt that it injects into an L2. L1
+/// must get none of those, and all of its own.
 pub fn every_nmi_reaches_l1_and_none_is_made_up(vm: &mut Vm, _: &Memory) -> Outcome {
     let before = times_taken(0, NMI);
     vm.start()?;

@@ -9,7 +9,7 @@ use crate::tdx::{self, leaf, rights, set_rights, status};
 use crate::vm::{Outcome, Vm, equal, reason, reg};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What other processors can be told to do.
+/// Jobs for the other processors.
 pub const JOBS: [fn(&mut Vm) -> Outcome; 10] = [
     nothing,
     trips,
@@ -33,7 +33,7 @@ pub const CHECK_NUMBER: u64 = 7;
 pub const SEND_NMIS: u64 = 8;
 const READ_WITHOUT_FLUSH: u64 = 9;
 
-/// What the first processor tells the others, and how many of them have got there.
+/// Synchronizes the first processor with the others: the stage, and how many have reached it.
 static STAGE: AtomicU64 = AtomicU64::new(0);
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 
@@ -63,7 +63,7 @@ fn wait_for_stage(stage: u64) {
     }
 }
 
-/// Tells the first processor, and waits for it.
+/// Reports a stage to the first processor, and waits for it.
 fn arrive_and_wait(stage: u64) {
     ARRIVED.fetch_add(1, Ordering::SeqCst);
     wait_for_stage(stage);
@@ -91,7 +91,7 @@ pub fn every_processor_wakes_up(_: &mut Vm, _: &Memory) -> Outcome {
     all_done()
 }
 
-/// The L2 of this processor goes around with values that are its own.
+/// The L2 of this processor loops with values of its own.
 fn trips(_: &mut Vm) -> Outcome {
     let id = cpu::index() as u64;
     let mut vm = Vm::new(1 + id % 3);
@@ -160,7 +160,7 @@ fn send_interrupt(_: &mut Vm) -> Outcome {
     send_into_l2(0x71)
 }
 
-/// Sends, a little after the first processor has gone into its L2.
+/// Sends, shortly after the first processor has entered its L2.
 fn send_into_l2(what: u64) -> Outcome {
     wait_for_stage(1);
     let start = cpu::rdtsc();
@@ -179,7 +179,7 @@ pub fn nmi_reaches_l1_while_its_l2_runs(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.call(guest::l2_spin());
     taken_vector();
     STAGE.store(1, Ordering::SeqCst);
-    // The host takes it, and resumes L1, whose NMI it is.
+    // The host takes the exit, and resumes L1, to which the NMI belongs.
     equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
     STAGE.store(0, Ordering::SeqCst);
     equal!(vm.exit[0] & 0xffff_ffff, reason::EXCEPTION);
@@ -187,7 +187,7 @@ pub fn nmi_reaches_l1_while_its_l2_runs(vm: &mut Vm, _: &Memory) -> Outcome {
     equal!(vm.get(reg::RIP), guest::l2_spin());
     equal!(taken_vector(), NMI);
     wait(1)?;
-    // The L2 knows nothing of it.
+    // The L2 does not notice.
     vm.set(reg::RIP, guest::l2_nop());
     vm.call_returns()
 }
@@ -201,7 +201,7 @@ pub fn interrupt_of_another_processor_ends_the_run(vm: &mut Vm, _: &Memory) -> O
     equal!(vm.enter(), status::L2_EXIT_PENDING_INTERRUPT);
     STAGE.store(0, Ordering::SeqCst);
     equal!(vm.get(reg::RIP), guest::l2_spin());
-    // It waits until L1 takes it, and keeps the L2 out until then.
+    // It is pending until L1 handles it, and prevents entering the L2 until then.
     equal!(vm.enter(), status::PENDING_INTERRUPT);
     take_interrupts();
     equal!(taken_vector(), 0x71);
@@ -211,7 +211,7 @@ pub fn interrupt_of_another_processor_ends_the_run(vm: &mut Vm, _: &Memory) -> O
 /// Where the page is that [`read_until_taken`] reads.
 static PAGE: AtomicU64 = AtomicU64::new(0);
 
-/// Its L2 reads a page again and again, and finds it gone after an invalidation.
+/// Its L2 reads a page repeatedly, and loses it after an invalidation.
 fn read_until_taken(vm: &mut Vm) -> Outcome {
     let page = PAGE.load(Ordering::SeqCst);
     vm.start()?;
@@ -229,7 +229,7 @@ fn read_until_taken(vm: &mut Vm) -> Outcome {
     vm.call_returns()
 }
 
-/// The same, but the first processor's word is not enough for it.
+/// The same, but the first processor's report alone is not enough for it.
 fn read_without_flush(vm: &mut Vm) -> Outcome {
     let page = PAGE.load(Ordering::SeqCst);
     vm.start()?;
@@ -237,7 +237,7 @@ fn read_without_flush(vm: &mut Vm) -> Outcome {
     vm.call(guest::l2_read());
     vm.call_returns()?;
     arrive_and_wait(1);
-    // It forgets the flush, on odd processors.
+    // It leaves out the flush on odd processors.
     vm.invalidate = (cpu::index() as u64 + 1) % 2;
     vm.call(guest::l2_read());
     if vm.invalidate == 0 {
@@ -282,7 +282,7 @@ pub fn rights_are_taken_on_every_processor(vm: &mut Vm, memory: &Memory) -> Outc
     Ok(())
 }
 
-/// Loads the state of its FPU until it is told to stop.
+/// Loads FPU state until told to stop.
 fn restore_fpu_state(_: &mut Vm) -> Outcome {
     ARRIVED.fetch_add(1, Ordering::SeqCst);
     while STAGE.load(Ordering::SeqCst) == 0 {
@@ -291,9 +291,9 @@ fn restore_fpu_state(_: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// QEMU clears a flag of its first processor from the thread of whichever processor loads the state
-/// of its FPU, and may write old flags back there: the state of a guest that runs or leaves at that
-/// moment is lost, or it takes no interrupt any more. So no processor of L1's may be that one.
+/// QEMU clears a flag of its first processor from the thread of whichever processor loads FPU
+/// state, and may write old flags back there: the state of a guest that runs or exits at that
+/// moment is lost, or it accepts no interrupt any more. So that processor must not be one of L1's.
 pub fn fpu_state_loads_of_one_processor_do_not_harm_another(_: &mut Vm, _: &Memory) -> Outcome {
     STAGE.store(0, Ordering::SeqCst);
     ARRIVED.store(0, Ordering::SeqCst);

@@ -15,7 +15,7 @@ const INVVPID: [u64; 2] = [2, 3];
 /// An accepted page of 4 KiB with these rights, which the L2 has used.
 fn page(vm: &mut Vm, memory: &Memory, rights: u64) -> Result<u64, crate::vm::Fail> {
     let page = memory.start + 0xa0_0000;
-    // The second time it is accepted already, which is no error.
+    // The second time the page is accepted already, which is no error.
     call(leaf::MEM_PAGE_ACCEPT, page, 0, 0, 0);
     equal!(set_rights(vm.number, page, rights), 0);
     vm.start()?;

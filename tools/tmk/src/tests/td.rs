@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Entry operands, calls of the L2 to the host, the other VMs. State nobody switches: `leaks.rs`.
+//! Entry operands, calls of the L2 to the host, the other VMs. State that nothing switches:
+//! `leaks.rs`.
 
 use super::Memory;
 use crate::cpu::{self, guest};
@@ -17,7 +18,7 @@ pub fn entry_without_virtual_apic_is_refused(vm: &mut Vm, _: &Memory) -> Outcome
 pub fn entry_operands_are_checked_in_order(vm: &mut Vm, _: &Memory) -> Outcome {
     let invalid = |operand| (status::OPERAND_INVALID << 32) | operand;
     let state = vm.state();
-    // RDX is looked at before RCX.
+    // RDX is checked before RCX.
     vm.enter_with(0, state + 8);
     equal!(vm.exit[0], invalid(2));
     vm.enter_with(0, state);
@@ -46,7 +47,7 @@ pub fn l2_tdvmcall_goes_to_the_host_if_l1_says_so(vm: &mut Vm, _: &Memory) -> Ou
     };
     let rip = vm.get(reg::RIP);
     let stack = vm.get(reg::RSP);
-    // A return address for the routine, which is entered behind the loop's back.
+    // A return address for the routine, which is not entered through the loop.
     vm.set(reg::RSP, stack - 8);
     cpu::poke(stack - 8, guest::l2_loop());
     ask(vm, 0);
@@ -77,7 +78,7 @@ pub fn host_resumes_l1_after_a_call_of_the_l2(vm: &mut Vm, _: &Memory) -> Outcom
         tdx::write(tdx::l2_ctls_id(vm.number), ENABLE_TDVMCALL, 7),
         0
     );
-    // The next run is let pass, the processor is taken at the first occasion after it.
+    // The next run is not preempted, the one after it is as soon as possible.
     host::ask(EXITS, (1 << 16) | 1);
     let stack = vm.get(reg::RSP) - 8;
     vm.set(reg::RSP, stack);
@@ -91,7 +92,7 @@ pub fn host_resumes_l1_after_a_call_of_the_l2(vm: &mut Vm, _: &Memory) -> Outcom
     vm.set(reg::RIP, guest::l2_tdcall());
     equal!(vm.enter(), HOST_ROUTED_TDVMCALL);
     equal!(vm.exit[0] & 0xffff_ffff, reason::TDCALL);
-    // The call is complete: its results are there and RIP is after it.
+    // The call is complete: the results are set and RIP is after it.
     equal!(vm.get(reg::RIP), guest::l2_tdcall() + 4);
     equal!(vm.get(reg::R13), 0);
     vm.call_returns()
@@ -104,7 +105,7 @@ pub fn every_vm_runs(vm: &mut Vm, _: &Memory) -> Outcome {
     third.grant_image()?;
     second.start()?;
     third.start()?;
-    // Each keeps its own CR8, whichever ran in between.
+    // Each VM keeps its own CR8, whichever ran in between.
     let vms = [vm, &mut second, &mut third];
     for vm in &vms {
         vm.set(reg::RSI, 2 * vm.number);
@@ -130,7 +131,7 @@ pub fn each_vm_has_its_own_controls(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.start()?;
     second.start()?;
     third.start()?;
-    // VM 2 reads PAT by itself, VM 3 leaves at PAUSE, VM 1 does neither.
+    // VM 2 may read PAT, VM 3 exits at PAUSE, VM 1 does neither.
     second.pass_msr(PAT, false, true)?;
     third.write_bits(vmcs::PRIMARY_CONTROLS, PAUSE, PAUSE)?;
     let vms = [vm, &mut second, &mut third];
@@ -175,7 +176,7 @@ pub fn system_fields_come_as_a_list(_: &mut Vm, memory: &Memory) -> Outcome {
     const SYS_RDALL: u64 = 12;
     const SYS_RD: u64 = 11;
     let page = memory.start + 0x20_0000;
-    // Accepted already if another test was first, which is no error.
+    // Accepted already if another test ran first, which is no error.
     tdx::call(leaf::MEM_PAGE_ACCEPT, page | 1, 0, 0, 0);
     let out = tdx::call(SYS_RDALL, 0, page, u64::MAX, 0);
     equal!(out[0], 0);

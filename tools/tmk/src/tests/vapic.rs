@@ -139,7 +139,7 @@ pub fn task_priority_by_msr_lets_an_interrupt_in(vm: &mut Vm, _: &Memory) -> Out
     enable_interrupts(vm);
     vm.request(0x4f);
     vm.set_interrupt_status(0x4f);
-    // Its own class holds it back.
+    // The task priority is of the same class, which blocks it.
     vm.call(guest::l2_nop());
     vm.call_returns()?;
     equal!(vm.interrupt_status(), 0x4f);
