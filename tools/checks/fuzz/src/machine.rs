@@ -27,7 +27,8 @@ impl Array {
         }
     }
 
-    /// The bytes the model asks for. Asking for others is a bug: the emulator would stop.
+    /// The bytes that the model accesses. Accessing others is a bug, for which the emulator would
+    /// stop.
     fn range(&mut self, gpa: Gpa, len: usize) -> &mut [u8] {
         let start = usize::try_from(gpa.0).expect("an address in memory");
         let end = start.checked_add(len).expect("an end in memory");

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Random guests and hosts against `tdx_model`: `tdx_fuzz SECONDS [TARGET [SEED]]`.
 //!
-//! A target is a leaf by its number, `dispatch` (any RAX) or `exits` (L2 exits and what the host
-//! answers). Every case starts from a fresh TD and is made from its seed alone; a panic prints
-//! target and seed, with which the case is run again. `random.rs` makes the input, `machine.rs`
-//! stands in for the emulator and panics where the emulator would stop.
+//! A target is a leaf by its number, `dispatch` (any RAX) or `exits` (L2 exits and the host's
+//! answers). Every case starts with a fresh TD and depends on its seed alone; a panic prints target
+//! and seed, with which the case can be repeated. `random.rs` makes the input, `machine.rs`
+//! replaces the emulator and panics where the emulator would stop.
 
 mod machine;
 mod random;
@@ -208,7 +208,7 @@ fn exit(td: &mut Td<'_>, vcpu: &mut Vcpu, vm: VmIndex, random: &mut Random, mach
             assert_eq!((l1.rbx, l1.rsp, l1.r14, l1.r15), (0, 0x77, 0, 0));
         }
         L2Outcome::Resume => assert_eq!(vcpu.current_vm, Some(vm)),
-        // The TD ends; the case goes on with the processor in L1.
+        // The TD ends; the case continues with the processor in L1.
         L2Outcome::Fatal(_) | L2Outcome::ToHost(_) => vcpu.current_vm = None,
     }
 }

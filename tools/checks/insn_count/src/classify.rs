@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What kind of cost an instruction is, from its bytes.
+//! Classifies an instruction by its kind of cost, from its bytes.
 //!
-//! Only the kinds whose price the benchmark wants to see are told apart; an
-//! instruction may be of none. Encodings: [SDM2 appendix A].
+//! Only kinds that the benchmark reports are distinguished; an instruction may have none.
+//! Encodings: [SDM2 appendix A].
 
 /// The costs of one instruction that are counted besides the instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn classify(bytes: &[u8]) -> Kind {
         [0x0f, 0xc7, modrm, ..] if is_memory(modrm) => {
             kind.fpu = matches!(reg(modrm), 3..=5);
         }
-        // XCHG with memory locks the bus without being told to.
+        // XCHG with a memory operand is always locked.
         [0x86 | 0x87, modrm, ..] if is_memory(modrm) => kind.locked = true,
         _ => {}
     }

@@ -16,8 +16,8 @@ pub mod marker;
 mod qemu;
 pub mod tally;
 
-/// Returns true if code at this linear address belongs to L1's kernel: it has the upper half. The emulator
-/// is identity mapped, and the benchmark's guests lie low.
+/// Returns true if code at this linear address belongs to L1's kernel, which is in the upper half.
+/// The emulator is identity mapped, and the benchmark's guests are at low addresses.
 pub const fn is_kernel(address: u64) -> bool {
     address >> 63 != 0
 }

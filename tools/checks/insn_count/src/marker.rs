@@ -18,8 +18,8 @@ pub const PATHS: [&str; 8] = [
     "user_round_trip_host_routed",
 ];
 
-/// Settings of module and machine that paths are counted under, each apart. The first is the
-/// default, which has no name of its own.
+/// Settings of module and machine for which paths are counted separately. The first is the default,
+/// which has no name.
 pub const SETTINGS: [&str; 11] = [
     "",
     "mitigation_off",
@@ -49,8 +49,7 @@ pub enum Marker {
 }
 
 impl Marker {
-    /// Decodes an instruction's bytes; `None` for all that is no marker of a
-    /// known path.
+    /// Decodes an instruction's bytes; `None` for everything that is not a marker of a known path.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let [o0, o1, o2, o3, kind, path, m0, m1] = *bytes else {
             return None;

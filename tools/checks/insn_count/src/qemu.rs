@@ -30,7 +30,7 @@ struct Opaque {
 /// A QEMU scoreboard: one value per vCPU.
 type Scoreboard = *mut Opaque;
 
-/// `qemu_plugin_u64`: where a 64-bit word lies in each of a scoreboard's values.
+/// `qemu_plugin_u64`: position of a 64-bit value in each of a scoreboard's entries.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Word {
@@ -38,7 +38,7 @@ struct Word {
     offset: usize,
 }
 
-/// `QEMU_PLUGIN_CB_NO_REGS`: the callbacks look at no register.
+/// `QEMU_PLUGIN_CB_NO_REGS`: the callbacks read no register.
 const NO_REGS: c_int = 0;
 /// `QEMU_PLUGIN_COND_NE`.
 const NOT_EQUAL: c_int = 3;
@@ -76,8 +76,8 @@ unsafe extern "C" {
     fn qemu_plugin_u64_set(word: Word, vcpu: c_uint, value: u64);
 }
 
-/// Address of the scoreboard whose word is one while its vCPU is on a path.
-/// QEMU tests it in translated code, so that what is not measured stays fast.
+/// Address of the scoreboard whose value is one while its vCPU is on a path. QEMU tests it in
+/// translated code, so that code outside of paths stays fast.
 static ON_PATH: AtomicUsize = AtomicUsize::new(0);
 
 fn on_path() -> Word {
@@ -167,12 +167,12 @@ unsafe extern "C" fn on_translation(_id: PluginId, block: *mut Opaque) {
     for index in 0..count {
         // SAFETY: as above, and `index` is below the block's own count.
         let insn = unsafe { qemu_plugin_tb_get_insn(block, index) };
-        // SAFETY: `insn` came from this block just now.
+        // SAFETY: `insn` was returned by this block just now.
         let address = unsafe { qemu_plugin_insn_vaddr(insn) };
         let mut bytes = [0u8; 16];
-        // SAFETY: `insn` as above; the buffer is as long as is said.
+        // SAFETY: `insn` as above; the buffer has the length that is passed.
         let len = unsafe { qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len()) };
-        // SAFETY: `insn` came from the block that is being translated.
+        // SAFETY: `insn` belongs to the block that is being translated.
         unsafe { observe(insn, &bytes[..len.min(bytes.len())], address) };
     }
 }
@@ -226,7 +226,7 @@ unsafe extern "C" fn qemu_plugin_install(
     if let (true, Ok(mut tally)) = (has_profiles, TALLY.lock()) {
         tally.keep_profiles();
     }
-    // SAFETY: any size is good; the scoreboard is kept for ever.
+    // SAFETY: any size is valid; the scoreboard is never freed.
     let board = unsafe { qemu_plugin_scoreboard_new(size_of::<u64>()) };
     ON_PATH.store(board.expose_provenance(), Ordering::Relaxed);
     // SAFETY: `id` is this plugin's; the callback lives as long as the process.

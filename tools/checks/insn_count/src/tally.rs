@@ -43,7 +43,7 @@ struct Site {
     kind: Kind,
 }
 
-/// A passage that goes on.
+/// A pass through a path that has not ended.
 struct Passage {
     path: u8,
     cost: Cost,
@@ -64,7 +64,7 @@ pub struct Tally {
     profiles: BTreeMap<(u8, u8), Profile>,
 }
 
-/// What a path is called in the report. `None`: no such path or setting.
+/// Name of a path in the report; `None` if there is no such path or setting.
 fn name(setting: u8, path: u8) -> Option<String> {
     let path = PATHS.get(usize::from(path))?;
     Some(match *SETTINGS.get(usize::from(setting))? {
@@ -91,7 +91,7 @@ impl Tally {
         self.has_profiles = true;
     }
 
-    /// Notes an instruction. Returns its number, by which [`Tally::count`] knows it.
+    /// Records an instruction. Returns its number for [`Tally::count`].
     pub fn site(&mut self, address: u64, kind: Kind) -> usize {
         self.sites.push(Site { address, kind });
         self.sites.len() - 1
@@ -141,7 +141,7 @@ impl Tally {
         }
     }
 
-    /// The report, as it is kept in `build/bench.json`.
+    /// The report, in the form of `build/bench.json`.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct Report {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Interrupts that are asked for: a bit in `proxy_irr`, then `scan_proxy_irr`, then a kick by whoever
-//! found that clear. The thread clears the flag, then takes the bits. The names are those of
-//! `rust/vp/run_page/interrupts.rs`. That a kick arrives is proved in `tests`; here it does.
+//! Requested interrupts: a bit in `proxy_irr`, then `scan_proxy_irr`, then a kick by the requester
+//! that found that flag clear. The thread clears the flag, then takes the bits. The names are those
+//! of `rust/vp/run_page/interrupts.rs`. `tests` proves that a kick arrives; here it is assumed.
 
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU32;
@@ -54,15 +54,15 @@ impl Page {
         self.bits.swap(0, SeqCst)
     }
 
-    /// Looks at the page, as after a kick.
+    /// Reads the page, as after a kick.
     fn look(&self) -> u32 {
         self.kicked.swap(0, SeqCst);
         self.take_proxied()
     }
 }
 
-/// Two ask while the thread looks, now and then. When all are done, what was not taken has a kick
-/// on its way, and will be found then.
+/// Two threads request while the VP's thread takes interrupts. When all have finished, every
+/// interrupt that was not taken has a kick on its way, after which it will be.
 fn two_ask(reversed: Reversed) {
     check(Some(2), move || {
         let page = Arc::new(Page {

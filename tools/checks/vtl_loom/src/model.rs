@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! One VP, its CPU and its thread's sleep. The names are those of `rust/vp/wake.rs`.
 //!
-//! The kernel's full barrier is a SeqCst fence, its fully ordered exchange has one on both sides. An
-//! interrupt is pending until interrupts are on; a lower VTL stops when one is pending. The
-//! scheduler's part is a flag under a lock, which a waker takes only when it has seen the sleeper:
+//! The kernel's full barrier is a SeqCst fence; its fully ordered exchange has one on both sides.
+//! An interrupt is pending until interrupts are enabled; a lower VTL stops when one is pending. The
+//! scheduler's part is a flag under a lock, which a waker takes only if it has seen the sleeper:
 //! the lock orders nothing for a kick that comes too early.
 
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -23,7 +23,7 @@ pub(crate) enum Without {
     ReleaseOfLeaving,
 }
 
-/// Something that is true until somebody changes it under a lock.
+/// A flag that is changed under a lock.
 struct Flag {
     is_set: Mutex<bool>,
     changed: Condvar,
@@ -106,13 +106,13 @@ impl Vp {
         place
     }
 
-    /// What MSHV_KICK_CPUS asks again and again when it waits: whether the stay is over that the
-    /// kick has seen.
+    /// What MSHV_KICK_CPUS polls when it waits: returns true if the stay that the kick has seen is
+    /// over.
     pub(crate) fn has_ended(&self, earlier: Place) -> bool {
         !Place(self.place.load(Acquire)).is_still(earlier)
     }
 
-    /// Runs the lower VTL until all of `wanted` was seen; takes what is seen.
+    /// Runs the lower VTL until all of `wanted` has been seen, and takes what it sees.
     pub(crate) fn run(&self, mut wanted: u32, is_halted: bool) {
         while wanted != 0 {
             self.take_interrupt();
@@ -141,7 +141,7 @@ impl Vp {
         self.end_stay(place);
     }
 
-    /// Interrupts are on for a moment.
+    /// Interrupts are enabled for a moment.
     pub(crate) fn take_interrupt(&self) {
         self.interrupt.set(false);
     }
@@ -176,7 +176,7 @@ impl Vp {
         }
     }
 
-    /// Reads as long as there is nothing; what is there is taken away.
+    /// Reads until there is a reason, and takes it.
     fn take_reasons(&self) -> u32 {
         if self.reasons.load(Relaxed) == 0 {
             return 0;
@@ -192,7 +192,8 @@ impl Vp {
         self.sleeper.store(false, Relaxed);
     }
 
-    /// Up to the point where the scheduler takes over. Returns whether there is a reason not to.
+    /// Runs up to the point where the scheduler takes over. Returns true if there is a reason not
+    /// to sleep.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.sleeper.store(true, Relaxed);
         self.asleep.set(true);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Requests to invalidate translations, in the low bits of `entry_rcx`: taken out of the page before
-//! an entry, put back if it does not come about. The names are those of `rust/vp/run_page.rs` and
-//! `rust/run/context.rs`; what the word means comes from `rust/pure/vp_enter.rs` itself.
+//! Requests to invalidate translations, in the low bits of `entry_rcx`: taken from the page before
+//! an entry, put back if the entry does not happen. The names are those of `rust/vp/run_page.rs`
+//! and `rust/run/context.rs`; the meaning of the word comes from `rust/pure/vp_enter.rs` itself.
 
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
@@ -70,9 +70,9 @@ impl Word {
     }
 }
 
-/// Two ask while entries follow each other, of which some do not come about: each request has an
-/// entry that does it, and no entry does one that nobody made. Two become one when the first was put
-/// back.
+/// Two threads request while entries follow each other, some of which do not happen: each request
+/// is carried out by an entry, and no entry carries out one that nobody made. Two may become one if
+/// the first was put back.
 fn each_is_done_once(entries: [bool; 2]) {
     check(Some(2), move || {
         let word = Arc::new(Word::new());
@@ -109,7 +109,7 @@ fn of_a_request_put_back_and_a_new_one_both_are_done() {
         let word = Arc::new(Word::new());
         word.ask(1);
         let asked = word.clone();
-        // All that it knows of is that something may stand there.
+        // All it knows is that a request may already be there.
         let writer = thread::spawn(move || asked.ask(1));
         word.enter(false);
         writer.join().unwrap();
@@ -124,8 +124,8 @@ enum Read {
     Before,
 }
 
-/// Somebody changes a mapping, asks for an invalidation, kicks, and reuses the memory when the
-/// stay that the kick has seen is over.
+/// A thread changes a mapping, requests an invalidation, kicks, and reuses the memory when the stay
+/// that the kick has seen is over.
 fn reuse(without: Without, read: Read) {
     check(None, move || {
         let vp = Arc::new(Vp::new(without));
@@ -150,7 +150,8 @@ fn reuse(without: Without, read: Read) {
         if read == Read::AfterTheAnswerToAKick {
             is_done |= word.enter(true);
         }
-        // The lower VTL runs. Who has seen the first stay end may reuse the memory now, or has done so.
+        // The lower VTL runs. A thread that has seen the first stay end may now reuse the memory,
+        // or has done so.
         let may_be_reused = place != first_stay || reused.load(Relaxed) != 0;
         assert!(is_done || !may_be_reused, "an old translation was used");
         vp.end_stay(place);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! A CPU comes online while the kernel ends: `Machine::bring_up` and `Machine::stop` of
-//! `rust/vp/machine.rs`. Whatever the order, the TDX module knows no page of the VP in the end.
+//! A CPU comes online during shutdown: `Machine::bring_up` and `Machine::stop` of
+//! `rust/vp/machine.rs`. Whatever the order, in the end the TDX module has no page of the VP
+//! registered.
 
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -19,7 +20,7 @@ enum Without {
 
 struct Machine {
     is_stopped: AtomicBool,
-    /// The VP is ready, and its page is registered: one word, because the CPU changes both at once.
+    /// The VP is ready, and its page is registered: one flag, because the CPU changes both at once.
     is_ready: AtomicBool,
 }
 

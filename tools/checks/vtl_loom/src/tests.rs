@@ -18,8 +18,8 @@ pub(crate) fn check(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 
     builder.check(test);
 }
 
-/// Somebody kicks while the thread enters, or lies down to sleep. When both are done, nothing may
-/// hold the thread back that only another kick would end.
+/// A kick while the thread enters or goes to sleep. When both are done, the thread must not be
+/// stuck until another kick.
 fn one_kick(without: Without, is_halted: bool) {
     check(None, move || {
         let vp = Arc::new(Vp::new(without));
@@ -42,7 +42,7 @@ fn one_kick(without: Without, is_halted: bool) {
     });
 }
 
-/// A kick that comes when the interrupt of an earlier one was taken between two entries.
+/// A kick after the interrupt of an earlier one was taken between two entries.
 fn kick_between_entries(without: Without) {
     check(None, move || {
         let vp = Arc::new(Vp::new(without));
@@ -77,7 +77,7 @@ fn two_kicks(is_halted: bool) {
     });
 }
 
-/// Who has waited for the end of a stay sees what the lower VTL wrote in it.
+/// A thread that has waited for the end of a stay sees what the lower VTL wrote during it.
 fn kick_that_waits(without: Without) {
     check(None, move || {
         let vp = Arc::new(Vp::new(without));

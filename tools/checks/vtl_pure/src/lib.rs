@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Shadow of the kernel module's `rust/pure`: compiles the very same files for the host, so that
-//! their tests, and whatever else wants to look at the decisions, run without a kernel.
+//! Shadow of the kernel module's `rust/pure`: compiles the same files for the host, so that their
+//! tests, and others that examine the decisions, run without a kernel.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

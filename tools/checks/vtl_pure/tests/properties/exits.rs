@@ -105,7 +105,7 @@ proptest! {
 
     #[test]
     fn an_interrupt_command_is_plain_or_userspaces(icr in value(), extra in 0..0x1000_u64) {
-        // The middle of the word has all the bits that matter.
+        // All bits that matter are in the middle of the word.
         let icr = icr ^ (extra << 8);
         let is_plain = icr & 0xfff3_b700 == 0 && icr & 0xff >= 16;
         prop_assert_eq!(Ipi::decode(icr).is_some(), is_plain);
@@ -132,7 +132,7 @@ proptest! {
     }
 }
 
-/// Guards the properties against strategies that never get as far as the interesting answers.
+/// Makes sure that the strategies reach the interesting answers.
 #[test]
 #[cfg_attr(miri, ignore = "Miri takes too long to draw so often")]
 fn the_exits_reach_every_answer() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Everything that decides about memory: no TDCALL that is let through touches memory that is not
-//! stated to be a lower VTL's, whatever list is taken, no mapping reaches out of its area, and no XSAVE image that is taken makes
-//! XRSTOR fault or changes what is not handed over.
+//! Everything that decides about memory: no allowed TDCALL accesses memory outside the list,
+//! whatever list is accepted; no mapping extends beyond its VMA; and no accepted XSAVE image makes
+//! XRSTOR fault or changes components that are not exchanged.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ use vtl_pure::pure::xsave::{Area, Layout, XSTATE_BV_WORD};
 use crate::random::config;
 
 const GIB: u64 = 1 << 30;
-/// The lower VTLs' memory, as it is given to the module: ranges with gaps, of which one is a page.
+/// The lower VTLs' memory, as given to the module: ranges with gaps, one of which is a page.
 const LIST: &[u8] = b"2G,0x7ffff000,4G,0x200000,5G,1G";
 const LOWER: [Range<u64>; 3] = [
     2 * GIB..4 * GIB - 4096,
@@ -94,7 +94,7 @@ proptest! {
             prop_assert!(is_lower(&range));
             prop_assert!(range.start % (range.end - range.start) == 0);
         }
-        // Whose page it is decides the kernel's own look at the caller; here it must be asked for.
+        // The kernel itself checks whose page it is; here it must be requested.
         if let Scope::VirtualApic(vm) = allowed.scope() {
             prop_assert_ne!(vm, VmIndex::VM1);
             prop_assert_eq!((request.r8 & 0xfff, request.r9), (0, u64::MAX));
@@ -216,7 +216,7 @@ const PKRU: u64 = 1 << 9;
 const AVX_WORDS: Range<usize> = 72..104;
 const PKRU_WORD: usize = 336;
 const IMAGE_WORDS: usize = PKRU_WORD + 1;
-/// Behind what is handed over: of components that stay in the kernel.
+/// After the exchanged components: those that stay in the kernel.
 const KEPT_WORDS: usize = 400;
 
 fn layout() -> Layout {
@@ -252,7 +252,7 @@ fn image() -> impl Strategy<Value = Vec<u64>> {
     })
 }
 
-/// Images that are taken.
+/// Valid images.
 fn good_image() -> impl Strategy<Value = Vec<u64>> {
     image().prop_map(|mut words| {
         words[3] &= 0xffff;

@@ -129,7 +129,7 @@ proptest! {
     }
 }
 
-/// Guards the property against strategies that never get as far as the interesting answers.
+/// Makes sure that the strategies reach the interesting answers.
 #[test]
 #[cfg_attr(miri, ignore = "Miri takes too long to draw so often")]
 fn the_snapshots_reach_every_answer() {

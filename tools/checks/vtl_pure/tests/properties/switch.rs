@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The decision about VTL calls and returns, asked for every combination of values on both sides of
-//! each boundary, and held against the rule of the TLFS.
+//! The decision about VTL calls and returns, for every combination of values on both sides of each
+//! boundary, compared with the rule of the TLFS.
 
 use vtl_pure::pure::exit::RawExit;
 use vtl_pure::pure::field::VmIndex;
@@ -46,7 +46,7 @@ impl Case {
             && matches!(self.caller.rcx & 0xffff, 0x11 | 0x12)
     }
 
-    /// Everything is as the protocol wants it.
+    /// Everything is as the protocol requires.
     fn is_good(&self) -> bool {
         let is_right = match self.vm {
             1 => self.enable & 1 != 0 && (self.caller.rcx, self.caller.rax) == (0x11, 0),
@@ -163,12 +163,12 @@ fn the_whole_domain_is_decided_as_the_protocol_says() {
             }
         });
     });
-    // Calls and both returns, under two settings of `enable`, by two halts, with and without IF, at two
-    // places, and with two values of what is no IDT-vectoring information.
+    // Calls and both returns, with two values of `enable`, by two halts, with and without IF, at
+    // two addresses, and with two values that are not valid IDT-vectoring information.
     assert_eq!(switches, 3 * 2 * 2 * 2 * 2 * 2);
 }
 
-/// Whoever may switch may be told, and take interrupts, as well: those bits decide nothing here.
+/// Notices and interrupts may be enabled in addition: those bits decide nothing here.
 #[test]
 fn what_else_is_enabled_makes_no_difference() {
     let exit = RawExit {
