@@ -279,7 +279,7 @@ static const struct number run_page[] = {
 		}                                                      \
 	} while (0)
 
-/* What the Rust side of the module says: abi_rust.awk takes it from there. */
+/* What the Rust side of the module has: abi_rust.awk extracts it. */
 #define RUST(expression, value) NUMBER(expression, value),
 static const struct number rust[] = {
 #include "abi_rust.h"

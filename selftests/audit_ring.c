@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The audit ring: each switch leaves a record, a reader never takes a torn one
- * for whole, and nothing in userspace can change what was written.
+ * The audit ring: each switch leaves a record, a reader never mistakes a torn
+ * record for a complete one, and userspace can't change what was written.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -63,7 +63,7 @@ FIXTURE_TEARDOWN(ring)
 	vtl_guest_close(&self->guest);
 }
 
-/* A whole record, or false while it is written or there is none. */
+/* Returns false if the record is being written, or there is none. */
 static bool read_record(RING *slot, struct mshv_vtl_audit_record *record)
 {
 	__u64 sequence = slot->sequence;
@@ -168,7 +168,7 @@ TEST_F(ring, old_records_make_room_and_the_gap_is_seen)
 		ASSERT_EQ(0, vtl_run(&self->guest));
 	last = NEWEST();
 	EXPECT_LE(first + self->records, last);
-	/* Where the first one was, a later one stands. */
+	/* A later record has replaced the first one. */
 	EXPECT_LT(first, self->ring[first % self->records].sequence);
 	for (i = 0; i < self->records; i++) {
 		__u64 sequence = self->ring[i].sequence;

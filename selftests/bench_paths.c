@@ -19,7 +19,7 @@
 #define ROUNDS 200
 #define HOST_ROUNDS 10
 #define SELF_VECTOR 0x71
-/* Command of the debug port: the host takes the processor from that many runs of L2s. */
+/* Command of the debug port: the host preempts that many runs of L2s. */
 #define TAKE_ONE_RUN "2 1"
 
 /* A marker of tools/checks/insn_count; both operands are part of the instruction. */
@@ -116,7 +116,7 @@ static int round_trips_avx(struct irq_guest *irq)
 	return 0;
 }
 
-/* The same, but that the host takes the processor once before the guest runs. */
+/* The same, but the host preempts the processor once before the guest runs. */
 static int round_trips_host_routed(struct irq_guest *irq, int port)
 {
 	const size_t length = strlen(TAKE_ONE_RUN);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A CPU that comes online while the module is loaded gets a virtual processor. To
- * see it, start the kernel with maxcpus=1 and run this first.
+ * A CPU that comes online while the module is loaded gets a virtual processor.
+ * To test that, boot with maxcpus=1 and run this first.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -88,7 +88,7 @@ TEST_F(cpu, coming_online_makes_a_vp)
 	vtl_guest_close(&guest);
 }
 
-/* The firmware of a TD has no way to take a CPU back, so Linux refuses. */
+/* A TD's firmware can't take a CPU offline again, so Linux refuses. */
 TEST_F(cpu, none_goes_offline)
 {
 	EXPECT_EQ(-EOPNOTSUPP, set_online("0"));

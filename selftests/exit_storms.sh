@@ -1,22 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# A host that takes a lower VTL out again and again is seen in the statistics and in
-# the log; how often is often is a parameter. Needs the debug port of the emulated
-# host (Documentation/host.rst). Prints KTAP; leaves the module loaded.
+# A host that interrupts a lower VTL again and again shows in the statistics and in the log; a
+# parameter says how often that is. Needs the debug port of the emulated host
+# (Documentation/host.rst). Prints KTAP; leaves the module loaded.
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
 VTLCTL=${VTLCTL:-vtlctl}
 NAME=mshv_vtl_tdx
 PORT=/sys/kernel/debug/vtl_debug_port
-# Action of the debug port: the host takes so many runs (hexadecimal).
+# Action of the debug port: the host preempts this many runs (hexadecimal).
 EXITS=2
 . "$(dirname "$0")/result.sh"
 
 storms() { "$VTLCTL" stats --prometheus | sed -n 's/^mshv_vtl_exit_storms_total{vp="0"} //p'; }
 events() { dmesg | grep -c 'op=exit_storm vp=0 exit=96 '; }
 
-# taken COUNT SPACING_US: the guest is taken out so often; exits that far apart count.
+# taken COUNT SPACING_US: the guest is preempted COUNT times; exits up to that far apart count.
 taken() {
 	rmmod $NAME && insmod "$MODULE" storm_spacing_us="$2" || return 1
 	echo "$EXITS $1" >$PORT || return 1

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Each call of the interface, again and again, while the kernel fails the first
- * allocation or copy in it, then the second, until it passes: every way out that a
- * call has. A call that something failed in says so and can be made again, or does
- * without; nothing is kept. Needs a debug kernel.
+ * Repeats each call of the interface while the kernel fails the first
+ * allocation or copy in it, then the second, and so on until the call succeeds:
+ * so every error path is taken. A call in which something failed reports it and
+ * can be repeated, or succeeds without; nothing leaks. Needs a debug kernel.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -148,7 +148,10 @@ TEST_F(fail, each_call_passes_once_nothing_fails_in_it)
 		{
 			TH_LOG("%s, %u: %d", fail_calls[i].name, nth, result);
 		}
-		/* Nothing of the failed ones has stayed in the way. */
+		/*
+		 * The failed calls have left nothing that prevents a
+		 * successful one.
+		 */
 		EXPECT_EQ(0, fail_calls[i].call(world))
 		{
 			TH_LOG("%s afterwards", fail_calls[i].name);

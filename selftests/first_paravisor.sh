@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The first paravisor of the guide, as it stands there. Prints KTAP.
+# The first paravisor of the guide, unchanged. Prints KTAP.
 
 command -v first_paravisor >/dev/null || { echo "1..0 # SKIP no first_paravisor in PATH"; exit 4; }
 # shellcheck source=selftests/result.sh

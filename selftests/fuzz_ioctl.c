@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Random calls from several threads at once: commands with operands that are
- * nearly right, mappings, closes, forks, signals. Whatever is called, the kernel
- * stays whole, every call returns, and afterwards a guest runs as ever.
+ * nearly right, mappings, closes, forks, signals. Whatever is called, the
+ * kernel survives, every call returns, and afterwards a guest runs as before.
  *
- * FUZZ_SECONDS=, FUZZ_SEED= and FUZZ_THREADS= in the environment; the words of
- * the kernel command line that it does not know arrive there. One thread with
- * one seed makes the same calls again. With FUZZ_FAULTS= allocations fail in the
- * middle of the calls (fuzz_faults.sh).
+ * FUZZ_SECONDS=, FUZZ_SEED= and FUZZ_THREADS= in the environment, which also
+ * receives unknown words of the kernel command line. One thread with one seed
+ * repeats the same calls. With FUZZ_FAULTS= allocations fail in the middle of
+ * calls (fuzz_faults.sh).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@
 
 #define THREADS_MAX 16
 #define SECONDS_TO_RETURN 30
-/* Fewer show nothing; on a slow machine they take longer than asked. */
+/* Fewer calls show nothing; a slow machine takes longer for them than asked. */
 #define CALLS_MIN 1000
 #define SECONDS_MORE 50
 #define EXCUSED_MAX 10000
@@ -103,7 +103,7 @@ static void *run_thread(void *argument)
 	return NULL;
 }
 
-/* Memory for operands whose end is the end of what is there. */
+/* Operands at the end of a mapping, so that reading beyond them faults. */
 static bool prepare(struct fuzz_thread *thread, uint64_t seed)
 {
 	unsigned char *at;
@@ -139,9 +139,9 @@ static double now(void)
 }
 
 /*
- * A thread in a lower VTL that never exits comes back only by a signal or a kick. A
- * signal handler must not run where accesses are made to fail: the way back from it
- * is one.
+ * A thread in a lower VTL that never exits returns only after a signal or a
+ * kick. A signal handler must not run while accesses are made to fail, because
+ * returning from it is an access.
  */
 static void wake_all(unsigned int count)
 {
@@ -168,7 +168,7 @@ static uint64_t calls_made(unsigned int count)
 	return calls;
 }
 
-/* Gives whether every call of every thread has returned. */
+/* Returns true if every call of every thread has returned. */
 static bool fuzz(unsigned int count, unsigned long seconds)
 {
 	double end = now() + seconds;
@@ -292,7 +292,7 @@ static bool guest_runs(void)
 	return good;
 }
 
-/* A guest that spins before every virtual processor, and one after it. */
+/* A guest that spins in front of the virtual processors, and one after it. */
 static void load_guests(void)
 {
 	size_t size = vtl_guest_exits_end - vtl_guest_exits;
@@ -383,7 +383,7 @@ int main(void)
 			 "the_kernel_stays_whole\n");
 	if (kick_fd >= 0)
 		close(kick_fd);
-	/* Files in use can't be given back. */
+	/* Files that are still in use can't be closed. */
 	if (ended) {
 		give_back(count);
 		take_back();

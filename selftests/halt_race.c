@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A virtual processor that halts in the kernel, and threads that wake it in each
- * way there is, at every moment: while it looks around, falls asleep, sleeps, or
- * is on its way in or out. A thread does not go on before its last wake-up was
- * taken, so one that is lost stops it; then the watchdog barks. RACE_SECONDS says
- * how long all of it takes, 3 if it is not set.
+ * A virtual processor that halts in the kernel, and threads that wake it in
+ * every possible way at every moment: while it polls, falls asleep, sleeps, or
+ * enters or leaves the halt. A thread does not continue before its last wake-up
+ * has been taken, so a lost one stops it, and the watchdog reports that.
+ * RACE_SECONDS is the duration, 3 if not set.
  */
 #include <errno.h>
 #include <sched.h>
@@ -35,13 +35,13 @@ static const char *const kind_names[KINDS] = {
 
 static const int signals[NUM_WAKERS] = { SIGUSR1, SIGUSR2 };
 
-/* Each has a file, an eventfd, a signal and a vector of its own. */
+/* Each has its own file, eventfd, signal and vector. */
 struct waker {
 	struct irq_guest *irq;
 	pthread_t thread, target;
 	int index, vtl, event;
 	unsigned int dice;
-	/* What it did, and what came of it; PROXY counts in the guest. */
+	/* What was sent, and what was taken; the guest counts PROXY. */
 	volatile uint32_t sent[KINDS], taken[KINDS];
 	const char *lost;
 	volatile bool is_done;
@@ -59,7 +59,7 @@ static uint64_t now_ns(void)
 	return now.tv_sec * 1000000000ULL + now.tv_nsec;
 }
 
-/* As a client has to: a signal that comes before the call would be missed. */
+/* As a client must do: a signal before the call would be missed. */
 static void on_signal(int signal)
 {
 	wakers[signal == signals[1]].taken[SIGNAL]++;
@@ -79,7 +79,7 @@ static uint32_t taken(const struct waker *waker, enum kind kind)
 	return waker->taken[kind];
 }
 
-/* On the processor's own CPU nothing comes from turning in circles. */
+/* On the processor's own CPU, spinning would prevent progress. */
 static void nap(struct waker *waker, unsigned int turns)
 {
 	unsigned int us = waker->index ? 100 : 20 + roll(waker) % 128;
@@ -162,7 +162,7 @@ static void *wake_again_and_again(void *argument)
 	return NULL;
 }
 
-/* First forget, then look: what comes afterwards cancels the next call. */
+/* First clear, then check: whatever comes later cancels the next call. */
 static void look(struct waker *waker)
 {
 	enum kind kind;
@@ -270,7 +270,7 @@ static bool is_enough(const struct waker *waker)
 	return true;
 }
 
-/* Returns how often the thread had really gone to sleep. */
+/* Returns how often the thread has actually slept. */
 static uint32_t report(struct __test_metadata *_metadata,
 		       const struct waker *waker, const struct waker *last)
 {
@@ -284,7 +284,7 @@ static uint32_t report(struct __test_metadata *_metadata,
 	return slept;
 }
 
-/* One call. What it says it is woken by is looked at before the next. */
+/* One call. The reasons that it reports are checked before the next one. */
 static void turn(struct __test_metadata *_metadata, struct vtl_guest *guest)
 {
 	int result = vtl_enter(guest);

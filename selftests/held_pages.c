@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages of registered memory that I/O holds when their last user has closed
- * everything: they keep the module, the next user finds them registered, and when
- * they are let go all is as it was. Leaves the module loaded.
+ * Pages of registered memory that are pinned for I/O when their last user
+ * closes everything: they keep the module loaded, the next user finds them
+ * registered, and when they are unpinned, everything is as before. Leaves the
+ * module loaded.
  */
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -15,7 +16,7 @@
 
 #define NAME "mshv_vtl_tdx"
 
-/* The module looks again by itself; a slow machine may take its time. */
+/* The module checks by a timer; a slow machine may take longer. */
 static int unload_at_last(void)
 {
 	const struct timespec pause = { .tv_nsec = 50000000 };
@@ -37,7 +38,10 @@ FIXTURE(held)
 FIXTURE_VARIANT(held)
 {
 	int (*pin)(void *page);
-	/* Of its own: the last case takes it away until the next boot. */
+	/*
+	 * A piece of its own: the last case makes it unusable until the next
+	 * boot.
+	 */
 	unsigned int piece;
 };
 
@@ -123,7 +127,10 @@ TEST_F(held, the_next_user_finds_them_registered)
 	EXPECT_EQ(0x3c, memory[VTL_LARGE_SIZE]);
 	hold = variant->pin(memory);
 	EXPECT_LE(0, hold);
-	/* The first hold ends while there is a user, the second when there is none. */
+	/*
+	 * The first pin ends while there is a user, the second when there is
+	 * none.
+	 */
 	close(self->hold);
 	munmap(memory, 2 * VTL_LARGE_SIZE);
 	close(self->vtl);
@@ -133,7 +140,7 @@ TEST_F(held, the_next_user_finds_them_registered)
 	EXPECT_EQ(0, vtl_load_module());
 }
 
-/* Whoever has made a struct page keeps it: a second one is never made. */
+/* A struct page is never created twice for the same memory. */
 TEST_F(held, what_has_a_struct_page_from_elsewhere_is_busy)
 {
 	unsigned char *memory;

@@ -132,7 +132,7 @@ FIXTURE_TEARDOWN(direct)
 	close(self->fd);
 }
 
-/* Whether the interrupt arrives; it is then forgotten. */
+/* Returns true if the interrupt has arrived, and clears it. */
 static bool is_interrupted(volatile struct mshv_vtl_run *run)
 {
 	int turns;
@@ -168,7 +168,7 @@ TEST_F(direct, message_reaches_its_slot)
 			  NULL));
 	EXPECT_TRUE(is_interrupted(self->run));
 	EXPECT_EQ(0, memcmp(slot, input.message, 256));
-	/* As long as VTL0 has not taken it there is no room. */
+	/* There is no room until VTL0 has taken the message. */
 	EXPECT_EQ(HV_INSUFFICIENT_BUFFERS, call(self->fd, POST_MESSAGE_DIRECT,
 						&input, sizeof(input), NULL));
 	EXPECT_FALSE(is_interrupted(self->run));
@@ -210,7 +210,7 @@ TEST_F(direct, what_can_not_be_delivered_is_refused)
 			      .sint = SINT + 1,
 			      .message = { 1 } };
 
-	/* The source is masked; no such processor; another VTL; no page. */
+	/* A masked SINT; no such processor; another VTL; no page. */
 	EXPECT_EQ(HV_INVALID_SYNIC_STATE, call(self->fd, POST_MESSAGE_DIRECT,
 					       &input, sizeof(input), NULL));
 	input.sint = SINT;

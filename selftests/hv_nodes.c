@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The device nodes of a Hyper-V host: that they are there, for the administrator only. */
+/*
+ * The device nodes of a Hyper-V host: they exist, for the administrator only.
+ */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/ioctl.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/mshv_hvcall on a host that is Hyper-V: what a file may call, what goes
- * in and out, and what of the host's answer reaches the caller.
+ * /dev/mshv_hvcall on a Hyper-V host: which calls a file may make, what goes in
+ * and out, and which part of the host's answer reaches the caller.
  */
 #include <sys/ioctl.h>
 #include <sys/klog.h>
@@ -104,7 +104,7 @@ TEST_F(hvcall, passes_the_refusals_of_the_host)
 	EXPECT_EQ(HV_INVALID_INPUT, self->call.status);
 }
 
-/* No input at all is a page of zeros, whatever the call before left there. */
+/* No input means a page of zeros, whatever the previous call left there. */
 TEST_F(hvcall, leaves_nothing_of_a_call_to_the_next)
 {
 	struct register_call input = SELF;
@@ -289,7 +289,7 @@ TEST_F(hvcall, refused_calls_are_counted_and_logged_within_limits)
 	for (i = 0; i < 500; i++)
 		EXPECT_EQ(-1, hvcall(&self->call, self->fd, 0x321, NULL, 0,
 				     NULL, 0));
-	/* Neither a call that is made, nor a malformed one. */
+	/* Neither a call that was made, nor a malformed one. */
 	EXPECT_EQ(0, hvcall(&self->call, self->fd, NO_SUCH_CALL, NULL, 0, NULL,
 			    0));
 	EXPECT_EQ(-1, hvcall(&self->call, self->fd, NO_SUCH_CALL | 1ULL << 31,
@@ -345,7 +345,7 @@ TEST(file_without_a_list_may_call_nothing)
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ(-1, hvcall(&call, fd, 0, NULL, 0, NULL, 0));
 	EXPECT_EQ(EPERM, errno);
-	/* It can still get one; what lies after its end is not allowed. */
+	/* It can still get one; codes after its end are not allowed. */
 	EXPECT_EQ(0, hvcall_allow(fd, 16));
 	EXPECT_EQ(0, hvcall(&call, fd, GET_VP_REGISTERS, NULL, 0, NULL, 0));
 	EXPECT_EQ(-1, hvcall(&call, fd, NO_SUCH_CALL, NULL, 0, NULL, 0));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages of lower-VTL memory that change hands by a hypercall: nobody can touch what the
- * host has been given, by whatever mapping, at whatever moment.
+ * Pages of lower-VTL memory that are converted by a hypercall: nothing can
+ * access what is shared with the host, by any mapping, at any moment.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -38,7 +38,7 @@ FIXTURE_TEARDOWN(pages)
 	close(self->fd);
 }
 
-/* Pages that are there and accepted, whatever ran before. */
+/* Makes pages private and accepted, whatever ran before. */
 static int prepare_private(uint64_t gpa, unsigned int pages)
 {
 	int vtl = vtl_create(), result;
@@ -59,7 +59,7 @@ static int make_node(const char *path)
 	return mknod(path, S_IFCHR | 0600, stat_of.st_rdev);
 }
 
-/* The host says how far it came; the rest keeps its owner. */
+/* The host reports how far it got; the other pages are not converted. */
 TEST_F(pages, pages_that_the_host_did_not_take_stay_private)
 {
 	struct visibility input = { .partition = ~0ULL, .visibility = 1 };
@@ -73,7 +73,7 @@ TEST_F(pages, pages_that_the_host_did_not_take_stay_private)
 	ASSERT_NE(MAP_FAILED, (void *)memory);
 	ASSERT_EQ(0, prepare_private(base, 1));
 	memory[0] = 0x5a;
-	/* To see but not to write: this host does not know that. */
+	/* Visible for reading only: this host does not support that. */
 	ASSERT_EQ(0, hvcall(&self->call, self->fd,
 			    MODIFY_HOST_VISIBILITY | REPS(1), &input,
 			    sizeof(input), NULL, 0));
@@ -103,8 +103,9 @@ static int touch(volatile unsigned char *memory)
 	return signal;
 }
 
-/* Whatever is mapped, by whichever node and file, a page that was given away can't be
- * touched: the host, asked for it, would end the trust domain.
+/*
+ * A page that is shared with the host can't be accessed by any mapping, of whichever
+ * node and file: the host would be asked for it, and the trust domain would end.
  */
 TEST_F(pages, a_page_given_to_the_host_is_unmapped_first)
 {
@@ -139,7 +140,7 @@ TEST_F(pages, a_page_given_to_the_host_is_unmapped_first)
 		EXPECT_EQ(SIGBUS, touch(maps[i]));
 	/* Its neighbour is still there. */
 	EXPECT_EQ(0, touch(maps[0] + VTL_PAGE_SIZE));
-	/* Nor is the TDX module asked about it. */
+	/* Nor is it passed to the TDX module. */
 	call = (struct mshv_tdcall){ .rax = TDG_MEM_PAGE_ACCEPT, .rcx = base };
 	EXPECT_EQ(0, vtl_tdcall(vtl, &call));
 	EXPECT_EQ(TDX_OPERAND_INVALID, vtl_status(&call));
@@ -150,7 +151,7 @@ TEST_F(pages, a_page_given_to_the_host_is_unmapped_first)
 				     .rcx = base | 1 };
 	EXPECT_EQ(0, vtl_tdcall(vtl, &call));
 	EXPECT_EQ(TDX_OPERAND_INVALID, vtl_status(&call));
-	/* The other side of it can be used, as long as it is there. */
+	/* The shared alias can be used while it exists. */
 	shared = vtl_map_low(base | MSHV_VTL_LOW_SHARED, VTL_PAGE_SIZE);
 	ASSERT_NE(MAP_FAILED, (void *)shared);
 	EXPECT_EQ(0, touch(shared));
@@ -173,7 +174,7 @@ TEST_F(pages, a_page_given_to_the_host_is_unmapped_first)
 	close(vtl);
 }
 
-/* A child, because a handler jumps: it is about the page tables, which it has of its own. */
+/* A child process, for its own page tables, because the handler jumps. */
 static int touch_all_the_time(uint64_t gpa)
 {
 	volatile unsigned char *memory = vtl_map_low(gpa, VTL_PAGE_SIZE);
@@ -221,7 +222,7 @@ TEST_F(pages, a_page_is_given_away_under_the_eyes_of_those_who_touch_it)
 	close(vtl);
 }
 
-/* The kernel reaches such pages by its own map of memory. */
+/* The kernel has such pages in its direct map. */
 TEST_F(pages, a_page_with_a_structure_does_not_change_hands)
 {
 	struct visibility input = { .partition = ~0ULL };
@@ -273,7 +274,7 @@ TEST_F(pages, a_page_given_away_gets_no_structure)
 	close(vtl);
 }
 
-/* What the next load does not know, it can't keep from being touched. */
+/* The next load would not know of the page, and could not prevent accesses. */
 TEST_F(pages, the_module_stays_as_long_as_the_host_has_one)
 {
 	struct visibility input = { .partition = ~0ULL, .visibility = 3 };
@@ -290,7 +291,7 @@ TEST_F(pages, the_module_stays_as_long_as_the_host_has_one)
 	ASSERT_EQ(REPS(2), self->call.status);
 	close(self->fd);
 	EXPECT_EQ(-EWOULDBLOCK, vtl_unload_module(0));
-	/* Whoever gives them back need not be who gave them away. */
+	/* Another file may return them. */
 	self->fd = vtl_open(DEV_MSHV_HVCALL);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, hvcall_allow(self->fd, 64));
@@ -323,7 +324,10 @@ static uint32_t look_at(int vtl, uint64_t gpa)
 	return vtl_tdcall(vtl, &call) ? ~0U : vtl_status(&call);
 }
 
-/* The host stops at the second of three, the third of which is the first once more. */
+/*
+ * The host stops at the second of three pages; the third is the first one
+ * again.
+ */
 TEST_F(pages, a_page_named_twice_is_gone_once_it_is_done)
 {
 	struct visibility input = { .partition = ~0ULL, .visibility = 3 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which hypercalls are made at all: a file that has asked for every call can't have the
- * host reach this kernel by one.
+ * Which hypercalls are allowed at all: a file that has declared every call
+ * can't make the host access this kernel.
  */
 #include <errno.h>
 
@@ -53,7 +53,7 @@ TEST_F(policy, memory_of_this_kernel_is_in_no_operand)
 	ASSERT_TRUE(vtl_system_ram(&ram));
 	ASSERT_TRUE(vtl_memory(&base, &size));
 	for (i = 0; i < 4; i++) {
-		/* By itself, and after a page that may be given. */
+		/* Alone, and after a page that may be shared. */
 		pages.pages[0] = i & 1 ? (base + size) / VTL_PAGE_SIZE - 1 :
 					 text / VTL_PAGE_SIZE;
 		pages.pages[1] = i & 1 ? ram / VTL_PAGE_SIZE :
@@ -64,7 +64,7 @@ TEST_F(policy, memory_of_this_kernel_is_in_no_operand)
 				     32, NULL, 0));
 		EXPECT_EQ(EPERM, errno);
 	}
-	/* 64 pages of text, of which the host took all. */
+	/* 64 pages of kernel text, all of which the host would convert. */
 	EXPECT_EQ(-1, give_text(self->fd, text, 64));
 	EXPECT_EQ(EPERM, errno);
 	for (i = 0; i < 2; i++) {

@@ -60,7 +60,10 @@ FIXTURE_TEARDOWN(info)
 	close(self->mshv);
 }
 
-/* Calls with a structure of so many bytes, all after the head set to fill. */
+/*
+ * Makes the call with a structure of this size, whose bytes after the head are
+ * set to fill.
+ */
 static int call(const struct growing *growing, void *at, unsigned int size,
 		int fill)
 {
@@ -168,7 +171,7 @@ TEST_F(info, the_policy_is_told_line_by_line)
 	}
 }
 
-/* The other table: on every host, because it says what would be let through. */
+/* The other table exists on every host: it says what would be allowed. */
 TEST_F(info, the_policy_of_hypercalls_is_told_line_by_line)
 {
 	struct mshv_vtl_policy line = {
@@ -275,7 +278,7 @@ TEST_F(info, an_answer_is_as_long_as_it_says)
 		ASSERT_EQ(0, call(stats, self->page, v1 + more, 0xa5));
 		memcpy(&head, self->page, sizeof(head));
 		EXPECT_EQ(v1 + more, head.size);
-		/* Nothing has refused so many hypercalls. */
+		/* Such a number of hypercalls can't have been refused. */
 		EXPECT_NE(0xa5, self->page[v1 + more - 1]);
 		EXPECT_EQ(0, self->page[v1 + more]);
 	}
@@ -289,7 +292,7 @@ TEST_F(info, set_bytes_beyond_what_is_known_are_refused)
 		const struct growing *growing = &self->growing[i];
 		unsigned int known = growing->known;
 
-		/* What the structure has is output, whatever stands there. */
+		/* Fields of the structure are output, whatever they contain. */
 		EXPECT_EQ(0, call(growing, self->page, known, 0xa5));
 		EXPECT_EQ(-E2BIG, call(growing, self->page, known + 1, 0xa5));
 		EXPECT_EQ(-E2BIG, call(growing, self->page, 4096, 0xa5));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is no command of ours at all: unknown numbers, reading and writing.
+ * What is no command of ours: unknown numbers, read() and write().
  * request_size.c has commands that are nearly right.
  */
 #include <sys/ioctl.h>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * kexec_into KERNEL INITRAMFS COMMAND_LINE: starts another kernel in this TD, while a
- * lower VTL runs on each CPU and its paravisor does all it can to enter again. VM 2
- * has a virtual APIC page, in memory that the next kernel will use, and the host has
- * a page of the lower VTLs.
- * kexec_into: looks in that kernel whether the page can be accepted and used. No
- * test: see scripts/init and left_behind.sh.
+ * kexec_into KERNEL INITRAMFS COMMAND_LINE: starts another kernel in this TD,
+ * while a lower VTL runs on each CPU and its paravisor keeps trying to enter
+ * again. VM 2 has a virtual-APIC page, in memory that the next kernel will use,
+ * and a page of the lower VTLs is shared with the host.
+ *
+ * kexec_into: checks in that kernel that the page can be accepted and used. Not
+ * a test by itself: see scripts/init and left_behind.sh.
  */
 #include <fcntl.h>
 #include <linux/reboot.h>

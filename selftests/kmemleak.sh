@@ -19,7 +19,7 @@ scan() {
 	done
 }
 
-# Of a module that forgets what it has allocated, on purpose.
+# The test module leaks memory on purpose.
 a_leak_is_found() { insmod "$PLUG" forget=1 && scan && grep -q 'vtl_plug' $leaks; }
 
 echo "TAP version 13"

@@ -1,10 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What a kernel that crashed has left with the host and the TDX module does not stop
-# the next one, and does not stay: pages of the SynIC that are on, virtual-APIC
-# addresses. And what an orderly unload leaves, which is nothing. Prints KTAP;
-# leaves the module loaded.
+# What a crashed kernel has left with the host and the TDX module does not stop the next one, and is
+# cleaned up: enabled SynIC pages, virtual-APIC addresses. And an orderly unload leaves nothing.
+# Prints KTAP; leaves the module loaded.
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
 NAME=mshv_vtl_tdx
@@ -32,7 +31,7 @@ leave_all() {
 addresses_are_forgotten() {
 	insmod "$MODULE" || return 1
 	cat $LEFT >/tmp/left
-	# One line for each CPU, or nothing was looked at.
+	# One line for each CPU, or nothing was checked.
 	[ "$(wc -l </tmp/left)" = "$(nproc)" ] || return 1
 	if grep -vE 'vm1 [1-9a-f][0-9a-f]* vm2 (0|f+) vm3 (0|f+)$' /tmp/left || grep "vm1 $base " /tmp/left
 	then
@@ -42,7 +41,7 @@ addresses_are_forgotten() {
 
 unloads_clean() { rmmod $NAME && nothing_is_left; }
 
-# After a kexec: nothing is there but what the kernel before has left.
+# After a kexec: nothing is left except by the kernel before.
 if [ "${1:-}" = first ]; then
 	echo "TAP version 13"
 	echo "1..4"
@@ -71,7 +70,7 @@ addresses_are_forgotten
 result $? "the_next_load_forgets_the_addresses"
 ./vp_run >/dev/null 2>&1
 result $? "and_runs_a_guest"
-# On Hyper-V only: the controller is taken over from the one that crashed.
+# On Hyper-V only: the SynIC is taken over from the crashed kernel.
 if [ -e /dev/mshv_hvcall ]; then
 	[ -c /dev/mshv_sint ] && ./sint >/dev/null 2>&1
 	result $? "and_has_the_synic"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A process that runs a virtual processor ends at any moment: killed, by exit or
- * exec in another thread, or while a child of its has the same files. Each time
- * the processor has to be free for the next one, and nothing may be left behind.
- * LIFECYCLE_ROUNDS says how many of the last test, 200 if it is not set; and
- * FREE_SLACK_KB how much more a kernel may take that keeps what is freed for a while.
+ * A process that runs a virtual processor ends at any moment: killed, by exit
+ * or exec in another thread, or while a child has the same files. Each time the
+ * processor must be free for the next user, and nothing may be left behind.
+ * LIFECYCLE_ROUNDS is the number of rounds of the last test, 200 if not set;
+ * FREE_SLACK_KB is how much more memory a kernel may use that delays freeing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,13 +30,13 @@
 #define LONGEST_US 4000
 /* From fork() to somewhere in the guest. */
 #define LONGEST_START_US 20000
-/* What may come and go by itself: caches of objects fill slowly, and stay so. */
+/* Allowed growth: slab caches fill slowly, and stay filled. */
 #define SLACK_KB 512
 
-/* What the processes of one round tell each other. */
+/* Shared state of the processes in one round. */
 struct words {
 	volatile bool is_begun; /* the next thing is a run */
-	volatile bool is_inherited; /* somebody has the files */
+	volatile bool is_inherited; /* the child has the files */
 	volatile bool may_go;
 };
 
@@ -82,7 +82,10 @@ static void run_for_ever(bool is_halted)
 	_exit(2);
 }
 
-/* Whether a file of somebody who is gone lets its owner run the processor. */
+/*
+ * Returns true if a file of an exited process lets its new owner run the
+ * processor.
+ */
 static bool inherited_file_works(int fd)
 {
 	struct vtl_guest guest = { .fd = fd };
@@ -98,7 +101,7 @@ static bool inherited_file_works(int fd)
 	return result == -EINTR;
 }
 
-/* This program once more, in place of the one that was running a guest. */
+/* This program again, in place of the one that was running a guest. */
 __attribute__((constructor)) static void after_exec(void)
 {
 	const char *fd = getenv(FD_VARIABLE);
@@ -142,7 +145,7 @@ static void *exec_soon(void *argument)
 	_exit(4);
 }
 
-/* The child has all files until it is told to go. */
+/* The child keeps all files until it is told to exit. */
 static void *fork_soon(void *argument)
 {
 	int fd = vtl_create();
@@ -216,7 +219,7 @@ static void one_round(struct __test_metadata *_metadata, enum way way,
 	pid_t pid;
 
 	memset(words, 0, sizeof(*words));
-	/* Who kills is on the processor's CPU, or on another one. */
+	/* The killer is on the processor's CPU, or on another one. */
 	vtl_pin(seed % 2);
 	pid = fork();
 	ASSERT_LE(0, pid);
@@ -253,7 +256,7 @@ static long read_number(const char *path, const char *key)
 	return number;
 }
 
-/* Memory that the kernel uses for objects, but for what it would give back. */
+/* Slab memory, except what the kernel could reclaim. */
 static long objects_kb(void)
 {
 	static const char *const keys[] = { "SUnreclaim:", "VmallocUsed:",
@@ -283,7 +286,7 @@ static long free_kb(void)
 	return sum;
 }
 
-/* What a task that is gone holds is let go soon, but by others. */
+/* What an exited task held is released soon, but by other tasks. */
 static bool comes_down_to(const char *path, long number)
 {
 	int tries;

@@ -14,7 +14,7 @@ static void on_fault(int signal)
 	siglongjmp(after_fault, signal);
 }
 
-/* The signal that reading (and writing, if asked) a byte ends with, or 0. */
+/* The signal with which reading (and writing, if asked) a byte ends, or 0. */
 static int touch(volatile uint8_t *at, bool write)
 {
 	int signal = sigsetjmp(after_fault, 1);
@@ -79,8 +79,8 @@ static long minor_faults(void)
 }
 
 /*
- * A 2 MiB piece that nobody accepted yet, from the end of memory; 0 if there
- * is none.
+ * A 2 MiB piece that is not accepted yet, from the end of memory; 0 if there is
+ * none.
  */
 static uint64_t find_pending(int vtl, uint64_t base, uint64_t size)
 {
@@ -139,8 +139,8 @@ TEST_F(lower, memory_of_this_kernel_is_never_given)
 }
 
 /*
- * The SHARED bit of the address (the alias has its own bit, the highest of the
- * offset), and above it, by both aliases.
+ * The SHARED bit of the address (the alias has a bit of its own, the highest of
+ * the offset), and addresses above it, by both aliases.
  */
 TEST_F(lower, addresses_that_cannot_exist_are_refused)
 {
@@ -213,7 +213,7 @@ TEST_F(lower, one_mapping_may_cover_all_memory)
 	EXPECT_EQ(0, munmap(memory, self->size));
 }
 
-/* Nothing is there at these addresses, and the host is not asked for it. */
+/* These addresses have no memory, and the host is not asked for it. */
 TEST_F(lower, an_address_without_memory_is_a_bus_error)
 {
 	const uint64_t gpas[] = { 1ULL << 40, (1ULL << 47) - VTL_PAGE_SIZE,
@@ -243,7 +243,7 @@ TEST_F(lower, hundreds_of_gib_are_mapped_at_once)
 	EXPECT_EQ(0, munmap(memory, size));
 }
 
-/* One with PREEMPT_RT has none. */
+/* A kernel with PREEMPT_RT has none. */
 static bool has_large_pages(void)
 {
 	return access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0;
@@ -330,8 +330,8 @@ TEST_F(lower, no_alias_reaches_memory_of_this_kernel)
 }
 
 /*
- * Private memory has no shared page beside it: neither small nor large pages of
- * it are mapped, for nobody, and the private ones stay as they are.
+ * Private memory has no shared page beside it: neither small nor large pages
+ * are mapped by the shared alias, and the private ones do not change.
  */
 TEST_F(lower, a_shared_page_that_the_host_does_not_give_is_a_bus_error)
 {

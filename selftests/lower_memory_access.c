@@ -85,7 +85,7 @@ FIXTURE_SETUP(access)
 			vtl_map_low_large(self->gpa, 2 * VTL_LARGE_SIZE) :
 			vtl_map_low(self->gpa + VTL_PAGE_SIZE, VTL_LARGE_SIZE);
 	ASSERT_NE(MAP_FAILED, (void *)self->memory);
-	/* Neither the first page of an entry nor of a 64th of it. */
+	/* Neither the first page of an entry nor of a 64th of one. */
 	self->page = self->memory + 0x91 * VTL_PAGE_SIZE;
 	self->page[0] = 1;
 	if (variant->registered == AFTERWARDS)
@@ -127,7 +127,10 @@ TEST_F(access, each_works_for_pages_or_fails_for_frames)
 		{
 			TH_LOG("%s", access->name);
 		}
-		/* What is read is what stands there, what is written arrives. */
+		/*
+		 * What is read is what the page contains, and what is written
+		 * is in the page.
+		 */
 		EXPECT_EQ(0, memcmp(self->page, expected, VTL_PAGE_SIZE))
 		{
 			TH_LOG("%s: memory", access->name);
@@ -165,7 +168,7 @@ TEST_F(access, a_page_that_is_held_outlives_its_mapping)
 	EXPECT_EQ(NULL, vtl_kernel_complaint());
 }
 
-/* The page is searched for in a dump of a process that has it mapped. */
+/* Searches for the page in a dump of a process that has it mapped. */
 TEST_F(access, nothing_of_it_is_in_a_core_dump)
 {
 	const struct rlimit any = { RLIM_INFINITY, RLIM_INFINITY };
@@ -200,7 +203,7 @@ TEST_F(access, nothing_of_it_is_in_a_core_dump)
 	ASSERT_LT(0, size);
 	dump = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	ASSERT_NE(MAP_FAILED, (void *)dump);
-	/* 256 bytes of it, that stand nowhere else. */
+	/* 256 bytes that occur nowhere else. */
 	EXPECT_EQ(NULL, memmem(dump, size, self->page + 256, 256));
 	EXPECT_NE(NULL, memmem(dump, size, "ELF", 3));
 	munmap(dump, size);

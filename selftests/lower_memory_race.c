@@ -26,7 +26,7 @@ static void on_fault(int signal)
 	siglongjmp(after_fault, signal);
 }
 
-/* Writes the byte back that is read, unless nothing is there. */
+/* Writes back the byte that it reads, if there is a page. */
 static void touch(volatile unsigned char *at)
 {
 	if (!sigsetjmp(after_fault, 1))
@@ -36,7 +36,7 @@ static void touch(volatile unsigned char *at)
 /* What the threads share. */
 static struct {
 	uint64_t gpa;
-	unsigned char *memory; /* for those who change one mapping */
+	unsigned char *memory; /* for the threads that change one mapping */
 	atomic_bool is_over;
 	atomic_uint unexpected;
 	atomic_uint done;
@@ -60,7 +60,10 @@ static void access_one(unsigned char *page, unsigned int *seed)
 		return;
 	memset(copy, 0x5a, sizeof(copy));
 	result = access->act(page, copy);
-	/* Or: no access to a page that is protected or gone meanwhile. */
+	/*
+	 * Or the page is protected or unmapped meanwhile, which gives an
+	 * error.
+	 */
 	if (result != access->of_frames && result != access->of_pages &&
 	    result != -EFAULT && result != -ENOMEM && result != -EIO &&
 	    result != -EAGAIN)
@@ -68,7 +71,7 @@ static void access_one(unsigned char *page, unsigned int *seed)
 	atomic_fetch_add(&all.done, 1);
 }
 
-/* While nobody else has a file open, its close takes the registration back. */
+/* While no other file is open, its close undoes the registration. */
 static void *register_often(void *argument)
 {
 	unsigned int *failures = argument;
@@ -136,7 +139,7 @@ FIXTURE_SETUP(race)
 
 FIXTURE_TEARDOWN(race)
 {
-	/* Nobody has it registered any more, unless a page was lost. */
+	/* Nothing has it registered any more, unless a page was leaked. */
 	EXPECT_FALSE(vtl_stays_registered(all.gpa));
 	EXPECT_EQ(NULL, vtl_kernel_complaint());
 }
@@ -147,7 +150,7 @@ TEST_F(race, mappings_and_accesses_against_registration)
 	pthread_t registrar, mappers[ARRAY_SIZE(seeds)];
 	size_t i;
 
-	/* Nobody but the threads keeps the memory registered. */
+	/* Only the threads keep the memory registered. */
 	close(self->vtl);
 	ASSERT_EQ(0,
 		  vtl_thread_anywhere(&registrar, register_often, &failures));
@@ -163,14 +166,17 @@ TEST_F(race, mappings_and_accesses_against_registration)
 	EXPECT_LT(ROUNDS, all.done);
 }
 
-/* Anew, in place of what is there. */
+/* Maps again, in place of the existing mapping. */
 static void map_again(int fd, unsigned char *memory, size_t offset, size_t size)
 {
 	mmap(memory + offset, size, PROT_READ | PROT_WRITE,
 	     MAP_SHARED | MAP_FIXED, fd, (off_t)(all.gpa + offset));
 }
 
-/* A part comes from another place, with what is mapped there. No hole is left. */
+/*
+ * Moves a part in from another address, with its page table entries. Leaves no
+ * hole.
+ */
 static void move_part_in(unsigned char *memory, size_t offset, size_t size)
 {
 	unsigned char *place = vtl_map_low_large(all.gpa + offset, size);
@@ -220,7 +226,7 @@ static void change_one(int fd, unsigned char *memory, unsigned int *seed)
 	}
 }
 
-/* Changes to pages of the one mapping that all look at. */
+/* Changes pages of the one mapping that all threads access. */
 static void *change_often(void *argument)
 {
 	unsigned int seed = *(unsigned int *)argument, round;
@@ -232,7 +238,10 @@ static void *change_often(void *argument)
 	return NULL;
 }
 
-/* Changes to a mapping of its own, after which nobody has one for a moment. */
+/*
+ * Changes a mapping of its own; between two of them there is none for a
+ * moment.
+ */
 static void *map_and_change(void *argument)
 {
 	unsigned int seed = *(unsigned int *)argument, round;

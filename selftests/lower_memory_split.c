@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A change to one page in the middle of a mapping of lower-VTL memory, or to half of
- * it: the rest stays as it is, what was counted for the process is given back, and no
- * page stays referenced. For entries of 4 KiB and of 2 MiB, of frames and of pages.
+ * A change to one page in the middle of a mapping of lower-VTL memory, or to
+ * half of it: the rest does not change, the process's counters are right
+ * afterwards, and no page stays referenced. For entries of 4 KiB and of 2 MiB,
+ * of PFNs and of pages.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -27,7 +28,7 @@ static void on_fault(int signal)
 	siglongjmp(after_fault, signal);
 }
 
-/* The signal that writing a word ends with, or 0. */
+/* The signal with which writing a word ends, or 0. */
 static int put(volatile uint64_t *at, uint64_t value)
 {
 	int signal = sigsetjmp(after_fault, 1);
@@ -142,12 +143,12 @@ static size_t wrong_pages(const unsigned char *memory, size_t first,
 	return wrong;
 }
 
-/* Nothing is left: neither counted for the process nor held by anybody. */
+/* Nothing is left: neither in the process's counters nor referenced. */
 FIXTURE_TEARDOWN(split)
 {
 	EXPECT_EQ(self->rss, rss_of_files());
 	EXPECT_EQ(0, close(self->vtl));
-	/* The range is gone with its last user, unless a page was lost. */
+	/* The range ends with its last user, unless a page was leaked. */
 	EXPECT_FALSE(vtl_stays_registered(self->gpa));
 	EXPECT_EQ(NULL, vtl_kernel_complaint());
 }
@@ -287,7 +288,7 @@ TEST_F(split, writes_are_tracked)
 	EXPECT_EQ(0, fclose(file));
 	EXPECT_EQ(0, wrong_pages(self->memory, 0, PAGES));
 	munmap(self->memory, SIZE);
-	/* Also those that came afterwards. */
+	/* Also those that were mapped afterwards. */
 	self->memory = vtl_map_low_large(self->gpa, SIZE);
 	ASSERT_NE(MAP_FAILED, (void *)self->memory);
 	EXPECT_EQ(VICTIM, *word(self->memory, VICTIM + !variant->is_large));
@@ -295,7 +296,7 @@ TEST_F(split, writes_are_tracked)
 	munmap(self->memory, SIZE);
 }
 
-/* A held page of a mapping that is split meanwhile stays the one it is. */
+/* A pinned page of a mapping that is split meanwhile stays the same page. */
 TEST_F(split, a_page_is_held_meanwhile)
 {
 	unsigned char *victim = self->memory + VICTIM * VTL_PAGE_SIZE;

@@ -73,7 +73,7 @@ static void note(FIXTURE_DATA(list) * list, uint64_t gpa, const char *what)
 	list->num_pages++;
 }
 
-/* First and last page of all that this kernel knows of. */
+/* First and last page of each resource that this kernel knows of. */
 static void note_resources(FIXTURE_DATA(list) * list)
 {
 	FILE *file = fopen("/proc/iomem", "r");
@@ -257,7 +257,7 @@ TEST_F(list, each_end_of_each_range_is_memory)
 			was = memory[0];
 			memory[0] = 0x5a;
 			EXPECT_EQ(0x5a, memory[0]);
-			/* Another test wants to see it as it was. */
+			/* Restore it for the other tests. */
 			memory[0] = was;
 			munmap((void *)memory, VTL_PAGE_SIZE);
 		}

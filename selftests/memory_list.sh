@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Where the list of lower-VTL memory comes from, and that it is kept from others.
+# Where the list of lower-VTL memory comes from, and that nothing else can use that memory.
 # Prints KTAP; leaves the module loaded with the list of the kernel's command line.
 
 # shellcheck source-path=SCRIPTDIR

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh disable=SC2034 # who sources it looks at them
 #
-# What the tests of the list of lower-VTL memory have in common. Sourced, not run.
+# Common functions of the tests of the list of lower-VTL memory. Sourced, not run.
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
 PLUG=${PLUG:-/lib/vtl_plug.ko}

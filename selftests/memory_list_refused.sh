@@ -51,7 +51,7 @@ the_memory_of_the_crash_kernel_is_refused() {
 	collides "$crash,4096" "collides with memory of the crash kernel"
 }
 
-# The tables that Linux has, wherever they lie, are known by name.
+# The tables that Linux uses are recognized, wherever they are.
 the_page_of_a_table_is_refused_as_such() {
 	page=0
 	at=$(first 'ACPI Tables')

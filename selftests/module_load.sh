@@ -86,8 +86,8 @@ mitigations_can_be_chosen() {
 	insmod "$MODULE"
 }
 
-# Of a list only what it names is on, besides SPEC_CTRL, which is no defence but state;
-# the order is that of a switch.
+# A list enables only what it names, besides SPEC_CTRL, which is state and not a defence; the order
+# is that of a switch.
 defences_can_be_listed() {
 	rmmod $NAME || return 1
 	for list in rsb bhb,rsb,ibpb-exit; do

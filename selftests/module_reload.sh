@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The module comes and goes any number of times, and takes no memory with it.
-# RELOADS= says how often. Prints KTAP; leaves the module loaded.
+# The module can be loaded and unloaded any number of times without leaking memory. RELOADS= is the
+# number of times. Prints KTAP; leaves the module loaded.
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
 NAME=mshv_vtl_tdx
 RELOADS=${RELOADS:-100}
-# So many fill the kernel's caches, mostly. A page lost by each of the others is twice
-# the slack, which is for what goes on besides; caches of objects go on filling.
+# The first reloads mostly fill the kernel's caches. A page leaked by each of the others is twice
+# the slack, which allows for other activity and for slab caches that still fill.
 WARM_UP=$((RELOADS / 4))
 # A kernel that keeps what is freed for a while has FREE_SLACK_KB= more.
 PAGES_SLACK_KB=$(((RELOADS - WARM_UP) * 2 + ${FREE_SLACK_KB:-0}))
@@ -17,12 +17,12 @@ OBJECTS_SLACK_KB=$(((RELOADS - WARM_UP) * 5 + ${FREE_SLACK_KB:-0}))
 
 is_loaded() { [ -d "/sys/module/$NAME" ]; }
 
-# Memory that the kernel uses for objects, but for what it would give back.
+# Slab memory, except what the kernel could reclaim.
 objects_kb() {
 	awk '/^(SUnreclaim|VmallocUsed|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo
 }
 
-# Pages that are neither free, nor kept by a CPU for itself, nor full of objects.
+# Pages that are neither free, nor in a per-CPU list, nor in slab caches.
 taken_kb() {
 	awk '$1 == "managed" { sum += $2 * 4 }
 	     $1 == "nr_free_pages" || $1 == "count:" { sum -= $2 * 4 }
@@ -49,7 +49,7 @@ reload_many_times() {
 	taken_after=$(taken_kb)
 }
 
-# After fewer reloads than wanted there are no figures, and that is a failure.
+# If fewer reloads than requested succeeded, there are no figures, and that is a failure.
 nothing_is_left() {
 	echo "# objects $objects -> $objects_after kB, pages $taken -> $taken_after kB"
 	[ "${objects_after:-0}" -gt 0 ] && [ "${taken_after:-0}" -gt 0 ] &&

@@ -65,7 +65,7 @@ static void alarm_ms(unsigned int ms)
 	setitimer(ITIMER_REAL, &soon, NULL);
 }
 
-/* Asks for VECTOR 200 ms from now, on any CPU. */
+/* Requests VECTOR 200 ms from now, on any CPU. */
 static void *ask_later(void *argument)
 {
 	struct irq_guest *irq = argument;
@@ -127,7 +127,10 @@ TEST_F(offload, a_halt_with_an_interrupt_pending_is_none)
 	EXPECT_EQ(0, self->state->svi);
 }
 
-/* An APIC notes how an interrupt came in when it accepts it; these come by edges. */
+/*
+ * An APIC records the trigger mode when it accepts an interrupt; these are
+ * edge-triggered.
+ */
 TEST_F(offload, a_proxied_interrupt_is_no_level_any_more)
 {
 	volatile uint32_t *tmr = (volatile uint32_t *)(self->irq.vapic + 0x180);
@@ -143,7 +146,7 @@ TEST_F(offload, a_proxied_interrupt_is_no_level_any_more)
 	tmr[4 * (VECTOR / 32)] = 0;
 }
 
-/* Between STI and CLI there is no other place than HLT. */
+/* Between STI and CLI there is no other instruction than HLT. */
 TEST_F(offload, the_shadow_of_sti_ends_with_the_halt)
 {
 	START(irq_guest_halt_once);
@@ -155,7 +158,7 @@ TEST_F(offload, the_shadow_of_sti_ends_with_the_halt)
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
 }
 
-/* The scheduler is asked, and not again and again. Time would tell of the host's load. */
+/* Checks the scheduler's counters: time would depend on the host's load. */
 TEST_F(offload, a_halt_sleeps_until_an_interrupt)
 {
 	pthread_t thread;
@@ -256,7 +259,7 @@ TEST_F(offload, what_userspace_wants_to_see_stays)
 	EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
 	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR + 1));
 	EXPECT_EQ(VECTOR + 1, self->state->rvi);
-	/* What comes from elsewhere was let through there. */
+	/* Another vector was not blocked there. */
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR + 1]);
 }
 
@@ -290,7 +293,7 @@ TEST_F(offload, guest_idle_halts_even_with_interrupts_off)
 	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
 	EXPECT_EQ(0, self->state->gpr[RAX]);
 	EXPECT_EQ(0, self->state->gpr[RDX]);
-	/* Interrupts are off: it still waits. */
+	/* Interrupts are disabled, so it is still pending. */
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
 	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
 	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT, self->run->offload_flags);

@@ -24,7 +24,7 @@
 #define ICR_TO(id) ((uint64_t)(id) << 32)
 #define BROADCAST 0xffffffffU
 
-/* VP 0 sends, VP 1 does not run: what it is asked for stays in its run page. */
+/* VP 0 sends, VP 1 does not run: requests stay in its run page. */
 FIXTURE(icr)
 {
 	struct irq_guest irq;
@@ -98,7 +98,7 @@ static int write_icr(struct irq_guest *irq, uint64_t icr, uint8_t offload)
 
 #define BOTH (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
 
-/* Interrupts are off in the guest: what it gets stays in the page. */
+/* Interrupts are disabled in the guest, so requests stay in the page. */
 #define EXPECT_DELIVERED(icr, to_own, to_peer)                            \
 	do {                                                              \
 		forget_peer(self->peer);                                  \

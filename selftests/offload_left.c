@@ -75,7 +75,7 @@ TEST_F(left, the_end_of_a_level_triggered_interrupt_is_seen)
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
 }
 
-/* The stack lies where the guest may not write, so no interrupt gets through. */
+/* The guest may not write to its stack, so no interrupt can be delivered. */
 TEST_F(left, an_event_cut_off_is_seen_and_can_be_delivered_again)
 {
 	struct itimerval soon = { .it_value = { 5, 0 } };

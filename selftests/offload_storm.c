@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Interrupts from all sides at once: two guests that send each other and
- * themselves interrupts and halt, proxied ones for the kernel and for userspace,
- * the timers, and kicks. Each source sends the next only when the one before was
- * taken, and counts; so do the guests. At the end no interrupt may be lost and
- * none doubled. STORM_SECONDS says how long, 3 if it is not set; STORM_EVENTS after
- * how many interrupts it ends before that, which makes it an hour if need be.
+ * Interrupts from all sources at once: two guests that send each other and
+ * themselves interrupts and halt, proxied ones for the kernel and for
+ * userspace, the timers, and kicks. Each source sends the next one only after
+ * the previous one was taken, and counts; so do the guests. At the end no
+ * interrupt may be lost or duplicated. STORM_SECONDS is the duration, 3 if not
+ * set; with STORM_EVENTS it ends earlier, after that many interrupts, so that
+ * an hour can be allowed if necessary.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -19,7 +20,7 @@
 
 #define VECTOR_TIMER 0x41
 #define VECTOR_PROXY 0x51
-#define VECTOR_LEVEL 0x52 /* of those that userspace wants to see */
+#define VECTOR_LEVEL 0x52 /* one of those that exit to userspace */
 #define NUM_VPS 2
 #define REPORT_SECONDS 60
 
@@ -54,7 +55,7 @@ static void request(struct storm_vp *vp, unsigned int vector)
 		state->rvi = vector;
 }
 
-/* As a client takes what the kernel has left to it. */
+/* Takes what the kernel has left, as a client does. */
 static void take_proxied(struct storm_vp *vp)
 {
 	volatile struct mshv_vtl_run *run = vp->irq.guest.run;
@@ -207,7 +208,7 @@ static uint32_t roll(uint32_t *dice)
 	return next >> 16;
 }
 
-/* What comes from outside to one VP. */
+/* Sends one VP something from outside. */
 static void ask(struct storm_vp *vp, uint32_t dice)
 {
 	volatile struct mshv_vtl_run *run = vp->irq.guest.run;
@@ -227,7 +228,7 @@ static void ask(struct storm_vp *vp, uint32_t dice)
 		irq_kick(&vp->irq, dice & 0x80 ? MSHV_KICK_CANCEL : 0);
 }
 
-/* Whether what one VP was sent is what it has taken. */
+/* Returns true if one VP has taken exactly what it was sent. */
 static bool is_balanced(struct storm_vp *vp, struct storm_vp *peer)
 {
 	volatile uint32_t *taken = vp->irq.data->taken;
@@ -285,7 +286,7 @@ TEST_F_TIMEOUT(storm, nothing_is_lost_and_nothing_doubled, 36000)
 	}
 	for (i = 0; i < NUM_VPS; i++)
 		vps[i].irq.data->stop = 1;
-	/* A guest that halts is not told: its timer wakes it no more. */
+	/* A halted guest does not see it: its timer no longer wakes it. */
 	for (tries = 0; tries < 500; tries++) {
 		if (vps[0].is_stopped && vps[1].is_stopped &&
 		    is_balanced(&vps[0], &vps[1]) &&

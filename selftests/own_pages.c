@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Pages of the caller that the TDX module uses by their physical address: the
- * virtual-APIC page of VM 2, for a guest too, and lists of addresses. And which TDCALLs want a
- * thread that stays on its CPU.
+ * virtual-APIC page of VM 2, including a guest that uses it, and lists of
+ * addresses. And which TDCALLs need a thread that is pinned to its CPU.
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -207,7 +207,7 @@ TEST_F(own, half_an_address_is_refused)
 					    VIRTUAL_APIC_HIGH_VM2, self->gpa));
 }
 
-/* Each CPU that there is, as a new thread may have it. */
+/* Allows all CPUs again, as for a new thread. */
 static int let_go(void)
 {
 	cpu_set_t all;
@@ -319,7 +319,9 @@ static bool is_empty(const unsigned char *page)
 #define ASKED 0x45
 #define OWN 0x83
 
-/* A guest in VM 2 takes what its paravisor asks for and what it sends itself. */
+/*
+ * A guest in VM 2 takes what its paravisor requests and what it sends itself.
+ */
 TEST_F(own, an_apic_page_serves_the_guest_in_vm_2)
 {
 	volatile struct mshv_tdx_l2_enter_guest_state *state;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A poll file whose own poll operation waits for somebody, as that of FUSE does:
- * nobody but the caller that registers it waits, too.
+ * A poll file whose own poll operation blocks, as with FUSE: only the caller
+ * that registers it waits.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #define PLACE "/tmp/slow"
 #define PATIENCE_MS 20000
 
-/* A file system of one file, its root, served by a thread. */
+/* A file system with one file, its root, served by a thread. */
 struct server {
 	int fd;
 	int asked; /* eventfd: the kernel waits for an answer about the file's poll */

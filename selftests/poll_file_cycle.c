@@ -34,7 +34,7 @@ static int users(void)
 	return count;
 }
 
-/* Sockets that nobody has are let go of a little later. */
+/* Unreferenced sockets are collected with a delay. */
 static bool has_users(int wanted)
 {
 	int i;
@@ -84,7 +84,10 @@ static int socket_cycle(int vtl)
 	return result;
 }
 
-/* An io_uring instance that has the VTL file registered; 1: there is none. */
+/*
+ * An io_uring instance that has the VTL file registered; 1 if io_uring is not
+ * available.
+ */
 static int ring_cycle(int vtl)
 {
 	struct io_uring_params params = { 0 };
@@ -180,7 +183,7 @@ TEST_F(cycle, a_process_that_is_killed_leaves_nothing)
 	EXPECT_TRUE(WIFSIGNALED(status));
 }
 
-/* Who registers while another thread closes: either of both is first. */
+/* Registers while another thread closes: either may be first. */
 static void *close_it(void *argument)
 {
 	close(*(int *)argument);

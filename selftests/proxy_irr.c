@@ -84,7 +84,7 @@ TEST_F(proxied, interrupt_ends_the_run)
 	EXPECT_EQ(1, run->scan_proxy_irr);
 	EXPECT_EQ(2, run->proxy_irr[2]);
 	EXPECT_EQ(0, run->cancel);
-	/* As long as it is not looked at, the guest stays out. */
+	/* While it is not read, the guest is not entered. */
 	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
 	run->scan_proxy_irr = 0;
 	run->proxy_irr[2] = 0;
@@ -107,7 +107,7 @@ TEST_F(proxied, interrupt_wakes_a_halted_guest)
 	run->proxy_irr[7] = 0;
 }
 
-/* Many at once, some blocked, some exceptions, one after the other. */
+/* Many messages in a row, some with blocked vectors or exceptions. */
 TEST_F(proxied, vectors_that_are_not_blocked_arrive_but_for_exceptions)
 {
 	volatile struct mshv_vtl_run *run = self->guest.run;
@@ -151,7 +151,7 @@ TEST_F(proxied, are_those_of_their_processor)
 	other->proxy_irr_blocked[3] = ~0U;
 }
 
-/* One by one, and each with nothing blocked: none gets through, nor wakes anybody. */
+/* One by one, with nothing blocked: none is delivered, or wakes anything. */
 TEST_F(proxied, no_exception_arrives)
 {
 	volatile struct mshv_vtl_run *run = self->guest.run;
@@ -170,7 +170,7 @@ TEST_F(proxied, no_exception_arrives)
 	run->scan_proxy_irr = 0;
 }
 
-/* Messages that are none of these, of the type that proxied interrupts have. */
+/* Other messages than these, to the SINT of proxied interrupts. */
 TEST_F(proxied, other_messages_of_that_source_are_dropped)
 {
 	unsigned int i;
@@ -179,7 +179,7 @@ TEST_F(proxied, other_messages_of_that_source_are_dropped)
 		EXPECT_EQ(0, debug_port(ACTION_MESSAGE, 5 << 16 | 0));
 	usleep(20000);
 	EXPECT_EQ(0, self->guest.run->scan_proxy_irr);
-	/* The slot is free: the next one comes through. */
+	/* The slot is free: the next message arrives. */
 	self->guest.run->proxy_irr_blocked[2] = 0;
 	EXPECT_EQ(0, ask_proxy(0, 0x42, 1));
 	await(self->guest.run, 2, 4);

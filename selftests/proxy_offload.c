@@ -20,11 +20,11 @@
 /* What the host does meanwhile, on the other processor. */
 struct host {
 	struct irq_guest *irq;
-	unsigned int count; /* how many interrupts to ask for */
-	unsigned int asked; /* how many of them the host has taken on */
+	unsigned int count; /* how many interrupts to request */
+	unsigned int asked; /* how many of them the host has accepted */
 	uint32_t progress; /* of the guest, from first to last */
 	bool is_waiting; /* for the guest to take each */
-	bool has_all; /* the guest has taken what was asked for last */
+	bool has_all; /* the guest has taken the last one */
 };
 
 FIXTURE(proxied)
@@ -62,7 +62,7 @@ static int ask_proxy(unsigned int vector)
 	return debug_port(ACTION_PROXY, vector);
 }
 
-/* Until the guest has taken that many, or a long time is over. */
+/* Waits until the guest has taken that many, or a long time has passed. */
 static bool await_taken(const struct host *host, unsigned int vector,
 			uint32_t count)
 {
@@ -93,7 +93,7 @@ static void *play_host(void *argument)
 			break;
 	}
 	host->progress = data->spins - before;
-	/* Behind all the others. The host may have no room for it yet. */
+	/* After all the others. The host may have no room for it yet. */
 	while (ask_proxy(LAST_VECTOR) == ANSWER_FULL)
 		usleep(1000);
 	host->has_all = await_taken(host, LAST_VECTOR, 1);
@@ -135,7 +135,7 @@ TEST_F(proxied, a_halted_guest_takes_each_in_one_call)
 	EXPECT_NOTHING_LEFT(self->irq.guest.run);
 }
 
-/* It never exits by itself: each one has to get it out. */
+/* The guest never exits by itself: each interrupt has to interrupt it. */
 TEST_F(proxied, a_running_guest_takes_each_in_one_call)
 {
 	self->irq.guest.run->tdx.l2_enter_guest_state.rip =
@@ -156,7 +156,7 @@ TEST_F(proxied, a_flood_neither_stops_the_guest_nor_hides_the_last_one)
 		irq_guest_address(&self->irq, irq_guest_spin);
 	self->host.count = 1000;
 	EXPECT_EQ(-EINTR, run_with_host(&self->irq, &self->host));
-	/* The host is told when no more of them can wait. */
+	/* The host reports when no more of them can be queued. */
 	EXPECT_LT(100, self->host.asked);
 	EXPECT_LT(0, self->host.progress);
 	EXPECT_TRUE(self->host.has_all);
@@ -167,7 +167,7 @@ TEST_F(proxied, a_flood_neither_stops_the_guest_nor_hides_the_last_one)
 	EXPECT_NOTHING_LEFT(self->irq.guest.run);
 }
 
-/* Blocked ones go nowhere; those that userspace wants to see end the run. */
+/* Blocked vectors are dropped; those that exit to userspace end the run. */
 TEST_F(proxied, masks_decide_who_sees_them)
 {
 	volatile struct mshv_vtl_run *run = self->irq.guest.run;

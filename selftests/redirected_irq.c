@@ -144,7 +144,7 @@ TEST_F(redirected, an_interrupt_asks_the_processor_it_is_for)
 		ASSERT_EQ(0, interrupt(cpu, vector));
 		EXPECT_TRUE(await_asked(run, VECTOR + cpu));
 		forget(run, VECTOR + cpu);
-		/* Again: the end of the first was told to the APIC. */
+		/* Again: the end of the first one was signalled to the APIC. */
 		ASSERT_EQ(0, interrupt(cpu, vector));
 		EXPECT_TRUE(await_asked(run, VECTOR + cpu));
 		forget(run, VECTOR + cpu);
@@ -153,7 +153,7 @@ TEST_F(redirected, an_interrupt_asks_the_processor_it_is_for)
 	}
 }
 
-/* What the host sends later is nobody's, and reaches nobody. */
+/* What the host sends later has no handler, and reaches nothing. */
 TEST_F(redirected, a_vector_that_was_given_back_asks_nobody)
 {
 	volatile struct mshv_vtl_run *run = self->irq.guest.run;
@@ -173,7 +173,7 @@ struct device {
 	unsigned int taken;
 };
 
-/* Sends one after the other, each when the one before was taken. */
+/* Sends interrupts, each after the previous one was taken. */
 static void *play_device(void *argument)
 {
 	struct device *device = argument;
@@ -253,7 +253,7 @@ TEST_F(redirected, all_files_together_take_128_vectors_of_a_processor)
 	}
 	EXPECT_EQ(128, count);
 	EXPECT_EQ(-ENOSPC, vector);
-	/* Another processor has its own. */
+	/* Another processor has its own limit. */
 	EXPECT_LE(16, map(fds[3], VECTOR, self->apic_id[0]));
 	for (file = 0; file < 4; file++)
 		close(fds[file]);
@@ -293,7 +293,7 @@ TEST_F(redirected, threads_of_a_file_share_its_bound)
 	close(fd);
 }
 
-/* What the kernel said about vectors since it was asked last. */
+/* Number of messages about vectors since the last call. */
 static int count_complaints(void)
 {
 	static char log[1 << 20];
@@ -326,7 +326,7 @@ static void *send_all_the_time(void *argument)
 	return NULL;
 }
 
-/* The host can't know when a mapping goes. */
+/* The host can't know when a mapping is removed. */
 TEST_F(redirected, unmapping_under_fire_is_no_unexpected_trap)
 {
 	int fd = self->irq.guest.fd, before = count_complaints(), i, vector;

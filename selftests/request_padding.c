@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the operands of the reference ABI leave undefined: padding, halves that no
- * register has, outputs, operands that are not looked at. Its client never writes
- * these bytes, so whatever stands there makes no difference.
+ * What the operands of the reference ABI leave undefined: padding, high halves
+ * that no register has, outputs, ignored operands. Its client never writes
+ * these bytes, so their contents must not matter.
  */
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -30,7 +30,7 @@ struct padded {
 	struct {
 		size_t begin, end;
 	} undefined[3];
-	/* Behind the operand, if there is such a thing: a list of registers. */
+	/* A list of registers follows the operand. */
 	bool is_list;
 	unsigned char operand[OPERAND_MAX];
 };
@@ -54,7 +54,7 @@ static const struct padded commands[] = {
 	PADDED(VTL, TDCALL, 56, .undefined = { { 40, 56 } },
 	       .operand = { TDG_SYS_RD }),
 	PADDED(VTL, READ_VMX_CR4_FIXED1, 8, .undefined = { { 0, 8 } }),
-	/* Vector 0x41, on a processor that there is not. */
+	/* Vector 0x41, on a processor that does not exist. */
 	PADDED(VTL, MAP_REDIRECTED_DEVICE_INTERRUPT, 16,
 	       .undefined = { { 9, 16 } },
 	       .operand = { 0x41, [7] = 0x7f, [8] = 1 }),
@@ -154,7 +154,7 @@ TEST_F(padding, entries_of_a_register_list)
 	EXPECT_EQ(0, ioctl(self->fds[VTL], MSHV_SET_VP_REGISTERS, &list));
 }
 
-/* A mapping that is really made and taken back. */
+/* A mapping that is really made and removed. */
 TEST_F(padding, a_redirected_interrupt_comes_and_goes)
 {
 	struct mshv_map_device_intr map;
@@ -175,7 +175,7 @@ TEST_F(padding, a_redirected_interrupt_comes_and_goes)
 			   &map));
 }
 
-/* The bytes of the run page that nobody has given a meaning. */
+/* The bytes of the run page without a meaning. */
 TEST(gaps_of_the_run_page)
 {
 	struct vtl_guest guest;

@@ -22,7 +22,7 @@ struct pointer {
 	const char *name;
 	/* Calls with the pointer; 0 or the negative errno. */
 	int (*call)(const struct files *files, uint64_t pointer);
-	/* What lies after the pointer; 0: the size of an XSAVE image. */
+	/* Size of what the pointer points to; 0: that of an XSAVE image. */
 	unsigned int size;
 	int good_answer;
 	bool is_hyper_v;
@@ -181,7 +181,9 @@ static unsigned int size_of(const struct pointer *pointer,
 	return pointer->size ? pointer->size : files->xsave.size;
 }
 
-/* The first pointer from here on whose file is there; NULL after the last. */
+/*
+ * The next pointer, from this one on, whose file exists; NULL after the last.
+ */
 static const struct pointer *served(const struct files *files,
 				    const struct pointer *pointer)
 {
@@ -263,7 +265,7 @@ TEST_F(pointer, answers_to_read_only_memory_are_efault)
 	if (self->files.hvcall >= 0)
 		EXPECT_EQ(-EFAULT,
 			  take_output(&self->files, (uintptr_t)self->room));
-	/* What is only read is as good as ever. */
+	/* What is only read still works. */
 	EXPECT_EQ(0, set_xsave(&self->files, (uintptr_t)self->room));
 	EXPECT_EQ(0, kick(&self->files, (uintptr_t)self->room));
 }

@@ -224,7 +224,7 @@ TEST_F(run, each_reserved_bit_of_the_run_page)
 		EXPECT_REFUSED();
 		EXPECT_EQ(entry | 1ULL << bit, run->tdx.entry_rcx);
 	}
-	/* No VM at all. */
+	/* No VM. */
 	run->tdx.entry_rcx = 0;
 	EXPECT_REFUSED();
 	run->tdx.entry_rcx = entry;

@@ -53,14 +53,14 @@ static const struct request requests[] = {
 	REQUEST(VTL, MAP_REDIRECTED_DEVICE_INTERRUPT, READ, -EINVAL, 16, 2, 1),
 	REQUEST(VTL, READ_VMX_CR4_FIXED1, WRITTEN, 0, 8, 0),
 	REQUEST(VTL, TDCALL, WRITTEN, 0, 56, TDG_VM_RD),
-	/* Asks for the size; an image of no size. */
+	/* Queries the size; an image without a size. */
 	REQUEST(VTL, VTL_XSAVE_GET, WRITTEN, 0, 24, 0),
 	REQUEST(VTL, VTL_XSAVE_SET, READ, -EINVAL, 24, 0),
 	REQUEST(VTL, VTL_RESET, READ, 0, 8, 8),
 	REQUEST(VTL, VTL_STATS, WRITTEN, 0, 2608, 2608),
 	REQUEST(HVCALL, HVCALL_SETUP, READ, -EINVAL, 16, 65536),
 	REQUEST(HVCALL, HVCALL, READ, -EINVAL, 48, 0, 65536),
-	/* No such flag; more payload than there is room for. */
+	/* No such flag; a payload larger than allowed. */
 	REQUEST(SINT, SINT_SIGNAL_EVENT, READ, -EINVAL, 8, HIGH(2048)),
 	REQUEST(SINT, SINT_POST_MESSAGE, READ, -EINVAL, 24, 1, HIGH(241)),
 	/* No eventfd for flag 2047; a pause, as after loading. */
@@ -98,7 +98,7 @@ FIXTURE_SETUP(request)
 	ASSERT_LE(0, self->files[MSHV]);
 	ASSERT_LE(0, self->files[VTL]);
 	ASSERT_EQ(0, vtl_pin(0));
-	/* Nothing of an earlier test can run: there is no VM 0. */
+	/* No guest of an earlier test can run: there is no VM 0. */
 	run = vtl_map_page(self->files[VTL], MSHV_VTL_MMAP_RUN_PAGE, 0);
 	ASSERT_NE(MAP_FAILED, (void *)run);
 	run->tdx.entry_rcx = 0;
@@ -144,7 +144,9 @@ static void *put(const struct request *request, unsigned char *at)
 	return at;
 }
 
-/* The first request from here on whose file is there; NULL after the last. */
+/*
+ * The next request, from this one on, whose file exists; NULL after the last.
+ */
 static const struct request *served(const int *files,
 				    const struct request *request)
 {
@@ -335,7 +337,7 @@ TEST_F(request, operands_need_no_alignment)
 	}
 }
 
-/* Where a descriptor comes and goes that others do not have. */
+/* A descriptor number that no other file uses. */
 #define SLOT 200
 
 struct closer {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh disable=SC2034 # who sources it looks at $failed
 #
-# What the tests that are scripts have in common. Sourced, not run.
+# Common functions of the tests that are scripts. Sourced, not run.
 
 number=0
 failed=0

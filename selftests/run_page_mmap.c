@@ -110,7 +110,7 @@ TEST_F(page, an_executable_mapping_is_refused)
 	int direct = vtl_open(DEV_MSHV_VTL);
 	void *page;
 
-	/* The kernel itself lets nobody execute from an anonymous inode. */
+	/* The kernel itself refuses executable mappings of anonymous inodes. */
 	EXPECT_REFUSED(EPERM, VTL_PAGE_SIZE, READ_WRITE | PROT_EXEC, MAP_SHARED,
 		       0);
 	ASSERT_LE(0, direct);

@@ -40,7 +40,7 @@ indent() {
 	done
 }
 
-# Runs one program; its cases are shown as they are reported.
+# Runs one program, and shows its cases as they are reported.
 run_program() {
 	number=$((number + 1))
 	echo "# $1"

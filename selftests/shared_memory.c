@@ -24,7 +24,7 @@ FIXTURE(shared)
 	uint64_t gpa;
 };
 
-/* Asks the host to see a 2 MiB piece. */
+/* Asks the host to change the visibility of a 2 MiB piece. */
 static int show_host(uint64_t gpa, uint32_t visibility)
 {
 	static unsigned char list[32];
@@ -123,7 +123,7 @@ TEST_F(shared, the_kernel_never_takes_it_for_pages)
 	ASSERT_NE(MAP_FAILED, (void *)memory);
 	accesses(_metadata, memory);
 	munmap(memory, VTL_LARGE_SIZE);
-	/* Nor by its private alias: the host has it. */
+	/* Nor by its private alias: the memory is shared with the host. */
 	EXPECT_EQ(-EINVAL, vtl_register(self->vtl, self->gpa, VTL_LARGE_SIZE));
 }
 

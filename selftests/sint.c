@@ -17,7 +17,7 @@
 #include "vtl_util.h"
 
 #define SINT 7
-/* What is sent to it comes back. */
+/* What is sent to it is returned. */
 #define ECHO 1
 #define NO_CONNECTION 0x4444
 #define HV_INVALID_PARAMETER 5
@@ -235,7 +235,10 @@ static void *pause_later(void *argument)
 	return (void *)(long)pause_stream(pauser->fd, pauser->paused);
 }
 
-/* Its memory can take as long as it likes: that is nobody else's affair. */
+/*
+ * User memory can take as long as it likes to fault in, without delaying
+ * others.
+ */
 TEST_F(sint, a_reader_that_waits_for_its_memory_holds_up_nobody)
 {
 	struct slow_reader reader = { .fd = self->fd };
@@ -385,7 +388,7 @@ TEST_F(sint, event_flags_signal_their_eventfds)
 	}
 	/* A flag without an eventfd is as if it had not come. */
 	EXPECT_EQ(0, ask_event(0, 5));
-	/* Replaced, removed, and let go with the file. */
+	/* Replaced, removed, and released with the file. */
 	ASSERT_EQ(0, set_eventfd(self->fd, fds[1], flags[0]));
 	ASSERT_EQ(0, ask_event(0, flags[0]));
 	EXPECT_TRUE(is_readable(fds[1], 1000));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Rights of the lower VTL that are taken away: each processor has to flush, and one
- * that does not still uses what it had. Hardware may forget a translation earlier;
- * the emulator does not.
+ * Rights of the lower VTL that are revoked: each processor has to flush, and
+ * one that does not can still use them. Hardware may drop a translation
+ * earlier; the emulator does not.
  */
 #include "vtl_harness.h"
 #include "vtl_util.h"

@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# A host that refuses the registers of its SynIC, from the first one on or later: the
-# module loads and goes, a guest runs, and the kernel has nothing to complain of.
-# Needs a Hyper-V host with the debug port (Documentation/host.rst). Prints KTAP.
+# A host that refuses the registers of its SynIC, from the first one or from a later one: the module
+# can be loaded and unloaded, a guest runs, and the kernel does not warn. Needs a Hyper-V host with
+# the debug port (Documentation/host.rst). Prints KTAP.
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
 NAME=mshv_vtl_tdx
 PORT=/sys/kernel/debug/vtl_debug_port
 NODE=/dev/mshv_sint
-# Action of the debug port; more than one load touches.
+# Action of the debug port; more than one load accesses.
 REFUSALS=8
 MANY=7fff
 . "$(dirname "$0")/result.sh"

@@ -97,7 +97,7 @@ TEST_F(tdcall, of_the_td_hardware_seal_keys_can_be_switched_and_nothing_else)
 	EXPECT_EQ(0,
 		  vtl_read_field(self->fd, TDG_VM_RD, FIELD_TD_CTLS, &value));
 	EXPECT_EQ(before | bit, value);
-	/* Other bits may be named as they are, and not changed. */
+	/* The mask may name other bits if their values do not change. */
 	EXPECT_STATUS(TDX_SUCCESS, .rax = TDG_VM_WR, .rdx = FIELD_TD_CTLS,
 		      .r8 = before & ~bit, .r9 = ~0ULL);
 	EXPECT_REFUSED(.rax = TDG_VM_WR, .rdx = FIELD_TD_CTLS, .r8 = before ^ 1,
@@ -138,7 +138,9 @@ TEST_F(tdcall, a_page_of_a_lower_vtl_can_be_released_and_accepted_again)
 	.rdx = FIELD_MSR_BITMAP(MSR_BITMAP_WORD(msr, is_write)), \
 	.r9 = 1ULL << (msr) % 64
 
-/* Those that a paravisor passes through, whether the processor has them or not. */
+/*
+ * MSRs that a paravisor passes through, whether the processor has them or not.
+ */
 TEST_F(tdcall, msrs_that_are_switched_may_be_passed_through)
 {
 	static const uint32_t msrs[] = { 0x48,	     0x1c4,	 0x1c5,
@@ -179,7 +181,9 @@ TEST_F(tdcall, msrs_that_nobody_switches_stay_intercepted)
 			  vtl_read_field(self->fd, TDG_VP_RD, word, &before));
 		EXPECT_REFUSED(.rax = TDG_VP_WR, .r8 = 0,
 			       BIT_OF(msrs[i / 2], i % 2));
-		/* Nor with other bits that could be cleared, or by another name. */
+		/*
+		 * Nor with other bits that could be cleared, or by another id.
+		 */
 		EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = word, .r8 = 0,
 			       .r9 = ~0ULL);
 		EXPECT_REFUSED(.rax = TDG_VP_WR, .rdx = word ^ 1ULL << 50,
@@ -389,7 +393,7 @@ TEST_F(tdcall, translations_can_be_invalidated)
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
 	ASSERT_EQ(0, vtl_accept(self->fd, base, VTL_LARGE_SIZE));
-	/* An earlier guest's code is no list. */
+	/* The code of an earlier guest is not a list. */
 	list = vtl_map_low(base, VTL_PAGE_SIZE);
 	ASSERT_NE(MAP_FAILED, list);
 	memset(list, 0, VTL_PAGE_SIZE);
@@ -398,7 +402,7 @@ TEST_F(tdcall, translations_can_be_invalidated)
 		      .rdx = base | 1ULL << 52);
 }
 
-/* The host of a real TD could only stop it when asked for such a page. */
+/* The host of a real TD could only stop it for such a page. */
 TEST_F(tdcall, pages_without_memory_are_refused)
 {
 	static const uint64_t gpas[] = { 1ULL << 40, (1ULL << 47) - 4096 };

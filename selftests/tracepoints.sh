@@ -75,7 +75,7 @@ refusals_are_traced
 result $? "refusals_are_traced"
 off_means_silent
 result $? "off_means_silent"
-# While auditing is on, the events are the audit daemon's, if there is one.
+# While auditing is enabled, events go to the audit daemon, if there is one.
 if grep -q 'audit=1' /proc/cmdline; then
 	number=$((number + 1))
 	echo "ok $number control_plane_is_logged # SKIP auditing is on"

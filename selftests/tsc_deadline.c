@@ -117,7 +117,7 @@ TEST_F(deadline, a_past_one_ends_a_run_at_once_and_then_is_forgotten)
 	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->irq.guest));
 	ASSERT_EQ(0, read_field(&self->irq, &field));
 	EXPECT_EQ(~0ULL, field);
-	/* The guest runs on until something else comes. */
+	/* The guest runs until something else stops it. */
 	alarm_ms(200);
 	EXPECT_EQ(-EINTR, run_until(&self->irq));
 	/* Nothing is armed without the update. */
@@ -148,7 +148,10 @@ TEST_F(deadline, zero_and_what_is_too_far_away_never_come)
 	}
 }
 
-/* A client takes a deadline for armed once the call has returned, whatever it says. */
+/*
+ * A client considers a deadline armed once the call has returned, whatever the
+ * result.
+ */
 TEST_F(deadline, a_call_that_ends_before_the_guest_runs_has_armed_it)
 {
 	uint64_t deadline, field;
@@ -236,7 +239,7 @@ TEST_F(deadline, it_ends_a_halt_of_the_kernel)
 	EXPECT_LE(deadline, irq_tsc());
 	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_HLT,
 		  self->run->offload_flags);
-	/* An interrupt for the timer: the guest goes on where it halted. */
+	/* An interrupt for the timer: the guest continues where it halted. */
 	irq_proxy(self->run, 0x33);
 	ASSERT_EQ(0, run_until(&self->irq));
 	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));

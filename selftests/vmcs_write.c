@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What userspace may write to the VMCS of a lower VTL, and may not because the entry
- * would fail in a way that the TDX module has no answer to. A refused entry is told
- * as a later TDX module would, and the next one goes on.
+ * What userspace may write to the VMCS of a lower VTL, and what not because the
+ * entry would fail in a way that the TDX module does not handle. A refused
+ * entry is reported as a later TDX module would, and the next one works.
  */
 #include "vtl_harness.h"
 #include "vtl_util.h"

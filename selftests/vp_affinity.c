@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A virtual processor's thread whose CPUs change while it is in the kernel: whoever
- * changes them never waits for the lower VTL, and the thread is told.
+ * A virtual processor's thread whose affinity changes while it is in the
+ * kernel: changing it never waits for the lower VTL, and the thread is told.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
-/* Far more than a move takes, and less than for ever. */
+/* Much longer than a migration takes, but bounded. */
 #define PATIENCE_SECONDS 30
 
 #define CGROUPS "/tmp/cgroups"
@@ -149,7 +149,7 @@ static void cancel(struct vtl_guest *guest)
 	ioctl(guest->fd, MSHV_KICK_CPUS, &kick);
 }
 
-/* No exit, and whether the lower VTL has run; it may not have come to that. */
+/* No exit, and whether the lower VTL has run; it may not have been entered. */
 static void says_whether_it_ran(struct __test_metadata *_metadata,
 				struct vtl_guest *guest)
 {
@@ -163,7 +163,7 @@ static void says_whether_it_ran(struct __test_metadata *_metadata,
 	}
 }
 
-/* Moves the thread in its call; it must come back by itself. */
+/* Migrates the thread during its call, which must return by itself. */
 static void move_away(struct __test_metadata *_metadata, struct runner *runner,
 		      int (*how)(pid_t tid, int cpu))
 {
@@ -189,7 +189,7 @@ static void move_away(struct __test_metadata *_metadata, struct runner *runner,
 	says_whether_it_ran(_metadata, runner->guest);
 }
 
-/* The processor belongs to nobody, and does what it is told. */
+/* The processor is free, and works. */
 static void is_free(struct __test_metadata *_metadata, struct vtl_guest *guest)
 {
 	guest->run->flags = 0;
@@ -223,7 +223,7 @@ TEST_F(affinity, who_moves_the_thread_of_a_halted_guest_does_not_wait)
 
 TEST_F(affinity, who_moves_the_thread_of_a_guest_with_a_timer_does_not_wait)
 {
-	/* So far away that it never comes. */
+	/* Far in the future. */
 	self->guest.run->tdx.l2_tsc_deadline.deadline = 1ULL << 60;
 	self->guest.run->tdx.l2_tsc_deadline.update = 1;
 	self->guest.run->flags = MSHV_VTL_RUN_HALTED;
@@ -258,7 +258,7 @@ TEST_F(affinity, moved_there_and_back_it_goes_on_or_says_so)
 		self->guest.run->flags = round & 1 ? MSHV_VTL_RUN_HALTED : 0;
 		start(_metadata, &self->runner);
 		ASSERT_EQ(0, move_by_affinity(self->runner.tid, 1));
-		/* It may have said so, and be gone. */
+		/* It may have reported that, and exited. */
 		result = move_by_affinity(self->runner.tid, 0);
 		EXPECT_TRUE(!result || result == -ESRCH);
 		cancel(&self->guest);

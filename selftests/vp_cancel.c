@@ -93,7 +93,7 @@ TEST_F(cancel, set_by_another_thread_it_stops_a_spinning_guest)
 		EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
 		pthread_join(thread, NULL);
 		EXPECT_EQ(1, self->guest.run->cancel);
-		/* It ran, and its state came back. */
+		/* It ran, and its state was saved. */
 		EXPECT_NE(before,
 			  self->guest.run->tdx.l2_enter_guest_state.gpr[RAX]);
 		self->guest.run->cancel = 0;

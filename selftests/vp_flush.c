@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * WBINVD and WBNOINVD of a guest: userspace asks in the run page, the kernel has the
- * host write back caches, once. The host counts.
+ * WBINVD and WBNOINVD of a guest: userspace requests the flush in the run page,
+ * and the kernel asks the host for it, once. The host counts.
  */
 #include "debug_port.h"
 #include "vtl_harness.h"
@@ -26,7 +26,7 @@ FIXTURE_SETUP(flush)
 	ASSERT_EQ(0, vtl_guest_open(&self->guest, 0));
 	ASSERT_EQ(0, vtl_guest_load(&self->guest, vtl_guest_registers,
 				    vtl_guest_registers_end));
-	/* What the kernel itself has asked for. */
+	/* Discards what the kernel itself has requested. */
 	debug_port(ACTION_FLUSHES, 0);
 }
 

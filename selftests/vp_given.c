@@ -21,7 +21,7 @@ static const uint32_t msrs[] = { 0xc0000082, 0xc0000102 };
 /* Addresses of 57 bits that have no 48. */
 #define LOW_57 0x0080000012345000ULL
 #define HIGH_57 0xff7fffff12345000ULL
-/* No address anywhere; QEMU's processor takes it. */
+/* Not a valid address, but QEMU's processor accepts it. */
 #define NONE 0x0123456789abcdefULL
 
 FIXTURE(given)
@@ -142,7 +142,10 @@ TEST_F(given, what_the_processor_gave_is_taken_back)
 	ASSERT_EQ(NONE, run->tdx.vp_state.msr_lstar);
 	ASSERT_EQ(EXIT_HLT, run_with(&self->guest, self->rows, NONE, 0));
 	EXPECT_EQ(NONE, self->rows[0].found);
-	/* Not another one, nor the same in another register, nor for another VM. */
+	/*
+	 * Not another value, nor the same in another register, nor for another
+	 * VM.
+	 */
 	run->tdx.vp_state.msr_lstar = NONE + 1;
 	EXPECT_EQ(-EINVAL, vtl_enter(&self->guest));
 	run->tdx.vp_state.msr_lstar = 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Requests to invalidate translations: the low bits of entry_rcx, set by other threads
- * while the guest runs. Each is done by an entry that begins after it was made, and
- * by one only. The audit ring tells which entries did one.
+ * Requests to invalidate translations: the low bits of entry_rcx, set by other
+ * threads while the guest runs. Each is carried out by an entry that begins
+ * after it was made, and by only one. The audit ring shows which entries did.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -21,7 +21,7 @@
 #define RING_OFFSET(cpu) \
 	(MSHV_VTL_MMAP_PGOFF((off_t)MSHV_VTL_MMAP_AUDIT_RING, cpu) * 4096)
 
-/* What a record says of an entry that did what was asked for. */
+/* Flags in the record of an entry that carried out a request. */
 #define DONE (MSHV_VTL_AUDIT_HAS_RUN | MSHV_VTL_AUDIT_INVALIDATED)
 
 /* Far more than an entry takes. */
@@ -33,7 +33,7 @@ FIXTURE(invalidate)
 	volatile struct mshv_vtl_audit_record *ring;
 	size_t ring_bytes;
 	uint32_t records;
-	uint64_t followed; /* sequence number of the last record looked at */
+	uint64_t followed; /* sequence number of the last record read */
 	uint64_t done; /* entries since then that invalidated */
 	uint64_t undone; /* those that were to, but did not come about */
 	uint64_t done_tsc; /* when the last of them began */
@@ -74,7 +74,10 @@ FIXTURE_SETUP(invalidate)
 	self->ring = mmap(NULL, self->ring_bytes, PROT_READ, MAP_SHARED,
 			  self->guest.fd, RING_OFFSET(0));
 	ASSERT_NE(MAP_FAILED, self->ring);
-	/* What loading the guest has asked for is done with its first entry. */
+	/*
+	 * Loading the guest has requested one, which its first entry carries
+	 * out.
+	 */
 	self->guest.run->tdx.entry_rcx &= ~(uint64_t)MSHV_TDX_ENTRY_INVD_MASK;
 	ASSERT_EQ(0, vtl_pin(1));
 }
@@ -142,7 +145,7 @@ static void look_at(SELF *self, volatile struct mshv_vtl_audit_record *record)
 		self->stale++;
 }
 
-/* Looks at all that was recorded since the last time. */
+/* Reads all records since the last call. */
 static void follow(SELF *self)
 {
 	for (;;) {
@@ -150,7 +153,7 @@ static void follow(SELF *self)
 		volatile struct mshv_vtl_audit_record *slot =
 			&self->ring[next % self->records];
 
-		/* An overwritten one is one that nobody looked at in time. */
+		/* Overwritten, because it was not read in time. */
 		if (slot->sequence < next)
 			return;
 		if (slot->sequence > next) {
@@ -198,7 +201,7 @@ static void begin(struct __test_metadata *_metadata, SELF *self)
 static void end(struct __test_metadata *_metadata, SELF *self)
 {
 	self->is_over = true;
-	/* Whether it is inside or just before: the last word is cancel. */
+	/* Inside, or just before: cancel is read last. */
 	while (pthread_tryjoin_np(self->thread, NULL)) {
 		kick(self, MSHV_KICK_CANCEL);
 		usleep(1000);
@@ -207,7 +210,10 @@ static void end(struct __test_metadata *_metadata, SELF *self)
 	follow(self);
 }
 
-/* Who has changed a mapping, and waited for a kick, may reuse the memory. */
+/*
+ * A thread that has changed a mapping and waited for a kick may reuse the
+ * memory.
+ */
 TEST_F(invalidate, after_a_kick_without_cancel_the_guest_runs_only_with_it_done)
 {
 	uint64_t round, tsc;

@@ -161,8 +161,8 @@ TEST_F(kick, a_halted_processor_sleeps_until_a_signal)
 }
 
 /*
- * The status tells whether there was an entry, which uses up an event to inject. What
- * an earlier exit has left behind is gone: it could be delivered a second time.
+ * The status tells if there was an entry, which consumes an event to inject. What an
+ * earlier exit left behind must be gone: it could be delivered a second time.
  */
 TEST_F(kick, a_call_without_an_exit_tells_if_the_guest_ran)
 {
@@ -263,10 +263,10 @@ TEST_F(kick, the_length_counts_bits)
 	*last = 1;
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 8, 0));
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 1, 0));
-	/* Bits after the length are not looked at. */
+	/* Bits after the length are ignored. */
 	*last = 0xff;
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 1, 0));
-	/* Nor are bytes that only have CPUs which can't exist. */
+	/* So are bytes that contain only CPUs that can't exist. */
 	ASSERT_GE(8, sysconf(_SC_NPROCESSORS_CONF));
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, 9, 0));
 	EXPECT_EQ(0, kick_cpus(self->guest.fd, last, ~0ULL, 0));
@@ -287,7 +287,7 @@ TEST_F(kick, wrong_operands_change_nothing)
 	EXPECT_EQ(0, self->guest.run->cancel);
 }
 
-/* As in the mask of sched_setaffinity(): its user need not know how many there are. */
+/* As for sched_setaffinity(): callers need not know the number of CPUs. */
 TEST_F(kick, cpus_that_cannot_exist_are_dropped_from_a_mask)
 {
 	unsigned char mask[8192];
@@ -374,14 +374,14 @@ TEST_F(kick, the_file_may_be_closed_before_and_is_let_go_at_the_end)
 	close(ends[1]);
 }
 
-/* A signalfd's wait queue belongs to the process that waits, and goes with it. */
+/* The wait queue of a signalfd belongs to the waiting process, and ends with it. */
 TEST_F(kick, a_wait_queue_may_go_before_its_file)
 {
 	pid_t child;
 	int status, round;
 
 	for (round = 0; round < 3; round++) {
-		/* It shares the descriptors: with its own, it would let go of all. */
+		/* With a descriptor table of its own, it would close everything. */
 		child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 		ASSERT_LE(0, child);
 		if (!child) {
@@ -398,7 +398,7 @@ TEST_F(kick, a_wait_queue_may_go_before_its_file)
 		}
 		ASSERT_EQ(child, waitpid(child, &status, 0));
 		ASSERT_EQ(0, status);
-		/* Whoever waited is told that nothing more will come. */
+		/* A waiter is told that nothing more will come. */
 		EXPECT_EQ(1, self->guest.run->cancel);
 		self->guest.run->cancel = 0;
 	}
@@ -424,9 +424,9 @@ TEST_F(kick, wrong_poll_files_are_refused_and_the_old_one_stays)
 }
 
 /*
- * Two threads throw a ball: each event is posted only when the one before was
- * taken, at no moment that the other thread could know. One lost wake-up and
- * the game stands still until the alarm.
+ * Two threads play ball: each event is posted only after the previous one was
+ * taken, at a moment that the other thread can't know. After one lost wake-up
+ * the game stops until the alarm.
  */
 struct game {
 	int event;
@@ -469,7 +469,7 @@ TEST_F(kick, no_wake_up_is_lost)
 	ASSERT_EQ(0, vtl_thread_on(&thread, 1, throw, &game));
 	/* Three seconds, or longer where a busy host makes few of them. */
 	while (now_ns(CLOCK_MONOTONIC) < end || game.taken <= 100) {
-		/* As a client has to: first forget, then look, then wait. */
+		/* As a client must do: first clear, then check, then wait. */
 		self->guest.run->cancel = 0;
 		__sync_synchronize();
 		if (drain(self->event)) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Accesses of a guest at VTL0 to where VTL2 has no memory either: a device, which
- * userspace emulates. Each one arrives, with address and kind, and is done once.
+ * Accesses of a guest at VTL0 to addresses without memory at VTL2: a device,
+ * which userspace emulates. Each one is reported, with address and kind, and is
+ * carried out once.
  */
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
-/* Below the APIC and the firmware: nobody has memory there. */
+/* Below the APIC and the firmware: nothing has memory there. */
 #define HOLE 0xfd000000ULL
 #define APIC 0xfee00000ULL
 #define APIC_ICR 0x300
@@ -120,7 +121,10 @@ TEST_F(mmio, offload_keeps_none_of_it)
 	ASSERT_MMIO(HOLE, RIGHT_WRITE);
 }
 
-/* Long mode, with the guest's GiB as it is and one large page of `gpa` at WINDOW. */
+/*
+ * Long mode, with an identity mapping of the guest's GiB and one large page of
+ * `gpa` at WINDOW.
+ */
 static int make_tables(const struct vtl_guest *guest, uint64_t gpa)
 {
 	const uint64_t present = 3, large = 0x80, tables = guest->base + TABLES;
@@ -158,7 +162,7 @@ static int make_tables(const struct vtl_guest *guest, uint64_t gpa)
 						0xa09b, 0xffffffff));         \
 	} while (0)
 
-/* Whether the guest has shared memory at all (L2_CTLS) makes no difference. */
+/* It makes no difference if the guest may use shared memory (L2_CTLS). */
 TEST_F(mmio, an_access_by_the_shared_alias_keeps_its_bit)
 {
 	const uint64_t gpa = SHARED | (HOLE & -VTL_LARGE_SIZE);

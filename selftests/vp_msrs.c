@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MSRs that have no place in the run page: each side has its own value, at any
- * time, whether the TDX module keeps them apart (S_CET, INT_SSP_TABLE) or lets both
- * sides share them. QEMU's processor has none of them, so this is for an emulator
- * with emu.extra_msrs=1, which has CET's without CET.
+ * MSRs that have no field in the run page: each side always has its own value,
+ * whether the TDX module switches them (S_CET, INT_SSP_TABLE) or lets both
+ * sides share them. QEMU's processor has none of them, so this needs an
+ * emulator with emu.extra_msrs=1, which has the MSRs of CET without CET.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -25,7 +25,9 @@ struct msr_row {
 	uint64_t found, own;
 };
 
-/* Instead of a value for VTL2: the kernel knows what it has there, and has it still. */
+/*
+ * Instead of a value for VTL2: the kernel's own value, which must not change.
+ */
 #define KERNELS ~0ULL
 
 /* An MSR, two values for the guest, and one for VTL2. */
@@ -82,7 +84,7 @@ static int let_through(struct vtl_guest *guest, bool is_free)
 /* What VTL2 has. */
 static uint64_t own[NUM_MSRS];
 
-/* Whether VTL2 finds its own values. */
+/* Returns true if VTL2 has its own values. */
 static bool host_has_its_own(int fd)
 {
 	uint64_t value;
@@ -96,7 +98,7 @@ static bool host_has_its_own(int fd)
 	return true;
 }
 
-/* Lets the guest take values @which, none for 2, and look at them. */
+/* Makes the guest load values @which, none for 2, and read them. */
 static bool run_to_halt(struct vtl_guest *guest, volatile struct msr_row *rows,
 			int which, unsigned int rounds)
 {
@@ -165,7 +167,10 @@ FIXTURE_TEARDOWN(msrs)
 	close(self->fd);
 }
 
-/* Whether the guest found what it first had left, or else the zeros of a reset. */
+/*
+ * Returns true if the guest read what it left before, or else the zeros of a
+ * reset.
+ */
 static bool has_found(volatile struct msr_row *rows, bool is_zero)
 {
 	bool is_good = true;
@@ -208,7 +213,7 @@ TEST_F(msrs, what_was_loaded_stays_while_writes_exit)
 	EXPECT_TRUE(host_has_its_own(self->fd));
 }
 
-/* VTL0 must not turn off what VTL1 relies on. */
+/* VTL0 must not disable what VTL1 relies on. */
 TEST_F(msrs, each_vm_has_its_own)
 {
 	struct vtl_guest other = self->guest;
@@ -256,7 +261,7 @@ TEST_F(msrs, xss_takes_cet_and_nothing_else)
 
 static volatile int is_over;
 
-/* Wants the same CPU all the time, and looks at its MSRs. */
+/* Occupies the same CPU all the time, and checks its MSRs. */
 static void *busy_sibling(void *argument)
 {
 	int fd = *(int *)argument;

@@ -195,7 +195,7 @@ TEST_F(patterns, each_side_has_its_own)
 				       0xa000 + number));
 	ASSERT_TRUE(run_to_halt(&self->guest, 0x99));
 
-	/* What the guest found is what the run page said. */
+	/* The guest read what the run page contained. */
 	for (number = 0; number < 8; number++)
 		for (byte = 0; byte < 16; byte++)
 			EXPECT_EQ(16 * number + byte,
@@ -270,7 +270,10 @@ static int set_breakpoint(void)
 	return syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 0);
 }
 
-/* Wants the same CPU all the time, with registers and a breakpoint of its own. */
+/*
+ * Occupies the same CPU all the time, with registers and a breakpoint of its
+ * own.
+ */
 static void *busy_sibling(void *argument)
 {
 	unsigned long rounds = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A thread of real-time priority runs its guest, and does not wait for what the
- * kernel has to do at a lower priority: with PREEMPT_RT, soft interrupts are such.
+ * A thread of real-time priority runs its guest without waiting for kernel work
+ * of a lower priority: with PREEMPT_RT, softirqs are such work.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -46,7 +46,7 @@ FIXTURE_TEARDOWN(realtime)
 	vtl_guest_close(&self->guest);
 }
 
-/* Ticks that the guest has had so far. */
+/* Number of ticks that the guest has had so far. */
 static uint64_t ticks(int fd, struct mshv_vtl_stats *stats)
 {
 	uint64_t sum = 0;

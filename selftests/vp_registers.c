@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Registers of the lower VTL outside the run page: that they can be read and
- * written, that the guest has them, and that VTL2 keeps its own.
+ * Registers of the lower VTL outside the run page: they can be read and
+ * written, the guest sees them, and VTL2 keeps its own.
  */
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
@@ -17,7 +17,7 @@ FIXTURE(registers)
 	struct vtl_guest guest;
 };
 
-/* What the kernel said about the entry that it refused. */
+/* What the kernel reported about the entry that it refused. */
 static uint32_t failed;
 
 static int command(int fd, unsigned long number, struct mshv_register *entries,
@@ -148,7 +148,10 @@ TEST_F(registers, the_refused_one_of_several_is_named)
 	three[1].name = 0x50006;
 	EXPECT_EQ(-EINVAL, command(fd, MSHV_SET_VP_REGISTERS, three, 2));
 	EXPECT_EQ(1, failed);
-	/* Nothing was written, and who asks for one knows which it is. */
+	/*
+	 * Nothing was written, and a caller with one register knows which it
+	 * is.
+	 */
 	EXPECT_EQ(0, get(&self->guest, MSHV_REGISTER_DR0));
 	EXPECT_EQ(-EINVAL, command(fd, MSHV_SET_VP_REGISTERS, three + 2, 1));
 	EXPECT_EQ(0, failed);
@@ -252,7 +255,9 @@ TEST_F(registers, the_guest_has_its_debug_registers)
 
 static volatile uint64_t watched;
 
-/* VTL2's own breakpoint: the guest can't see where, nor turn it off. */
+/*
+ * VTL2's own breakpoint: the guest can neither see its address nor disable it.
+ */
 TEST_F(registers, a_breakpoint_of_vtl2_survives_and_stays_hidden)
 {
 	struct perf_event_attr attributes = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MSHV_VTL_RESET: nothing of what an earlier guest left with the module is there for
- * the next one; and what is refused changes nothing.
+ * MSHV_VTL_RESET: the next guest sees nothing of what an earlier one left with
+ * the module; and a refused call changes nothing.
  */
 #include <pthread.h>
 #include <string.h>
@@ -161,7 +161,7 @@ TEST_F(reset, extended_state_is_initial)
 	image = aligned_alloc(64, (call.size + 63) / 64 * 64);
 	ASSERT_NE(NULL, image);
 	memset(image, 0, call.size);
-	/* x87, SSE, AVX and PKRU, as far as there are such. */
+	/* x87, SSE, AVX and PKRU, as far as the processor has them. */
 	memset(image + 20, 0x5a, 256);
 	memset(image + 72, 0x5a, call.size - 576);
 	image[3] = 0x1f80;
@@ -191,7 +191,7 @@ TEST_F(reset, the_run_page_is_as_at_first)
 	run->cancel = 1;
 	memset((void *)vapic, 0xa5, VTL_PAGE_SIZE);
 	ASSERT_EQ(0, reset(self->guest.fd));
-	/* Whoever has cancelled the run does not ask again. */
+	/* A thread that has cancelled the run does not do so again. */
 	EXPECT_EQ(1, run->cancel);
 	run->cancel = 0;
 	for (i = 0; i < VTL_PAGE_SIZE; i++) {
@@ -259,7 +259,7 @@ TEST_F(reset, what_is_refused_changes_nothing)
 	EXPECT_REFUSED(E2BIG, &longer);
 	EXPECT_EQ(0x5a5a, get_register(fd, MSHV_REGISTER_DR0));
 	EXPECT_EQ(0x5a5a, self->guest.run->tdx.vp_state.cr2);
-	/* Of a caller with a newer structure that asks for nothing new. */
+	/* From a caller with a newer structure that uses nothing new. */
 	longer.tail[1] = 0;
 	EXPECT_EQ(0, ioctl(fd, MSHV_VTL_RESET, &longer));
 	EXPECT_EQ(0, get_register(fd, MSHV_REGISTER_DR0));
@@ -283,7 +283,7 @@ TEST_F(reset, a_vp_that_runs_is_not_touched)
 	ASSERT_EQ(0, vtl_guest_load(&self->guest, vtl_guest_spin,
 				    vtl_guest_spin_end));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, spin, &self->guest));
-	/* It is inside as soon as a registers' call is told so. */
+	/* It is inside as soon as an ioctl for registers reports that. */
 	for (tries = 0; tries < 10000; tries++) {
 		if (get_register(self->guest.fd, MSHV_REGISTER_DR0) == ~0ULL)
 			break;

@@ -226,7 +226,7 @@ TEST_F(vp, a_store_without_the_right_is_reported)
 	EXPECT_EQ(2, INFO.rcx & 7);
 	EXPECT_EQ(1, INFO.rcx >> 3 & 3);
 
-	/* With the right, the same instruction goes through. */
+	/* With the right, the same instruction succeeds. */
 	ASSERT_EQ(0, vtl_set_rights(self->guest.fd, gpa, VTL_LARGE_SIZE,
 				    RIGHTS_ALL));
 	self->guest.run->tdx.entry_rcx |= 1;

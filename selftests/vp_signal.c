@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Signals end a run with EINTR, also when their handler was installed with
- * SA_RESTART: userspace must get to its own work.
+ * Signals end a run with EINTR, even if their handler was installed with
+ * SA_RESTART: userspace must be able to do its own work.
  */
 #include <pthread.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A lower VTL that makes no progress, because the host takes its processor again and again
- * and tells VTL2 each time: userspace has to hear of it.
+ * A lower VTL that makes no progress, because the host preempts it again and
+ * again and notifies VTL2 each time: userspace has to see that.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
-/* Of a row at one instruction, userspace sees each such one. */
+/* Of consecutive exits at one instruction, userspace sees one in this many. */
 #define LIMIT 1024
 
 static void on_alarm(int signal)
@@ -84,7 +84,7 @@ TEST_F(stall, a_guest_that_stands_still_is_shown_and_counted)
 		EXPECT_EQ(HOST_ROUTED(before) + round * LIMIT,
 			  HOST_ROUTED(after));
 	}
-	/* Nothing is lost: it goes on where it stood. */
+	/* Nothing is lost: it continues where it was. */
 	ASSERT_EQ(0, vtl_run(&self->guest));
 	alarm_seconds(0);
 	EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->guest));

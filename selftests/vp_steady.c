@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * State that the guest can't change without an exit is not read back after a run.
- * So: what hardware changes by itself is seen even while everything is intercepted,
- * and what is let through counts from the next run on. vp_patterns has the guest
- * that nothing is intercepted of, vp_msrs the MSRs without a place in the run page.
+ * State that the guest can't change without an exit is not read back after a
+ * run. So: what hardware changes by itself is seen even while everything is
+ * intercepted, and what is passed through counts from the next run on.
+ * vp_patterns has a guest for which nothing is intercepted, vp_msrs the MSRs
+ * without a field in the run page.
  */
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -25,7 +26,7 @@
 FIXTURE(steady)
 {
 	struct vtl_guest guest;
-	/* Three pages of VTL0's memory behind the code. */
+	/* Three pages of VTL0's memory after the code. */
 	volatile uint64_t *tables;
 	uint64_t tables_gpa;
 };
@@ -215,7 +216,7 @@ static int run_writes(struct vtl_guest *guest, volatile void *memory,
 	return vtl_run(guest);
 }
 
-/* Each time what was let through or not before counts, and nothing older. */
+/* Each time the latest setting counts, and no older one. */
 TEST_F(steady, what_is_let_through_is_read_back_from_then_on)
 {
 	const uint64_t values[] = { 0x1111, 0x2222, 0x3333 };
@@ -263,7 +264,7 @@ TEST_F(steady, a_single_step_is_seen_in_dr6_while_mov_dr_exits)
 	}
 }
 
-/* A breakpoint that is on needs its address, whoever may access the registers. */
+/* An enabled breakpoint needs its address, whoever may access the registers. */
 TEST_F(steady, a_breakpoint_of_the_guest_is_hit_while_mov_dr_exits)
 {
 	volatile struct mshv_vtl_run *run = self->guest.run;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * IA32_XFD hides components from XSAVE and XRSTOR: what either side has hidden is
- * still there afterwards, and nothing of one side comes to the other. AVX stands for
- * AMX, on an emulator with emu.extra_msrs=1.
+ * IA32_XFD disables components for XSAVE and XRSTOR: what either side has
+ * disabled is unchanged afterwards, and nothing leaks from one side to the
+ * other. AVX stands in for AMX, on an emulator with emu.extra_msrs=1.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -193,7 +193,7 @@ TEST_F(xfd, what_the_guest_hides_is_kept)
 	EXPECT_EQ(0, read_xfd(self->msrs));
 }
 
-/* It has AVX in use, and nothing of it comes to the guest, nor the other way. */
+/* It uses AVX, none of which reaches the guest, nor the other way. */
 TEST_F(xfd, what_vtl2_hides_does_not_reach_the_guest)
 {
 	volatile struct hidden *data = self->data;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The XSAVE image of the lower VTL: what is set the guest sees, and what the guest leaves
- * behind can be read. vp_xsave_refused.c has what is refused.
+ * The XSAVE image of the lower VTL: the guest sees what is set, and what the
+ * guest leaves can be read. vp_xsave_refused.c has what is refused.
  */
 #include "vtl_harness.h"
 #include "xsave_fixture.h"
@@ -21,7 +21,7 @@ TEST_F(xsave, what_is_set_can_be_read)
 	if (self->xfeatures & BIT_PKRU)
 		EXPECT_EQ(0, memcmp(at(self->image, self->pkru),
 				    at(self->other, self->pkru), 4));
-	/* x87 and SSE went to the run page, and come from there. */
+	/* x87 and SSE are in the run page. */
 	for (byte = 0; byte < 512; byte++)
 		EXPECT_EQ(((uint8_t *)self->image)[byte],
 			  run->tdx.fx_state[byte]);
@@ -38,7 +38,7 @@ TEST_F(xsave, what_an_image_leaves_out_is_initial)
 	self->image[XSTATE_BV] = 0;
 	*(uint32_t *)at(self->image, MXCSR_BYTE) = 0x1f80;
 	ASSERT_EQ(0, SET(self->image));
-	/* What is beyond the registers of x87 and SSE is nobody's. */
+	/* What follows the registers of x87 and SSE has no meaning. */
 	ASSERT_EQ(0, GET(self->other));
 	memset(at(self->other, MXCSR_BYTE + 4), 0, 4);
 	memset(at(self->other, 416), 0, 96);
@@ -120,7 +120,7 @@ TEST_F(xsave, the_guest_sees_what_is_set_and_leaves_what_is_read)
 			EXPECT_EQ(fresh.own.ymm[number][byte],
 				  ymm_byte(self->other, self->avx, number,
 					   byte));
-	/* The guest has not touched PKRU, and has had it. */
+	/* The guest has not changed PKRU, and has seen it. */
 	if (self->xfeatures & BIT_PKRU)
 		EXPECT_EQ(0, memcmp(at(self->image, self->pkru),
 				    at(self->other, self->pkru), 4));

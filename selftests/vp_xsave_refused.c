@@ -148,7 +148,7 @@ TEST_F(xsave, a_vp_that_runs_is_busy)
 	FILL(5);
 	EXPECT_EQ(-EBUSY, GET(self->other));
 	EXPECT_EQ(-EBUSY, SET(self->image));
-	/* What never changes can be asked for. */
+	/* Size and components, which never change, can be queried. */
 	EXPECT_EQ(0, call(self->guest.fd, MSHV_VTL_XSAVE_GET, 0, 0, NULL));
 	self->guest.run->cancel = 1;
 	pthread_join(thread, &result);

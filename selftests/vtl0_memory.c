@@ -101,7 +101,7 @@ TEST_F(memory, memory_shared_with_the_host_is_not_registered)
 	ASSERT_NE(MAP_FAILED, (void *)memory);
 	EXPECT_EQ(-EFAULT, pin_and_read(memory));
 	munmap(memory, VTL_PAGE_SIZE);
-	/* Of registered memory the shared alias is no pages either. */
+	/* The shared alias of registered memory has no pages either. */
 	ASSERT_EQ(0, add(self->vtl, FRAME(self->gpa), end));
 	EXPECT_EQ(-EOPNOTSUPP, add(self->vtl, first, end));
 	memory = vtl_map_low(MSHV_VTL_LOW_SHARED | self->gpa, VTL_PAGE_SIZE);
@@ -199,7 +199,7 @@ TEST_F(memory, it_is_taken_back_when_the_last_user_goes)
 	munmap(memory, VTL_PAGE_SIZE);
 }
 
-/* A page that an I/O still holds is not taken away under it. */
+/* A page that is still pinned for I/O is not removed. */
 TEST_F(memory, a_held_page_stays)
 {
 	struct iovec vector = { .iov_len = VTL_PAGE_SIZE };
@@ -221,7 +221,9 @@ TEST_F(memory, a_held_page_stays)
 	EXPECT_EQ(0x3c, copy[15]);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
-	/* Looked at again with the next last close; by itself, too: held_pages.c. */
+	/*
+	 * Checked again at the next last close, and by a timer: held_pages.c.
+	 */
 	close(vtl_create());
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);

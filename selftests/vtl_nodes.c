@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The device nodes: that they are there, for the administrator only. */
+/* The device nodes: they exist, for the administrator only. */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/stat.h>

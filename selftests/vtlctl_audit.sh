@@ -28,7 +28,7 @@ expect 0 "^in [0-9.]* s:$" stats_are_watched stats --watch 1 --times 1
 expect 0 '"seconds":[0-9]' and_watched_as_json stats --watch --times 1 --json
 expect 1 "no virtual processor" a_cpu_without_vp_is_told stats --cpu 4095
 expect 0 "^[1-9][0-9]* records saved" records_are_saved audit save "$work/saved"
-# So many there are, whatever ran before: all of them, and no waiting for more.
+# This many exist, whatever ran before: saves all of them without waiting for more.
 saved=$(sed -n 's/^\([0-9]*\) records saved.*/\1/p' "$work/out")
 expect 0 "complete and consistent" saved_records_are_complete audit verify "$work/saved"
 expect 0 "vm 1 .* -> CPUID" records_are_followed audit follow --from-oldest --count "$saved"

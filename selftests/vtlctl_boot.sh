@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What `vtlctl boot` does with files that are no kernel, and with kernels that misbehave:
-# status codes and messages, as a script sees them. Prints KTAP.
+# What `vtlctl boot` does with files that are no kernels, and with kernels that misbehave: exit
+# statuses and messages, as seen by a script. Prints KTAP.
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/vtlctl_common.sh"
@@ -94,7 +94,7 @@ boots 0 "powered itself off" addresses_without_a_device_float --kernel "$work/fl
 boots 0 "powered itself off" the_io_apic_answers --kernel "$work/ioapic"
 boots 5 "stopped after 1 s" a_guest_that_spins_is_ended --kernel "$work/spins" --timeout 1
 
-# Nothing that was killed is in the way of the next one.
+# Nothing of a killed one hinders the next.
 "$VTLCTL" boot --memory 32M --kernel "$work/spins" >/dev/null 2>&1 </dev/null &
 sleep 1
 kill -9 $!

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * `vtlctl reset`, which is Vp::renew() of the library: whatever an earlier guest or
- * its paravisor has left with a virtual processor, on each CPU, is gone.
+ * `vtlctl reset`, which is Vp::renew() of the library: whatever an earlier
+ * guest or its paravisor has left with a virtual processor is gone, on each
+ * CPU.
  */
 #include <stdlib.h>
 #include <sys/ioctl.h>

@@ -1,9 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# `vtlctl reset`: every virtual processor that is online, or one, or an error that
-# says why; and guests run afterwards. vtlctl_renews.c looks at what is new then.
-# Prints KTAP.
+# `vtlctl reset`: every virtual processor that is online, or one, or an error that says why; and
+# guests run afterwards. vtlctl_renews.c checks what is reset. Prints KTAP.
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/vtlctl_common.sh"

@@ -16,11 +16,11 @@ printf '\353\376' >"$work/spins"
 printf '\017\013' >"$work/faults"
 # pushq $0x1fa0; ldmxcsr (%rsp); ud2
 printf '\150\240\037\0\0\017\256\024\044\017\013' >"$work/mxcsr"
-# movl $0xfd000000, %ecx; movl %eax, (%rcx): a device that nobody emulates
+# movl $0xfd000000, %ecx; movl %eax, (%rcx): a device that nothing emulates
 printf '\271\0\0\0\375\211\001' >"$work/device"
 truncate -s 8G "$work/large" 2>/dev/null || dd if=/dev/zero of="$work/large" bs=1M count=0 seek=8192 2>/dev/null
 
-# The list of lower-VTL memory, as the module has it, in the words of vtlctl.
+# The list of lower-VTL memory, as shown by the module and by vtlctl.
 probe_shows_the_list() {
 	list=$(cat /sys/module/mshv_vtl_tdx/parameters/vtl0_mem) || return 1
 	[ -n "$list" ] && "$VTLCTL" probe | grep -q "^ok *lower-VTL memory *${list%%,*}\.\."

@@ -98,7 +98,10 @@ static ssize_t floor_write(struct file *file, const char __user *buffer,
 		return -EFAULT;
 	if (request.rounds > MAX_ROUNDS)
 		return -EINVAL;
-	/* A page: more than the 256 bytes' alignment that the leaf asks for. */
+	/*
+	 * A page, which is more than the 256-byte alignment that the leaf
+	 * needs.
+	 */
 	guest_state = (u8 *)get_zeroed_page(GFP_KERNEL);
 	if (!guest_state)
 		return -ENOMEM;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The debug port of the emulated host (Documentation/host.rst) as a file, for
- * tests: no program can reach I/O ports in this kernel. Writing "COMMAND
- * OPERAND", both hexadecimal, to vtl_debug_port in debugfs asks the host for an
- * action; reading the file tells the answer and how many runs are left to take.
+ * tests: programs can't access I/O ports in this kernel. Writing "COMMAND
+ * OPERAND", both hexadecimal, to vtl_debug_port in debugfs requests an action
+ * of the host; reading the file returns the answer and how many runs are still
+ * to be preempted.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What a kernel leaves with the host and the TDX module, as a file for tests:
- * reading vtl_left_behind in debugfs tells for each CPU the registers of its SynIC
- * and the virtual-APIC addresses of all VMs. Writing a page's address to it leaves
- * that behind on each CPU, as a kernel that crashes does.
+ * reading vtl_left_behind in debugfs shows for each CPU the registers of its
+ * SynIC and the virtual-APIC addresses of all VMs. Writing a page's address to
+ * it leaves that behind on each CPU, as a crashing kernel does.
  */
 #include <linux/cpu.h>
 #include <linux/debugfs.h>

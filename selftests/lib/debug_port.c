@@ -9,7 +9,7 @@
 
 #define PORT "/sys/kernel/debug/vtl_debug_port"
 
-/* Asks the host for an action; its answer. */
+/* Requests an action of the host; returns its answer. */
 int debug_port(unsigned int action, uint64_t operand)
 {
 	unsigned int answer = ANSWER_NONE;

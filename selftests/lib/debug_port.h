@@ -15,7 +15,7 @@
 
 #define ANSWER_OFF 3
 #define ANSWER_FULL 4
-/* The file of the port is missing, or tells nothing. */
+/* The file of the port is missing, or gives no answer. */
 #define ANSWER_NONE 254
 
 int debug_port(unsigned int action, uint64_t operand);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The module, and the kernel's own drivers that tests want and its image leaves out. */
+/*
+ * The module, and drivers of the kernel that tests need and its image does not
+ * contain.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The calls of fail_nth.c: each can be made again and again, whatever became of the
- * one before.
+ * The calls of fail_nth.c: each can be repeated, whatever happened to the
+ * previous one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -122,7 +122,7 @@ static int set_xsave(struct world *world)
 	return xsave(world, MSHV_VTL_XSAVE_SET);
 }
 
-/* Set, and taken away. */
+/* Sets one, and removes it. */
 static int poll_file(struct world *world)
 {
 	struct mshv_set_poll_file call = { .cpu = 0, .fd = world->event };
@@ -214,7 +214,7 @@ static int redirect(struct world *world)
 	if (fd < 0)
 		return -errno;
 	result = answer(ioctl(fd, MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, &map));
-	/* It goes with its file. */
+	/* It ends with its file. */
 	close(fd);
 	return result;
 }
@@ -330,7 +330,7 @@ static int show_host(int fd, uint64_t gpa, uint64_t visibility)
 	return call.status == REPS(4) ? 0 : -ENOMEM;
 }
 
-/* To the host, touched there, and back. */
+/* Shares a page, accesses it, and makes it private again. */
 static int visibility(struct world *world)
 {
 	uint64_t gpa = world->base + 3 * VTL_LARGE_SIZE;

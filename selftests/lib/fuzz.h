@@ -44,8 +44,8 @@ struct fuzz_thread {
 	struct fuzz_shared *shared;
 	uint64_t random;
 	struct fuzz_area areas[FUZZ_AREAS];
-	pid_t parent; /* in a child of fork(): who made it */
-	sigjmp_buf away; /* where a SIGBUS goes */
+	pid_t parent; /* in a child of fork(): its parent */
+	sigjmp_buf away; /* where to continue after a SIGBUS */
 	volatile sig_atomic_t touching;
 	atomic_ulong calls;
 	uint64_t refused, buses, children;

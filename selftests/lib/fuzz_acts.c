@@ -26,7 +26,7 @@ static void open_one(struct fuzz_thread *thread)
 	file = vtl_open(nodes[fuzz_below(thread, COUNT(nodes))]);
 	if (file < 0)
 		return;
-	/* Nobody would wake who waits for a message. */
+	/* Nothing would wake a reader that waits for a message. */
 	fcntl(file, F_SETFL, O_NONBLOCK);
 	fuzz_put_file(thread, file);
 }
@@ -99,9 +99,9 @@ void fuzz_act(struct fuzz_thread *thread)
 }
 
 /*
- * A child uses what it inherited, and what it opens itself, and is gone. The system
- * call itself, because the C library's fork() blocks all signals meanwhile: where an
- * access of that is made to fail, it leaves them so.
+ * A child uses what it inherited, and what it opens itself, and exits. Made by
+ * the system call itself, because the C library's fork() blocks all signals
+ * meanwhile, and leaves them blocked if an access of it is made to fail.
  */
 static void fork_one(struct fuzz_thread *thread)
 {

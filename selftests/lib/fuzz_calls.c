@@ -86,7 +86,7 @@ int fuzz_file(struct fuzz_thread *thread)
 	return thread->shared->files[fuzz_below(thread, FUZZ_FILES)];
 }
 
-/* Takes the place of a file that others may be using. */
+/* Replaces a file that others may be using. */
 void fuzz_put_file(struct fuzz_thread *thread, int file)
 {
 	_Atomic int *slot =
@@ -149,7 +149,7 @@ static void make_xsave(struct fuzz_thread *thread, void *operand)
 	unsigned int i;
 
 	memset(operand, 0, FUZZ_OPERAND);
-	/* Size and components, if this file is one to tell. */
+	/* Queries size and components, if this file can. */
 	ioctl(fuzz_file(thread), MSHV_VTL_XSAVE_GET, call);
 	if (call->size > FUZZ_OPERAND - 64)
 		call->size = 0;
@@ -255,9 +255,9 @@ static void make_tdcall(struct fuzz_thread *thread, void *operand)
 }
 
 /*
- * A write to the VMCS of a lower VTL: fields that an entry depends on and any
- * others, with values that are nearly right. Whatever is taken, an entry is made or
- * refused, and the TD goes on.
+ * A write to the VMCS of a lower VTL: fields on which an entry depends and any
+ * others, with values that are nearly right. Whatever is accepted, the next
+ * entry is made or refused, and the TD survives.
  */
 static void make_field_write(struct fuzz_thread *thread, void *operand)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Counts the places of the module that the fuzzer has been at, where the kernel
- * has KCOV: the figure that tells a good set of calls from a busy one.
+ * Counts the places in the module that the fuzzer has reached, if the kernel
+ * has KCOV: the figure that tells useful calls from mere activity.
  */
 #include <fcntl.h>
 #include <linux/kcov.h>
@@ -31,7 +31,7 @@ void fuzz_coverage_open(struct fuzz_thread *thread)
 		thread->places = at;
 }
 
-/* The first word tells how many follow. A child of fork() is not traced. */
+/* The first word is the number of entries. A child of fork() is not traced. */
 void fuzz_coverage_take(struct fuzz_thread *thread)
 {
 	uint64_t i, count;

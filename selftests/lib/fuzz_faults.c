@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Makes the kernel fail a thread's n-th allocation or copy from now on, where it
- * can (a debug kernel, made ready by fuzz_faults.sh): the ways out of a function
- * that otherwise nobody takes.
+ * Makes the kernel fail a thread's n-th allocation or copy from now on, if it
+ * can (a debug kernel, prepared by fuzz_faults.sh): this takes error paths that
+ * are otherwise never taken.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 
 #define NTH_MAX 24
 
-/* Gives whether the thread is ready; without FUZZ_FAULTS= it always is. */
+/* Returns true if the thread is ready; without FUZZ_FAULTS= it always is. */
 bool fuzz_faults_open(struct fuzz_thread *thread)
 {
 	thread->fail_nth = -1;
@@ -42,7 +42,7 @@ void fuzz_faults_arm(struct fuzz_thread *thread)
 	thread->is_armed = true;
 }
 
-/* Behind it: a zero tells that something has failed. */
+/* Afterwards: a zero means that something has failed. */
 void fuzz_faults_disarm(struct fuzz_thread *thread)
 {
 	char text[16] = "";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory of the fuzzer's calls: mappings of every kind, accesses to them, and what
- * stands in run pages.
+ * Memory of the fuzzer's calls: mappings of every kind, accesses to them, and
+ * the contents of run pages.
  */
 #include <setjmp.h>
 #include <string.h>
@@ -33,8 +33,9 @@ static uint64_t map_offset(struct fuzz_thread *thread)
 }
 
 /*
- * Where entries of 2 MiB fit: as far from such a border as the memory is. Space for it
- * is taken first, and what is not needed of it given back.
+ * Maps at an address where 2 MiB entries fit, that is, with the same offset
+ * from such a border as the memory. Reserves address space for it first, and
+ * unmaps what is not needed.
  */
 static void *map_aligned(size_t size, int protection, int kind, int file,
 			 off_t offset)
@@ -70,7 +71,7 @@ void fuzz_map(struct fuzz_thread *thread, int file)
 	off_t offset = (off_t)(map_offset(thread) & -VTL_PAGE_SIZE);
 	void *at;
 
-	/* What could not be unmapped would be kept for good. */
+	/* What can't be unmapped now would stay mapped. */
 	if (size > VTL_LARGE_SIZE)
 		fuzz_faults_disarm(thread);
 	at = size > VTL_LARGE_SIZE ?
@@ -106,7 +107,10 @@ void fuzz_unmap(struct fuzz_thread *thread)
 	if (!area->at)
 		return;
 	fuzz_faults_disarm(thread);
-	/* Now and then one page in the middle, in whose place nobody else may come. */
+	/*
+	 * Sometimes one page in the middle, for which no other mapping can be
+	 * placed.
+	 */
 	if (area->size > VTL_PAGE_SIZE && fuzz_once_in(thread, 4)) {
 		mmap(random_page(thread, area), VTL_PAGE_SIZE, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -124,8 +128,9 @@ void fuzz_unmap(struct fuzz_thread *thread)
 }
 
 /*
- * Reads or writes somewhere in an area; a fault comes back to the caller. No access is
- * made to fail here: when it is the kernel's way into the handler, that is the end.
+ * Reads or writes somewhere in a mapping; a fault returns to the caller.
+ * Accesses are not made to fail here: a failure on the kernel's way into the
+ * handler would be fatal.
  */
 static void touch_at(struct fuzz_thread *thread, volatile uint64_t *word)
 {
@@ -174,7 +179,7 @@ void fuzz_touch(struct fuzz_thread *thread)
 	}
 }
 
-/* What the kernel itself does with a page, whatever comes of it. */
+/* Makes the kernel itself access a page, and ignores the result. */
 void fuzz_access(struct fuzz_thread *thread)
 {
 	_Alignas(VTL_PAGE_SIZE) unsigned char copy[VTL_PAGE_SIZE];
@@ -191,8 +196,8 @@ void fuzz_access(struct fuzz_thread *thread)
 }
 
 /*
- * What stands in a run page is taken at the next entry: one that runs the guest
- * that spins, or the one that exits at once, with one thing changed.
+ * The run page is read at the next entry: this sets it up for the guest that
+ * spins, or the one that exits immediately, with one change.
  */
 static void write_run_page(struct fuzz_thread *thread,
 			   volatile struct mshv_vtl_run *run)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Puts the guest of irq_guest_code.S into memory, with tables of its own, and turns
- * the virtual x2APIC of VM 1 on.
+ * Loads the guest of irq_guest_code.S into memory, with tables of its own, and
+ * enables the virtual x2APIC of VM 1.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -103,7 +103,7 @@ uint64_t irq_guest_address(const struct irq_guest *irq,
 	return irq->memory + (label - irq_guest);
 }
 
-/* Nothing requested, nothing in service, nothing asked for. */
+/* Nothing in the IRR, the ISR, or the run page. */
 static void reset_interrupts(struct irq_guest *irq)
 {
 	volatile struct mshv_vtl_run *run = irq->guest.run;
@@ -182,7 +182,7 @@ void irq_guest_close(struct irq_guest *irq)
 	vtl_guest_close(&irq->guest);
 }
 
-/* Asks for an interrupt, as whoever brings the host's does. */
+/* Requests an interrupt, as the handler of the host's interrupts does. */
 void irq_proxy(volatile struct mshv_vtl_run *run, unsigned int vector)
 {
 	__atomic_fetch_or(&run->proxy_irr[vector / 32], 1U << vector % 32,
@@ -190,7 +190,7 @@ void irq_proxy(volatile struct mshv_vtl_run *run, unsigned int vector)
 	__atomic_store_n(&run->scan_proxy_irr, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Whether the virtual APIC page has it. */
+/* Returns true if the IRR in the virtual-APIC page has it. */
 bool irq_is_requested(const struct irq_guest *irq, unsigned int vector)
 {
 	return irq->vapic[0x200 + vector / 32 * 16 + vector % 32 / 8] >>

@@ -212,7 +212,7 @@ static int direct_read(void *page, void *copy)
 	return disk(page, copy, 1);
 }
 
-/* A word that both processes of a shared mapping would wait at. */
+/* A futex in a shared mapping, for which both processes would wait. */
 static int futex(void *page, void *copy)
 {
 	(void)copy;

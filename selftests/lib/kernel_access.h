@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Everything that makes the kernel itself look at a page that a program has mapped,
- * and what comes of it for the two kinds of mappings of lower-VTL memory: of page
- * frames, and of pages, which have a struct page.
+ * Everything that makes the kernel itself access a page that a program has
+ * mapped, and the expected results for the two kinds of mappings of lower-VTL
+ * memory: by PFN, and of pages, which have a struct page.
  *
- * Nothing here touches the page by an instruction of the program, or allocates.
+ * Nothing here accesses the page by an instruction of the program, or
+ * allocates.
  */
 #ifndef KERNEL_ACCESS_H
 #define KERNEL_ACCESS_H
@@ -14,7 +15,7 @@
 enum kernel_access_way {
 	ACCESS_READS, /* from the page into @copy */
 	ACCESS_WRITES, /* @copy into the page */
-	ACCESS_LOOKS, /* at tables and structures only */
+	ACCESS_LOOKS, /* reads only page tables and struct pages */
 };
 
 struct kernel_access {

@@ -67,7 +67,7 @@ bool vtl_stays_registered(uint64_t gpa)
 		if (end > 0)
 			close(end);
 		munmap(memory, VTL_PAGE_SIZE);
-		/* As long as nothing is open the module looks again, too. */
+		/* While nothing is open, the module checks by a timer, too. */
 		nanosleep(&pause, NULL);
 	} while (end >= 0 && --left);
 	return end >= 0;

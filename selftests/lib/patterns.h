@@ -11,7 +11,7 @@
 
 #define NUM_PATTERN_MSRS 5
 
-/* What the guest looks at. */
+/* Registers that the guest checks. */
 struct guest_registers {
 	uint8_t ymm[8][32];
 	uint64_t msrs[NUM_PATTERN_MSRS];
@@ -37,8 +37,8 @@ _Static_assert(offsetof(struct guest_registers, pkru) == 0x178,
 void pattern_fill(void *start, size_t size, unsigned int seed);
 
 /*
- * System call @number with VTL2's registers full of patterns: AVX, x87, PKRU, GS
- * base. False if it comes back to any other; TSC_AUX is looked at, too.
+ * Makes system call @number with VTL2's registers full of patterns: AVX, x87,
+ * PKRU, GS base. Returns false if any has changed; checks TSC_AUX, too.
  */
 bool pattern_is_kept(long number, long first, long second, unsigned int seed,
 		     long *result);

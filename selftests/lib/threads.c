@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Threads of the tests, and the CPUs they are on. -1 with errno for a failure. */
+/*
+ * Threads of the tests, and their CPUs. Functions return -1 with errno for a
+ * failure.
+ */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -43,7 +46,7 @@ int vtl_thread_on(pthread_t *thread, int cpu, void *(*run)(void *argument),
 	return start_thread(thread, &set, run, argument);
 }
 
-/* How often this thread has left its CPU by itself. */
+/* How often this thread has given up its CPU voluntarily. */
 long vtl_times_slept(void)
 {
 	struct rusage usage;

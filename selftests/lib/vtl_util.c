@@ -37,7 +37,10 @@ int vtl_create(void)
 	return vtl;
 }
 
-/* The list of lower-VTL memory that the module has taken; how many there are. */
+/*
+ * Reads the list of lower-VTL memory that the module has claimed; returns its
+ * length.
+ */
 int vtl_memory_ranges(struct vtl_range *ranges, int most)
 {
 	FILE *file = fopen("/sys/module/mshv_vtl_tdx/parameters/vtl0_mem", "r");
@@ -56,7 +59,7 @@ int vtl_memory_ranges(struct vtl_range *ranges, int most)
 	return count;
 }
 
-/* VTL0's memory: the largest range of the list, without what is no whole large page. */
+/* VTL0's memory: the largest range of the list, cut to whole large pages. */
 bool vtl_memory(uint64_t *base, uint64_t *size)
 {
 	struct vtl_range ranges[32];
@@ -135,8 +138,9 @@ void *vtl_map_page(int fd, unsigned int kind, unsigned int cpu)
 }
 
 /*
- * Whether the folder of a device is mounted such that the kernel refuses an
- * executable mapping (EPERM) before it asks the driver (EINVAL).
+ * Returns true if the directory of a device is mounted noexec, so that the
+ * kernel refuses an executable mapping (EPERM) before it asks the driver
+ * (EINVAL).
  */
 bool vtl_is_noexec(const char *path)
 {
@@ -240,7 +244,7 @@ static int fail(struct vtl_guest *guest, const char *format, ...)
 }
 
 /*
- * Takes the virtual processor of @cpu for VM 1, with the calling thread on that
+ * Uses the virtual processor of @cpu for VM 1, with the calling thread on that
  * CPU and the first 2 MiB of VTL0's memory accepted and given to VTL0.
  */
 int vtl_guest_open(struct vtl_guest *guest, int cpu)
@@ -293,11 +297,11 @@ uint64_t vtl_guest_field(const struct vtl_guest *guest, uint64_t id)
 	unsigned int class = id >> 56 & 0x3f;
 	uint64_t further = guest->vm - 1;
 
-	/* The VMCS and what goes with it; L2_CTLS and TSC_DEADLINE. */
+	/* The VMCS and its MSR bitmaps; L2_CTLS and TSC_DEADLINE. */
 	return id + (class >= 0x24 && class <= 0x26 ? further << 59 : further);
 }
 
-/* The flat 32-bit start state, whatever an earlier guest left behind. */
+/* The flat 32-bit start state, independent of what an earlier guest left. */
 static const struct {
 	uint64_t id, value, mask;
 } start_state[] = {
@@ -338,7 +342,7 @@ static const struct {
 /* ES, SS, DS, FS, GS: what to add to the encodings of ES. */
 static const unsigned int data_segments[] = { 0, 4, 6, 8, 10 };
 
-/* Writes a field of VM 1, or the one that stands for it. */
+/* Writes a field of VM 1, or the corresponding one of another VM. */
 int vtl_guest_write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
 			  uint64_t mask)
 {
@@ -357,7 +361,7 @@ int vtl_guest_write_field(struct vtl_guest *guest, uint64_t id, uint64_t value,
 	return 0;
 }
 
-/* VM 1 has a virtual APIC page from the kernel, any other wants one. */
+/* VM 1 has a virtual-APIC page from the kernel, any other VM needs one. */
 int vtl_guest_give_apic_page(struct vtl_guest *guest)
 {
 	return vtl_guest_write_field(
@@ -442,7 +446,7 @@ int vtl_guest_load(struct vtl_guest *guest, const unsigned char *code,
 void vtl_guest_close(struct vtl_guest *guest)
 {
 	if (guest->run) {
-		/* The page outlives this process: leave no cancel behind. */
+		/* The page outlives this process: leave no cancel set. */
 		guest->run->cancel = 0;
 		munmap((void *)guest->run, VTL_PAGE_SIZE);
 	}
@@ -464,7 +468,7 @@ static bool is_exit(uint64_t rax)
 		(rax & 0xffff) == EXIT_EPT_VIOLATION);
 }
 
-/* Enters until there is an exit to look at, or an error. */
+/* Enters until there is an exit to check, or an error. */
 int vtl_run(struct vtl_guest *guest)
 {
 	int result;
@@ -475,7 +479,10 @@ int vtl_run(struct vtl_guest *guest)
 	return result;
 }
 
-/* Raw, so that an entry failure (bit 31) is no valid reason. */
+/*
+ * The raw reason, so that an entry failure (bit 31) does not match a valid
+ * one.
+ */
 unsigned int vtl_exit_reason(const struct vtl_guest *guest)
 {
 	return (uint32_t)guest->run->tdx.exit_info.rax;

@@ -114,7 +114,7 @@ struct vtl_guest {
 	volatile struct mshv_vtl_run *run;
 	uint64_t base; /* VTL0's memory; the guest's code is at its start */
 	uint64_t size;
-	char why[160]; /* what went wrong, after a call that returned -1 */
+	char why[160]; /* the reason, after a call that returned -1 */
 };
 
 int vtl_open(const char *path);
@@ -140,8 +140,8 @@ void *vtl_map_low_large(uint64_t gpa, size_t size);
 /* MSHV_ADD_VTL0_MEMORY of whole pieces of 2 MiB: 0 or the negative errno. */
 int vtl_register(int fd, uint64_t gpa, uint64_t size);
 /*
- * Whether a page can be pinned because somebody has it registered still. What the
- * kernel lets go of a little later is waited for.
+ * Returns true if a page can be pinned because it is still registered. Waits
+ * for what the kernel releases with a delay.
  */
 bool vtl_stays_registered(uint64_t gpa);
 /* The first page that /proc/iomem names so. */
@@ -164,7 +164,7 @@ int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights);
 /* The module itself: 0 or the negative errno. */
 int vtl_load_module(void);
 int vtl_unload_module(int flags);
-/* Drivers of the kernel, loaded if need be; -1 where there is none. */
+/* Drivers of the kernel, loaded if necessary; -1 if there is none. */
 int vtl_open_ramdisk(int flags);
 int vtl_open_msrs(int cpu);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Another user of physical addresses, for tests: with memory=0 a driver that claims
- * them for as long as it is loaded, with memory=1 one that plugs System RAM in
- * there. The load fails with the kernel's error. With forget=1 it leaks memory, for
- * those who look for leaks.
+ * Another user of physical addresses, for tests: with memory=0 a driver that
+ * claims them while it is loaded, with memory=1 one that hotplugs System RAM
+ * there. Loading fails with the kernel's error. With forget=1 it leaks memory,
+ * for the test of leak detection.
  */
 #include <linux/ioport.h>
 #include <linux/memory_hotplug.h>
