@@ -1,12 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make bench-emu`: what the emulator costs. CPU time of a boot to userspace as a
-# TD against the same kernel directly on QEMU, and of a round trip L1 to L2 to L1
-# against a plain exit of L1: a look at the instruction, a refusal, VMRUN. The last
-# line has the two ratios; a bare exit, without even the look, is shown too. The
-# cheapest of RUNS runs counts, and within a run the cheapest batch of round trips:
-# a busy machine makes things slower, never faster.
+# `make bench-emu`: the overhead of the emulator. Compares the CPU time of a boot to userspace as a
+# TD with the same kernel directly on QEMU, and a round trip L1 to L2 to L1 with a plain exit of L1
+# (reading the instruction, a refusal, VMRUN). The last line has the two ratios; a bare exit,
+# without reading the instruction, is shown too. The cheapest of RUNS runs counts, and within a run
+# the cheapest batch of round trips: a busy machine makes things slower, never faster.
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -17,7 +16,7 @@ log=$BUILD/bench-emu.log
 emu_log=$BUILD/bench-emu.emu.log
 : >"$log"
 
-# cpu_seconds COMMAND...: user and system time, the console goes to $log.
+# cpu_seconds COMMAND...: user and system time; the console goes to $log.
 cpu_seconds() {
 	local TIMEFORMAT='%U %S' spent
 	spent=$( { time in_root timeout --foreground "${LIMIT:-300}" "$@" </dev/null >>"$log" 2>&1; } 2>&1) ||
@@ -45,7 +44,7 @@ say "booting without the emulator, $runs times"
 direct=()
 skip=0
 for word in "${qemu[@]}"; do
-	# Neither the emulator nor what it is given: the kernel itself, on as many processors.
+	# Without the emulator and its options: the kernel directly, on as many processors.
 	case $word in
 	-kernel | -initrd | -append | -smp) skip=1 ;;
 	loader,*) unset 'direct[-1]' ;;

@@ -29,7 +29,8 @@ count() {
 	[ -s "$json" ] || die "no figures were written" "console: ${log#"$TOP/"}"
 }
 
-# The kernel stands where it stood when it was counted, so a run without counting can tell its symbols.
+# The kernel must be at the same addresses as in the counted run, so that a run without counting can
+# resolve its symbols.
 ask_for_symbols() {
 	local tree=$BUILD/bench-addresses.d
 	rm -rf "$tree" && mkdir -p "$tree"
@@ -54,7 +55,7 @@ fi
 
 say "counting (one CPU, one instruction per nanosecond; about 3 min)"
 count bench "$JSON" ""
-# Such a processor has most of the registers that are exchanged (Documentation/emulator.rst).
+# Such a processor has most of the MSRs that are exchanged (Documentation/emulator.rst).
 count benchmsrs "$MSRS" "noxsaves clearcpuid=waitpkg" emu.extra_msrs=1
 
 in_root python3 - "$JSON" "$MSRS" "$TOP/scripts/bench-limits.txt" <<'PYTHON'

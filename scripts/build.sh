@@ -73,8 +73,8 @@ build_test_module() {
 	kernel_make M="$TOP/selftests/$1" MO="$BUILD/$1" modules
 }
 
-# The kernel's own drivers that its image leaves out and tests want: a block device
-# for direct I/O, and MSRs. A kernel tree of somebody else's may have them built in.
+# Drivers of the kernel that its image does not contain and tests need: a block device for direct
+# I/O, and MSRs. Another kernel tree may have them built in.
 build_drivers() {
 	[ -z "${KDIR:-}" ] || return 0
 	build_driver drivers/block brd.ko
@@ -149,8 +149,8 @@ build_guest() {
 	pack "$tree" "$BUILD/guest-initramfs"
 }
 
-# The drivers that a distribution has in its initial RAM disk. A kernel tree of somebody
-# else's may have them built in.
+# The drivers that a distribution has in its initial RAM disk. Another kernel tree may have them
+# built in.
 build_guest_drivers() {
 	mkdir -p "$BUILD/guest-drivers"
 	[ -z "${KDIR:-}" ] || return 0

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make debug-kernel`: builds the kernel that finds errors by itself (KASAN,
-# lockdep, kmemleak, ...; scripts/debug.config) from the pinned source, with
-# clang, whose LLVM is the Rust compiler's. It lives in the cache; a build that
-# was interrupted goes on where it was, and a finished one is a no-op.
-#   RT=1	another one, with PREEMPT_RT: spinlocks sleep, soft interrupts are tasks
+# `make debug-kernel`: builds a kernel that detects errors (KASAN, lockdep,
+# kmemleak, ...; scripts/debug.config) from the pinned source, with clang, whose
+# LLVM is the Rust compiler's. It is kept in the cache; an interrupted build
+# continues where it was, and a finished one is a no-op.
+#   RT=1	another one, with PREEMPT_RT: spinlocks sleep, softirqs run in threads
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"

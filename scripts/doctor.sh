@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make doctor`: what is present, missing or broken, and what to do about it.
-# Status 0 only when everything a run needs is there and sound.
+# `make doctor`: what is present, missing or broken, and what to do about it. Exits with 0 only if
+# everything that a run needs is present and intact.
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"

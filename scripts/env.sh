@@ -40,7 +40,7 @@ fi
 say()  { printf '%s\n' "${BOLD}==>${PLAIN} $*"; }
 note() { printf '%s\n' "    ${DIM}$*${PLAIN}"; }
 
-# die WHAT [HINT...]: one line what went wrong, then what to do about it.
+# die WHAT [HINT...]: prints what went wrong in one line, then what to do about it.
 die() {
 	printf '%s\n' "${RED}error:${PLAIN} $1" >&2
 	shift
@@ -64,9 +64,9 @@ need_space() {
 		"free some, or set MSHV_VTL_CACHE to a folder on another disk"
 }
 
-# in_root COMMAND...: runs a command inside the build root, in a mount
-# namespace of its own. The clone and the cache keep their paths inside, so
-# that compiler messages and dependency files are true on both sides.
+# in_root COMMAND...: runs a command inside the build root, in a mount namespace of its own. Clone
+# and cache have the same paths inside, so that compiler messages and dependency files are valid
+# outside, too.
 in_root() {
 	need_root "this step"
 	[ -e "$ROOT/.complete" ] || die "the build root is missing" "run: make setup"

@@ -17,7 +17,7 @@ mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs tmpfs "$ROOT/tmp"
 bind "$TOP" "$TOP"
 bind "$CACHE" "$CACHE"
-# A tree of somebody's own, and the sources that it was built from if they are elsewhere.
+# The user's own kernel tree, and the sources that it was built from if they are elsewhere.
 for tree in "$KOBJ" "$(readlink -e "$KOBJ/source" || :)"; do
 	case $tree in "" | "$CACHE"/* | "$TOP"/*) ;; *) bind "$tree" "$tree" ;; esac
 done

@@ -5,8 +5,8 @@
 
 passed=0 failed=0 skipped=0
 
-# Counts the KTAP in a log: each test case, not each file. A plan that was not
-# finished, or no totals at all, is a failure.
+# Counts the KTAP in a log: each test case, not each file. An unfinished plan, or a log without
+# totals, is a failure.
 count_ktap() {
 	local log=$1 p f s
 	read -r p f s < <(sed -n 's/^# totals: pass:\([0-9]*\) fail:\([0-9]*\) skip:\([0-9]*\).*/\1 \2 \3/p' \

@@ -52,7 +52,7 @@ clippy_module() {
 bad=0
 complain() { printf '%s\n' "$*" >&2; bad=$((bad + 1)); }
 
-# Longer files need a reason, and the reason stands here.
+# Longer files need a reason, which is given here.
 LONG_FILES='^(tools/Cargo.lock|tools/tdx_model/src/(metadata/)?fields\.rs|include/uapi/.*\.h)$' # lock file; tables; one ABI, one header
 
 lint_house() {
@@ -146,7 +146,7 @@ house_citations() {
 	[ -z "$found" ] || complain "$found"
 }
 
-# A file that the documentation names is there.
+# Checks that files named by the documentation exist.
 house_paths() {
 	local page path
 	# shellcheck disable=SC2016 # the grave accents are the document's
@@ -161,7 +161,7 @@ house_layers() {
 	git ls-files 'rust/*.rs' | xargs -r awk -f scripts/layers.awk || complain "rust/: an import points up"
 }
 
-# The assertions of KUnit take no message; only the debug kernel builds with it.
+# KUnit's assertions take no message; only the debug kernel's build would show that.
 house_kunit() {
 	local found
 	# shellcheck disable=SC2016 # the dollars are Perl's
@@ -197,7 +197,7 @@ house_c() {
 		FNR <= 25 && /Stays C: / { good = 1 } END { if (!good) print name }')
 }
 
-# Form of commit messages: CONTRIBUTING.rst has it. It holds for what came after this commit.
+# Form of commit messages, as in CONTRIBUTING.rst. Applies to commits after this one.
 FORM_SINCE=ba6f67771043
 
 house_commits() {

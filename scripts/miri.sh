@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make miri`: the tests of the crates without hardware under Miri, an interpreter
-# that finds undefined behaviour. It exists for nightly compilers only, so one is
-# fetched by rustup, into the cache and nowhere else; later runs use no network.
-# Properties are tried on fewer cases, because Miri is a few hundred times slower.
+# `make miri`: the tests of the crates without hardware under Miri, an interpreter that finds
+# undefined behaviour. It exists only for nightly compilers, so rustup fetches one into the cache;
+# later runs use no network. Properties are tried on fewer cases, because Miri is a few hundred
+# times slower.
 #   miri.sh [CRATE...]		default: tdx_model vtl_pure
 
 # shellcheck source-path=SCRIPTDIR

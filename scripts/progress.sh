@@ -12,8 +12,8 @@ LOGS=${LOGS:-$CACHE/log}
 stamp()   { mkdir -p "$CACHE/stamp" && echo "$2" >"$CACHE/stamp/$1"; }
 stamped() { [ "$(cat "$CACHE/stamp/$1" 2>/dev/null)" = "$2" ]; }
 
-# step NAME VERSION ABOUT_SECONDS TEXT FUNCTION: runs FUNCTION unless its stamp
-# is there; output goes to a log, a line says how long it has been at it.
+# step NAME VERSION ABOUT_SECONDS TEXT FUNCTION: runs FUNCTION unless its stamp exists; output goes
+# to a log, and a line shows how long it has been running.
 step() {
 	local name=$1 version=$2 about=$3 text=$4 work=$5
 	STEP_NUMBER=$((STEP_NUMBER + 1))
@@ -33,8 +33,8 @@ timed() {
 	log=$LOGS/$name.log
 	start=$SECONDS
 	say "$head (about $about s)"
-	# A process group of its own: an interrupt ends all of it, and nothing of
-	# it is left to disturb the next try.
+	# A process group of its own: an interrupt ends all of it, so that nothing of it disturbs
+	# the next try.
 	set -m
 	( "$work" ) >"$log" 2>&1 </dev/null &
 	local pid=$!

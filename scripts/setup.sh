@@ -13,8 +13,8 @@
 
 STEP_COUNT=6
 
-# What the build root holds. rustc, bindgen, gcc-14 and pahole decide whether
-# the module's symbols match the stock kernel's.
+# Contents of the build root. rustc, bindgen, gcc-14 and pahole determine if the module's symbol
+# versions match the stock kernel's.
 ROOT_PACKAGES=(
 	gcc-14 gcc make xz-utils libc6-dev ca-certificates python3 perl
 	rustc rust-src rustfmt rust-clippy cargo bindgen
@@ -58,8 +58,8 @@ make_root() {
 	touch "$ROOT/.complete"
 }
 
-# The pinned kernel, or, once it has left the archive, the newest of the
-# tested series, which is then said out loud.
+# The pinned kernel, or, if it is no longer in the archive, the newest of the tested series, which
+# is then reported.
 choose_kernel() {
 	if in_root apt-cache show "linux-binary-$KERNEL_WANTED" >/dev/null 2>&1; then
 		echo "$KERNEL_WANTED"
@@ -118,8 +118,7 @@ prepare_make() {
 		CC=x86_64-linux-gnu-gcc-14 KERNELRELEASE="$(cat "$CACHE/kernel/release")" "$@"
 }
 
-# Also what the emulator's own core library needs: afterwards no build asks
-# the network for anything.
+# Also fetches what the emulator's own core library needs: afterwards no build uses the network.
 fetch_crates() {
 	in_root cargo fetch --locked --manifest-path "$TOP/tools/Cargo.toml"
 	in_root env RUSTC_BOOTSTRAP=1 cargo fetch --locked \

@@ -27,7 +27,7 @@ shell | guestshell)
 	;;
 esac
 
-# What a person wants to see: the facts of the boot, then VTL2's own words.
+# The lines that are of interest for a person: facts of the boot, then VTL2's own output.
 show() {
 	if [ -n "${V:-}" ]; then cat; else
 		awk '/^=== VTL2 userspace/ { on = 1 }

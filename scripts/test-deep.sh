@@ -19,10 +19,10 @@
 # Objects of this kernel stay apart; programs that run on none are shared.
 export BUILD=$TOP/build/deep$RT_SUFFIX KDIR=$DEBUG_OBJ KIMAGE=$DEBUG_OBJ/arch/x86/boot/bzImage LLVM=-19
 export MEM=${MEM:-2G} LIMIT=${LIMIT:-3600}
-# KASAN keeps what is freed for a while, the log has more to hold, and each load of the
-# module runs the KUnit suites; those of the kernel itself stay out. no5lvl: while the
-# kernel looks for the features of the processor it forgets that it has five levels, and
-# an interrupt then makes KASAN report addresses that are good.
+# KASAN delays freeing memory, the log needs more space, and each load of the module runs the KUnit
+# suites, but not those of the kernel itself. no5lvl: while the kernel detects the processor's
+# features, it temporarily forgets five-level paging, and an interrupt then makes KASAN report valid
+# addresses.
 CMDLINE="no5lvl maxcpus=1 panic_on_warn=1 kunit.filter_glob=vtl_* kmemleak=on log_buf_len=1M FREE_SLACK_KB=4096 RELOADS=20 LIMIT_SECONDS=900 ${CMDLINE:-}"
 export CMDLINE="$CMDLINE FUZZ_SECONDS=${FUZZ_SECONDS:-60}"
 . "$TOP/scripts/image.sh"

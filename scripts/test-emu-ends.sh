@@ -14,8 +14,8 @@ trap 'rm -rf "$work"' EXIT
 number=0 failed=0
 emu_log=$work/emu.log
 
-# boot OPTIONS WHAT: starts the microkernel with tmk.do=WHAT; sets $status. Its
-# console goes to $work/console. It can't be where VTL0's memory is by default.
+# boot OPTIONS WHAT: starts the microkernel with tmk.do=WHAT; sets $status. Its console goes to
+# $work/console. It can't be at the default address of VTL0's memory.
 boot() {
 	rm -f "$emu_log"
 	SMP=1 MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $1" "tmk.do=$2"
@@ -120,8 +120,8 @@ boot "" end_execute_only
 ends 33 'not modelled: rights 0x4 without read for Vm1' 'vCPU 0 VM 0 exit 0x'
 verdict rights_that_svm_lacks_stop_the_machine
 
-# Prints "before: used" if L1's L2 keeps a right until L1 says that it is gone, and "after: used"
-# if it keeps it then.
+# Prints "before: used" if L1's L2 keeps a right until L1 declares it gone, and "after: used" if it
+# keeps the right then.
 boot "" end_stale_right
 ends 0 'summary: vCPU 0 .*stale rights used: 1$' && grep -q '^before: used' "$work/console" &&
 	grep -q '^after: used' "$work/console"

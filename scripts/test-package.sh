@@ -46,7 +46,7 @@ has() {
 	done
 }
 
-# What a registry and the users of a library want to know.
+# Metadata for a registry and for users of the library.
 describes_itself() {
 	local key manifest=$work/$1/Cargo.toml
 	for key in description license readme keywords categories rust-version; do

@@ -33,7 +33,7 @@ expect() {
 	failed=$((failed + 1))
 }
 
-# setup_in CACHE COMMAND...: a set-up in a cache of its own, under COMMAND.
+# setup_in CACHE COMMAND...: runs a set-up with a cache of its own, under COMMAND.
 setup_in() {
 	local cache=$1
 	shift
@@ -69,7 +69,8 @@ expect 'hide_time' an_unknown_emulator_option_lists_the_known_ones \
 expect 'MEM=1000M is not 1G or more' too_little_memory_is_named \
 	env MEM=1000M "$TOP/scripts/td.sh" run "$work/td.log"
 
-# The module as somebody builds it who has a kernel tree and knows Kbuild: a copy without anything else.
+# Builds the module as a user of Kbuild does who has a kernel tree: from a copy with nothing else in
+# it.
 mkdir "$work/plain"
 cp -r "$TOP/Kbuild" "$TOP/rust" "$TOP/include" "$work/plain"
 expect 'needs Linux 7.3 or later, and this tree is 7.2' an_older_series_is_named \

@@ -97,33 +97,33 @@ run_td() {
 	CMDLINE="maxcpus=1 ${CMDLINE:-}" run_kselftests "test" "$td_log"
 }
 
-# Those of what only such a host and such a processor offer: more than VTL2's Linux
-# uses, which has four levels of page tables there.
+# The tests of what only such a host and such a processor offer. VTL2's Linux has four-level paging
+# there, and the processor more.
 run_hyperv() {
 	say "kselftests in a TD whose host is Hyper-V, on a processor with more MSRs"
 	CMDLINE="maxcpus=1 no5lvl noxsaves clearcpuid=waitpkg ${CMDLINE:-}" \
 		run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
 }
 
-# A kernel is started by the one before, which had guests. This one's word counts. The
-# emulated host lacks registers that the kernel turns off then, which it complains of.
+# The kernel is started by the previous one, which had guests; the status of this one counts. The
+# emulated host lacks registers that the kernel disables then, and about which it warns.
 run_kexec() {
 	say "a kernel that another one has started, in a TD whose host is Hyper-V"
 	if "$TOP/scripts/build.sh" kexec && INITRAMFS=$BUILD/kexec-initramfs \
 		run_kselftests kexec "$kexec_log" emu.host=hyperv; then :; fi
 }
 
-# As on a real machine, most of the lower VTLs' memory is far from this kernel's, which
-# has no struct page of it; and it has a whole aligned gigabyte. This kernel keeps some of
-# its own for a crash kernel.
+# As on a real machine, most of the lower VTLs' memory is far from this kernel's, which has no
+# struct pages for it, and contains a whole aligned gigabyte. This kernel reserves some of its own
+# memory for a crash kernel.
 run_memory() {
 	say "kselftests of mappings in a TD with much memory"
 	CMDLINE="crashkernel=64M ${CMDLINE:-}" MEM=2100M \
 		run_kselftests "memory" "$memory_log" emu.vtl0=1100M@top
 }
 
-# A guest runs as ever, and the kernel does not complain, whatever the host answers
-# and however often it takes the processor away.
+# A guest runs as usual, and the kernel does not warn, whatever the host answers and however often
+# it preempts the processor.
 run_hostile() {
 	local seed=${SEED:-1}
 	say "a guest in a TD whose host is hostile (seed $seed)"
@@ -164,7 +164,7 @@ run_noxsave() {
 parts="host scripts tmk td hyperv memory kexec hostile guest noxsave"
 failing=()
 
-# run_part NAME: and remembers whether it failed.
+# run_part NAME: runs it, and remembers a failure.
 run_part() {
 	local before=$failed
 	"run_$1"
