@@ -27,6 +27,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use kernel::fs::{File, Kiocb};
+use kernel::mm::virt::VmaNew;
 use kernel::page::Page;
 use kernel::types::ForeignOwnable;
 
@@ -112,6 +113,12 @@ impl<'a> From<&'a File> for Valid<'a, file> {
     }
 }
 
+impl<'a> From<&'a VmaNew> for Valid<'a, vm_area_struct> {
+    fn from(area: &'a VmaNew) -> Self {
+        Self(area.as_ptr(), PhantomData)
+    }
+}
+
 impl<'a, T: ForeignOwnable> From<&'a Kiocb<'_, T>> for Valid<'a, kiocb> {
     fn from(kiocb: &'a Kiocb<'_, T>) -> Self {
         Self(kiocb.as_raw(), PhantomData)
@@ -133,12 +140,16 @@ pub(crate) struct Made<T: TakenBack>(NonNull<T>);
 
 /// What a function of C answers with that makes something: a pointer, which is the caller's to take back,
 /// or an error.
+///
+/// # Invariants
+///
+/// If it is no error, it is valid until `TAKE_BACK` is called, and nobody else calls that.
 #[must_use]
 #[repr(transparent)]
 pub(crate) struct Answer<T>(*mut T);
 
-// SAFETY: A transparent structure around that pointer. Which functions answer like this, their declarations
-// say.
+// SAFETY: A transparent structure around that pointer. Which functions answer by the invariant, their
+// declarations say.
 unsafe impl<T> PassedAs<*mut T> for Answer<T> {}
 
 impl<T: TakenBack> Answer<T> {
@@ -148,8 +159,9 @@ impl<T: TakenBack> Answer<T> {
     ///
     /// The answer's; ENOMEM for nothing at all.
     pub(crate) fn made(self) -> Result<Made<T>, kernel::error::Error> {
-        // SAFETY: By the declaration of the function that has answered.
-        unsafe { Made::new(self.0) }
+        let made = NonNull::new(kernel::error::from_err_ptr(self.0)?);
+        // INVARIANT: that of the answer, which goes away.
+        made.map(Made).ok_or(kernel::error::code::ENOMEM)
     }
 }
 
@@ -181,8 +193,7 @@ impl<T: TakenBack> Made<T> {
     /// If the answer is no error, it is valid until `TAKE_BACK` is called, and nobody else calls that.
     pub(crate) unsafe fn new(answer: *mut T) -> Result<Self, kernel::error::Error> {
         // INVARIANT: as the caller promises.
-        let made = NonNull::new(kernel::error::from_err_ptr(answer)?);
-        made.map(Self).ok_or(kernel::error::code::ENOMEM)
+        Answer(answer).made()
     }
 }
 

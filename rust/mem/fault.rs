@@ -20,7 +20,7 @@ use super::low;
 use super::ranges::lower_memory;
 use super::withdrawn::Stay;
 use crate::cpu::tdcall;
-use crate::glue::abi;
+use crate::glue::abi::{self, safe_in_c, PassedAs, Valid};
 use crate::pure::accepted::{bytes, is_accepted, Piece};
 use crate::pure::mapping::{frame, is_shared, whole_piece, Alias};
 
@@ -31,7 +31,11 @@ const NOPAGE: Answer = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
 const OOM: Answer = bindings::vm_fault_reason_VM_FAULT_OOM;
 const FALLBACK: Answer = bindings::vm_fault_reason_VM_FAULT_FALLBACK;
 
+#[repr(transparent)]
 struct Operations(bindings::vm_operations_struct);
+
+// SAFETY: A transparent structure around the operations.
+unsafe impl PassedAs<*const bindings::vm_operations_struct> for &'static Operations {}
 
 // SAFETY: Never written after build; its functions may be called from any thread.
 unsafe impl Sync for Operations {}
@@ -41,6 +45,17 @@ static OPERATIONS: Operations = Operations(bindings::vm_operations_struct {
     huge_fault: Some(fault_of_order),
     ..pin_init::zeroed()
 });
+
+// `Valid` is only made of a VMA that is being set up (`VmaNew`), so its flags and operations may be set,
+// and it maps nothing yet. Its file keeps the module loaded, and so the operations.
+safe_in_c! {
+    fn vtl_low_prepare(
+        vma: Valid<'_, bindings::vm_area_struct> as *mut bindings::vm_area_struct,
+        operations: &'static Operations as *const bindings::vm_operations_struct,
+        is_shared: bool,
+        has_pages: bool
+    );
+}
 
 /// What a VMA maps, for all of its life.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,12 +68,8 @@ pub(super) enum Backing {
 
 /// Makes a new VMA one of lower-VTL memory.
 pub(super) fn install(vma: &VmaNew, alias: Alias, backing: Backing) {
-    let area = vma.as_ptr();
     let (is_shared, has_pages) = (alias == Alias::Shared, backing == Backing::Pages);
-    // SAFETY: `VmaNew` proves that the VMA is being set up, so its flags and operations may be set;
-    // it is shared (`prepare`), and maps nothing yet. The operations are static, and the VMA's file
-    // keeps the module loaded.
-    unsafe { abi::vtl_low_prepare(area, &OPERATIONS.0, is_shared, has_pages) };
+    vtl_low_prepare(vma.into(), &OPERATIONS, is_shared, has_pages);
 }
 
 /// Prepares a file that is being opened, so that its mappings can be found for unmapping.

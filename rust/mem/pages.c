@@ -80,10 +80,7 @@ bool vtl_pages_are_held(const struct dev_pagemap *map)
 	return false;
 }
 
-/*
- * Removes what vtl_pages_make() made. No page is held, and none can be taken
- * any more.
- */
+/* Removes what vtl_pages_make() made, after waiting until no page is held. */
 void vtl_pages_remove(struct dev_pagemap *map)
 {
 	memunmap_pages(map);

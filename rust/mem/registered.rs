@@ -17,16 +17,13 @@
 // UNSAFETY: FFI with the page maps, and a global lock.
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
-
 use kernel::bindings;
-use kernel::error::from_err_ptr;
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
 
 use super::ranges::lower_memory;
 use super::withdrawn::Stay;
-use crate::glue::abi::{self, ends_in_c, safe_in_c};
+use crate::glue::abi::{self, ends_in_c, safe_in_c, Made, TakenBack, Valid};
 use crate::pure::lower::LowerRange;
 use crate::pure::mapping::Alias;
 use crate::pure::ranges::{first_missing, Frames, Request};
@@ -41,20 +38,25 @@ struct Range {
     pages: Option<Pages>,
 }
 
-/// The `struct page`s of a range. If the module is unloaded by force with pages pinned, they stay.
+/// The `struct page`s of a range. Dropped under `CHANGING` and no other lock.
 struct Pages {
-    map: NonNull<bindings::dev_pagemap>,
+    map: Made<bindings::dev_pagemap>,
     _loaded: Loaded,
 }
 
-// SAFETY: The map belongs to no thread; it is only used under `CHANGING`.
-unsafe impl Send for Pages {}
+// SAFETY: A map belongs to no task. Removing it waits until no page is held.
+unsafe impl TakenBack for bindings::dev_pagemap {
+    const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_pages_remove;
+}
 
 // The first is called by code of the module, so the module is loaded. After the second returns,
-// `retry` does not run, and will not run again.
+// `retry` does not run, and will not run again. The third reads pages that live as long as the map.
 safe_in_c! {
     fn vtl_module_keep();
     fn vtl_pages_retry_never();
+    fn vtl_pages_are_held(
+        map: Valid<'_, bindings::dev_pagemap> as *const bindings::dev_pagemap
+    ) -> bool;
 }
 
 /// Keeps the module loaded.
@@ -109,7 +111,9 @@ impl Drop for Registry {
     fn drop(&mut self) {
         vtl_pages_retry_never();
         // Statics are never dropped: without this the empty list's allocation would leak.
-        STATE.lock().ranges = KVec::new();
+        let ranges = core::mem::replace(&mut STATE.lock().ranges, KVec::new());
+        // If the module is unloaded by force with pages pinned, they stay.
+        ranges.into_iter().for_each(core::mem::forget);
     }
 }
 
@@ -206,13 +210,7 @@ fn make_pages(noted: &[Frames]) -> Result<KVec<Pages>> {
     let mut made = KVec::with_capacity(noted.len(), GFP_KERNEL)?;
     for frames in noted {
         // The vector has room for it, as allocated above.
-        let result = Pages::new(*frames).and_then(|pages| Ok(made.push(pages, GFP_KERNEL)?));
-        if let Err(error) = result {
-            for pages in made {
-                pages.remove();
-            }
-            return Err(error);
-        }
+        made.push(Pages::new(*frames)?, GFP_KERNEL)?;
     }
     Ok(made)
 }
@@ -242,8 +240,8 @@ pub(super) fn overlaps(memory: LowerRange) -> bool {
 /// Removes the pages that nobody holds, unless a file is open.
 fn remove_unused() {
     let _alone = CHANGING.lock();
-    while let Some(pages) = take_unused() {
-        pages.remove();
+    while let Some(unused) = take_unused() {
+        drop(unused);
         // The lock excludes others that would have a range without pages.
         let mut state = STATE.lock();
         state.ranges.retain(|range| range.pages.is_some());
@@ -276,23 +274,14 @@ impl Pages {
         let memory = memory_of(frames)?;
         let (start, len_bytes) = (memory.start_gpa(), memory.len_bytes());
         // SAFETY: Whole pieces of 2 MiB, checked by `Request::new`, which `ranges::Claims` keeps
-        // from every other user.
-        let map = unsafe { abi::vtl_pages_make(start, len_bytes) };
-        let map = NonNull::new(from_err_ptr(map)?.cast()).ok_or(ENOMEM)?;
+        // from every other user. Only the new `Made` removes the map.
+        let map = unsafe { Made::new(abi::vtl_pages_make(start, len_bytes)) }?;
         let _loaded = Loaded::new();
         Ok(Self { map, _loaded })
     }
 
     /// Returns true if any page has a reference besides that of the range.
     fn are_held(&self) -> bool {
-        // SAFETY: Made by `vtl_pages_make` in `new`, and only removed by `remove`, which takes
-        // `self`.
-        unsafe { abi::vtl_pages_are_held(self.map.as_ptr().cast()) }
-    }
-
-    /// Removes the pages. Nobody holds one: none was mapped yet, or `take_unused` has checked.
-    fn remove(self) {
-        // SAFETY: As above; nobody holds a page, by the callers.
-        unsafe { abi::vtl_pages_remove(self.map.as_ptr().cast()) }
+        vtl_pages_are_held((&self.map).into())
     }
 }

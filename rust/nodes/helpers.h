@@ -9,17 +9,14 @@
 #include <linux/interrupt.h>
 #include <linux/types.h>
 
-/* What the kernel allocated for a redirected interrupt. */
-struct vtl_redirect {
-	u32 irq;
-	u32 vector;
-};
+struct vtl_redirect;
 
 int vtl_redirect_init(void);
 void vtl_redirect_exit(void);
-int vtl_redirect_new(u32 cpu, irq_handler_t handler, void *route,
-		     struct vtl_redirect *redirect);
-void vtl_redirect_free(u32 irq, u32 cpu, void *route);
+struct vtl_redirect *vtl_redirect_new(u32 cpu, irq_handler_t handler,
+				      void *route);
+u32 vtl_redirect_vector(const struct vtl_redirect *redirect);
+void vtl_redirect_free(struct vtl_redirect *redirect);
 
 void vtl_shutdown_register(void (*begins)(void));
 void vtl_shutdown_unregister(void);

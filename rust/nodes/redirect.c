@@ -11,6 +11,7 @@
 #include <linux/interrupt.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
+#include <linux/slab.h>
 #include <linux/smp.h>
 #include <asm/apic.h>
 #include <asm/hw_irq.h>
@@ -19,6 +20,14 @@
 #include "helpers.h"
 
 #define VTL_REDIRECT_NAME "mshv_vtl_tdx-redirect"
+
+/* What the kernel allocated for a redirected interrupt. */
+struct vtl_redirect {
+	u32 irq;
+	u32 vector;
+	u32 cpu;
+	void *route;
+};
 
 static struct fwnode_handle *redirect_node;
 static struct irq_domain *redirect_domain;
@@ -110,17 +119,23 @@ static int redirect_get(u32 cpu)
 }
 
 /* Calls @handler with @route whenever the interrupt arrives. */
-int vtl_redirect_new(u32 cpu, irq_handler_t handler, void *route,
-		     struct vtl_redirect *redirect)
+struct vtl_redirect *vtl_redirect_new(u32 cpu, irq_handler_t handler,
+				      void *route)
 {
+	struct vtl_redirect *redirect;
 	struct irq_cfg *config;
 	int irq, error;
 
 	if (!redirect_domain || !cpu_online(cpu))
-		return -ENXIO;
+		return ERR_PTR(-ENXIO);
+	redirect = kzalloc_obj(*redirect);
+	if (!redirect)
+		return ERR_PTR(-ENOMEM);
 	irq = redirect_get(cpu);
-	if (irq < 0)
-		return irq;
+	if (irq < 0) {
+		error = irq;
+		goto free_redirect;
+	}
 	error = request_irq(irq, handler, IRQF_NO_THREAD | IRQF_NOBALANCING,
 			    VTL_REDIRECT_NAME, route);
 	if (error)
@@ -134,11 +149,20 @@ int vtl_redirect_new(u32 cpu, irq_handler_t handler, void *route,
 	}
 	redirect->irq = irq;
 	redirect->vector = config->vector;
-	return 0;
+	redirect->cpu = cpu;
+	redirect->route = route;
+	return redirect;
 
 free_irq:
 	irq_domain_free_irqs(irq, 1);
-	return error;
+free_redirect:
+	kfree(redirect);
+	return ERR_PTR(error);
+}
+
+u32 vtl_redirect_vector(const struct vtl_redirect *redirect)
+{
+	return redirect->vector;
 }
 
 static void redirect_nothing(void *unused)
@@ -158,13 +182,11 @@ static void redirect_unwire(u32 irq, u32 cpu)
 	smp_call_function_single(cpu, redirect_nothing, NULL, 1);
 }
 
-/*
- * Undoes vtl_redirect_new() with the same @cpu and @route. On return @route is
- * not used any more.
- */
-void vtl_redirect_free(u32 irq, u32 cpu, void *route)
+/* Undoes vtl_redirect_new(). On return its @route is not used any more. */
+void vtl_redirect_free(struct vtl_redirect *redirect)
 {
-	free_irq(irq, route);
-	redirect_unwire(irq, cpu);
-	irq_domain_free_irqs(irq, 1);
+	free_irq(redirect->irq, redirect->route);
+	redirect_unwire(redirect->irq, redirect->cpu);
+	irq_domain_free_irqs(redirect->irq, 1);
+	kfree(redirect);
 }

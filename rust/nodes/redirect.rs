@@ -15,7 +15,7 @@ use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::glue::abi::{self, mshv_map_device_intr, safe_in_c};
+use crate::glue::abi::{self, mshv_map_device_intr, safe_in_c, Made, TakenBack, Valid};
 use crate::glue::ffi::{call_back, Callback};
 use crate::nodes::args::Argument;
 use crate::nodes::device::VtlFile;
@@ -29,6 +29,9 @@ use crate::vp::Vp;
 safe_in_c! {
     fn vtl_redirect_init() -> c_int;
     fn vtl_redirect_exit();
+    fn vtl_redirect_vector(
+        redirect: Valid<'_, abi::vtl_redirect> as *const abi::vtl_redirect
+    ) -> u32;
 }
 
 /// The interrupt domain exists.
@@ -82,11 +85,6 @@ impl Place {
         }
         Ok(Self { route })
     }
-
-    /// The argument of the kernel's interrupt handler, which also identifies it.
-    fn raw_route(&self) -> *mut c_void {
-        core::ptr::from_ref(&*self.route).cast_mut().cast()
-    }
 }
 
 impl Drop for Place {
@@ -101,37 +99,39 @@ impl Drop for Place {
 ///
 /// # Invariants
 ///
-/// `given` came from `vtl_redirect_new` and is only freed in `drop`; `place` holds the route that
-/// was passed to it.
+/// `given` was made with the route in `_place`, which is dropped after it.
 pub(crate) struct Mapping {
-    given: abi::vtl_redirect,
+    given: Made<abi::vtl_redirect>,
     apic_id: u32,
-    place: Place,
+    _place: Place,
+}
+
+// SAFETY: It belongs to no task. A `Mapping` is dropped in a task that may sleep, by a command or with its
+// file.
+unsafe impl TakenBack for abi::vtl_redirect {
+    const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_redirect_free;
 }
 
 impl Mapping {
     fn new(route: Route, apic_id: u32) -> Result<Self> {
         let cpu = route.cpu;
         let place = Place::take(route)?;
-        let route = place.raw_route();
-        let mut given = abi::vtl_redirect::default();
-        // SAFETY: The callback gets a route whose address is fixed, and which lives until the
-        // mapping's `drop` has stopped the interrupt. We are in a task that may sleep.
-        to_result(unsafe { abi::vtl_redirect_new(cpu, Some(on_interrupt), route, &mut given) })?;
-        // INVARIANT: made by the call above.
+        let route = core::ptr::from_ref(&*place.route).cast_mut().cast();
+        // SAFETY: The callback gets a route whose address is fixed, and which lives until the interrupt
+        // has been stopped, by the invariant of the mapping. Only the new `Made` frees what comes back.
+        // We are in a task that may sleep.
+        let given = unsafe { Made::new(abi::vtl_redirect_new(cpu, Some(on_interrupt), route)) };
+        // INVARIANT: made with the route in `place`; fields are dropped in order.
         Ok(Self {
-            given,
+            given: given?,
             apic_id,
-            place,
+            _place: place,
         })
     }
-}
 
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        let (cpu, route) = (self.place.route.cpu, self.place.raw_route());
-        // SAFETY: By the invariant; in a task that may sleep.
-        unsafe { abi::vtl_redirect_free(self.given.irq, cpu, route) }
+    /// The vector of this kernel.
+    fn vector(&self) -> u32 {
+        vtl_redirect_vector((&self.given).into())
     }
 }
 
@@ -219,7 +219,7 @@ fn add(vtl: &VtlFile, route: Route, apic_id: u32) -> Result<u32> {
     }
     mappings.reserve(1, GFP_KERNEL)?;
     let mapping = Mapping::new(route, apic_id)?;
-    let vector = mapping.given.vector;
+    let vector = mapping.vector();
     mappings.push(mapping, GFP_KERNEL)?;
     Ok(vector)
 }
@@ -229,7 +229,7 @@ fn unmap(vtl: &VtlFile, vector: u32, apic_id: u32) -> Result<isize> {
     let mut mappings = vtl.redirects().lock();
     let mut known = mappings.iter();
     let index = known
-        .position(|mapping| mapping.given.vector == vector && mapping.apic_id == apic_id)
+        .position(|mapping| mapping.vector() == vector && mapping.apic_id == apic_id)
         .ok_or(EINVAL)?;
     drop(mappings.remove(index));
     Ok(0)
