@@ -19,6 +19,7 @@
 #include "nodes/helpers.h"
 #include "observe/helpers.h"
 #include "observe/vtl_trace.h"
+#include "run/vp_enter.h"
 #include "vp/helpers.h"
 
 /* bindgen can't evaluate _IOC(), but exports every enumerator. */

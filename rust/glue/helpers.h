@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Kernel inline functions and macros that Rust can't see, as functions; and
- * the non-instrumentable frame around the entry. helpers.c says why each.
+ * Kernel inline functions and macros that Rust can't see, as functions.
  */
 #ifndef _MSHV_VTL_TDX_HELPERS_H
 #define _MSHV_VTL_TDX_HELPERS_H
@@ -9,7 +8,6 @@
 #include <linux/types.h>
 #include <linux/mshv_vtl_tdx.h>
 #include <asm/extable_fixup_types.h>
-#include "run/vp_enter.h"
 
 struct page;
 
@@ -58,8 +56,5 @@ bool vtl_is_system_ram(u64 start, u64 len_bytes);
 
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
-
-void vtl_note_quiescent_state(unsigned long *noted);
-void vtl_guest_enter(struct vtl_enter_operands *operands);
 
 #endif

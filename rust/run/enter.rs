@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The only way into the lower VTL: TDG.VP.ENTER. The parts outside Rust are `glue/helpers.c`,
-//! which informs RCU and context tracking, and `run/vp_enter.S`, which executes it.
+//! The only way into the lower VTL: TDG.VP.ENTER. The parts outside Rust are `enter.c`, which informs
+//! RCU and context tracking, and `vp_enter.S`, which executes it.
 
 // UNSAFETY: calls the entry stub.
 #![allow(unsafe_code)]

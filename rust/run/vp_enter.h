@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Interface of vp_enter.S, for C, for bindgen and for the stub itself.
+ * Interface of vp_enter.S, for C, for bindgen and for the stub itself, and of the
+ * frame around it (enter.c).
  *
- * The offsets are those of struct vtl_enter_operands, as helpers.c asserts.
+ * The offsets are those of struct vtl_enter_operands, as enter.c asserts.
  * They are numbers, so that the stub needs no generated file and can be linked
  * into other modules unchanged.
  */
@@ -57,6 +58,9 @@ struct vtl_enter_operands {
 };
 
 void vtl_vp_enter(struct vtl_enter_operands *operands);
+
+void vtl_note_quiescent_state(unsigned long *noted);
+void vtl_guest_enter(struct vtl_enter_operands *operands);
 #endif
 
 #endif
