@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The arrows between the folders of rust/: who imports whom. Reads the module's Rust
-# files, prints a line `folder -> folder ...` for each, in the order of the layers, and
-# fails on an arrow that points up. A file of the root belongs to the folder of its name.
+# The arrows between the folders of rust/: who imports whom. Reads the module's C files,
+# then its Rust files, prints a line `folder -> folder ...` for each, in the order of the
+# layers, and fails on an arrow that points up, be it to a C function of a folder above. A
+# file of the root belongs to the folder of its name.
 
 BEGIN {
 	count = split("nodes run vp hv mem observe cpu glue pure", layer, " ")
@@ -25,7 +26,27 @@ own == "mshv_vtl_tdx_main" { next }
 	nextfile
 }
 
+FILENAME ~ /\.c$/ {
+	if (/^[a-z].*vtl_[a-z0-9_]+\(/ && !/^static /) {
+		match($0, /vtl_[a-z0-9_]+\(/)
+		home[substr($0, RSTART, RLENGTH - 1)] = own
+	}
+	next
+}
+
 /^[ \t]*\/\// { next }
+
+{
+	line = $0
+	while (match(line, /vtl_[a-z0-9_]+/)) {
+		name = substr(line, RSTART, RLENGTH)
+		line = substr(line, RSTART + RLENGTH)
+		if (name in home && rank[home[name]] < rank[own]) {
+			print FILENAME ":" FNR ": an arrow up, from " own " to " name "() of " home[name] > "/dev/stderr"
+			failed = 1
+		}
+	}
+}
 
 {
 	line = $0

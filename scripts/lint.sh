@@ -156,9 +156,10 @@ house_paths() {
 		'``(rust|tools|selftests|scripts|include)/[a-zA-Z0-9_/.*]+``' | tr -d '`')
 }
 
-# Imports between the folders of rust/ point downwards only.
+# Imports and calls of C between the folders of rust/ point downwards only.
 house_layers() {
-	git ls-files 'rust/*.rs' | xargs -r awk -f scripts/layers.awk || complain "rust/: an import points up"
+	{ git ls-files 'rust/*.c'; git ls-files 'rust/*.rs'; } | xargs -r awk -f scripts/layers.awk ||
+		complain "rust/: an arrow points up"
 }
 
 # KUnit's assertions take no message; only the debug kernel's build would show that.

@@ -20,7 +20,6 @@
 #include "observe/helpers.h"
 #include "observe/vtl_trace.h"
 #include "run/vp_enter.h"
-#include "vp/helpers.h"
 
 /* bindgen can't evaluate _IOC(), but exports every enumerator. */
 enum {

@@ -19,8 +19,7 @@ use crate::glue::abi::{self, safe_in_c, Answer, Made, PassedAs, TakenBack, Valid
 use crate::pure::sleep::Sleep;
 
 // They look at the caller, the processor, a page or a clock, let others run, or walk the resource tree
-// under its lock, and take any number there is. What is shared with the host is no secret: that is what
-// the caller of `vtl_share_page` wants.
+// under its lock, and take any number there is.
 safe_in_c! {
     fn eventfd_ctx_fdget(
         descriptor: c_int
@@ -28,15 +27,11 @@ safe_in_c! {
     fn vtl_eventfd_signal(eventfd: Valid<'_, bindings::eventfd_ctx> as *mut bindings::eventfd_ctx);
     fn capable(capability: c_int) -> bool;
     fn xfer_to_guest_mode_handle_work() -> c_int;
-    fn vtl_event_log(text: Valid<'_, c_char> as *const c_char);
     fn vtl_page_address(page: Valid<'_, bindings::page> as *mut bindings::page) -> *mut c_void;
     fn vtl_page_phys(page: Valid<'_, bindings::page> as *mut bindings::page) -> u64;
-    fn vtl_share_page(page: Valid<'_, bindings::page> as *mut bindings::page) -> c_int;
-    fn vtl_unshare_page(page: Valid<'_, bindings::page> as *mut bindings::page) -> c_int;
     fn vtl_is_bound_to_cpu() -> bool;
     fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
     fn vtl_without_shared(gpa: u64) -> u64;
-    fn vtl_event_allowed(kind: u32) -> bool;
     fn vtl_apic_id(cpu: u32) -> u32;
     fn vtl_tsc_khz() -> u32;
     fn vtl_send_reschedule(cpu: u32);
@@ -91,16 +86,6 @@ pub(crate) fn thread() -> u32 {
 /// Number of the current process.
 pub(crate) fn process() -> u32 {
     kernel::current!().tgid() as u32 // CAST: never negative
-}
-
-/// Whether an event of a kind may be logged now, or there have been too many.
-pub(crate) fn is_event_allowed(kind: u32) -> bool {
-    vtl_event_allowed(kind)
-}
-
-/// Gives a text to the kernel's audit subsystem, or to its log.
-pub(crate) fn log_event(text: &CStr) {
-    vtl_event_log(text.into());
 }
 
 /// x2APIC ID of a CPU that can exist; for another number, an ID that no CPU has.
@@ -325,24 +310,6 @@ pub(crate) fn is_system_ram(start: u64, len_bytes: u64) -> bool {
 pub(crate) fn page_offset(vma: &VmaNew) -> u64 {
     // SAFETY: The area is valid by the invariant of `VmaNew`; nobody else changes it yet.
     unsafe { (*vma.as_ptr()).vm_pgoff as u64 } // CAST: unsigned long has 64 bits
-}
-
-/// Shares a page with the host.
-///
-/// # Errors
-///
-/// What the conversion says; the state of the page is then unknown.
-pub(crate) fn share_page(page: &Page) -> Result {
-    to_result(vtl_share_page(page.into()))
-}
-
-/// Takes a page back from the host.
-///
-/// # Errors
-///
-/// As [`share_page`].
-pub(crate) fn unshare_page(page: &Page) -> Result {
-    to_result(vtl_unshare_page(page.into()))
 }
 
 /// Returns true if a tracepoint of this module is on. The kernel crate's own macro knows only those of

@@ -6,12 +6,14 @@
  */
 #include <linux/cpuhotplug.h>
 #include <linux/entry-virt.h>
+#include <linux/eventfd.h>
 #include <linux/interrupt.h>
 #include <linux/ioport.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <asm/coco.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
@@ -228,4 +230,15 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 {
 	return cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "mshv_vtl_tdx:online",
 				 online, offline);
+}
+
+/* The private alias of an address. */
+u64 vtl_without_shared(u64 gpa)
+{
+	return gpa & ~cc_mkdec(0);
+}
+
+void vtl_eventfd_signal(struct eventfd_ctx *eventfd)
+{
+	eventfd_signal(eventfd);
 }

@@ -9,7 +9,9 @@
 #include <linux/mshv_vtl_tdx.h>
 #include <asm/extable_fixup_types.h>
 
+struct eventfd_ctx;
 struct page;
+struct rcuwait;
 
 bool vtl_has_guest_work(void);
 bool vtl_irq_off_for_guest(void);
@@ -56,5 +58,15 @@ bool vtl_is_system_ram(u64 start, u64 len_bytes);
 
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
+
+u64 vtl_without_shared(u64 gpa);
+void vtl_eventfd_signal(struct eventfd_ctx *eventfd);
+
+/* In sleep.c. */
+int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
+	      void *argument, u64 most_ns, u64 slack_ns);
+void vtl_send_reschedule(u32 cpu);
+bool vtl_need_resched(void);
+bool vtl_yield(void);
 
 #endif

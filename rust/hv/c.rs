@@ -6,13 +6,24 @@
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
 
-use crate::glue::abi::{self, safe_in_c};
+use kernel::bindings;
+use kernel::prelude::*;
+
+use crate::glue::abi::{self, safe_in_c, Valid};
 
 safe_in_c! {
     /// Returns true if the host is Hyper-V.
     pub(crate) fn vtl_is_on_hyper_v() -> bool;
     /// Makes a hypercall, with the addresses of two shared pages.
     pub(crate) fn vtl_hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64;
+    /// Shares a page with the host, and zeroes it.
+    pub(crate) fn vtl_share_page(
+        page: Valid<'_, bindings::page> as *mut bindings::page
+    ) -> c_int;
+    /// Takes a page back from the host.
+    pub(crate) fn vtl_unshare_page(
+        page: Valid<'_, bindings::page> as *mut bindings::page
+    ) -> c_int;
     /// Finds out if this driver may use the SynIC.
     pub(crate) fn vtl_synic_find() -> abi::vtl_synic;
     /// Enables the SynIC of this CPU.

@@ -36,12 +36,6 @@ u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys)
 #endif
 }
 
-/* The private alias of an address. */
-u64 vtl_without_shared(u64 gpa)
-{
-	return gpa & ~cc_mkdec(0);
-}
-
 /* Shares a page and zeroes it. On failure the state of the page is unknown. */
 int vtl_share_page(struct page *page)
 {

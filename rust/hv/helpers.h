@@ -8,12 +8,9 @@
 
 #include <linux/types.h>
 
-struct eventfd_ctx;
-struct kiocb;
 struct page;
 
 bool vtl_is_on_hyper_v(void);
-u64 vtl_without_shared(u64 gpa);
 u64 vtl_hypercall(u64 control, u64 input_phys, u64 output_phys);
 int vtl_share_page(struct page *page);
 int vtl_unshare_page(struct page *page);
@@ -44,8 +41,5 @@ void vtl_synic_off(void);
 void vtl_synic_mask_all(bool masked);
 void vtl_synic_eom(void);
 void vtl_synic_eom_on(u32 cpu);
-
-bool vtl_is_nonblocking(struct kiocb *kiocb);
-void vtl_eventfd_signal(struct eventfd_ctx *eventfd);
 
 #endif

@@ -3,10 +3,11 @@
 //!
 //! The contents are whatever the host writes: they are copied once, and the copy is checked.
 
+use kernel::error::to_result;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
-use crate::glue::ffi;
+use super::c;
 use crate::glue::page::SharedPage;
 
 const WORD: usize = size_of::<u64>();
@@ -28,7 +29,7 @@ impl HostPage {
     /// ENOMEM, or the error of the conversion. The page is leaked then: its state is unknown.
     pub(crate) fn new() -> Result<Self> {
         let page = SharedPage::new()?;
-        if let Err(error) = ffi::share_page(page.page()) {
+        if let Err(error) = to_result(c::vtl_share_page(page.page().into())) {
             pr_err!("the host refused to share a page; the page is leaked\n");
             core::mem::forget(page);
             return Err(error);
@@ -109,7 +110,7 @@ impl HostPage {
 impl Drop for HostPage {
     fn drop(&mut self) {
         let Some(page) = self.page.take() else { return };
-        if ffi::unshare_page(page.page()).is_err() {
+        if to_result(c::vtl_unshare_page(page.page().into())).is_err() {
             pr_err!("the host refused to return a shared page; the page is leaked\n");
             // The host can still access it, so the kernel must not reuse it.
             core::mem::forget(page);

@@ -10,8 +10,6 @@
  * Stays C: per-CPU variables, irq_work, and MSRs that are macros.
  */
 #include <linux/cpu.h>
-#include <linux/eventfd.h>
-#include <linux/fs.h>
 #include <linux/irq_work.h>
 #include <linux/percpu.h>
 #include <linux/platform_device.h>
@@ -214,14 +212,3 @@ void vtl_synic_eom_on(u32 cpu)
 }
 
 #endif
-
-bool vtl_is_nonblocking(struct kiocb *kiocb)
-{
-	return kiocb->ki_filp->f_flags & O_NONBLOCK ||
-	       kiocb->ki_flags & IOCB_NOWAIT;
-}
-
-void vtl_eventfd_signal(struct eventfd_ctx *eventfd)
-{
-	eventfd_signal(eventfd);
-}

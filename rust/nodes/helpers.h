@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Interrupts of this kernel that stand for interrupts of the lower VTLs
- * (redirect.c), and the notification before a shutdown (shutdown.c).
+ * (redirect.c), the notification before a shutdown (shutdown.c), and poll entries,
+ * descriptors and flags of files (poll.c).
  */
 #ifndef _MSHV_VTL_TDX_NODES_HELPERS_H
 #define _MSHV_VTL_TDX_NODES_HELPERS_H
@@ -9,6 +10,9 @@
 #include <linux/interrupt.h>
 #include <linux/types.h>
 
+struct file;
+struct kiocb;
+struct vtl_poll;
 struct vtl_redirect;
 
 int vtl_redirect_init(void);
@@ -20,5 +24,15 @@ void vtl_redirect_free(struct vtl_redirect *redirect);
 
 void vtl_shutdown_register(void (*begins)(void));
 void vtl_shutdown_unregister(void);
+
+struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
+			      void *argument);
+void vtl_poll_free(struct vtl_poll *poll);
+
+void *vtl_descriptors(void);
+bool vtl_has_descriptor(const struct file *file);
+bool vtl_was_last_descriptor(const struct file *file, const void *table);
+
+bool vtl_is_nonblocking(struct kiocb *kiocb);
 
 #endif

@@ -2,7 +2,7 @@
 //! `MSHV_SET_POLL_FILE`: a file that cancels the run of a VP when it becomes readable.
 //!
 //! A VTL file has at most one registration per CPU. Each holds a reference to its file and belongs
-//! to the process that made it; `descriptor.rs` says when it ends. `wake.c` adds the entry to the
+//! to the process that made it; `descriptor.rs` says when it ends. `poll.c` adds the entry to the
 //! file's wait queue.
 
 use kernel::fs::file::LocalFile;

@@ -12,15 +12,16 @@ use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::CString;
 
-use crate::glue::abi::{self, safe_in_c};
-use crate::glue::ffi;
+use crate::glue::abi::{self, safe_in_c, Valid};
 use crate::pure::audit::ExitKind;
 use crate::pure::leaf;
 use crate::pure::status::Status;
 use crate::pure::tdcall::Registers;
 
-// They take numbers. The second sleeps, and is only called in task context.
+// They take numbers and a text. `vtl_event_flush` sleeps, and is only called in task context.
 safe_in_c! {
+    fn vtl_event_allowed(kind: u32) -> bool;
+    fn vtl_event_log(text: Valid<'_, c_char> as *const c_char);
     fn vtl_event_storm(cpu: u32, kind: u32, thread: u32, ticks: u64);
     fn vtl_event_flush();
 }
@@ -110,11 +111,11 @@ pub(crate) fn hypercall_refused(control: u64) {
 }
 
 fn log(kind: Kind, text: fmt::Arguments<'_>) {
-    if !ffi::is_event_allowed(kind as u32) {
+    if !vtl_event_allowed(kind as u32) {
         return;
     }
     // Out of memory the event is lost, as it would be with a full audit queue.
     if let Ok(text) = CString::try_from_fmt(text) {
-        ffi::log_event(&text);
+        vtl_event_log((&*text).into());
     }
 }
