@@ -46,38 +46,21 @@ pub(crate) unsafe fn set_virtual_apic_page(vm: VmIndex, gpa: u64) -> Result<(), 
 ///
 /// This is a TD, so that the instruction exists. The leaf changes no registers but these, and no
 /// memory that this kernel relies on.
-unsafe fn execute(registers: Registers) -> Registers {
-    let Registers {
-        mut rax,
-        mut rcx,
-        mut rdx,
-        mut r8,
-        mut r9,
-        mut r10,
-        mut r11,
-    } = registers;
+unsafe fn execute(mut registers: Registers) -> Registers {
     // SAFETY: By the caller's promise ("the instruction exists", "changes no registers but these").
     unsafe {
         asm!(
             ".byte 0x66, 0x0f, 0x01, 0xcc",
-            inout("rax") rax,
-            inout("rcx") rcx,
-            inout("rdx") rdx,
-            inout("r8") r8,
-            inout("r9") r9,
-            inout("r10") r10,
-            inout("r11") r11,
+            inout("rax") registers.rax,
+            inout("rcx") registers.rcx,
+            inout("rdx") registers.rdx,
+            inout("r8") registers.r8,
+            inout("r9") registers.r9,
+            inout("r10") registers.r10,
+            inout("r11") registers.r11,
         );
     }
-    Registers {
-        rax,
-        rcx,
-        rdx,
-        r8,
-        r9,
-        r10,
-        r11,
-    }
+    registers
 }
 
 /// TDG.VP.VMCALL function for an instruction: its exit reason. [GHCI Instruction.WBINVD]

@@ -42,23 +42,14 @@ impl Tdcall for Model<'_, '_> {
 impl Model<'_, '_> {
     /// Executes any TDCALL.
     pub(crate) fn execute(&mut self, registers: Registers) -> Registers {
-        let Registers {
-            rax,
-            rcx,
-            rdx,
-            r8,
-            r9,
-            r10,
-            r11,
-        } = registers;
         let mut g = Gprs {
-            rax,
-            rcx,
-            rdx,
-            r8,
-            r9,
-            r10,
-            r11,
+            rax: registers.rax,
+            rcx: registers.rcx,
+            rdx: registers.rdx,
+            r8: registers.r8,
+            r9: registers.r9,
+            r10: registers.r10,
+            r11: registers.r11,
             ..Gprs::ZERO
         };
         let outcome = tdcall(self.td, self.vcpu, &mut g, KERNEL, self.machine);
@@ -253,32 +244,18 @@ fn the_drivers_calls_have_the_effect_it_expects() {
 }
 
 fn classified(g: &Gprs) -> Exit {
-    let Gprs {
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        ..
-    } = *g;
     classify(&RawExit {
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
+        rax: g.rax,
+        rcx: g.rcx,
+        rdx: g.rdx,
+        rsi: g.rsi,
+        rdi: g.rdi,
+        r8: g.r8,
+        r9: g.r9,
+        r10: g.r10,
+        r11: g.r11,
+        r12: g.r12,
+        r13: g.r13,
     })
 }
 
