@@ -130,6 +130,11 @@ house_unsafe() {
 		<(sed -nE '/^\/\/! ([a-z]+\/[a-z_]+ *)+$/s/\/\/! //p' rust/mshv_vtl_tdx_main.rs |
 			tr -s ' ' '\n' | sed 's/.*/rust\/&.rs/' | sort))
 	[ -z "$found" ] || complain "rust/mshv_vtl_tdx_main.rs: its list of files with unsafe blocks differs in $found"
+	local blocks
+	blocks=$(git grep -hE 'unsafe *\{' -- rust | wc -l)
+	[ "$blocks" -le 60 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 60"
+	blocks=$(git grep -lE 'unsafe *\{' -- rust | wc -l)
+	[ "$blocks" -le 12 ] || complain "rust/: unsafe blocks in $blocks files, and coding-style.rst allows 12"
 	local area
 	for area in rust tools/vtl tools/vtlctl tools/vtlvmm tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/checks/fuzz; do
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
@@ -156,10 +161,12 @@ house_paths() {
 		'``(rust|tools|selftests|scripts|include)/[a-zA-Z0-9_/.*]+``' | tr -d '`')
 }
 
-# Imports and calls of C between the folders of rust/ point downwards only.
+# Imports and calls of C between the folders of rust/ point downwards only; and so do the journeys
+# of the overview, which name files and functions that there are.
 house_layers() {
 	{ git ls-files 'rust/*.c'; git ls-files 'rust/*.rs'; } | xargs -r awk -f scripts/layers.awk ||
 		complain "rust/: an arrow points up"
+	awk -f scripts/journeys.awk Documentation/overview.rst || complain "Documentation/overview.rst: a journey is not the code's"
 }
 
 # KUnit's assertions take no message; only the debug kernel's build would show that.
