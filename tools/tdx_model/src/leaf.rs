@@ -37,6 +37,16 @@ pub(crate) struct Call<'a, 'm, M> {
     pub(crate) machine: &'a mut M,
 }
 
+impl<M: Machine> Call<'_, '_, M> {
+    /// The lock of the run-time measurement registers is tried once.
+    fn lock_rtmrs(&mut self) -> Result<(), Stop> {
+        match self.machine.are_rtmrs_busy() {
+            true => Err(Status::OPERAND_BUSY.with(Operand::Rtmr as u32).into()),
+            false => Ok(()),
+        }
+    }
+}
+
 /// How a leaf ends after its checks have passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {

@@ -67,6 +67,11 @@ pub trait Machine {
     /// priority class of RVI is greater than that of PPR.
     fn l1_interrupt_deliverable(&self) -> bool;
 
+    /// Returns true if another logical processor holds the measurement registers.
+    fn are_rtmrs_busy(&mut self) -> bool {
+        false
+    }
+
     /// Loads IA32_XSS of this logical processor. The value has been checked against XFAM and the
     /// supported bits of [`crate::td::CpuFeatures`]; with none supported it is zero.
     fn write_xss(&mut self, value: u64);

@@ -17,6 +17,7 @@ pub enum Operand {
     Rcx = 1,
     Rdx = 2,
     R8 = 8,
+    Rtmr = 168,
     L2VapicGpa = 170,
 }
 

@@ -3,6 +3,8 @@
 //!
 //! One per TD, shared by its virtual processors; the emulator locks it and passes it as `&mut`.
 
+use sha2::{Digest as _, Sha384};
+
 use crate::gpa::{Gpa, Level, VmIndex};
 use crate::page_state::Pages;
 use crate::stale::Stale;
@@ -207,6 +209,16 @@ pub struct Measurements {
     pub mrowner: [u8; 48],
     pub mrownerconfig: [u8; 48],
     pub rtmr: [[u8; 48]; 4],
+}
+
+impl Measurements {
+    /// Extends a run-time measurement register, if there is one with this index.
+    pub fn extend(&mut self, index: usize, digest: &[u8; 48]) {
+        if let Some(rtmr) = self.rtmr.get_mut(index) {
+            let hash = Sha384::new().chain_update(*rtmr).chain_update(digest);
+            *rtmr = hash.finalize().into();
+        }
+    }
 }
 
 /// The TD.

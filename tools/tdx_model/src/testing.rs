@@ -44,6 +44,8 @@ pub(crate) struct FakeMachine {
     pub(crate) is_interrupt_pending: bool,
     pub(crate) tsc: u64,
     pub(crate) xss: Option<u64>,
+    /// How often somebody else holds the measurement registers.
+    pub(crate) busy_rtmrs: u32,
 }
 
 impl FakeMachine {
@@ -109,6 +111,12 @@ impl Machine for FakeMachine {
         self.is_interrupt_pending
     }
 
+    fn are_rtmrs_busy(&mut self) -> bool {
+        let left = self.busy_rtmrs.checked_sub(1);
+        self.busy_rtmrs = left.unwrap_or(0);
+        left.is_some()
+    }
+
     fn write_xss(&mut self, value: u64) {
         self.xss = Some(value);
     }
@@ -144,6 +152,7 @@ pub(crate) fn with_td(test: impl FnOnce(&mut Td<'_>, &mut Vcpu, &mut FakeMachine
         is_interrupt_pending: false,
         tsc: 1000,
         xss: None,
+        busy_rtmrs: 0,
     };
     let mut vcpu = Box::new(Vcpu::new(1, &config));
     let mut reductions = [Reduction::default(); 8];

@@ -24,9 +24,12 @@ use tdx_model::cpuid::{CpuidOutcome, CpuidRequest, CpuidResult};
 use tdx_model::dispatch::{self, Caller, Outcome};
 use tdx_model::gprs::Gprs;
 use tdx_model::msr::{Direction, MsrAction};
+use tdx_model::status::{Operand, Status};
 use tdx_model::ve::{L1EptOutcome, L1EptViolation, VeInfo};
 
 const TDCALL: [u8; 4] = [0x66, 0x0f, 0x01, 0xcc];
+/// RAX of TDG.MR.RTMR.EXTEND.
+const RTMR_EXTEND: u64 = 2;
 const VMCALL: [u8; 3] = [0x0f, 0x01, 0xc1];
 
 /// Runs L1 once and deals with its exit.
@@ -142,7 +145,13 @@ fn tdcall(vp: &mut Vp) {
     let mut world = vp.platform.world();
     let World { td, spaces } = &mut *world;
     let mut processor = Processor::new(vp, spaces);
-    let outcome = dispatch::tdcall(td, vp.model, &mut gprs, caller, &mut processor);
+    let outcome = match gprs.rax {
+        RTMR_EXTEND if host::debug_port::refuses_extend() => {
+            gprs.rax = Status::invalid(Operand::Rax).0;
+            Outcome::Complete
+        }
+        _ => dispatch::tdcall(td, vp.model, &mut gprs, caller, &mut processor),
+    };
     processor.finish();
     drop(world);
     match outcome {

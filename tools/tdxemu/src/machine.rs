@@ -3,6 +3,7 @@
 
 use crate::cpu::{apic, msr, tsc};
 use crate::extra_msrs::XSS;
+use crate::host::debug_port;
 use crate::mem::guest::GuestMemory;
 use crate::mem::npt::AddressSpaces;
 use crate::smp::{self, CPUS, CpuShared};
@@ -117,6 +118,11 @@ impl Machine for Processor<'_> {
 
     fn l1_interrupt_deliverable(&self) -> bool {
         apic::has_deliverable_interrupt()
+    }
+
+    fn are_rtmrs_busy(&mut self) -> bool {
+        // The world is locked: it is so only where L1 asked for it.
+        debug_port::holds_rtmrs()
     }
 
     #[expect(unsafe_code)] // UNSAFETY: WRMSR

@@ -6,6 +6,10 @@ use crate::cpu::{Registers, tdcall};
 
 /// Leaves.
 pub mod leaf {
+    /// TDG.MR.RTMR.EXTEND
+    pub const MR_RTMR_EXTEND: u64 = 2;
+    /// TDG.MR.REPORT
+    pub const MR_REPORT: u64 = 4;
     /// TDG.MEM.PAGE.ACCEPT
     pub const MEM_PAGE_ACCEPT: u64 = 6;
     /// TDG.VP.RD

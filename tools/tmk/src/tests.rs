@@ -188,6 +188,7 @@ tests! { ALL:
         runs_of_the_l2_are_taken_as_asked
         page_is_withdrawn_and_comes_back_pending
         registers_of_the_synic_are_refused_as_asked
+        measurement_registers_are_busy_or_refused_as_asked
         synic_posts_messages_and_events
         hypercalls_use_shared_pages
     }

@@ -83,5 +83,9 @@ impl Machine for Array {
         self.is_interrupt_pending
     }
 
+    fn are_rtmrs_busy(&mut self) -> bool {
+        self.tsc % 8 == 7
+    }
+
     fn write_xss(&mut self, _: u64) {}
 }

@@ -19,12 +19,13 @@ const NOT_A_MAC: &[u8; 32] = b"EMULATED TDX MODULE - NOT SIGNED";
 /// Used part of TEE_TCB_INFO.
 const TCB_INFO_LEN: usize = 239;
 
-pub(crate) fn tdg_mr_report<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
+pub(crate) fn tdg_mr_report<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     let report = operand(call.gprs.rcx, REPORT_LEN as u64, Operand::Rcx)?;
     let data = operand(call.gprs.rdx, REPORT_DATA_LEN as u64, Operand::Rdx)?;
     must_be_zero(call.gprs.r8, Operand::R8)?;
     let report = call.walk_any(report)?;
     let data = call.walk_any(data)?;
+    call.lock_rtmrs()?;
     // checks passed
     let mut report_data = [0; REPORT_DATA_LEN];
     call.machine.read_memory(data, &mut report_data);
@@ -114,6 +115,22 @@ mod tests {
                 report[0x20..0x50],
                 Sha384::digest(&report[0x100..0x1ef])[..]
             );
+        });
+    }
+
+    #[test]
+    fn no_report_is_written_while_the_registers_are_busy() {
+        with_td(|td, vcpu, m| {
+            m.busy_rtmrs = 1;
+            let mut g = Gprs {
+                rcx: 0x1400,
+                rdx: 0x2000,
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, m, 4, &mut g), 0x8000_0200_0000_00a8);
+            assert_eq!(m.memory[0x1400], 0);
+            assert_eq!(complete(td, vcpu, m, 4, &mut g), 0);
+            assert_eq!(m.memory[0x1400], 0x81);
         });
     }
 

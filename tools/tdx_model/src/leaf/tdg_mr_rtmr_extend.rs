@@ -1,27 +1,20 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TDG.MR.RTMR.EXTEND (leaf 2): extends a run-time measurement register by a digest.
 
-use sha2::{Digest, Sha384};
-
 use super::{Call, Leaf, SUCCESS, Stop, private_operand};
 use crate::machine::Machine;
 use crate::status::Operand;
 
-pub(crate) fn tdg_mr_rtmr_extend<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
+pub(crate) fn tdg_mr_rtmr_extend<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     let buffer = private_operand(call.gprs.rcx, 64, Operand::Rcx)?;
     let index = usize::try_from(call.gprs.rdx).ok().filter(|i| *i < 4);
     let index = index.ok_or(Stop::invalid(Operand::Rdx))?;
     call.walk_private(buffer)?;
+    call.lock_rtmrs()?;
     // checks passed
     let mut digest = [0; 48];
     call.machine.read_memory(buffer, &mut digest);
-    if let Some(rtmr) = call.td.measurements.rtmr.get_mut(index) {
-        *rtmr = Sha384::new()
-            .chain_update(*rtmr)
-            .chain_update(digest)
-            .finalize()
-            .into();
-    }
+    call.td.measurements.extend(index, &digest);
     SUCCESS
 }
 
@@ -32,6 +25,7 @@ mod tests {
     use crate::gprs::Gprs;
     use crate::status::Status;
     use crate::testing::{call, complete, with_td};
+    use sha2::{Digest as _, Sha384};
 
     #[test]
     fn register_becomes_the_hash_of_itself_and_the_digest() {
@@ -50,6 +44,22 @@ mod tests {
                 .into();
             assert_eq!(td.measurements.rtmr[2], want);
             assert_eq!(td.measurements.rtmr[1], [0; 48]);
+        });
+    }
+
+    #[test]
+    fn a_busy_register_is_not_extended_and_names_itself() {
+        with_td(|td, vcpu, m| {
+            m.busy_rtmrs = 1;
+            let mut g = Gprs {
+                rcx: 0x1040,
+                rdx: 3,
+                ..Gprs::ZERO
+            };
+            assert_eq!(complete(td, vcpu, m, 2, &mut g), 0x8000_0200_0000_00a8);
+            assert_eq!(td.measurements.rtmr[3], [0; 48]);
+            assert_eq!(complete(td, vcpu, m, 2, &mut g), 0);
+            assert_ne!(td.measurements.rtmr[3], [0; 48]);
         });
     }
 

@@ -36,6 +36,8 @@ mod command {
     pub(super) const FLUSHES: u8 = 9;
     pub(super) const RIGHTS_ARE_GONE: u8 = 10;
     pub(super) const CONVERSIONS: u8 = 11;
+    pub(super) const BUSY_RTMRS: u8 = 12;
+    pub(super) const EXTENDS: u8 = 13;
 }
 
 /// What became of an action.
@@ -72,6 +74,10 @@ static TAKEN_RUNS: Countdown = Countdown::new();
 static REFUSALS: Countdown = Countdown::new();
 /// Refuses elements of hypercalls that convert pages.
 static CONVERSIONS: Countdown = Countdown::new();
+/// Holds the measurement registers while L1 wants them.
+static BUSY_RTMRS: Countdown = Countdown::new();
+/// Makes TDG.MR.RTMR.EXTEND a leaf that the TDX module does not have.
+static EXTENDS: Countdown = Countdown::new();
 
 // ORDERING: counters that order nothing else; a test sets one before it does what is counted.
 impl Countdown {
@@ -142,6 +148,8 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         command::EXITS => TAKEN_RUNS.arm(operand),
         command::REFUSALS => REFUSALS.arm(operand),
         command::CONVERSIONS => CONVERSIONS.arm(operand),
+        command::BUSY_RTMRS => BUSY_RTMRS.arm(operand),
+        command::EXTENDS => EXTENDS.arm(operand),
         command::EVENT => {
             let flag = u32::from((operand >> 16) as u16); // CAST: a field
             delivery(synic::signal_event(vp, second, low, flag))
@@ -241,4 +249,14 @@ pub fn refuses_register() -> bool {
 /// Returns true if L1 asked the host not to convert this page of a hypercall. Counts the page.
 pub fn refuses_conversion() -> bool {
     CONVERSIONS.strikes()
+}
+
+/// Returns true if L1 asked for the measurement registers to be held by somebody else. Counts it.
+pub fn holds_rtmrs() -> bool {
+    BUSY_RTMRS.strikes()
+}
+
+/// Returns true if L1 asked for this TDG.MR.RTMR.EXTEND to be refused. Counts it.
+pub fn refuses_extend() -> bool {
+    EXTENDS.strikes()
 }

@@ -3,7 +3,7 @@
 //! interrupt controller, hypercalls.
 
 use super::Memory;
-use crate::cpu::{guest, take_interrupts, taken_vector};
+use crate::cpu::{self, guest, take_interrupts, taken_vector};
 use crate::host;
 use crate::tdx::{self, leaf, status};
 use crate::vm::{Outcome, Vm, equal};
@@ -16,6 +16,8 @@ const WITHDRAW_PAGE: u64 = 5;
 const GIVE_PAGE: u64 = 6;
 const PROXY: u64 = 7;
 const REFUSALS: u64 = 8;
+const BUSY_RTMRS: u64 = 12;
+const EXTENDS: u64 = 13;
 
 const DONE: u64 = 0;
 const UNKNOWN: u64 = 1;
@@ -93,6 +95,34 @@ pub fn registers_of_the_synic_are_refused_as_asked(_: &mut Vm, _: &Memory) -> Ou
     for is_refused in [0, 1, 1, 0] {
         equal!(u64::from(host::refuses_rdmsr(SVERSION)), is_refused);
     }
+    Ok(())
+}
+
+pub fn measurement_registers_are_busy_or_refused_as_asked(_: &mut Vm, memory: &Memory) -> Outcome {
+    const RTMR: u64 = 168;
+    const BUSY: u64 = (0x8000_0200 << 32) | RTMR;
+    const NO_LEAF: u64 = status::OPERAND_INVALID << 32;
+    let page = memory.start + SPARE + 0x1000;
+    equal!(tdx::call(leaf::MEM_PAGE_ACCEPT, page, 0, 0, 0)[0], 0);
+    let extend = || tdx::call(leaf::MR_RTMR_EXTEND, page, 3, 0, 0)[0];
+    let register = || {
+        let answer = tdx::call(leaf::MR_REPORT, page, page + 0x400, 0, 0)[0];
+        (answer, cpu::peek(page + 0x200 + 0x160))
+    };
+    let before = register();
+    equal!(before.0, 0);
+    equal!(ask(BUSY_RTMRS, (1 << 16) | 2), DONE);
+    equal!(register().0, 0);
+    equal!(register().0, BUSY);
+    equal!(extend(), BUSY);
+    equal!(u64::from(register() == before), 1);
+    equal!(ask(EXTENDS, 2), DONE);
+    for _ in 0..2 {
+        equal!(extend(), NO_LEAF);
+        equal!(u64::from(register() == before), 1);
+    }
+    equal!(extend(), 0);
+    equal!(u64::from(register() == before), 0);
     Ok(())
 }
 
