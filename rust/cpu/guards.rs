@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Guards that prove what the CPU is kept from: leaving the task, taking interrupts.
+//! Guards that prove what can't happen on the current CPU: migration, preemption, interrupts.
 //!
-//! None can be sent to another thread: what they turned off is off on this CPU, for this task.
+//! None can be sent to another thread: they apply to this CPU and this task.
 
 // UNSAFETY: declares C functions, and pairs them.
 #![allow(unsafe_code)]
@@ -11,7 +11,7 @@ use kernel::types::NotThreadSafe;
 use crate::cpu::fpu::Section;
 use crate::glue::abi::{ends_in_c, safe_in_c};
 
-// They can be nested as deep as one likes; the last leaves interrupts off or as they were.
+// They can be nested to any depth; the last leaves interrupts disabled, or restores their state.
 safe_in_c! {
     fn vtl_migrate_disable() -> u32;
     fn vtl_preempt_disable() -> u32;
@@ -19,13 +19,13 @@ safe_in_c! {
     fn vtl_irq_off_for_guest() -> bool;
 }
 
-/// The task stays on a CPU.
+/// The task can't be migrated to another CPU.
 pub(crate) trait OnOneCpu {
     /// The CPU.
     fn cpu(&self) -> u32;
 }
 
-/// The task stays on its CPU but may sleep.
+/// Migration is disabled; the task may be preempted, and may sleep.
 #[must_use]
 pub(crate) struct MigrateOff {
     cpu: u32,
@@ -33,7 +33,7 @@ pub(crate) struct MigrateOff {
 }
 
 impl MigrateOff {
-    /// Keeps the task on the CPU it is on.
+    /// Pins the task to its current CPU.
     pub(crate) fn new() -> Self {
         Self {
             cpu: vtl_migrate_disable(),
@@ -48,7 +48,7 @@ impl OnOneCpu for MigrateOff {
     }
 }
 
-/// No other task runs on this CPU.
+/// Preemption is disabled: no other task runs on this CPU.
 #[must_use]
 pub(crate) struct PreemptOff {
     cpu: u32,
@@ -56,7 +56,7 @@ pub(crate) struct PreemptOff {
 }
 
 impl PreemptOff {
-    /// Turns preemption off.
+    /// Disables preemption.
     pub(crate) fn new() -> Self {
         Self {
             cpu: vtl_preempt_disable(),
@@ -71,12 +71,12 @@ impl OnOneCpu for PreemptOff {
     }
 }
 
-/// This CPU takes no interrupts.
+/// Interrupts are disabled on this CPU.
 #[must_use]
 pub(crate) struct IrqsOff(NotThreadSafe);
 
 impl IrqsOff {
-    /// Turns interrupts off, in a task that has them on.
+    /// Disables interrupts, in a task that has them enabled.
     pub(crate) fn in_task(_on_its_cpu: &MigrateOff) -> Self {
         vtl_irq_off();
         Self(NotThreadSafe)
@@ -89,7 +89,7 @@ impl IrqsOff {
     }
 }
 
-// Interrupts were on before each `IrqsOff`, and a second one is not made while there is one.
+// Interrupts were enabled before each `IrqsOff`, and a second one is not made while one exists.
 ends_in_c! {
     MigrateOff: vtl_migrate_enable;
     PreemptOff: vtl_preempt_enable;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The model-specific registers that lower VTL and VTL2 share, and no other.
+//! The MSRs that lower VTL and VTL2 share, and no others.
 
 // UNSAFETY: RDMSR and WRMSR.
 #![allow(unsafe_code)]
@@ -23,7 +23,7 @@ safe_in_c! {
     fn vtl_rdmsr_safe(msr: u32, value: &mut u64 as *mut u64) -> c_int;
 }
 
-/// A shared register, by its architectural number.
+/// A shared MSR, by its number.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Msr {
@@ -45,9 +45,9 @@ pub(crate) enum Msr {
     TscAux = 0xc000_0103,
 }
 
-/// What the kernel does about an RDMSR or WRMSR between labels 2 and 3 that faults: a line in the log,
-/// zero for what was to be read, and on. As `native_rdmsrq()` and `native_wrmsrq()`, but without a
-/// call: what `rdmsrq()` and `wrmsrq()` do instead serves Xen PV, which is never a TD.
+/// Makes the kernel handle a fault of the RDMSR or WRMSR between labels 2 and 3: it logs a line,
+/// reads zero, and continues. As `native_rdmsrq()` and `native_wrmsrq()`, but without a call;
+/// `rdmsrq()` and `wrmsrq()` would add the indirection for Xen PV, which is never a TD.
 macro_rules! with_fixup {
     ($instruction:literal) => {
         concat!(
@@ -59,12 +59,12 @@ macro_rules! with_fixup {
     };
 }
 
-/// Reads a register. The caller knows from `Limits` that the processor has it.
+/// Reads an MSR. The caller knows from `Limits` that the processor has it.
 #[inline]
 pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
     let (low, high): (u32, u32);
-    // SAFETY: Reading has no side effect; of a missing register the kernel's exception table makes
-    // zero.
+    // SAFETY: Reading has no side effect; for a missing MSR the kernel's exception table makes the
+    // result zero.
     unsafe {
         asm!(with_fixup!("rdmsr"), in("ecx") msr as u32, out("eax") low, out("edx") high,
             fixup = const abi::vtl_fixup_VTL_FIXUP_RDMSR, options(nomem, nostack, preserves_flags));
@@ -72,16 +72,16 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// Writes a register.
+/// Writes an MSR.
 ///
-/// VTL2 itself is indifferent to the value within a section: SYSCALL, SWAPGS and the shadow stacks of
-/// userspace matter on the way from and to userspace only, XSAVES and RDPID elsewhere in the kernel,
-/// which uses neither AMX nor transactions nor shadow stacks of its own, and the caller puts the old
-/// value back before.
+/// The kernel does not use these MSRs inside a section: those of SYSCALL, SWAPGS and user shadow
+/// stacks matter only when entering or leaving userspace, those of XSAVES and RDPID elsewhere in
+/// the kernel, and the kernel itself uses neither AMX nor transactions nor shadow stacks. The
+/// caller restores the old values before leaving the section.
 #[inline]
 pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
-    // SAFETY: None of the registers that `Msr` can name affects what kernel code may rely on within
-    // a section, which `_section` proves; a value that `pure::msr` let through does not fault.
+    // SAFETY: No MSR in `Msr` affects kernel code within a section, which `_section` proves; values
+    // were checked by `pure::msr`, so they do not fault.
     unsafe {
         asm!(with_fixup!("wrmsr"), in("ecx") msr as u32,
             in("eax") value as u32, in("edx") (value >> 32) as u32, // CAST: low and high half
@@ -89,8 +89,8 @@ pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
     }
 }
 
-/// Reads the shared MSRs; one that the processor lacks is zero. Those that are `steady` still have what
-/// was `loaded`.
+/// Reads the shared MSRs; one that the processor lacks is zero. Those in `steady` still have the
+/// value in `loaded`, and are not read.
 #[inline]
 pub(crate) fn read_shared(
     features: &Features,
@@ -119,7 +119,8 @@ pub(crate) fn read_shared(
     }
 }
 
-/// Writes what differs. An MSR that the processor lacks is zero on both sides, so it never does.
+/// Writes those that differ. An MSR that the processor lacks is zero on both sides, so it is never
+/// written.
 #[inline]
 pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section) {
     let change = |msr, from: u64, to: u64| {
@@ -135,24 +136,24 @@ pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section
     change(Msr::TscAux, from.tsc_aux, to.tsc_aux);
 }
 
-/// What VTL2 has in a register that has no place in the run page.
+/// What VTL2 has in an MSR that has no field in the run page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AtVtl2 {
-    /// Something that may change at any time.
+    /// A value that may change at any time.
     Changing,
-    /// What the kernel has set when it started the CPU.
+    /// The value that the kernel set when it started the CPU.
     Constant,
-    /// Zero: Linux has no use for it, or has it zero but within the handler of an exception.
+    /// Zero: Linux does not use it, or only within an exception handler.
     Zero,
-    /// With user shadow stacks, the task's; else zero.
+    /// The task's value with user shadow stacks, otherwise zero.
     OfTask,
 }
 
-/// As many as [`UnseenMsrs`] has bits for.
+/// Number of bits in the sets of [`UnseenMsrs`].
 const NUM_UNSEEN: usize = u8::BITS as usize;
 
-/// All but IA32_XFD, which concerns XSAVE, in the order of the bits of [`MsrSet`]. The VP keeps the
-/// lower VTL's values. [TDP 2.5]
+/// All except IA32_XFD, which affects XSAVE, in the order of the bits of [`MsrSet`]. The VP keeps
+/// the lower VTL's values. [TDP 2.5]
 static UNSEEN: [(Msr, AtVtl2); NUM_UNSEEN] = [
     (Msr::UmwaitControl, AtVtl2::Changing),
     (Msr::TsxCtrl, AtVtl2::Constant),
@@ -164,10 +165,10 @@ static UNSEEN: [(Msr, AtVtl2); NUM_UNSEEN] = [
     (Msr::Pl2Ssp, AtVtl2::Zero),
 ];
 
-/// Place of U_CET in [`UNSEEN`].
+/// Index of U_CET in [`UNSEEN`].
 const U_CET: usize = 3;
 
-/// Values of [`UNSEEN`], of one side; zero as after a reset.
+/// Values of [`UNSEEN`], of a lower VTL or of VTL2; zero after a reset.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Unseen([u64; NUM_UNSEEN]);
 
@@ -179,19 +180,19 @@ impl Unseen {
     }
 }
 
-/// Which of [`UNSEEN`] the processor has, and whether it has IA32_XFD. Most processors have few, and
-/// only these cost anything.
+/// Which of [`UNSEEN`] the processor has, and if it has IA32_XFD. Most processors have few of them,
+/// and only these take time.
 pub(crate) struct UnseenMsrs {
-    /// Bit n: the n-th.
+    /// Bit n is set if the processor has the n-th.
     has: u8,
-    /// Likewise: what VTL2 has is read each time.
+    /// Bit n is set if VTL2's value must be read each time.
     changing: u8,
-    /// Likewise: it is read once.
+    /// Bit n is set if VTL2's value is read once.
     constant: u8,
     has_xfd: bool,
 }
 
-/// The places whose bits are set.
+/// The MSRs whose bits are set, with their indices.
 fn places(set: u8) -> impl Iterator<Item = (Msr, usize)> {
     let mut left = set;
     core::iter::from_fn(move || {
@@ -203,8 +204,9 @@ fn places(set: u8) -> impl Iterator<Item = (Msr, usize)> {
 }
 
 impl UnseenMsrs {
-    /// Asks the processor for those that the TDX module lets through. [ABI TD MSR table] `xfam` has
-    /// the components of the TD: CPUID may hide CET from this Linux, and a lower VTL has it still.
+    /// Finds those that the processor has and the TDX module lets through. [ABI TD MSR table]
+    /// `xfam` has the components of the TD: CPUID may hide CET from this Linux, while a lower VTL
+    /// has it.
     pub(crate) fn detect(xfam: u64) -> Self {
         let extended = ffi::cpuid(7, 0);
         let has_waitpkg = extended.ecx & (1 << 5) != 0;
@@ -252,8 +254,8 @@ impl UnseenMsrs {
         }
     }
 
-    /// Loads VTL2's values, those that differ. `lower` gets what the lower VTL has left in those that
-    /// are not `steady`.
+    /// Loads VTL2's values where they differ. `lower` receives what the lower VTL has left in those
+    /// that are not in `steady`.
     #[inline]
     pub(crate) fn unload(
         &self,
@@ -267,20 +269,20 @@ impl UnseenMsrs {
     }
 }
 
-/// What VTL2 has in the MSRs that it shares with lower VTLs, IA32_XFD and IA32_SPEC_CTRL apart.
+/// VTL2's values of the MSRs that it shares with lower VTLs, except IA32_XFD and IA32_SPEC_CTRL.
 #[derive(Default)]
 pub(crate) struct HostMsrs {
     is_known: bool,
-    /// Those that the run page has a place for.
+    /// Those with a field in the run page.
     pub(crate) shared: SharedMsrs,
     /// The others.
     pub(crate) unseen: Unseen,
 }
 
 impl HostMsrs {
-    /// Reads what may have changed. The other ones the kernel sets when it starts the CPU, to values
-    /// that depend on nothing but processor and number of the CPU, and never again: they are read
-    /// by the first run of the VP.
+    /// Reads those that may have changed. The kernel sets the others once, when it starts the CPU,
+    /// to values that depend only on the processor and the CPU number; the first run of the VP
+    /// reads them.
     #[inline]
     pub(crate) fn refresh(&mut self, features: &Features, section: &Section) {
         let unseen_msrs = &features.unseen_msrs;
@@ -293,7 +295,7 @@ impl HostMsrs {
         UnseenMsrs::read(unseen_msrs.changing, &mut self.unseen, section);
     }
 
-    /// Loads a lower VTL's values, those that differ.
+    /// Loads a lower VTL's values where they differ.
     #[inline]
     pub(crate) fn change_to(
         &self,
@@ -307,19 +309,19 @@ impl HostMsrs {
     }
 }
 
-/// IA32_XFD, and what stands in it; without that register, zero.
+/// IA32_XFD and its current value; zero if the processor lacks it.
 pub(crate) struct Xfd<'a> {
     value: u64,
     section: &'a Section,
 }
 
 impl<'a> Xfd<'a> {
-    /// It has this value.
+    /// The MSR is known to have this value.
     pub(crate) fn known(value: u64, section: &'a Section) -> Self {
         Self { value, section }
     }
 
-    /// Reads it.
+    /// Reads the MSR.
     pub(crate) fn read(features: &Features, section: &'a Section) -> Self {
         let value = match features.unseen_msrs.has_xfd {
             true => read(Msr::Xfd, section),
@@ -328,12 +330,12 @@ impl<'a> Xfd<'a> {
         Self { value, section }
     }
 
-    /// What stands in it.
+    /// The current value.
     pub(crate) fn value(&self) -> u64 {
         self.value
     }
 
-    /// Writes it, if there is something to change. Without the register every value is zero.
+    /// Writes the MSR if the value differs. If the processor lacks it, every value is zero.
     pub(crate) fn change(&mut self, value: u64) {
         if self.value != value {
             write(Msr::Xfd, value, self.section);
@@ -341,7 +343,7 @@ impl<'a> Xfd<'a> {
         }
     }
 
-    /// Gets it out of the way of an XSAVE or XRSTOR of `components`.
+    /// Clears it if it would affect an XSAVE or XRSTOR of `components`.
     pub(crate) fn clear_for(&mut self, components: impl FnOnce() -> u64) {
         if self.value != 0 && components::must_clear_xfd(self.value, components()) {
             self.change(0);
@@ -349,14 +351,15 @@ impl<'a> Xfd<'a> {
     }
 }
 
-/// Bits of a linear address that WRMSR takes, which is the processor's own number, however many
-/// levels VTL2 uses: LSTAR of a lower VTL may have 57 bits all the same. So the processor is asked.
+/// Width of a linear address that WRMSR accepts. It is the processor's own limit, independent of
+/// the paging levels that VTL2 uses: LSTAR of a lower VTL may have 57 bits even with 4-level
+/// paging. So this tries it out.
 pub(crate) fn address_bits() -> u8 {
     const NEEDS_57_BITS: u64 = 1 << 55;
     let section = Section::begin();
     let host = read(Msr::Lstar, &section);
-    // SAFETY: No system call is made on this CPU in the section, and the value of before is put back;
-    // a fault is caught.
+    // SAFETY: No system call is made on this CPU in the section, and the old value is restored
+    // below; a fault is caught.
     let result = to_result(unsafe { abi::vtl_wrmsr_safe(Msr::Lstar as u32, NEEDS_57_BITS) });
     if result.is_err() {
         return 48;
@@ -367,7 +370,7 @@ pub(crate) fn address_bits() -> u8 {
 
 const ARCH_CAPABILITIES: u32 = 0x10a;
 
-/// Reads any register; `None` if that faults.
+/// Reads any MSR; `None` if that faults.
 fn read_safe(msr: u32) -> Option<u64> {
     let mut value = 0;
     to_result(vtl_rdmsr_safe(msr, &mut value))
@@ -375,14 +378,14 @@ fn read_safe(msr: u32) -> Option<u64> {
         .then_some(value)
 }
 
-/// IA32_VMX_CR4_FIXED1, which the TDX module emulates where a TD has L2 VMs.
+/// IA32_VMX_CR4_FIXED1, which the TDX module emulates if a TD has L2 VMs.
 const VMX_CR4_FIXED1: u32 = 0x489;
 
-/// Reads which bits of CR4 may be set. [SDM3 A.8]
+/// Reads which bits of CR4 a lower VTL may set. [SDM3 A.8]
 ///
 /// # Errors
 ///
-/// EIO when the TDX module does not let this Linux read it.
+/// EIO if the TDX module does not let this Linux read it.
 pub(crate) fn read_vmx_cr4_fixed1() -> Result<u64> {
     read_safe(VMX_CR4_FIXED1).ok_or(EIO)
 }

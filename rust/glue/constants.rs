@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The proof that the numbers of `pure`, which knows no C, are those of the header and of the C files.
+//! Proves that the numbers in `pure`, which does not use C, are those of the header and of the C
+//! files.
 //!
-//! Numbers that only C and the module's other folders share stand once, in a C header, and Rust uses what
-//! bindgen makes of it. `nodes/commands.rs` has the commands, `abi.rs` the layouts, and `run/enter.rs`
-//! what the entry stub expects.
+//! Numbers shared only by C and the module's other folders are written once, in a C header, and
+//! Rust uses what bindgen makes of them. `nodes/commands.rs` has the commands, `abi.rs` the
+//! layouts, and `run/enter.rs` what the entry stub expects.
 
 use super::abi;
 use crate::pure::audit::{flag, ExitKind, RECORD_WORDS};
@@ -19,7 +20,7 @@ macro_rules! assert_same {
     };
 }
 
-// What the entry stub does against speculation, and its leaf.
+// Speculation defences of the entry stub, and the leaf that it executes.
 assert_same! {
     Scrub::RETURNS.0 => VTL_SCRUB_RETURNS,
     Scrub::BRANCHES.0 => VTL_SCRUB_BRANCHES,
@@ -29,7 +30,7 @@ assert_same! {
     leaf::TDG_VP_ENTER => VTL_TDG_VP_ENTER,
 }
 
-// What C knows of processor and kernel.
+// What C knows about processor and kernel.
 assert_same! {
     Facts::HAS_IBPB.0 => vtl_fact_VTL_HAS_IBPB,
     Facts::HAS_MD_CLEAR.0 => vtl_fact_VTL_HAS_MD_CLEAR,
@@ -39,7 +40,7 @@ assert_same! {
     Facts::KERNEL_OFF.0 => vtl_fact_VTL_KERNEL_OFF,
 }
 
-// Sources of interrupts of the host; debug registers; lengths of lists.
+// SINTs of the host; debug registers; lengths of lists.
 assert_same! {
     hv_message::SINT_INTERCEPTION => vtl_sint_VTL_SINT_INTERCEPTION,
     hv_message::SINT_VMBUS => vtl_sint_VTL_SINT_VMBUS,
@@ -48,7 +49,7 @@ assert_same! {
     lower::MAX_RANGES => VTL_MAX_RANGES,
 }
 
-// What statistics and audit ring say.
+// Contents of statistics and audit ring.
 assert_same! {
     ExitKind::HOST_ROUTED.number() => MSHV_VTL_EXIT_HOST_ROUTED,
     ExitKind::INTERRUPTED.number() => MSHV_VTL_EXIT_INTERRUPTED,
