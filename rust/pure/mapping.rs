@@ -11,7 +11,7 @@ pub enum VtlPage {
         /// CPU of the VP.
         cpu: u32,
     },
-    /// Virtual APIC page of VM 1 of the VP.
+    /// Virtual-APIC page of VM 1 of the VP.
     Vapic {
         /// CPU of the VP.
         cpu: u32,
@@ -24,7 +24,7 @@ pub enum VtlPage {
 }
 
 impl VtlPage {
-    /// Decodes an offset in pages; `None` for kinds that there are not.
+    /// Decodes an offset in pages; `None` for kinds that do not exist.
     pub const fn decode(page_offset: u64) -> Option<Self> {
         let cpu = page_offset as u32 & 0xffff; // CAST: the low 16 bits are the CPU
         match page_offset >> MMAP_KIND_SHIFT {
@@ -38,14 +38,14 @@ impl VtlPage {
 
 /// Pages of 4 KiB.
 pub const PAGE_SHIFT: u32 = 12;
-/// Lowest SHARED bit there is, that of a 48-bit guest-physical address space: memory ends below.
+/// Lowest possible SHARED bit, that of a 48-bit guest-physical address space: memory ends below it.
 pub(super) const END_PAGE: u64 = 1 << (47 - PAGE_SHIFT);
 
-/// In the offset of a mapping of lower-VTL memory, in pages: the alias shared with the host. It is
-/// bit 63 of the offset in bytes.
+/// Set in the offset of a mapping of lower-VTL memory, in pages, for the alias shared with the
+/// host. It is bit 63 of the offset in bytes.
 pub const SHARED_PAGE: u64 = 1 << (63 - PAGE_SHIFT);
 
-/// By which of its two aliases lower-VTL memory is reached.
+/// Which of its two aliases is used to access lower-VTL memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Alias {
     /// Encrypted with the key of the TD.
@@ -55,8 +55,8 @@ pub enum Alias {
 }
 
 impl Alias {
-    /// Decodes the offset and length of a mapping, both in pages; `None` when any of it can't be
-    /// memory. A range does not reach from one alias into the other.
+    /// Decodes the offset and length of a mapping, both in pages; `None` if any of it can't be
+    /// memory. A range can't extend from one alias into the other.
     pub const fn decode(page_offset: u64, count: u64) -> Option<Self> {
         match frame(page_offset).checked_add(count) {
             Some(end) if count > 0 && end <= END_PAGE => {}
@@ -70,18 +70,19 @@ impl Alias {
     }
 }
 
-/// Page frame that an offset in pages names by either alias.
+/// The page frame for an offset in pages, by either alias.
 pub const fn frame(page_offset: u64) -> u64 {
     page_offset & !SHARED_PAGE
 }
 
-/// Whether an offset in pages names the alias shared with the host.
+/// Returns true if an offset in pages selects the alias shared with the host.
 pub const fn is_shared(page_offset: u64) -> bool {
     page_offset & SHARED_PAGE != 0
 }
 
-/// The piece of `1 << order` pages around a faulting address, if the area holds all of it and both
-/// sides are aligned to its size: the offset of its first page. `page_offset` is that of the address.
+/// The offset of the first page of the piece of `1 << order` pages around a faulting address;
+/// `None` unless the VMA contains all of it and both sides are aligned to its size. `page_offset`
+/// is that of the address.
 pub fn whole_piece(
     area: core::ops::Range<usize>,
     address: usize,
@@ -117,9 +118,9 @@ mod tests {
             ask(6 * M2 - 0x1000, (1 << 51) | 0x7ff),
             Some((1 << 51) | 0x600)
         );
-        // Offset not aligned.
+        // The offset is not aligned.
         assert_eq!(ask(4 * M2, 0x601), None);
-        // Begins before the first page.
+        // The piece begins before the first page.
         assert_eq!(ask(4 * M2 + 0x5000, 4), None);
         assert_eq!(
             whole_piece(3 * M2 + 0x1000..6 * M2, 3 * M2 + 0x1000, 1, 9),

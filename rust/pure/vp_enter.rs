@@ -3,15 +3,15 @@
 
 use super::field::VmIndex;
 
-/// What to invalidate before.
+/// INVD_TRANSLATIONS: what to invalidate first.
 pub const INVD_TRANSLATIONS: u64 = 0x3;
-/// Where the number of the VM stands.
+/// Position of the number of the VM.
 pub const VM_SHIFT: u32 = 52;
-/// The number of the VM, in its place.
+/// Mask of the number of the VM.
 pub const VM_MASK: u64 = 0x3 << VM_SHIFT;
 
-/// What does the work of both requests: 1 invalidates all that 2 does, and 2 all that 3 does. They
-/// are numbers and no bits: 3 would not be 1 and 2.
+/// The request that includes both: 1 invalidates all that 2 does, and 2 all that 3 does. They are
+/// numbers and not bits: 3 is not 1 and 2.
 const fn stronger(one: u64, other: u64) -> u64 {
     if one == 0 || (other != 0 && other < one) {
         other
@@ -20,13 +20,13 @@ const fn stronger(one: u64, other: u64) -> u64 {
     }
 }
 
-/// A checked `entry_rcx`. VM index and reserved bits are known to be good.
+/// A checked `entry_rcx`: VM index and reserved bits are valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct EntryRcx(u64);
 
 impl EntryRcx {
-    /// Checks what userspace wrote; `None` if the TDX module could only refuse it.
+    /// Checks what userspace wrote; `None` if the TDX module would refuse it.
     pub const fn new(raw: u64, num_l2_vms: u8) -> Option<Self> {
         if raw & !(INVD_TRANSLATIONS | VM_MASK) != 0 {
             return None;
@@ -55,29 +55,29 @@ impl EntryRcx {
         }
     }
 
-    /// The same word, with what the low bits of `other` ask for as well.
+    /// The same value, with the request in the low bits of `other` as well.
     pub const fn with_invalidation_of(self, other: u64) -> Self {
         let both = stronger(self.0 & INVD_TRANSLATIONS, other & INVD_TRANSLATIONS);
         Self(self.0 & !INVD_TRANSLATIONS | both)
     }
 
-    /// Returns true if any word names the same VM.
+    /// Returns true if any value names the same VM.
     pub const fn is_for_same_vm(self, word: u64) -> bool {
         (word ^ self.0) & VM_MASK == 0
     }
 
-    /// Any word, with what this one asks for as well.
+    /// Adds this value's request to any value.
     pub const fn invalidation_into(self, word: u64) -> u64 {
         let both = stronger(word & INVD_TRANSLATIONS, self.0 & INVD_TRANSLATIONS);
         word & !INVD_TRANSLATIONS | both
     }
 
-    /// Whether the entry invalidates translations.
+    /// Returns true if the entry invalidates translations.
     pub const fn invalidates(self) -> bool {
         self.0 & INVD_TRANSLATIONS != 0
     }
 
-    /// The same word after the invalidation was done.
+    /// The same value after the invalidation was done.
     pub const fn without_invalidation(self) -> Self {
         Self(self.0 & !INVD_TRANSLATIONS)
     }
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Every pair: nothing that either asked for is left out, and nothing else changes.
+    /// Checks every pair: nothing that either requests is left out, and nothing else changes.
     #[test]
     fn of_two_requests_both_are_done() {
         const STRONGEST_FIRST: [u64; 4] = [1, 2, 3, 0];

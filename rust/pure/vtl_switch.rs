@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! VTL calls and returns: which VMCALL of a lower VTL switches to the other one, and what moves then.
+//! VTL calls and returns: which VMCALL of a lower VTL switches to the other one, and which state is
+//! exchanged.
 //!
-//! VTL0 is VM 1 and VTL1 is VM 2. Both share one processor: what the TLFS calls private moves between
-//! the run page and the page of parked state, all else stays where it is. The decision says yes to the
-//! good case only. Every other VMCALL is an exit like any other, so that the choice of a fault, where
-//! one is due, stays with userspace.  [TLFS 15]
+//! VTL0 is VM 1 and VTL1 is VM 2. Both use one processor: state that the TLFS calls private is
+//! exchanged between the run page and the switch page, all other state stays where it is. A switch
+//! is only made in the normal case. Every other VMCALL is an ordinary exit, so that userspace
+//! decides about a fault where one is due. [TLFS 15]
 
 use super::apic::Priorities;
 use super::exit::{classify, Exit, RawExit};
@@ -14,7 +15,8 @@ use super::msr::{Limits, SharedMsrs};
 use super::offload::{HALTS, HALT_OTHER};
 use super::uapi::RUN_HALTED;
 
-/// The other one of the two VTLs that switch; `None` for VM 3, which is no VTL.
+/// The other one of the two VTLs between which the kernel switches; `None` for VM 3, which is no
+/// VTL.
 pub const fn other(vm: VmIndex) -> Option<VmIndex> {
     match vm {
         VmIndex::VM1 => Some(VmIndex::VM2),
@@ -23,7 +25,7 @@ pub const fn other(vm: VmIndex) -> Option<VmIndex> {
     }
 }
 
-/// What userspace lets the kernel do by itself: `enable` of the page of parked state.
+/// What userspace lets the kernel handle by itself: `enable` of the switch page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Enable(u32);
 
@@ -35,10 +37,10 @@ impl Enable {
     const VINA_AUTO_RESET: u32 = 1 << 4;
     const KNOWN: u32 = Self::CALL | Self::RETURN | Self::PROXY | Self::VINA | Self::VINA_AUTO_RESET;
 
-    /// Nothing.
+    /// Nothing is enabled.
     pub const NONE: Self = Self(0);
 
-    /// `None` for a bit without a meaning.
+    /// Returns `None` if an undefined bit is set.
     pub const fn new(raw: u32) -> Option<Self> {
         if raw & !Self::KNOWN == 0 {
             Some(Self(raw))
@@ -47,17 +49,17 @@ impl Enable {
         }
     }
 
-    /// Interrupts for VTL0 that come while VTL1 runs are the kernel's.
+    /// Returns true if the kernel handles interrupts for VTL0 that arrive while VTL1 runs.
     pub const fn takes_proxied(self) -> bool {
         self.0 & Self::PROXY != 0
     }
 
-    /// VTL1 wants to be told of interrupts that VTL0 could take (VINA).
+    /// Returns true if VTL1 has to be notified of interrupts that VTL0 could accept (VINA).
     pub const fn notifies(self) -> bool {
         self.0 & Self::VINA != 0
     }
 
-    /// A return takes that notification back.
+    /// Returns true if a return withdraws that notice.
     pub const fn resets_notice(self) -> bool {
         self.notifies() && self.0 & Self::VINA_AUTO_RESET != 0
     }
@@ -71,7 +73,7 @@ impl Enable {
     }
 }
 
-/// General registers and the like that each VTL has for itself.
+/// Registers of which each VTL has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Own {
     /// RSP.
@@ -82,15 +84,15 @@ pub struct Own {
     pub rflags: u64,
     /// Shadow-stack pointer.
     pub ssp: u64,
-    /// Highest vector that is requested.
+    /// RVI: highest requested vector.
     pub rvi: u8,
-    /// Highest vector in service.
+    /// SVI: highest vector in service.
     pub svi: u8,
 }
 
 impl Own {
-    /// Returns true if the VTL would take an interrupt at its next instruction. `tpr` is that of its
-    /// virtual APIC page.
+    /// Returns true if the VTL would accept an interrupt at its next instruction. `tpr` is the task
+    /// priority in its virtual-APIC page.
     pub const fn could_take(&self, tpr: u8) -> bool {
         let priorities = Priorities {
             rvi: self.rvi,
@@ -104,19 +106,19 @@ impl Own {
 /// The private state of the VTL that does not run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Parked {
-    /// General registers and the like.
+    /// Registers of its own.
     pub own: Own,
-    /// Halts, by their bits in `offload_flags`.
+    /// Its halts, as bits of `offload_flags`.
     pub halt: u8,
-    /// MSRs that the processor has but once.
+    /// MSRs of which the processor has only one.
     pub msrs: SharedMsrs,
 }
 
-/// Words of a parked state in its page.
+/// Number of words of a parked state in the switch page.
 pub const PARKED_WORDS: usize = 16;
 
 impl Parked {
-    /// Decodes what userspace wrote; `None` if bits are set that mean nothing.
+    /// Decodes what userspace wrote; `None` if an undefined bit is set.
     pub const fn from_words(words: &[u64; PARKED_WORDS]) -> Option<Self> {
         let [rsp, rip, rflags, ssp, bytes, kernel_gs_base, star, lstar, sfmask, xss, tsc_aux, reserved @ ..] =
             *words;
@@ -148,7 +150,7 @@ impl Parked {
         })
     }
 
-    /// The words that userspace reads.
+    /// Encodes it for userspace.
     pub const fn to_words(&self) -> [u64; PARKED_WORDS] {
         let Self { own, halt, msrs } = *self;
         let bytes = u64::from_le_bytes([own.rvi, own.svi, halt, 0, 0, 0, 0, 0]);
@@ -172,8 +174,8 @@ impl Parked {
         ]
     }
 
-    /// Returns true if the processor takes every MSR. The general registers need no such look: wrong
-    /// ones make an entry fail, and the exit that tells so is userspace's.
+    /// Returns true if the processor accepts every MSR. The other registers need no check: invalid
+    /// ones make the entry fail, and userspace handles that exit.
     pub const fn is_loadable(&self, limits: &Limits, given: &SharedMsrs) -> bool {
         self.msrs.is_loadable(limits, given)
     }
@@ -189,19 +191,19 @@ impl Parked {
     }
 }
 
-/// From which VTL to which.
+/// Direction of a switch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// VTL0 calls VTL1.
     Call,
-    /// VTL1 returns, and VTL0 gets RAX and RCX from the assist page.
+    /// VTL1 returns, and VTL0's RAX and RCX come from the assist page.
     Return,
-    /// VTL1 returns with all shared registers as they are.
+    /// VTL1 returns, and all shared registers stay as they are.
     FastReturn,
 }
 
 impl Direction {
-    /// Who runs before.
+    /// The VM that runs before the switch.
     pub const fn source(self) -> VmIndex {
         match self {
             Self::Call => VmIndex::VM1,
@@ -209,7 +211,7 @@ impl Direction {
         }
     }
 
-    /// Who runs afterwards.
+    /// The VM that runs after it.
     pub const fn target(self) -> VmIndex {
         match self {
             Self::Call => VmIndex::VM2,
@@ -218,47 +220,47 @@ impl Direction {
     }
 }
 
-/// A switch that may be carried out, as far as the VTL that asks for it goes.
+/// A switch that may be carried out as far as the VTL that requests it is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Switch {
-    /// From which VTL to which.
+    /// Direction of the switch.
     pub direction: Direction,
     /// RIP after the instruction.
     pub next_rip: u64,
 }
 
-/// Why a VTL call or return is left to userspace: `left` of the page of parked state.
+/// Why a VTL call or return is left to userspace: `left` of the switch page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Left {
     /// Userspace has not enabled it.
     Disabled = 1,
-    /// The mode of the processor: privilege level, 64-bit mode, a single step, an instruction of
-    /// another length or at the end of the address space.
+    /// The mode of the processor: privilege level, not 64-bit, single-stepping, or an instruction
+    /// of another length or at the end of the address space.
     Mode = 2,
-    /// RCX or RAX, or a VTL that can't call or return.
+    /// RCX or RAX is invalid, or the VTL can't make a call or return.
     Operands = 3,
-    /// The target waits for something that is userspace's.
+    /// Only userspace can end the halt of the target.
     Halted = 4,
-    /// The target can't be entered as it is.
+    /// The target can't be entered in its state.
     NotEnterable = 5,
-    /// VTL0 has an interrupt that VTL1 has to be told of.
+    /// VTL0 has an interrupt of which VTL1 has to be notified.
     Notice = 6,
     /// The assist page can't be accessed.
     Assist = 7,
 }
 
 impl Left {
-    /// How many there are.
+    /// Number of reasons.
     pub const COUNT: usize = 7;
 }
 
-/// What an exit is, as far as switching goes.
+/// Classification of an exit with regard to switching.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {
-    /// No VTL call and no return.
+    /// Neither a VTL call nor a return.
     Neither,
-    /// One that is userspace's.
+    /// One that is left to userspace.
     Left(Left),
     /// One that the kernel may carry out.
     Switch(Switch),
@@ -271,11 +273,11 @@ pub struct Caller {
     pub rax: u64,
     /// RCX.
     pub rcx: u64,
-    /// What it has for itself.
+    /// Its own registers.
     pub own: Own,
 }
 
-/// Raw reason of VMCALL.
+/// Raw exit reason of VMCALL.
 pub const REASON_VMCALL: u32 = 18;
 const HYPERCALL_CODE: u64 = 0xffff;
 const CODE_CALL: u64 = 0x11;
@@ -291,7 +293,8 @@ pub fn decide(
     caller: &Caller,
     target_halt: u8,
 ) -> Decision {
-    // An exit that the host repeats, or that cut off an event, is none of the VTL's own.
+    // An exit that the host routed, or that interrupted an event delivery, was not caused by the
+    // VTL itself.
     if classify(exit) != Exit::ForL1
         || exit.status().details() != REASON_VMCALL
         || exit.has_event_to_redeliver()
@@ -327,7 +330,7 @@ fn check(
     let next_rip = next_rip
         .filter(|_| is_64_bit && is_whole)
         .ok_or(Left::Mode)?;
-    // All of RCX counts: no other part of a control word means anything here.
+    // All of RCX is compared: the other parts of a control word have no meaning here.
     let input = match direction {
         Direction::FastReturn => INPUT_FAST,
         Direction::Call | Direction::Return => 0,
@@ -345,23 +348,23 @@ fn check(
     })
 }
 
-/// `flush[]` of the page of parked state as far as it was honoured: a VM whose counter has another
-/// value now is entered with its translations invalid.
+/// Values of `flush[]` in the switch page for which the invalidation has been done: a VM whose
+/// counter has another value now is entered with its translations invalidated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Flushes(PerVm<u64>);
 
 impl Flushes {
-    /// Returns true if `counter` asks for an invalidation before the next entry of `vm`.
+    /// Returns true if `counter` requests an invalidation before the next entry of `vm`.
     pub const fn is_due(&self, vm: VmIndex, counter: u64) -> bool {
         self.done(vm) != counter
     }
 
-    /// What was honoured last.
+    /// The value for which the invalidation was done last.
     pub const fn done(&self, vm: VmIndex) -> u64 {
         *self.0.of(vm)
     }
 
-    /// An entry of `vm` has done what `counter` asks for.
+    /// Records that an entry of `vm` has done what `counter` requests.
     pub const fn note(&mut self, vm: VmIndex, counter: u64) {
         *self.0.of_mut(vm) = counter;
     }
