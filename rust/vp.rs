@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! One virtual processor: what it owns, and how it comes to life on its CPU.
+//! One virtual processor: what it owns, and how it is brought up on its CPU.
 //!
-//! A VP is made when its CPU comes online for the first time and stays until the module goes, so
-//! that a page once mapped by userspace is never taken away. `vp/claim.rs` says who may use it.
+//! A VP is created when its CPU first comes online and exists until the module is unloaded, so that
+//! a page once mapped by userspace never goes away. `vp/claim.rs` decides who may use it.
 
 pub(crate) mod apic_pages;
 pub(crate) mod claim;
@@ -47,53 +47,54 @@ use wake::Wake;
 /// A virtual processor.
 #[pin_data]
 pub(crate) struct Vp {
-    /// CPU it belongs to.
+    /// The CPU to which it belongs.
     pub(crate) cpu: u16,
-    /// x2APIC ID of that CPU, which the lower VTLs' processor has, too.
+    /// x2APIC ID of that CPU, which is also that of the lower VTLs' processor.
     pub(crate) apic_id: u32,
-    /// The page that userspace controls it by.
+    /// The page by which userspace controls it.
     pub(crate) run_page: RunPage,
     /// Virtual APIC page of VM 1.
     pub(crate) vapic: SharedPage,
-    /// Virtual APIC pages of the other VMs.
+    /// Virtual-APIC pages of the other VMs.
     #[pin]
     pub(crate) apic_pages: ApicPages,
-    /// Record of its switches.
+    /// Audit records of its switches.
     pub(crate) ring: Ring,
     /// Counters.
     pub(crate) stats: Stats,
-    /// Vectors of its CPU that are redirected.
+    /// Quota for redirected vectors of its CPU.
     pub(crate) redirected: Quota,
-    /// How its thread is reached.
+    /// How to wake or interrupt its thread.
     pub(crate) wake: Wake,
-    /// Which VMs are to be looked at before they are entered.
+    /// Which VMs have to be checked before they are entered.
     pub(crate) entry_check: EntryCheck,
-    /// VTL files that have mapped the run page.
+    /// Number of VTL files that have mapped the run page.
     #[pin]
     users: Mutex<u32>,
-    /// True while the TDX module knows the virtual APIC page and the CPU is not leaving. It is read
-    /// before each entry, so it is one of `core`'s, as those of `stats` are.
+    /// True while the TDX module has the virtual-APIC page and the CPU is not going offline. It is
+    /// read before each entry, so it is one of `core`'s atomics, like those of `stats`.
     ready: AtomicBool,
-    /// What only the thread that runs the VP may touch; the lock is the claim to the VP.
+    /// State for the thread that runs the VP only; the lock is the claim to the VP.
     #[pin]
     private: Mutex<Private>,
 }
 
-/// State of the lower VTLs that has no place in the run page.
+/// State of the lower VTLs that has no field in the run page.
 pub(crate) struct Private {
     /// x87, SSE, AVX and so on.
     pub(crate) extended: ExtendedState,
     /// PKRU.
     pub(crate) pkru: u32,
-    /// The jiffy in which RCU has heard of a quiescent state.
+    /// The jiffy in which a quiescent state was last reported to RCU.
     pub(crate) quiescent_at: usize,
-    /// Who entered last.
+    /// The owner that entered last.
     pub(crate) owner: Option<Owner>,
-    /// What is still to be invalidated for each VM and could not go back to the run page.
+    /// Requests to invalidate, per VM, that are not done yet and could not be put back into the run
+    /// page.
     pub(crate) undone: PerVm<u64>,
     /// MSRs that have no place in the run page: VTL0's must not become VTL1's.
     pub(crate) kept_msrs: PerVm<KeptMsrs>,
-    /// The shared MSRs as the processor had them when each VM stopped last.
+    /// The shared MSRs as they were in the processor when each VM stopped last.
     pub(crate) given_msrs: PerVm<SharedMsrs>,
     /// DR0 to DR3, DR6.
     pub(crate) debug: DebugRegs,
@@ -101,17 +102,17 @@ pub(crate) struct Private {
     mtrrs: Mtrrs,
     /// Number of switches so far.
     pub(crate) switches: Switches,
-    /// How long a halt looks around before it sleeps.
+    /// How long a halt polls before it sleeps.
     pub(crate) halt_poll: HaltPoll,
-    /// Timers of the lower VTLs.
+    /// TSC deadlines of the lower VTLs.
     pub(crate) deadlines: Deadlines,
-    /// What VTL2 has in the MSRs that it shares with lower VTLs.
+    /// VTL2's values of the MSRs that it shares with lower VTLs.
     pub(crate) host_msrs: HostMsrs,
-    /// What each VM can't do without an exit.
+    /// What L1 intercepts of each VM.
     pub(crate) intercepts: PerVm<Intercepts>,
 }
 
-/// MSRs of a VM that have no place in the run page.
+/// MSRs of a VM that have no field in the run page.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct KeptMsrs {
     /// IA32_SPEC_CTRL.
@@ -123,8 +124,8 @@ pub(crate) struct KeptMsrs {
 }
 
 impl Private {
-    /// Makes the state of all lower VTLs that of a processor that has just started. Whose the branch
-    /// predictors are, and what VTL2 has, stays known.
+    /// Resets the state of all lower VTLs, as after a reset of the processor. What is known about
+    /// VTL2 and about the branch predictors is kept.
     pub(crate) fn reset(&mut self) {
         self.extended.reset();
         self.pkru = 0;
@@ -134,7 +135,7 @@ impl Private {
         self.mtrrs = Mtrrs::START;
     }
 
-    /// Value of a register that the run page has no place for.
+    /// Value of a register that has no field in the run page.
     pub(crate) fn register(&self, register: Register) -> u64 {
         match register {
             Register::Xfem => self.extended.xfem(),
@@ -143,7 +144,7 @@ impl Private {
         }
     }
 
-    /// Sets a register to a value that `Register::takes`.
+    /// Sets a register to a value that `Register::takes` accepts.
     pub(crate) fn set_register(&mut self, register: Register, value: u64) {
         match register {
             Register::Xfem => self.extended.set_xfem(value),
@@ -158,7 +159,7 @@ impl Private {
 }
 
 impl Vp {
-    /// Makes a VP with empty pages and initial extended state.
+    /// Creates a VP with empty pages and initial extended state.
     pub(crate) fn new(
         index: u32,
         features: &Features,
@@ -206,21 +207,22 @@ impl Vp {
         )
     }
 
-    /// The TDX module knows the virtual APIC page.
+    /// The TDX module has the virtual-APIC page now.
     fn set_ready(&self) {
-        // ORDERING: with the load in `is_ready`: whoever sees it ready sees the page registered.
+        // ORDERING: pairs with the load in `is_ready`: a thread that sees the VP ready knows that
+        // the page is registered.
         self.ready.store(true, Release);
     }
 
-    /// Takes the virtual APIC pages away from the TDX module.
+    /// Makes the TDX module forget the virtual-APIC pages, before the CPU goes offline.
     fn take_down(&self, features: &Features, on_cpu: OnCpu<'_>) {
-        // The thread of the VP can't be inside the lower VTL: this code has its CPU. It finds the
-        // VP not ready before it enters again.
+        // The thread of the VP is not inside the lower VTL, because this code runs on its CPU. It
+        // will find the VP not ready before it enters again.
         self.ready.store(false, Release);
         self.forget_apic_pages(features, on_cpu);
     }
 
-    /// Has the TDX module forget the virtual APIC pages of all VMs.
+    /// Makes the TDX module forget the virtual-APIC pages of all VMs.
     fn forget_apic_pages(&self, features: &Features, _on_cpu: OnCpu<'_>) {
         let indices = 1..=u64::from(features.limits.num_l2_vms);
         for vm in indices.filter_map(VmIndex::new) {
@@ -228,13 +230,13 @@ impl Vp {
         }
     }
 
-    /// Notes one more VTL file that maps the run page.
+    /// Counts a VTL file that maps the run page.
     fn add_user(&self) {
         *self.users.lock() += 1;
     }
 
-    /// Takes back what `add_user` noted. The lock is held to the end: who maps the page next finds it
-    /// as it will stay.
+    /// Undoes `add_user`. The lock is held to the end, so that the next file that maps the page
+    /// finds it in its final state.
     fn remove_user(&self) {
         let mut users = self.users.lock();
         *users = users.saturating_sub(1);
@@ -249,22 +251,23 @@ impl Vp {
         self.vapic.clear_from(0);
     }
 
-    /// Ends the current run of the VP, or its next one. In any context.
+    /// Cancels the current run of the VP, or its next one. For any context.
     pub(crate) fn cancel(&self) {
         self.run_page.set_cancel();
         self.wake.kick();
     }
 
-    /// Hands interrupts of the host to userspace, and the thread of the VP out. In any context.
+    /// Passes interrupts of the host to the run page, and kicks the thread of the VP. For any
+    /// context.
     pub(crate) fn proxy(&self, vectors: &[u32; 8]) {
         if self.run_page.ask_for_proxied(vectors) {
             self.wake.kick();
         }
     }
 
-    /// Whether the VP may enter a lower VTL.
+    /// Returns true if the VP may enter a lower VTL.
     pub(crate) fn is_ready(&self) -> bool {
-        // ORDERING: with the stores above.
+        // ORDERING: pairs with the stores above.
         self.ready.load(Acquire)
     }
 }

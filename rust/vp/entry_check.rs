@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Looks at the VMCS of an L2 VM before the first entry after a write that could spoil it.
-//! `pure::vmcs_write` says what must fit together. Asks the TDX module, too, what L1 intercepts, after
-//! a write that changes it (`pure::intercepts`).
+//! Checks the VMCS of an L2 VM before the first entry after a write that could make it invalid.
+//! `pure::vmcs_write` has the rules. Reads from the TDX module, too, what L1 intercepts, after a
+//! write that changes it (`pure::intercepts`).
 //!
-//! Both the writes and the entries of a VP are made on its CPU, and not interrupted by each other, so
-//! that one sees the other. At first every VM is to be looked at: somebody else may have left something.
+//! Both the writes and the entries of a VP happen on its CPU with preemption disabled, so each sees
+//! the other. Initially every VM has to be checked: an earlier kernel may have left something.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -18,10 +18,10 @@ use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::intercepts::Intercepts;
 use crate::pure::vmcs_write::{check_entry, Again};
 
-/// Which VMs of a VP are to be looked at.
+/// Which VMs of a VP have to be checked.
 pub(crate) struct EntryCheck {
-    /// One bit for each; and one more where the intercepts have to be asked for. Read before each
-    /// entry, so it is one of `core`'s, as those of `stats` are.
+    /// One bit per VM for the check, and one per VM for reading the intercepts. It is read before
+    /// each entry, so it is one of `core`'s atomics, like those of `stats`.
     pending: AtomicU32,
 }
 
@@ -34,32 +34,33 @@ const fn intercepts_bit(vm: VmIndex) -> u32 {
 }
 
 impl EntryCheck {
-    /// All of them.
+    /// Starts with all of them pending.
     pub(crate) fn new() -> Self {
         let pending = AtomicU32::new(u32::MAX);
         Self { pending }
     }
 
-    /// Has the next entry of a VM look, for a write that is about to be made.
+    /// Makes the next entry of a VM check its VMCS, because of a write that is about to be made.
     pub(crate) fn look_again(&self, vm: VmIndex, _on_cpu: OnCpu<'_>, _alone: &PreemptOff) {
         self.change(|pending| pending | bit(vm));
     }
 
-    /// Has the next entry of a VM ask what is intercepted, for a write that is about to be made.
+    /// Makes the next entry of a VM read its intercepts, because of a write that is about to be
+    /// made.
     pub(crate) fn ask_again(&self, vm: VmIndex, _on_cpu: OnCpu<'_>, _alone: &PreemptOff) {
         self.change(|pending| pending | intercepts_bit(vm));
     }
 
     fn change(&self, to: impl FnOnce(u32) -> u32) {
-        // ORDERING: only code of this CPU, which can't be interrupted by other such code, accesses it.
+        // ORDERING: only code on this CPU with preemption disabled accesses it.
         self.pending.store(to(self.pending.load(Relaxed)), Relaxed);
     }
 
-    /// Looks and asks if need be, right before an entry.
+    /// Does what is pending for a VM, right before an entry.
     ///
     /// # Errors
     ///
-    /// EIO when the processor would refuse the entry; the status is in the run page.
+    /// EIO if the processor would refuse the entry; the status is in the run page.
     #[inline]
     pub(crate) fn pass(
         &self,

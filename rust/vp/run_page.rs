@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The page that userspace and kernel share for one VP.
 //!
-//! Userspace may write any byte of it at any time. So there is never a Rust reference into it, each
-//! control field is read once per entry, and nothing read is used before `pure::controls` has
+//! Userspace may write to any byte at any time. So there is never a Rust reference into the page,
+//! each control field is read once per entry, and nothing is used before `pure::controls` has
 //! checked it.
 
 mod interrupts;
@@ -18,25 +18,25 @@ use crate::pure::uapi::RUN_HALTED;
 use crate::pure::vp_enter::EntryRcx;
 use crate::pure::xsave::{FX_STATE_WORDS, FX_WORDS};
 
-/// MXCSR in the low half of this word of an FXSAVE image.
+/// Word of an FXSAVE image whose low half is MXCSR.
 const FX_MXCSR_WORD: usize = 3;
 
 /// The run page of one VP.
 pub(crate) struct RunPage(SharedPage);
 
 impl RunPage {
-    /// Takes a zeroed page. Until userspace says otherwise it blocks all interrupts of the host.
+    /// Takes a zeroed page. Until userspace changes that, it blocks all interrupts of the host.
     pub(crate) fn new(page: SharedPage) -> Self {
         let page = Self(page);
         page.block_proxied();
         page
     }
 
-    /// Makes the page as it was at first, but for `cancel`.
+    /// Resets the page to its initial contents, except `cancel`.
     pub(crate) fn reset(&self) {
-        // Blocked before and after: an interrupt that comes meanwhile is not taken for a wanted one.
+        // Blocked before and after, so that an interrupt in between does not count as a wanted one.
         self.block_proxied();
-        // Not `cancel`: whoever has set it will not ask again.
+        // Not `cancel`: the thread that has set it will not do so again.
         self.0.write_u32(offset::VTL_RET_ACTION_SIZE, 0);
         self.0.clear_from(8);
         self.block_proxied();
@@ -47,7 +47,7 @@ impl RunPage {
         &self.0
     }
 
-    /// Where the TDX module finds and leaves the general registers.
+    /// Address of the guest state, which the TDX module loads and stores.
     pub(crate) fn guest_state_gpa(&self) -> u64 {
         self.0.phys() + offset::GUEST_STATE as u64 // CAST: an offset in a page
     }
@@ -57,27 +57,27 @@ impl RunPage {
         self.0.read_u64(offset::GUEST_STATE_RIP)
     }
 
-    /// Reads whether userspace wants the VP out.
+    /// Returns true if userspace has cancelled the run.
     pub(crate) fn read_cancel(&self) -> bool {
         self.0.read_u32(offset::CANCEL) != 0
     }
 
-    /// Wants the VP out.
+    /// Cancels the run.
     pub(crate) fn set_cancel(&self) {
         self.0.write_u32(offset::CANCEL, 1);
     }
 
-    /// Whether userspace, or somebody who kicked, has something for the thread of the VP.
+    /// Returns true if the run is cancelled or interrupts are pending.
     pub(crate) fn has_attention(&self) -> bool {
         self.read_cancel() || self.read_scan_proxy_irr()
     }
 
-    /// Whether interrupts from the host wait in the run page.
+    /// Returns true if interrupts are pending in the run page.
     pub(crate) fn read_scan_proxy_irr(&self) -> bool {
         self.0.read_u8(offset::SCAN_PROXY_IRR) != 0
     }
 
-    /// Whether the lower VTL is halted.
+    /// Returns true if the lower VTL is halted.
     pub(crate) fn read_halted(&self) -> bool {
         self.0.read_u32(offset::FLAGS) & RUN_HALTED != 0
     }
@@ -87,7 +87,7 @@ impl RunPage {
         self.0.read_words(offset::FX_STATE, image);
     }
 
-    /// Copies what of the image the processor looks at.
+    /// Copies the part of the image that the processor reads.
     pub(crate) fn read_fx_registers(&self, image: &mut [u64; FX_WORDS]) {
         if let Some(image) = image.first_chunk_mut::<FX_STATE_WORDS>() {
             self.0.read_words(offset::FX_STATE, image);
@@ -99,8 +99,7 @@ impl RunPage {
         self.0.write_words(offset::FX_STATE, image);
     }
 
-    /// Reads each control field once. `image` is what [`Self::read_fx_registers`]
-    /// copied.
+    /// Reads each control field once. `image` is what [`Self::read_fx_registers`] copied.
     pub(crate) fn read_controls(&self, image: &[u64; FX_WORDS]) -> Controls {
         Controls {
             flags: self.0.read_u32(offset::FLAGS),
@@ -122,17 +121,17 @@ impl RunPage {
         }
     }
 
-    /// Reads what may have changed since the last entry, each once, and checks it: whether the lower
-    /// VTL is halted, and what the kernel may handle.
+    /// Reads the fields that may have changed since the last entry, each once, and checks them:
+    /// halted or not, and what the kernel may handle.
     ///
     /// # Errors
     ///
-    /// As for the whole.
+    /// As for [`Controls::validate`].
     pub(crate) fn renew(&self, entry: &Entry) -> Result<(bool, Offload), Refusal> {
         entry.renewed(self.0.read_u32(offset::FLAGS), self.read_offload())
     }
 
-    /// Stores the state that the lower VTL left behind; that of x87 and SSE is in the registers.
+    /// Stores the state of the lower VTL; x87 and SSE are still in the registers.
     pub(crate) fn store_state(&self, msrs: &SharedMsrs, cr2: u64, _section: &Section) {
         let SharedMsrs {
             kernel_gs_base,
@@ -152,7 +151,7 @@ impl RunPage {
         self.0.store_fx_state(offset::FX_STATE);
     }
 
-    /// Stores the description of an exit.
+    /// Stores an exit for userspace.
     pub(crate) fn store_exit(&self, exit: &RawExit) {
         let RawExit {
             rax,
@@ -171,23 +170,23 @@ impl RunPage {
         self.0.write_few(offset::EXIT_INFO, &words);
     }
 
-    /// Stores a status without the rest of an exit.
+    /// Stores only a status.
     pub(crate) fn store_status(&self, rax: u64) {
         self.0.write_u64(offset::EXIT_INFO, rax);
     }
 
-    /// Clears what a flush was asked for with.
+    /// Clears the flags that the flush answers.
     pub(crate) fn consume_flush(&self, done: Flush) {
         self.0.clear_bits_u32(offset::VP_FLAGS, done.flags());
     }
 
-    /// Reads which VM to enter and what to invalidate before.
+    /// Reads which VM to enter and what to invalidate.
     pub(crate) fn read_entry_rcx(&self) -> u64 {
         self.0.read_u64(offset::ENTRY_RCX)
     }
 
-    /// Takes the request to invalidate out of `seen`: whatever is asked for from now on is another one.
-    /// Returns false, with nothing changed, if the word has changed meanwhile.
+    /// Removes the request to invalidate from the word, if it still has the value `seen`: a request
+    /// from now on is a new one. Returns false, with nothing changed, if the word has changed.
     pub(crate) fn take_invalidation(&self, seen: EntryRcx) -> bool {
         let without = seen.without_invalidation().raw();
         self.0.replace_u64(offset::ENTRY_RCX, seen.raw(), without)
@@ -196,7 +195,8 @@ impl RunPage {
     /// Puts back a request that no entry has done. What was asked for meanwhile stays, too. Returns
     /// false, with nothing changed, if the word is another VM's by now, or does not hold still.
     pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) -> bool {
-        /// Each turn but the last one means that userspace has written within some nanoseconds.
+        /// Each attempt but the last one fails only if userspace has written within some
+        /// nanoseconds.
         const TURNS: u32 = 16;
         (0..TURNS).any(|_| {
             let word = self.read_entry_rcx();

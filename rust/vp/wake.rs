@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Getting a VP's thread out of the lower VTL, or out of its sleep.
+//! Makes a VP's thread leave the lower VTL, or wake up.
 //!
-//! Whoever wants the thread's attention first writes the reason into the run page (`cancel`, a
-//! proxied interrupt), then calls [`Wake::kick`]:
+//! A kicker first writes the reason to the run page (`cancel`, a proxied interrupt), then calls
+//! [`Wake::kick`]:
 //!
 //! ```text
-//! who kicks                          the thread, before an entry     ... before it sleeps
+//! kicker                             the thread, before an entry     ... before it sleeps
 //! reason := 1                        place := inside                 sleeper := current
 //! full barrier                       full barrier                    full barrier
-//! place is inside? interrupt it      reason set? don't enter         reason set? don't sleep
-//! sleeper there? wake it
+//! place is inside? send an IPI       reason set? don't enter         reason set? don't sleep
+//! a sleeper? wake it
 //! ```
 //!
-//! Of two such sides at least one sees the other's write, so no wake-up is lost: either the thread
-//! sees the reason, or the other side sees the thread. The interrupt finds the thread with
-//! interrupts off, so it stays pending until TDG.VP.ENTER, which then returns.
+//! At least one of two such sides sees the other's write, so no wake-up is lost: either the thread
+//! sees the reason, or the kicker sees the thread. The IPI finds the thread with interrupts
+//! disabled, so it stays pending until TDG.VP.ENTER, which then returns.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -32,14 +32,14 @@ use crate::pure::sleep::Sleep;
 /// Where the thread of a VP is, and how to reach it.
 pub(crate) struct Wake {
     cpu: u32,
-    /// A [`Place`], written by the thread, but for the mark of a kick. Read before each entry, so it is
-    /// one of `core`'s, as those of `stats` are.
+    /// A [`Place`], written by the thread, except for the mark of a kick. It is read before each
+    /// entry, so it is one of `core`'s atomics, like those of `stats`.
     place: AtomicU64,
     sleeper: Sleeper,
 }
 
 impl Wake {
-    /// Nobody inside, nobody asleep.
+    /// Starts outside, with no sleeper.
     pub(crate) fn new(cpu: u32) -> Self {
         Self {
             cpu,
@@ -58,23 +58,23 @@ impl Wake {
 
     fn begin_stay(&self) -> Place {
         let place = Place(self.place.load(Relaxed)).entered();
-        // ORDERING: the full barrier of the diagram, which XCHG is; only this thread and kicks write the
-        // word.
+        // ORDERING: the full barrier of the diagram, as XCHG is one; only this thread and kicks
+        // write the word.
         self.place.swap(place.0, SeqCst);
         place
     }
 
-    /// Makes the thread look at the run page again. Returns where it was: once that stay is over, it
-    /// has left or will look.
+    /// Makes the thread read the run page again. Returns where it was: when that stay has ended,
+    /// the thread has left, or will read the page.
     pub(crate) fn kick(&self) -> Place {
-        // ORDERING: the full barrier of the diagram, behind the caller's write.
+        // ORDERING: the full barrier of the diagram, after the caller's write.
         smp_mb(kernel::sync::barrier::Full);
         let place = Place(self.place.load(Relaxed));
         if let Some(kicked) = place.kicked() {
-            // Who marks the stay is the one that interrupts it: another kick that sees the mark relies
-            // on an interrupt that is sent within a moment, not when this task gets a CPU again.
+            // The kicker that marks the stay sends the IPI. Another kicker that sees the mark
+            // relies on an IPI very soon, and not only when this task gets a CPU again.
             let _at_once = PreemptOff::new();
-            // Who fails has met another kick, or the thread on its way out.
+            // This fails if another kicker was first, or the thread has just left.
             let changed = self
                 .place
                 .compare_exchange(place.0, kicked.0, Relaxed, Relaxed);
@@ -88,17 +88,17 @@ impl Wake {
 
     /// Where the thread is.
     pub(crate) fn place(&self) -> Place {
-        // ORDERING: who sees that the thread has left sees what it wrote before.
+        // ORDERING: a kicker that sees that the thread has left also sees what it wrote before.
         Place(self.place.load(Acquire))
     }
 
-    /// Sleeps until `is_awake`, which each kick asks again, or until `most_ticks` of the TSC are
-    /// over; but never for much more than a second, because a sleeping thread is not told when it may
-    /// not use its CPU any more.
+    /// Sleeps until `is_awake` returns true, which each kick checks again, or until `most_ticks` of
+    /// the TSC have passed; but never much longer than a second, because a sleeping thread is not
+    /// notified when its affinity changes.
     ///
     /// # Errors
     ///
-    /// EINTR when a signal is pending.
+    /// EINTR if a signal is pending.
     pub(crate) fn sleep<T>(
         &self,
         claimed: &T,
@@ -111,7 +111,7 @@ impl Wake {
     }
 }
 
-/// Whether a thread that sleeps has to go on.
+/// Decides if a sleeping thread has to wake up.
 struct Question<'a, T>(&'a T, fn(&T) -> bool);
 
 impl<T> Callback for Question<'_, T> {
@@ -145,8 +145,8 @@ impl Inside<'_> {
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        // ORDERING: who sees this sees that the lower VTL has stopped. A kick's mark that this
-        // store overwrites has done its work: the caller looks at the run page again.
+        // ORDERING: a thread that sees this store also sees that the lower VTL has stopped. If it
+        // overwrites the mark of a kick, nothing is lost: the caller reads the run page again.
         self.wake.place.store(self.place.left().0, Release);
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The run page, as far as interrupts and halts go: what others ask for (`proxy_irr`), what the
-//! kernel may do about it (`offload_flags`), and the registers that it then reads and changes.
+//! Fields of the run page about interrupts and halts: requests by others (`proxy_irr`), what the
+//! kernel may handle (`offload_flags`), and the registers that it then reads and changes.
 //!
-//! Others ask in this order: bit in `proxy_irr`, `scan_proxy_irr`, kick. Whoever takes bits clears
-//! `scan_proxy_irr` first. All are full barriers, so a bit is either taken, or its asker finds the
-//! flag clear and kicks.
+//! A requester sets the bit in `proxy_irr`, then `scan_proxy_irr`, then kicks. A taker clears
+//! `scan_proxy_irr` before it takes bits. All of these are full barriers, so either a bit is taken,
+//! or its requester finds the flag clear and kicks.
 
 use super::RunPage;
 use crate::pure::apic::{self, Priorities, Vector, WORDS};
@@ -12,7 +12,7 @@ use crate::pure::handled::Guest;
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::run::GUEST_STATE;
 
-/// The word that `scan_proxy_irr` is the first byte of.
+/// The word whose first byte is `scan_proxy_irr`.
 const SCAN_WORD: usize = offset::SCAN_PROXY_IRR;
 const SCAN_BYTE: u32 = 0xff;
 
@@ -21,27 +21,27 @@ const RVI: usize = GUEST_STATE + 0x98;
 const SVI: usize = GUEST_STATE + 0x99;
 
 impl RunPage {
-    /// Reads what the kernel may handle itself.
+    /// Reads what the kernel may handle by itself.
     pub(crate) fn read_offload(&self) -> u8 {
         self.0.read_u8(offset::OFFLOAD_FLAGS)
     }
 
-    /// Notes a halt, or its end, in `offload_flags` and `flags`.
+    /// Records a halt, or its end, in `offload_flags` and `flags`.
     pub(crate) fn store_halt(&self, offload: u8, flags: u32) {
         self.0.write_u8(offset::OFFLOAD_FLAGS, offload);
         self.0.write_u32(offset::FLAGS, flags);
     }
 
-    /// Asks the VP to take an interrupt. Returns whether its thread has to be kicked: not when an
-    /// earlier question, whose asker kicks, is still open.
+    /// Requests an interrupt. Returns true if the VP's thread has to be kicked; if `scan_proxy_irr`
+    /// was set already, an earlier requester does that.
     pub(crate) fn ask_for(&self, vector: Vector) -> bool {
         let word = offset::PROXY_IRR + 4 * vector.word();
         self.0.set_bits_u32(word, vector.bit());
         self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
     }
 
-    /// Asks the VP to take interrupts of the host, but for those that userspace blocks. Returns
-    /// whether its thread has to be kicked.
+    /// Requests interrupts of the host, except those that userspace blocks. Returns true if the
+    /// VP's thread has to be kicked.
     pub(crate) fn ask_for_proxied(&self, vectors: &[u32; WORDS]) -> bool {
         let mut is_any = false;
         for (index, vectors) in vectors.iter().enumerate() {
@@ -49,7 +49,7 @@ impl RunPage {
             if vectors & !blocked != 0 {
                 let word = offset::PROXY_IRR + 4 * index;
                 self.0.set_bits_u32(word, vectors & !blocked);
-                // Blocked meanwhile: this finds it, or `block_proxied` finds the bits.
+                // Blocked meanwhile: either this read sees it, or `block_proxied` sees the bits.
                 let blocked = self.0.read_u32(offset::PROXY_IRR_BLOCKED + 4 * index);
                 if vectors & blocked != 0 {
                     self.0.clear_bits_u32(word, vectors & blocked);
@@ -60,7 +60,7 @@ impl RunPage {
         is_any && self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
     }
 
-    /// Blocks all interrupts of the host, and forgets those that were asked for.
+    /// Blocks all interrupts of the host, and drops those that were requested.
     pub(crate) fn block_proxied(&self) {
         for index in 0..WORDS {
             self.0
@@ -73,9 +73,9 @@ impl RunPage {
         }
     }
 
-    /// Takes the interrupts that were asked for and gives each word of them to `deliver`, but for
-    /// those that userspace wants to see. Returns whether there are some of these; then
-    /// `scan_proxy_irr` is set again.
+    /// Takes the requested interrupts and passes each word of them to `deliver`, except those that
+    /// exit to userspace. Returns true if there are some of these; then `scan_proxy_irr` is set
+    /// again.
     pub(crate) fn take_proxied(&self, mut deliver: impl FnMut(usize, u32)) -> bool {
         self.0.clear_bits_u32(SCAN_WORD, SCAN_BYTE);
         let mut some_stay = false;
@@ -98,7 +98,7 @@ impl RunPage {
         some_stay
     }
 
-    /// Reads the registers that say what the lower VTL did.
+    /// Reads the registers that tell what the lower VTL did.
     pub(crate) fn read_guest(&self) -> Guest {
         Guest {
             rax: self.0.read_u64(GUEST_STATE),
@@ -114,13 +114,13 @@ impl RunPage {
         self.0.write_u64(offset::GUEST_STATE_RIP, rip);
     }
 
-    /// Gives the lower VTL zero as what it has read from an MSR.
+    /// Sets the result of the lower VTL's RDMSR to zero.
     pub(crate) fn store_msr_zero(&self) {
         self.0.write_u64(GUEST_STATE, 0);
         self.0.write_u64(GUEST_STATE + 0x10, 0);
     }
 
-    /// Reads what decides about the next interrupt, with the task priority from elsewhere.
+    /// Reads what decides about the next interrupt; the task priority is passed in.
     pub(crate) fn read_priorities(&self, tpr: u8) -> Priorities {
         Priorities {
             rvi: self.0.read_u8(RVI),
@@ -129,17 +129,17 @@ impl RunPage {
         }
     }
 
-    /// Tells the TDX module the highest vector that is requested.
+    /// Sets RVI, the highest requested vector.
     pub(crate) fn store_rvi(&self, rvi: u8) {
         self.0.write_u8(RVI, rvi);
     }
 
-    /// Tells the TDX module that this vector is requested, too.
+    /// Raises RVI to a vector that is requested, too.
     pub(crate) fn raise_rvi(&self, vector: Vector) {
         self.store_rvi(self.0.read_u8(RVI).max(vector.get()));
     }
 
-    /// The deadline of the run page is programmed.
+    /// Clears the update flag of the deadline, which has been programmed.
     pub(crate) fn consume_deadline(&self) {
         self.0.write_u8(offset::TSC_DEADLINE_UPDATE, 0);
     }
