@@ -4,9 +4,9 @@
 //! ```text
 //! claim the VP ─► pin ─► snapshot of the run page, check, deadline ─► lower VTL's state loaded
 //!                  ▲                                                       │
-//!                  │                             ┌─► interrupts off: work, VP, kick, cancel again
+//!                  │                             ┌─► interrupts disabled; check again: work, VP, kick, cancel
 //!    task work, or │ work, halted                │   TDG.VP.ENTER
-//!    wait, unpinned│         EnterAgain, Handle  │   interrupts on
+//!    wait, unpinned│         EnterAgain, Handle  │   interrupts enabled
 //!                  └───── VTL2's state back ◄────┴── pure::next ──► VTL2's state back ─► userspace
 //! ```
 //!
@@ -14,9 +14,9 @@
 //! it is. The checks are repeated with interrupts disabled: a signal or a cancellation in between
 //! would otherwise wait for the lower VTL to stop by itself.
 //!
-//! The thread is kept on its CPU only while it uses the state of the VP. Whoever changes its CPUs
-//! makes the scheduler want this CPU, which is work of the task: the thread is moved in
-//! `handle_guest_work`, finds that out in `Claimed::pin`, and the call ends with ENXIO.
+//! The thread is pinned to its CPU only while it uses the state of the VP. A change of its affinity
+//! makes the scheduler set NEED_RESCHED, which is work of the task: the thread is migrated in
+//! `handle_guest_work`, `Claimed::pin` notices, and the call ends with ENXIO.
 
 mod context;
 mod deadline;
@@ -44,11 +44,11 @@ use crate::vp::Vp;
 use context::Loaded;
 use record::Entering;
 
-/// What a call remembers from one entry to the next.
+/// State of a call from one entry to the next.
 struct Call {
-    /// Why the lower VTL is entered next.
+    /// Why the lower VTL will be entered.
     reason: EntryReason,
-    /// The lower VTL has run.
+    /// True if the lower VTL has run.
     has_run: bool,
     stall: Stall,
 }
@@ -70,8 +70,8 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
     };
     let result = run(machine, &mut claimed, stay, &mut call);
     if let Err(EINTR | ENXIO) = result {
-        // Userspace must not take an earlier exit, or a part of one, for a new one, and learns whether
-        // the lower VTL has run.
+        // Store a not-entered or interrupted status, so that userspace can't mistake an earlier
+        // exit for a new one, and learns if the lower VTL has run.
         let exit = RawExit::without_information(Status::interrupted(call.has_run));
         claimed.vp().run_page.store_exit(&exit);
     }
@@ -92,17 +92,17 @@ fn run(machine: &Machine, claimed: &mut Claimed<'_>, stay: MigrateOff, call: &mu
     }
 }
 
-/// What follows when the VP's state is not needed any more.
+/// What follows after the VP's state has been released.
 enum After {
-    /// Userspace looks at the exit.
+    /// Userspace handles the exit.
     Exit,
-    /// The task has something to do, then the next turn.
+    /// The task has work to do; then the next iteration.
     Work,
     /// The VM is halted.
     Halt(VmIndex),
 }
 
-/// One turn, from the content of the run page on.
+/// One iteration, from reading the run page.
 fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<After> {
     let vp = pinned.vp();
     let entry = snapshot(pinned);
@@ -141,7 +141,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<A
     Ok(After::Exit)
 }
 
-/// Refuses without a VP to run, and when userspace wants the thread.
+/// Fails if the VP is not ready, or if userspace has cancelled the run.
 fn may_enter(vp: &Vp) -> Result {
     if !vp.is_ready() {
         Err(ENXIO)
@@ -152,7 +152,7 @@ fn may_enter(vp: &Vp) -> Result {
     }
 }
 
-/// Reads each field of the run page once, and checks what it says.
+/// Reads each field of the run page once, and checks the copy.
 fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
     let (vp, features, private) = pinned.parts();
     let image = private.extended.legacy_image()?;
@@ -163,17 +163,17 @@ fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
         .map_err(error::refusal)
 }
 
-/// Why the lower VTL's state leaves the processor.
+/// Why the lower VTL's state is unloaded.
 enum Stop {
-    /// The task has something to do, or the run page names another VM.
+    /// The task has work to do, or the run page names another VM.
     Again,
     Halted,
-    /// With this status; the run page has the rest.
+    /// An exit with this status; the run page has the rest.
     Exit(Status),
 }
 
-/// Enters, and enters again after each exit that the kernel deals with itself, until there is
-/// something to do for which VTL2's state has to be back.
+/// Enters, and enters again after each exit that the kernel handles by itself, until VTL2's state
+/// has to be restored.
 fn run_loaded(
     machine: &Machine,
     pinned: &mut Pinned<'_>,
@@ -183,9 +183,10 @@ fn run_loaded(
     let mut loaded = Loaded::new(pinned, entry);
     let on_cpu = loaded.vp;
     let vp = on_cpu.vp();
-    // The CPU can't leave any more; it may have begun to do so before.
+    // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
+    // before.
     may_enter(vp)?;
-    // From here on a kick interrupts this CPU; what was written before it is seen below.
+    // From here on a kick interrupts this CPU; what was written before the kick is seen below.
     let mut inside = vp.wake.enter();
     loop {
         let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
@@ -212,7 +213,7 @@ fn run_loaded(
             call.has_run = true;
         }
         let exit = &loaded.operands.exit;
-        // The interrupt that stopped the lower VTL is taken now.
+        // The interrupt that stopped the lower VTL is handled here.
         drop(irqs);
         let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {
             Next::EnterAgain => !has_stalled(vp, class, &mut call.stall),
@@ -231,8 +232,8 @@ fn run_loaded(
     }
 }
 
-/// Returns true if the host has routed so many exits to VTL2 at one and the same instruction that
-/// userspace has to see one.
+/// Returns true if the host has routed so many exits to VTL2 at the same instruction that userspace
+/// has to see one.
 fn has_stalled(vp: &Vp, class: Exit, stall: &mut Stall) -> bool {
     let has_stalled = class == Exit::HostRouted && stall.note(vp.run_page.read_rip());
     if has_stalled {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Who owns the processor: exchanges what the TDX module leaves live between L1 and L2.
+//! Exchanges what the TDX module does not switch between L1 and L2.
 //!
 //! | state | lower VTL's copy | VTL2's copy | exchanged |
 //! |---|---|---|---|
@@ -13,23 +13,24 @@
 //! | U_CET, PL3_SSP | VP, for each VM | [`Loaded`]: they belong to the task | with [`Loaded`] |
 //! | PL0_SSP, PL1_SSP, PL2_SSP | VP, for each VM | zero | with [`Loaded`] |
 //! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
-//! | CR2 | [`Loaded`], run page | none is needed | each entry |
+//! | CR2 | [`Loaded`], run page | not needed | each entry |
 //! | SPEC_CTRL | VP, for each VM | [`Loaded`] | each entry, by the stub |
 //! | PKRU | VP | [`Loaded`]: it belongs to the task | each entry |
 //! | DR0 to DR3, DR6 | VP | VP, while the lower VTL runs | each entry |
 //!
-//! What is exchanged with [`Loaded`] stays on the processor while the kernel deals with an exit, with
-//! interrupts on: the code of an interrupt uses none of it. What an interrupt would feel is exchanged
-//! with each entry.  [TDP 2.5]
+//! What is exchanged with [`Loaded`] stays loaded while the kernel handles an exit, with interrupts
+//! enabled: interrupt handlers use none of it. What an interrupt handler could use is exchanged at
+//! each entry. [TDP 2.5]
 //!
-//! What a lower VTL can't change without an exit has what was loaded, and is not read back
-//! (`pure/intercepts.rs`). DR0 to DR3 of one that can't even see them are left alone.
+//! State that a lower VTL can't change without an exit still has the value that was loaded, and is
+//! not read back (`pure/intercepts.rs`). DR0 to DR3 of a VTL that can't access them are not
+//! exchanged.
 //!
-//! XSAVE and XRSTOR move the lower VTL's image while IA32_XFD hides nothing of it: XFD is in the way of
-//! neither, and has the lower VTL's value after XRSTOR and VTL2's after XSAVE.
+//! XSAVE and XRSTOR move the lower VTL's image while IA32_XFD disables no component of it: XFD is
+//! zero for both, and gets the lower VTL's value after XRSTOR and VTL2's after XSAVE.
 //!
-//! A lower VTL can use nothing else that the TDX module leaves live: `pure/components.rs` has a row
-//! for each component of XFAM, `pure/passed_msrs.rs` for each MSR.
+//! A lower VTL can use nothing else that the TDX module does not switch: `pure/components.rs` has a
+//! row for each component of XFAM, `pure/passed_msrs.rs` for each MSR.
 
 use kernel::prelude::*;
 
@@ -48,34 +49,34 @@ use crate::vp::claim::Pinned;
 use crate::vp::on_cpu::OnCpu;
 use crate::vp::Private;
 
-/// The processor has a lower VTL's state; nothing else runs on it but interrupts.
+/// The processor holds a lower VTL's state; only interrupts run on it besides.
 ///
-/// What the lower VTL has left comes to the run page with the drop.
+/// The drop saves the lower VTL's state to the run page.
 #[must_use]
 pub(super) struct Loaded<'a> {
     /// The VP.
     pub(super) vp: OnCpu<'a>,
-    /// What only its thread may touch.
+    /// The state that only its thread may access.
     pub(super) private: &'a mut Private,
     features: &'a Features,
     entry: &'a Entry,
     /// Of the next entry, and what the last one brought back. It stays in this place: copies would
     /// cost more than the decisions that are made with it.
     pub(super) operands: Operands<'a>,
-    /// Number of the thread.
+    /// Thread ID.
     pub(super) thread: u32,
     host_xfd: u64,
-    /// The task's: it changes with the task only.
+    /// The task's PKRU, which does not change while the task is in the kernel.
     host_pkru: u32,
     has_run: bool,
     is_first: bool,
-    /// Proves that the processor is the module's.
+    /// Proves that the module owns the FPU registers.
     pub(super) section: Section,
 }
 
 impl<'a> Loaded<'a> {
-    /// Puts the task's state away and loads what `entry` says. The x87 and SSE image of the VP has
-    /// been filled and checked.
+    /// Saves the task's state and loads `entry`. The x87 and SSE image of the VP has been filled
+    /// and checked.
     #[inline]
     pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &'a Entry) -> Self {
         let (vp, features, private) = pinned.parts();
@@ -117,11 +118,11 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// One TDG.VP.ENTER; `operands` has the rest of what it brought back.
+    /// Executes TDG.VP.ENTER once; `operands` has the results.
     ///
-    /// Only the first one reports a quiescent state to RCU. A grace period that waits for this CPU
-    /// makes the tick raise a softirq or set NEED_RESCHED, which is work to do: then this ends, and
-    /// the next one is a first one again.
+    /// Reports a quiescent state to RCU only on the first entry after loading. A grace period that
+    /// waits for this CPU makes the tick raise a softirq or set NEED_RESCHED, which makes us unload
+    /// and load again, and report again.
     #[inline]
     pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
         if self.is_first {
@@ -140,15 +141,15 @@ impl<'a> Loaded<'a> {
         classify(&self.operands.exit)
     }
 
-    /// Takes what is to be invalidated out of the run page, for the next entry. A request that was
-    /// written before a kick is seen here, because the answer to the kick comes before.
+    /// Takes the request to invalidate out of the run page, for the next entry. A request written
+    /// before a kick is seen here, because the kick is answered earlier.
     ///
     /// Returns false if the run page names another VM, or changes at this moment: then it has to be
     /// read again as a whole.
     ///
     /// # Errors
     ///
-    /// EINVAL for a word that the TDX module would refuse.
+    /// EINVAL for a value that the TDX module would refuse.
     #[inline]
     pub(super) fn take_invalidation(&mut self) -> Result<bool> {
         let word = self.vp.run_page.read_entry_rcx();
@@ -164,7 +165,7 @@ impl<'a> Loaded<'a> {
         if wanted.vm() != rcx.vm() || !self.vp.run_page.take_invalidation(wanted) {
             return Ok(false);
         }
-        // An entry that did not come about has left something to do.
+        // An entry that did not happen has left a request undone.
         *rcx = wanted.with_invalidation_of(rcx.raw());
         Ok(true)
     }

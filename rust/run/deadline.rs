@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The timers of the lower VTLs. `pure::deadline` says how they count.
+//! The TSC deadlines of the lower VTLs. `pure::deadline` has their rules.
 
 use kernel::prelude::*;
 
@@ -12,7 +12,7 @@ use crate::pure::status::Status;
 use crate::pure::tdcall::{tdg_vp_rd, tdg_vp_wr_tsc_deadline};
 use crate::vp::claim::Pinned;
 
-/// Status of an exit because the deadline has passed: basic reason 52, the preemption timer.
+/// Status of an exit because the deadline has passed: basic reason 52, preemption timer.
 const DEADLINE_PASSED: Status = Status::new(Status::SUCCESS, 52);
 
 /// Gives the TDX module the deadline that userspace has set.
@@ -31,7 +31,8 @@ pub(super) fn program(pinned: &mut Pinned<'_>, vm: VmIndex, deadline: u64) -> Re
     Ok(())
 }
 
-/// Returns what now stands in the field. What is too far away for the TDX module never comes.
+/// Returns the value that the field has now. A deadline too far away for the TDX module never
+/// passes.
 fn write(vm: VmIndex, deadline: u64) -> Result<u64, Status> {
     let wr = |value| {
         tdg_vp_wr_tsc_deadline(&mut tdcall::Instruction, vm, value)?;
@@ -43,7 +44,7 @@ fn write(vm: VmIndex, deadline: u64) -> Result<u64, Status> {
     })
 }
 
-/// Ends a halt whose deadline has passed: the run page gets the exit that userspace would have got.
+/// Ends a halt whose deadline has passed: stores the exit that the lower VTL would have caused.
 /// Returns its status.
 pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<Status> {
     let run_page = &pinned.vp().run_page;
@@ -53,7 +54,7 @@ pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<Status> {
     }
     let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
     if field != deadlines.get(vm) {
-        // Userspace has written the field itself.
+        // Userspace has written the field itself by MSHV_TDCALL.
         deadlines.set(vm, NEVER);
         return None;
     }
@@ -61,15 +62,15 @@ pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> Option<Status> {
     Some(DEADLINE_PASSED)
 }
 
-/// After an exit that userspace sees: takes a deadline back that would end each further run at
-/// once.
+/// To be called for an exit that userspace sees: drops a deadline that would end each further run
+/// immediately.
 pub(super) fn forget_stale(pinned: &mut Pinned<'_>, vm: VmIndex, status: Status) {
     let deadlines = &mut pinned.private().deadlines;
     if status != DEADLINE_PASSED || !deadlines.is_stale(vm, ffi::tsc()) {
         return;
     }
     let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
-    // If it fails, the deadline stays and userspace sees it again.
+    // If it fails, the deadline stays and userspace gets its exit again.
     if field != deadlines.get(vm) || write(vm, NEVER).is_ok() {
         deadlines.set(vm, NEVER);
     }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the kernel does for the lower VTL in the place of userspace: interrupts that others ask
-//! for, halts, and interrupts that it sends.
+//! What the kernel does for the lower VTL in place of userspace: posts requested interrupts,
+//! handles halts, and sends interrupts.
 //!
 //! ```text
-//! before an entry   proxy_irr ──► virtual APIC page, RVI      prepare
-//!                   halted, and one gets through ──► not halted
+//! before an entry   proxy_irr ──► virtual-APIC page, RVI      prepare
+//!                   halted, and one is deliverable ──► not halted
 //! after an exit     HLT, guest idle ──► halted                carry_out
-//!                   x2APIC ICR ──► own virtual APIC page, or proxy_irr of others
+//!                   x2APIC ICR ──► own virtual-APIC page, or proxy_irr of others
 //! ```
 
 use kernel::prelude::*;
@@ -25,12 +25,12 @@ use crate::vp::Vp;
 
 const RFLAGS_IF: u64 = 1 << 9;
 
-/// Takes what others ask for, right before an entry. Returns whether the lower VTL is halted, still
-/// or at all.
+/// Posts requested interrupts, right before an entry. Returns true if the lower VTL must not be
+/// entered because it is halted.
 ///
 /// # Errors
 ///
-/// EINTR: there are interrupts that userspace has to see.
+/// EINTR: there are interrupts for userspace.
 #[inline]
 pub(super) fn prepare(vp: &Vp, offload: Offload, is_halted: bool) -> Result<bool> {
     if !is_halted && !vp.run_page.read_scan_proxy_irr() {
@@ -68,8 +68,8 @@ fn priorities(vp: &Vp) -> Priorities {
     vp.run_page.read_priorities(VirtualApic(&vp.vapic).tpr())
 }
 
-/// Carries out an instruction of the lower VTL. Returns `false`, with nothing changed, when it is
-/// userspace's after all.
+/// Carries out an instruction of the lower VTL. Returns false, with nothing changed, if it has to
+/// be left to userspace.
 pub(super) fn carry_out(machine: &Machine, vp: &Vp, offload: Offload, handled: &Handled) -> bool {
     if let Action::Send(ipi) = handled.action {
         if !is_accepted(machine, vp, ipi.target) {
@@ -92,12 +92,12 @@ pub(super) fn carry_out(machine: &Machine, vp: &Vp, offload: Offload, handled: &
     true
 }
 
-/// After STI and MOV SS interrupts wait for one more instruction, which is the one that exited.
+/// Blocking by STI and MOV SS covers one instruction, which is the one that exited.
 fn end_shadow() -> Result {
     tdg_vp_wr_no_shadow(&mut tdcall::Instruction, VmIndex::VM1).map_err(|_| EIO)
 }
 
-/// Whether there is somebody to send it to, and the kernel may do so for each of them.
+/// Returns true if the interrupt has a destination, and the kernel may post it to each one.
 fn is_accepted(machine: &Machine, sender: &Vp, target: Target) -> bool {
     let mut is_anybody = target.includes(sender.apic_id, true);
     for_each_other(machine, sender, target, |vp| {
@@ -119,7 +119,7 @@ fn send(machine: &Machine, sender: &Vp, ipi: Ipi) {
     });
 }
 
-/// Calls `visit` for each VP but the sender that is meant, until it returns `false`; returns whether
+/// Calls `visit` for each destination VP except the sender, until it returns false. Returns true if
 /// it never did.
 fn for_each_other<'m>(
     machine: &'m Machine,
@@ -130,7 +130,8 @@ fn for_each_other<'m>(
     let is_other = |vp: &&Vp| !core::ptr::eq(*vp, sender);
     match target {
         Target::Own => return true,
-        // Commonly the numbers are the same. IDs are unique, so nobody else can be meant.
+        // Usually APIC ID and CPU number are the same. IDs are unique, so there is no other
+        // destination.
         Target::Physical(id) => {
             if let Some(vp) = machine.vp(id).filter(|vp| vp.apic_id == id) {
                 return !is_other(&vp) || visit(vp);
