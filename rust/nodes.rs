@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What an open file can ask for: the device nodes, their commands and mappings, and the files of debugfs.
+//! What an open file can ask for: the device nodes, their commands and mappings, and files in
+//! debugfs.
 //!
-//! `device` says who may open what and which command goes where; each other file serves one command or one
-//! node. Next down the flow: `run.rs` for `MSHV_RETURN_TO_LOWER_VTL`, `mem.rs` for mappings.
+//! `device` decides who may open a node and dispatches commands; each other file implements one
+//! command or one node. Next down the flow: `run.rs` for `MSHV_RETURN_TO_LOWER_VTL`, `mem.rs` for
+//! mappings.
 
 pub(crate) mod args;
 mod c;

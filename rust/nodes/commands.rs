@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Numbers of the commands, each with the type of its operand, and the proof that the header says the same.
+//! Numbers of the commands, each with its operand's type, and the proof that the header agrees.
 
 use kernel::ioctl::{_IO, _IOR, _IOW, _IOWR};
 
@@ -24,7 +24,7 @@ macro_rules! commands {
     };
 }
 
-// SINT_PAUSE_MESSAGE_STREAM has the number of SET_POLL_FILE, on another file.
+// SINT_PAUSE_MESSAGE_STREAM has the same number as SET_POLL_FILE, on another file.
 commands! {
     CHECK_EXTENSION = _IOW::<u32>(TYPE, 0x00), VTL_COMMAND_CHECK_EXTENSION;
     CREATE_VTL = _IOR::<u8>(TYPE, 0x1d), VTL_COMMAND_CREATE_VTL;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The device nodes: who may open them, and which command or mapping goes where.
+//! The device nodes: who may open them, and the dispatch of commands and mappings.
 //!
 //! Next down the flow: `request.rs` for commands, `mem.rs` for mappings. devtmpfs gives nodes of
-//! misc devices the mode 0600.
+//! misc devices mode 0600.
 
 use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
@@ -36,7 +36,7 @@ use crate::vp::users::UsedPages;
 /// `/dev/mshv`.
 pub(crate) struct Mshv;
 
-/// `/dev/mshv_vtl`, and what `MSHV_CREATE_VTL` makes.
+/// `/dev/mshv_vtl`, and files made by `MSHV_CREATE_VTL`.
 pub(crate) struct Vtl;
 
 /// `/dev/mshv_vtl_low`.
@@ -46,16 +46,17 @@ pub(crate) struct Low;
 #[pin_data]
 pub(crate) struct VtlFile {
     machine: Arc<Machine>,
-    /// Files that cancel runs; each is let go when the process that set it has closed its last
-    /// descriptor of this one.
+    /// Files that cancel runs. Each is released when the process that set it has closed its last
+    /// descriptor of this file.
     #[pin]
     poll_files: Mutex<KVec<PollFile>>,
-    /// Vectors of this kernel that stand for VTL0's; they are given back with this file.
+    /// Redirected interrupts, released with this file.
     #[pin]
     redirects: Mutex<KVec<redirect::Mapping>>,
-    /// Virtual APIC pages; they are let go with this file.
+    /// Virtual-APIC pages set by this file, released with it.
     pages: Pages,
-    /// Run pages; the last file that has one leaves it blocking interrupts.
+    /// Run pages mapped through this file. The last file that has mapped one leaves it blocking
+    /// interrupts.
     run_pages: UsedPages,
     _memory: registered::User,
 }
@@ -80,12 +81,12 @@ impl VtlFile {
         &self.machine
     }
 
-    /// The machine, to be kept.
+    /// The machine, for taking a reference.
     pub(crate) fn shared_machine(&self) -> &Arc<Machine> {
         &self.machine
     }
 
-    /// Its redirected interrupts.
+    /// The redirected interrupts of this file.
     pub(crate) fn redirects(&self) -> &Mutex<KVec<redirect::Mapping>> {
         &self.redirects
     }
@@ -100,14 +101,14 @@ impl VtlFile {
     ///
     /// # Errors
     ///
-    /// As `poll_file::new`. EBADF when another thread has closed the VTL file's descriptor.
+    /// As `poll_file::new`. EBADF if another thread has closed the VTL file's descriptor.
     pub(crate) fn set_poll_file(&self, file: &File, cpu: u32, descriptor: i32) -> Result {
         let table = Table::current();
         let new = poll_file::new(&self.machine, cpu, descriptor, table)?;
         let mut files = self.poll_files.lock();
         poll_file::replace(&mut files, cpu, new)?;
-        // The last descriptor may have been closed on the way here; then `closed_by` was early. If it
-        // is closed from here on, `closed_by` waits for the lock.
+        // If the last descriptor was closed before this point, `closed_by` has run already and
+        // would miss the new entry. If it is closed later, `closed_by` waits for the lock.
         if !descriptor::is_open(file) {
             poll_file::forget(&mut files, table);
             return Err(EBADF);
@@ -115,13 +116,13 @@ impl VtlFile {
         Ok(())
     }
 
-    /// Lets go of what is held for a process that has no descriptor any more.
+    /// Releases what is held for a process that has no descriptor any more.
     pub(crate) fn closed_by(&self, table: Table) {
         poll_file::forget(&mut self.poll_files.lock(), table);
     }
 }
 
-/// What every open needs: the privilege, and the machine.
+/// Checks the privilege that every open needs, and returns the machine.
 pub(crate) fn open() -> Result<Arc<Machine>> {
     if !ffi::has_cap_sys_admin() {
         return Err(EPERM);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands of our own that only tell: `MSHV_VTL_INFO`, `MSHV_VTL_POLICY` and `MSHV_VTL_STATS`.
+//! Commands that only query: `MSHV_VTL_INFO`, `MSHV_VTL_POLICY` and `MSHV_VTL_STATS`.
 
 use kernel::prelude::*;
 use pin_init::init_zeroed;
@@ -20,7 +20,7 @@ use crate::vp::machine::Machine;
 
 /// Major, minor and patch number, 16 bits each.
 const VERSION: u64 = 1 << 16;
-/// TSC_FREQUENCY counts these.
+/// Unit of TSC_FREQUENCY.
 const TSC_UNIT_KHZ: u64 = 25_000;
 
 /// `MSHV_VTL_INFO`.
@@ -45,7 +45,7 @@ pub(crate) fn info(machine: &Machine, argument: Argument) -> Result<isize> {
     })
 }
 
-/// What the TDX module says, or 0 where it does not tell.
+/// The value that the TDX module returned, or 0 if it refused.
 fn known(answer: Result<u64, Status>) -> u64 {
     answer.unwrap_or(0)
 }
@@ -54,7 +54,7 @@ fn known(answer: Result<u64, Status>) -> u64 {
 ///
 /// # Errors
 ///
-/// ENXIO for a line that there is not.
+/// ENXIO if there is no such line.
 pub(crate) fn policy(argument: Argument) -> Result<isize> {
     let request = Growing::<mshv_vtl_policy>::read(argument, policy::SIZE)?;
     let line = (request.selector & !policy::HVCALLS) as usize; // CAST: u32 fits
@@ -76,7 +76,7 @@ pub(crate) fn policy(argument: Argument) -> Result<isize> {
     })
 }
 
-/// A field with a text in it; a NUL is after it at least.
+/// A text as a C array, with at least one NUL after it.
 fn text<const LEN_BYTES: usize>(text: &str) -> [c_char; LEN_BYTES] {
     let mut field = [0; LEN_BYTES];
     let room = field.iter_mut().take(LEN_BYTES - 1);
@@ -90,7 +90,7 @@ fn text<const LEN_BYTES: usize>(text: &str) -> [c_char; LEN_BYTES] {
 ///
 /// # Errors
 ///
-/// ENXIO for a CPU without a VP. ENOMEM.
+/// ENXIO if the CPU has no VP. ENOMEM.
 pub(crate) fn stats(machine: &Machine, argument: Argument) -> Result<isize> {
     let request = Growing::<mshv_vtl_stats>::read(argument, stats::REFUSED_HVCALLS)?;
     let stats = &machine.vp(request.selector).ok_or(ENXIO)?.stats;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands that carry an argument: copy in once, check the copy, act, copy out. `request/tdcall.rs` has the
-//! largest one.
+//! Commands with an operand: copy it in once, check the copy, act, copy out. `request/tdcall.rs`
+//! has the largest one.
 
 pub(crate) mod tdcall;
 
@@ -23,7 +23,7 @@ pub(crate) fn check_extension(argument: Argument) -> Result<isize> {
 ///
 /// # Errors
 ///
-/// EINVAL for what is no memory of a lower VTL; the others as `registered::add`.
+/// EINVAL if it is not memory of a lower VTL; the others as `registered::add`.
 pub(crate) fn add_vtl0_memory(argument: Argument) -> Result<isize> {
     let mshv_vtl_ram_disposition {
         start_pfn,

@@ -15,7 +15,7 @@ use crate::vp::users::UsedPages;
 ///
 /// # Errors
 ///
-/// EINVAL for all that the ABI doesn't allow, and for CPUs without a VP.
+/// EINVAL if the ABI doesn't allow the mapping, and for CPUs without a VP.
 pub(crate) fn map(machine: &Machine, used: &UsedPages, vma: &VmaNew) -> Result {
     prepare(vma)?;
     vma.set_io();

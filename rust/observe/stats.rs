@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Counters of one VP, and what userspace reads of them.
+//! Counters of one VP, and how userspace reads them.
 //!
-//! Exits are counted in one place, [`Stats::count`], from the kind that `pure::audit` gives them.
-//! Each VP has its own memory. A reader may find one counter of an exit before the next one is
+//! Exits are counted in one place, [`Stats::count`], by the kind from `pure::audit`. Each VP has
+//! its own memory. A reader may see one counter of an exit before the next one is written; each
+//! counter by itself is consistent.
 //! written; each by itself is whole.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,36 +14,36 @@ use crate::glue::abi;
 use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::storm::{is_of_host, Streak};
 
-/// Exits of one kind, in a cache line of their own: an exit writes one, whatever it is.
+/// Counters of one kind of exit, in a cache line of their own: each exit writes to one line.
 ///
-/// These are `core`'s atomics because the kernel's are calls of a C function each, and this is on the
-/// way of every switch.
+/// These are `core`'s atomics because each access to the kernel's is a call of a C function, and
+/// this runs on every switch.
 #[repr(C, align(64))]
 struct Exits {
     count: AtomicU64,
-    /// Those after which the kernel entered again by itself.
+    /// Number of those after which the kernel entered again by itself.
     handled: AtomicU64,
     /// TSC ticks from entry to exit.
     cycles: AtomicU64,
-    /// The [`Streak`] that goes on, of a kind that the host causes.
+    /// The current [`Streak`], for kinds that the host can cause.
     streak: [AtomicU64; 3],
-    /// Storms of that kind, and their TSC ticks.
+    /// Number of storms of that kind, and their TSC ticks.
     storms: [AtomicU64; 2],
 }
 
 const _: () = assert!(size_of::<Exits>() == 64);
 
-/// Exit storms, read one by one.
+/// Exit storms; the values are read one by one.
 pub(crate) struct Storms {
-    /// How many.
+    /// Number of storms.
     pub(crate) count: u64,
-    /// TSC ticks of them all.
+    /// TSC ticks of all storms together.
     pub(crate) ticks: u64,
-    /// TSC ticks of the shortest.
+    /// TSC ticks of the shortest storm.
     pub(crate) shortest_ticks: u64,
 }
 
-/// What was refused, by its place in `struct mshv_vtl_stats`.
+/// What was refused: an index into `refused` of `struct mshv_vtl_stats`.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Refusal {
@@ -54,20 +55,20 @@ pub(crate) enum Refusal {
     Invalid = abi::MSHV_VTL_REFUSED_EINVAL,
     /// EOPNOTSUPP.
     Unsupported = abi::MSHV_VTL_REFUSED_EOPNOTSUPP,
-    /// EIO: by the TDX module.
+    /// EIO: refused by the TDX module.
     TdxModule = abi::MSHV_VTL_REFUSED_EIO,
-    /// ENXIO, and whatever else.
+    /// ENXIO, and all other errors.
     Other = abi::MSHV_VTL_REFUSED_OTHER,
-    /// A TDCALL, by the policy.
+    /// A TDCALL that the policy refused.
     Tdcall = abi::MSHV_VTL_REFUSED_TDCALL,
-    /// A hypercall that is not in its file's list; in a place of its own.
+    /// A hypercall that is not in its file's list; it has a field of its own.
     Hypercall = abi::MSHV_VTL_REFUSED_TDCALL + 1,
 }
 
 impl Refusal {
     const COUNT: usize = Self::Hypercall as usize + 1;
 
-    /// What a failed run is counted as.
+    /// The counter for an error of a run.
     pub(crate) fn of(error: Error) -> Self {
         match error {
             EINTR => Self::Interrupted,
@@ -82,31 +83,31 @@ impl Refusal {
 
 /// Counters of one VP.
 pub(crate) struct Stats {
-    /// By the number of the kind; `ExitKind::COUNT` of them.
+    /// Indexed by the number of the kind; `ExitKind::COUNT` of them.
     exits: KVec<Exits>,
-    /// How close two exits of a storm are; 0 for no storms.
+    /// Largest distance of two exits of a storm, in TSC ticks; 0 disables detection.
     spacing_ticks: u64,
-    /// TSC ticks of the shortest storm; 0 without one.
+    /// TSC ticks of the shortest storm; 0 if there was none.
     shortest_ticks: AtomicU64,
     refusals: [AtomicU64; Refusal::COUNT],
-    /// Exits handed over because of a [`Stall`](crate::pure::stall::Stall).
+    /// Exits passed to userspace because of a [`Stall`](crate::pure::stall::Stall).
     stalls: AtomicU64,
 }
 
-/// Counters of one kind of exit, read one by one.
+/// Counters of one kind of exit; the values are read one by one.
 pub(crate) struct Snapshot {
     /// Number of the kind.
     pub(crate) kind: usize,
-    /// Exits.
+    /// Number of exits.
     pub(crate) count: u64,
-    /// Those that the kernel dealt with itself.
+    /// Number of those that the kernel handled by itself.
     pub(crate) handled: u64,
-    /// TSC ticks.
+    /// TSC ticks from entry to exit, all together.
     pub(crate) cycles: u64,
 }
 
 impl Stats {
-    /// Everything zero.
+    /// Creates counters that are zero.
     pub(crate) fn new(spacing_ticks: u64) -> Result<Self> {
         let mut exits = KVec::with_capacity(ExitKind::COUNT, GFP_KERNEL)?;
         for _ in 0..ExitKind::COUNT {
@@ -128,8 +129,8 @@ impl Stats {
         })
     }
 
-    /// Counts a switch that ended at `tsc`. Only the thread with the claim to the VP does, so nothing is
-    /// lost. Returns how long an exit storm took that is complete with it.
+    /// Counts a switch that ended at `tsc`. Only the thread with the claim to the VP calls this, so
+    /// no count is lost. Returns the duration of the exit storm that this exit completes.
     pub(crate) fn count(
         &self,
         reason: EntryReason,
@@ -164,7 +165,7 @@ impl Stats {
         }
     }
 
-    /// Exit storms of all kinds.
+    /// Sums up the exit storms of all kinds.
     pub(crate) fn storms(&self) -> Storms {
         let sum = |place: usize| {
             let words = self
@@ -187,19 +188,19 @@ impl Stats {
         }
     }
 
-    /// Refusals of commands on a VTL descriptor, in the order of [`Refusal`].
+    /// Refused commands on VTL descriptors, in the order of [`Refusal`].
     pub(crate) fn refusals(&self) -> impl Iterator<Item = u64> + '_ {
         let of_vtl = self.refusals.iter().take(Refusal::Hypercall as usize);
         of_vtl.map(|count| count.load(Relaxed))
     }
 
-    /// Hypercalls that were refused.
+    /// Number of refused hypercalls.
     pub(crate) fn refused_hypercalls(&self) -> u64 {
         let [.., count] = &self.refusals;
         count.load(Relaxed)
     }
 
-    /// Counts a lower VTL that made no progress. As [`Self::count`].
+    /// Counts a lower VTL that made no progress. Called as [`Self::count`].
     pub(crate) fn stalled(&self) {
         add(&self.stalls, 1);
     }
@@ -222,7 +223,7 @@ impl Stats {
 }
 
 impl Exits {
-    /// One more exit that the host caused. Returns how long a storm took that is complete.
+    /// Adds an exit that the host can cause. Returns the duration of the storm that it completes.
     #[inline]
     fn note_streak(&self, tsc: u64, spacing_ticks: u64) -> Option<u64> {
         let [exits, began_tsc, last_tsc] = &self.streak;
@@ -244,7 +245,7 @@ impl Exits {
     }
 }
 
-/// Adds without a locked operation, where there is but one writer.
+/// Adds without a locked operation, since there is only one writer.
 fn add(counter: &AtomicU64, increment: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(increment), Relaxed);
 }
