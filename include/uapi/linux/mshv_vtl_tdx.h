@@ -13,22 +13,22 @@
  * DOC: Form of the interface
  *
  * ``/dev/mshv``
- *	asks what there is (%MSHV_CHECK_EXTENSION) and makes VTL file
+ *	queries the interface (%MSHV_CHECK_EXTENSION) and makes VTL file
  *	descriptors (%MSHV_CREATE_VTL).
  * ``/dev/mshv_vtl``
- *	is such a VTL file descriptor directly. It serves every virtual
- *	processor (VP); the VP index is the number of the Linux CPU.
+ *	is such a VTL file descriptor itself. It is for all virtual
+ *	processors (VPs); the VP index is the number of the Linux CPU.
  * ``/dev/mshv_vtl_low``
  *	maps memory of the lower VTLs by its guest-physical address;
- *	%MSHV_VTL_LOW_SHARED in the offset chooses the alias shared with the
+ *	%MSHV_VTL_LOW_SHARED in the offset selects the alias shared with the
  *	host.
  * ``/dev/mshv_hvcall``
- *	makes hypercalls. It exists where the host is Hyper-V.
+ *	makes hypercalls. It exists if the host is Hyper-V.
  * ``/dev/mshv_sint``
- *	relays VMBus messages and events. It exists where the host is Hyper-V
+ *	relays VMBus messages and events. It exists if the host is Hyper-V
  *	and the kernel's VMBus driver does not use them.
  *
- * All have mode 0600 and want CAP_SYS_ADMIN at open.
+ * All have mode 0600 and need CAP_SYS_ADMIN at open.
  *
  * A VP is run by a thread on the CPU of that number: the thread writes the run
  * page of the VP (mapped from the VTL file descriptor), calls
@@ -42,21 +42,20 @@
  * ENOTTY	the command is unknown on this file.
  * EFAULT	memory given by pointer can't be read or written.
  * EINVAL	a field has a value that the interface doesn't allow.
- * EOPNOTSUPP	the field is known, this value of it is not served.
- * EPERM	CAP_SYS_ADMIN is missing (at open); an executable mapping is asked
- *		for where the kernel itself forbids it, before this driver is
- *		asked (descriptors made by MSHV_CREATE_VTL; elsewhere: EINVAL); a
- *		hypercall that is not in the list, or that the policy refuses.
- * EINTR	no exit to look at: a signal is pending, or ``cancel`` or
- *		``scan_proxy_irr`` is set.
- *		The same call may be made again.
- * EBUSY	another thread runs the VP of this CPU; a page can't change hands;
+ * EOPNOTSUPP	the field is known, but this value of it is not supported.
+ * EPERM	CAP_SYS_ADMIN is missing (at open); an executable mapping that
+ *		the kernel itself refuses before it asks this driver (descriptors
+ *		made by MSHV_CREATE_VTL; for others: EINVAL); a hypercall that is
+ *		not in the list, or that the policy refuses.
+ * EINTR	there is no exit: a signal is pending, or ``cancel`` or
+ *		``scan_proxy_irr`` is set. The same call may be made again.
+ * EBUSY	another thread runs the VP of this CPU; a page can't be converted;
  *		memory has a struct page from another driver.
- * EMFILE	the file has all the redirected vectors of a CPU that one may have.
- * ENXIO	the VP of this CPU does not exist, the thread was moved away from
- *		it, or the system is about to reboot.
+ * EMFILE	the file has reached its limit of redirected vectors for a CPU.
+ * ENXIO	the VP of this CPU does not exist, the thread was migrated away
+ *		from it, or the system is about to reboot.
  * ENOSPC	too many ranges of memory, or no interrupt vector left.
- * E2BIG	a structure that may grow has something set that this module does
+ * E2BIG	a structure that may grow has a field set that this module does
  *		not know.
  * EIO		the TDX module refused; its status is in ``exit_info.rax``.
  *
@@ -72,53 +71,53 @@
 /* Commands of /dev/mshv. */
 
 /**
- * MSHV_CHECK_EXTENSION - Ask for a property of the interface
+ * MSHV_CHECK_EXTENSION - Query a property of the interface
  *
- * Argument: pointer to a __u32, one of MSHV_CAP_*. The answer is the result of
- * the call: 0 for no, positive for yes. Unknown properties: EOPNOTSUPP.
+ * Argument: pointer to a __u32, one of MSHV_CAP_*. The result of the call is
+ * the answer: 0 for no, positive for yes. Unknown properties: EOPNOTSUPP.
  */
 #define MSHV_CHECK_EXTENSION _IOW(MSHV_IOCTL, 0x00, __u32)
 
 /**
  * MSHV_CREATE_VTL - Make a VTL file descriptor
  *
- * The argument is not looked at. The result of the call is the new descriptor,
- * closed on exec.
+ * The argument is ignored. The result of the call is the new descriptor, which
+ * is closed on exec.
  */
 #define MSHV_CREATE_VTL _IOR(MSHV_IOCTL, 0x1D, char)
 
-/* The core interface is declared stable: no. */
+/* The core interface is declared stable: 0. */
 #define MSHV_CAP_CORE_API_STABLE 0
-/* VTL file descriptors offer a register page: never on TDX. */
+/* VTL file descriptors have a register page: never on TDX. */
 #define MSHV_CAP_REGISTER_PAGE 1
-/* The run page takes VTL return actions: never on TDX. */
+/* The run page accepts VTL return actions: never on TDX. */
 #define MSHV_CAP_VTL_RETURN_ACTION 2
 /* DR6 is one register shared by all VTLs: always on TDX. */
 #define MSHV_CAP_DR6_SHARED 3
-/* The ``l2_tsc_deadline`` of the run page is served. */
+/* The ``l2_tsc_deadline`` of the run page is supported. */
 #define MSHV_CAP_LOWER_VTL_TIMER_VIRT 4
 
-/* MSHV_VTL_INFO is served. */
+/* MSHV_VTL_INFO is supported. */
 #define MSHV_CAP_INFO 0x100
-/* MSHV_VTL_STATS is served. */
+/* MSHV_VTL_STATS is supported. */
 #define MSHV_CAP_STATS 0x101
 /* MSHV_VTL_MMAP_AUDIT_RING can be mapped. */
 #define MSHV_CAP_AUDIT_RING 0x102
-/* MSHV_VTL_POLICY is served. */
+/* MSHV_VTL_POLICY is supported. */
 #define MSHV_CAP_POLICY 0x103
-/* MSHV_VTL_XSAVE_GET and MSHV_VTL_XSAVE_SET are served. */
+/* MSHV_VTL_XSAVE_GET and MSHV_VTL_XSAVE_SET are supported. */
 #define MSHV_CAP_XSAVE 0x104
 /* MSHV_VTL_RESET is served. */
 #define MSHV_CAP_RESET 0x108
 
 /**
- * struct mshv_vtl_head - Begin of every structure that may grow
- * @size: in: bytes that the caller has, at least those of the structure's first
- *	version; out: bytes that were written
- * @selector: what is asked about, see there
+ * struct mshv_vtl_head - Beginning of every structure that may grow
+ * @size: in: size of the caller's structure, at least that of its first version;
+ *	out: bytes that were written
+ * @selector: selects what is queried; see the command
  *
- * What lies beyond the part that the module knows must be zero, else E2BIG.
- * The numbers of these commands carry the size of the head only.
+ * What follows the part that the module knows must be zero, otherwise E2BIG.
+ * The numbers of these commands encode the size of the head only.
  */
 struct mshv_vtl_head {
 	__u32 size;
@@ -129,15 +128,15 @@ struct mshv_vtl_head {
  * struct mshv_vtl_info - Facts that do not change while the module is loaded
  * @head: the selector is zero
  * @version: of the module: major << 32 | minor << 16 | patch
- * @capabilities: bit n: MSHV_CHECK_EXTENSION of 0x100 + n answers 1
- * @tdx_features0: TDX_FEATURES0 of the TDX module, 0 where it does not tell
+ * @capabilities: bit n is set if MSHV_CHECK_EXTENSION of 0x100 + n returns 1
+ * @tdx_features0: TDX_FEATURES0 of the TDX module, 0 if it can't be read
  * @attributes: ATTRIBUTES of the TD
  * @xfam: XFAM of the TD
- * @tsc_khz: frequency of the time-stamp counter
- * @num_l2_vms: L2 VMs of the TD
- * @num_cpus: one more than the highest CPU number there can be
+ * @tsc_khz: frequency of the time-stamp counter in kHz
+ * @num_l2_vms: number of L2 VMs of the TD
+ * @num_cpus: one more than the highest possible CPU number
  * @audit_records: records in the audit ring of a VP, a power of two
- * @exit_kinds: kinds of exit that are counted
+ * @exit_kinds: number of exit kinds that are counted
  */
 struct mshv_vtl_info {
 	struct mshv_vtl_head head;
@@ -154,7 +153,7 @@ struct mshv_vtl_info {
 };
 
 /**
- * MSHV_VTL_INFO - Ask for facts about module and trust domain
+ * MSHV_VTL_INFO - Query facts about module and trust domain
  *
  * Argument: struct mshv_vtl_info.
  */
@@ -167,7 +166,7 @@ struct mshv_vtl_info {
  * @leaf: number (bits 15:0) and version (bits 23:16) of a leaf that MSHV_TDCALL
  *	executes, if its operands allow it; or the code of a call that MSHV_HVCALL
  *	makes, likewise
- * @lines: lines there are
+ * @lines: number of lines
  * @reserved: zero
  * @name: of the leaf or hypercall, ends with a NUL
  * @reason: what of it is allowed and why, in words, ends with a NUL
@@ -185,7 +184,7 @@ struct mshv_vtl_policy {
 #define MSHV_VTL_POLICY_HVCALLS (1U << 31)
 
 /**
- * MSHV_VTL_POLICY - Ask which TDCALLs and hypercalls userspace may make
+ * MSHV_VTL_POLICY - Query which TDCALLs and hypercalls userspace may make
  *
  * Argument: struct mshv_vtl_policy.
  */
@@ -197,16 +196,16 @@ struct mshv_vtl_policy {
  * MSHV_RETURN_TO_LOWER_VTL - Run the VP of the current CPU
  *
  * No argument. 0: the lower VTL ran and stopped for a reason that userspace
- * has to see, described by ``tdx.exit_info``. EINTR: nothing to see. ENXIO: as
- * EINTR, on another CPU than the VP's by now; or this CPU has no VP.
+ * has to handle, described by ``tdx.exit_info``. EINTR: no exit. ENXIO: as
+ * EINTR, but the thread is not on the VP's CPU any more; or this CPU has no VP.
  */
 #define MSHV_RETURN_TO_LOWER_VTL _IO(MSHV_IOCTL, 0x27)
 
 /**
  * struct mshv_register - A register and its value
  * @name: MSHV_REGISTER_*
- * @reserved: not looked at
- * @value: low half first; the high half is not looked at, and zero on return
+ * @reserved: ignored
+ * @value: low half first; the high half is ignored, and zero on return
  */
 struct mshv_register {
 	__u32 name;
@@ -217,9 +216,9 @@ struct mshv_register {
 /**
  * struct mshv_vp_registers - Operand of MSHV_GET_ and SET_VP_REGISTERS
  * @count: 1 to MSHV_VP_MAX_REGISTERS
- * @failed: in: not looked at; out, with EINVAL and a count of more than one:
+ * @failed: in: ignored; out, with EINVAL and a count of more than one:
  *	index of the register that was refused
- * @registers: pointer to as many struct mshv_register
+ * @registers: pointer to that many struct mshv_register
  */
 struct mshv_vp_registers {
 	__u32 count;
@@ -227,14 +226,14 @@ struct mshv_vp_registers {
 	__u64 registers;
 };
 
-/* Registers per call. */
+/* Limit for the number of registers per call. */
 #define MSHV_VP_MAX_REGISTERS 128
 
 /**
  * MSHV_GET_VP_REGISTERS - Read registers of the lower VTLs
  *
- * Of the VP of the current CPU. These registers are one for all lower VTLs and
- * have no place in the run page. EINVAL: another register; then none was
+ * Of the VP of the current CPU. These registers are common to all lower VTLs and
+ * have no field in the run page. EINVAL: another register; then none was
  * read. EBUSY, ENXIO: as for MSHV_RETURN_TO_LOWER_VTL.
  */
 #define MSHV_GET_VP_REGISTERS _IOWR(MSHV_IOCTL, 0x05, struct mshv_vp_registers)
@@ -242,19 +241,19 @@ struct mshv_vp_registers {
 /**
  * MSHV_SET_VP_REGISTERS - Write registers of the lower VTLs
  *
- * As MSHV_GET_VP_REGISTERS. EINVAL also: a value that the processor doesn't
- * take. When the call fails, none was written.
+ * As MSHV_GET_VP_REGISTERS. EINVAL also for a value that the processor doesn't
+ * accept. If the call fails, none was written.
  */
 #define MSHV_SET_VP_REGISTERS _IOW(MSHV_IOCTL, 0x06, struct mshv_vp_registers)
 
-/* XCR0 of the lower VTLs: a part of what VTL2 has on. At first 1. */
+/* XCR0 of the lower VTLs: a subset of what VTL2 has enabled. Initially 1. */
 #define MSHV_REGISTER_XFEM 0x00040005
 #define MSHV_REGISTER_DR0 0x00050000
 #define MSHV_REGISTER_DR1 0x00050001
 #define MSHV_REGISTER_DR2 0x00050002
 #define MSHV_REGISTER_DR3 0x00050003
 #define MSHV_REGISTER_DR6 0x00050004
-/* Virtual MTRRs: kept, and checked as a processor does, but without effect. */
+/* Virtual MTRRs: stored, and checked as by a processor, but without effect. */
 #define MSHV_REGISTER_MTRR_CAP 0x0008000d
 #define MSHV_REGISTER_MTRR_DEF_TYPE 0x0008000e
 /* Sixteen of each. */
@@ -283,9 +282,9 @@ struct mshv_vtl_xsave {
  * MSHV_VTL_XSAVE_GET - Read the extended state of the lower VTLs
  *
  * Of the VP of the current CPU, in the standard format of XSAVE. x87 and SSE
- * are those of ``fx_state`` in the run page. @size in: room, or zero to ask for
- * size and components only; out: bytes that an image has. @xfeatures in: zero.
- * EINVAL: too little room, or another field is not as described. EBUSY, ENXIO:
+ * are those of ``fx_state`` in the run page. @size in: size of the buffer, or zero
+ * to query size and components only; out: size of an image. @xfeatures in: zero.
+ * EINVAL: the buffer is too small, or another field is not as described. EBUSY, ENXIO:
  * as for MSHV_RETURN_TO_LOWER_VTL.
  */
 #define MSHV_VTL_XSAVE_GET _IOWR(MSHV_IOCTL, 0x63, struct mshv_vtl_xsave)
@@ -294,26 +293,26 @@ struct mshv_vtl_xsave {
  * MSHV_VTL_XSAVE_SET - Write the extended state of the lower VTLs
  *
  * Of the VP of the current CPU; x87 and SSE go to ``fx_state`` in the run page.
- * @size and @xfeatures are what MSHV_VTL_XSAVE_GET answers. A component whose
+ * @size and @xfeatures are what MSHV_VTL_XSAVE_GET returns. A component whose
  * bit in XSTATE_BV is clear gets its initial state. EINVAL: a field is not as
- * described, or XRSTOR would not take the image: XSTATE_BV has other bits than
+ * described, or XRSTOR would not accept the image: XSTATE_BV has other bits than
  * @xfeatures, XCOMP_BV or the rest of the header is not zero, MXCSR has
- * reserved bits. EBUSY, ENXIO: as above. When the call fails, nothing was
+ * reserved bits. EBUSY, ENXIO: as above. If the call fails, nothing was
  * written.
  */
 #define MSHV_VTL_XSAVE_SET _IOW(MSHV_IOCTL, 0x64, struct mshv_vtl_xsave)
 
 /**
- * MSHV_VTL_RESET - Make a VP what it was when the module was loaded
+ * MSHV_VTL_RESET - Reset a VP to its state after loading the module
  *
  * Of the VP of the current CPU, for a new guest. Argument: struct mshv_vtl_head,
  * whose selector is zero. Of all lower VTLs: extended state and PKRU, XCR0, debug
  * registers, virtual MTRRs, the MSRs that the module keeps for each VM
  * (IA32_SPEC_CTRL, UMWAIT_CONTROL, TSX_CTRL, XFD, XFD_ERR, U_CET, PL0_SSP to
- * PL3_SSP) and deadlines get their first values. The run page gets zeros, but
- * for @proxy_irr_blocked, which blocks all, and so does the virtual APIC page of
+ * PL3_SSP) and deadlines get their initial values. The run page is zeroed, except
+ * @proxy_irr_blocked, which blocks all, and so is the virtual-APIC page of
  * VTL0. What userspace writes by MSHV_TDCALL stays. EINVAL: a size below that of
- * the head, or a selector. E2BIG: something set that this module does not know.
+ * the head, or a selector. E2BIG: a field is set that this module does not know.
  * EBUSY, ENXIO: as for MSHV_RETURN_TO_LOWER_VTL. EIO: the TDX module refused a
  * deadline; nothing else has changed.
  */
@@ -322,7 +321,7 @@ struct mshv_vtl_xsave {
 /**
  * struct mshv_set_poll_file - Operand of MSHV_SET_POLL_FILE
  * @cpu: the VP
- * @fd: the file; negative: none any more
+ * @fd: the file; negative: remove it
  */
 struct mshv_set_poll_file {
 	__u32 cpu;
@@ -333,9 +332,9 @@ struct mshv_set_poll_file {
  * MSHV_SET_POLL_FILE - Cancel runs of a VP whenever a file is readable
  *
  * When @fd of struct mshv_set_poll_file becomes readable, ``cancel`` of the
- * VP's run page is set and its thread brought out; so it is at once if the
- * file is readable already. A file descriptor of /dev/mshv_vtl has one file
- * for each VP: a new one replaces it. It goes when the process that has set it closes
+ * VP's run page is set and its thread is kicked; immediately, if the file is
+ * readable already. A file descriptor of /dev/mshv_vtl has one such file per VP:
+ * a new one replaces it. It is removed when the process that has set it closes
  * its last descriptor of /dev/mshv_vtl.
  * ENXIO: no such VP. EBADF: no such file. EINVAL: it can't be polled. On
  * failure the earlier file stays.
@@ -355,12 +354,12 @@ struct mshv_kick_cpus {
 };
 
 /**
- * MSHV_KICK_CPUS - Bring VPs out of the lower VTL
+ * MSHV_KICK_CPUS - Make VPs leave the lower VTL
  *
- * Every listed VP that is inside a lower VTL leaves it, and looks at its run
- * page before it enters again. A halted one looks, too. VPs that are not
- * inside, or whose CPU was never online, are left alone (but cancelled, with
- * MSHV_KICK_CANCEL). Bits of CPUs that can't exist are not looked at. EINVAL: unknown
+ * Every listed VP that is inside a lower VTL leaves it, and reads its run page
+ * before it enters again. A halted one reads it, too. VPs that are not inside,
+ * or whose CPU was never online, are not affected (but cancelled, with
+ * MSHV_KICK_CANCEL). Bits of CPUs that can't exist are ignored. EINVAL: unknown
  * flags.
  * EINTR: killed while waiting.
  */
@@ -369,10 +368,10 @@ struct mshv_kick_cpus {
 /**
  * struct mshv_map_device_intr - Operand of MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT
  * @vector: in: vector of VTL0, from 32 to 255; out: vector of VTL2 that stands for
- *	it. To take a mapping back: the vector of VTL2
+ *	it. To remove a mapping: the vector of VTL2
  * @apic_id: x2APIC ID of the processor, for both
- * @create_mapping: 1: make a mapping; 0: take it back
- * @padding: not looked at
+ * @create_mapping: 1: make a mapping; 0: remove it
+ * @padding: ignored
  */
 struct mshv_map_device_intr {
 	__u32 vector;
@@ -382,12 +381,12 @@ struct mshv_map_device_intr {
 };
 
 /**
- * MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT - Have a device interrupt VTL0 through VTL2
+ * MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT - Redirect a device interrupt to VTL0
  *
  * Argument: struct mshv_map_device_intr. An interrupt with the vector of VTL2 on that
- * processor is added to @proxy_irr of the run page. Mappings go with the descriptor.
+ * processor is added to @proxy_irr of the run page. Mappings end with the descriptor.
  *
- * Return: 0. EINVAL: @vector or @create_mapping; nothing to take back. ENXIO:
+ * Return: 0. EINVAL: @vector or @create_mapping; no such mapping. ENXIO:
  * no VP with that ID. EMFILE: the file has 64 vectors of this processor. ENOSPC: the
  * processor has no vector left, or 128 are redirected. ENOMEM, EFAULT. Nothing has
  * changed then.
@@ -395,7 +394,7 @@ struct mshv_map_device_intr {
 #define MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT \
 	_IOWR(MSHV_IOCTL, 0x39, struct mshv_map_device_intr)
 
-/* Return only when none of them is in the stay it was kicked from. */
+/* Return only after each of them has left the lower VTL. */
 #define MSHV_KICK_WAIT (1ULL << 0)
 /* Set ``cancel`` of their run pages first. */
 #define MSHV_KICK_CANCEL (1ULL << 1)
@@ -403,7 +402,7 @@ struct mshv_map_device_intr {
 /* Commands of /dev/mshv_hvcall. */
 
 /**
- * struct mshv_vtl_hvcall_setup - Which hypercalls a file is going to make
+ * struct mshv_vtl_hvcall_setup - List of the hypercalls that a file will make
  * @bitmap_array_size: bytes of the list, at most 8192
  * @allow_bitmap_ptr: pointer to the list: bit n of byte m is code 8 m + n
  */
@@ -413,9 +412,9 @@ struct mshv_vtl_hvcall_setup {
 };
 
 /**
- * MSHV_HVCALL_SETUP - Say which hypercalls a file is going to make
+ * MSHV_HVCALL_SETUP - Declare which hypercalls a file will make
  *
- * Once for each open file; before, none is allowed. EINVAL: the list is too
+ * Once for each open file; before that none is allowed. EINVAL: the list is too
  * long, or there is one already.
  */
 #define MSHV_HVCALL_SETUP _IOW(MSHV_IOCTL, 0x1E, struct mshv_vtl_hvcall_setup)
@@ -444,12 +443,12 @@ struct mshv_vtl_hvcall {
  *
  * The call succeeds whatever the host answers: its answer is in @status of
  * struct mshv_vtl_hvcall, and the output has zeros where the host wrote
- * nothing. If @status says success, all elements are done, otherwise not all.
- * EPERM: the file has not said that it would make this call, or the policy refuses it.
- * EBUSY: a page whose visibility is to change has a struct page, or is the virtual APIC
- * page of a VP. EINTR: killed while waiting. EINVAL: more than a page, or a control word with reserved bits, with parameters in
- * registers (bit 16), for a nested hypervisor (bit 31), or with more elements
- * done than there are.
+ * nothing. If and only if @status reports success, all elements are done.
+ * EPERM: the file has not declared this call, or the policy refuses it. EBUSY: a page
+ * whose visibility is to change has a struct page, or is the virtual-APIC page of a VP.
+ * EINTR: killed while waiting. EINVAL: more than a page, or a control word with reserved
+ * bits, with parameters in registers (bit 16), for a nested hypervisor (bit 31), or with
+ * more elements done than there are.
  */
 #define MSHV_HVCALL _IOWR(MSHV_IOCTL, 0x1F, struct mshv_vtl_hvcall)
 
@@ -457,7 +456,7 @@ struct mshv_vtl_hvcall {
 
 /**
  * struct mshv_vtl_signal_event - An event
- * @connection_id: where to
+ * @connection_id: the connection
  * @flag: number of the flag, below 2048
  */
 struct mshv_vtl_signal_event {
@@ -477,7 +476,7 @@ struct mshv_vtl_signal_event {
 /**
  * struct mshv_vtl_sint_post_msg - A message
  * @message_type: its type, 32 bits
- * @connection_id: where to
+ * @connection_id: the connection
  * @payload_size: bytes of payload, at most 240
  * @payload_ptr: pointer to the payload
  */
@@ -499,7 +498,7 @@ struct mshv_vtl_sint_post_msg {
 
 /**
  * struct mshv_vtl_set_eventfd - An eventfd for an event flag
- * @fd: the eventfd; negative: none any more
+ * @fd: the eventfd; negative: remove it
  * @flag: number of the flag, below 2048
  */
 struct mshv_vtl_set_eventfd {
@@ -508,19 +507,19 @@ struct mshv_vtl_set_eventfd {
 };
 
 /**
- * MSHV_SINT_SET_EVENTFD - Have an eventfd signalled for an event of the host
+ * MSHV_SINT_SET_EVENTFD - Signal an eventfd for an event of the host
  *
- * It replaces the one that the flag has. It is let go when the file that it
- * was registered through is closed. EINVAL: no such flag, or no eventfd.
+ * It replaces an earlier one of that flag. It is released when the file through
+ * which it was registered is closed. EINVAL: no such flag, or not an eventfd.
  * EBADF: no such file.
  */
 #define MSHV_SINT_SET_EVENTFD \
 	_IOW(MSHV_IOCTL, 0x24, struct mshv_vtl_set_eventfd)
 
 /**
- * struct mshv_sint_mask - Whether the stream is paused
- * @mask: 1: paused, 0: not
- * @reserved: not looked at
+ * struct mshv_sint_mask - State of the stream
+ * @mask: 1: paused, 0: not paused
+ * @reserved: ignored
  */
 struct mshv_sint_mask {
 	__u8 mask;
@@ -530,9 +529,9 @@ struct mshv_sint_mask {
 /**
  * MSHV_SINT_PAUSE_MESSAGE_STREAM - Pause messages and events, or resume them
  *
- * For all files and CPUs. While paused the host gets no room for messages and
- * events, and who has read what was there reads the end of the file. It is
- * paused when the module is loaded. EINVAL: another value.
+ * For all files and CPUs. While paused, the host can't deliver further messages
+ * and events, and a reader gets end of file after the messages that were there.
+ * It is paused when the module is loaded. EINVAL: another value.
  */
 #define MSHV_SINT_PAUSE_MESSAGE_STREAM \
 	_IOW(MSHV_IOCTL, 0x25, struct mshv_sint_mask)
@@ -540,8 +539,8 @@ struct mshv_sint_mask {
 /**
  * struct mshv_vtl_ram_disposition - Memory to register
  * @start_pfn: first page frame; MSHV_VTL_RAM_SHARED: memory shared with the
- *	host, which is not served
- * @last_pfn: page frame behind the last
+ *	host, which is not supported
+ * @last_pfn: page frame after the last
  *
  * Both are multiples of 512: whole pieces of 2 MiB.
  */
@@ -556,21 +555,21 @@ struct mshv_vtl_ram_disposition {
 /**
  * MSHV_ADD_VTL0_MEMORY - Make memory of a lower VTL usable for direct I/O
  *
- * What of the range is registered already stays, the rest is added. Mappings
- * of /dev/mshv_vtl_low that are made afterwards, of registered memory only, can
- * be pinned. All is taken back when the last VTL and vtl_low descriptor and
- * mapping is gone. EOPNOTSUPP: memory shared with the host. EBUSY: some of it
+ * Parts of the range that are registered already stay, the others are added.
+ * Mappings of /dev/mshv_vtl_low that are made afterwards, of registered memory
+ * only, can be pinned. The registration ends with the last VTL and vtl_low
+ * descriptor and mapping. EOPNOTSUPP: memory shared with the host. EBUSY: some of it
  * has a struct page from another driver.
  */
 #define MSHV_ADD_VTL0_MEMORY \
 	_IOW(MSHV_IOCTL, 0x21, struct mshv_vtl_ram_disposition)
 
 /**
- * struct mshv_vtl_partition_time - Not served on TDX
- * @tsc_sequence: not looked at
- * @reserved: not looked at
- * @reference_time_100ns: not looked at
- * @tsc: not looked at
+ * struct mshv_vtl_partition_time - Not supported on TDX
+ * @tsc_sequence: ignored
+ * @reserved: ignored
+ * @reference_time_100ns: ignored
+ * @tsc: ignored
  */
 struct mshv_vtl_partition_time {
 	__u32 tsc_sequence;
@@ -580,15 +579,15 @@ struct mshv_vtl_partition_time {
 };
 
 /**
- * MSHV_RESTORE_PARTITION_TIME - EOPNOTSUPP: nobody may set the time of a TD
+ * MSHV_RESTORE_PARTITION_TIME - EOPNOTSUPP: nothing can set the time of a TD
  */
 #define MSHV_RESTORE_PARTITION_TIME \
 	_IOW(MSHV_IOCTL, 0x13, struct mshv_vtl_partition_time)
 
 /**
- * MSHV_READ_VMX_CR4_FIXED1 - Which bits of CR4 a lower VTL may set
+ * MSHV_READ_VMX_CR4_FIXED1 - Read which bits of CR4 a lower VTL may set
  *
- * Argument: pointer to a __u64, which gets IA32_VMX_CR4_FIXED1.
+ * Argument: pointer to a __u64, which receives IA32_VMX_CR4_FIXED1.
  */
 #define MSHV_READ_VMX_CR4_FIXED1 _IOR(MSHV_IOCTL, 0x33, __u64)
 
@@ -615,10 +614,9 @@ struct mshv_tdcall {
 /**
  * MSHV_TDCALL - Execute a TDCALL leaf that concerns the lower VTLs
  *
- * The call succeeds whatever the TDX module answers. A leaf, field or address
- * that is not allowed is not executed and answered with OPERAND_INVALID
- * (0xC000010000000000 and the number of the operand) in @rax of
- * struct mshv_tdcall.
+ * The call succeeds whatever the TDX module answers. If a leaf, field or address
+ * is not allowed, the TDCALL is not executed, and @rax of struct mshv_tdcall
+ * returns OPERAND_INVALID (0xC000010000000000 plus the number of the operand).
  */
 #define MSHV_TDCALL _IOWR(MSHV_IOCTL, 0x32, struct mshv_tdcall)
 
@@ -634,9 +632,9 @@ struct mshv_tdcall {
 
 /**
  * struct mshv_vtl_exit_stats - Exits of one kind
- * @count: how many
- * @handled: those after which the kernel entered again by itself
- * @cycles: TSC ticks from before the entry to behind the exit, all together
+ * @count: number of exits
+ * @handled: number of those after which the kernel entered again by itself
+ * @cycles: TSC ticks from before the entry to after the exit, all together
  */
 struct mshv_vtl_exit_stats {
 	__u64 count;
@@ -657,12 +655,12 @@ struct mshv_vtl_exit_stats {
  * struct mshv_vtl_stats - Counters of one VP since the module was loaded
  * @head: the selector is the CPU of the VP; without such a VP: ENXIO
  * @refused: what was refused, MSHV_VTL_REFUSED_*
- * @exit_kinds: elements of @exits that the module knows
+ * @exit_kinds: number of elements of @exits that the module knows
  * @exits: by kind
  * @refused_hvcalls: calls of MSHV_HVCALL that were not in the list of the file, or
  *	refused by the policy; the first version of this structure, of 2568 bytes, ends
  *	before it
- * @stalls: exits that userspace got because the host had routed too many to VTL2 at
+ * @stalls: exits passed to userspace because the host had routed too many to VTL2 at
  *	one instruction; the second version, of 2576 bytes, ends before it
  * @exit_storms: times that MSHV_VTL_STORM_EXITS exits that the host causes came one
  *	right after the other
@@ -681,7 +679,7 @@ struct mshv_vtl_stats {
 	__u64 shortest_storm_ticks;
 };
 
-/* Exits of an exit storm. */
+/* Number of exits in an exit storm. */
 #define MSHV_VTL_STORM_EXITS 1024
 
 /**
@@ -693,7 +691,7 @@ struct mshv_vtl_stats {
 
 /*
  * What a VTL file descriptor maps: one page, MAP_SHARED, not executable; the
- * offset in pages says which. The audit ring is mapped as a whole, @audit_records
+ * offset in pages selects it. The audit ring is mapped as a whole, @audit_records
  * of struct mshv_vtl_audit_record, and for reading only.
  */
 #define MSHV_VTL_MMAP_RUN_PAGE 0 /* struct mshv_vtl_run */
@@ -705,24 +703,24 @@ struct mshv_vtl_stats {
 
 /**
  * struct mshv_vtl_audit_record - One switch to a lower VTL and back
- * @sequence: number of the switch, from 1; stands in slot
+ * @sequence: number of the switch, from 1; the record is in slot
  *	@sequence % audit_records. 0: none yet, or being written
  * @entry_tsc: TSC before the entry
- * @cycles: TSC ticks from there to behind the exit
+ * @cycles: TSC ticks from @entry_tsc to after the exit
  * @status: completion status (high half) and raw exit reason (low half)
  * @qualification: exit qualification; 0 if the lower VTL did not run
  * @rip: instruction pointer of the lower VTL after the exit
- * @thread: thread that ran the VP
- * @vp: CPU of the VP
+ * @thread: thread ID of the thread that ran the VP
+ * @vp: CPU number of the VP
  * @vm: VM that was entered, 1 is VTL0
- * @entry_reason: 0: userspace called; else one more than the kind of the exit
- *	that the kernel dealt with itself before
+ * @entry_reason: 0: userspace made the ioctl; otherwise the previous exit's kind
+ *	plus one, which the kernel handled by itself
  * @exit_kind: kind of this exit
  * @flags: MSHV_VTL_AUDIT_*
  * @reserved: zero
  *
- * Read @sequence, then the rest, then @sequence again: when both are the same
- * and not zero, the record is whole.
+ * Read @sequence, then the rest, then @sequence again: if both are the same
+ * and not zero, the record is complete.
  */
 struct mshv_vtl_audit_record {
 	__u64 sequence;
@@ -742,9 +740,9 @@ struct mshv_vtl_audit_record {
 
 /* Instructions of the lower VTL may have run. */
 #define MSHV_VTL_AUDIT_HAS_RUN (1 << 0)
-/* The exit cut off the delivery of an event. */
+/* The exit interrupted the delivery of an event. */
 #define MSHV_VTL_AUDIT_EVENT_CUT_OFF (1 << 1)
-/* The entry was to invalidate translations. */
+/* The entry asked the TDX module to invalidate translations. */
 #define MSHV_VTL_AUDIT_INVALIDATED (1 << 2)
 
 /**
@@ -781,13 +779,13 @@ struct mshv_tdx_exit_info {
  * @msr_star: IA32_STAR
  * @msr_lstar: IA32_LSTAR, canonical for the processor
  * @msr_sfmask: IA32_FMASK, high half zero
- * @msr_xss: IA32_XSS: CET_U and CET_S, where the processor has them
+ * @msr_xss: IA32_XSS: CET_U and CET_S, if the processor has them
  * @cr2: CR2
  * @msr_tsc_aux: IA32_TSC_AUX, high half zero
  * @flags: MSHV_TDX_VP_*
  *
- * Loaded at entry, stored back when the lower VTL stops. What was stored back can
- * be loaded again.
+ * Loaded at entry, and stored when the lower VTL stops. What was stored can be
+ * loaded again.
  */
 struct mshv_tdx_vp_state {
 	__u64 msr_kernel_gs_base;
@@ -814,7 +812,7 @@ struct mshv_tdx_vp_state {
  * @ssp: shadow-stack pointer
  * @rvi: highest requesting virtual interrupt
  * @svi: highest virtual interrupt in service
- * @reserved: not looked at
+ * @reserved: ignored
  *
  * The TDX module itself reads it at entry and writes it when the lower VTL
  * stops.
@@ -851,7 +849,7 @@ struct mshv_tdx_l2_tsc_deadline {
  * @l2_enter_guest_state: general registers of the lower VTL
  * @l2_tsc_deadline: timer of the lower VTL
  * @pad3: unused
- * @fx_state: x87 and SSE state in FXSAVE format; MXCSR must be valid
+ * @fx_state: x87 and SSE state in FXSAVE format, with a valid MXCSR
  * @pad4: unused
  */
 struct mshv_tdx_vp_context {
@@ -869,7 +867,7 @@ struct mshv_tdx_vp_context {
 
 /*
  * entry_rcx: translations to invalidate at the entry (0 none, 1 everything of
- * the VM, 2 its linear translations, 3 those but global ones), done by exactly
+ * the VM, 2 its linear translations, 3 those except global ones), done by exactly
  * one successful entry and then cleared; and the VM to run (1 is VTL0). All
  * other bits are zero.
  */
@@ -879,26 +877,26 @@ struct mshv_tdx_vp_context {
 
 /**
  * struct mshv_vtl_run - The run page, shared by kernel and userspace
- * @cancel: non-zero: do not enter the lower VTL, return EINTR. Userspace
+ * @cancel: if not zero, do not enter the lower VTL, but return EINTR. Userspace
  *	clears it
  * @vtl_ret_action_size: zero on TDX
  * @flags: MSHV_VTL_RUN_*
  * @scan_proxy_irr: @proxy_irr has bits; set after them, cleared before they are
  *	taken
- * @offload_flags: what the kernel may handle itself, MSHV_VTL_OFFLOAD_*, and
+ * @offload_flags: what the kernel may handle by itself, MSHV_VTL_OFFLOAD_*, and
  *	why the lower VTL is halted, MSHV_VTL_HALT_*
  * @pad: unused
  * @enter_mode: how to wait, a hint
  * @exit_message: not used on TDX
  * @tdx: the TDX part
  * @vtl_ret_actions: not used on TDX
- * @proxy_irr: interrupts that the host, or another VP, asks for
+ * @proxy_irr: interrupts requested by the host or by other VPs
  * @target_vtl: not used on TDX
  * @pad1: unused
- * @proxy_irr_blocked: interrupts that the host may not ask for: all at first, and
+ * @proxy_irr_blocked: interrupts that the host may not request: initially all, and
  *	again when the last VTL file that mapped the page is closed
- * @proxy_irr_exit_mask: interrupts that userspace wants to see
- * @reserved: unused; makes the padding at the end visible
+ * @proxy_irr_exit_mask: interrupts that exit to userspace
+ * @reserved: unused; explicit padding at the end
  */
 struct mshv_vtl_run {
 	__u32 cancel;
@@ -921,21 +919,20 @@ struct mshv_vtl_run {
 
 /*
  * The lower VTL is halted: sleep instead of entering it, until ``cancel`` is set
- * (EINTR), a signal comes (EINTR), its deadline passes (an exit with reason 52),
- * ``scan_proxy_irr`` is set (EINTR, but for MSHV_VTL_OFFLOAD_INTR_INJECT), or
- * the flag is cleared. A sleeping thread notices what was written when it is
- * kicked.
+ * (EINTR), a signal is pending (EINTR), its deadline passes (an exit with reason
+ * 52), ``scan_proxy_irr`` is set (EINTR, except with MSHV_VTL_OFFLOAD_INTR_INJECT),
+ * or the flag is cleared. A sleeping thread notices a write only when it is kicked.
  */
 #define MSHV_VTL_RUN_HALTED (1U << 0)
 
 /*
- * While VM 1 runs: proxied interrupts go to its virtual APIC page, HLT and reads
- * of HV_X64_MSR_GUEST_IDLE halt it without an exit.
+ * While VM 1 runs: proxied interrupts are posted to its virtual-APIC page; HLT and
+ * reads of HV_X64_MSR_GUEST_IDLE halt it without an exit to userspace.
  */
 #define MSHV_VTL_OFFLOAD_INTR_INJECT (1U << 0)
-/* Its interrupt commands to x2APICs are carried out as well. */
+/* Its writes of the x2APIC's interrupt command register are carried out, too. */
 #define MSHV_VTL_OFFLOAD_X2APIC (1U << 1)
-/* Halted for a reason of userspace's, which no interrupt ends. */
+/* Halted for a reason that only userspace can end. */
 #define MSHV_VTL_HALT_OTHER (1U << 5)
 /* Halted by HLT. */
 #define MSHV_VTL_HALT_HLT (1U << 6)
