@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What bindgen makes of the ABI's header and of `helpers.h`, and the proof that the header says what
-//! `pure::uapi` says.
+//! Bindgen's output for the ABI's header and `helpers.h`, and assertions that the header and
+//! `pure::uapi` agree.
 
 // UNSAFETY: generated declarations.
 #![allow(unsafe_code)]
@@ -74,26 +74,26 @@ plain! {
         mshv_vtl_xsave
 }
 
-/// A pointer of C, as Rust hands it over: it can be used for the time of a call.
+/// A pointer of C as an argument in Rust: valid during a call.
 ///
 /// # Safety
 ///
-/// `Self` has the representation of `C`, and while it exists the pointer is valid for whatever a function
-/// may do that is declared with it.
+/// `Self` has the representation of `C`, and while it exists the pointer is valid for all that a
+/// function declared with it may do.
 pub(crate) unsafe trait PassedAs<C> {}
 
 // SAFETY: A reference is a valid pointer.
 unsafe impl<T> PassedAs<*const T> for &T {}
 // SAFETY: As above.
 unsafe impl<T> PassedAs<*mut T> for &mut T {}
-// SAFETY: As above, for the first of its bytes; the declaration says how many there are.
+// SAFETY: As above, for the first of its bytes; the declaration has their number.
 unsafe impl<const LEN: usize> PassedAs<*mut u8> for &mut [u8; LEN] {}
 // SAFETY: `Valid` is a valid pointer by its invariant.
 unsafe impl<T> PassedAs<*const T> for Valid<'_, T> {}
-// SAFETY: As above; who has what it points to shares it with the kernel, which changes it as well.
+// SAFETY: As above; the owner of the object shares it with the kernel, which changes it as well.
 unsafe impl<T> PassedAs<*mut T> for Valid<'_, T> {}
 
-/// A pointer to something of the kernel's.
+/// A pointer to an object of the kernel.
 ///
 /// # Invariants
 ///
@@ -131,66 +131,66 @@ impl<'a> From<&'a CStr> for Valid<'a, kernel::ffi::c_char> {
     }
 }
 
-/// Something that C has made, and takes back with the drop.
+/// An object that a function of C has made. The drop passes it to `TAKE_BACK`.
 ///
 /// # Invariants
 ///
-/// The pointer is valid, and nobody else takes it back.
+/// The pointer is valid, and only the drop passes it to `TAKE_BACK`.
 pub(crate) struct Made<T: TakenBack>(NonNull<T>);
 
-/// What a function of C answers with that makes something: a pointer, which is the caller's to take back,
-/// or an error.
+/// Result of a function of C that makes an object: a pointer to the object, which the caller then owns,
+/// or an error pointer.
 ///
 /// # Invariants
 ///
-/// If it is no error, it is valid until `TAKE_BACK` is called, and nobody else calls that.
+/// If it is not an error, it is valid until `TAKE_BACK` is called, and only its owner calls that.
 #[must_use]
 #[repr(transparent)]
 pub(crate) struct Answer<T>(*mut T);
 
-// SAFETY: A transparent structure around that pointer. Which functions answer by the invariant, their
-// declarations say.
+// SAFETY: A transparent structure around that pointer. A declaration that returns `Answer` asserts the
+// invariant for its function.
 unsafe impl<T> PassedAs<*mut T> for Answer<T> {}
 
 impl<T: TakenBack> Answer<T> {
-    /// What was made.
+    /// Returns the object.
     ///
     /// # Errors
     ///
-    /// The answer's; ENOMEM for nothing at all.
+    /// The answer's; ENOMEM for a null pointer.
     pub(crate) fn made(self) -> Result<Made<T>, kernel::error::Error> {
         let made = NonNull::new(kernel::error::from_err_ptr(self.0)?);
-        // INVARIANT: that of the answer, which goes away.
+        // INVARIANT: that of the answer, which is consumed.
         made.map(Made).ok_or(kernel::error::code::ENOMEM)
     }
 }
 
-/// What C has a function for that takes it back.
+/// A type of C whose objects a function of C frees.
 ///
 /// # Safety
 ///
-/// The function takes back what a [`Made`] can be made of, whatever task calls it.
+/// The function may be called once for each [`Made`], by any task.
 pub(crate) unsafe trait TakenBack: Sized {
     /// The function.
     const TAKE_BACK: unsafe extern "C" fn(*mut Self);
 }
 
-// SAFETY: It belongs to no thread, by the requirement of `TakenBack`; a reference to it gives a pointer,
-// and no more.
+// SAFETY: It belongs to no thread, by the requirement of `TakenBack`; a reference to it only yields
+// a pointer.
 unsafe impl<T: TakenBack> Send for Made<T> {}
 // SAFETY: As above.
 unsafe impl<T: TakenBack> Sync for Made<T> {}
 
 impl<T: TakenBack> Made<T> {
-    /// Of what a function of C has answered with.
+    /// Takes ownership of the result of a function of C.
     ///
     /// # Errors
     ///
-    /// The answer's; ENOMEM for nothing at all.
+    /// The answer's; ENOMEM for a null pointer.
     ///
     /// # Safety
     ///
-    /// If the answer is no error, it is valid until `TAKE_BACK` is called, and nobody else calls that.
+    /// If the answer is not an error, it is valid until `TAKE_BACK` is called, and nobody else calls that.
     pub(crate) unsafe fn new(answer: *mut T) -> Result<Self, kernel::error::Error> {
         // INVARIANT: as the caller promises.
         Answer(answer).made()
@@ -199,7 +199,7 @@ impl<T: TakenBack> Made<T> {
 
 impl<T: TakenBack> Drop for Made<T> {
     fn drop(&mut self) {
-        // SAFETY: By the invariant; `self` goes away.
+        // SAFETY: By the invariant; `self` is dropped.
         unsafe { (T::TAKE_BACK)(self.0.as_ptr()) }
     }
 }
@@ -210,14 +210,15 @@ impl<'a, T: TakenBack> From<&'a Made<T>> for Valid<'a, T> {
     }
 }
 
-/// Has C end, with the drop of a guard, what it has begun. Each guard stands for one call of a function
-/// that the named one is the other half of, and which nobody else calls; where both have to be called by
-/// the same task, it can't be sent to another.
+/// Makes the drop of a guard call the function of C that ends what another has begun. Each guard
+/// stands for one call of that other function, and nobody else calls the named one; if both have to
+/// be called by the same task, the guard is not `Send`.
 macro_rules! ends_in_c {
     ($($guard:ty: $end:ident;)+) => {$(
         impl Drop for $guard {
             fn drop(&mut self) {
-                // SAFETY: The other half of the call that this guard stands for, where it has to be made.
+                // SAFETY: Ends the call that this guard stands for, in a context where that is
+                // allowed.
                 unsafe { $crate::glue::abi::$end() }
             }
         }
@@ -225,13 +226,13 @@ macro_rules! ends_in_c {
 }
 pub(crate) use ends_in_c;
 
-/// Declares functions of C that leave their caller nothing to promise as safe, and proves that the
-/// headers say the same of their types. What is a pointer in C, `as` tells.
+/// Declares functions of C that have no requirements for their caller as safe, and asserts that the
+/// headers declare the same types. `as` gives the C type of a pointer.
 macro_rules! safe_in_c {
     ($($(#[$doc:meta])* $visible:vis fn $name:ident(
         $($argument:ident: $type:ty $(as $pointer:ty)?),*
     ) $(-> $result:ty $(as $answer:ty)?)?;)+) => {
-        // Bindgen's declarations differ in not being safe, and in nothing else.
+        // Bindgen's declarations differ only in being unsafe.
         #[allow(clashing_extern_declarations, improper_ctypes)]
         unsafe extern "C" {
             $($(#[$doc])* $visible safe fn $name($($argument: $type),*) $(-> $result)?;)+
@@ -256,10 +257,10 @@ macro_rules! safe_in_c {
 }
 pub(crate) use safe_in_c;
 
-// Functions of the kernel's own that its bindings have.
+// Functions of the kernel itself that its bindings have.
 pub(crate) use kernel::bindings::{capable, rcuwait_wake_up};
 
-/// Asserts at compile time that fields stand where the ABI says.
+/// Asserts at compile time that fields have the offsets of the ABI.
 macro_rules! assert_offsets {
     ($($type:ty: { $($($field:ident).+ => $offset:expr,)+ })+) => {
         $($(const _: () = assert!(offset_of!($type, $($field).+) == $offset);)+)+
@@ -369,7 +370,7 @@ assert_offsets! {
     }
 }
 
-// SAFETY: Integers, for each of which zero is a value.
+// SAFETY: Integers, for all of which zero is a value.
 unsafe impl Zeroable for mshv_vtl_stats {}
 
 const _: () = assert!(size_of::<mshv_vtl_head>() == 8);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Safe functions over what the kernel has no Rust abstraction for.
+//! Safe wrappers for functions of the kernel that its Rust crate has no abstraction for.
 
-// UNSAFETY: FFI calls; each wrapper leaves its caller nothing to promise.
+// UNSAFETY: FFI calls; no wrapper has requirements for its caller.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -18,8 +18,8 @@ use kernel::types::Opaque;
 use crate::glue::abi::{self, safe_in_c, Answer, Made, PassedAs, TakenBack, Valid};
 use crate::pure::sleep::Sleep;
 
-// They look at the caller, the processor, a page or a clock, let others run, or walk the resource tree
-// under its lock, and take any number there is.
+// They read state of the caller, the processor, a page or a clock, reschedule, or walk the resource tree
+// under its lock, and accept any number.
 safe_in_c! {
     fn eventfd_ctx_fdget(
         descriptor: c_int
@@ -62,7 +62,7 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
     }
 }
 
-/// The address of a page by its private alias.
+/// Returns the address of a page by its private alias.
 pub(crate) fn without_shared(gpa: u64) -> u64 {
     vtl_without_shared(gpa)
 }
@@ -73,36 +73,36 @@ pub(crate) fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Frequency of the time-stamp counter.
+/// Returns the frequency of the time-stamp counter.
 pub(crate) fn tsc_khz() -> u32 {
     vtl_tsc_khz()
 }
 
-/// Number of the current thread.
+/// Returns the thread ID of the current thread.
 pub(crate) fn thread() -> u32 {
     kernel::current!().pid() as u32 // CAST: never negative
 }
 
-/// Number of the current process.
+/// Returns the process ID of the current process.
 pub(crate) fn process() -> u32 {
     kernel::current!().tgid() as u32 // CAST: never negative
 }
 
-/// x2APIC ID of a CPU that can exist; for another number, an ID that no CPU has.
+/// Returns the x2APIC ID of a possible CPU; for another number, an ID that no CPU has.
 pub(crate) fn apic_id(cpu: u32) -> u32 {
     vtl_apic_id(cpu)
 }
 
-/// Whether the current task has CAP_SYS_ADMIN.
+/// Returns true if the current task has CAP_SYS_ADMIN.
 pub(crate) fn has_cap_sys_admin() -> bool {
     capable(bindings::CAP_SYS_ADMIN as c_int) // CAST: 21
 }
 
-/// Does what the task has to do before it may enter a guest: signals, rescheduling, task work.
+/// Does the work that the task has before it may enter a guest: signals, rescheduling, task work.
 ///
 /// # Errors
 ///
-/// EINTR when a signal is pending.
+/// EINTR if a signal is pending.
 pub(crate) fn handle_guest_work() -> Result {
     to_result(xfer_to_guest_mode_handle_work())
 }
@@ -112,21 +112,21 @@ pub(crate) fn has_guest_work() -> bool {
     vtl_has_guest_work()
 }
 
-/// Whether another task wants the CPU.
+/// Returns true if the scheduler wants to run another task on this CPU.
 pub(crate) fn need_resched() -> bool {
     vtl_need_resched()
 }
 
-/// A clock that goes on steadily as long as the task stays on its CPU; between two CPUs it may jump.
+/// Reads a clock that is monotonic while the task stays on its CPU; it may jump between two CPUs.
 pub(crate) fn clock_ns() -> u64 {
     local_clock()
 }
 
-/// One turn of a loop that waits for another CPU.
+/// One iteration of a loop that waits for another CPU.
 ///
 /// # Errors
 ///
-/// EINTR when the task was killed.
+/// EINTR if the task was killed.
 pub(crate) fn relax_or_yield() -> Result {
     cpu_relax();
     if vtl_yield() {
@@ -136,36 +136,36 @@ pub(crate) fn relax_or_yield() -> Result {
     }
 }
 
-/// Whether the current thread can run on one CPU only.
+/// Returns true if the affinity of the current thread is a single CPU.
 pub(crate) fn is_bound_to_cpu() -> bool {
     vtl_is_bound_to_cpu()
 }
 
-/// An eventfd, held.
+/// A reference to an eventfd.
 pub(crate) struct EventFd(Made<bindings::eventfd_ctx>);
 
-// SAFETY: A reference to an eventfd may be let go by any task.
+// SAFETY: Any task may release a reference to an eventfd.
 unsafe impl TakenBack for bindings::eventfd_ctx {
     const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::eventfd_ctx_put;
 }
 
 impl EventFd {
-    /// The eventfd of a file descriptor.
+    /// Takes a reference to the eventfd of a file descriptor.
     ///
     /// # Errors
     ///
-    /// EBADF: no such file. EINVAL: it is no eventfd.
+    /// EBADF: no such file. EINVAL: it is not an eventfd.
     pub(crate) fn new(descriptor: i32) -> Result<Self> {
         eventfd_ctx_fdget(descriptor).made().map(Self)
     }
 
-    /// Wakes whoever waits for it. In any context but an interrupt itself.
+    /// Wakes all that wait for it. In any context except hard interrupts.
     pub(crate) fn signal(&self) {
         vtl_eventfd_signal((&self.0).into());
     }
 }
 
-/// Where one thread sleeps, and others wake it.
+/// A place where one thread sleeps, and others wake it.
 ///
 /// # Invariants
 ///
@@ -173,20 +173,21 @@ impl EventFd {
 #[repr(transparent)]
 pub(crate) struct Sleeper(Opaque<bindings::rcuwait>);
 
-// SAFETY: A rcuwait is made to be woken from anywhere.
+// SAFETY: A rcuwait may be woken by any thread.
 unsafe impl Send for Sleeper {}
-// SAFETY: As above. Of two threads that sleep, which callers do not let happen, one is not woken.
+// SAFETY: As above. If two threads slept, one would not be woken; callers ensure that only one
+// does.
 unsafe impl Sync for Sleeper {}
 // SAFETY: A reference to a transparent structure around a rcuwait, which is valid by the invariant.
 unsafe impl PassedAs<*mut bindings::rcuwait> for &Sleeper {}
 
 impl Sleeper {
-    /// Nobody sleeps.
+    /// Returns a sleeper in which no thread sleeps.
     pub(crate) fn new() -> Self {
         Self(Opaque::new(bindings::rcuwait::default()))
     }
 
-    /// Has the thread ask again. A full barrier.
+    /// Makes the sleeping thread evaluate its condition again. A full barrier.
     pub(crate) fn wake(&self) {
         rcuwait_wake_up(self);
     }
@@ -195,7 +196,7 @@ impl Sleeper {
     ///
     /// # Errors
     ///
-    /// EINTR when a signal is pending.
+    /// EINTR if a signal is pending.
     pub(crate) fn sleep<Q>(&self, question: &Q, most: Sleep) -> Result
     where
         Q: Callback<About = Q, Answer = bool>,
@@ -203,17 +204,17 @@ impl Sleeper {
         let about = core::ptr::from_ref(question).cast_mut().cast();
         let is_awake = Some(call_back::<Q, _> as unsafe extern "C" fn(*mut c_void) -> bool);
         let Sleep { ns, slack_ns } = most;
-        // SAFETY: The rcuwait is valid by the invariant; `question` is there until the call returns.
+        // SAFETY: The rcuwait is valid by the invariant; `question` lives until the call returns.
         to_result(unsafe { abi::vtl_sleep(self.0.get(), is_awake, about, ns, slack_ns) })
     }
 }
 
-/// Sends a CPU an interrupt that does nothing but arrive, if it is online.
+/// Sends a CPU, if it is online, an interrupt that has no further effect.
 pub(crate) fn send_reschedule(cpu: u32) {
     vtl_send_reschedule(cpu);
 }
 
-/// Calls a function on a CPU, with interrupts off, and waits for it. `None` when it is offline.
+/// Calls a function on a CPU, with interrupts off, and waits for it. `None` if the CPU is offline.
 pub(crate) fn on_cpu<T: Copy + Send + Sync>(
     cpu: u32,
     function: &(impl Fn() -> T + Sync),
@@ -224,13 +225,13 @@ pub(crate) fn on_cpu<T: Copy + Send + Sync>(
     };
     let about = core::ptr::from_ref(&asked).cast_mut().cast();
     let function = call_back_about(&asked);
-    // SAFETY: The call waits until the function has returned, so `asked` outlives it. Another CPU may
-    // use it, as it may its parts.
+    // SAFETY: The call waits until the function has returned, so `asked` outlives it. Another CPU
+    // may use it, because its parts are `Sync` and `Send`.
     unsafe { abi::smp_call_function_single(cpu as c_int, Some(function), about, true) };
     asked.answer.copy()
 }
 
-/// What another CPU is asked for.
+/// A function to be called on another CPU, and its result.
 struct Asked<'a, F, T> {
     function: &'a F,
     answer: SetOnce<T>,
@@ -245,37 +246,37 @@ impl<F: Fn() -> T + Sync, T: Send + Sync> Callback for Asked<'_, F, T> {
     }
 }
 
-/// Something that C calls.
+/// A function that C calls.
 pub(crate) trait Callback {
-    /// What C has a pointer to, for its caller.
+    /// Type of the argument, to which C has a pointer.
     type About;
-    /// What C wants to know.
+    /// Type of the result.
     type Answer;
 
-    /// Called in the context that C says.
+    /// Called in the context that the function of C documents.
     fn call(about: &Self::About) -> Self::Answer;
 }
 
-/// A [`Callback`] as a function of C's; `P` is a pointer to anything.
+/// A [`Callback`] as a function of C; `P` is an untyped pointer.
 ///
 /// # Safety
 ///
-/// `about` points to a `C::About`, which is there until the call returns.
+/// `about` points to a `C::About` that lives until the call returns.
 pub(crate) unsafe extern "C" fn call_back<C: Callback, P: Untyped>(about: P) -> C::Answer {
     // SAFETY: As the caller promises ("points to a `C::About`").
     C::call(unsafe { &*about.address().cast::<C::About>() })
 }
 
-/// The function for something that calls itself.
+/// Returns the function of C for a callback that is its own argument.
 fn call_back_about<C: Callback<About = C, Answer = ()>>(
     _about: &C,
 ) -> unsafe extern "C" fn(*mut c_void) {
     call_back::<C, *mut c_void>
 }
 
-/// C's pointers to anything.
+/// Untyped pointers of C.
 pub(crate) trait Untyped {
-    /// The address.
+    /// Returns the address.
     fn address(self) -> *const c_void;
 }
 
@@ -291,12 +292,12 @@ impl Untyped for *mut c_void {
     }
 }
 
-/// Kernel address of a page.
+/// Returns the kernel address of a page.
 pub(crate) fn page_address(page: &Page) -> Option<NonNull<u8>> {
     NonNull::new(vtl_page_address(page.into()).cast())
 }
 
-/// Physical address of a page.
+/// Returns the physical address of a page.
 pub(crate) fn page_phys(page: &Page) -> u64 {
     vtl_page_phys(page.into())
 }
@@ -306,17 +307,17 @@ pub(crate) fn is_system_ram(start: u64, len_bytes: u64) -> bool {
     vtl_is_system_ram(start, len_bytes)
 }
 
-/// Offset of a mapping in pages.
+/// Returns the offset of a mapping in pages.
 pub(crate) fn page_offset(vma: &VmaNew) -> u64 {
-    // SAFETY: The area is valid by the invariant of `VmaNew`; nobody else changes it yet.
+    // SAFETY: The VMA is valid by the invariant of `VmaNew`; nobody else changes it yet.
     unsafe { (*vma.as_ptr()).vm_pgoff as u64 } // CAST: unsigned long has 64 bits
 }
 
-/// Returns true if a tracepoint of this module is on. The kernel crate's own macro knows only those of
-/// the kernel itself.
+/// Returns true if a tracepoint of this module is enabled. The kernel crate's own macro knows only
+/// those of the kernel itself.
 macro_rules! is_traced {
     ($key:ident) => {
-        // SAFETY: The key is that of a tracepoint of this module, which is there as long as code of
+        // SAFETY: The key is that of a tracepoint of this module, which exists as long as code of
         // the module runs.
         unsafe {
             kernel::jump_label::static_branch_unlikely!(

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What several folders use of the kernel, one line each.
+ * Functions of the kernel that several folders of the module use.
  *
- * Stays C: inline functions and macros that Rust can't see.
+ * Stays C: they are inline functions and macros, which Rust can't call.
  */
 #include <linux/cpuhotplug.h>
 #include <linux/entry-virt.h>
@@ -24,24 +24,24 @@
 #include "helpers.h"
 
 /*
- * Soft interrupts wait for the end of the section in which the registers are the
- * lower VTL's. With PREEMPT_RT they wait for a task of theirs, and ending the
- * section would not help them: the scheduler says when that task is to run.
+ * Softirqs wait for the end of the section in which the registers are the lower
+ * VTL's. With PREEMPT_RT they run in a thread of their own, and ending the section
+ * would not help them: the scheduler decides when that thread runs.
  */
 static bool vtl_softirq_waits(void)
 {
 	return !IS_ENABLED(CONFIG_PREEMPT_RT) && local_softirq_pending();
 }
 
-/* With interrupts on: what comes next is seen by vtl_irq_off_for_guest(). */
+/* With interrupts on: work that is raised later is seen by vtl_irq_off_for_guest(). */
 bool vtl_has_guest_work(void)
 {
 	return __xfer_to_guest_mode_work_pending();
 }
 
 /*
- * Turns interrupts off unless the task, or a softirq, has something to do
- * before it may enter a guest: then they are as they were.
+ * Disables interrupts and returns true, unless the task, or a softirq, has work to do
+ * before it may enter a guest: then interrupts are unchanged.
  */
 bool vtl_irq_off_for_guest(void)
 {
@@ -65,7 +65,7 @@ void vtl_irq_on(void)
 	local_irq_enable();
 }
 
-/* Returns the CPU that the task now has to itself. */
+/* Returns the CPU on which the task now can't be preempted. */
 u32 vtl_preempt_disable(void)
 {
 	preempt_disable();
@@ -89,13 +89,13 @@ void vtl_migrate_enable(void)
 	migrate_enable();
 }
 
-/* Whether the thread can't be on another CPU, ever, without being told. */
+/* Returns true if the affinity of the thread is a single CPU. */
 bool vtl_is_bound_to_cpu(void)
 {
 	return current->nr_cpus_allowed == 1;
 }
 
-/* Whether tasks may have something in U_CET and PL3_SSP. */
+/* Returns true if tasks may use U_CET and PL3_SSP. */
 bool vtl_has_user_shadow_stacks(void)
 {
 	return cpu_feature_enabled(X86_FEATURE_USER_SHSTK);
@@ -124,8 +124,8 @@ u32 vtl_apic_id(u32 cpu)
 }
 
 /*
- * The instructions themselves: what get_debugreg() and set_debugreg() call instead
- * serves Xen PV, which is never a TD.
+ * The instructions themselves: get_debugreg() and set_debugreg() call pv_ops, which
+ * only Xen PV needs, and that is never a TD.
  */
 #define VTL_LOAD_DR(number, value)                            \
 	do {                                                  \
@@ -133,7 +133,7 @@ u32 vtl_apic_id(u32 cpu)
 			native_set_debugreg(number, (value)); \
 	} while (0)
 
-/* VTL2 has breakpoints, which is rare. */
+/* For the rare case that VTL2 has breakpoints. */
 static noinline void vtl_debug_stop(struct vtl_debug *debug)
 {
 	debug->host_dr7 = local_db_save();
@@ -144,8 +144,8 @@ static noinline void vtl_debug_stop(struct vtl_debug *debug)
 }
 
 /*
- * With interrupts off. Writes only what differs. Under a hypervisor, where a TD
- * always is, cpu_dr7 tells what DR7 has; local_db_save() knows that, too.
+ * With interrupts off. Writes only the registers that differ. Under a hypervisor, as
+ * in every TD, cpu_dr7 has the value of DR7; local_db_save() relies on that, too.
  */
 void vtl_debug_load(struct vtl_debug *debug, bool needs_addresses)
 {
@@ -166,8 +166,8 @@ void vtl_debug_load(struct vtl_debug *debug, bool needs_addresses)
 }
 
 /*
- * Without a breakpoint, VTL2 has no values to put back, but for DR6: #DB wants
- * to find it as the last #DB has left it.
+ * Without a breakpoint, VTL2 has no values to restore, except DR6: the handler of #DB
+ * expects the value that the last #DB has left.
  */
 void vtl_debug_store(struct vtl_debug *debug)
 {
@@ -189,7 +189,7 @@ void vtl_debug_store(struct vtl_debug *debug)
 	local_db_restore(debug->host_dr7);
 }
 
-/* Clears what VTL2 has no breakpoint in. */
+/* Clears the registers in which VTL2 has no breakpoint. */
 void vtl_debug_forget(void)
 {
 	unsigned long flags, armed;
@@ -232,7 +232,7 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 				 online, offline);
 }
 
-/* The private alias of an address. */
+/* Returns the private alias of an address. */
 u64 vtl_without_shared(u64 gpa)
 {
 	return gpa & ~cc_mkdec(0);

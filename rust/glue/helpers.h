@@ -62,7 +62,7 @@ int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 u64 vtl_without_shared(u64 gpa);
 void vtl_eventfd_signal(struct eventfd_ctx *eventfd);
 
-/* In sleep.c. */
+/* sleep.c */
 int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
 	      void *argument, u64 most_ns, u64 slack_ns);
 void vtl_send_reschedule(u32 cpu);

@@ -41,12 +41,12 @@ impl SharedPage {
         Ok(Self { page, base, phys })
     }
 
-    /// The page itself.
+    /// Returns the page itself.
     pub(crate) fn page(&self) -> &Page {
         &self.page
     }
 
-    /// Its guest-physical address: L1's physical addresses are those of the TD.
+    /// Returns its guest-physical address, which is L1's physical address.
     pub(crate) fn phys(&self) -> u64 {
         self.phys
     }
@@ -61,8 +61,8 @@ impl SharedPage {
         area.vm_insert_page(address, &self.page)
     }
 
-    /// Where an integer of the page is; `None` for what is not aligned or not within the page: all
-    /// offsets are constants of `pure::uapi`, so this does not happen.
+    /// Returns a pointer to an integer of the page; `None` if it is not aligned or not within the
+    /// page, which does not happen, because all offsets are constants of `pure::uapi`.
     fn at<T: Integer>(&self, offset: usize) -> Option<*mut T> {
         let is_within = offset < PAGE_SIZE && offset % size_of::<T>() == 0;
         // An aligned integer that begins in the page ends in it.
@@ -73,8 +73,8 @@ impl SharedPage {
         let Some(place) = self.at::<T>(offset) else {
             return T::default();
         };
-        // SAFETY: `at` gives an aligned place in the page, which `self` owns. Others may change it at
-        // the same time; a volatile read of such an integer is one instruction.
+        // SAFETY: `at` returns an aligned pointer into the page, which `self` owns. Others may
+        // change the integer at the same time; a volatile read of it is one instruction.
         unsafe { place.read_volatile() }
     }
 
@@ -85,7 +85,7 @@ impl SharedPage {
         }
     }
 
-    /// Where consecutive words are; `None` if not all are in the page, as in `at`.
+    /// Returns a pointer to consecutive words; `None` if not all are in the page, as in `at`.
     fn words_at(&self, offset: usize, len: usize) -> Option<*mut u64> {
         let is_within = offset <= PAGE_SIZE && len <= (PAGE_SIZE - offset) / 8;
         is_within.then(|| self.base.as_ptr().wrapping_add(offset).cast())
@@ -94,8 +94,9 @@ impl SharedPage {
     /// Copies consecutive words out of the page, each once.
     pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) {
         if let Some(from) = self.words_at(offset, words.len()) {
-            // SAFETY: `words_at` gives as many words, in the page that `self` owns, as `words` has.
-            // Userspace may change them meanwhile; the direction flag is clear in Rust.
+            // SAFETY: `words_at` returns a pointer to as many words as `words` has, in the page
+            // that `self` owns. Userspace may change them meanwhile; the direction flag is clear in
+            // Rust.
             unsafe {
                 asm!("rep movsq", inout("rcx") words.len() => _, inout("rsi") from => _,
                     inout("rdi") words.as_mut_ptr() => _, options(nostack, preserves_flags));
@@ -114,21 +115,22 @@ impl SharedPage {
         }
     }
 
-    /// Writes consecutive words, each once, where they are too few for a string instruction.
+    /// Writes consecutive words, each once. For counts that are too small for a string instruction.
     pub(crate) fn write_few<const LEN: usize>(&self, offset: usize, words: &[u64; LEN]) {
         for (index, word) in words.iter().enumerate() {
             self.write(offset + 8 * index, *word);
         }
     }
 
-    /// Has the processor store its x87 and SSE state there, in FXSAVE format.
+    /// Stores x87 and SSE state in the page, in FXSAVE format.
     pub(crate) fn store_fx_state(&self, offset: usize) {
         const IMAGE_BYTES: usize = 512;
         if offset % 16 != 0 || offset > PAGE_SIZE - IMAGE_BYTES {
             return; // never: a constant, too
         }
         let image = self.base.as_ptr().wrapping_add(offset);
-        // SAFETY: The image is within the page, which `self` owns, and aligned; nothing is read of it.
+        // SAFETY: The image is within the page, which `self` owns, and aligned; nothing of it is
+        // read.
         unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack, preserves_flags)) }
     }
 
@@ -169,7 +171,7 @@ impl SharedPage {
         }
     }
 
-    /// Changes a word as one access and a full barrier. Returns what stood there before.
+    /// Changes a word in one access, which is a full barrier. Returns the old value.
     fn update_u32(&self, offset: usize, change: impl Fn(u32) -> u32) -> u32 {
         let mut old = self.read(offset);
         loop {

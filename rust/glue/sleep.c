@@ -14,8 +14,8 @@
 #include "helpers.h"
 
 /*
- * Ends a sleep. Lives on the stack of the sleeping task. It is pinned: the timer
- * fires where it was started, the task wakes up where it may run.
+ * Ends a sleep. Lives on the stack of the sleeping task. The timer is pinned: it fires
+ * on the CPU where it was started, while the task wakes up on any CPU that it may use.
  */
 struct vtl_alarm {
 	struct hrtimer timer;
@@ -27,15 +27,15 @@ static enum hrtimer_restart vtl_alarm(struct hrtimer *timer)
 {
 	struct vtl_alarm *alarm = container_of(timer, struct vtl_alarm, timer);
 
-	/* The barrier of rcuwait_wake_up() stands behind the store. */
+	/* The barrier in rcuwait_wake_up() follows the store. */
 	WRITE_ONCE(alarm->is_over, true);
 	rcuwait_wake_up(alarm->sleeper);
 	return HRTIMER_NORESTART;
 }
 
 /*
- * 0 when is_awake() said so, or @most_ns are over, or up to @slack_ns more; -EINTR for a
- * signal.
+ * Returns 0 if is_awake() returned true, or after @most_ns and up to @slack_ns more;
+ * returns -EINTR for a signal.
  */
 int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
 	      void *argument, u64 most_ns, u64 slack_ns)
@@ -55,7 +55,7 @@ int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
 	return result;
 }
 
-/* An interrupt for that CPU, which does nothing but arrive. */
+/* Sends that CPU an interrupt that has no further effect. */
 void vtl_send_reschedule(u32 cpu)
 {
 	if (cpu < nr_cpu_ids && cpu_online(cpu))
@@ -67,7 +67,7 @@ bool vtl_need_resched(void)
 	return need_resched();
 }
 
-/* False when the task was killed. */
+/* Returns false if the task was killed. */
 bool vtl_yield(void)
 {
 	cond_resched();
