@@ -16,11 +16,11 @@ safe_in_c! {
     pub(crate) fn vtl_is_on_hyper_v() -> bool;
     /// Makes a hypercall, with the addresses of two shared pages.
     pub(crate) fn vtl_hypercall(control: u64, input_phys: u64, output_phys: u64) -> u64;
-    /// Shares a page with the host, and zeroes it.
+    /// Converts a page to shared, and zeroes it. Returns a negative errno on failure.
     pub(crate) fn vtl_share_page(
         page: Valid<'_, bindings::page> as *mut bindings::page
     ) -> c_int;
-    /// Takes a page back from the host.
+    /// Converts a page back to private. Returns a negative errno on failure.
     pub(crate) fn vtl_unshare_page(
         page: Valid<'_, bindings::page> as *mut bindings::page
     ) -> c_int;

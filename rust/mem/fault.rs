@@ -34,7 +34,7 @@ const FALLBACK: Answer = bindings::vm_fault_reason_VM_FAULT_FALLBACK;
 #[repr(transparent)]
 struct Operations(bindings::vm_operations_struct);
 
-// SAFETY: A transparent structure around the operations.
+// SAFETY: `Operations` is a transparent structure around the kernel's type.
 unsafe impl PassedAs<*const bindings::vm_operations_struct> for &'static Operations {}
 
 // SAFETY: Never written after build; its functions may be called from any thread.

@@ -44,7 +44,7 @@ struct Pages {
     _loaded: Loaded,
 }
 
-// SAFETY: A map belongs to no task. Removing it waits until no page is held.
+// SAFETY: Any task may remove a map. Removing it waits until no page is held.
 unsafe impl TakenBack for bindings::dev_pagemap {
     const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_pages_remove;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Interrupts of this kernel that stand for interrupts of the lower VTLs
- * (redirect.c), the notification before a shutdown (shutdown.c), and poll entries,
- * descriptors and flags of files (poll.c).
+ * Interrupts of this kernel that are redirected to the lower VTLs (redirect.c), the
+ * notification before a shutdown (shutdown.c), and poll entries, descriptors and
+ * flags of files (poll.c).
  */
 #ifndef _MSHV_VTL_TDX_NODES_HELPERS_H
 #define _MSHV_VTL_TDX_NODES_HELPERS_H

@@ -26,7 +26,7 @@ struct vtl_poll {
 	void *argument;
 };
 
-/* For the time of vtl_poll_new() only. */
+/* Lives only during vtl_poll_new(). */
 struct vtl_poll_table {
 	poll_table table;
 	struct vtl_poll *poll;
@@ -81,9 +81,9 @@ static void vtl_poll_remove(struct vtl_poll *poll)
 }
 
 /*
- * Calls @wake whenever @file becomes readable, and at once if it is; in any
- * context, under the lock of the wait queue. EINVAL for files that can't be
- * polled, or wait in more than one place.
+ * Calls @wake whenever @file becomes readable, and immediately if it is readable
+ * already; in any context, under the lock of the wait queue. Returns EINVAL for
+ * files that can't be polled, or have more than one wait queue.
  */
 struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
 			      void *argument)
@@ -114,7 +114,7 @@ struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),
 	return poll;
 }
 
-/* Afterwards @wake is not called any more, nor running. */
+/* On return @wake is not running, and will not be called any more. */
 void vtl_poll_free(struct vtl_poll *poll)
 {
 	vtl_poll_remove(poll);
@@ -133,15 +133,16 @@ static int vtl_is_file(const void *wanted, struct file *file, unsigned int fd)
 	return file == wanted;
 }
 
-/* Whether the current process has a descriptor of @file. */
+/* Returns true if the current process has a descriptor of @file. */
 bool vtl_has_descriptor(const struct file *file)
 {
 	return iterate_fd(current->files, 0, vtl_is_file, file);
 }
 
 /*
- * A descriptor of @file was taken out of @table. A table of another process than
- * the current one is about to be freed, and all descriptors in it are closed.
+ * Called when a descriptor of @file was removed from @table. Returns true if it was
+ * the last one there. A table of another process than the current one is about to be
+ * freed, and all descriptors in it are closed.
  */
 bool vtl_was_last_descriptor(const struct file *file, const void *table)
 {

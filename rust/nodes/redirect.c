@@ -21,7 +21,7 @@
 
 #define VTL_REDIRECT_NAME "mshv_vtl_tdx-redirect"
 
-/* What the kernel allocated for a redirected interrupt. */
+/* Resources of the kernel for a redirected interrupt. */
 struct vtl_redirect {
 	u32 irq;
 	u32 vector;

@@ -106,8 +106,8 @@ pub(crate) struct Mapping {
     _place: Place,
 }
 
-// SAFETY: It belongs to no task. A `Mapping` is dropped in a task that may sleep, by a command or with its
-// file.
+// SAFETY: Any task may free it that may sleep. A `Mapping` is dropped in such a task, by a command or with
+// its file.
 unsafe impl TakenBack for abi::vtl_redirect {
     const TAKE_BACK: unsafe extern "C" fn(*mut Self) = abi::vtl_redirect_free;
 }
@@ -118,8 +118,8 @@ impl Mapping {
         let place = Place::take(route)?;
         let route = core::ptr::from_ref(&*place.route).cast_mut().cast();
         // SAFETY: The callback gets a route whose address is fixed, and which lives until the interrupt
-        // has been stopped, by the invariant of the mapping. Only the new `Made` frees what comes back.
-        // We are in a task that may sleep.
+        // has been freed, by the invariant of the mapping. Only the new `Made` frees the result. This
+        // runs in a task that may sleep.
         let given = unsafe { Made::new(abi::vtl_redirect_new(cpu, Some(on_interrupt), route)) };
         // INVARIANT: made with the route in `place`; fields are dropped in order.
         Ok(Self {
@@ -129,7 +129,7 @@ impl Mapping {
         })
     }
 
-    /// The vector of this kernel.
+    /// Returns the vector of VTL2.
     fn vector(&self) -> u32 {
         vtl_redirect_vector((&self.given).into())
     }

@@ -18,7 +18,8 @@ use crate::pure::leaf;
 use crate::pure::status::Status;
 use crate::pure::tdcall::Registers;
 
-// They take numbers and a text. `vtl_event_flush` sleeps, and is only called in task context.
+// Their arguments are numbers and a valid string. `vtl_event_flush` sleeps, and is only called in task
+// context.
 safe_in_c! {
     fn vtl_event_allowed(kind: u32) -> bool;
     fn vtl_event_log(text: Valid<'_, c_char> as *const c_char);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The frame around the entry stub: informs RCU, lockdep and time accounting.
+ * Calls the entry stub: informs RCU, lockdep and time accounting before and after.
  *
  * Stays C: it must not be instrumented (noinstr), and consists of inline functions.
  */
@@ -11,7 +11,7 @@
 
 #include "vp_enter.h"
 
-/* The stub's numbers are the header's. */
+/* The stub uses the numbers of the header. */
 #define VTL_CHECK_OPERAND(field, number) \
 	static_assert(offsetof(struct vtl_enter_operands, field) == (number))
 VTL_CHECK_OPERAND(exit.rax, VTL_EXIT_RAX);
@@ -32,8 +32,8 @@ VTL_CHECK_OPERAND(guest_state_gpa, VTL_ENTER_GUEST_STATE);
 VTL_CHECK_OPERAND(scrub, VTL_ENTER_SCRUB);
 
 /*
- * At most once a jiffy, of which @noted was the last one: a grace period takes
- * several.
+ * Reports a quiescent state to RCU, at most once a jiffy; @noted is the last jiffy in
+ * which it did. That is often enough, because a grace period takes several.
  */
 void vtl_note_quiescent_state(unsigned long *noted)
 {
@@ -46,12 +46,12 @@ void vtl_note_quiescent_state(unsigned long *noted)
 }
 
 /*
- * guest_state_enter_irqoff() and guest_state_exit_irqoff(), but that RCU is not
- * told of a quiescent state with each entry and each exit: context.rs does that
- * once for many. On a CPU whose ticks are off, context tracking tells it anyway.
+ * As guest_state_enter_irqoff() and guest_state_exit_irqoff(), but without a
+ * quiescent state for RCU at each entry and exit: context.rs reports one for many
+ * entries. On a CPU without ticks, context tracking informs RCU anyway.
  *
- * Between the two state changes RCU may not watch this CPU, and lockdep thinks
- * that interrupts are on, as for every guest; nothing but the stub may run.
+ * Between the two state changes RCU may not watch this CPU, and lockdep assumes
+ * that interrupts are on, as for every guest; only the stub may run.
  */
 noinstr void vtl_guest_enter(struct vtl_enter_operands *operands)
 {
