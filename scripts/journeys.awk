@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The journeys of Documentation/overview.rst, against the code. A line of one is a file and
-# functions of it; it is called by the last line before it that is indented less. Fails on a
-# file that is not there or lacks a function, and on a file in a layer above its caller's.
+# Checks the call paths in Documentation/overview.rst against the code. A line of a path is a
+# file and functions in it, which are called by the last line before it that is indented less.
+# Fails if a file does not exist or lacks a function, or is in a layer above its caller's.
 
 BEGIN {
 	count = split("nodes run vp hv mem observe cpu glue pure tdxemu tdx_model svm", layer, " ")
@@ -21,7 +21,7 @@ function layer_of(path) {
 	return path
 }
 
-# The whole of a file; empty if there is none.
+# Returns the contents of a file; empty if there is none.
 function content(path, line, all) {
 	if (path in known)
 		return known[path]
@@ -40,7 +40,7 @@ function has(path, name) {
 	return content(path) ~ ("[^a-z0-9_]" name "[^a-z0-9_]")
 }
 
-/^Five journeys$/ { inside = 1; next }
+/^Five call paths$/ { inside = 1; next }
 inside && /^=+$/ && seen++ { inside = 0 }
 
 inside && /^    +(rust|tools)\// {
@@ -66,7 +66,7 @@ inside && /^    +(rust|tools)\// {
 
 END {
 	if (!failed && lines < 50) {
-		print "Documentation/overview.rst: the journeys are gone" > "/dev/stderr"
+		print "Documentation/overview.rst: the call paths are missing" > "/dev/stderr"
 		failed = 1
 	}
 	exit failed

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The arrows between the folders of rust/: who imports whom. Reads the module's C files,
-# then its Rust files, prints a line `folder -> folder ...` for each, in the order of the
-# layers, and fails on an arrow that points up, be it to a C function of a folder above. A
-# file of the root belongs to the folder of its name.
+# Prints and checks the dependencies between the folders of rust/. Reads the module's C
+# files, then its Rust files, prints a line `folder -> folder ...` for each folder, in the
+# order of the layers, and fails if a folder imports from a folder above, or calls a C
+# function there. A file of the root belongs to the folder of its name.
 
 BEGIN {
 	count = split("nodes run vp hv mem observe cpu glue pure", layer, " ")

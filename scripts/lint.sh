@@ -161,12 +161,12 @@ house_paths() {
 		'``(rust|tools|selftests|scripts|include)/[a-zA-Z0-9_/.*]+``' | tr -d '`')
 }
 
-# Imports and calls of C between the folders of rust/ point downwards only; and so do the journeys
-# of the overview, which name files and functions that there are.
+# Imports and calls of C between the folders of rust/ point downwards only; and so do the call paths
+# of the overview, which name existing files and functions.
 house_layers() {
 	{ git ls-files 'rust/*.c'; git ls-files 'rust/*.rs'; } | xargs -r awk -f scripts/layers.awk ||
 		complain "rust/: an arrow points up"
-	awk -f scripts/journeys.awk Documentation/overview.rst || complain "Documentation/overview.rst: a journey is not the code's"
+	awk -f scripts/journeys.awk Documentation/overview.rst || complain "Documentation/overview.rst: a call path does not match the code"
 }
 
 # KUnit's assertions take no message; only the debug kernel's build would show that.
