@@ -97,7 +97,7 @@ bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round t
 
 boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X, or Ctrl-C, ends it)
 	@$(S)/build.sh guest
-	@MEM=$${MEM:-1536M} INITRAMFS=build/guest-initramfs $(S)/td.sh guestshell build/boot.log emu.vtl0=512M
+	@INITRAMFS=build/guest-initramfs $(S)/td.sh guestshell build/boot.log
 
 shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
 	@$(S)/td.sh shell build/shell.log

@@ -54,7 +54,7 @@ done
 plain=$(boots "${direct[@]}" -smp "${SMP:-2}" -kernel "$KIMAGE" -initrd "$BUILD/initramfs" -append "$command_line")
 
 say "round trips, $runs times"
-SMP=1 machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.bench=1" "tmk.do=bench"
+SMP=1 MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top emu.bench=1" "tmk.do=bench"
 trips=() plains=() bares=()
 # ticks WHAT FILE: the latest figure of that name.
 ticks() { sed -n "s/.*bench: $1 \([0-9]*\) ticks.*/\1/p" "$2" | tail -n 1; }

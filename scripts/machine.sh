@@ -11,7 +11,7 @@
 # RDRAND stays: a TD's kernel refuses to boot without it.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file vcpus=${SMP:-2}
-	local mem=${MEM:-1G} mib=0
+	local mem=${MEM:-1536M} mib=0
 	local accel=(-accel "tcg,thread=multi")
 	local cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
 	for file in "$BUILD/tdxemu" "$kernel" "$initrd"; do

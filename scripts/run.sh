@@ -10,6 +10,5 @@
 build_guest_image
 release=$(cat "$CACHE/kernel/release" 2>/dev/null || echo '(KIMAGE)')
 say "a TD: stock kernel $release at VTL2, and the same at VTL0"
-MEM=${MEM:-1536M} INITRAMFS=$BUILD/guest-initramfs \
-	"$TOP/scripts/td.sh" guest "$BUILD/run.log" emu.vtl0=512M
+INITRAMFS=$BUILD/guest-initramfs "$TOP/scripts/td.sh" guest "$BUILD/run.log"
 say "passed; the complete console is in ${BUILD#"$TOP"/}/run.log"

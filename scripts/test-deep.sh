@@ -18,7 +18,7 @@
 
 # Objects of this kernel stay apart; programs that run on none are shared.
 export BUILD=$TOP/build/deep$RT_SUFFIX KDIR=$DEBUG_OBJ KIMAGE=$DEBUG_OBJ/arch/x86/boot/bzImage LLVM=-19
-export MEM=${MEM:-2G} LIMIT=${LIMIT:-3600}
+export MEM=${MEM:-2560M} LIMIT=${LIMIT:-3600}
 # KASAN delays freeing memory, the log needs more space, and each load of the module runs the KUnit
 # suites, but not those of the kernel itself. no5lvl: while the kernel detects the processor's
 # features, it temporarily forgets five-level paging, and an interrupt then makes KASAN report valid

@@ -99,10 +99,11 @@ run_td() {
 
 # The tests of what only such a host and such a processor offer. VTL2's Linux has four-level paging
 # there, and the processor more.
+# VTL0's memory is at the top of RAM.
 run_hyperv() {
 	say "kselftests in a TD whose host is Hyper-V, on a processor with more MSRs"
 	CMDLINE="maxcpus=1 no5lvl noxsaves clearcpuid=waitpkg ${CMDLINE:-}" \
-		run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
+		MEM=1G run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv emu.extra_msrs=1 emu.vtl0=64M@top
 }
 
 # The kernel is started by the previous one, which had guests; the status of this one counts. The
@@ -141,8 +142,7 @@ run_guest() {
 	local sum
 	sum=$(head -c 1048576 "$KIMAGE" | sha256sum | cut -d ' ' -f 1)
 	if "$TOP/scripts/build.sh" guest &&
-		MEM=${MEM:-1536M} INITRAMFS=$BUILD/guest-initramfs \
-			"$TOP/scripts/td.sh" guest "$guest_log" emu.vtl0=512M &&
+		INITRAMFS=$BUILD/guest-initramfs "$TOP/scripts/td.sh" guest "$guest_log" &&
 		grep -q "^$sum .* /dev/vda" "$guest_log" && grep -q 'ttyS0' "$guest_log" &&
 		grep -q '^the guest powered itself off' "$guest_log"; then
 		passed=$((passed + 1))

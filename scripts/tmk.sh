@@ -18,7 +18,9 @@ case ${2:-} in
 smp) processors=8 options="emu.l2=3 emu.l2_tables=ondemand" command_line=tmk.do=smp ;;
 *) die "unknown part '$2'" "known: smp" ;;
 esac
-SMP=$processors machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "$options ${EMU:-}" "$command_line"
+# It is linked at 16 MiB, where VTL0's memory is by default, and maps no more than 1 GiB.
+SMP=$processors MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $options ${EMU:-}" \
+	"$command_line"
 status=0
 in_root timeout --foreground "${LIMIT:-120}" "${qemu[@]}" </dev/null |
 	stdbuf -oL tr -d '\r' | tee "$log" || status=$?

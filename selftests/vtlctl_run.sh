@@ -26,8 +26,12 @@ probe_shows_the_list() {
 	[ -n "$list" ] && "$VTLCTL" probe | grep -q "^ok *lower-VTL memory *${list%%,*}\.\."
 }
 
+list=$(cat /sys/module/mshv_vtl_tdx/parameters/vtl0_mem)
+rest=${list#*,}
+first=${list%%,*},${rest%%,*}
+
 echo "TAP version 13"
-echo "1..14"
+echo "1..16"
 expect 3 "$work/missing" a_missing_file_is_named run "$work/missing"
 expect 3 empty an_empty_file_is_refused run "$work/empty"
 expect 3 "larg|fit" a_file_larger_than_the_memory_is_refused run "$work/large"
@@ -41,6 +45,9 @@ expect 4 "mxcsr 0000000000001f80" a_failed_guest_has_its_extended_state_shown ru
 expect 4 "mxcsr 0000000000001fa0" it_is_what_the_guest_made_of_it run "$work/mxcsr"
 expect 4 "mxcsr 0000000000001f80" the_next_guest_has_its_own run "$work/faults"
 expect 0 HLT a_guest_runs_after_one_that_failed run "$work/halts"
+# Address 0 and pages that this kernel reads at its start, where VTL0's memory begins there.
+expect 0 HLT a_guest_runs_in_the_first_range_in_real_mode run --mode real --memory "$first" "$work/halts"
+expect 0 HLT a_guest_runs_in_the_first_range_in_64_bit_mode run --load-address 0x10000 --memory "$first" "$work/halts"
 probe_shows_the_list
 result $? probe_shows_the_list_of_memory
 [ "$failed" = 0 ]

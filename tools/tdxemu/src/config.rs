@@ -6,7 +6,7 @@
 //!
 //! | key | values | default | meaning |
 //! |---|---|---|---|
-//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `64M@top` | memory reserved for VTL0 |
+//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `512M` | memory reserved for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
 //! | `emu.feature_level` | 0, 1 | `1` | 1 adds features of later TDX modules to version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | who adds tables to the L2 secure EPTs, and when |
@@ -74,8 +74,8 @@ impl Config {
     /// The values used when an option is not given.
     pub const DEFAULT: Self = Self {
         vtl0: Wanted {
-            len_bytes: 64 << 20,
-            place: Place::Top,
+            len_bytes: 512 << 20,
+            place: Place::At(0),
         },
         l2_vms: 2,
         host: Host::Generic,

@@ -51,7 +51,7 @@ fn list(text: &str) -> anyhow::Result<Vec<GpaRange>> {
     words.chunks(2).map(|pair| range(&pair.join(","))).collect()
 }
 
-/// VTL0's memory: `given`, or the largest range of the list.
+/// VTL0's memory: `given`, or 64 MiB of the largest range of the list.
 pub(crate) fn vtl0_memory(given: Option<GpaRange>) -> anyhow::Result<GpaRange> {
     if let Some(range) = given {
         return Ok(range);
@@ -59,11 +59,20 @@ pub(crate) fn vtl0_memory(given: Option<GpaRange>) -> anyhow::Result<GpaRange> {
     largest(&lower_memory()?)
 }
 
+/// Of the largest range as much as a small guest needs, in large pages: accepting memory takes time.
 fn largest(list: &[GpaRange]) -> anyhow::Result<GpaRange> {
-    let largest = list.iter().copied().max_by_key(GpaRange::len);
-    largest.context(
+    const ENOUGH: u64 = 64 << 20;
+    const LARGE_PAGE: u64 = 2 << 20;
+    let largest = list.iter().max_by_key(|range| range.len()).context(
         "no memory is a lower VTL's: give vtl0_mem=START,LENGTH to the module or to the kernel",
-    )
+    )?;
+    let aligned = largest.base().next_multiple_of(LARGE_PAGE);
+    let base = if aligned < largest.end() {
+        aligned
+    } else {
+        largest.base()
+    };
+    Ok(GpaRange::new(base, ENOUGH.min(largest.end() - base))?)
 }
 
 #[cfg(test)]
@@ -91,7 +100,21 @@ mod tests {
         let found = list("0x3c000000,0x400000,0x50000000,0x8000000,0x60000000,0x1000\n")?;
         assert_eq!(found.len(), 3);
         let largest = largest(&found)?;
-        assert_eq!((largest.base(), largest.len()), (0x5000_0000, 0x800_0000));
+        assert_eq!((largest.base(), largest.len()), (0x5000_0000, 0x400_0000));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_taken_of_it_begins_with_a_large_page_if_it_has_one() -> anyhow::Result<()> {
+        for (text, base, len) in [
+            ("0x100000,0x1ff00000,0x0,0x70000", 0x20_0000, 0x400_0000),
+            ("0x100000,0x300000", 0x20_0000, 0x20_0000),
+            ("0x100000,0x100000", 0x10_0000, 0x10_0000),
+            ("0x0,0x70000", 0, 0x7_0000),
+        ] {
+            let found = largest(&list(text)?)?;
+            assert_eq!((found.base(), found.len()), (base, len), "{text}");
+        }
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COUNT", default_value_t = 200,
           value_parser = clap::value_parser!(u32).range(1..))]
     iterations: u32,
-    /// VTL0's memory [default: the largest range of the module's vtl0_mem]
+    /// VTL0's memory [default: 64 MiB of the largest range of the module's vtl0_mem]
     #[arg(long, value_name = "BASE,SIZE", value_parser = options::range)]
     memory: Option<GpaRange>,
     /// Print one JSON object

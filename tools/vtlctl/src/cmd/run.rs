@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// [default: 1M; 0x7c00 in real mode]
     #[arg(long, value_name = "OFFSET", value_parser = options::number)]
     load_address: Option<u64>,
-    /// VTL0's memory [default: the largest range of the module's vtl0_mem]
+    /// VTL0's memory [default: 64 MiB of the largest range of the module's vtl0_mem]
     #[arg(long, value_name = "BASE,SIZE", value_parser = options::range)]
     memory: Option<GpaRange>,
     /// Stop the guest after this many exits
