@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..23"
+echo "1..25"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -105,6 +105,14 @@ verdict an_access_nobody_serves_names_its_address
 boot "emu.feature_level=0" end_bad_entry
 ends 35 'bad control fields at TDG.VP.ENTER'
 verdict module_1_5_does_not_survive_bad_control_fields
+
+boot "" end_refused_entry
+ends 0 "warn: Vm1 can't be entered: not valid: the busy task-state segment" 'GuestTrAccess 0x89$'
+verdict a_refused_entry_names_the_check_and_the_registers
+boot "" end_lower_triple_fault
+rip=$(sed -n 's/^rip: \(0x[0-9a-f]*\).*/\1/p' "$work/console")
+ends 0 "info: Vm1 shuts down (triple fault): exception at rip ${rip:-not told}, "
+verdict a_triple_fault_of_an_l2_says_where_it_began
 
 boot "" end_control
 ends 33 'not modelled: exiting on RDRAND' 'vCPU 0 Some(Vm1)' 'rip 0x' 'cr0 0x.*cr3 0x' \

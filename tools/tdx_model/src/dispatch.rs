@@ -3,7 +3,6 @@
 
 use crate::gpa::VmIndex;
 use crate::gprs::Gprs;
-pub use crate::leaf::tdg_vp_enter::BAD_GUEST_STATE;
 use crate::leaf::{self, Call, Done, Leaf, Stop};
 use crate::machine::Machine;
 use crate::status::{Operand, Status};

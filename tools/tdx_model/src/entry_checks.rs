@@ -23,6 +23,17 @@ pub(crate) enum EntryFailure {
     },
 }
 
+/// An entry that is refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    /// What becomes of it.
+    pub(crate) failure: EntryFailure,
+    /// What is wrong, for a log.
+    pub(crate) what: &'static str,
+    /// With which fields.
+    pub(crate) fields: &'static [Field],
+}
+
 const INVALID: EntryFailure = EntryFailure::GuestState { qualification: 0 };
 
 const VALID: u32 = 1 << 31;
@@ -44,33 +55,97 @@ const RFLAGS_VM: u64 = 1 << 17;
 const RFLAGS_RESERVED: u64 = 0xffff_ffff_ffc0_8028;
 
 /// All checks. `vtpr` is the task-priority register of the L2's virtual-APIC page.
-pub(crate) fn check(config: &TdConfig, l2: &L2Vm, vtpr: u8) -> Result<(), EntryFailure> {
-    let v = &l2.vmcs;
-    require(is_event_well_formed(v), EntryFailure::ControlFields)?;
-    require(is_hlat_pointer_valid(v), EntryFailure::ControlFields)?;
-    require(
-        v.get(Field::Cr3TargetCount) <= 4,
-        EntryFailure::ControlFields,
-    )?;
-    require(
-        is_tpr_threshold_possible(v, vtpr),
-        EntryFailure::ControlFields,
-    )?;
-    require(are_control_registers_valid(config, v), INVALID)?;
-    require(are_msrs_valid(v), INVALID)?;
-    check_segments(v)?;
-    require(are_tables_valid(v), INVALID)?;
-    require(are_rip_and_rflags_valid(v), INVALID)?;
-    check_blocking(v)?;
-    require(
-        are_pdptes_valid(v),
-        EntryFailure::GuestState { qualification: 2 },
-    )?;
-    require(event_kind(v) != Some(7), EntryFailure::MonitorTrap)
+pub(crate) fn check(config: &TdConfig, l2: &L2Vm, vtpr: u8) -> Result<(), Refusal> {
+    check_controls(&l2.vmcs, vtpr)?;
+    check_registers(config, &l2.vmcs)?;
+    check_segments(&l2.vmcs)?;
+    check_rest(&l2.vmcs)
 }
 
-const fn require(is_met: bool, failure: EntryFailure) -> Result<(), EntryFailure> {
-    if is_met { Ok(()) } else { Err(failure) }
+const fn require(
+    is_met: bool,
+    failure: EntryFailure,
+    what: &'static str,
+    fields: &'static [Field],
+) -> Result<(), Refusal> {
+    if is_met {
+        return Ok(());
+    }
+    Err(Refusal {
+        failure,
+        what,
+        fields,
+    })
+}
+
+fn check_controls(v: &Vmcs, vtpr: u8) -> Result<(), Refusal> {
+    use EntryFailure::ControlFields;
+    const EVENT: [Field; 3] = [
+        Field::EntryInterruptionInfo,
+        Field::EntryErrorCode,
+        Field::EntryInstructionLength,
+    ];
+    let is_event = is_event_well_formed(v);
+    require(is_event, ControlFields, "the event to inject", &EVENT)?;
+    let is_hlat = is_hlat_pointer_valid(v);
+    require(is_hlat, ControlFields, "HLATP", &[Field::HlatPointer])?;
+    let count = Field::Cr3TargetCount;
+    let few = v.get(count) <= 4;
+    require(
+        few,
+        ControlFields,
+        "the CR3-target count",
+        &[Field::Cr3TargetCount],
+    )?;
+    let is_threshold = is_tpr_threshold_possible(v, vtpr);
+    let fields = &[Field::TprThreshold];
+    require(is_threshold, ControlFields, "the TPR threshold", fields)
+}
+
+fn check_registers(config: &TdConfig, v: &Vmcs) -> Result<(), Refusal> {
+    const CONTROL: [Field; 4] = [
+        Field::GuestCr0,
+        Field::GuestCr4,
+        Field::GuestDr7,
+        Field::EntryControls,
+    ];
+    const MSRS: [Field; 5] = [
+        Field::GuestEfer,
+        Field::EntryControls,
+        Field::GuestPat,
+        Field::GuestSysenterEsp,
+        Field::GuestSysenterEip,
+    ];
+    let are_control = are_control_registers_valid(config, v);
+    require(are_control, INVALID, "CR0, CR4 or DR7", &CONTROL)?;
+    require(are_msrs_valid(v), INVALID, "EFER, PAT or SYSENTER", &MSRS)
+}
+
+fn check_rest(v: &Vmcs) -> Result<(), Refusal> {
+    const TABLES: [Field; 4] = [
+        Field::GuestGdtrBase,
+        Field::GuestGdtrLimit,
+        Field::GuestIdtrBase,
+        Field::GuestIdtrLimit,
+    ];
+    const FLAGS: [Field; 4] = [
+        Field::GuestRip,
+        Field::GuestRflags,
+        Field::EntryControls,
+        Field::EntryInterruptionInfo,
+    ];
+    require(are_tables_valid(v), INVALID, "GDTR or IDTR", &TABLES)?;
+    require(
+        are_rip_and_rflags_valid(v),
+        INVALID,
+        "RIP or RFLAGS",
+        &FLAGS,
+    )?;
+    check_blocking(v)?;
+    let bad_pdptes = EntryFailure::GuestState { qualification: 2 };
+    require(are_pdptes_valid(v), bad_pdptes, "a PDPTE", &PDPTES)?;
+    let is_trap = event_kind(v) == Some(7);
+    require(!is_trap, EntryFailure::MonitorTrap, "a monitor trap", &[])
 }
 
 fn has(v: &Vmcs, field: Field, bits: u64) -> bool {
@@ -209,64 +284,79 @@ impl Segment {
     }
 }
 
-macro_rules! segment {
-    ($v:expr, $selector:ident, $base:ident, $limit:ident, $access:ident) => {
-        Segment::read(
-            $v,
-            [
-                Field::$selector,
-                Field::$base,
-                Field::$limit,
-                Field::$access,
-            ],
-        )
+/// The fields of a segment register.
+macro_rules! fields {
+    ($selector:ident, $base:ident, $limit:ident, $access:ident) => {
+        [
+            Field::$selector,
+            Field::$base,
+            Field::$limit,
+            Field::$access,
+        ]
     };
 }
 
-fn check_segments(v: &Vmcs) -> Result<(), EntryFailure> {
-    let es = segment!(v, GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEsAccess);
-    let cs = segment!(v, GuestCsSelector, GuestCsBase, GuestCsLimit, GuestCsAccess);
-    let ss = segment!(v, GuestSsSelector, GuestSsBase, GuestSsLimit, GuestSsAccess);
-    let ds = segment!(v, GuestDsSelector, GuestDsBase, GuestDsLimit, GuestDsAccess);
-    let fs = segment!(v, GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsAccess);
-    let gs = segment!(v, GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsAccess);
-    let tr = segment!(v, GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrAccess);
-    let ldtr = segment!(
-        v,
-        GuestLdtrSelector,
-        GuestLdtrBase,
-        GuestLdtrLimit,
-        GuestLdtrAccess
-    );
-    let is_v86 = has(v, Field::GuestRflags, RFLAGS_VM);
+const ES: [Field; 4] = fields!(GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEsAccess);
+const CS: [Field; 4] = fields!(GuestCsSelector, GuestCsBase, GuestCsLimit, GuestCsAccess);
+const SS: [Field; 4] = fields!(GuestSsSelector, GuestSsBase, GuestSsLimit, GuestSsAccess);
+const DS: [Field; 4] = fields!(GuestDsSelector, GuestDsBase, GuestDsLimit, GuestDsAccess);
+const FS: [Field; 4] = fields!(GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsAccess);
+const GS: [Field; 4] = fields!(GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsAccess);
+const TR: [Field; 4] = fields!(GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrAccess);
+const LDTR: [Field; 4] = fields!(
+    GuestLdtrSelector,
+    GuestLdtrBase,
+    GuestLdtrLimit,
+    GuestLdtrAccess
+);
+/// CS and the privilege level that it has to agree with.
+const CS_AND_SS: [Field; 6] = [
+    Field::GuestCsSelector,
+    Field::GuestCsBase,
+    Field::GuestCsLimit,
+    Field::GuestCsAccess,
+    Field::GuestSsAccess,
+    Field::EntryControls,
+];
 
-    require(
-        [fs, gs, tr].iter().all(|s| is_canonical(v, s.base)),
-        INVALID,
-    )?;
-    require(!ldtr.is_usable() || is_canonical(v, ldtr.base), INVALID)?;
-    if is_v86 {
-        let is_valid =
-            |s: &Segment| s.base == s.selector << 4 && s.limit == 0xffff && s.access == 0xf3;
-        require([es, cs, ss, ds, fs, gs].iter().all(is_valid), INVALID)?;
-    } else {
-        require(
-            cs.is_base_low() && is_code_segment_valid(v, cs, ss),
-            INVALID,
-        )?;
-        require(is_stack_segment_valid(v, cs, ss), INVALID)?;
-        require(
-            [es, ds].iter().all(|s| !s.is_usable() || s.is_base_low()),
-            INVALID,
-        )?;
-        require(
-            [es, ds, fs, gs].into_iter().all(is_data_segment_valid),
-            INVALID,
-        )?;
+fn check_segments(v: &Vmcs) -> Result<(), Refusal> {
+    const NOT_CANONICAL: &str = "a base that is not canonical";
+    const ABOVE_4G: &str = "a base above 4 GiB";
+    let read = |fields| Segment::read(v, fields);
+    for fields in [&FS, &GS, &TR] {
+        let is_base = is_canonical(v, read(*fields).base);
+        require(is_base, INVALID, NOT_CANONICAL, fields)?;
     }
-    require(is_task_register_valid(v, tr), INVALID)?;
+    let ldtr = read(LDTR);
+    let is_base = !ldtr.is_usable() || is_canonical(v, ldtr.base);
+    require(is_base, INVALID, NOT_CANONICAL, &LDTR)?;
+    if has(v, Field::GuestRflags, RFLAGS_VM) {
+        for fields in [&ES, &CS, &SS, &DS, &FS, &GS] {
+            let s = read(*fields);
+            let is_valid = s.base == s.selector << 4 && s.limit == 0xffff && s.access == 0xf3;
+            require(is_valid, INVALID, "a segment of virtual-8086 mode", fields)?;
+        }
+    } else {
+        let (cs, ss) = (read(CS), read(SS));
+        require(cs.is_base_low(), INVALID, ABOVE_4G, &CS)?;
+        let is_code = is_code_segment_valid(v, cs, ss);
+        require(is_code, INVALID, "a code segment", &CS_AND_SS)?;
+        let is_stack = is_stack_segment_valid(v, cs, ss);
+        require(is_stack, INVALID, "a stack segment", &SS)?;
+        for fields in [&ES, &DS] {
+            let s = read(*fields);
+            require(!s.is_usable() || s.is_base_low(), INVALID, ABOVE_4G, fields)?;
+        }
+        for fields in [&ES, &DS, &FS, &GS] {
+            let is_data = is_data_segment_valid(read(*fields));
+            require(is_data, INVALID, "a data segment", fields)?;
+        }
+    }
+    let is_task = is_task_register_valid(v, read(TR));
+    require(is_task, INVALID, "the busy task-state segment", &TR)?;
     let is_ldtr_valid = ldtr.kind() == 2 && ldtr.is_well_formed(false) && ldtr.selector & 4 == 0;
-    require(!ldtr.is_usable() || is_ldtr_valid, INVALID)
+    let is_table = !ldtr.is_usable() || is_ldtr_valid;
+    require(is_table, INVALID, "the local descriptor table", &LDTR)
 }
 
 fn is_code_segment_valid(v: &Vmcs, cs: Segment, ss: Segment) -> bool {
@@ -338,7 +428,13 @@ fn event_kind(v: &Vmcs) -> Option<u32> {
     (info & VALID != 0).then_some(info >> 8 & 7)
 }
 
-fn check_blocking(v: &Vmcs) -> Result<(), EntryFailure> {
+fn check_blocking(v: &Vmcs) -> Result<(), Refusal> {
+    const WHAT: &str = "the interruptibility state";
+    const FIELDS: [Field; 3] = [
+        Field::GuestInterruptibility,
+        Field::GuestRflags,
+        Field::EntryInterruptionInfo,
+    ];
     let blocking = v.get(Field::GuestInterruptibility);
     let (by_sti, by_mov_ss, by_nmi) = (blocking & 1 != 0, blocking & 2 != 0, blocking & 8 != 0);
     let kind = event_kind(v);
@@ -346,13 +442,14 @@ fn check_blocking(v: &Vmcs) -> Result<(), EntryFailure> {
     let is_shape_valid = blocking & !0x1b == 0 && !(by_sti && by_mov_ss);
     let is_sti_valid = !by_sti || has(v, Field::GuestRflags, RFLAGS_IF);
     let is_interrupt_valid = kind != Some(0) || !(by_sti || by_mov_ss);
-    require(
-        is_shape_valid && is_sti_valid && is_interrupt_valid,
-        INVALID,
-    )?;
+    let is_valid = is_shape_valid && is_sti_valid && is_interrupt_valid;
+    require(is_valid, INVALID, WHAT, &FIELDS)?;
     let is_nmi_valid = kind != Some(2) || !(by_mov_ss || by_nmi);
-    require(is_nmi_valid, EntryFailure::GuestState { qualification: 3 })
+    let failure = EntryFailure::GuestState { qualification: 3 };
+    require(is_nmi_valid, failure, WHAT, &FIELDS)
 }
+
+const PDPTES: [Field; 4] = [Field::Pdpte0, Field::Pdpte1, Field::Pdpte2, Field::Pdpte3];
 
 fn are_pdptes_valid(v: &Vmcs) -> bool {
     const PRESENT: u64 = 1;
@@ -360,9 +457,8 @@ fn are_pdptes_valid(v: &Vmcs) -> bool {
     let is_pae = has(v, Field::GuestCr0, CR0_PG)
         && has(v, Field::GuestCr4, CR4_PAE)
         && !has(v, Field::EntryControls, IA32E_MODE);
-    let pdptes = [Field::Pdpte0, Field::Pdpte1, Field::Pdpte2, Field::Pdpte3];
     let is_valid = |f| v.get(f) & PRESENT == 0 || v.get(f) & RESERVED == 0;
-    !is_pae || pdptes.into_iter().all(is_valid)
+    !is_pae || PDPTES.into_iter().all(is_valid)
 }
 
 #[cfg(test)]

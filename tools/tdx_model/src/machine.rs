@@ -4,6 +4,7 @@
 //! The bare-metal emulator implements it on AMD SVM, tests implement it on an array. The model has
 //! checked page states before it calls, so no method can fail.
 
+use crate::Field;
 use crate::gpa::{Gpa, Level, Rights, VmIndex};
 
 /// How L1 reaches a page of its guest-physical address space.
@@ -70,6 +71,16 @@ pub trait Machine {
     /// Returns true if another logical processor holds the measurement registers.
     fn are_rtmrs_busy(&mut self) -> bool {
         false
+    }
+
+    /// An L2 is not entered: what a check found wrong, the fields that it looked at, and
+    /// RIP. For a log.
+    fn l2_entry_refused(
+        &mut self,
+        _vm: VmIndex,
+        _what: &'static str,
+        _fields: &mut dyn Iterator<Item = (Field, u64)>,
+    ) {
     }
 
     /// Loads IA32_XSS of this logical processor. The value has been checked against XFAM and the

@@ -166,9 +166,6 @@ fn tdcall(vp: &mut Vp) {
                     vp.rip()
                 );
             }
-            if gprs.rax == dispatch::BAD_GUEST_STATE {
-                crate::l2::log_bad_guest_state(vp, (vp.l1.gprs.rcx >> 52) & 3);
-            }
             complete_tdcall(vp, &gprs);
         }
         Outcome::InjectGp => vp.inject_gp(),

@@ -19,7 +19,6 @@ use crate::console::End;
 use crate::extra_msrs::XSS;
 use crate::host;
 use crate::l1;
-use crate::log;
 use crate::machine::Processor;
 use crate::run::end_by_l1;
 use crate::setup::World;
@@ -43,27 +42,6 @@ pub enum Verdict {
 /// TDG.VP.ENTER has passed its checks: switches the processor to the L2.
 pub fn enter(vp: &mut Vp, vm: VmIndex) {
     vp.switch_to_l2(vm);
-}
-
-/// Logs what the processor found invalid in the state of an L2; L1 only learns that something is.
-pub fn log_bad_guest_state(vp: &Vp, number: u64) {
-    const SHOWN: [(Field, &str); 8] = [
-        (Field::GuestRip, "RIP"),
-        (Field::GuestRflags, "RFLAGS"),
-        (Field::GuestInterruptibility, "interruptibility"),
-        (Field::EntryInterruptionInfo, "event"),
-        (Field::GuestCr0, "CR0"),
-        (Field::GuestCr4, "CR4"),
-        (Field::GuestEfer, "EFER"),
-        (Field::GuestCsAccess, "CS access"),
-    ];
-    let Some(vm) = VmIndex::new(number) else {
-        return;
-    };
-    log!(Warn, "TDG.VP.ENTER: the state of {vm:?} is not valid");
-    for (field, name) in SHOWN {
-        log!(Warn, "  {name} {:#x}", vp.model.l2(vm).vmcs.get(field));
-    }
 }
 
 /// Runs an L2 once and deals with its exit.

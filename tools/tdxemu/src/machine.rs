@@ -4,11 +4,13 @@
 use crate::cpu::{apic, msr, tsc};
 use crate::extra_msrs::XSS;
 use crate::host::debug_port;
+use crate::log;
 use crate::mem::guest::GuestMemory;
 use crate::mem::npt::AddressSpaces;
 use crate::smp::{self, CPUS, CpuShared};
 use crate::vp::Vp;
 use svm::npt::Rights as NptRights;
+use tdx_model::Field;
 use tdx_model::gpa::{Gpa, Level, Rights, VmIndex};
 use tdx_model::machine::{FlushScope, L1Mapping, Machine};
 
@@ -123,6 +125,18 @@ impl Machine for Processor<'_> {
     fn are_rtmrs_busy(&mut self) -> bool {
         // The world is locked: it is so only where L1 asked for it.
         debug_port::holds_rtmrs()
+    }
+
+    fn l2_entry_refused(
+        &mut self,
+        vm: VmIndex,
+        what: &'static str,
+        fields: &mut dyn Iterator<Item = (Field, u64)>,
+    ) {
+        log!(Warn, "{vm:?} can't be entered: not valid: {what}");
+        for (field, value) in fields {
+            log!(Warn, "  {field:?} {value:#x}");
+        }
     }
 
     #[expect(unsafe_code)] // UNSAFETY: WRMSR

@@ -5,18 +5,20 @@
 use crate::cpu::{guest, peek};
 use crate::host;
 use crate::tdx::{self, leaf, vmcs};
-use crate::tests::{Memory, find_word, stale};
-use crate::vm::{Outcome, Vm};
+use crate::tests::{Memory, find_word, modes, stale};
+use crate::vm::{Outcome, Vm, reg};
 
 type End = fn(&mut Vm, &Memory) -> Outcome;
 
-const ENDS: [(&[u8], End); 12] = [
+const ENDS: [(&[u8], End); 14] = [
     (b"tmk.do=end_reset", reset),
     (b"tmk.do=end_stop", stop),
     (b"tmk.do=end_fatal_error", fatal_error),
     (b"tmk.do=end_triple_fault", triple_fault),
     (b"tmk.do=end_missing_page", missing_page),
     (b"tmk.do=end_bad_entry", bad_entry),
+    (b"tmk.do=end_refused_entry", refused_entry),
+    (b"tmk.do=end_lower_triple_fault", lower_triple_fault),
     (b"tmk.do=end_control", control),
     (b"tmk.do=end_linear_translation", linear_translation),
     (b"tmk.do=end_monitor_trap", monitor_trap),
@@ -67,6 +69,24 @@ fn bad_entry(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.start()?;
     vm.write(CR3_TARGET_COUNT, 5)?;
     vm.enter();
+    Ok(())
+}
+
+/// L1 enters an L2 whose task-state segment is not busy.
+fn refused_entry(vm: &mut Vm, _: &Memory) -> Outcome {
+    const ENTRY_FAILURE_GUEST_STATE: u64 = 0x8000_0021;
+    const TR_ACCESS: u64 = 0x4822;
+    vm.grant_image()?;
+    vm.start()?;
+    vm.write(TR_ACCESS, 0x89)?;
+    vm.expect(ENTRY_FAILURE_GUEST_STATE)
+}
+
+/// An L2 faults without a table to go by.
+fn lower_triple_fault(vm: &mut Vm, memory: &Memory) -> Outcome {
+    vm.grant_image()?;
+    modes::triple_fault_leaves(vm, memory)?;
+    host::say!("rip: {:#x}", vm.get(reg::RIP));
     Ok(())
 }
 

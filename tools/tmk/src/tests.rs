@@ -8,7 +8,7 @@ mod host_actions;
 mod interrupts;
 mod leaks;
 mod memory;
-mod modes;
+pub mod modes;
 mod processors;
 pub mod smp;
 pub mod stale;

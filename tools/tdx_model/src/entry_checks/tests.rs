@@ -12,7 +12,7 @@ fn checked(change: &[(Field, u64)]) -> Result<(), EntryFailure> {
         for (field, value) in change {
             l2.vmcs.set(*field, *value);
         }
-        result = check(&td.config, l2, 0x20);
+        result = check(&td.config, l2, 0x20).map_err(|refusal| refusal.failure);
     });
     result
 }

@@ -4,6 +4,7 @@
 //! The way back is `l2_exit.rs`. L1's RIP stays at the TDCALL until then.
 
 use super::{Call, Done, Leaf, Stop, must_be_zero, private_operand};
+use crate::Field;
 use crate::entry_checks::{self, EntryFailure};
 use crate::gpa::{Gpa, VmIndex};
 use crate::l2_exit::L2Exit;
@@ -19,8 +20,6 @@ const VM_MASK: u64 = 3 << VM_SHIFT;
 
 /// Raw reason of an entry that the guest state made impossible.
 const REASON_INVALID_GUEST_STATE: u32 = 1 << 31 | 33;
-/// RAX of an entry that the processor refused because of the L2's state.
-pub const BAD_GUEST_STATE: u64 = Status::SUCCESS.with(REASON_INVALID_GUEST_STATE).0;
 /// VM-instruction error: invalid control fields.
 const ERROR_CONTROL_FIELDS: u64 = 7;
 
@@ -53,7 +52,13 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
             call.td.stale.run(call.vcpu.index, vm);
             Ok(Done::EnterL2(vm))
         }
-        Err(failure) => fail(&mut call, vm, failure).map(Done::Status),
+        Err(refusal) => {
+            let vmcs = &call.vcpu.l2(vm).vmcs;
+            let fields = refusal.fields.iter().chain(&[Field::GuestRip]);
+            let mut values = fields.map(|field| (*field, vmcs.get(*field)));
+            call.machine.l2_entry_refused(vm, refusal.what, &mut values);
+            fail(&mut call, vm, refusal.failure).map(Done::Status)
+        }
     }
 }
 
@@ -74,8 +79,7 @@ fn fail<M: Machine>(
             "the exit of a pending monitor trap, which no module serves",
         )),
         EntryFailure::ControlFields => {
-            l2.vmcs
-                .set(crate::Field::InstructionError, ERROR_CONTROL_FIELDS);
+            l2.vmcs.set(Field::InstructionError, ERROR_CONTROL_FIELDS);
             Ok(Status::L2_VM_ENTRY_FAILED)
         }
         EntryFailure::GuestState { qualification } => {
@@ -103,7 +107,6 @@ fn vtpr<M: Machine>(vapic: Gpa, machine: &mut M) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Field;
     use crate::dispatch::Outcome;
     use crate::gpa::{Level, Rights};
     use crate::gprs::Gprs;

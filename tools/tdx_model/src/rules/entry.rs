@@ -176,7 +176,7 @@ fn outcome(base: &[(Field, u64)], change: &[(Field, u64)]) -> Want {
         for (field, value) in base.iter().chain(change) {
             l2.vmcs.set(*field, *value);
         }
-        want = match check(&td.config, l2, 0x20) {
+        want = match check(&td.config, l2, 0x20).map_err(|refusal| refusal.failure) {
             Ok(()) => Entered,
             Err(EntryFailure::ControlFields) => Controls,
             Err(EntryFailure::MonitorTrap) => Trap,

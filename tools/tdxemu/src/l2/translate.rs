@@ -66,7 +66,18 @@ pub fn translate(vp: &mut Vp, vm: VmIndex, exit: SvmExit) -> Verdict {
             ))
         }
         SvmExit::Intr => Verdict::Exit(plain_exit(vp, vm, reason::EXTERNAL_INTERRUPT)),
-        SvmExit::Shutdown => Verdict::Exit(plain_exit(vp, vm, reason::TRIPLE_FAULT)),
+        SvmExit::Shutdown => {
+            let save = &vp.l2_ref(vm).guest.vmcb.save;
+            // No handler was reached since the first exception, so this is where it came from.
+            log!(
+                Info,
+                "{vm:?} shuts down (triple fault): exception at rip {:#x}, cr2 {:#x}, cs {:x?}",
+                save.rip,
+                save.cr2,
+                save.cs
+            );
+            Verdict::Exit(plain_exit(vp, vm, reason::TRIPLE_FAULT))
+        }
         SvmExit::Cpuid
         | SvmExit::Hlt
         | SvmExit::Invd
