@@ -14,7 +14,7 @@
 //! A component of XCR0 counts only if VTL2 itself has enabled it. CET is switched by its MSRs and
 //! not by XSAVES: five MSRs that rarely differ cost less than IA32_XSS, since each write to it is a
 //! trip to the TDX module. "Not let through" means three things: no bit of its MSRs may be cleared
-//! in an MSR bitmap, its control must not be turned on in a VMCS (`passed_msrs.rs`,
+//! in an MSR bitmap, its control must not be set in a VMCS (`passed_msrs.rs`,
 //! `vmcs_write.rs`), and IA32_XSS of a lower VTL can't have its bit.
 
 /// What keeps the values of both sides apart.

@@ -143,7 +143,7 @@ pub const KICK_WAIT: u64 = 1;
 pub const KICK_CANCEL: u64 = 2;
 /// Kind of the run page in the offset of an mmap of a VTL file descriptor.
 pub const MMAP_RUN_PAGE: u64 = 0;
-/// Kind of the virtual APIC page of VM 1.
+/// Kind of the virtual-APIC page of VM 1.
 pub const MMAP_VAPIC_PAGE: u64 = 3;
 /// Kind of the audit ring of a VP, which is mapped as a whole and for reading only.
 pub const MMAP_AUDIT_RING: u64 = 0x10;
