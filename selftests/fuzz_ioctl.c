@@ -292,7 +292,7 @@ static bool guest_runs(void)
 	return good;
 }
 
-/* A guest that spins in front of the virtual processors, and one after it. */
+/* Guests for the virtual processors: one that spins, and one to run afterwards. */
 static void load_guests(void)
 {
 	size_t size = vtl_guest_exits_end - vtl_guest_exits;

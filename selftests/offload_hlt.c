@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Halts and proxied interrupts that the kernel deals with itself: HLT, guest
+ * Halts and proxied interrupts that the kernel handles by itself: HLT, guest
  * idle, proxy_irr.
  */
 #include <errno.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Interrupts that a Hyper-V host has for VTL0, all the way to the guest's handler:
- * message of the host, run page, virtual APIC page, with one call of userspace
+ * message of the host, run page, virtual-APIC page, with one call of userspace
  * that does not come back in between. And what a flood of them does.
  */
 #include <errno.h>

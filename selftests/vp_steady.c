@@ -117,7 +117,7 @@ static int run_to_halt(struct vtl_guest *guest)
 	return vtl_run(guest) || vtl_exit_reason(guest) != EXIT_HLT;
 }
 
-/* Puts @guest in front of vtl_guest_step, with a GDT, and an IDT for #DB. */
+/* Sets @guest to run vtl_guest_step, with a GDT, and an IDT for #DB. */
 static int load_step(struct vtl_guest *guest, volatile uint64_t *tables,
 		     uint64_t tables_gpa)
 {
@@ -264,7 +264,7 @@ TEST_F(steady, a_single_step_is_seen_in_dr6_while_mov_dr_exits)
 	}
 }
 
-/* An enabled breakpoint needs its address, whoever may access the registers. */
+/* An enabled breakpoint needs its address, whether MOV DR exits or not. */
 TEST_F(steady, a_breakpoint_of_the_guest_is_hit_while_mov_dr_exits)
 {
 	volatile struct mshv_vtl_run *run = self->guest.run;

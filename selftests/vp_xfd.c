@@ -2,7 +2,7 @@
 /*
  * IA32_XFD disables components for XSAVE and XRSTOR: what either side has
  * disabled is unchanged afterwards, and nothing leaks from one side to the
- * other. AVX stands in for AMX, on an emulator with emu.extra_msrs=1.
+ * other. AVX is used in place of AMX, on an emulator with emu.extra_msrs=1.
  */
 #include <pthread.h>
 #include <sched.h>

@@ -299,7 +299,7 @@ static void make_hvcall_setup(struct fuzz_thread *thread, void *operand)
 	call->allow_bitmap_ptr = (uintptr_t)list;
 }
 
-/* Pages go to the host and come back, from under whoever has them mapped. */
+/* Pages are shared and made private again while other threads have them mapped. */
 static void make_visibility(struct fuzz_thread *thread, void *operand)
 {
 	static const uint32_t values[] = { 0, 0, 3, 3, 3, 1, 2 };

@@ -21,7 +21,7 @@
 
 #define STUB_SIZE 16
 #define VIRTUAL_INTERRUPT_DELIVERY 0x200
-/* TPR, EOI and self IPI reach the virtual APIC page, all others exit. */
+/* TPR, EOI and self IPI go to the virtual-APIC page, all others exit. */
 #define X2APIC_BITMAP 0x7ffffffffffff6ffULL
 
 /* Eoi-exit bitmaps off, delivery and pass-through as @is_on. */
@@ -141,7 +141,7 @@ int irq_guest_open(struct irq_guest *irq, int cpu)
 	return 0;
 }
 
-/* Puts the processor in front of @entry, with interrupts off. */
+/* Sets the processor to run at @entry, with interrupts off. */
 int irq_guest_start(struct irq_guest *irq, const unsigned char *entry)
 {
 	volatile struct mshv_tdx_l2_enter_guest_state *state =

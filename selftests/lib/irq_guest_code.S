@@ -123,7 +123,7 @@ irq_guest_storm:
 	jmp	irq_guest_storm
 
 /*
- * Markers of tools/checks/insn_count, around exits that the kernel deals with. Each
+ * Markers of tools/checks/insn_count, around exits that the kernel handles. Each
  * interrupt is taken outside of them. VMCALL after EBX turns.
  */
 .macro mark kind, path

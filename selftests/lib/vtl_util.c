@@ -410,7 +410,7 @@ static void reset_run_page(struct vtl_guest *guest)
 	run->tdx.entry_rcx = (uint64_t)guest->vm << MSHV_TDX_ENTRY_VM_SHIFT | 1;
 }
 
-/* Puts the processor in front of the first instruction. */
+/* Sets the processor to the first instruction. */
 int vtl_guest_start(struct vtl_guest *guest)
 {
 	size_t i;

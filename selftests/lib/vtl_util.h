@@ -106,7 +106,7 @@ DECLARE_GUEST(vtl_guest_step);
 extern const unsigned char vtl_guest_step_at[], vtl_guest_step_trap[];
 DECLARE_GUEST(vtl_guest_swapgs);
 
-/* One virtual processor with a guest in front of its first instruction. */
+/* A virtual processor with a guest, before its first instruction. */
 struct vtl_guest {
 	int fd;
 	int cpu;
