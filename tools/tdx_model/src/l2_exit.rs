@@ -59,7 +59,7 @@ pub enum L2Outcome {
     Fatal(&'static str),
 }
 
-/// Which kind of exit the host hands over to L1.
+/// Kind of exit that the host routes to L1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostRouted {
     /// After an asynchronous exit.

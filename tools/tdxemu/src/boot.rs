@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Entry points of the processors, and what the loader hands over (PVH start info).
+//! Entry points of the processors, and the data of the loader (PVH start info).
 //!
 //! `boot/header.S` calls `emu_main` in `main.rs`; `boot/ap.S` calls `emu_ap_main` in `smp.rs`.
 
@@ -80,7 +80,7 @@ struct MemmapEntry {
     reserved: u32,
 }
 
-/// What the loader handed over.
+/// Data that the loader passed.
 pub struct Handover {
     /// Command line, not yet split.
     pub cmdline: &'static str,

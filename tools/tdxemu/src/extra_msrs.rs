@@ -55,7 +55,7 @@ const ROWS: [Row; 13] = [
     shared(0xe1, 0xffff_fffd),
     // IA32_TSX_CTRL: RTM_DISABLE, TSX_CPUID_CLEAR.
     shared(0x122, 3),
-    // IA32_XFD and IA32_XFD_ERR: AMX tile data, and the component that stands in for it.
+    // IA32_XFD and IA32_XFD_ERR: AMX tile data, and the component that replaces it here.
     shared(XFD, (1 << 18) | XFD_AVX),
     shared(0x1c5, (1 << 18) | XFD_AVX),
     // IA32_U_CET, S_CET, PL0_SSP to PL3_SSP, INTERRUPT_SSP_TABLE_ADDR.

@@ -32,7 +32,7 @@ const TDCALL: [u8; 4] = [0x66, 0x0f, 0x01, 0xcc];
 const RTMR_EXTEND: u64 = 2;
 const VMCALL: [u8; 3] = [0x0f, 0x01, 0xc1];
 
-/// Runs L1 once and deals with its exit.
+/// Runs L1 once and handles its exit.
 pub fn step(vp: &mut Vp) {
     let exit = vp.run_guest(None);
     let interrupted = vp.l1.interrupted_event();

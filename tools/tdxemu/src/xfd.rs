@@ -2,7 +2,7 @@
 //! Emulates IA32_XFD: while it disables a component, XSAVE does not save it and XRSTOR does not
 //! load it.
 //!
-//! QEMU's processor has no IA32_XFD, no AMX, and no way to intercept XSAVE. So AVX stands in for
+//! QEMU's processor has no IA32_XFD, no AMX, and no way to intercept XSAVE. So AVX replaces
 //! tile data, and disabling takes effect when the register is written: while the bit is set, the
 //! upper halves of the vector registers are kept here, and the registers contain a marker. XSAVE
 //! then saves the marker, and what XRSTOR loads is lost when the bit is cleared: code that moves

@@ -131,7 +131,7 @@ pub fn nmi_window(vp: &Vp, vm: VmIndex) -> Option<L2Exit> {
     (is_wanted && is_open).then(|| plain_exit(vp, vm, reason::NMI_WINDOW))
 }
 
-/// IRET ends the blocking of NMIs. The intercept is in front of the instruction, so an NMI may
+/// IRET ends the blocking of NMIs. The intercept precedes the instruction, so an NMI may
 /// come one instruction early.
 pub fn unblock_nmi(vp: &mut Vp, vm: VmIndex) {
     let vmcs = &mut vp.model.l2_mut(vm).vmcs;

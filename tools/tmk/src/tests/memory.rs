@@ -242,7 +242,7 @@ pub fn shared_address_goes_to_the_host(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.start()?;
     vm.set(reg::RSI, ALIAS + 0x5000);
     vm.call(guest::l2_read());
-    // The host has nothing there and hands over to L1.
+    // The host has nothing there and routes the exit to L1.
     equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
     equal!(vm.exit[0] & 0xffff_ffff, reason::EPT_VIOLATION);
     equal!(vm.exit[8] & !0xfff, SHARED + 0x5000);
