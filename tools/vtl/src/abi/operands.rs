@@ -74,7 +74,7 @@ assert_layout!(Policy, 176, 0 head, 8 leaf, 16 lines, 20 reserved, 24 name, 48 r
 pub(crate) struct ExitCounters {
     /// How many.
     pub(crate) count: u64,
-    /// Those that the kernel dealt with itself.
+    /// Number of those that the kernel handled by itself.
     pub(crate) handled: u64,
     /// TSC ticks, all together.
     pub(crate) cycles: u64,

@@ -42,7 +42,7 @@ impl core::fmt::Display for ExitKind {
 pub enum EntryReason {
     /// Userspace called.
     Userspace,
-    /// The kernel itself dealt with an exit of this kind.
+    /// The kernel handled an exit of this kind by itself.
     After(ExitKind),
 }
 

@@ -189,7 +189,7 @@ pub(crate) fn kick(fd: impl AsFd, mask: &[u8], flags: u64) -> Result<(), Errno> 
     Ok(())
 }
 
-/// Makes or takes back the mapping of a redirected interrupt; the vector of the answer.
+/// Makes or removes the mapping of a redirected interrupt; returns the vector.
 pub(crate) fn map_interrupt(
     fd: impl AsFd,
     mut operand: operands::MapInterrupt,

@@ -44,7 +44,7 @@ impl SharedRegister {
         Self::numbered(0x8_0070, number, 11)
     }
 
-    /// The virtual MTRR behind an MSR of the guest; `None` for other MSRs.
+    /// Returns the virtual MTRR of an MSR of the guest; `None` for other MSRs.
     ///
     /// ```
     /// use vtl::SharedRegister;

@@ -127,7 +127,7 @@ fn load(vtl: &vtl::Vtl, layout: &Layout, guest: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts the processor in front of the guest's first instruction.
+/// Sets the processor to the guest's first instruction.
 fn start(vp: &Vp, layout: &Layout) -> anyhow::Result<()> {
     vp.reset(layout.start_mode(), layout.entry())
         .context("cannot set the start state")?;

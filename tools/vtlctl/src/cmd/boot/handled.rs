@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use vtl::Vtl;
 
-/// Sums over virtual processors, by name: all exits, and those that the kernel dealt with.
+/// Sums over virtual processors, by name: all exits, and those that the kernel handled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Handled(BTreeMap<String, (u64, u64)>);
 
