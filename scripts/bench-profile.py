@@ -42,7 +42,7 @@ COMPILED = [(purpose, re.compile(pattern)) for purpose, pattern in PURPOSES]
 
 
 def symbols(log):
-    """Address, name, and whether it is the module's, of the functions that a console tells."""
+    """Returns address, name, and True if it is in the module, of each function in a console log."""
     table, inside = [], False
     for line in open(log, errors="replace"):
         line = line.rstrip("\r\n")
