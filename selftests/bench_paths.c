@@ -95,6 +95,32 @@ static int round_trip(struct irq_guest *irq)
 	return 0;
 }
 
+/*
+ * Has the guest halt once more. The first entry after a start checks the VMCS that
+ * was written, which the entries after it do not: the callers do not count it.
+ */
+static int halts_again(struct irq_guest *irq)
+{
+	volatile struct mshv_vtl_run *run = irq->guest.run;
+
+	run->tdx.l2_enter_guest_state.rip =
+		irq_guest_address(irq, irq_guest_halt_cli);
+	return round_trip(irq);
+}
+
+/* Until the guest has halted; negative when it does not. */
+static int warm_up(struct irq_guest *irq)
+{
+	int result;
+
+	if (irq_guest_start(irq, irq_guest_halt_cli))
+		return complain(irq->guest.why);
+	do {
+		result = halts_again(irq);
+	} while (result > 0);
+	return result;
+}
+
 static int round_trips_avx(struct irq_guest *irq)
 {
 	unsigned int round;
@@ -102,12 +128,12 @@ static int round_trips_avx(struct irq_guest *irq)
 
 	if (!__builtin_cpu_supports("avx"))
 		return complain("this processor has no AVX");
+	if (warm_up(irq))
+		return -1;
 	for (round = 0; round < ROUNDS; round++) {
-		if (irq_guest_start(irq, irq_guest_halt_cli))
-			return complain(irq->guest.why);
 		use_avx();
 		mark(1, 3);
-		result = round_trip(irq);
+		result = halts_again(irq);
 		if (!result)
 			mark(2, 3);
 		if (result < 0)
@@ -123,14 +149,14 @@ static int round_trips_host_routed(struct irq_guest *irq, int port)
 	unsigned int round;
 	int result;
 
+	if (warm_up(irq))
+		return -1;
 	for (round = 0; round < ROUNDS; round++) {
-		if (irq_guest_start(irq, irq_guest_halt_cli))
-			return complain(irq->guest.why);
 		if (pwrite(port, TAKE_ONE_RUN, length, 0) != (ssize_t)length)
 			return complain("the host was not asked");
 		use_avx();
 		mark(1, 7);
-		result = round_trip(irq);
+		result = halts_again(irq);
 		if (!result)
 			mark(2, 7);
 		if (result < 0)
