@@ -37,6 +37,8 @@ ask_for_symbols() {
 	in_root python3 "$TOP/scripts/bench-profile.py" addresses "$PROFILE" "$JSON" >"$tree/addresses"
 	{
 		cat "$BUILD/initramfs"
+		# The kernel wants an archive that is not compressed at a multiple of four.
+		head -c "$((-$(stat -c %s "$BUILD/initramfs") & 3))" /dev/zero
 		(cd "$tree" && find . | in_root cpio --quiet -o -H newc --owner=0:0)
 	} >"$BUILD/bench-initramfs"
 	INITRAMFS=$BUILD/bench-initramfs SMP=1 CMDLINE=nokaslr \
