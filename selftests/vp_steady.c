@@ -6,8 +6,13 @@
  * vp_patterns has a guest for which nothing is intercepted, vp_msrs the MSRs
  * without a field in the run page.
  */
+#include <signal.h>
+#include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 
 #include "vtl_harness.h"
 #include "vtl_util.h"
@@ -261,6 +266,64 @@ TEST_F(steady, a_single_step_is_seen_in_dr6_while_mov_dr_exits)
 		EXPECT_EQ(1, run->tdx.l2_enter_guest_state.gpr[RCX]);
 		EXPECT_EQ(DR6_START | DR6_BS,
 			  get(&self->guest, MSHV_REGISTER_DR6));
+	}
+}
+
+static long poke_debugreg(pid_t child, int number, uint64_t value)
+{
+	return ptrace(PTRACE_POKEUSER, child,
+		      offsetof(struct user, u_debugreg) + 8 * number, value);
+}
+
+/*
+ * Leaves @address in DR0 of CPU 0: a child had a breakpoint there, which is gone.
+ * The kernel does not clear the register then.
+ */
+static int leave_breakpoint(uint64_t address)
+{
+	pid_t child = fork();
+	int status, result;
+
+	if (!child) {
+		vtl_pin(0);
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return -1;
+	result = !WIFSTOPPED(status) || poke_debugreg(child, 0, address) ||
+		 poke_debugreg(child, 7, 1) ||
+		 ptrace(PTRACE_CONT, child, NULL, NULL) ||
+		 waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
+		 poke_debugreg(child, 7, 0);
+	kill(child, SIGKILL);
+	return waitpid(child, &status, 0) == child ? -result : -1;
+}
+
+/* What VTL2 debugged is none of the guest's business: not even one bit for each address. */
+TEST_F(steady, a_single_step_over_vtl2s_old_breakpoint_sets_no_b0)
+{
+	const uint64_t at =
+		self->guest.base + (vtl_guest_step_at - vtl_guest_step);
+	volatile struct mshv_vtl_run *run = self->guest.run;
+	uint64_t before;
+
+	for (before = 0; before < 4; before++) {
+		ASSERT_EQ(0, set_all(&self->guest, NULL));
+		ASSERT_EQ(0, set(&self->guest, MSHV_REGISTER_DR6,
+				 DR6_START | before));
+		ASSERT_EQ(0, let_mov_dr_exit(&self->guest, true));
+		ASSERT_EQ(0, load_step(&self->guest, self->tables,
+				       self->tables_gpa));
+		run->tdx.l2_enter_guest_state.gpr[RAX] = 1;
+		ASSERT_EQ(0, leave_breakpoint(at));
+		ASSERT_EQ(0, run_to_halt(&self->guest));
+		EXPECT_EQ(1, run->tdx.l2_enter_guest_state.gpr[RCX]);
+		/* A processor may clear what was set before. */
+		EXPECT_EQ(DR6_START | DR6_BS,
+			  get(&self->guest, MSHV_REGISTER_DR6) & ~before);
 	}
 }
 

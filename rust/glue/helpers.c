@@ -166,14 +166,29 @@ void vtl_debug_load(struct vtl_debug *debug, bool needs_addresses)
 }
 
 /*
+ * A #DB sets B0 to B3 for every address that matches, whether its breakpoint is
+ * enabled or not. If the lower VTL's addresses were not loaded, a match is one of
+ * VTL2's, which stays in its register after the breakpoint is gone. Only bits that
+ * were set before are the lower VTL's.
+ */
+static u64 vtl_debug_own_hits(u64 dr6, u64 before)
+{
+	return dr6 & (before | ~(u64)DR_TRAP_BITS);
+}
+
+/*
  * Without a breakpoint, VTL2 has no values to restore, except DR6: the handler of #DB
  * expects the value that the last #DB has left.
  */
 void vtl_debug_store(struct vtl_debug *debug)
 {
-	debug->lower[VTL_PLACE_DR6] = native_get_debugreg(6);
-	if (debug->lower[VTL_PLACE_DR6] != DR6_RESERVED)
+	u64 dr6 = native_get_debugreg(6);
+
+	if (dr6 != DR6_RESERVED)
 		native_set_debugreg(6, DR6_RESERVED);
+	if (!debug->has_addresses)
+		dr6 = vtl_debug_own_hits(dr6, debug->lower[VTL_PLACE_DR6]);
+	debug->lower[VTL_PLACE_DR6] = dr6;
 	if (!debug->has_addresses)
 		return;
 	debug->lower[0] = native_get_debugreg(0);
