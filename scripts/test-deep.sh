@@ -35,7 +35,7 @@ build_image
 say "KUnit, kselftests, failing allocations and leaks on the debug kernel"
 run_kselftests deep "$deep_log"
 say "the kselftests of a Hyper-V host on the debug kernel"
-CMDLINE="noxsaves clearcpuid=waitpkg $CMDLINE" \
+CMDLINE="noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on $CMDLINE" \
 	run_kselftests hypervdeep "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
 say "the kselftests of mappings with much memory on the debug kernel"
 # With all CPUs from the start: nothing there brings one online.

@@ -102,7 +102,7 @@ run_td() {
 # VTL0's memory is at the top of RAM.
 run_hyperv() {
 	say "kselftests in a TD whose host is Hyper-V, on a processor with more MSRs"
-	CMDLINE="maxcpus=1 no5lvl noxsaves clearcpuid=waitpkg ${CMDLINE:-}" \
+	CMDLINE="maxcpus=1 no5lvl noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on ${CMDLINE:-}" \
 		MEM=1G run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv emu.extra_msrs=1 emu.vtl0=64M@top
 }
 

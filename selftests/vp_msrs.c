@@ -4,6 +4,9 @@
  * whether the TDX module switches them (S_CET, INT_SSP_TABLE) or lets both
  * sides share them. QEMU's processor has none of them, so this needs an
  * emulator with emu.extra_msrs=1, which has the MSRs of CET without CET.
+ *
+ * vp_msrs leave: writes values that no kernel would, for a module to find;
+ * vp_msrs clear: zeros in their place.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -26,30 +29,50 @@ struct msr_row {
 };
 
 /*
- * Instead of a value for VTL2: the kernel's own value, which must not change.
+ * Instead of a value for VTL2: what was there when the module's first VP ran,
+ * which must not change.
  */
 #define KERNELS ~0ULL
 
-/* An MSR, two values for the guest, and one for VTL2. */
+/*
+ * An MSR, two values for the guest, one for VTL2, and one that is left in it
+ * before the module is loaded (by vp_msrs_found.sh; 0 for none).
+ */
 static const struct {
 	char name[16];
 	uint32_t index;
-	uint64_t lower[2], host;
+	uint64_t lower[2], host, left;
 } msrs[] = {
-	{ "SPEC_CTRL", 0x48, { 1, 4 }, KERNELS },
-	{ "UMWAIT_CONTROL", 0xe1, { 0x1000, 0x54321000 }, 0x20000 },
-	{ "TSX_CTRL", 0x122, { 2, 1 }, KERNELS },
+	{ "SPEC_CTRL", 0x48, { 1, 4 }, KERNELS, 0 },
+	{ "UMWAIT_CONTROL", 0xe1, { 0x1000, 0x54321000 }, 0x20000, 0 },
+	{ "TSX_CTRL", 0x122, { 2, 1 }, KERNELS, 3 },
 	/* It has zero in these. */
-	{ "XFD", 0x1c4, { 1 << 18, 1 << 18 }, 0 },
-	{ "XFD_ERR", 0x1c5, { 1 << 18, 1 << 18 }, 0 },
-	/* It uses no CET: it has zero in U_CET and the pointers. */
-	{ "U_CET", 0x6a0, { 0x3, 0x7000123400000c01 }, 0 },
-	{ "S_CET", 0x6a2, { 0x4, 0x10 }, 0x20 },
-	{ "PL0_SSP", 0x6a4, { 0xffff800000001000, 0xffff900000002008 }, 0 },
-	{ "PL1_SSP", 0x6a5, { 0x1111111111110, 0x2222222222220 }, 0 },
-	{ "PL2_SSP", 0x6a6, { 0x3333333333330, 0x4444444444440 }, 0 },
-	{ "PL3_SSP", 0x6a7, { 0x7fff00001000, 0x7ffe00002008 }, 0 },
-	{ "INT_SSP_TABLE", 0x6a8, { 0x5550000, 0x6660000 }, 0x7770000 },
+	{ "XFD", 0x1c4, { 1 << 18, 1 << 18 }, 0, 0 },
+	{ "XFD_ERR", 0x1c5, { 1 << 18, 1 << 18 }, 0, 0 },
+	/* It uses no CET, and keeps what somebody before it has left. */
+	{ "U_CET", 0x6a0, { 0x3, 0x7000123400000c01 }, KERNELS, 0x1 },
+	{ "S_CET", 0x6a2, { 0x4, 0x10 }, 0x20, 0 },
+	{ "PL0_SSP",
+	  0x6a4,
+	  { 0xffff800000001000, 0xffff900000002008 },
+	  KERNELS,
+	  0xffffa00000003010 },
+	{ "PL1_SSP",
+	  0x6a5,
+	  { 0x1111111111110, 0x2222222222220 },
+	  KERNELS,
+	  0x5555555555550 },
+	{ "PL2_SSP",
+	  0x6a6,
+	  { 0x3333333333330, 0x4444444444440 },
+	  KERNELS,
+	  0x6666666666660 },
+	{ "PL3_SSP",
+	  0x6a7,
+	  { 0x7fff00001000, 0x7ffe00002008 },
+	  KERNELS,
+	  0x7ffd00003010 },
+	{ "INT_SSP_TABLE", 0x6a8, { 0x5550000, 0x6660000 }, 0x7770000, 0 },
 };
 
 #define NUM_MSRS ARRAY_SIZE(msrs)
@@ -292,4 +315,29 @@ TEST_F(msrs, a_preempted_thread_keeps_both_sides)
 	EXPECT_LT(20, (unsigned long)rounds);
 }
 
-TEST_HARNESS_MAIN
+/* Writes what is to be found by a module that is loaded afterwards. */
+static int leave(bool is_zero)
+{
+	int status = 0, fd = vtl_open_msrs(0);
+	uint64_t value;
+	size_t i;
+
+	if (fd < 0 || vtl_pin(0))
+		return 1;
+	for (i = 0; i < NUM_MSRS; i++) {
+		value = is_zero ? 0 : msrs[i].left;
+		if (msrs[i].left && pwrite(fd, &value, sizeof(value),
+					   msrs[i].index) != sizeof(value))
+			status = 1;
+	}
+	close(fd);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 &&
+	    (!strcmp(argv[1], "leave") || !strcmp(argv[1], "clear")))
+		return leave(argv[1][0] == 'c');
+	return test_harness_run(argc, argv);
+}

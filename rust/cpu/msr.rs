@@ -141,11 +141,11 @@ pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section
 enum AtVtl2 {
     /// A value that may change at any time.
     Changing,
-    /// The value that the kernel set when it started the CPU.
+    /// The value that the VP's first run finds: the kernel set it when it started the CPU, or firmware
+    /// or a kernel before this one left it in a register that Linux does not use. IA32_XFD_ERR is zero
+    /// outside the #NM handler.
     Constant,
-    /// Zero: Linux does not use it, or only within an exception handler.
-    Zero,
-    /// The task's value with user shadow stacks, otherwise zero.
+    /// The task's value with user shadow stacks, otherwise as [`Self::Constant`].
     OfTask,
 }
 
@@ -157,12 +157,12 @@ const NUM_UNSEEN: usize = u8::BITS as usize;
 static UNSEEN: [(Msr, AtVtl2); NUM_UNSEEN] = [
     (Msr::UmwaitControl, AtVtl2::Changing),
     (Msr::TsxCtrl, AtVtl2::Constant),
-    (Msr::XfdErr, AtVtl2::Zero),
+    (Msr::XfdErr, AtVtl2::Constant),
     (Msr::UCet, AtVtl2::OfTask),
     (Msr::Pl3Ssp, AtVtl2::OfTask),
-    (Msr::Pl0Ssp, AtVtl2::Zero),
-    (Msr::Pl1Ssp, AtVtl2::Zero),
-    (Msr::Pl2Ssp, AtVtl2::Zero),
+    (Msr::Pl0Ssp, AtVtl2::Constant),
+    (Msr::Pl1Ssp, AtVtl2::Constant),
+    (Msr::Pl2Ssp, AtVtl2::Constant),
 ];
 
 /// Index of U_CET in [`UNSEEN`].
@@ -187,8 +187,6 @@ pub(crate) struct UnseenMsrs {
     has: u8,
     /// Bit n is set if VTL2's value must be read each time.
     changing: u8,
-    /// Bit n is set if VTL2's value is read once.
-    constant: u8,
     has_xfd: bool,
 }
 
@@ -216,7 +214,7 @@ impl UnseenMsrs {
         let has_xfd = ffi::cpuid(0xd, 1).eax & (1 << 4) != 0;
         let has_cet = components::has_cet(xfam) && read_safe(Msr::UCet as u32).is_some();
         let has_shadow_stacks = vtl_has_user_shadow_stacks();
-        let (mut has, mut changing, mut constant) = (0, 0, 0);
+        let (mut has, mut changing) = (0, 0);
         for (number, (msr, at_vtl2)) in (0..).zip(&UNSEEN) {
             let exists = match msr {
                 Msr::UmwaitControl => has_waitpkg,
@@ -228,12 +226,10 @@ impl UnseenMsrs {
                 *at_vtl2 == AtVtl2::Changing || *at_vtl2 == AtVtl2::OfTask && has_shadow_stacks;
             has |= u8::from(exists) << number;
             changing |= u8::from(exists && is_changing) << number;
-            constant |= u8::from(exists && *at_vtl2 == AtVtl2::Constant) << number;
         }
         Self {
             has,
             changing,
-            constant,
             has_xfd,
         }
     }
@@ -280,16 +276,15 @@ pub(crate) struct HostMsrs {
 }
 
 impl HostMsrs {
-    /// Reads those that may have changed. The kernel sets the others once, when it starts the CPU,
-    /// to values that depend only on the processor and the CPU number; the first run of the VP
-    /// reads them.
+    /// Reads those that may have changed. The others are set once, when the kernel starts the CPU, or
+    /// never; the first run of the VP reads them all, and assumes none to be zero.
     #[inline]
     pub(crate) fn refresh(&mut self, features: &Features, section: &Section) {
         let unseen_msrs = &features.unseen_msrs;
         if !self.is_known {
             self.is_known = true;
             self.shared = read_shared(features, &self.shared, MsrSet::NONE, section);
-            UnseenMsrs::read(unseen_msrs.constant, &mut self.unseen, section);
+            UnseenMsrs::read(unseen_msrs.has, &mut self.unseen, section);
         }
         self.shared.kernel_gs_base = read(Msr::KernelGsBase, section);
         UnseenMsrs::read(unseen_msrs.changing, &mut self.unseen, section);

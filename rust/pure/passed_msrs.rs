@@ -54,7 +54,8 @@ const fn write_only(index: u32, keeper: Keeper) -> Row {
 
 /// All of them, sorted. Not listed, because nothing switches them: performance counters, PEBS and
 /// DS_AREA, processor trace, last-branch records, user interrupts, UARCH_MISC_CTL, CSTAR. Writes of
-/// IA32_XSS must exit to userspace: they could enable components that nothing switches.
+/// IA32_XSS must exit to userspace: they could enable components that nothing switches. So must those
+/// of DEBUGCTL: TR and BTS would store branches where VTL2's DS_AREA points to (`vmcs_write.rs`).
 #[rustfmt::skip]
 pub static ROWS: [Row; 31] = [
     read_only(0x10, Keeper::Stateless),             // TIME_STAMP_COUNTER
@@ -67,7 +68,7 @@ pub static ROWS: [Row; 31] = [
     both(0x174, 0x176, Keeper::TdxModule),          // SYSENTER_CS, ESP, EIP
     read_only(0x1a0, Keeper::TdxModule),            // MISC_ENABLE
     both(0x1c4, 0x1c5, Keeper::Kernel),             // XFD, XFD_ERR
-    both(0x1d9, 0x1d9, Keeper::TdxModule),          // DEBUGCTL
+    read_only(0x1d9, Keeper::TdxModule),            // DEBUGCTL
     both(0x277, 0x277, Keeper::TdxModule),          // PAT
     read_only(0x345, Keeper::TdxModule),            // PERF_CAPABILITIES
     both(0x6a0, 0x6a0, Keeper::Kernel),             // U_CET
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn reading_does_not_mean_writing() {
-        for index in [0x10, 0x10a, 0x1a0, 0x345, 0xda0] {
+        for index in [0x10, 0x10a, 0x1a0, 0x1d9, 0x345, 0xda0] {
             assert_eq!((index, both_ways(index)), (index, (true, false)));
         }
         for index in [0x49, 0x10b] {

@@ -11,7 +11,7 @@
 //! | UMWAIT_CONTROL, TSX_CTRL | VP, for each VM | [`Loaded`] | with [`Loaded`] |
 //! | XFD, XFD_ERR | VP, for each VM | [`Loaded`]: they belong to the task | with [`Loaded`] |
 //! | U_CET, PL3_SSP | VP, for each VM | [`Loaded`]: they belong to the task | with [`Loaded`] |
-//! | PL0_SSP, PL1_SSP, PL2_SSP | VP, for each VM | zero | with [`Loaded`] |
+//! | PL0_SSP, PL1_SSP, PL2_SSP | VP, for each VM | VP, a constant | with [`Loaded`] |
 //! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
 //! | CR2 | [`Loaded`], run page | not needed | each entry |
 //! | SPEC_CTRL | VP, for each VM | [`Loaded`] | each entry, by the stub |
