@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..14"
+echo "1..16"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -101,4 +101,21 @@ result $status plain_kbuild_installs_it
 status=0
 plain clean >"$work/out" 2>&1 && [ ! -e "$work/plain/mshv_vtl_tdx.ko" ] || status=1
 result $status plain_kbuild_leaves_nothing_behind
+
+# The kselftests' runner: what a program has left would hold the pipe of its output for ever.
+mkdir "$work/runner" "$work/bin"
+cp "$TOP/selftests/run_selftests.sh" "$work/runner"
+printf '#!/bin/sh\n' >"$work/bin/insmod"
+# As a test harness does: what it starts is no member of its process group.
+printf '#!/bin/bash\nset -m\necho 1..1; echo ok 1 a; sleep 600 & wait\n' >"$work/runner/hangs"
+printf '#!/bin/sh\necho 1..1; echo ok 1 a; sleep 600 &\n' >"$work/runner/leaves"
+chmod +x "$work/bin/insmod" "$work/runner/hangs" "$work/runner/leaves"
+# run_only PROGRAM: the runner, of which two seconds are the limit.
+run_only() {
+	echo "$1" >"$work/runner/list"
+	PATH=$work/bin:$PATH LIMIT_SECONDS=2 GRACE_SECONDS=1 LIST=list \
+		timeout 60 sh "$work/runner/run_selftests.sh"
+}
+expect 'not ok 1 hangs # status 124, and left processes' a_test_that_hangs_fails run_only hangs
+expect 'left: thread .*, sleep, ' a_test_that_leaves_a_process_fails_and_names_it run_only leaves
 [ "$failed" = 0 ]

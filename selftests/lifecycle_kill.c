@@ -3,6 +3,8 @@
  * A process that runs a virtual processor ends at any moment: killed, by exit
  * or exec in another thread, or while a child has the same files. Each time the
  * processor must be free for the next user, and nothing may be left behind.
+ * A process that does not do what is waited for is reported, thread by thread,
+ * with its place in the kernel.
  * LIFECYCLE_ROUNDS is the number of rounds of the last test, 200 if not set;
  * FREE_SLACK_KB is how much more memory a kernel may use that delays freeing.
  */
@@ -16,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vtl_harness.h"
@@ -32,12 +35,16 @@
 #define LONGEST_START_US 20000
 /* Allowed growth: slab caches fill slowly, and stay filled. */
 #define SLACK_KB 512
+/* For each single thing that is waited for; commonly it takes milliseconds. */
+#define PATIENCE_S 40
 
 /* Shared state of the processes in one round. */
 struct words {
 	volatile bool is_begun; /* the next thing is a run */
 	volatile bool is_inherited; /* the child has the files */
 	volatile bool may_go;
+	volatile pid_t heir; /* who has inherited them */
+	pid_t owner; /* who has started the round */
 };
 
 static struct words *words;
@@ -110,10 +117,14 @@ __attribute__((constructor)) static void after_exec(void)
 		_exit(inherited_file_works(atoi(fd)) ? WORKED : 3);
 }
 
+/* Of a process of the round, which is nothing without the one that started it. */
 static void wait_for(volatile bool *word)
 {
-	while (!*word)
+	while (!*word) {
+		if (kill(words->owner, 0))
+			_exit(6);
 		usleep(200);
+	}
 }
 
 static void sleep_at_random(unsigned int longest_us)
@@ -154,6 +165,7 @@ static void *fork_soon(void *argument)
 	wait_for(&words->is_begun);
 	sleep_at_random(LONGEST_US);
 	if (!fork()) {
+		words->heir = getpid();
 		words->is_inherited = true;
 		wait_for(&words->may_go);
 		_exit(inherited_file_works(fd) ? WORKED : 3);
@@ -170,6 +182,7 @@ static void child(enum way way, unsigned int seed)
 	};
 	pthread_t thread;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	srandom(seed);
 	if (threads[way] &&
 	    vtl_thread_on(&thread, seed % 2, threads[way], NULL))
@@ -204,12 +217,73 @@ static const char *use_again(void)
 	return guest.why;
 }
 
+static bool is_set(pid_t pid, volatile bool *word)
+{
+	(void)pid;
+	return *word;
+}
+
+/* Whether a child can be reaped; of no other process is that true. */
+static bool has_ended(pid_t pid, volatile bool *word)
+{
+	siginfo_t info = {};
+
+	(void)word;
+	return !waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) &&
+	       info.si_pid == pid;
+}
+
+/* Waits until something is so; false if it does not become so, or can't any more. */
+static bool becomes(bool (*is_so)(pid_t pid, volatile bool *word), pid_t pid,
+		    volatile bool *word)
+{
+	struct timespec now;
+	time_t last;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	last = now.tv_sec + PATIENCE_S;
+	while (now.tv_sec <= last) {
+		if (is_so(pid, word))
+			return true;
+		if (word && has_ended(pid, NULL))
+			return is_so(pid, word);
+		usleep(200);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	}
+	return false;
+}
+
 static void reap(struct __test_metadata *_metadata, pid_t pid, bool is_killed)
 {
 	int status = 0;
 
-	ASSERT_LT(0, waitpid(pid, &status, 0));
+	if (!becomes(has_ended, pid, NULL)) {
+		vtl_name_and_kill(pid);
+		if (words->heir && words->heir != pid)
+			vtl_name_and_kill(words->heir);
+		ASSERT_EQ(0, pid)
+		{
+			TH_LOG("process %d does not end", pid);
+		}
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, WNOHANG));
 	ASSERT_EQ(is_killed ? SIGKILL : WORKED << 8, status);
+}
+
+/* Waits for a word of a process that is to live on. */
+static void expect_word(struct __test_metadata *_metadata, pid_t pid,
+			volatile bool *word)
+{
+	int status = 0;
+
+	if (becomes(is_set, pid, word))
+		return;
+	vtl_name_and_kill(pid);
+	waitpid(pid, &status, WNOHANG);
+	ASSERT_TRUE(*word)
+	{
+		TH_LOG("process %d: status %#x", pid, status);
+	}
 }
 
 static void one_round(struct __test_metadata *_metadata, enum way way,
@@ -219,16 +293,17 @@ static void one_round(struct __test_metadata *_metadata, enum way way,
 	pid_t pid;
 
 	memset(words, 0, sizeof(*words));
+	words->owner = getpid();
 	/* The killer is on the processor's CPU, or on another one. */
 	vtl_pin(seed % 2);
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid)
 		child(way, seed);
+	if (way != KILL)
+		expect_word(_metadata, pid, &words->is_begun);
 	if (way == FORK)
-		wait_for(&words->is_inherited);
-	else if (way != KILL)
-		wait_for(&words->is_begun);
+		expect_word(_metadata, pid, &words->is_inherited);
 	if (is_killed) {
 		sleep_at_random(way == KILL ? LONGEST_START_US : LONGEST_US);
 		kill(pid, SIGKILL);
@@ -237,7 +312,7 @@ static void one_round(struct __test_metadata *_metadata, enum way way,
 	ASSERT_STREQ("", use_again());
 	if (way == FORK) {
 		words->may_go = true;
-		reap(_metadata, -1, false);
+		reap(_metadata, words->heir, false);
 		ASSERT_STREQ("", use_again());
 	}
 }

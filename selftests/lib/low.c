@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mappings of lower-VTL memory, and what the kernel says of them. */
+/* Memory of the lower VTLs: rights, mappings, and what the kernel says of them. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +13,73 @@
 #include "kernel_access.h"
 #include "kselftest.h"
 #include "vtl_util.h"
+
+/* Applies a page leaf to a range, 2 MiB at a time where that works. */
+static int walk_pages(int fd, uint64_t base, uint64_t size,
+		      struct mshv_tdcall wanted)
+{
+	uint64_t gpa = base, small_until = 0;
+
+	while (gpa < base + size) {
+		bool large = gpa >= small_until && !(gpa % VTL_LARGE_SIZE) &&
+			     base + size - gpa >= VTL_LARGE_SIZE;
+		struct mshv_tdcall call = wanted;
+
+		call.rcx = gpa | large;
+		if (vtl_tdcall(fd, &call))
+			return -1;
+		switch (vtl_status(&call)) {
+		case TDX_SUCCESS:
+		case TDX_PAGE_ALREADY_ACCEPTED:
+			gpa += large ? VTL_LARGE_SIZE : VTL_PAGE_SIZE;
+			break;
+		case TDX_OPERAND_BUSY:
+			break;
+		case TDX_PAGE_SIZE_MISMATCH:
+			if (large) {
+				small_until = gpa + VTL_LARGE_SIZE;
+				break;
+			}
+			/* fallthrough */
+		default:
+			errno = EPROTO;
+			return -1;
+		}
+	}
+	return 0;
+}
+
+int vtl_accept(int fd, uint64_t base, uint64_t size)
+{
+	struct mshv_tdcall call = { .rax = TDG_MEM_PAGE_ACCEPT };
+
+	return walk_pages(fd, base, size, call);
+}
+
+/*
+ * Gives a VM exactly these rights. Of whole pieces of 2 MiB only: one that is split stays
+ * so, and each later vtl_guest_open() has a thousand TDCALLs to make instead of two.
+ */
+int vtl_set_rights_of(int fd, int vm, uint64_t base, uint64_t size,
+		      unsigned int rights)
+{
+	struct mshv_tdcall call = {
+		.rax = TDG_MEM_PAGE_ATTR_WR,
+		.rdx = (0x8000ULL | rights) << 16 * vm,
+		.r8 = 0xfULL << 16 * vm,
+	};
+
+	if ((base | size) % VTL_LARGE_SIZE) {
+		errno = EINVAL;
+		return -1;
+	}
+	return walk_pages(fd, base, size, call);
+}
+
+int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights)
+{
+	return vtl_set_rights_of(fd, 1, base, size, rights);
+}
 
 void *vtl_map_low(uint64_t gpa, size_t size)
 {

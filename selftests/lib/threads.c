@@ -3,12 +3,17 @@
  * Threads of the tests, and their CPUs. Functions return -1 with errno for a
  * failure.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "kselftest.h"
 #include "vtl_util.h"
 
 int vtl_pin(int cpu)
@@ -66,4 +71,41 @@ int vtl_thread_anywhere(pthread_t *thread, void *(*run)(void *argument),
 	for (cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++)
 		CPU_SET(cpu, &set);
 	return start_thread(thread, &set, run, argument);
+}
+
+static void print_file(pid_t pid, const char *task, const char *name)
+{
+	char path[320], line[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", pid, task, name);
+	file = fopen(path, "r");
+	if (!file)
+		return;
+	while (fgets(line, sizeof(line), file))
+		printf("# %s: %.*s\n", name, (int)strcspn(line, "\n"), line);
+	fclose(file);
+}
+
+/* Where a process is in the kernel, thread by thread. It may have been killed before. */
+void vtl_name_and_kill(pid_t pid)
+{
+	static const char *const names[] = { "comm", "stat", "wchan", "stack",
+					     "syscall" };
+	struct dirent *task;
+	char path[32];
+	DIR *tasks;
+	size_t i;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (task = readdir(tasks)))
+		for (i = 0; task->d_name[0] != '.' && i < ARRAY_SIZE(names);
+		     i++)
+			print_file(pid, task->d_name, names[i]);
+	if (tasks)
+		closedir(tasks);
+	fflush(stdout);
+	if (pid > 0)
+		kill(pid, SIGKILL);
 }

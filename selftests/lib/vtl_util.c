@@ -173,66 +173,6 @@ int vtl_read_field(int fd, uint64_t leaf, uint64_t id, uint64_t *value)
 	return 0;
 }
 
-/* Applies a page leaf to a range, 2 MiB at a time where that works. */
-static int walk_pages(int fd, uint64_t base, uint64_t size,
-		      struct mshv_tdcall wanted)
-{
-	uint64_t gpa = base, small_until = 0;
-
-	while (gpa < base + size) {
-		bool large = gpa >= small_until && !(gpa % VTL_LARGE_SIZE) &&
-			     base + size - gpa >= VTL_LARGE_SIZE;
-		struct mshv_tdcall call = wanted;
-
-		call.rcx = gpa | large;
-		if (vtl_tdcall(fd, &call))
-			return -1;
-		switch (vtl_status(&call)) {
-		case TDX_SUCCESS:
-		case TDX_PAGE_ALREADY_ACCEPTED:
-			gpa += large ? VTL_LARGE_SIZE : VTL_PAGE_SIZE;
-			break;
-		case TDX_OPERAND_BUSY:
-			break;
-		case TDX_PAGE_SIZE_MISMATCH:
-			if (large) {
-				small_until = gpa + VTL_LARGE_SIZE;
-				break;
-			}
-			/* fallthrough */
-		default:
-			errno = EPROTO;
-			return -1;
-		}
-	}
-	return 0;
-}
-
-int vtl_accept(int fd, uint64_t base, uint64_t size)
-{
-	struct mshv_tdcall call = { .rax = TDG_MEM_PAGE_ACCEPT };
-
-	return walk_pages(fd, base, size, call);
-}
-
-static int set_rights_of(int fd, int vm, uint64_t base, uint64_t size,
-			 unsigned int rights)
-{
-	struct mshv_tdcall call = {
-		.rax = TDG_MEM_PAGE_ATTR_WR,
-		.rdx = (0x8000ULL | rights) << 16 * vm,
-		.r8 = 0xfULL << 16 * vm,
-	};
-
-	return walk_pages(fd, base, size, call);
-}
-
-/* Gives VM 1 exactly these rights. */
-int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights)
-{
-	return set_rights_of(fd, 1, base, size, rights);
-}
-
 static int fail(struct vtl_guest *guest, const char *format, ...)
 {
 	va_list arguments;
@@ -285,7 +225,7 @@ int vtl_guest_use_vm(struct vtl_guest *guest, int vm)
 						       VTL_LARGE_SIZE;
 
 	guest->vm = vm;
-	if (set_rights_of(guest->fd, vm, guest->base, size, RIGHTS_ALL))
+	if (vtl_set_rights_of(guest->fd, vm, guest->base, size, RIGHTS_ALL))
 		return fail(guest, "cannot give memory to VM %d: %s", vm,
 			    strerror(errno));
 	return 0;

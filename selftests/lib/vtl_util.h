@@ -96,6 +96,8 @@ DECLARE_GUEST(vtl_guest_debug);
 DECLARE_GUEST(vtl_guest_xcr0);
 DECLARE_GUEST(vtl_guest_store);
 DECLARE_GUEST(vtl_guest_read);
+DECLARE_GUEST(vtl_guest_jump);
+DECLARE_GUEST(vtl_guest_count);
 DECLARE_GUEST(vtl_guest_checksum);
 DECLARE_GUEST(vtl_guest_patterns);
 DECLARE_GUEST(vtl_guest_ymm);
@@ -154,6 +156,8 @@ int vtl_thread_on(pthread_t *thread, int cpu, void *(*run)(void *argument),
 int vtl_thread_anywhere(pthread_t *thread, void *(*run)(void *argument),
 			void *argument);
 long vtl_times_slept(void);
+/* Prints where each thread of a process is in the kernel, then kills it. */
+void vtl_name_and_kill(pid_t pid);
 bool vtl_is_noexec(const char *path);
 
 int vtl_tdcall(int fd, struct mshv_tdcall *call);
@@ -161,6 +165,8 @@ uint32_t vtl_status(const struct mshv_tdcall *call);
 int vtl_read_field(int fd, uint64_t leaf, uint64_t id, uint64_t *value);
 int vtl_accept(int fd, uint64_t base, uint64_t size);
 int vtl_set_rights(int fd, uint64_t base, uint64_t size, unsigned int rights);
+int vtl_set_rights_of(int fd, int vm, uint64_t base, uint64_t size,
+		      unsigned int rights);
 /* The module itself: 0 or the negative errno. */
 int vtl_load_module(void);
 int vtl_unload_module(int flags);
