@@ -24,4 +24,5 @@ pub(crate) mod reset;
 pub(crate) mod shutdown;
 pub(crate) mod sint;
 pub(crate) mod vtl_page;
+pub(crate) mod vtl_switch;
 pub(crate) mod xsave;

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! An exit that userspace lets the kernel deal with (`offload.rs`) leaves the lower VTL's state where
-//! it is. The checks are repeated with interrupts disabled: a signal or a cancellation in between
-//! would otherwise wait for the lower VTL to stop by itself.
+//! it is; a VTL call or return (`switch.rs`) exchanges what of it belongs to one VTL alone. The checks
+//! are repeated with interrupts disabled: a signal or a cancellation in between would otherwise wait
+//! for the lower VTL to stop by itself.
 //!
 //! The thread is pinned to its CPU only while it uses the state of the VP. A change of its affinity
 //! makes the scheduler set NEED_RESCHED, which is work of the task: the thread is migrated in
@@ -25,10 +26,11 @@ mod flush;
 mod halt;
 mod offload;
 mod record;
+mod switch;
 
 use kernel::prelude::*;
 
-use crate::cpu::guards::{IrqsOff, MigrateOff};
+use crate::cpu::guards::{IrqsOff, MigrateOff, OnOneCpu};
 use crate::glue::error;
 use crate::glue::ffi;
 use crate::pure::audit::EntryReason;
@@ -38,11 +40,14 @@ use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
 use crate::pure::stall::Stall;
 use crate::pure::status::Status;
+use crate::pure::vtl_switch;
+use crate::vp::assist::Assists;
 use crate::vp::claim::{Claimed, Pinned};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 use context::Loaded;
 use record::Entering;
+use switch::Switching;
 
 /// State of a call from one entry to the next.
 struct Call {
@@ -51,24 +56,38 @@ struct Call {
     /// True if the lower VTL has run.
     has_run: bool,
     stall: Stall,
+    /// The kernel carries out VTL calls and returns.
+    switching: Option<Switching>,
 }
 
-/// Runs the VP of the current CPU until userspace has to look.
+impl Call {
+    /// The VM that takes turns with `vm`, if the kernel has them take turns.
+    fn other_vtl(&self, vm: VmIndex) -> Option<VmIndex> {
+        self.switching.as_ref()?;
+        vtl_switch::other(vm)
+    }
+}
+
+/// Runs the VP of the current CPU until userspace has to look. `assists` belongs to the VTL file.
 ///
 /// # Errors
 ///
 /// EINTR: no exit to look at. EBUSY, ENXIO: no VP to run, or not on this CPU any more. EINVAL: wrong
 /// content of the run page. EIO: the TDX module refused, or would have; `exit_info.rax` holds the
 /// status.
-pub(crate) fn return_to_lower_vtl(machine: &Machine) -> Result {
+pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Result {
     let stay = MigrateOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
     let mut call = Call {
         reason: EntryReason::USERSPACE,
         has_run: false,
         stall: Stall::NONE,
+        switching: assists.of(stay.cpu()).map(Switching::new),
     };
     let result = run(machine, &mut claimed, stay, &mut call);
+    if let Some(switching) = &call.switching {
+        switching.end(claimed.vp());
+    }
     if let Err(EINTR | ENXIO) = result {
         // Store a not-entered or interrupted status, so that userspace can't mistake an earlier
         // exit for a new one, and learns if the lower VTL has run.
@@ -113,22 +132,28 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<A
     }) = entry
     {
         // First of all: whatever the call returns, userspace takes the deadline for armed.
-        deadline::program(pinned, rcx.vm(), deadline)?;
+        let other = call.other_vtl(rcx.vm());
+        deadline::program(pinned, rcx.vm(), other, deadline)?;
     }
     may_enter(vp)?;
-    let entry = entry?;
+    let mut entry = entry?;
+    if let Some(switching) = &mut call.switching {
+        switching.begin(pinned, entry.rcx.vm())?;
+    }
     if ffi::has_guest_work() {
         return Ok(After::Work);
     }
-    let vm = entry.rcx.vm();
     if let Some(flush) = entry.flush {
         flush::carry_out(vp, flush);
     }
-    let stop = if entry.is_halted && offload::prepare(vp, entry.offload, true)? {
+    let stop = if entry.is_halted && offload::prepare(vp, entry.offload, true, &mut call.switching)?
+    {
         Stop::Halted
     } else {
-        run_loaded(machine, pinned, &entry, call)?
+        run_loaded(machine, pinned, &mut entry, call)?
     };
+    // The one that ran last.
+    let vm = entry.rcx.vm();
     let exit = match stop {
         Stop::Again => return Ok(After::Work),
         Stop::Halted => deadline::end_halt(pinned, vm),
@@ -138,6 +163,9 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<A
         return Ok(After::Halt(vm));
     };
     deadline::forget_stale(pinned, vm, status);
+    if let Some(other) = call.other_vtl(vm) {
+        deadline::forget_stale(pinned, other, status);
+    }
     Ok(After::Exit)
 }
 
@@ -177,7 +205,7 @@ enum Stop {
 fn run_loaded(
     machine: &Machine,
     pinned: &mut Pinned<'_>,
-    entry: &Entry,
+    entry: &mut Entry,
     call: &mut Call,
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned, entry);
@@ -188,19 +216,24 @@ fn run_loaded(
     may_enter(vp)?;
     // From here on a kick interrupts this CPU; what was written before the kick is seen below.
     let mut inside = vp.wake.enter();
+    if call.switching.is_some() {
+        Switching::take_flush(&mut loaded);
+    }
     loop {
         let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
             return Ok(Stop::Again);
         };
-        inside.answer_kick();
+        if inside.answer_kick() && call.switching.is_some() {
+            Switching::take_flush(&mut loaded);
+        }
         may_enter(vp)?;
-        let (is_halted, offload) = vp.run_page.renew(entry).map_err(error::refusal)?;
-        if offload::prepare(vp, offload, is_halted)? {
+        let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
+        if offload::prepare(vp, offload, is_halted, &mut call.switching)? {
             return Ok(Stop::Halted);
         }
+        let vm = loaded.entry.rcx.vm();
         let intercepts = &mut loaded.private.intercepts;
-        vp.entry_check
-            .pass(on_cpu, entry.rcx.vm(), intercepts, &irqs)?;
+        vp.entry_check.pass(on_cpu, vm, intercepts, &irqs)?;
         if !loaded.take_invalidation()? {
             return Ok(Stop::Again);
         }
@@ -218,13 +251,17 @@ fn run_loaded(
         let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {
             Next::EnterAgain => !has_stalled(vp, class, &mut call.stall),
             Next::Handle(handled) => offload::carry_out(machine, vp, offload, &handled),
-            Next::Userspace => false,
+            Next::Userspace => match &mut call.switching {
+                Some(switching) => switching.switch_vtl_state(&mut loaded),
+                None => false,
+            },
             Next::Fail => {
                 vp.run_page.store_status(exit.rax);
                 return Err(EIO);
             }
         };
         if !is_done {
+            let exit = &loaded.operands.exit;
             vp.run_page.store_exit(exit);
             return Ok(Stop::Exit(exit.status()));
         }

@@ -5,6 +5,7 @@
 //! a page once mapped by userspace never goes away. `vp/claim.rs` decides who may use it.
 
 pub(crate) mod apic_pages;
+pub(crate) mod assist;
 pub(crate) mod claim;
 pub(crate) mod entry_check;
 pub(crate) mod host_interrupts;
@@ -12,6 +13,7 @@ pub(crate) mod lower_pages;
 pub(crate) mod machine;
 pub(crate) mod on_cpu;
 pub(crate) mod run_page;
+pub(crate) mod switch_page;
 pub(crate) mod users;
 pub(crate) mod vapic;
 pub(crate) mod wake;
@@ -38,10 +40,12 @@ use crate::pure::mitigation::Owner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
+use crate::pure::vtl_switch::Flushes;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
 use on_cpu::OnCpu;
 use run_page::RunPage;
+use switch_page::SwitchPage;
 use wake::Wake;
 
 /// A virtual processor.
@@ -53,6 +57,8 @@ pub(crate) struct Vp {
     pub(crate) apic_id: u32,
     /// The page by which userspace controls it.
     pub(crate) run_page: RunPage,
+    /// The page about switches between VTL0 and VTL1.
+    pub(crate) switch_page: SwitchPage,
     /// Virtual APIC page of VM 1.
     pub(crate) vapic: SharedPage,
     /// Virtual-APIC pages of the other VMs.
@@ -92,6 +98,8 @@ pub(crate) struct Private {
     /// Requests to invalidate, per VM, that are not done yet and could not be put back into the run
     /// page.
     pub(crate) undone: PerVm<u64>,
+    /// Which changes of the switch page's counters have been honoured.
+    pub(crate) flushes: Flushes,
     /// MSRs that have no place in the run page: VTL0's must not become VTL1's.
     pub(crate) kept_msrs: PerVm<KeptMsrs>,
     /// The shared MSRs as they were in the processor when each VM stopped last.
@@ -170,6 +178,7 @@ impl Vp {
         let stats = Stats::new(features.storm_spacing_ticks)?;
         let wake = Wake::new(index);
         let run_page = RunPage::new(SharedPage::new()?);
+        let switch_page = SwitchPage::new(SharedPage::new()?);
         let vapic = SharedPage::new()?;
         let extended = ExtendedState::new(features.format)?;
         KBox::pin_init(
@@ -177,6 +186,7 @@ impl Vp {
                 cpu,
                 apic_id: ffi::apic_id(index),
                 run_page,
+                switch_page,
                 vapic,
                 apic_pages <- ApicPages::new(),
                 ring,
@@ -191,6 +201,7 @@ impl Vp {
                     pkru: 0,
                     quiescent_at: 0,
                     undone: PerVm::default(),
+                    flushes: Flushes::default(),
                     kept_msrs: PerVm::default(),
                     given_msrs: PerVm::default(),
                     owner: None,
@@ -245,9 +256,11 @@ impl Vp {
         }
     }
 
-    /// Makes the run page and the virtual APIC page of VM 1 as they were at first. Nobody runs the VP.
+    /// Makes the run page, the switch page and the virtual APIC page of VM 1 as they were at first.
+    /// Nobody runs the VP.
     pub(crate) fn reset_pages(&self) {
         self.run_page.reset();
+        self.switch_page.reset();
         self.vapic.clear_from(0);
     }
 

@@ -64,14 +64,17 @@ static const struct number commands[] = {
 	NUMBER(MSHV_CAP_AUDIT_RING, 0x102),
 	NUMBER(MSHV_CAP_POLICY, 0x103),
 	NUMBER(MSHV_CAP_XSAVE, 0x104),
+	NUMBER(MSHV_CAP_VTL_SWITCH, 0x105),
 	NUMBER(MSHV_CAP_RESET, 0x108),
 	NUMBER(MSHV_VTL_XSAVE_GET, 0xc018b863),
 	NUMBER(MSHV_VTL_XSAVE_SET, 0x4018b864),
+	NUMBER(MSHV_VTL_SWITCH_SETUP, 0x4008b865),
 	NUMBER(MSHV_VTL_RESET, 0x4008b868),
 	NUMBER(MSHV_VTL_POLICY, 0xc008b862),
 	NUMBER(MSHV_VTL_POLICY_HVCALLS, 0x80000000),
 	NUMBER(MSHV_VTL_STORM_EXITS, 1024),
 	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_AUDIT_RING, 5), 0x100005),
+	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_SWITCH_PAGE, 5), 0x110005),
 	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_RUN_PAGE, 5), 5),
 	NUMBER(MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_VAPIC_PAGE, 5), 0x30005),
 	NUMBER(MSHV_VTL_LOW_SHARED, 1ULL << 63),
@@ -185,7 +188,7 @@ static const struct number telling[] = {
 	NUMBER(OFFSET(info, num_cpus), 60),
 	NUMBER(OFFSET(info, audit_records), 64),
 	NUMBER(OFFSET(info, exit_kinds), 68),
-	NUMBER(sizeof(struct mshv_vtl_stats), 2608),
+	NUMBER(sizeof(struct mshv_vtl_stats), 2656),
 	NUMBER(OFFSET(stats, refused), 8),
 	NUMBER(OFFSET(stats, exit_kinds), 64),
 	NUMBER(OFFSET(stats, exits), 72),
@@ -197,6 +200,12 @@ static const struct number telling[] = {
 	NUMBER(OFFSET(stats, exit_storms), 2584),
 	NUMBER(OFFSET(stats, storm_ticks), 2592),
 	NUMBER(OFFSET(stats, shortest_storm_ticks), 2600),
+	NUMBER(OFFSET(stats, vtl_calls), 2608),
+	NUMBER(OFFSET(stats, vtl_returns), 2616),
+	NUMBER(OFFSET(stats, vtl_fast_returns), 2624),
+	NUMBER(OFFSET(stats, vtl_left), 2632),
+	NUMBER(OFFSET(stats, vtl_flushes), 2640),
+	NUMBER(OFFSET(stats, vtl_proxied), 2648),
 	NUMBER(MSHV_VTL_EXIT_HOST_ROUTED, 96),
 	NUMBER(MSHV_VTL_EXIT_INTERRUPTED, 97),
 	NUMBER(MSHV_VTL_EXIT_NOT_ENTERED, 98),
@@ -222,6 +231,49 @@ static const struct number telling[] = {
 	NUMBER(OFFSET(audit_record, entry_reason), 55),
 	NUMBER(OFFSET(audit_record, exit_kind), 56),
 	NUMBER(OFFSET(audit_record, flags), 57),
+};
+
+static const struct number switching[] = {
+	NUMBER(sizeof(struct mshv_vtl_switch), 24),
+	NUMBER(OFFSET(switch, head), 0),
+	NUMBER(OFFSET(switch, assist), 8),
+	NUMBER(OFFSET(switch, flags), 16),
+	NUMBER(sizeof(struct mshv_vtl_parked), 128),
+	NUMBER(OFFSET(parked, rsp), 0),
+	NUMBER(OFFSET(parked, rip), 8),
+	NUMBER(OFFSET(parked, rflags), 16),
+	NUMBER(OFFSET(parked, ssp), 24),
+	NUMBER(OFFSET(parked, rvi), 32),
+	NUMBER(OFFSET(parked, svi), 33),
+	NUMBER(OFFSET(parked, halt), 34),
+	NUMBER(OFFSET(parked, reserved1), 35),
+	NUMBER(OFFSET(parked, msr_kernel_gs_base), 40),
+	NUMBER(OFFSET(parked, msr_star), 48),
+	NUMBER(OFFSET(parked, msr_lstar), 56),
+	NUMBER(OFFSET(parked, msr_sfmask), 64),
+	NUMBER(OFFSET(parked, msr_xss), 72),
+	NUMBER(OFFSET(parked, msr_tsc_aux), 80),
+	NUMBER(OFFSET(parked, reserved2), 88),
+	NUMBER(sizeof(struct mshv_vtl_switch_page), 512),
+	NUMBER(OFFSET(switch_page, enable), 0),
+	NUMBER(OFFSET(switch_page, active_vm), 8),
+	NUMBER(OFFSET(switch_page, left), 12),
+	NUMBER(OFFSET(switch_page, flush), 16),
+	NUMBER(OFFSET(switch_page, flushed), 48),
+	NUMBER(OFFSET(switch_page, parked[0]), 256),
+	NUMBER(OFFSET(switch_page, parked[1]), 384),
+	NUMBER(MSHV_VTL_SWITCH_CALL, 1),
+	NUMBER(MSHV_VTL_SWITCH_RETURN, 2),
+	NUMBER(MSHV_VTL_SWITCH_PROXY, 4),
+	NUMBER(MSHV_VTL_SWITCH_VINA, 8),
+	NUMBER(MSHV_VTL_SWITCH_VINA_AUTO_RESET, 16),
+	NUMBER(MSHV_VTL_LEFT_DISABLED, 1),
+	NUMBER(MSHV_VTL_LEFT_MODE, 2),
+	NUMBER(MSHV_VTL_LEFT_OPERANDS, 3),
+	NUMBER(MSHV_VTL_LEFT_HALTED, 4),
+	NUMBER(MSHV_VTL_LEFT_NOT_ENTERABLE, 5),
+	NUMBER(MSHV_VTL_LEFT_NOTICE, 6),
+	NUMBER(MSHV_VTL_LEFT_ASSIST, 7),
 };
 
 static const struct number run_page[] = {
@@ -309,6 +361,12 @@ TEST(structures_that_tell)
 TEST(tdcall_operand)
 {
 	EXPECT_NUMBERS(tdcall);
+}
+
+TEST(switch_page_fields)
+{
+	EXPECT_NUMBERS(switching);
+	EXPECT_GE(VTL_PAGE_SIZE, sizeof(struct mshv_vtl_switch_page));
 }
 
 TEST(run_page_fields)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "irq_guest.h"
+#include "vtl_pair.h"
 
 #define ROUNDS 200
 #define HOST_ROUNDS 10
@@ -165,6 +166,47 @@ static int round_trips_host_routed(struct irq_guest *irq, int port)
 	return 0;
 }
 
+/* VTL0 calls VTL1, which returns: switched by userspace, or by the kernel. */
+static int call_and_return(struct vtl_pair *pair, bool by_kernel)
+{
+	volatile struct mshv_tdx_vp_context *tdx = &pair->guest.run->tdx;
+	int result;
+
+	if (pair_start(pair, by_kernel ? pair_bench : pair_bench_user,
+		       pair_return_fast) ||
+	    pair_set_up(pair, by_kernel ? pair->assist : NULL))
+		return complain(pair->guest.why);
+	/* Nothing to invalidate, as between any two calls. */
+	tdx->entry_rcx &= ~3ULL;
+	tdx->l2_enter_guest_state.gpr[RBX] = ROUNDS;
+	for (;;) {
+		result = vtl_run(&pair->guest);
+		if (result == -EINTR)
+			continue;
+		if (result)
+			return complain("a VTL did not run");
+		if (by_kernel || vtl_exit_reason(&pair->guest) != EXIT_VMCALL)
+			break;
+		tdx->l2_enter_guest_state.rip += 3;
+		pair_exchange(pair);
+	}
+	if (vtl_exit_reason(&pair->guest) != EXIT_HLT || pair_vm(pair) != 1)
+		return complain("VTL0 did not come to its end");
+	return 0;
+}
+
+static int calls_and_returns(void)
+{
+	struct vtl_pair pair;
+	int result;
+
+	if (pair_open(&pair, 0))
+		return complain(pair.guest.why);
+	result = call_and_return(&pair, false) || call_and_return(&pair, true);
+	pair_close(&pair);
+	return result;
+}
+
 /* The places are those of SETTINGS in tools/checks/insn_count/src/marker.rs. */
 static int mark_setting(const char *name)
 {
@@ -222,5 +264,7 @@ int main(int argc, char *argv[])
 	else
 		result = pass_all(&irq);
 	irq_guest_close(&irq);
+	if (!result && argc == 1)
+		result = calls_and_returns();
 	return result;
 }

@@ -38,7 +38,7 @@ static void *map(int fd, size_t size, int protection, int flags, off_t page)
 		}                                                        \
 	} while (0)
 
-TEST_F(page, run_page_and_vapic_page_of_each_cpu_are_mapped)
+TEST_F(page, run_vapic_and_switch_page_of_each_cpu_are_mapped)
 {
 	long cpu, cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -46,9 +46,13 @@ TEST_F(page, run_page_and_vapic_page_of_each_cpu_are_mapped)
 		void *run = vtl_map_page(self->fd, MSHV_VTL_MMAP_RUN_PAGE, cpu);
 		void *vapic =
 			vtl_map_page(self->fd, MSHV_VTL_MMAP_VAPIC_PAGE, cpu);
+		void *page =
+			vtl_map_page(self->fd, MSHV_VTL_MMAP_SWITCH_PAGE, cpu);
 
 		ASSERT_NE(MAP_FAILED, run);
 		ASSERT_NE(MAP_FAILED, vapic);
+		ASSERT_NE(MAP_FAILED, page);
+		EXPECT_EQ(0, munmap(page, VTL_PAGE_SIZE));
 		EXPECT_EQ(0, munmap(run, VTL_PAGE_SIZE));
 		EXPECT_EQ(0, munmap(vapic, VTL_PAGE_SIZE));
 	}

@@ -82,6 +82,12 @@ impl IrqsOff {
         Self(NotThreadSafe)
     }
 
+    /// Turns interrupts off, in a section that has them on.
+    pub(crate) fn in_section(_section: &Section) -> Self {
+        vtl_irq_off();
+        Self(NotThreadSafe)
+    }
+
     /// Turns interrupts off for an entry; `None`, and they stay on, when the task has something to do
     /// before.
     pub(crate) fn for_entry(_section: &Section) -> Option<Self> {

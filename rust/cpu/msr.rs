@@ -240,9 +240,15 @@ impl UnseenMsrs {
         }
     }
 
+    /// Reads what a lower VTL has in those that are not `steady`.
+    #[inline]
+    pub(crate) fn save(&self, lower: &mut Unseen, steady: MsrSet, section: &Section) {
+        Self::read(self.has & !steady.first_eight(), lower, section);
+    }
+
     /// Writes what differs.
     #[inline]
-    fn change(&self, from: &Unseen, to: &Unseen, section: &Section) {
+    pub(crate) fn change(&self, from: &Unseen, to: &Unseen, section: &Section) {
         for (msr, place) in places(self.has) {
             if from.0[place] != to.0[place] {
                 write(msr, to.0[place], section);
@@ -260,7 +266,7 @@ impl UnseenMsrs {
         steady: MsrSet,
         section: &Section,
     ) {
-        Self::read(self.has & !steady.first_eight(), lower, section);
+        self.save(lower, steady, section);
         self.change(lower, host, section);
     }
 }

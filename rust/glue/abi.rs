@@ -33,7 +33,7 @@ use kernel::types::ForeignOwnable;
 
 use kernel::prelude::Zeroable;
 
-use crate::pure::uapi::{info, policy, run, stats, HVCALL_STATUS};
+use crate::pure::uapi::{info, policy, run, stats, switch, HVCALL_STATUS};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 
@@ -63,6 +63,7 @@ plain! {
         mshv_sint_mask
         mshv_map_device_intr
         mshv_vtl_head
+        mshv_vtl_switch
         mshv_vtl_xsave;
     AsBytes:
         mshv_register
@@ -71,6 +72,7 @@ plain! {
         mshv_vtl_info
         mshv_vtl_policy
         mshv_vtl_stats
+        mshv_vtl_switch
         mshv_vtl_xsave
 }
 
@@ -359,6 +361,26 @@ assert_offsets! {
         exit_storms => stats::EXIT_STORMS,
         storm_ticks => stats::STORM_TICKS,
         shortest_storm_ticks => stats::SHORTEST_STORM_TICKS,
+        vtl_calls => stats::VTL_CALLS,
+        vtl_returns => stats::VTL_RETURNS,
+        vtl_fast_returns => stats::VTL_FAST_RETURNS,
+        vtl_left => stats::VTL_LEFT,
+        vtl_flushes => stats::VTL_FLUSHES,
+        vtl_proxied => stats::VTL_PROXIED,
+    }
+    mshv_vtl_switch: { head => 0, assist => 8, flags => 16, }
+    mshv_vtl_switch_page: {
+        enable => switch::ENABLE,
+        active_vm => switch::ACTIVE_VM,
+        left => switch::LEFT,
+        flush => switch::FLUSH,
+        flushed => switch::FLUSHED,
+        parked => switch::PARKED,
+    }
+    mshv_vtl_parked: {
+        rsp => 0, rip => 8, rflags => 16, ssp => 24, rvi => 32, svi => 33, halt => 34,
+        msr_kernel_gs_base => 40, msr_star => 48, msr_lstar => 56, msr_sfmask => 64, msr_xss => 72,
+        msr_tsc_aux => 80,
     }
     mshv_map_device_intr: { vector => 0, apic_id => 4, create_mapping => 8, padding => 9, }
     mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }
@@ -378,6 +400,9 @@ const _: () = assert!(size_of::<mshv_vtl_info>() == info::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_policy>() == policy::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_stats>() == stats::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_xsave>() == 24);
+const _: () = assert!(size_of::<mshv_vtl_switch>() == 24);
+const _: () = assert!(size_of::<mshv_vtl_parked>() == switch::PARKED_SIZE);
+const _: () = assert!(size_of::<mshv_vtl_switch_page>() == switch::END);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
 const _: () = assert!(size_of::<mshv_vtl_signal_event>() == 8);
 const _: () = assert!(size_of::<mshv_vtl_sint_post_msg>() == 24);

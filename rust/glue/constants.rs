@@ -10,6 +10,7 @@ use super::abi;
 use crate::pure::audit::{flag, ExitKind, RECORD_WORDS};
 use crate::pure::mitigation::{Facts, Scrub};
 use crate::pure::uapi::{self, check_extension};
+use crate::pure::vtl_switch::{Enable, Left};
 use crate::pure::{controls, hv_message, leaf, lower, mapping, mtrr, offload, ranges, registers};
 use crate::pure::{storm, vp_enter};
 
@@ -85,6 +86,19 @@ assert_same! {
     uapi::MMAP_RUN_PAGE => MSHV_VTL_MMAP_RUN_PAGE,
     uapi::MMAP_VAPIC_PAGE => MSHV_VTL_MMAP_VAPIC_PAGE,
     uapi::MMAP_AUDIT_RING => MSHV_VTL_MMAP_AUDIT_RING,
+    uapi::MMAP_SWITCH_PAGE => MSHV_VTL_MMAP_SWITCH_PAGE,
+    Enable::CALL => MSHV_VTL_SWITCH_CALL,
+    Enable::RETURN => MSHV_VTL_SWITCH_RETURN,
+    Enable::PROXY => MSHV_VTL_SWITCH_PROXY,
+    Enable::VINA => MSHV_VTL_SWITCH_VINA,
+    Enable::VINA_AUTO_RESET => MSHV_VTL_SWITCH_VINA_AUTO_RESET,
+    Left::Disabled => MSHV_VTL_LEFT_DISABLED,
+    Left::Mode => MSHV_VTL_LEFT_MODE,
+    Left::Operands => MSHV_VTL_LEFT_OPERANDS,
+    Left::Halted => MSHV_VTL_LEFT_HALTED,
+    Left::NotEnterable => MSHV_VTL_LEFT_NOT_ENTERABLE,
+    Left::Notice => MSHV_VTL_LEFT_NOTICE,
+    Left::Assist => MSHV_VTL_LEFT_ASSIST,
     uapi::MMAP_KIND_SHIFT => MSHV_VTL_MMAP_KIND_SHIFT,
     mapping::SHARED_PAGE << mapping::PAGE_SHIFT => MSHV_VTL_LOW_SHARED,
     ranges::SHARED => MSHV_VTL_RAM_SHARED,
@@ -109,10 +123,10 @@ assert_same! {
     mtrr::NAME_FIX + 3 => MSHV_REGISTER_MTRR_FIX4K_C0000,
 }
 
-/// Asserts what `MSHV_CHECK_EXTENSION` answers.
+/// Asserts what `MSHV_CHECK_EXTENSION` answers in a TD with two L2 VMs.
 macro_rules! assert_answers {
     ($($capability:ident => $answer:literal,)+) => {
-        $(const _: () = assert!(matches!(check_extension(abi::$capability), Some($answer)));)+
+        $(const _: () = assert!(matches!(check_extension(abi::$capability, 2), Some($answer)));)+
     };
 }
 
@@ -127,5 +141,6 @@ assert_answers! {
     MSHV_CAP_AUDIT_RING => 1,
     MSHV_CAP_POLICY => 1,
     MSHV_CAP_XSAVE => 1,
+    MSHV_CAP_VTL_SWITCH => 1,
     MSHV_CAP_RESET => 1,
 }

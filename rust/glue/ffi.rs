@@ -32,6 +32,7 @@ safe_in_c! {
     fn vtl_is_bound_to_cpu() -> bool;
     fn vtl_is_system_ram(start: u64, len_bytes: u64) -> bool;
     fn vtl_without_shared(gpa: u64) -> u64;
+    fn vtl_is_user_page(address: u64) -> bool;
     fn vtl_apic_id(cpu: u32) -> u32;
     fn vtl_tsc_khz() -> u32;
     fn vtl_send_reschedule(cpu: u32);
@@ -65,6 +66,11 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
 /// Returns the address of a page by its private alias.
 pub(crate) fn without_shared(gpa: u64) -> u64 {
     vtl_without_shared(gpa)
+}
+
+/// Returns true if userspace may have a page at an address.
+pub(crate) fn is_user_page(address: u64) -> bool {
+    vtl_is_user_page(address)
 }
 
 /// The time-stamp counter.

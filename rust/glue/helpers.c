@@ -13,6 +13,7 @@
 #include <linux/mm.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/uaccess.h>
 #include <asm/coco.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
@@ -111,6 +112,60 @@ int vtl_rdmsr_safe(u32 msr, u64 *value)
 int vtl_wrmsr_safe(u32 msr, u64 value)
 {
 	return wrmsrq_safe(msr, value);
+}
+
+/*
+ * Accesses to the memory of the current process that serve no fault: in any context
+ * of a task. Each returns 0, or what was read, or -EFAULT.
+ */
+int vtl_user_write_u32(u64 address, u32 value)
+{
+	int result;
+
+	pagefault_disable();
+	result = put_user(value, (u32 __user *)address);
+	pagefault_enable();
+	return result;
+}
+
+int vtl_user_write_u8(u64 address, u8 value)
+{
+	int result;
+
+	pagefault_disable();
+	result = put_user(value, (u8 __user *)address);
+	pagefault_enable();
+	return result;
+}
+
+int vtl_user_read_u8(u64 address)
+{
+	int result;
+	u8 byte;
+
+	pagefault_disable();
+	result = get_user(byte, (u8 __user *)address);
+	pagefault_enable();
+	return result ?: byte;
+}
+
+/* Two neighbours. */
+int vtl_user_read_pair(u64 *first, u64 *second, u64 address)
+{
+	u64 __user *from = (u64 __user *)address;
+	int result;
+
+	pagefault_disable();
+	result = get_user(*first, from) ?: get_user(*second, from + 1);
+	pagefault_enable();
+	return result;
+}
+
+/* True for 0 as well. */
+bool vtl_is_user_page(u64 address)
+{
+	return PAGE_ALIGNED(address) &&
+	       access_ok((void __user *)address, PAGE_SIZE);
 }
 
 u32 vtl_tsc_khz(void)

@@ -32,6 +32,11 @@ enum vtl_fixup {
 bool vtl_has_user_shadow_stacks(void);
 int vtl_rdmsr_safe(u32 msr, u64 *value);
 int vtl_wrmsr_safe(u32 msr, u64 value);
+int vtl_user_write_u32(u64 address, u32 value);
+int vtl_user_write_u8(u64 address, u8 value);
+int vtl_user_read_u8(u64 address);
+int vtl_user_read_pair(u64 *first, u64 *second, u64 address);
+bool vtl_is_user_page(u64 address);
 u32 vtl_apic_id(u32 cpu);
 u32 vtl_tsc_khz(void);
 /*

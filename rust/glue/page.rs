@@ -200,13 +200,18 @@ impl SharedPage {
 
     /// Reads a word and leaves zero, as one access and a full barrier.
     pub(crate) fn take_u64(&self, offset: usize) -> u64 {
+        self.exchange_u64(offset, 0)
+    }
+
+    /// Reads a word and leaves another, as one access and a full barrier.
+    pub(crate) fn exchange_u64(&self, offset: usize, new: u64) -> u64 {
         let Some(place) = self.at::<u64>(offset) else {
             return 0;
         };
         let old;
         // SAFETY: `at` gives an aligned place in the page, which `self` owns.
         unsafe {
-            asm!("xchg [{}], {}", in(reg) place, inout(reg) 0_u64 => old,
+            asm!("xchg [{}], {}", in(reg) place, inout(reg) new => old,
                 options(nostack, preserves_flags));
         }
         old

@@ -35,6 +35,7 @@ commands! {
     SET_VP_REGISTERS = _IOW::<mshv_vp_registers>(TYPE, 0x06), VTL_COMMAND_SET_VP_REGISTERS;
     VTL_XSAVE_GET = _IOWR::<mshv_vtl_xsave>(TYPE, 0x63), VTL_COMMAND_VTL_XSAVE_GET;
     VTL_XSAVE_SET = _IOW::<mshv_vtl_xsave>(TYPE, 0x64), VTL_COMMAND_VTL_XSAVE_SET;
+    VTL_SWITCH_SETUP = _IOW::<mshv_vtl_head>(TYPE, 0x65), VTL_COMMAND_VTL_SWITCH_SETUP;
     VTL_RESET = _IOW::<mshv_vtl_head>(TYPE, 0x68), VTL_COMMAND_VTL_RESET;
     SET_POLL_FILE = _IOW::<mshv_set_poll_file>(TYPE, 0x25), VTL_COMMAND_SET_POLL_FILE;
     KICK_CPUS = _IOW::<mshv_kick_cpus>(TYPE, 0x38), VTL_COMMAND_KICK_CPUS;

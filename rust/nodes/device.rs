@@ -24,12 +24,14 @@ use crate::nodes::registers;
 use crate::nodes::request;
 use crate::nodes::reset;
 use crate::nodes::vtl_page;
+use crate::nodes::vtl_switch;
 use crate::nodes::xsave;
 use crate::observe::event;
 use crate::observe::stats::Refusal;
 use crate::observe::trace;
 use crate::run;
 use crate::vp::apic_pages::{Owner, Pages};
+use crate::vp::assist::Assists;
 use crate::vp::machine::{self, Machine};
 use crate::vp::users::UsedPages;
 
@@ -58,6 +60,8 @@ pub(crate) struct VtlFile {
     /// Run pages mapped through this file. The last file that has mapped one leaves it blocking
     /// interrupts.
     run_pages: UsedPages,
+    /// Of which VPs the kernel carries out VTL calls, in runs through this file.
+    assists: Assists,
     _memory: registered::User,
 }
 
@@ -65,10 +69,12 @@ impl VtlFile {
     fn new(machine: Arc<Machine>) -> Result<Arc<Self>> {
         let pages = Pages::new(machine.clone());
         let run_pages = UsedPages::new(machine.clone())?;
+        let assists = Assists::new(machine.num_cpus())?;
         let init = pin_init!(Self {
             machine,
             pages,
             run_pages,
+            assists,
             poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
             redirects <- new_mutex!(KVec::new(), "mshv_vtl_tdx::redirects"),
             _memory: registered::User::new(),
@@ -89,6 +95,11 @@ impl VtlFile {
     /// The redirected interrupts of this file.
     pub(crate) fn redirects(&self) -> &Mutex<KVec<redirect::Mapping>> {
         &self.redirects
+    }
+
+    /// Of which VPs the kernel carries out VTL calls.
+    pub(crate) fn assists(&self) -> &Assists {
+        &self.assists
     }
 
     /// As which it pins virtual APIC pages.
@@ -146,7 +157,7 @@ impl MiscDevice for Mshv {
     ) -> Result<isize> {
         let argument = Argument::new(argument);
         match command {
-            commands::CHECK_EXTENSION => request::check_extension(argument),
+            commands::CHECK_EXTENSION => request::check_extension(&machine, argument),
             commands::CREATE_VTL => {
                 let vtl = VtlFile::new(machine.into())?;
                 let number = descriptor::new(vtl)?;
@@ -182,7 +193,7 @@ impl MiscDevice for Vtl {
     ) -> Result<isize> {
         let argument = Argument::new(argument);
         match command {
-            commands::RETURN_TO_LOWER_VTL => run(&vtl.machine),
+            commands::RETURN_TO_LOWER_VTL => run(&vtl),
             commands::VTL_STATS => info::stats(&vtl.machine, argument),
             commands::ADD_VTL0_MEMORY => request::add_vtl0_memory(argument),
             commands::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(argument),
@@ -192,6 +203,7 @@ impl MiscDevice for Vtl {
             commands::SET_VP_REGISTERS => registers::set(&vtl.machine, argument),
             commands::VTL_XSAVE_GET => xsave::get(&vtl.machine, argument),
             commands::VTL_XSAVE_SET => xsave::set(&vtl.machine, argument),
+            commands::VTL_SWITCH_SETUP => vtl_switch::set_up(&vtl, argument),
             commands::VTL_RESET => reset::reset(&vtl.machine, argument),
             commands::KICK_CPUS => kick::kick_cpus(&vtl.machine, argument),
             commands::MAP_REDIRECTED_DEVICE_INTERRUPT => redirect::map(&vtl, argument),
@@ -202,8 +214,9 @@ impl MiscDevice for Vtl {
 }
 
 /// Runs the VP of this CPU. A refusal is counted and traced.
-fn run(machine: &Machine) -> Result<isize> {
-    let result = run::return_to_lower_vtl(machine);
+fn run(vtl: &VtlFile) -> Result<isize> {
+    let machine = &vtl.machine;
+    let result = run::return_to_lower_vtl(machine, &vtl.assists);
     if let Err(error) = result {
         if let Some(vp) = machine.current_vp() {
             vp.stats.refused(Refusal::of(error));

@@ -33,7 +33,7 @@ pub(crate) fn info(machine: &Machine, argument: Argument) -> Result<isize> {
     request.answer(&mshv_vtl_info {
         head: mshv_vtl_head::default(),
         version: VERSION,
-        capabilities: uapi::OWN_CAPABILITIES,
+        capabilities: uapi::own_capabilities(machine.features().limits.num_l2_vms),
         tdx_features0: known(tdg_sys_rd(&mut tdcall::Instruction, FieldId::TDX_FEATURES0)),
         attributes: vm(FieldId::ATTRIBUTES),
         xfam: vm(FieldId::XFAM),
@@ -113,5 +113,12 @@ pub(crate) fn stats(machine: &Machine, argument: Argument) -> Result<isize> {
     answer.exit_storms = storms.count;
     answer.storm_ticks = storms.ticks;
     answer.shortest_storm_ticks = storms.shortest_ticks;
+    let [calls, returns, fast_returns, left, flushes, proxied] = stats.vtl_counts();
+    answer.vtl_calls = calls;
+    answer.vtl_returns = returns;
+    answer.vtl_fast_returns = fast_returns;
+    answer.vtl_left = left;
+    answer.vtl_flushes = flushes;
+    answer.vtl_proxied = proxied;
     request.answer(&answer)
 }

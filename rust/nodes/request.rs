@@ -12,10 +12,12 @@ use crate::mem::registered;
 use crate::nodes::args::Argument;
 use crate::pure::ranges;
 use crate::pure::uapi;
+use crate::vp::machine::Machine;
 
 /// `MSHV_CHECK_EXTENSION`.
-pub(crate) fn check_extension(argument: Argument) -> Result<isize> {
-    let answer = uapi::check_extension(argument.read()?).ok_or(EOPNOTSUPP)?;
+pub(crate) fn check_extension(machine: &Machine, argument: Argument) -> Result<isize> {
+    let num_l2_vms = machine.features().limits.num_l2_vms;
+    let answer = uapi::check_extension(argument.read()?, num_l2_vms).ok_or(EOPNOTSUPP)?;
     Ok(answer as isize) // CAST: 0 or 1
 }
 

@@ -11,7 +11,8 @@ use crate::pure::mapping::VtlPage;
 use crate::vp::machine::Machine;
 use crate::vp::users::UsedPages;
 
-/// Maps run page, virtual APIC page or audit ring, as the offset says. `used` belongs to the VTL file.
+/// Maps run page, switch page, virtual APIC page or audit ring, as the offset says. `used` belongs to
+/// the VTL file.
 ///
 /// # Errors
 ///
@@ -27,6 +28,7 @@ pub(crate) fn map(machine: &Machine, used: &UsedPages, vma: &VmaNew) -> Result {
             page
         }
         VtlPage::Vapic { cpu } => &vp(cpu)?.vapic,
+        VtlPage::Switch { cpu } => vp(cpu)?.switch_page.page(),
         VtlPage::Audit { cpu } => return vp(cpu)?.ring.map(vma),
     };
     if vma.end() - vma.start() != PAGE_SIZE {

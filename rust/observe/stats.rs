@@ -13,6 +13,7 @@ use kernel::prelude::*;
 use crate::glue::abi;
 use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::storm::{is_of_host, Streak};
+use crate::pure::vtl_switch::Direction;
 
 /// Counters of one kind of exit, in a cache line of their own: each exit writes to one line.
 ///
@@ -92,6 +93,18 @@ pub(crate) struct Stats {
     refusals: [AtomicU64; Refusal::COUNT],
     /// Exits passed to userspace because of a [`Stall`](crate::pure::stall::Stall).
     stalls: AtomicU64,
+    vtl: VtlCounts,
+}
+
+/// Counters about switches between VTL0 and VTL1, in the order of `struct mshv_vtl_stats`.
+#[derive(Default)]
+struct VtlCounts {
+    calls: AtomicU64,
+    returns: AtomicU64,
+    fast_returns: AtomicU64,
+    left: AtomicU64,
+    flushes: AtomicU64,
+    proxied: AtomicU64,
 }
 
 /// Counters of one kind of exit; the values are read one by one.
@@ -126,6 +139,7 @@ impl Stats {
             shortest_ticks: AtomicU64::new(0),
             refusals: core::array::from_fn(|_| AtomicU64::new(0)),
             stalls: AtomicU64::new(0),
+            vtl: VtlCounts::default(),
         })
     }
 
@@ -208,6 +222,44 @@ impl Stats {
     /// How often a lower VTL made no progress.
     pub(crate) fn stalls(&self) -> u64 {
         self.stalls.load(Relaxed)
+    }
+
+    /// Counts a switch between VTLs. As [`Self::count`], and so are the next three.
+    pub(crate) fn switched(&self, direction: Direction) {
+        let count = match direction {
+            Direction::Call => &self.vtl.calls,
+            Direction::Return => &self.vtl.returns,
+            Direction::FastReturn => &self.vtl.fast_returns,
+        };
+        add(count, 1);
+    }
+
+    /// Counts a switch that is left to userspace.
+    pub(crate) fn left(&self) {
+        add(&self.vtl.left, 1);
+    }
+
+    /// Counts an entry that invalidates because the switch page says so.
+    pub(crate) fn flushed(&self) {
+        add(&self.vtl.flushes, 1);
+    }
+
+    /// Counts interrupts for VTL0 that were taken while VTL1 ran.
+    pub(crate) fn proxied(&self) {
+        add(&self.vtl.proxied, 1);
+    }
+
+    /// Counters about switches, in the order of `struct mshv_vtl_stats`.
+    pub(crate) fn vtl_counts(&self) -> [u64; 6] {
+        let VtlCounts {
+            calls,
+            returns,
+            fast_returns,
+            left,
+            flushes,
+            proxied,
+        } = &self.vtl;
+        [calls, returns, fast_returns, left, flushes, proxied].map(|count| count.load(Relaxed))
     }
 
     /// Every kind, in the order of its number.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Decodes the offsets of the two kinds of mmap.
 
-use super::uapi::{MMAP_AUDIT_RING, MMAP_KIND_SHIFT, MMAP_RUN_PAGE, MMAP_VAPIC_PAGE};
+use super::uapi::{
+    MMAP_AUDIT_RING, MMAP_KIND_SHIFT, MMAP_RUN_PAGE, MMAP_SWITCH_PAGE, MMAP_VAPIC_PAGE,
+};
 
 /// What a VTL file descriptor maps: a page, or a ring of several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +15,11 @@ pub enum VtlPage {
     },
     /// Virtual-APIC page of VM 1 of the VP.
     Vapic {
+        /// CPU of the VP.
+        cpu: u32,
+    },
+    /// Switch page of the VP.
+    Switch {
         /// CPU of the VP.
         cpu: u32,
     },
@@ -30,6 +37,7 @@ impl VtlPage {
         match page_offset >> MMAP_KIND_SHIFT {
             MMAP_RUN_PAGE => Some(Self::Run { cpu }),
             MMAP_VAPIC_PAGE => Some(Self::Vapic { cpu }),
+            MMAP_SWITCH_PAGE => Some(Self::Switch { cpu }),
             MMAP_AUDIT_RING => Some(Self::Audit { cpu }),
             _ => None,
         }
@@ -135,14 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn only_run_vapic_and_audit_pages_are_there() {
+    fn only_run_vapic_switch_and_audit_pages_are_there() {
         assert_eq!(VtlPage::decode(0x10_0001), Some(VtlPage::Audit { cpu: 1 }));
         assert_eq!(VtlPage::decode(7), Some(VtlPage::Run { cpu: 7 }));
         assert_eq!(
             VtlPage::decode((3 << 16) | 0xffff),
             Some(VtlPage::Vapic { cpu: 0xffff })
         );
-        for kind in [1, 2, 4, 5, 0xf, 0x11, 1 << 20, u64::MAX >> 16] {
+        assert_eq!(VtlPage::decode(0x11_0002), Some(VtlPage::Switch { cpu: 2 }));
+        for kind in [1, 2, 4, 5, 0xf, 0x12, 1 << 20, u64::MAX >> 16] {
             assert_eq!((kind, VtlPage::decode(kind << 16)), (kind, None));
         }
     }

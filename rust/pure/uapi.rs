@@ -71,8 +71,20 @@ pub mod stats {
     pub const STORM_TICKS: usize = 2592;
     /// u64.
     pub const SHORTEST_STORM_TICKS: usize = 2600;
+    /// u64. The third version ends before it.
+    pub const VTL_CALLS: usize = 2608;
+    /// u64.
+    pub const VTL_RETURNS: usize = 2616;
+    /// u64.
+    pub const VTL_FAST_RETURNS: usize = 2624;
+    /// u64.
+    pub const VTL_LEFT: usize = 2632;
+    /// u64.
+    pub const VTL_FLUSHES: usize = 2640;
+    /// u64.
+    pub const VTL_PROXIED: usize = 2648;
     /// Size of this version.
-    pub const SIZE: usize = 2608;
+    pub const SIZE: usize = 2656;
 }
 
 /// Byte offsets in the run page.
@@ -135,6 +147,26 @@ pub mod run {
     pub const END: usize = 1652;
 }
 
+/// Byte offsets in the switch page.
+pub mod switch {
+    /// u32.
+    pub const ENABLE: usize = 0;
+    /// u32.
+    pub const ACTIVE_VM: usize = 8;
+    /// u32.
+    pub const LEFT: usize = 12;
+    /// Four u64, by number of the VM.
+    pub const FLUSH: usize = 16;
+    /// Likewise.
+    pub const FLUSHED: usize = 48;
+    /// Private state of VM 1, then of VM 2.
+    pub const PARKED: usize = 256;
+    /// Size of one.
+    pub const PARKED_SIZE: usize = 128;
+    /// Where the last field ends.
+    pub const END: usize = 512;
+}
+
 /// `flags` bit 0: the lower VTL is halted.
 pub const RUN_HALTED: u32 = 1;
 /// `MSHV_KICK_CPUS`: return when the listed CPUs have left the lower VTL.
@@ -147,15 +179,29 @@ pub const MMAP_RUN_PAGE: u64 = 0;
 pub const MMAP_VAPIC_PAGE: u64 = 3;
 /// Kind of the audit ring of a VP, which is mapped as a whole and for reading only.
 pub const MMAP_AUDIT_RING: u64 = 0x10;
+/// Kind of the page that says how VTLs are switched.
+pub const MMAP_SWITCH_PAGE: u64 = 0x11;
 /// The kind stands above the CPU number.
 pub const MMAP_KIND_SHIFT: u32 = 16;
 
-/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; RESET.
-pub const OWN_CAPABILITIES: u64 = 0x11f;
+/// VTL calls are served.
+const CAP_VTL_SWITCH: u32 = 0x105;
+
+/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; RESET;
+/// and VTL_SWITCH where there are two VTLs to switch between.
+pub const fn own_capabilities(num_l2_vms: u8) -> u64 {
+    0x11f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
+}
+
+/// Returns true if a TD with so many L2 VMs has a VTL1.
+pub const fn has_vtl_switch(num_l2_vms: u8) -> bool {
+    num_l2_vms >= 2
+}
 
 /// Answers CHECK_EXTENSION; `None`: a property this driver has never heard of.
-pub const fn check_extension(capability: u32) -> Option<u32> {
+pub const fn check_extension(capability: u32, num_l2_vms: u8) -> Option<u32> {
     match capability {
+        CAP_VTL_SWITCH => Some(has_vtl_switch(num_l2_vms) as u32),
         0 => Some(0), // CORE_API_STABLE
         1 => Some(0), // REGISTER_PAGE: the TDX module keeps the registers
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
@@ -173,19 +219,25 @@ mod tests {
     #[test]
     fn openhcl_gets_the_answers_it_needs() {
         assert_eq!(
-            [0, 1, 2, 3, 4].map(check_extension),
+            [0, 1, 2, 3, 4].map(|number| check_extension(number, 2)),
             [Some(0), Some(0), Some(0), Some(1), Some(1)]
         );
-        assert_eq!(check_extension(5), None);
-        assert_eq!(check_extension(u32::MAX), None);
+        assert_eq!(check_extension(5, 2), None);
+        assert_eq!(check_extension(u32::MAX, 2), None);
     }
 
     #[test]
     fn own_capabilities_are_told_in_both_ways() {
-        for bit in 0..64 {
-            let is_told = (OWN_CAPABILITIES >> bit) & 1 == 1;
-            assert_eq!(check_extension(0x100 + bit), is_told.then_some(1));
+        for (num_l2_vms, bit) in (1..4).flat_map(|vms| (0..64).map(move |bit| (vms, bit))) {
+            let is_told = (own_capabilities(num_l2_vms) >> bit) & 1;
+            let answer = check_extension(0x100 + bit, num_l2_vms);
+            assert_eq!(answer.unwrap_or(0), is_told as u32);
+            // A known property is answered for every TD.
+            let elsewhere = check_extension(0x100 + bit, 3);
+            assert_eq!(answer.is_some(), elsewhere.is_some());
         }
+        assert_eq!(check_extension(0x105, 1), Some(0));
+        assert_eq!(check_extension(0x105, 2), Some(1));
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl EntryRcx {
         }
     }
 
+    /// The word for another VM, with nothing to invalidate. The TD has that VM, as its caller knows.
+    pub const fn of(vm: VmIndex) -> Self {
+        Self((vm.get() as u64) << VM_SHIFT)
+    }
+
     /// The word as the TDX module wants it.
     pub const fn raw(self) -> u64 {
         self.0

@@ -30,11 +30,16 @@ pub const fn other(vm: VmIndex) -> Option<VmIndex> {
 pub struct Enable(u32);
 
 impl Enable {
-    const CALL: u32 = 1 << 0;
-    const RETURN: u32 = 1 << 1;
-    const PROXY: u32 = 1 << 2;
-    const VINA: u32 = 1 << 3;
-    const VINA_AUTO_RESET: u32 = 1 << 4;
+    /// VTL0 may call.
+    pub const CALL: u32 = 1 << 0;
+    /// VTL1 may return.
+    pub const RETURN: u32 = 1 << 1;
+    /// Interrupts for VTL0 are the kernel's while VTL1 runs.
+    pub const PROXY: u32 = 1 << 2;
+    /// VTL1 wants to be told of them.
+    pub const VINA: u32 = 1 << 3;
+    /// A return takes that back.
+    pub const VINA_AUTO_RESET: u32 = 1 << 4;
     const KNOWN: u32 = Self::CALL | Self::RETURN | Self::PROXY | Self::VINA | Self::VINA_AUTO_RESET;
 
     /// Nothing is enabled.
@@ -178,6 +183,12 @@ impl Parked {
     /// ones make the entry fail, and userspace handles that exit.
     pub const fn is_loadable(&self, limits: &Limits, given: &SharedMsrs) -> bool {
         self.msrs.is_loadable(limits, given)
+    }
+
+    /// Returns true if the VTL waits for something that is userspace's: it takes no interrupt, and is not
+    /// entered.
+    pub const fn waits_for_userspace(&self) -> bool {
+        self.halt & HALT_OTHER != 0
     }
 
     /// `offload_flags` and `flags` of the run page for a VTL that was halted when it stopped. `policy`

@@ -42,7 +42,9 @@ use crate::cpu::msr::{self, Xfd};
 use crate::glue::ffi;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit};
+use crate::pure::field::VmIndex;
 use crate::pure::intercepts::MsrSet;
+use crate::pure::msr::SharedMsrs;
 use crate::pure::vp_enter::EntryRcx;
 use crate::run::enter::{self, Operands};
 use crate::vp::claim::Pinned;
@@ -59,7 +61,8 @@ pub(super) struct Loaded<'a> {
     /// The state that only its thread may access.
     pub(super) private: &'a mut Private,
     features: &'a Features,
-    entry: &'a Entry,
+    /// What was loaded, of the VM that runs.
+    pub(super) entry: &'a mut Entry,
     /// Of the next entry, and what the last one brought back. It stays in this place: copies would
     /// cost more than the decisions that are made with it.
     pub(super) operands: Operands<'a>,
@@ -78,7 +81,7 @@ impl<'a> Loaded<'a> {
     /// Saves the task's state and loads `entry`. The x87 and SSE image of the VP has been filled
     /// and checked.
     #[inline]
-    pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &'a Entry) -> Self {
+    pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &'a mut Entry) -> Self {
         let (vp, features, private) = pinned.parts();
         let section = Section::begin();
         let vm = entry.rcx.vm();
@@ -94,6 +97,8 @@ impl<'a> Loaded<'a> {
         xfd.change(kept.xfd);
         let spec_ctrl = kept.spec_ctrl;
         let undone = core::mem::take(private.undone.of_mut(vm));
+        let rcx = entry.rcx.without_invalidation();
+        let cr2 = entry.cr2;
         Self {
             vp,
             private,
@@ -101,11 +106,8 @@ impl<'a> Loaded<'a> {
             entry,
             operands: Operands::new(
                 &vp.vp().run_page,
-                entry
-                    .rcx
-                    .without_invalidation()
-                    .with_invalidation_of(undone),
-                entry.cr2,
+                rcx.with_invalidation_of(undone),
+                cr2,
                 spec_ctrl,
                 mitigations.scrub,
             ),
@@ -168,6 +170,56 @@ impl<'a> Loaded<'a> {
         // An entry that did not happen has left a request undone.
         *rcx = wanted.with_invalidation_of(rcx.raw());
         Ok(true)
+    }
+
+    /// Puts away what a VM that has run has in the processor. Returns its shared MSRs.
+    pub(super) fn save(&mut self, vm: VmIndex) -> SharedMsrs {
+        let (features, section) = (self.features, &self.section);
+        let loaded = &self.entry.msrs;
+        let private = &mut *self.private;
+        let kept = private.kept_msrs.of_mut(vm);
+        let intercepts = private.intercepts.of(vm);
+        let steady = intercepts.steady(loaded.xss, kept.xfd, kept.unseen.u_cet());
+        let msrs = msr::read_shared(features, loaded, steady, section);
+        *private.given_msrs.of_mut(vm) = msrs;
+        kept.spec_ctrl = self.operands.spec_ctrl;
+        features.unseen_msrs.save(&mut kept.unseen, steady, section);
+        if !steady.has(MsrSet::XFD) {
+            kept.xfd = Xfd::read(features, section).value();
+        }
+        msrs
+    }
+
+    /// The next entries are those of another VM: with what is to be invalidated for it, and after a
+    /// barrier if need be. What userspace has asked for meanwhile waits for the VM that it names.
+    pub(super) fn give_to(&mut self, vm: VmIndex) {
+        let private = &mut *self.private;
+        let rcx = EntryRcx::of(vm);
+        let asked = self.vp.run_page.replace_entry_rcx(rcx);
+        if let Some(asked) = EntryRcx::new(asked, self.features.limits.num_l2_vms) {
+            let undone = private.undone.of_mut(asked.vm());
+            *undone = asked.with_invalidation_of(*undone).raw();
+        }
+        let undone = core::mem::take(private.undone.of_mut(vm));
+        self.operands.rcx = rcx.with_invalidation_of(undone);
+        let mitigations = &self.features.mitigations;
+        mitigation::change_owner(&mut private.owner, vm, mitigations, &self.section);
+    }
+
+    /// Loads what another VM has, where it differs from what the saved one had.
+    pub(super) fn change(&mut self, from: (VmIndex, &SharedMsrs), to: (VmIndex, &SharedMsrs)) {
+        let (features, section) = (self.features, &self.section);
+        let msrs = to.1;
+        msr::write_shared(from.1, msrs, section);
+        let (from, to) = (
+            self.private.kept_msrs.of(from.0),
+            self.private.kept_msrs.of(to.0),
+        );
+        let unseen_msrs = &features.unseen_msrs;
+        unseen_msrs.change(&from.unseen, &to.unseen, section);
+        Xfd::known(from.xfd, section).change(to.xfd);
+        self.operands.spec_ctrl = to.spec_ctrl;
+        self.entry.msrs = *msrs;
     }
 
     /// The lower VTL has run: what it has done to its state counts, and what it was to invalidate is

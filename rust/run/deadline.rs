@@ -15,18 +15,25 @@ use crate::vp::claim::Pinned;
 /// Status of an exit because the deadline has passed: basic reason 52, preemption timer.
 const DEADLINE_PASSED: Status = Status::new(Status::SUCCESS, 52);
 
-/// Gives the TDX module the deadline that userspace has set.
+/// Gives the TDX module the deadline that userspace has set for `vm`, and for `other` as well.
 ///
 /// # Errors
 ///
 /// EIO; the status is in the run page.
-pub(super) fn program(pinned: &mut Pinned<'_>, vm: VmIndex, deadline: u64) -> Result {
+pub(super) fn program(
+    pinned: &mut Pinned<'_>,
+    vm: VmIndex,
+    other: Option<VmIndex>,
+    deadline: u64,
+) -> Result {
     let run_page = &pinned.vp().run_page;
-    let field = write(vm, deadline).map_err(|status| {
-        run_page.store_status(status.0);
-        EIO
-    })?;
-    pinned.private().deadlines.set(vm, field);
+    for vm in [Some(vm), other].into_iter().flatten() {
+        let field = write(vm, deadline).map_err(|status| {
+            run_page.store_status(status.0);
+            EIO
+        })?;
+        pinned.private().deadlines.set(vm, field);
+    }
     run_page.consume_deadline();
     Ok(())
 }

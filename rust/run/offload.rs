@@ -11,6 +11,7 @@
 
 use kernel::prelude::*;
 
+use super::switch::Switching;
 use crate::cpu::tdcall;
 use crate::pure::apic::Priorities;
 use crate::pure::field::VmIndex;
@@ -32,15 +33,31 @@ const RFLAGS_IF: u64 = 1 << 9;
 ///
 /// EINTR: there are interrupts for userspace.
 #[inline]
-pub(super) fn prepare(vp: &Vp, offload: Offload, is_halted: bool) -> Result<bool> {
+pub(super) fn prepare(
+    vp: &Vp,
+    offload: Offload,
+    is_halted: bool,
+    switching: &mut Option<Switching>,
+) -> Result<bool> {
     if !is_halted && !vp.run_page.read_scan_proxy_irr() {
         return Ok(false);
     }
-    take_and_wake(vp, offload, is_halted)
+    take_and_wake(vp, offload, is_halted, switching)
 }
 
-fn take_and_wake(vp: &Vp, offload: Offload, is_halted: bool) -> Result<bool> {
-    if vp.run_page.read_scan_proxy_irr() && (!offload.takes_interrupts() || take_proxied(vp)) {
+fn take_and_wake(
+    vp: &Vp,
+    offload: Offload,
+    is_halted: bool,
+    switching: &mut Option<Switching>,
+) -> Result<bool> {
+    if let Some(switching) = switching
+        .as_mut()
+        .filter(|_| vp.run_page.read_scan_proxy_irr())
+    {
+        switching.take_proxied(vp)?;
+    }
+    if vp.run_page.read_scan_proxy_irr() && (!offload.takes_interrupts() || take_for_running(vp)) {
         return Err(EINTR);
     }
     if !is_halted || !offload.takes_interrupts() || !priorities(vp).is_deliverable() {
@@ -55,13 +72,20 @@ fn take_and_wake(vp: &Vp, offload: Offload, is_halted: bool) -> Result<bool> {
 }
 
 /// Returns whether some are left for userspace.
-fn take_proxied(vp: &Vp) -> bool {
+fn take_for_running(vp: &Vp) -> bool {
+    let (highest, some_stay) = take_proxied(vp);
+    vp.run_page.store_rvi(highest);
+    some_stay
+}
+
+/// Requests what others ask for in the virtual APIC page of VM 1. Returns what its RVI has to be, and
+/// whether some are left for userspace.
+pub(super) fn take_proxied(vp: &Vp) -> (u8, bool) {
     let vapic = VirtualApic(&vp.vapic);
     let some_stay = vp
         .run_page
         .take_proxied(|word, bits| vapic.request(word, bits));
-    vp.run_page.store_rvi(vapic.highest());
-    some_stay
+    (vapic.highest(), some_stay)
 }
 
 fn priorities(vp: &Vp) -> Priorities {

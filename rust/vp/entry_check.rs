@@ -96,6 +96,13 @@ impl EntryCheck {
         self.look(vp, vm, irqs)
     }
 
+    /// Returns true if the next entry of a VM is to look. Asked with preemption off.
+    #[inline]
+    pub(crate) fn is_pending(&self, vm: VmIndex) -> bool {
+        // ORDERING: as above.
+        self.pending.load(Relaxed) & bit(vm) != 0
+    }
+
     fn look(&self, vp: OnCpu<'_>, vm: VmIndex, irqs: &IrqsOff) -> Result {
         let task_priority = || match vm {
             VmIndex::VM1 => Some(VirtualApic(&vp.vapic).tpr()),

@@ -192,6 +192,11 @@ impl RunPage {
         self.0.replace_u64(offset::ENTRY_RCX, seen.raw(), without)
     }
 
+    /// Names another VM to enter, with nothing to invalidate. Returns the word that stood there.
+    pub(crate) fn replace_entry_rcx(&self, next: EntryRcx) -> u64 {
+        self.0.exchange_u64(offset::ENTRY_RCX, next.raw())
+    }
+
     /// Puts back a request that no entry has done. What was asked for meanwhile stays, too. Returns
     /// false, with nothing changed, if the word is another VM's by now, or does not hold still.
     pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) -> bool {

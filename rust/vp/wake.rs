@@ -135,11 +135,13 @@ impl Inside<'_> {
     /// To be called with interrupts off before each further entry. A kick sends one interrupt for each
     /// stay; when this one's has come, the next stay begins, so that whoever waits for the end of the
     /// old one goes on, and the next kick sends an interrupt again. A kick that comes after this call
-    /// finds interrupts off, and TDG.VP.ENTER returns for it.
-    pub(crate) fn answer_kick(&mut self) {
-        if self.wake.place.load(Relaxed) != self.place.0 {
+    /// finds interrupts off, and TDG.VP.ENTER returns for it. Returns true if there was one.
+    pub(crate) fn answer_kick(&mut self) -> bool {
+        let is_kicked = self.wake.place.load(Relaxed) != self.place.0;
+        if is_kicked {
             self.place = self.wake.begin_stay();
         }
+        is_kicked
     }
 }
 

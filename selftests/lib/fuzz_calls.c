@@ -382,6 +382,18 @@ static void make_redirect(struct fuzz_thread *thread, void *operand)
 	call->create_mapping = fuzz_below(thread, 3);
 }
 
+/* The head as ever; an address of a page, of none, or nothing. */
+static void make_switch(struct fuzz_thread *thread, void *operand)
+{
+	struct mshv_vtl_switch *call = operand;
+
+	make_head(thread, operand);
+	call->assist = fuzz_once_in(thread, 2) ?
+			       (uintptr_t)operand & ~(VTL_PAGE_SIZE - 1) :
+			       fuzz_value(thread);
+	call->flags = fuzz_once_in(thread, 8) ? fuzz_value(thread) : 0;
+}
+
 static void make_number(struct fuzz_thread *thread, void *operand)
 {
 	uint64_t value = fuzz_value(thread);
@@ -407,6 +419,7 @@ static const struct {
 	{ MSHV_VTL_XSAVE_GET, sizeof(struct mshv_vtl_xsave), make_xsave },
 	{ MSHV_VTL_XSAVE_SET, sizeof(struct mshv_vtl_xsave), make_xsave },
 	{ MSHV_VTL_RESET, sizeof(struct mshv_vtl_head), make_head },
+	{ MSHV_VTL_SWITCH_SETUP, sizeof(struct mshv_vtl_switch), make_switch },
 	{ MSHV_SET_POLL_FILE, 8, make_poll_file },
 	{ MSHV_KICK_CPUS, 24, make_kick },
 	{ MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, 16, make_redirect },

@@ -107,6 +107,8 @@
 #define MSHV_CAP_POLICY 0x103
 /* MSHV_VTL_XSAVE_GET and MSHV_VTL_XSAVE_SET are supported. */
 #define MSHV_CAP_XSAVE 0x104
+/* MSHV_VTL_SWITCH_SETUP is served: the TD has two L2 VMs at least. */
+#define MSHV_CAP_VTL_SWITCH 0x105
 /* MSHV_VTL_RESET is served. */
 #define MSHV_CAP_RESET 0x108
 
@@ -317,6 +319,116 @@ struct mshv_vtl_xsave {
  * deadline; nothing else has changed.
  */
 #define MSHV_VTL_RESET _IOW(MSHV_IOCTL, 0x68, struct mshv_vtl_head)
+
+/**
+ * struct mshv_vtl_switch - Operand of MSHV_VTL_SWITCH_SETUP
+ * @head: the selector is the CPU of the VP; without such a VP: ENXIO
+ * @assist: address of VTL1's VP assist page in this process, page aligned; 0: the
+ *	kernel switches no more
+ * @flags: zero
+ */
+struct mshv_vtl_switch {
+	struct mshv_vtl_head head;
+	__u64 assist;
+	__u64 flags;
+};
+
+/**
+ * MSHV_VTL_SWITCH_SETUP - Have the kernel carry out VTL calls and returns
+ *
+ * For runs of the VP that this process makes through this file, from the next one on:
+ * struct mshv_vtl_switch_page (MSHV_VTL_MMAP_SWITCH_PAGE) is read and written then.
+ * EINVAL: @assist is no address of a page, @flags, or a size below that of the
+ * structure. E2BIG: something set that this module does not know. ENXIO: no such VP.
+ * EOPNOTSUPP: the TD has no VM 2. EBUSY: another process has set up something through
+ * this file. Then nothing has changed.
+ */
+#define MSHV_VTL_SWITCH_SETUP _IOW(MSHV_IOCTL, 0x65, struct mshv_vtl_head)
+
+/**
+ * struct mshv_vtl_parked - Private state of the VTL that does not run
+ * @rsp: of the VTL, as all that follows
+ * @rip: that of the next instruction
+ * @rflags: processor flags
+ * @ssp: shadow-stack pointer
+ * @rvi: highest vector that is requested
+ * @svi: highest vector in service
+ * @halt: MSHV_VTL_HALT_*; the rest is zero
+ * @reserved1: zero
+ * @msr_kernel_gs_base: IA32_KERNEL_GS_BASE
+ * @msr_star: IA32_STAR
+ * @msr_lstar: IA32_LSTAR
+ * @msr_sfmask: IA32_FMASK
+ * @msr_xss: IA32_XSS
+ * @msr_tsc_aux: IA32_TSC_AUX
+ * @reserved2: zero
+ */
+struct mshv_vtl_parked {
+	__u64 rsp;
+	__u64 rip;
+	__u64 rflags;
+	__u64 ssp;
+	__u8 rvi;
+	__u8 svi;
+	__u8 halt;
+	__u8 reserved1[5];
+	__u64 msr_kernel_gs_base;
+	__u64 msr_star;
+	__u64 msr_lstar;
+	__u64 msr_sfmask;
+	__u64 msr_xss;
+	__u64 msr_tsc_aux;
+	__u64 reserved2[5];
+};
+
+/**
+ * struct mshv_vtl_switch_page - What userspace and kernel share about switches of a VP
+ * @enable: MSHV_VTL_SWITCH_*: what the kernel may do by itself
+ * @reserved1: not looked at
+ * @active_vm: hint: VM whose state is in the run page
+ * @left: MSHV_VTL_LEFT_*: why the last VTL call or return came to userspace; 0: none did
+ *	in the last run
+ * @flush: a change of [vm] has the next entry of that VM invalidate its translations
+ * @flushed: values of @flush that were taken last; the entry that follows honours them
+ * @reserved2: not looked at
+ * @parked: of VM 1, then of VM 2: the state of the one that is not in the run page
+ */
+struct mshv_vtl_switch_page {
+	__u32 enable;
+	__u32 reserved1;
+	__u32 active_vm;
+	__u32 left;
+	__u64 flush[4];
+	__u64 flushed[4];
+	__u64 reserved2[22];
+	struct mshv_vtl_parked parked[2];
+};
+
+/* In @enable. VTL0 may call VTL1. */
+#define MSHV_VTL_SWITCH_CALL (1 << 0)
+/* VTL1 may return to VTL0. */
+#define MSHV_VTL_SWITCH_RETURN (1 << 1)
+/* While VTL1 runs the kernel takes interrupts for VTL0. */
+#define MSHV_VTL_SWITCH_PROXY (1 << 2)
+/* VTL1 has VINA on: interrupts that VTL0 could take are userspace's. */
+#define MSHV_VTL_SWITCH_VINA (1 << 3)
+/* With it: a return clears "asserted". */
+#define MSHV_VTL_SWITCH_VINA_AUTO_RESET (1 << 4)
+
+/* In @left. Not enabled. */
+#define MSHV_VTL_LEFT_DISABLED 1
+/* Not in 64-bit mode at CPL 0, a single step, or an odd instruction. */
+#define MSHV_VTL_LEFT_MODE 2
+/* RCX, RAX, or the wrong VTL. */
+#define MSHV_VTL_LEFT_OPERANDS 3
+/* The target has MSHV_VTL_HALT_OTHER. */
+#define MSHV_VTL_LEFT_HALTED 4
+/* The target can't be entered: it has no virtual APIC page, or its VMCS is no good. */
+#define MSHV_VTL_LEFT_NOT_ENTERABLE 5
+/* VTL0 has an interrupt that VTL1 has to be told of. */
+#define MSHV_VTL_LEFT_NOTICE 6
+/* The assist page can't be accessed. */
+#define MSHV_VTL_LEFT_ASSIST 7
 
 /**
  * struct mshv_set_poll_file - Operand of MSHV_SET_POLL_FILE
@@ -665,7 +777,15 @@ struct mshv_vtl_exit_stats {
  * @exit_storms: times that MSHV_VTL_STORM_EXITS exits that the host causes came one
  *	right after the other
  * @storm_ticks: TSC ticks that they took, together
- * @shortest_storm_ticks: those of the shortest; 0 without one
+ * @shortest_storm_ticks: those of the shortest; 0 without one. The third version, of
+ *	2608 bytes, ends after it
+ * @vtl_calls: VTL calls that the kernel carried out
+ * @vtl_returns: VTL returns, but for fast ones
+ * @vtl_fast_returns: fast VTL returns
+ * @vtl_left: VTL calls and returns that were left to userspace with a reason in @left
+ *	of the switch page
+ * @vtl_flushes: entries that a change of @flush had invalidate translations
+ * @vtl_proxied: times that interrupts for VTL0 were taken while VTL1 ran
  */
 struct mshv_vtl_stats {
 	struct mshv_vtl_head head;
@@ -677,6 +797,12 @@ struct mshv_vtl_stats {
 	__u64 exit_storms;
 	__u64 storm_ticks;
 	__u64 shortest_storm_ticks;
+	__u64 vtl_calls;
+	__u64 vtl_returns;
+	__u64 vtl_fast_returns;
+	__u64 vtl_left;
+	__u64 vtl_flushes;
+	__u64 vtl_proxied;
 };
 
 /* Number of exits in an exit storm. */
@@ -697,6 +823,7 @@ struct mshv_vtl_stats {
 #define MSHV_VTL_MMAP_RUN_PAGE 0 /* struct mshv_vtl_run */
 #define MSHV_VTL_MMAP_VAPIC_PAGE 3 /* virtual APIC page of VM 1 */
 #define MSHV_VTL_MMAP_AUDIT_RING 0x10 /* struct mshv_vtl_audit_record[] */
+#define MSHV_VTL_MMAP_SWITCH_PAGE 0x11 /* struct mshv_vtl_switch_page */
 #define MSHV_VTL_MMAP_KIND_SHIFT 16
 #define MSHV_VTL_MMAP_PGOFF(kind, cpu) \
 	(((kind) << MSHV_VTL_MMAP_KIND_SHIFT) | (cpu))

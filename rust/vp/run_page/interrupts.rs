@@ -11,12 +11,17 @@ use crate::pure::apic::{self, Priorities, Vector, WORDS};
 use crate::pure::handled::Guest;
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::run::GUEST_STATE;
+use crate::pure::vtl_switch::{Caller, Own};
 
 /// The word whose first byte is `scan_proxy_irr`.
 const SCAN_WORD: usize = offset::SCAN_PROXY_IRR;
 const SCAN_BYTE: u32 = 0xff;
 
+const RAX: usize = GUEST_STATE;
+const RCX: usize = GUEST_STATE + 0x08;
+const RSP: usize = GUEST_STATE + 0x20;
 const RFLAGS: usize = GUEST_STATE + 0x80;
+const SSP: usize = GUEST_STATE + 0x90;
 const RVI: usize = GUEST_STATE + 0x98;
 const SVI: usize = GUEST_STATE + 0x99;
 
@@ -107,6 +112,46 @@ impl RunPage {
             rflags: self.0.read_u64(RFLAGS),
             rip: self.read_rip(),
         }
+    }
+
+    /// Reads the registers that a VTL call or return is about, and those that it puts away.
+    pub(crate) fn read_caller(&self) -> Caller {
+        Caller {
+            rax: self.0.read_u64(RAX),
+            rcx: self.0.read_u64(RCX),
+            own: Own {
+                rsp: self.0.read_u64(RSP),
+                rip: self.read_rip(),
+                rflags: self.0.read_u64(RFLAGS),
+                ssp: self.0.read_u64(SSP),
+                rvi: self.0.read_u8(RVI),
+                svi: self.0.read_u8(SVI),
+            },
+        }
+    }
+
+    /// Stores the registers of a VTL that are not shared with the other.
+    pub(crate) fn store_own(&self, own: &Own) {
+        let Own {
+            rsp,
+            rip,
+            rflags,
+            ssp,
+            rvi,
+            svi,
+        } = *own;
+        self.0.write_u64(RSP, rsp);
+        self.store_rip(rip);
+        self.0.write_u64(RFLAGS, rflags);
+        self.0.write_u64(SSP, ssp);
+        self.0.write_u8(RVI, rvi);
+        self.0.write_u8(SVI, svi);
+    }
+
+    /// Stores RAX and RCX of the lower VTL.
+    pub(crate) fn store_returned(&self, [rax, rcx]: [u64; 2]) {
+        self.0.write_u64(RAX, rax);
+        self.0.write_u64(RCX, rcx);
     }
 
     /// Moves the lower VTL on to another instruction.

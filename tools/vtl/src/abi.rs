@@ -8,8 +8,10 @@
 
 pub(crate) mod operands;
 mod run;
+mod switch;
 
 pub use run::{EnterGuestState, RunPageLayout, TdxVpContext, TscDeadline, VpState};
+pub use switch::{Parked, SwitchPageLayout, SwitchSetup};
 
 /// Command numbers as the kernel sees them (type 0xb8).
 pub mod command {
@@ -31,6 +33,9 @@ pub mod command {
     pub const VTL_XSAVE_GET: u32 = 0xc018_b863;
     /// Replaces it.
     pub const VTL_XSAVE_SET: u32 = 0x4018_b864;
+    /// Has the kernel carry out VTL calls and returns; the number carries the
+    /// size of the head.
+    pub const VTL_SWITCH_SETUP: u32 = 0x4008_b865;
     /// Makes the current CPU's virtual processor new; the number carries the
     /// size of the head.
     pub const VTL_RESET: u32 = 0x4008_b868;
@@ -83,6 +88,8 @@ pub const PAGE_LEN: usize = 4096;
 pub const PAGE_KIND_RUN: u32 = 0;
 /// Mapping kind of VTL0's virtual-APIC page.
 pub const PAGE_KIND_VAPIC: u32 = 3;
+/// Mapping kind of the page about VTL switches.
+pub const PAGE_KIND_SWITCH: u32 = 0x11;
 /// Mapping kind of the audit ring.
 pub const PAGE_KIND_AUDIT: u32 = 0x10;
 /// In the offset of a mapping of [`DEV_MSHV_VTL_LOW`]: the alias that is shared
@@ -190,6 +197,7 @@ mod tests {
             (command::SET_VP_REGISTERS, 1, 0x06, size_of::<VpRegisters>()),
             (command::VTL_XSAVE_GET, 3, 0x63, size_of::<Xsave>()),
             (command::VTL_XSAVE_SET, 1, 0x64, size_of::<Xsave>()),
+            (command::VTL_SWITCH_SETUP, 1, 0x65, size_of::<Head>()),
             (command::VTL_RESET, 1, 0x68, size_of::<Head>()),
             (
                 command::RESTORE_PARTITION_TIME,

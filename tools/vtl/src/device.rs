@@ -36,6 +36,8 @@ pub enum Extension {
     Policy = 0x103,
     /// The XSAVE image can be read and written.
     Xsave = 0x104,
+    /// The kernel carries out VTL calls and returns: the trust domain has a VTL1.
+    VtlSwitch = 0x105,
     /// [`crate::Vp::renew`] is supported.
     Reset = 0x108,
 }
@@ -53,6 +55,7 @@ impl Extension {
         Self::AuditRing,
         Self::Policy,
         Self::Xsave,
+        Self::VtlSwitch,
         Self::Reset,
     ];
 
@@ -69,6 +72,7 @@ impl Extension {
             Self::AuditRing => "AUDIT_RING",
             Self::Policy => "POLICY",
             Self::Xsave => "XSAVE",
+            Self::VtlSwitch => "VTL_SWITCH",
             Self::Reset => "RESET",
         }
     }

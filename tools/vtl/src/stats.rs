@@ -59,6 +59,38 @@ impl Storms {
     }
 }
 
+/// Switches between VTL0 and VTL1 that the kernel carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VtlSwitches {
+    /// VTL calls.
+    pub calls: u64,
+    /// VTL returns, but for fast ones.
+    pub returns: u64,
+    /// Fast VTL returns.
+    pub fast_returns: u64,
+    /// Calls and returns that were left to userspace.
+    pub left: u64,
+    /// Entries that the switch page had invalidate translations.
+    pub flushes: u64,
+    /// Times that interrupts for VTL0 were taken while VTL1 ran.
+    pub proxied: u64,
+}
+
+impl VtlSwitches {
+    /// Each counter with its name.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("call", self.calls),
+            ("return", self.returns),
+            ("fast return", self.fast_returns),
+            ("left to userspace", self.left),
+            ("flush", self.flushes),
+            ("proxied", self.proxied),
+        ]
+    }
+}
+
 /// Counters of one virtual processor since the module was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
@@ -70,6 +102,8 @@ pub struct Stats {
     pub exits: Vec<ExitStats>,
     /// Signs of a host that single-steps a lower VTL.
     pub storms: Storms,
+    /// Switches between VTLs.
+    pub vtl: VtlSwitches,
 }
 
 impl Stats {
@@ -85,6 +119,12 @@ impl Stats {
             exit_storms,
             storm_ticks,
             shortest_storm_ticks,
+            vtl_calls,
+            vtl_returns,
+            vtl_fast_returns,
+            vtl_left,
+            vtl_flushes,
+            vtl_proxied,
         } = *answer;
         let exits = exits
             .into_iter()
@@ -116,6 +156,14 @@ impl Stats {
                 ticks: storm_ticks,
                 shortest_ticks: shortest_storm_ticks,
             },
+            vtl: VtlSwitches {
+                calls: vtl_calls,
+                returns: vtl_returns,
+                fast_returns: vtl_fast_returns,
+                left: vtl_left,
+                flushes: vtl_flushes,
+                proxied: vtl_proxied,
+            },
         }
     }
 }
@@ -126,16 +174,16 @@ mod tests {
     use proptest::prelude::*;
     use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
-    fn stats(words: &[u64; 326]) -> Stats {
+    fn stats(words: &[u64; 332]) -> Stats {
         let answer = operands::Stats::read_from_bytes(words.as_bytes());
         Stats::new(&answer.unwrap_or_else(|_| operands::Stats::new_zeroed()))
     }
 
     #[test]
     fn only_exits_that_came_are_listed() {
-        let mut words = [0; 326];
+        let mut words = [0; 332];
         words[1..9].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 104]);
-        words[321..326].copy_from_slice(&[8, 9, 2, 20_460, 9000]);
+        words[321..332].copy_from_slice(&[8, 9, 2, 20_460, 9000, 21, 22, 23, 24, 25, 26]);
         let cpuid = 9 + 30;
         words[cpuid..cpuid + 3].copy_from_slice(&[5, 1, 900]);
         let stats = stats(&words);
@@ -148,6 +196,9 @@ mod tests {
             cycles: 900,
         };
         assert_eq!(stats.exits, [expected]);
+        let vtl = stats.vtl;
+        assert_eq!((vtl.calls, vtl.returns, vtl.fast_returns), (21, 22, 23));
+        assert_eq!((vtl.left, vtl.flushes, vtl.proxied), (24, 25, 26));
         let storms = stats.storms;
         assert_eq!((storms.count, storms.shortest_ticks), (2, 9000));
         assert_eq!(storms.spacing_ticks(), Some(10));
@@ -156,8 +207,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_of_a_kernel_makes_it_panic(words: [u64; 8], at in 0usize..318) {
-            let mut all = [0; 326];
+        fn no_answer_of_a_kernel_makes_it_panic(words: [u64; 8], at in 0usize..324) {
+            let mut all = [0; 332];
             all[at..at + 8].copy_from_slice(&words);
             all[8] = words[0];
             let stats = stats(&all);

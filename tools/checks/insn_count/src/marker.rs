@@ -7,7 +7,7 @@
 //! benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
-pub const PATHS: [&str; 8] = [
+pub const PATHS: [&str; 10] = [
     "floor",
     "null_ioctl",
     "user_round_trip",
@@ -16,6 +16,8 @@ pub const PATHS: [&str; 8] = [
     "kernel_hlt",
     "kick",
     "user_round_trip_host_routed",
+    "vtl_call_return_user",
+    "vtl_call_return",
 ];
 
 /// Settings of module and machine for which paths are counted separately. The first is the default,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Models of what CPUs, userspace and the kernel share without a lock, checked in every order of
 //! memory accesses that the memory model allows: kicks of a VP's thread (`model`, `tests`),
-//! requests to invalidate (`request`), requested interrupts (`interrupts`), the audit ring
+//! requests to invalidate (`request`, `flush`), requested interrupts (`interrupts`), the audit ring
 //! (`ring`), and shutdown (`stop`).
 //!
 //! `model` repeats `rust/vp/wake.rs` and the parts of `rust/run.rs` and `rust/vp/wake.c` that it
@@ -12,6 +12,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod flush;
 #[cfg(test)]
 mod interrupts;
 #[cfg(test)]

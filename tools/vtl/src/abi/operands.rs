@@ -104,9 +104,21 @@ pub(crate) struct Stats {
     pub(crate) storm_ticks: u64,
     /// Those of the shortest.
     pub(crate) shortest_storm_ticks: u64,
+    /// VTL calls by the kernel.
+    pub(crate) vtl_calls: u64,
+    /// VTL returns.
+    pub(crate) vtl_returns: u64,
+    /// Fast VTL returns.
+    pub(crate) vtl_fast_returns: u64,
+    /// Those left to userspace.
+    pub(crate) vtl_left: u64,
+    /// Entries that invalidated for the switch page.
+    pub(crate) vtl_flushes: u64,
+    /// Interrupts for VTL0 while VTL1 ran.
+    pub(crate) vtl_proxied: u64,
 }
 
-assert_layout!(Stats, 2608, 0 head, 8 refused, 64 exit_kinds, 72 exits, 2568 refused_hvcalls, 2576 stalls, 2584 exit_storms, 2592 storm_ticks, 2600 shortest_storm_ticks);
+assert_layout!(Stats, 2656, 0 head, 8 refused, 64 exit_kinds, 72 exits, 2568 refused_hvcalls, 2576 stalls, 2584 exit_storms, 2592 storm_ticks, 2600 shortest_storm_ticks, 2608 vtl_calls, 2616 vtl_returns, 2624 vtl_fast_returns, 2632 vtl_left, 2640 vtl_flushes, 2648 vtl_proxied);
 
 /// A register and its value.
 #[repr(C)]

@@ -132,6 +132,11 @@ fn to_table(vps: &Vps, info: &Info) -> String {
         if stats.stalls != 0 {
             let _ = writeln!(text, "{cpu:>4} {:<28}{:>14}", "stalls", stats.stalls);
         }
+        for (name, count) in stats.vtl.named() {
+            if count != 0 {
+                let _ = writeln!(text, "{cpu:>4} vtl: {name:<23}{count:>14}");
+            }
+        }
     }
     text
 }
@@ -163,7 +168,16 @@ fn to_json(vps: &Vps, info: &Info) -> Value {
                 "cycles": word(stats.storms.ticks),
                 "shortest_cycles": word(stats.storms.shortest_ticks),
             });
-            json!({ "vp": cpu, "exits": exits, "refused": refused, "stalls": stats.stalls, "storms": storms })
+            let vtl: serde_json::Map<_, _> = stats
+                .vtl
+                .named()
+                .map(|(name, count)| (name.replace(' ', "_"), count.into()))
+                .into_iter()
+                .collect();
+            json!({
+                "vp": cpu, "exits": exits, "refused": refused, "stalls": stats.stalls,
+                "storms": storms, "vtl": vtl,
+            })
         })
         .collect();
     json!({ "tsc_khz": info.tsc_khz, "vps": vps })
@@ -173,7 +187,7 @@ fn to_json(vps: &Vps, info: &Info) -> Value {
 pub(super) mod tests {
     use super::*;
     use vtl::audit::ExitKind;
-    use vtl::stats::Storms;
+    use vtl::stats::{Storms, VtlSwitches};
 
     pub(super) fn info(tsc_khz: u64) -> Info {
         with_rate(Info::default(), tsc_khz)
@@ -200,6 +214,10 @@ pub(super) mod tests {
                 ticks: 3 * 1023 * 2500,
                 shortest_ticks: 1023 * 2000,
             },
+            vtl: VtlSwitches {
+                calls: 12,
+                ..VtlSwitches::default()
+            },
         };
         vec![(1, stats)]
     }
@@ -213,6 +231,8 @@ pub(super) mod tests {
         assert!(table.contains("refused: EINVAL"), "{table}");
         assert!(table.contains("refused: HVCALL"), "{table}");
         assert!(table.contains("stalls"), "{table}");
+        assert!(table.contains("vtl: call"), "{table}");
+        assert!(!table.contains("vtl: return"), "{table}");
         let line = table.lines().find(|line| line.contains("exit storms"));
         assert!(line.is_some_and(|line| line.ends_with(" 2.5")), "{table}");
         let mut calm = vps();

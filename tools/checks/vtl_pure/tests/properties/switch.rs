@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The decision about VTL calls and returns, for every combination of values on both sides of each
-//! boundary, compared with the rule of the TLFS.
+//! boundary, compared with Documentation/vtl-switch.rst.
 
 use vtl_pure::pure::exit::RawExit;
 use vtl_pure::pure::field::VmIndex;

@@ -63,6 +63,15 @@ pub(super) fn text(vps: &Vps, info: &Info) -> String {
     for (cpu, stats) in vps {
         let _ = writeln!(text, "{name}{{vp=\"{cpu}\"}} {}", stats.stalls);
     }
+    let name = "mshv_vtl_switches_total";
+    let help = "Switches between VTL0 and VTL1 in the kernel, and what goes with them.";
+    let _ = writeln!(text, "# HELP {name} {help}");
+    let _ = writeln!(text, "# TYPE {name} counter");
+    for (cpu, stats) in vps {
+        for (event, count) in stats.vtl.named() {
+            let _ = writeln!(text, "{name}{{vp=\"{cpu}\",event=\"{event}\"}} {count}");
+        }
+    }
     text
 }
 

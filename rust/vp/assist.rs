@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+//! VTL1's VP assist page, and in which runs it is used.
+//!
+//! Userspace says where the page is in its own address space, so the kernel gets at nothing that the
+//! caller has no right to, and needs neither a mapping nor a pin of its own. A page that is not there
+//! is an answer like any other: faults are not served.  [TLFS 15.5]
+
+// UNSAFETY: declares C functions.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use kernel::mm::Mm;
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::sync::SetOnce;
+
+use crate::cpu::fpu::Section;
+use crate::glue::abi::safe_in_c;
+use crate::glue::ffi;
+
+// They access memory of the current process, if at all, and serve no fault: in any context of a task.
+safe_in_c! {
+    fn vtl_user_write_u32(address: u64, value: u32) -> c_int;
+    fn vtl_user_write_u8(address: u64, value: u8) -> c_int;
+    fn vtl_user_read_u8(address: u64) -> c_int;
+    fn vtl_user_read_pair(
+        first: &mut u64 as *mut u64,
+        second: &mut u64 as *mut u64,
+        address: u64
+    ) -> c_int;
+}
+
+/// Why VTL1 was entered, u32.
+const ENTRY_REASON: u64 = 0x08;
+/// A VTL call, as a reason.
+const REASON_CALL: u32 = 1;
+/// VINA: asserted in bit 0, u8.
+const VINA_ASSERTED: u64 = 0x0c;
+/// RAX and RCX of VTL0 after a return, two u64.
+const RETURN_REGISTERS: u64 = 0x10;
+
+/// The page was not there, or could not be accessed in that way.
+pub(crate) struct NotThere;
+
+/// Address of an assist page in the current process.
+#[derive(Clone, Copy)]
+pub(crate) struct Assist(u64);
+
+impl Assist {
+    /// Tells VTL1 that it is entered by a call.
+    pub(crate) fn write_call(self, _section: &Section) -> Result<(), NotThere> {
+        there(vtl_user_write_u32(self.0 + ENTRY_REASON, REASON_CALL)).map(|_| ())
+    }
+
+    /// Reads RAX and RCX that VTL0 gets.
+    pub(crate) fn read_return(self, _section: &Section) -> Result<[u64; 2], NotThere> {
+        let (mut rax, mut rcx) = (0, 0);
+        let address = self.0 + RETURN_REGISTERS;
+        there(vtl_user_read_pair(&mut rax, &mut rcx, address))?;
+        Ok([rax, rcx])
+    }
+
+    /// Returns true if VTL1 has been told of an interrupt for VTL0 and has not taken notice.
+    pub(crate) fn is_asserted(self) -> Result<bool, NotThere> {
+        there(vtl_user_read_u8(self.0 + VINA_ASSERTED)).map(|byte| byte & 1 != 0)
+    }
+
+    /// Takes that back.
+    pub(crate) fn clear_asserted(self, _section: &Section) -> Result<(), NotThere> {
+        there(vtl_user_write_u8(self.0 + VINA_ASSERTED, 0)).map(|_| ())
+    }
+}
+
+/// C answers what it has read, zero for nothing, or a negative errno.
+fn there(result: c_int) -> Result<c_int, NotThere> {
+    match result {
+        0.. => Ok(result),
+        _ => Err(NotThere),
+    }
+}
+
+/// Which VPs switch between VTLs in the kernel, in runs through one VTL file.
+///
+/// The addresses are those of the process that set the first of them; in a run by another, a child
+/// after `fork()` for instance, they mean nothing.
+pub(crate) struct Assists {
+    /// Not zero: there is one. This and the addresses are `core`'s atomics, because the kernel's are a
+    /// call of a C function each, and every run looks here.
+    is_used: AtomicU32,
+    /// By CPU number; 0: none.
+    pages: KVec<AtomicU64>,
+    process: SetOnce<ARef<Mm>>,
+}
+
+impl Assists {
+    /// None yet.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub(crate) fn new(num_cpus: u32) -> Result<Self> {
+        let mut pages = KVec::new();
+        for _ in 0..num_cpus {
+            pages.push(AtomicU64::new(0), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            is_used: AtomicU32::new(0),
+            pages,
+            process: SetOnce::new(),
+        })
+    }
+
+    /// Sets the page of a VP, 0 for none, on behalf of the current process.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for what is no address of a page. EBUSY when another process has set one before.
+    /// ENXIO without such a CPU.
+    pub(crate) fn set(&self, cpu: u32, address: u64) -> Result {
+        let page = self.pages.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
+        if !ffi::is_user_page(address) {
+            return Err(EINVAL);
+        }
+        let task = kernel::current!();
+        let current = task.mm().ok_or(EINVAL)?;
+        self.process.populate(ARef::from(&**current));
+        if !self.is_own_process() {
+            return Err(EBUSY);
+        }
+        page.store(address, Relaxed);
+        // ORDERING: who sees this sees the address.
+        self.is_used.store(1, Release);
+        Ok(())
+    }
+
+    fn is_own_process(&self) -> bool {
+        let task = kernel::current!();
+        // The reference keeps the structure, so no other process has one at the same address.
+        matches!((self.process.as_ref(), task.mm()), (Some(first), Some(current))
+            if core::ptr::eq::<Mm>(&**first, &**current))
+    }
+
+    /// The page of a VP in a run by the current process.
+    #[inline]
+    pub(crate) fn of(&self, cpu: u32) -> Option<Assist> {
+        // ORDERING: with the store in `set`.
+        if self.is_used.load(Acquire) == 0 {
+            return None;
+        }
+        self.find(cpu)
+    }
+
+    #[cold]
+    fn find(&self, cpu: u32) -> Option<Assist> {
+        let address = self.pages.get(cpu as usize)?.load(Relaxed); // CAST: u32 fits
+        (address != 0 && self.is_own_process()).then_some(Assist(address))
+    }
+}

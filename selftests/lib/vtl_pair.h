@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * VTL0 and VTL1 of one VP, as VM 1 and VM 2 in 64-bit mode, each with page tables, a
+ * stack and an interrupt table of its own. Where each begins is chosen from
+ * lib/vtl_pair_code.S.
+ */
+#ifndef VTL_PAIR_H
+#define VTL_PAIR_H
+
+#include "vtl_util.h"
+
+#define CODE_CALL 0x11
+#define CODE_RETURN 0x12
+#define ASSIST_ENTRY_REASON 0x08
+#define ASSIST_VINA 0x0c
+#define ASSIST_RAX 0x10
+#define ASSIST_RCX 0x18
+
+#define PAIR_CODE(name) extern const unsigned char name[]
+PAIR_CODE(pair_code);
+PAIR_CODE(pair_code_end);
+PAIR_CODE(pair_vmcall);
+PAIR_CODE(pair_halt);
+PAIR_CODE(pair_return_fast);
+PAIR_CODE(pair_return);
+PAIR_CODE(pair_call);
+PAIR_CODE(pair_call_sti);
+PAIR_CODE(pair_sti_call);
+PAIR_CODE(pair_spin);
+PAIR_CODE(pair_sti);
+PAIR_CODE(pair_sti_hlt);
+PAIR_CODE(pair_store);
+PAIR_CODE(pair_live_vtl0);
+PAIR_CODE(pair_live_vtl1);
+PAIR_CODE(pair_kept_vtl0);
+PAIR_CODE(pair_kept_vtl1);
+PAIR_CODE(pair_shared_vtl0);
+PAIR_CODE(pair_shared_vtl1);
+PAIR_CODE(pair_bench_user);
+PAIR_CODE(pair_bench);
+
+/* What guests and test share; each VTL has one. */
+struct pair_data {
+	uint64_t turns;
+	uint64_t taken; /* interrupts */
+	uint64_t word;
+	uint64_t pad[5];
+	uint64_t loaded[8];
+	uint64_t to_load[8];
+};
+
+struct vtl_pair {
+	struct vtl_guest guest;
+	volatile struct mshv_vtl_switch_page *page;
+	volatile uint8_t *vapic; /* of VM 1 */
+	volatile uint8_t *part; /* their memory */
+	uint64_t memory; /* its guest-physical address */
+	volatile uint8_t *assist; /* VTL1's VP assist page, in it */
+	volatile struct pair_data *data[2]; /* of VM 1 and VM 2 */
+};
+
+int pair_open(struct vtl_pair *pair, int cpu);
+int pair_start(struct vtl_pair *pair, const unsigned char *vtl0,
+	       const unsigned char *vtl1);
+void pair_close(struct vtl_pair *pair);
+/* MSHV_VTL_SWITCH_SETUP: 0 or the negative errno. */
+int pair_set_up(struct vtl_pair *pair, volatile void *assist);
+uint64_t pair_address(const struct vtl_pair *pair, const unsigned char *label);
+/* Guest-physical address of something in their memory. */
+uint64_t pair_gpa(const struct vtl_pair *pair, volatile void *at);
+/* VM whose state is in the run page. */
+unsigned int pair_vm(const struct vtl_pair *pair);
+/* What a paravisor does that switches by itself. */
+void pair_exchange(struct vtl_pair *pair);
+/* Counters of the processor. */
+struct mshv_vtl_stats pair_stats(struct vtl_pair *pair);
+/* VTL0's memory is user mode's as well. */
+void pair_let_users(struct vtl_pair *pair);
+/* VTL0 takes interrupts from its virtual APIC page. */
+int pair_deliver(struct vtl_pair *pair);
+/* Both VMs reach STAR, LSTAR, SFMASK, KERNEL_GS_BASE and TSC_AUX without an exit. */
+int pair_let_live_msrs_through(struct vtl_pair *pair);
+/* One write to a field of VM @vm, by the id that VM 1's has. */
+int pair_write_field(struct vtl_pair *pair, int vm, uint64_t id, uint64_t value,
+		     uint64_t mask);
+
+#endif /* VTL_PAIR_H */

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The counters by which a paravisor has translations of a VTL invalidated that need not be running:
+//! `flush` of the switch page, as `Switching` in `rust/run/switch.rs` reads it. Which changes are due
+//! comes from `rust/pure/vtl_switch.rs` itself.
+
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicU64;
+use loom::sync::atomic::Ordering::{AcqRel, Relaxed};
+use loom::thread;
+use vtl_pure::pure::field::VmIndex;
+use vtl_pure::pure::vtl_switch::Flushes;
+
+use crate::model::{Vp, Without};
+use crate::tests::check;
+
+/// When the counter is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// With the switch, and once more if a kick is answered after it.
+    AfterTheAnswerToAKick,
+    WithTheSwitchOnly,
+}
+
+/// VTL1 runs, and returns; then VTL0 runs, without the thread having left. Meanwhile somebody takes a
+/// right from VTL0, counts, kicks, and relies on it when the stay that the kick has seen is over.
+fn revoke(without: Without, read: Read) {
+    check(None, move || {
+        let vp = Arc::new(Vp::new(without));
+        let shared = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+        let (kicked, page) = (vp.clone(), shared.clone());
+        let kicker = thread::spawn(move || {
+            let (flush, relied_on) = &*page;
+            flush.fetch_add(1, AcqRel);
+            let place = kicked.kick();
+            if !place.is_still(place) || kicked.has_ended(place) {
+                relied_on.store(1, Relaxed);
+            }
+        });
+        let (flush, relied_on) = &*shared;
+        let mut place = vp.begin_stay();
+        let first_stay = place;
+        // An entry of VTL1, which the counter of VTL0 does not concern.
+        vp.prepare_entry(&mut place);
+        // It returns.
+        let mut counter = flush.load(Relaxed);
+        let before = place;
+        vp.prepare_entry(&mut place);
+        if place != before && read == Read::AfterTheAnswerToAKick {
+            counter = flush.load(Relaxed);
+        }
+        let is_done = Flushes::default().is_due(VmIndex::VM1, counter);
+        // VTL0 runs.
+        let may_be_relied_on = place != first_stay || relied_on.load(Relaxed) != 0;
+        assert!(is_done || !may_be_relied_on, "an old right was used");
+        vp.end_stay(place);
+        kicker.join().unwrap();
+    });
+}
+
+#[test]
+fn after_a_kick_has_ended_no_old_right_is_used() {
+    revoke(Without::Nothing, Read::AfterTheAnswerToAKick);
+}
+
+#[test]
+#[should_panic(expected = "an old right was used")]
+fn the_counter_has_to_be_read_after_the_answer_to_a_kick() {
+    revoke(Without::Nothing, Read::WithTheSwitchOnly);
+}
+
+#[test]
+#[should_panic(expected = "an old right was used")]
+fn the_barrier_of_an_entry_is_needed_for_counters() {
+    revoke(Without::BarrierOfEntry, Read::AfterTheAnswerToAKick);
+}
+
+#[test]
+#[should_panic(expected = "an old right was used")]
+fn the_barrier_of_a_kick_is_needed_for_counters() {
+    revoke(Without::BarrierOfKick, Read::AfterTheAnswerToAKick);
+}
