@@ -40,7 +40,7 @@ CMDLINE="noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on $CMDLINE" \
 say "the kselftests of mappings with much memory on the debug kernel"
 # With all CPUs from the start: nothing there brings one online.
 CMDLINE=${CMDLINE/maxcpus=1/}
-CMDLINE="crashkernel=64M $CMDLINE" MEM=3200M run_kselftests memory "$memory_log" emu.vtl0=1100M@top
+CMDLINE="crashkernel=64M $CMDLINE" MEM=3200M run_kselftests memory "$memory_log" emu.vtl0=1100M@top emu.l2=3
 say "a kexec of the debug kernel into itself, in a TD whose host is Hyper-V"
 if "$TOP/scripts/build.sh" kexec; then
 	INITRAMFS=$BUILD/kexec-initramfs run_kselftests kexec "$kexec_log" emu.host=hyperv

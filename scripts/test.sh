@@ -120,7 +120,7 @@ run_kexec() {
 run_memory() {
 	say "kselftests of mappings in a TD with much memory"
 	CMDLINE="crashkernel=64M ${CMDLINE:-}" MEM=2100M \
-		run_kselftests "memory" "$memory_log" emu.vtl0=1100M@top
+		run_kselftests "memory" "$memory_log" emu.vtl0=1100M@top emu.l2=3
 }
 
 # A guest runs as usual, and the kernel does not warn, whatever the host answers and however often

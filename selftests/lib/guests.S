@@ -109,6 +109,17 @@ guest vtl_guest_read
 	jmp	.
 vtl_guest_read_end:
 
+/* Goes on at the address in ebx. */
+guest vtl_guest_jump
+	jmp	*%ebx
+vtl_guest_jump_end:
+
+/* Counts at the address in ebx, for ever. */
+guest vtl_guest_count
+	incl	(%ebx)
+	jmp	vtl_guest_count
+vtl_guest_count_end:
+
 /* Sums up ecx words from esi in eax and inverts each, then halts. */
 guest vtl_guest_checksum
 	xorl	%eax, %eax
