@@ -57,6 +57,19 @@ build_tools() {
 		--bins --examples --target "$HOST_TRIPLE"
 	cp "$TARGET/$HOST_TRIPLE/release/vtlctl" "$BUILD/vtlctl"
 	cp "$TARGET/$HOST_TRIPLE/release/examples"/{first_paravisor,every_command} "$BUILD/"
+	build_manual
+}
+
+# As below /usr/share.
+build_manual() {
+	local share=$BUILD/share shell file
+	rm -rf "$share"
+	in_root "$BUILD/vtlctl" man "$share/man/man1"
+	for file in bash-completion/completions/vtlctl zsh/site-functions/_vtlctl fish/vendor_completions.d/vtlctl.fish; do
+		mkdir -p "$share/${file%/*}"
+		shell=${file%%/*}
+		in_root "$BUILD/vtlctl" completions "${shell%-completion}" >"$share/$file"
+	done
 }
 
 build_selftests() {

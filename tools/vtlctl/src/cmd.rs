@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod boot;
+pub(crate) mod manual;
 pub(crate) mod probe;
 pub(crate) mod reset;
 pub(crate) mod run;

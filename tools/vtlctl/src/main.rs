@@ -17,7 +17,7 @@ mod tally;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Run lower virtual trust levels of an Intel TDX trust domain.
 #[derive(Parser)]
@@ -43,6 +43,10 @@ enum Command {
     Reset(cmd::reset::Arguments),
     /// Follow, save, show or verify the record of every switch.
     Audit(cmd::audit::Arguments),
+    /// Write the manual pages.
+    Man(cmd::manual::Man),
+    /// Print what a shell needs to complete commands and options.
+    Completions(cmd::manual::Completions),
 }
 
 const STATUS_HELP: &str = "Exit status:
@@ -99,6 +103,10 @@ fn main() -> ExitCode {
         Command::Stats(arguments) => cmd::stats::main(&arguments),
         Command::Reset(arguments) => cmd::reset::main(&arguments),
         Command::Audit(arguments) => cmd::audit::main(&arguments),
+        Command::Man(arguments) => cmd::manual::man(&arguments, Arguments::command()),
+        Command::Completions(arguments) => {
+            cmd::manual::completions(&arguments, Arguments::command())
+        }
     };
     let status = outcome.unwrap_or_else(|failure| {
         eprintln!("vtlctl: {:#}", failure.error);
@@ -111,7 +119,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
