@@ -10,7 +10,7 @@
 printf '\276\310\0\0\0\61\300\17\242\116\165\371\364' >"$work/exits"
 
 echo "TAP version 13"
-echo "1..28"
+echo "1..31"
 expect 0 "27 +0 +VP.INVGLA" probe_prints_the_tdcall_policy probe --policy
 expect 0 "0xdb  ModifyHostVisibility" and_that_of_hypercalls probe --policy
 expect 0 '"name":"VP.INVGLA"' and_as_json probe --policy --json
@@ -39,6 +39,12 @@ expect 0 "vm 1 .* -> CPUID" saved_records_are_shown audit show "$work/saved"
 expect 0 "^# boot_id: $(cat /proc/sys/kernel/random/boot_id)$" and_where_they_come_from \
 	audit show "$work/saved"
 expect 0 '"rip":"0x[0-9a-f]+"' and_as_json audit show --json "$work/saved"
+
+expect 0 "^$saved switches traced, 0 missed" switches_are_traced trace --from-oldest --duration 0 "$work/trace"
+grep -q '"cat":"run".*"name":"CPUID"' "$work/trace"
+result $? runs_are_named_for_their_exits
+grep -q '"name":"userspace: CPUID"' "$work/trace"
+result $? and_who_dealt_with_them_is_told
 
 # Without the third record. The head ends where the records begin.
 head=$(($(wc -c <"$work/saved") - 64 * saved))

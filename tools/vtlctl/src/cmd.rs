@@ -9,3 +9,4 @@ pub(crate) mod probe;
 pub(crate) mod reset;
 pub(crate) mod run;
 pub(crate) mod stats;
+pub(crate) mod trace;

@@ -43,6 +43,8 @@ enum Command {
     Reset(cmd::reset::Arguments),
     /// Follow, save, show or verify the record of every switch.
     Audit(cmd::audit::Arguments),
+    /// Write the switches of some seconds to a file for a trace viewer.
+    Trace(cmd::trace::Arguments),
     /// Write the manual pages.
     Man(cmd::manual::Man),
     /// Print what a shell needs to complete commands and options.
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         Command::Stats(arguments) => cmd::stats::main(&arguments),
         Command::Reset(arguments) => cmd::reset::main(&arguments),
         Command::Audit(arguments) => cmd::audit::main(&arguments),
+        Command::Trace(arguments) => cmd::trace::main(&arguments),
         Command::Man(arguments) => cmd::manual::man(&arguments, Arguments::command()),
         Command::Completions(arguments) => {
             cmd::manual::completions(&arguments, Arguments::command())

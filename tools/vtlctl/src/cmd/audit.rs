@@ -98,7 +98,7 @@ struct Save {
 }
 
 /// How long to sleep when no ring has a new record.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     match &arguments.command {
@@ -110,7 +110,10 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 }
 
 /// Makes a follower for each requested virtual processor.
-fn followers(only: Option<u32>, from_oldest: bool) -> anyhow::Result<(Info, Vec<Follower>)> {
+pub(super) fn followers(
+    only: Option<u32>,
+    from_oldest: bool,
+) -> anyhow::Result<(Info, Vec<Follower>)> {
     let mshv = Mshv::open()?;
     let info = mshv.info()?;
     let vtl: Vtl = mshv.create_vtl()?;
