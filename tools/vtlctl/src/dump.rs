@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The state of a virtual processor, for the report of a failed guest.
+//! The state of a virtual processor, by names: for the report of a failed guest, and for `vtlctl regs`.
 
 use raw_cpuid::cpuid;
 use vtl::field::L2Field;
 use vtl::run_page::SwitchedState;
 use vtl::{Gpr, Vp, XsaveImage};
 
-/// Fields of the L2 VMCS worth reading when a guest fails.
+/// Fields of the L2 VMCS worth reading when a guest has failed.
 const FIELDS: [(&str, L2Field); 14] = [
     ("cr0", L2Field::GUEST_CR0),
     ("cr3", L2Field::GUEST_CR3),
@@ -39,6 +39,29 @@ pub(crate) fn registers(vp: &Vp) -> Vec<(&'static str, u64)> {
         registers.extend(extended(&image, pkru_offset()));
     }
     registers
+}
+
+/// Returns true if [`set`] knows the register.
+pub(crate) fn is_settable(name: &str) -> bool {
+    let is_gpr = Gpr::ALL.iter().any(|(_, gpr)| *gpr == name);
+    let is_field = FIELDS.iter().any(|(field, _)| *field == name);
+    is_gpr || is_field || ["rip", "rflags", "cr2"].contains(&name)
+}
+
+/// Sets a register; nothing happens if it is not settable.
+pub(crate) fn set(vp: &Vp, name: &str, value: u64) -> vtl::Result<()> {
+    let page = vp.page();
+    let gpr = Gpr::ALL.iter().find(|(_, gpr)| *gpr == name);
+    let field = FIELDS.iter().find(|(field, _)| *field == name);
+    match (name, gpr, field) {
+        ("rip", ..) => page.set_rip(value),
+        ("rflags", ..) => page.set_rflags(value),
+        ("cr2", ..) => page.set_switched(SwitchedState::Cr2, value),
+        (_, Some((gpr, _)), _) => page.set_gpr(*gpr, value),
+        (_, None, Some((_, field))) => vp.write(*field, value)?,
+        (_, None, None) => {}
+    }
+    Ok(())
 }
 
 /// Where the standard format has PKRU: EBX of CPUID leaf 0xD.

@@ -43,6 +43,10 @@ enum Command {
     Reset(cmd::reset::Arguments),
     /// Follow, save, show or verify the record of every switch.
     Audit(cmd::audit::Arguments),
+    /// Show and set registers of VTL0.
+    Regs(cmd::regs::Arguments),
+    /// Show and change memory of the lower VTLs.
+    Mem(cmd::mem::Arguments),
     /// Write the switches of some seconds to a file for a trace viewer.
     Trace(cmd::trace::Arguments),
     /// Write the manual pages.
@@ -105,6 +109,8 @@ fn main() -> ExitCode {
         Command::Stats(arguments) => cmd::stats::main(&arguments),
         Command::Reset(arguments) => cmd::reset::main(&arguments),
         Command::Audit(arguments) => cmd::audit::main(&arguments),
+        Command::Regs(arguments) => cmd::regs::main(&arguments),
+        Command::Mem(arguments) => cmd::mem::main(&arguments),
         Command::Trace(arguments) => cmd::trace::main(&arguments),
         Command::Man(arguments) => cmd::manual::man(&arguments, Arguments::command()),
         Command::Completions(arguments) => {
