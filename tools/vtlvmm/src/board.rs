@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::memory::Ram;
+use crate::memory::{Ram, Range};
 use crate::parking::Mutex;
 use crate::platform::interrupts::Interrupts;
 use crate::platform::ports::PortDevices;
 use crate::platform::power::Power;
 use crate::platform::{IO_APIC_BASE, IO_APIC_LEN};
 use crate::processors::Processors;
+use crate::smbios;
 use crate::virtio::Slot;
 use crate::virtio::mmio::Transport;
 
@@ -50,6 +51,7 @@ pub struct Board<M> {
 /// A device with memory, and where in it.
 enum Device<'a> {
     IoApic(u32),
+    Rom(u32),
     Virtio(&'a Mutex<Transport>, u32),
 }
 
@@ -64,6 +66,7 @@ impl<M: Ram> Board<M> {
     pub fn read(&self, gpa: u64, size: u8) -> u64 {
         match self.device(gpa) {
             Some(Device::IoApic(offset)) => u64::from(self.interrupts.read(offset)),
+            Some(Device::Rom(offset)) => smbios::read_rom(offset, size),
             Some(Device::Virtio(device, offset)) => device.lock().read(offset, size),
             None => u64::MAX,
         }
@@ -80,7 +83,7 @@ impl<M: Ram> Board<M> {
                     .lock()
                     .write(&self.memory, is_over, offset, size, value);
             }
-            None => {}
+            Some(Device::Rom(_)) | None => {}
         }
     }
 
@@ -89,6 +92,10 @@ impl<M: Ram> Board<M> {
             let offset = gpa.checked_sub(u64::from(base))?;
             u32::try_from(offset).ok().filter(|offset| *offset < len)
         };
+        if smbios::ROM.contains(Range::new(gpa, gpa.saturating_add(1))) {
+            // CAST: below 64 KiB.
+            return Some(Device::Rom((gpa - smbios::ROM.start) as u32));
+        }
         if let Some(offset) = offset_in(IO_APIC_BASE, IO_APIC_LEN) {
             return Some(Device::IoApic(offset));
         }

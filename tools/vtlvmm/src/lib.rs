@@ -6,7 +6,7 @@
 //! `vcpu` (one virtual processor and its exits) → [`board`] (the devices they share).
 //!
 //! * [`cpuid`], [`msr`], [`apic`], [`decode`], [`walk`]: decisions that need no processor;
-//! * [`platform`], [`virtio`], [`acpi`]: the devices, and the tables that describe them;
+//! * [`platform`], [`virtio`], [`acpi`], [`smbios`]: the devices, and the tables that describe them;
 //! * [`processors`]: how processors start and interrupt each other;
 //! * [`memory`]: layout of the guest's memory. Unsafe code is only in `memory/lower.rs`.
 //!
@@ -27,6 +27,7 @@ pub mod msr;
 pub mod parking;
 pub mod platform;
 pub mod processors;
+pub mod smbios;
 mod vcpu;
 pub mod virtio;
 pub mod walk;

@@ -15,6 +15,7 @@ use vm_memory::{ByteValued as _, Bytes as _, GuestAddress, GuestMemory};
 
 use crate::error::{Error, Result};
 use crate::memory::{Range, place};
+use crate::smbios;
 
 pub use tables::{CODE_SELECTOR, DATA_SELECTOR, DESCRIPTORS_LIMIT};
 
@@ -167,6 +168,8 @@ impl Opened {
         let end = place::COMMAND_LINE + self.command_line.len() as u64;
         memory.write_slice(&[0], GuestAddress(end))?;
         memory.write_slice(acpi_tables, GuestAddress(place::ACPI.start))?;
+        let structures = smbios::structures();
+        memory.write_slice(&structures, GuestAddress(smbios::STRUCTURES))?;
         let parameters = self.parameters(ram, kernel, initrd);
         memory.write_slice(parameters.as_slice(), GuestAddress(place::BOOT_PARAMETERS))?;
         tables::write(memory)?;

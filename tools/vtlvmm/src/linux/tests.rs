@@ -88,6 +88,7 @@ fn everything_is_where_the_boot_protocol_says() {
     );
     assert_eq!(read(LOAD)[0], b'K');
     assert_eq!(&read(place::ACPI.start), b"RSD PTR ");
+    assert_eq!(read(smbios::STRUCTURES)[..2], [0, 24]);
     let map = zero_page.e820_table;
     let usable: u64 = map
         .iter()
