@@ -60,13 +60,25 @@ image large "$off"
 put "$work/large" 611 '\020'
 image old "$off"
 put "$work/old" 566 '\000'
+# multiboot NAME FLAGS CHECKSUM CODE: a kernel whose header says that all of it goes to 1 MiB.
+multiboot() {
+	put "$work/$1" 0 '\002\260\255\033'
+	put "$work/$1" 4 "$2"
+	put "$work/$1" 8 "$3"
+	put "$work/$1" 12 '\000\000\020\000\000\000\020\000\000\000\000\000\000\000\000\000\040\000\020\000'
+	put "$work/$1" 32 "$4"
+}
+# cmpl $0x2badb002, %eax; jne 1f; movl 16(%ebx), %esi; cmpl $0x746c756d, (%esi); jne 1f; off; 1: ud2
+mb="\075\002\260\255\053\165\022\213\163\020\201\076\155\165\154\164\165\007$off\017\013"
+multiboot multi '\000\000\001\000' '\376\117\121\344' "$mb"
+multiboot video '\004\000\001\000' '\372\117\121\344' "$mb"
 echo "no kernel" >"$work/text"
 head -c 600 "$work/off" >"$work/short"
 : >"$work/empty"
 : >"$work/disk"
 
 echo "TAP version 13"
-echo "1..25"
+echo "1..27"
 boots 3 "cannot use the kernel .*missing: No such" a_missing_kernel_is_named --kernel "$work/missing"
 boots 3 "is empty" an_empty_kernel_is_refused --kernel "$work/empty"
 boots 3 "no bzImage.*too short" a_short_file_is_refused --kernel "$work/text"
@@ -82,6 +94,8 @@ boots 2 "lower --vps" more_processors_than_there_are_are_refused --kernel "$work
 boots 2 "shorten --cmdline" a_long_command_line_is_refused --kernel "$work/off" \
 	--cmdline "$(head -c 3000 /dev/zero | tr '\0' x)"
 boots 0 "the guest powered itself off" a_guest_powers_itself_off --kernel "$work/off"
+boots 0 "the guest powered itself off" a_multiboot_kernel_finds_its_table_and_its_name --kernel "$work/multi"
+boots 3 "not served.* Multiboot" a_multiboot_kernel_that_wants_a_screen_is_refused --kernel "$work/video"
 boots 0 "the guest halted" a_guest_that_halts_for_good_ends --kernel "$work/halts"
 boots 0 "wanted a reset" a_guest_resets --kernel "$work/resets" --no-reboot
 boots 4 "ended with 7" a_guest_ends_with_a_number --kernel "$work/ends"

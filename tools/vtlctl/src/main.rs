@@ -33,7 +33,7 @@ enum Command {
     Probe(cmd::probe::Arguments),
     /// Run a flat binary, or the built-in demo, at VTL0.
     Run(cmd::run::Arguments),
-    /// Boot a Linux kernel at VTL0, with its console on this terminal.
+    /// Boot a kernel at VTL0, with its console on this terminal.
     Boot(cmd::boot::Arguments),
     /// Measure the cost of an ioctl and of one round trip to VTL0.
     Bench(cmd::bench::Arguments),

@@ -2,7 +2,7 @@
 //! A machine for an operating system at VTL0: what an unmodified Linux kernel expects of a PC, on
 //! top of the crate `vtl`.
 //!
-//! Data flows [`linux`] (image, boot parameters) → [`machine`] (memory, devices, threads) →
+//! Data flows [`image`] (kernel, boot parameters) → [`machine`] (memory, devices, threads) →
 //! `vcpu` (one virtual processor and its exits) → [`board`] (the devices they share).
 //!
 //! * [`cpuid`], [`msr`], [`apic`], [`decode`], [`walk`]: decisions that need no processor;
@@ -20,10 +20,12 @@ pub mod board;
 pub mod cpuid;
 pub mod decode;
 pub mod error;
+pub mod image;
 pub mod linux;
 pub mod machine;
 pub mod memory;
 pub mod msr;
+pub mod multiboot;
 pub mod parking;
 pub mod platform;
 pub mod processors;

@@ -49,8 +49,8 @@ pub struct Entry {
     pub rsi: u64,
 }
 
-const KERNEL: &str = "kernel";
-const INITRD: &str = "initial RAM disk";
+pub(crate) const KERNEL: &str = "kernel";
+pub(crate) const INITRD: &str = "initial RAM disk";
 /// From the load address to the 64-bit entry.
 const ENTRY_64: u64 = 0x200;
 const HEADER_AT: u64 = 0x1f1;
@@ -91,7 +91,7 @@ impl Linux {
 }
 
 /// Opens a regular file that is not empty; its length, too.
-fn open(what: &'static str, path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open(what: &'static str, path: &Path) -> Result<(File, u64)> {
     let wrong = |error| Error::File {
         what,
         path: path.to_path_buf(),

@@ -14,7 +14,7 @@ use vtl::{GpaRange, Info, LowerMemory, Mshv, PageRights, Vm, Vtl};
 use crate::acpi::Tables;
 use crate::board::{Board, End, Tally};
 use crate::error::{Error, Result};
-use crate::linux::{Entry, Opened};
+use crate::image::{Image, Start};
 use crate::memory::{self, LowerRam, Range, place};
 use crate::parking::Mutex;
 use crate::platform::Gsi;
@@ -31,7 +31,7 @@ use crate::virtio::rng::Random;
 /// What a machine is made of.
 pub struct Parts {
     /// The kernel and what belongs to it.
-    pub linux: Opened,
+    pub image: Image,
     /// Memory that the module has for lower VTLs.
     pub memory: Vec<GpaRange>,
     /// Only memory below this address is given to the guest.
@@ -96,7 +96,7 @@ impl Disk {
 #[derive(Debug)]
 pub struct Machine {
     board: Arc<Board<LowerRam>>,
-    entry: Entry,
+    start: Start,
     info: Info,
 }
 
@@ -144,8 +144,8 @@ impl Machine {
             apic_ids: &apic_ids,
             virtio: &slots,
         };
-        let entry = parts
-            .linux
+        let start = parts
+            .image
             .load(&memory, &ram, &tables.at(place::ACPI.start))?;
         let serial = SerialPort::new(interrupts.line(Gsi::SERIAL), parts.output);
         Ok(Self {
@@ -157,7 +157,7 @@ impl Machine {
                 processors,
                 end: Mutex::new(None),
             }),
-            entry,
+            start,
             info,
         })
     }
@@ -208,12 +208,12 @@ impl Machine {
 
     fn spawn(&self, number: usize) -> thread::JoinHandle<vtl::Result<Tally>> {
         let board = Arc::clone(&self.board);
-        let entry = (number == 0).then_some(self.entry);
+        let start = (number == 0).then_some(self.start);
         let (tsc_khz, num_l2_vms) = (self.info.tsc_khz, self.info.num_l2_vms);
         thread::spawn(move || {
             // Whatever becomes of this thread, the others must not wait for it.
             let _stop = StopOnDrop(Arc::clone(&board));
-            Vcpu::new(board, number, tsc_khz).run(entry, num_l2_vms)
+            Vcpu::new(board, number, tsc_khz).run(start, num_l2_vms)
         })
     }
 }

@@ -18,7 +18,7 @@ use vtl::{Exception, Exit, Gpr, Vm, Vp, reason};
 use crate::apic::{Effect, LocalApic};
 use crate::board::{Board, End, Tally};
 use crate::cpuid;
-use crate::linux::Entry;
+use crate::image::Start;
 use crate::memory::LowerRam;
 use crate::processors::{Phase, Processor};
 
@@ -63,15 +63,15 @@ impl Vcpu {
         }
     }
 
-    /// Runs the processor in this thread until the machine has ended. The boot processor begins at
-    /// `entry`, the others where their start-up IPI says.
-    pub(crate) fn run(mut self, entry: Option<Entry>, num_l2_vms: u32) -> vtl::Result<Tally> {
+    /// Runs the processor in this thread until the machine has ended. The boot processor begins as
+    /// `start` says, the others where their start-up IPI says.
+    pub(crate) fn run(mut self, start: Option<Start>, num_l2_vms: u32) -> vtl::Result<Tally> {
         let board = Arc::clone(&self.board);
         let own = &board.processors.list()[self.number];
         let mut vp = board.processors.vtl().bind(own.cpu, Vm::VTL0)?;
         vp.renew(num_l2_vms)?;
-        if let Some(entry) = entry {
-            start::at_entry(&vp, entry)?;
+        if let Some(start) = start {
+            start::begin(&vp, start)?;
         }
         while !board.processors.is_over().load(Ordering::SeqCst) {
             if self.attend(&vp, own)? {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use vtl::{Mshv, Vtl};
 use vtlvmm::board::End;
 use vtlvmm::error::Fault;
+use vtlvmm::image::Image;
 use vtlvmm::linux::Linux;
 use vtlvmm::machine::{Disk, Machine, Parts, Remote, Report};
 use vtlvmm::platform::power::Power;
@@ -23,7 +24,7 @@ mod terminal;
 #[derive(clap::Args)]
 #[command(after_help = KEYS)]
 pub(crate) struct Arguments {
-    /// Kernel: a bzImage for x86-64
+    /// Kernel: a bzImage for x86-64, or one with a Multiboot header
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
     /// Initial RAM disk
@@ -104,7 +105,7 @@ fn build(arguments: &Arguments) -> Result<Machine, Failure> {
     };
     let usage = |error| Failure::new(ExitStatus::Usage, error);
     let parts = Parts {
-        linux: linux.open().map_err(failed)?,
+        image: Image::open(&linux).map_err(failed)?,
         disk: arguments
             .disk
             .as_deref()

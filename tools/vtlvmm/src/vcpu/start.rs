@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Start states: at the 64-bit entry of a kernel, and in real mode at a page that another
-//! processor named. In both, interrupts go through the virtual-APIC page, and the kernel module
+//! Start states: at the 64-bit entry of a Linux, at the entry of a Multiboot kernel, and in real mode at a page
+//! that another processor named. In both, interrupts go through the virtual-APIC page, and the kernel module
 //! delivers them.
 
 use vtl::field::{self, L2Field};
 use vtl::vapic::ApicRegister;
 use vtl::{Gpr, Mode, Offload, Vectors, Vp};
 
+use crate::image::Start;
 use crate::linux::{self, Entry};
 use crate::memory::place;
 use crate::msr;
+use crate::multiboot;
 
 pub(super) const CR0_NE: u64 = 1 << 5;
 pub(super) const CR0_NW: u64 = 1 << 29;
@@ -22,8 +24,24 @@ const CR0_OWNED: u64 = CR0_NE | CR0_NW | CR0_CD;
 /// Bits of CR4 likewise. The guest sees neither, though both are set.
 const CR4_OWNED: u64 = CR4_MCE | CR4_VMXE;
 
-/// The boot processor, in 64-bit mode by the boot protocol.
-pub(super) fn at_entry(vp: &Vp, entry: Entry) -> vtl::Result<()> {
+/// The boot processor.
+pub(super) fn begin(vp: &Vp, start: Start) -> vtl::Result<()> {
+    match start {
+        Start::Linux(entry) => at_entry(vp, entry),
+        Start::Multiboot(entry) => at_multiboot_entry(vp, entry),
+    }
+}
+
+/// In 32-bit protected mode without paging, all segments from 0 on.
+fn at_multiboot_entry(vp: &Vp, entry: multiboot::Entry) -> vtl::Result<()> {
+    vp.reset(Mode::Protected32, entry.rip)?;
+    vp.page().set_gpr(Gpr::Rax, multiboot::LOADER_MAGIC);
+    vp.page().set_gpr(Gpr::Rbx, entry.information);
+    common(vp)
+}
+
+/// In 64-bit mode by Linux' boot protocol.
+fn at_entry(vp: &Vp, entry: Entry) -> vtl::Result<()> {
     let mode = Mode::Long64 {
         cr3: place::PAGE_TABLES,
     };
