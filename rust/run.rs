@@ -46,6 +46,7 @@ use crate::vp::claim::{Claimed, Pinned};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 use context::Loaded;
+use deadline::HaltEnd;
 use record::Entering;
 use switch::Switching;
 
@@ -156,7 +157,11 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<A
     let vm = entry.rcx.vm();
     let exit = match stop {
         Stop::Again => return Ok(After::Work),
-        Stop::Halted => deadline::end_halt(pinned, vm),
+        Stop::Halted => match deadline::end_halt(pinned, vm) {
+            HaltEnd::GoesOn => None,
+            HaltEnd::Interrupt => return Ok(After::Work),
+            HaltEnd::Exit(status) => Some(status),
+        },
         Stop::Exit(status) => Some(status),
     };
     let Some(status) = exit else {
@@ -164,7 +169,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<A
     };
     deadline::forget_stale(pinned, vm, status);
     if let Some(other) = call.other_vtl(vm) {
-        deadline::forget_stale(pinned, other, status);
+        deadline::forget_stale_of_other(pinned, other, status);
     }
     Ok(After::Exit)
 }
@@ -250,7 +255,10 @@ fn run_loaded(
         drop(irqs);
         let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {
             Next::EnterAgain => !has_stalled(vp, class, &mut call.stall),
-            Next::Handle(handled) => offload::carry_out(machine, vp, offload, &handled),
+            Next::Handle(handled) => {
+                let deadlines = &mut loaded.private.deadlines;
+                offload::carry_out(machine, vp, deadlines, offload, &handled)
+            }
             Next::Userspace => match &mut call.switching {
                 Some(switching) => switching.switch_vtl_state(&mut loaded),
                 None => false,

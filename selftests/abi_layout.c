@@ -66,6 +66,7 @@ static const struct number commands[] = {
 	NUMBER(MSHV_CAP_XSAVE, 0x104),
 	NUMBER(MSHV_CAP_VTL_SWITCH, 0x105),
 	NUMBER(MSHV_CAP_RESET, 0x108),
+	NUMBER(MSHV_CAP_TIMER, 0x109),
 	NUMBER(MSHV_VTL_XSAVE_GET, 0xc018b863),
 	NUMBER(MSHV_VTL_XSAVE_SET, 0x4018b864),
 	NUMBER(MSHV_VTL_SWITCH_SETUP, 0x4008b865),
@@ -320,6 +321,10 @@ static const struct number run_page[] = {
 	NUMBER(RUN(proxy_irr_blocked), 1588),
 	NUMBER(RUN(proxy_irr_exit_mask), 1620),
 	NUMBER(RUN(proxy_irr_exit_mask) + 32, 1652),
+	NUMBER(MSHV_VTL_RUN_TIMER, 4080),
+	NUMBER(offsetof(struct mshv_vtl_timer, deadline), 0),
+	NUMBER(offsetof(struct mshv_vtl_timer, vector), 8),
+	NUMBER(sizeof(struct mshv_vtl_timer), 16),
 };
 
 #define EXPECT_NUMBERS(table)                                          \

@@ -33,7 +33,7 @@ use kernel::types::ForeignOwnable;
 
 use kernel::prelude::Zeroable;
 
-use crate::pure::uapi::{info, policy, run, stats, switch, HVCALL_STATUS};
+use crate::pure::uapi::{info, policy, run, stats, switch, timer, HVCALL_STATUS};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 
@@ -382,6 +382,7 @@ assert_offsets! {
         msr_kernel_gs_base => 40, msr_star => 48, msr_lstar => 56, msr_sfmask => 64, msr_xss => 72,
         msr_tsc_aux => 80,
     }
+    mshv_vtl_timer: { deadline => timer::DEADLINE, vector => timer::VECTOR, }
     mshv_map_device_intr: { vector => 0, apic_id => 4, create_mapping => 8, padding => 9, }
     mshv_vtl_xsave: { size => 0, flags => 4, xfeatures => 8, image => 16, }
     mshv_vtl_exit_stats: { count => 0, handled => 8, cycles => 16, }
@@ -420,3 +421,5 @@ const _: () = assert!(size_of::<mshv_vtl_ram_disposition>() == 16);
 const _: () = assert!(size_of::<mshv_tdx_exit_info>() == 88);
 const _: () = assert!(size_of::<mshv_tdx_vp_context>() == 1024);
 const _: () = assert!(size_of::<mshv_vtl_run>() == run::END + 4);
+const _: () = assert!(size_of::<mshv_vtl_timer>() == timer::SIZE);
+const _: () = assert!(MSHV_VTL_RUN_TIMER as usize == run::TIMER);

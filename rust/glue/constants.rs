@@ -143,4 +143,5 @@ assert_answers! {
     MSHV_CAP_XSAVE => 1,
     MSHV_CAP_VTL_SWITCH => 1,
     MSHV_CAP_RESET => 1,
+    MSHV_CAP_TIMER => 1,
 }

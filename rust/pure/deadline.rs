@@ -4,8 +4,16 @@
 //! Once the deadline has passed, the TDX module ends the current run, and each later run
 //! immediately, until the field is written again. A halted lower VTL does not run, so the kernel's
 //! own timer stands in. [ABI TSC_DEADLINE]
+//!
+//! Userspace may leave the timer of VM 1's APIC to the kernel while it is in TSC-deadline mode: the
+//! kernel then writes the guest's IA32_TSC_DEADLINE to the field, and posts the timer's interrupt once
+//! the deadline has passed.
 
+use super::apic::Vector;
 use super::field::{PerVm, VmIndex};
+
+/// IA32_TSC_DEADLINE. [SDM3 12.5.4.1]
+pub const MSR_TSC_DEADLINE: u32 = 0x6e0;
 
 /// Value of the field for no deadline.
 pub const NEVER: u64 = u64::MAX;
@@ -52,6 +60,53 @@ impl Deadlines {
         match self.get(vm) {
             Some(deadline) => Some(deadline.saturating_sub(tsc)),
             None => None,
+        }
+    }
+}
+
+/// The timer of VM 1's APIC, as the run page has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ApicTimer {
+    /// Value of IA32_TSC_DEADLINE.
+    pub deadline: u64,
+    /// Vector of its interrupt. Below 16: the timer is userspace's.
+    pub vector: u8,
+}
+
+/// The effects of a write of IA32_TSC_DEADLINE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimerWrite {
+    /// New value of the field.
+    pub field: u64,
+    /// New value of IA32_TSC_DEADLINE.
+    pub deadline: u64,
+    /// The interrupt to post now, because the deadline has already passed.
+    pub expired: Option<Vector>,
+}
+
+impl ApicTimer {
+    /// Returns the effects of writing `value` at `tsc`; `None` if userspace has to handle it.
+    pub const fn write(self, value: u64, tsc: u64) -> Option<TimerWrite> {
+        let Some(vector) = Vector::new(self.vector) else {
+            return None;
+        };
+        let has_passed = value != 0 && value <= tsc;
+        let deadline = if has_passed { 0 } else { value };
+        Some(TimerWrite {
+            field: field_value(deadline),
+            deadline,
+            expired: if has_passed { Some(vector) } else { None },
+        })
+    }
+
+    /// Returns the interrupt to post for a deadline that has passed at `tsc`; `None` if the `armed`
+    /// deadline is not the timer's or has not passed, which userspace has to handle.
+    pub const fn expired(self, armed: Option<u64>, tsc: u64) -> Option<Vector> {
+        match armed {
+            Some(deadline) if deadline == self.deadline && tsc >= deadline => {
+                Vector::new(self.vector)
+            }
+            _ => None,
         }
     }
 }
@@ -105,6 +160,53 @@ mod tests {
         // Close to the end of the counter nothing wraps.
         deadlines.set(vm, NEVER - 1);
         assert!(!deadlines.is_stale(vm, NEVER - 1));
+    }
+
+    const TIMER: ApicTimer = ApicTimer {
+        deadline: 1000,
+        vector: 0x41,
+    };
+
+    #[test]
+    fn a_timer_without_a_vector_is_userspaces() {
+        for vector in 0..=255 {
+            let timer = ApicTimer { vector, ..TIMER };
+            let is_served = vector >= 16;
+            let (write, end) = (timer.write(2000, 1), timer.expired(Some(1000), 1000));
+            assert_eq!((vector, write.is_some()), (vector, is_served));
+            assert_eq!((vector, end.is_some()), (vector, is_served));
+        }
+    }
+
+    #[test]
+    fn a_write_arms_the_future_and_interrupts_for_the_past() {
+        let write = |value| TIMER.write(value, 5000).unwrap();
+        let vector = Vector::new(0x41);
+        let expected = |field, deadline, expired| TimerWrite {
+            field,
+            deadline,
+            expired,
+        };
+        assert_eq!(write(5001), expected(5001, 5001, None));
+        assert_eq!(write(5000), expected(NEVER, 0, vector));
+        assert_eq!(write(1), expected(NEVER, 0, vector));
+        // Zero takes it back.
+        assert_eq!(write(0), expected(NEVER, 0, None));
+        assert_eq!(write(NEVER), expected(NEVER, NEVER, None));
+    }
+
+    #[test]
+    fn only_the_deadline_that_the_guest_has_set_is_an_interrupt() {
+        assert_eq!(TIMER.expired(Some(1000), 1000), Vector::new(0x41));
+        assert_eq!(TIMER.expired(Some(1000), 999), None);
+        // Userspace has armed another one for itself.
+        assert_eq!(TIMER.expired(Some(500), 1000), None);
+        assert_eq!(TIMER.expired(None, u64::MAX), None);
+        let none = ApicTimer {
+            deadline: 0,
+            ..TIMER
+        };
+        assert_eq!(none.expired(Some(1000), 1000), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Exits of the lower VTL that the kernel can handle itself if userspace allows it: HLT, guest idle
-//! and writes of the ICR. `next.rs` calls this only after checking what rules it out for any exit.
+//! Exits of the lower VTL that the kernel can handle itself if userspace allows it: HLT, guest idle,
+//! writes of the ICR, and the timer. `next.rs` calls this only after checking what rules it out for any
+//! exit.
 //!
 //! Anything unusual is left to userspace, which has all of the VP's state: single steps, other
 //! privilege levels, instructions at the end of the address space.
 
+use super::deadline::MSR_TSC_DEADLINE;
 use super::exit::RawExit;
 use super::icr::{Ipi, MSR_X2APIC_ICR};
 use super::offload::{Halt, Offload};
@@ -24,7 +26,7 @@ pub struct Guest {
     pub rip: u64,
 }
 
-/// An instruction that the kernel carries out in place of userspace.
+/// An instruction, or an expired deadline, that the kernel handles in place of userspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handled {
     /// What it does.
@@ -36,13 +38,17 @@ pub struct Handled {
     pub ends_shadow: bool,
 }
 
-/// What the instruction does.
+/// What the exit is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Waits for an interrupt.
     Halt(Halt),
     /// Sends an interrupt.
     Send(Ipi),
+    /// Writes IA32_TSC_DEADLINE. Only if userspace has left the timer to the kernel.
+    SetTimer(u64),
+    /// The deadline has passed. Likewise, and only if the deadline is the timer's.
+    Expire,
 }
 
 /// An RDMSR of it makes the processor idle. [TLFS 10.1.4]
@@ -51,6 +57,7 @@ const HV_X64_MSR_GUEST_IDLE: u32 = 0x4000_00f0;
 const REASON_HLT: u32 = 12;
 const REASON_RDMSR: u32 = 31;
 const REASON_WRMSR: u32 = 32;
+const REASON_PREEMPTION_TIMER: u32 = 52;
 
 const RFLAGS_TF: u64 = 1 << 8;
 pub(super) const RFLAGS_IF: u64 = 1 << 9;
@@ -61,19 +68,29 @@ pub(super) const CS_LONG: u64 = 1 << (16 + 13);
 /// raw reason, so that an exit with a further bit set in it does not match.
 pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Option<Handled> {
     let reason = exit.status().details();
-    if !offload.takes_interrupts() || !matches!(reason, REASON_HLT | REASON_RDMSR | REASON_WRMSR) {
+    if !offload.takes_interrupts() {
         return None;
     }
-    let guest = guest();
+    let guest = match reason {
+        REASON_HLT | REASON_RDMSR | REASON_WRMSR | REASON_PREEMPTION_TIMER => guest(),
+        _ => return None,
+    };
+    if reason == REASON_PREEMPTION_TIMER {
+        // This exit comes between two instructions.
+        return Some(Handled {
+            action: Action::Expire,
+            next_rip: guest.rip,
+            ends_shadow: false,
+        });
+    }
     let action = match (reason, guest.rcx as u32) {
         // With interrupts disabled only an NMI would end the halt, and NMIs are userspace's.
         (REASON_HLT, _) if guest.rflags & RFLAGS_IF != 0 => Action::Halt(Halt::Hlt),
         (REASON_RDMSR, HV_X64_MSR_GUEST_IDLE) => Action::Halt(Halt::GuestIdle),
         (REASON_WRMSR, MSR_X2APIC_ICR) if offload.takes_icr() => {
-            // CAST: WRMSR takes the low halves of EDX and EAX.
-            let value = (guest.rdx << 32) | u64::from(guest.rax as u32);
-            Action::Send(Ipi::decode(value)?)
+            Action::Send(Ipi::decode(written(&guest))?)
         }
+        (REASON_WRMSR, MSR_TSC_DEADLINE) => Action::SetTimer(written(&guest)),
         _ => return None,
     };
     Some(Handled {
@@ -81,6 +98,12 @@ pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) 
         next_rip: behind(exit, guest.rflags, guest.rip)?,
         ends_shadow: guest.rflags & RFLAGS_IF != 0,
     })
+}
+
+/// The operand of WRMSR.
+const fn written(guest: &Guest) -> u64 {
+    // CAST: the low halves of EDX and EAX.
+    (guest.rdx << 32) | (guest.rax as u32 as u64)
 }
 
 /// Returns RIP after the instruction; `None` if advancing it has effects of its own.
@@ -157,19 +180,52 @@ mod tests {
             target: Target::Physical(7),
         };
         assert_eq!(action(32, 0x830), Action::Send(ipi));
+        assert_eq!(action(32, 0x6e0), Action::SetTimer(0x7_0000_0041));
+    }
+
+    #[test]
+    fn the_end_of_a_deadline_moves_nothing_and_says_nothing_about_an_instruction() {
+        let odd = RawExit {
+            r11: 0,
+            r12: 3,
+            ..exit(52)
+        };
+        let stepping = Guest {
+            rflags: RFLAGS_TF,
+            ..guest(0x6e0)
+        };
+        let expected = Handled {
+            action: Action::Expire,
+            next_rip: 0x1000,
+            ends_shadow: false,
+        };
+        assert_eq!(handled(&odd, offload(), || stepping), Some(expected));
     }
 
     #[test]
     fn every_other_reason_and_msr_is_userspaces() {
         let basic = (0..64).chain((64..0x1_0000).step_by(STEP));
         for reason in basic.chain((16..32).map(|bit| (1 << bit) | 12)) {
-            for rcx in [0, 0x10, 0x80b, 0x82f, 0x831, 0x4000_00ef, 0x4000_00f1] {
-                let is_hlt = reason == 12;
+            for rcx in [
+                0,
+                0x10,
+                0x6df,
+                0x6e1,
+                0x82f,
+                0x831,
+                0x4000_00ef,
+                0x4000_00f1,
+            ] {
+                let is_whatever_msr = reason == 12 || reason == 52;
                 let found = handled(&exit(reason), offload(), || guest(rcx));
-                assert_eq!((reason, rcx, found.is_some()), (reason, rcx, is_hlt));
+                assert_eq!(
+                    (reason, rcx, found.is_some()),
+                    (reason, rcx, is_whatever_msr)
+                );
             }
         }
         assert_eq!(handled(&exit(31), offload(), || guest(0x830)), None);
+        assert_eq!(handled(&exit(31), offload(), || guest(0x6e0)), None);
         assert_eq!(handled(&exit(32), offload(), || guest(0x4000_00f0)), None);
     }
 
@@ -184,6 +240,8 @@ mod tests {
                 assert_eq!(is_handled(12, 0), is_served && raw & 1 != 0);
                 assert_eq!(is_handled(31, 0x4000_00f0), is_served && raw & 1 != 0);
                 assert_eq!(is_handled(32, 0x830), is_served && raw & 3 == 3);
+                assert_eq!(is_handled(32, 0x6e0), is_served && raw & 1 != 0);
+                assert_eq!(is_handled(52, 0), is_served && raw & 1 != 0);
             }
         }
     }

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn exits_for_l1_go_to_userspace() {
         assert_eq!(after(status(0, 1), 0), Next::Userspace);
-        assert_eq!(after(status(0, 52), 0), Next::Userspace);
+        assert_eq!(after(status(0, 53), 0), Next::Userspace);
         assert_eq!(after(status(0, 45), 0), Next::Userspace);
     }
 
@@ -161,13 +161,13 @@ mod tests {
         assert_eq!(after(status(0xc000_0100, 12), VECTORING), Next::Fail);
     }
 
-    /// Checks every basic reason with every single further bit: only HLT and the read of guest idle
-    /// are handled, all others go to userspace.
+    /// Checks every basic reason with every single further bit: only HLT, the read of guest idle and an
+    /// expired deadline are handled, all others go to userspace.
     #[test]
     fn of_l1s_exits_only_those_served_stay_in_the_kernel() {
         for basic in (0..64).chain((64..0x1_0000_u32).step_by(STEP)) {
             for mark in core::iter::once(0).chain((16..32).map(|bit| 1 << bit)) {
-                let is_served = mark == 0 && (basic == 12 || basic == 31);
+                let is_served = mark == 0 && matches!(basic, 12 | 31 | 52);
                 let is_handled = matches!(after(status(0, basic | mark), 0), Next::Handle(_));
                 let is_seen = after(status(0, basic | mark), 0) == Next::Userspace;
                 assert_eq!((basic, mark, is_handled), (basic, mark, is_served));

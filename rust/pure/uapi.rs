@@ -145,6 +145,18 @@ pub mod run {
     pub const PROXY_IRR_EXIT_MASK: usize = 1620;
     /// Where the last field ends.
     pub const END: usize = 1652;
+    /// The timer of VM 1's APIC.
+    pub const TIMER: usize = 4080;
+}
+
+/// Byte offsets in it.
+pub mod timer {
+    /// u64.
+    pub const DEADLINE: usize = 0;
+    /// u8.
+    pub const VECTOR: usize = 8;
+    /// Size with what follows.
+    pub const SIZE: usize = 16;
 }
 
 /// Byte offsets in the switch page.
@@ -187,10 +199,10 @@ pub const MMAP_KIND_SHIFT: u32 = 16;
 /// VTL calls are served.
 const CAP_VTL_SWITCH: u32 = 0x105;
 
-/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; RESET;
-/// and VTL_SWITCH where there are two VTLs to switch between.
+/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; RESET,
+/// TIMER; and VTL_SWITCH where there are two VTLs to switch between.
 pub const fn own_capabilities(num_l2_vms: u8) -> u64 {
-    0x11f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
+    0x31f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
 }
 
 /// Returns true if a TD with so many L2 VMs has a VTL1.
@@ -207,7 +219,7 @@ pub const fn check_extension(capability: u32, num_l2_vms: u8) -> Option<u32> {
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
         3 => Some(1), // DR6_SHARED: TDX switches DR7 only
         4 => Some(1), // LOWER_VTL_TIMER_VIRT: deadlines are programmed
-        0x100..=0x104 | 0x108 => Some(1),
+        0x100..=0x104 | 0x108 | 0x109 => Some(1),
         _ => None,
     }
 }
@@ -241,9 +253,10 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_state_is_aligned_for_the_tdx_module() {
+    fn everything_in_the_run_page_has_its_place() {
         assert_eq!(run::GUEST_STATE % 256, 0);
         assert_eq!(run::FX_STATE % 16, 0);
-        const { assert!(run::END <= 4096) };
+        const { assert!(run::END <= run::TIMER) };
+        const { assert!(run::TIMER + timer::SIZE == 4096) };
     }
 }

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the kernel does for the lower VTL in place of userspace: posts requested interrupts,
-//! handles halts, and sends interrupts.
+//! handles halts, sends interrupts, and serves its timer.
 //!
 //! ```text
 //! before an entry   proxy_irr ──► virtual-APIC page, RVI      prepare
 //!                   halted, and one is deliverable ──► not halted
 //! after an exit     HLT, guest idle ──► halted                carry_out
 //!                   x2APIC ICR ──► own virtual-APIC page, or proxy_irr of others
+//!                   WRMSR IA32_TSC_DEADLINE ──► TSC_DEADLINE  deadline::set_timer
+//!                   deadline passed ──► own virtual-APIC page deadline::expire_timer
 //! ```
 
 use kernel::prelude::*;
 
+use super::deadline;
 use super::switch::Switching;
 use crate::cpu::tdcall;
-use crate::pure::apic::Priorities;
+use crate::pure::apic::{Priorities, Vector};
+use crate::pure::deadline::Deadlines;
 use crate::pure::field::VmIndex;
 use crate::pure::handled::{Action, Handled};
 use crate::pure::icr::{Ipi, Target};
@@ -92,15 +96,22 @@ fn priorities(vp: &Vp) -> Priorities {
     vp.run_page.read_priorities(VirtualApic(&vp.vapic).tpr())
 }
 
-/// Carries out an instruction of the lower VTL. Returns false, with nothing changed, if it has to
-/// be left to userspace.
-pub(super) fn carry_out(machine: &Machine, vp: &Vp, offload: Offload, handled: &Handled) -> bool {
-    if let Action::Send(ipi) = handled.action {
-        if !is_accepted(machine, vp, ipi.target) {
-            return false;
-        }
-    }
-    if handled.ends_shadow && end_shadow().is_err() {
+/// Handles an exit of the lower VTL. Returns false, with nothing changed that the lower VTL could see,
+/// if it has to be left to userspace.
+pub(super) fn carry_out(
+    machine: &Machine,
+    vp: &Vp,
+    deadlines: &mut Deadlines,
+    offload: Offload,
+    handled: &Handled,
+) -> bool {
+    let is_accepted = match handled.action {
+        Action::Halt(_) => true,
+        Action::Send(ipi) => is_accepted(machine, vp, ipi.target),
+        Action::SetTimer(value) => deadline::set_timer(vp, deadlines, value),
+        Action::Expire => deadline::expire_timer(vp, deadlines),
+    };
+    if !is_accepted || handled.ends_shadow && end_shadow().is_err() {
         return false;
     }
     match handled.action {
@@ -111,6 +122,7 @@ pub(super) fn carry_out(machine: &Machine, vp: &Vp, offload: Offload, handled: &
             vp.run_page.store_halt(offload.halted(halt), RUN_HALTED);
         }
         Action::Send(ipi) => send(machine, vp, ipi),
+        Action::SetTimer(_) | Action::Expire => (),
     }
     vp.run_page.store_rip(handled.next_rip);
     true
@@ -132,8 +144,7 @@ fn is_accepted(machine: &Machine, sender: &Vp, target: Target) -> bool {
 
 fn send(machine: &Machine, sender: &Vp, ipi: Ipi) {
     if ipi.target.includes(sender.apic_id, true) {
-        VirtualApic(&sender.vapic).request_vector(ipi.vector);
-        sender.run_page.raise_rvi(ipi.vector);
+        post(sender, ipi.vector);
     }
     for_each_other(machine, sender, ipi.target, |vp| {
         if vp.run_page.ask_for(ipi.vector) {
@@ -141,6 +152,12 @@ fn send(machine: &Machine, sender: &Vp, ipi: Ipi) {
         }
         true
     });
+}
+
+/// Posts an interrupt to the VP that this thread runs.
+pub(super) fn post(vp: &Vp, vector: Vector) {
+    VirtualApic(&vp.vapic).request_vector(vector);
+    vp.run_page.raise_rvi(vector);
 }
 
 /// Calls `visit` for each destination VP except the sender, until it returns false. Returns true if

@@ -87,6 +87,32 @@ irq_guest_sleep:
 	incl	DATA_SPINS(%ebp)
 	jmp	1b
 
+/* Sets its timer EDI ticks ahead and halts until the interrupt was taken, EBX times. */
+	.globl	irq_guest_tick
+irq_guest_tick:
+	cli
+	rdtsc
+	addl	%edi, %eax
+	adcl	$0, %edx
+	movl	$0x6e0, %ecx
+	wrmsr
+	sti
+	hlt
+	decl	%ebx
+	jnz	irq_guest_tick
+	vmcall
+	jmp	.
+
+/* Sets its timer to what has passed, for ever. */
+	.globl	irq_guest_late
+irq_guest_late:
+	sti
+	movl	$0x6e0, %ecx
+	xorl	%edx, %edx
+	movl	$1, %eax
+	wrmsr
+	jmp	irq_guest_late
+
 /*
  * Sends an interrupt to its peer whenever the one before was taken, and one to
  * itself; halts between.

@@ -111,6 +111,8 @@
 #define MSHV_CAP_VTL_SWITCH 0x105
 /* MSHV_VTL_RESET is served. */
 #define MSHV_CAP_RESET 0x108
+/* struct mshv_vtl_timer in the run page is served. */
+#define MSHV_CAP_TIMER 0x109
 
 /**
  * struct mshv_vtl_head - Beginning of every structure that may grow
@@ -1043,6 +1045,24 @@ struct mshv_vtl_run {
 	__u32 proxy_irr_exit_mask[8];
 	__u32 reserved;
 };
+
+/**
+ * struct mshv_vtl_timer - The timer of VM 1's APIC, in the run page
+ * @deadline: value of the guest's IA32_TSC_DEADLINE
+ * @vector: of the timer's interrupt, while the kernel is to serve it: in the mode of a TSC
+ *	deadline, not masked. 0, as anything below 16: it is userspace's
+ * @reserved: not looked at
+ *
+ * At MSHV_VTL_RUN_TIMER of the run page.
+ */
+struct mshv_vtl_timer {
+	__u64 deadline;
+	__u8 vector;
+	__u8 reserved[7];
+};
+
+/* Offset in the run page of struct mshv_vtl_timer. */
+#define MSHV_VTL_RUN_TIMER 4080
 
 /*
  * The lower VTL is halted: sleep instead of entering it, until ``cancel`` is set

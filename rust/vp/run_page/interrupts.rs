@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Fields of the run page about interrupts and halts: requests by others (`proxy_irr`), what the
-//! kernel may handle (`offload_flags`), and the registers that it then reads and changes.
+//! kernel may handle (`offload_flags`, the timer), and the registers that it then reads and changes.
 //!
 //! A requester sets the bit in `proxy_irr`, then `scan_proxy_irr`, then kicks. A taker clears
 //! `scan_proxy_irr` before it takes bits. All of these are full barriers, so either a bit is taken,
@@ -8,9 +8,11 @@
 
 use super::RunPage;
 use crate::pure::apic::{self, Priorities, Vector, WORDS};
+use crate::pure::deadline::ApicTimer;
 use crate::pure::handled::Guest;
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::run::GUEST_STATE;
+use crate::pure::uapi::timer;
 use crate::pure::vtl_switch::{Caller, Own};
 
 /// The word whose first byte is `scan_proxy_irr`.
@@ -182,6 +184,19 @@ impl RunPage {
     /// Raises RVI to a vector that is requested, too.
     pub(crate) fn raise_rvi(&self, vector: Vector) {
         self.store_rvi(self.0.read_u8(RVI).max(vector.get()));
+    }
+
+    /// Reads the timer of VM 1's APIC, each field once.
+    pub(crate) fn read_timer(&self) -> ApicTimer {
+        ApicTimer {
+            deadline: self.0.read_u64(offset::TIMER + timer::DEADLINE),
+            vector: self.0.read_u8(offset::TIMER + timer::VECTOR),
+        }
+    }
+
+    /// Stores the value of IA32_TSC_DEADLINE.
+    pub(crate) fn store_timer_deadline(&self, deadline: u64) {
+        self.0.write_u64(offset::TIMER + timer::DEADLINE, deadline);
     }
 
     /// Clears the update flag of the deadline, which has been programmed.

@@ -10,7 +10,9 @@ pub(crate) mod operands;
 mod run;
 mod switch;
 
-pub use run::{EnterGuestState, RunPageLayout, TdxVpContext, TscDeadline, VpState};
+pub use run::{
+    ApicTimer, EnterGuestState, RUN_TIMER, RunPageLayout, TdxVpContext, TscDeadline, VpState,
+};
 pub use switch::{Parked, SwitchPageLayout, SwitchSetup};
 
 /// Command numbers as the kernel sees them (type 0xb8).

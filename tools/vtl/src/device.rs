@@ -40,6 +40,8 @@ pub enum Extension {
     VtlSwitch = 0x105,
     /// [`crate::Vp::renew`] is supported.
     Reset = 0x108,
+    /// The kernel serves the timer of VTL0's APIC, see [`crate::RunPage::set_timer_vector`].
+    Timer = 0x109,
 }
 
 impl Extension {
@@ -57,6 +59,7 @@ impl Extension {
         Self::Xsave,
         Self::VtlSwitch,
         Self::Reset,
+        Self::Timer,
     ];
 
     /// Name as in the header, without the prefix.
@@ -74,6 +77,7 @@ impl Extension {
             Self::Xsave => "XSAVE",
             Self::VtlSwitch => "VTL_SWITCH",
             Self::Reset => "RESET",
+            Self::Timer => "TIMER",
         }
     }
 }

@@ -118,6 +118,7 @@ impl RunPage {
         self.set_u8(offset_of!(RunPageLayout, enter_mode), 0);
         self.zero(context!(vp_state), size_of::<abi::VpState>());
         self.zero(context!(l2_tsc_deadline), size_of::<abi::TscDeadline>());
+        self.zero(abi::RUN_TIMER, size_of::<abi::ApicTimer>());
         self.zero(context!(fx_state), 512);
         let fcw: &AtomicU16 = self.page.word(context!(fx_state));
         fcw.store(DEFAULT_FCW, Ordering::Relaxed);

@@ -84,6 +84,23 @@ pub struct TdxVpContext {
     pub pad4: [u8; 16],
 }
 
+/// The timer of VTL0's APIC, in the run page.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ApicTimer {
+    /// Value of IA32_TSC_DEADLINE.
+    pub deadline: u64,
+    /// Vector of its interrupt, or 0.
+    pub vector: u8,
+    /// Padding.
+    pub pad: [u8; 7],
+}
+
+/// Where in the run page it is.
+pub const RUN_TIMER: usize = 4080;
+
+assert_layout!(ApicTimer, 16, 0 deadline, 8 vector, 9 pad);
+
 /// The run page. Packed so that its size is the ABI's and not rounded up.
 #[repr(C, packed(4))]
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::{RunPage, context};
 use crate::Vectors;
-use crate::abi::RunPageLayout;
+use crate::abi::{ApicTimer, RUN_TIMER, RunPageLayout};
 
 /// What the kernel may handle for VTL0 without an exit to userspace.
 #[bitfield_struct::bitfield(u8)]
@@ -50,6 +50,14 @@ const HALT_OTHER: u8 = 1 << 5;
 const HALT_HLT: u8 = 1 << 6;
 const HALT_IDLE: u8 = 1 << 7;
 const UPDATE: u8 = 1 << 0;
+/// Lower ones belong to exceptions.
+const FIRST_VECTOR: u8 = 16;
+
+macro_rules! timer {
+    ($field:ident) => {
+        RUN_TIMER + offset_of!(ApicTimer, $field)
+    };
+}
 
 impl RunPage {
     /// Requests an interrupt of VTL0, from any thread. Call [`crate::Vtl::kick`] afterwards if the
@@ -173,6 +181,33 @@ impl RunPage {
         let deadline: &AtomicU64 = self.page.word(context!(l2_tsc_deadline.deadline));
         let is_new = update.load(Ordering::Relaxed) & UPDATE != 0;
         Some(deadline.load(Ordering::Relaxed)).filter(|deadline| is_new && *deadline != 0)
+    }
+
+    /// Leaves the timer of VTL0's APIC to the kernel, together with [`Offload::interrupts`]: writes of
+    /// IA32_TSC_DEADLINE do not exit to userspace, and the kernel posts this vector once the deadline
+    /// has passed. `None` leaves it to userspace. Set a vector only while the timer is in TSC-deadline
+    /// mode and not masked.
+    ///
+    /// A deadline set by [`set_timer_deadline`](Self::set_timer_deadline) also has to be armed, by
+    /// [`arm_deadline`](Self::arm_deadline).
+    pub fn set_timer_vector(&self, vector: Option<u8>) {
+        self.set_u8(timer!(vector), vector.unwrap_or(0));
+    }
+
+    /// Vector of the timer, if the kernel serves it.
+    pub fn timer_vector(&self) -> Option<u8> {
+        let vector: &AtomicU8 = self.page.word(timer!(vector));
+        Some(vector.load(Ordering::Relaxed)).filter(|vector| *vector >= FIRST_VECTOR)
+    }
+
+    /// Value of VTL0's IA32_TSC_DEADLINE, if the kernel serves the timer.
+    pub fn timer_deadline(&self) -> u64 {
+        self.u64(timer!(deadline))
+    }
+
+    /// Sets the value of VTL0's IA32_TSC_DEADLINE. Only while the virtual processor is not running.
+    pub fn set_timer_deadline(&self, deadline: u64) {
+        self.set_u64(timer!(deadline), deadline);
     }
 
     /// Makes the kernel ask the host for a cache flush before the next entry.

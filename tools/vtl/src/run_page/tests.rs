@@ -29,6 +29,25 @@ fn registers_are_where_the_abi_puts_them() -> Result<(), Errno> {
 }
 
 #[test]
+fn the_timer_is_at_the_end_of_the_page() -> Result<(), Errno> {
+    let page = loose_page()?;
+    page.set_timer_vector(Some(0xec));
+    page.set_timer_deadline(0x1234);
+    assert_eq!((page.u64(4080), page.u64(4088)), (0x1234, 0xec));
+    assert_eq!(page.timer_vector(), Some(0xec));
+    // The kernel takes nothing below 16 for a vector.
+    for vector in [0, 1, 15] {
+        page.set_timer_vector(Some(vector));
+        assert_eq!(page.timer_vector(), None);
+    }
+    page.set_timer_vector(Some(16));
+    assert_eq!(page.timer_vector(), Some(16));
+    page.set_timer_vector(None);
+    assert_eq!((page.timer_vector(), page.u64(4088)), (None, 0));
+    Ok(())
+}
+
+#[test]
 fn registers_come_back_as_they_were_set() -> Result<(), Errno> {
     let page = loose_page()?;
     let registers = Registers {
@@ -53,7 +72,10 @@ fn reset_leaves_a_valid_fpu_and_flags() -> Result<(), Errno> {
     page.set_fx_state(&[0xff; 512]);
     page.set_halt(Some(Halt::Hlt));
     page.arm_deadline(77);
+    page.set_timer_vector(Some(0xec));
+    page.set_timer_deadline(88);
     page.reset();
+    assert_eq!((page.timer_vector(), page.timer_deadline()), (None, 0));
     assert_eq!(page.gpr(Gpr::Rax), 0);
     assert_eq!(page.rflags(), 2);
     let fx = page.fx_state();

@@ -22,7 +22,7 @@ fn exit() -> impl Strategy<Value = RawExit> {
         1 => any::<u32>().prop_map(u64::from),
     ];
     let reason = prop_oneof![
-        3 => select(vec![12_u64, 31, 32, 48]),
+        3 => select(vec![12_u64, 31, 32, 48, 52]),
         1 => any::<u32>().prop_map(u64::from),
     ];
     let vectoring = prop_oneof![3 => Just(0_u64), 1 => any::<u64>()];
@@ -43,7 +43,7 @@ fn exit() -> impl Strategy<Value = RawExit> {
 
 fn guest() -> impl Strategy<Value = Guest> {
     let msr = prop_oneof![
-        2 => select(vec![0x830_u64, 0x4000_00f0, 0xffff_ffff_0000_0830]),
+        2 => select(vec![0x830_u64, 0x6e0, 0x4000_00f0, 0xffff_ffff_0000_0830]),
         1 => value(),
     ];
     // Plain interrupt commands among others.
@@ -60,6 +60,10 @@ fn guest() -> impl Strategy<Value = Guest> {
 /// What the kernel may carry out, by the words of Documentation/abi.rst.
 fn may_carry_out(raw: u8, vm: u64, exit: &RawExit, guest: &Guest, handled: &Handled) -> bool {
     let length = exit.r11 >> 32;
+    if handled.action == Action::Expire {
+        let is_deadline = exit.rax & 0xffff_ffff == 52;
+        return vm == 1 && raw & 1 != 0 && is_deadline && handled.next_rip == guest.rip;
+    }
     let is_plain = vm == 1
         && raw & 1 != 0
         && guest.rflags & (1 << 8) == 0
@@ -71,6 +75,9 @@ fn may_carry_out(raw: u8, vm: u64, exit: &RawExit, guest: &Guest, handled: &Hand
         (12, Action::Halt(Halt::Hlt)) => guest.rflags & (1 << 9) != 0,
         (31, Action::Halt(Halt::GuestIdle)) => msr == 0x4000_00f0,
         (32, Action::Send(_)) => msr == 0x830 && raw & 2 != 0,
+        (32, Action::SetTimer(value)) => {
+            msr == 0x6e0 && value == ((guest.rdx << 32) | (guest.rax & 0xffff_ffff))
+        }
         _ => false,
     };
     is_plain && is_its
@@ -137,7 +144,7 @@ proptest! {
 #[cfg_attr(miri, ignore = "Miri takes too long to draw so often")]
 fn the_exits_reach_every_answer() {
     let mut runner = TestRunner::deterministic();
-    let mut found = [0_u32; 5];
+    let mut found = [0_u32; 7];
     for _ in 0..4000 {
         let exit = exit().new_tree(&mut runner).unwrap().current();
         let guest = guest().new_tree(&mut runner).unwrap().current();
@@ -153,6 +160,8 @@ fn the_exits_reach_every_answer() {
             Next::Handle(handled) => match handled.action {
                 Action::Halt(_) => 3,
                 Action::Send(_) => 4,
+                Action::SetTimer(_) => 5,
+                Action::Expire => 6,
             },
         };
         found[answer] += 1;
