@@ -84,7 +84,8 @@ pub enum Effect {
     None,
     /// #GP.
     Fault,
-    /// The timer waits for something else: [`LocalApic::deadline`].
+    /// The timer waits for something else, or tells it in another way: [`LocalApic::deadline`],
+    /// [`LocalApic::served_vector`].
     Timer,
     /// An interrupt command.
     Send(Command),
@@ -199,6 +200,25 @@ impl LocalApic {
         Effect::Timer
     }
 
+    /// What the kernel has made of IA32_TSC_DEADLINE, if it serves the timer.
+    pub const fn note_tsc_deadline(&mut self, deadline: u64) {
+        if self.mode() == TSC_DEADLINE {
+            self.timer.deadline = deadline;
+        }
+    }
+
+    /// The vector of a timer that the kernel can serve: it waits for a TSC deadline, and is not masked.
+    pub const fn served_vector(&self) -> Option<u8> {
+        let entry = self.local[TIMER];
+        // CAST: bits 7:0.
+        let vector = entry as u8;
+        if self.mode() == TSC_DEADLINE && entry & MASKED == 0 && vector >= FIRST_VECTOR {
+            Some(vector)
+        } else {
+            None
+        }
+    }
+
     /// When the timer expires, by the TSC.
     pub const fn deadline(&self) -> Option<u64> {
         match self.timer.deadline {
@@ -230,11 +250,13 @@ impl LocalApic {
         let index = local_index(register);
         let before = self.mode();
         self.local[index] = value & 0x0007_a7ff;
-        if index == TIMER && self.mode() != before {
-            self.timer = Timer::default();
-            return Effect::Timer;
+        if index != TIMER {
+            return Effect::None;
         }
-        Effect::None
+        if self.mode() != before {
+            self.timer = Timer::default();
+        }
+        Effect::Timer
     }
 
     fn set_count(&mut self, count: u32, now: u64) -> Effect {
@@ -360,6 +382,35 @@ mod tests {
         assert_eq!(apic.deadline(), Some(2200));
         apic.write(0x38, 0, 2151);
         assert_eq!(apic.deadline(), None);
+    }
+
+    #[test]
+    fn the_kernel_serves_a_tsc_deadline_that_is_not_masked() {
+        for (entry, expected) in [
+            (0x4_0041, Some(0x41)),
+            (0x4_00ff, Some(0xff)),
+            (0x5_0041, None),
+            (0x4_000f, None),
+            (0x0_0041, None),
+            (0x2_0041, None),
+        ] {
+            let mut apic = apic();
+            assert_eq!(apic.served_vector(), None);
+            assert_eq!(apic.write(0x32, entry, 0), Effect::Timer);
+            assert_eq!(apic.served_vector(), expected, "{entry:#x}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_made_of_the_deadline_survives_a_mask() {
+        let mut apic = apic();
+        apic.note_tsc_deadline(77);
+        assert_eq!(apic.deadline(), None, "another mode");
+        apic.write(0x32, 0x4_0041, 0);
+        apic.note_tsc_deadline(100);
+        assert_eq!(apic.write(0x32, 0x5_0041, 0), Effect::Timer);
+        assert_eq!((apic.tsc_deadline(), apic.deadline()), (100, Some(100)));
+        assert_eq!((apic.expire(100), apic.deadline()), (None, None));
     }
 
     #[test]

@@ -136,9 +136,9 @@ impl Vcpu {
             Exit::MsrRead(exit) => self.read_msr(exit)?,
             Exit::MsrWrite(exit) => return self.write_msr(exit),
             Exit::Deadline => {
-                let page = vp.page();
+                self.note_timer(vp);
                 if let Some(vector) = self.apic.expire(vtl::tsc()) {
-                    page.request_interrupt(vector);
+                    vp.page().request_interrupt(vector);
                 }
                 self.arm(vp);
             }
@@ -229,10 +229,21 @@ impl Vcpu {
         }
     }
 
+    /// Has the timer expire in time: by the kernel, where it can serve it, or with an exit.
     fn arm(&self, vp: &Vp) {
+        let page = vp.page();
+        page.set_timer_vector(self.apic.served_vector());
+        page.set_timer_deadline(self.apic.tsc_deadline());
         match self.apic.deadline() {
-            Some(deadline) => vp.page().arm_deadline(deadline),
-            None => vp.page().disarm_deadline(),
+            Some(deadline) => page.arm_deadline(deadline),
+            None => page.disarm_deadline(),
+        }
+    }
+
+    /// Learns what became of a timer that the kernel serves.
+    fn note_timer(&mut self, vp: &Vp) {
+        if vp.page().timer_vector().is_some() {
+            self.apic.note_tsc_deadline(vp.page().timer_deadline());
         }
     }
 

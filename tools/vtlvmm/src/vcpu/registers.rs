@@ -9,7 +9,8 @@ use super::{Next, Vcpu};
 use crate::msr::{self, Msr};
 
 impl Vcpu {
-    pub(super) fn read_msr(&self, exit: MsrRead<'_>) -> vtl::Result<()> {
+    pub(super) fn read_msr(&mut self, exit: MsrRead<'_>) -> vtl::Result<()> {
+        self.note_timer(exit.vp());
         match self.msr_value(exit.vp(), exit.index())? {
             Some(value) => exit.answer(value),
             None => exit.fault(Exception::GeneralProtection)?,
@@ -33,6 +34,7 @@ impl Vcpu {
     pub(super) fn write_msr(&mut self, exit: MsrWrite<'_>) -> vtl::Result<Next> {
         // An interrupt command may change this processor, too: the instruction is over before.
         let (vp, index, value) = (exit.vp(), exit.index(), exit.value());
+        self.note_timer(vp);
         if self.set_msr(vp, index, value)? {
             exit.complete();
         } else {
