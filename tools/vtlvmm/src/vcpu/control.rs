@@ -3,7 +3,7 @@
 
 use vtl::exit::{Cr, CrAccess, CrOperation, Instruction};
 use vtl::field::L2Field;
-use vtl::{Event, Exception, Vp};
+use vtl::{Event, Exception, Flush, Vp};
 
 use super::start::{CR0_CD, CR0_NE, CR0_NW, CR4_MCE, CR4_VMXE};
 use super::{Next, basic_reason};
@@ -12,6 +12,7 @@ use crate::cpuid::XCR0_MOST;
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
+const CR0_WP: u64 = 1 << 16;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
 const EFER_LME: u64 = 1 << 8;
@@ -60,6 +61,9 @@ fn write_cr0(vp: &Vp, value: u64) -> vtl::Result<bool> {
     let value = (value & DEFINED) | CR0_ET;
     vp.write(L2Field::CR0_READ_SHADOW, value)?;
     vp.write(L2Field::GUEST_CR0, (value & !(CR0_NW | CR0_CD)) | CR0_NE)?;
+    if is_translated_anew_by_cr0(old, value) {
+        vp.page().request_flush(Flush::Linear);
+    }
     Ok(true)
 }
 
@@ -87,6 +91,7 @@ fn write_cr4(vp: &Vp, value: u64) -> vtl::Result<bool> {
     if value & CR4_VMXE != 0 {
         return Ok(false);
     }
+    let old = vp.read(L2Field::GUEST_CR4)?;
     // The TDX module checks which bits exist.
     if vp
         .write(L2Field::GUEST_CR4, value | CR4_MCE | CR4_VMXE)
@@ -95,6 +100,9 @@ fn write_cr4(vp: &Vp, value: u64) -> vtl::Result<bool> {
         return Ok(false);
     }
     vp.write(L2Field::CR4_READ_SHADOW, value)?;
+    if is_translated_anew_by_cr4(old, value) {
+        vp.page().request_flush(Flush::Linear);
+    }
     Ok(true)
 }
 
@@ -122,25 +130,114 @@ pub(super) fn ignore_nmi_window(vp: &Vp) -> vtl::Result<()> {
     vp.write_masked(L2Field::PRIMARY_CONTROLS, 0, NMI_WINDOW_EXITING)
 }
 
-/// An instruction without a service here: a fault where CPUID does not show it.
+/// An instruction without a service here: the fault of a processor that does not have it.
 pub(super) fn refuse(exit: Instruction<'_>) -> vtl::Result<Next> {
-    const GETSEC: u16 = 11;
-    const INVD: u16 = 13;
-    const RDPMC: u16 = 15;
-    const VMX: core::ops::RangeInclusive<u16> = 19..=27;
-    const MWAIT: u16 = 36;
-    const MONITOR: u16 = 39;
     let (basic, name) = basic_reason(exit.info().rax);
+    if let Some(exception) = fault_of(basic) {
+        exit.fault(exception)?;
+        return Ok(Next::Run);
+    }
+    let (rax, rcx) = (exit.info().rax, exit.info().rcx);
+    Ok(Next::End(End::Failed(format!(
+        "exit {name} is not supported (reason {rax:#x}, qualification {rcx:#x})"
+    ))))
+}
+
+/// The fault that an instruction gets; `None` for an exit that no instruction causes.
+///
+/// Some instructions exit before the processor checks the privilege level [SDM3 26.1.1], so the
+/// guest's userspace must not be able to end the machine by any of them: #UD is the rule.
+fn fault_of(basic: u16) -> Option<Exception> {
     match basic {
-        RDPMC | INVD => exit.fault(Exception::GeneralProtection)?,
-        MWAIT | MONITOR | GETSEC => exit.fault(Exception::InvalidOpcode)?,
-        _ if VMX.contains(&basic) => exit.fault(Exception::InvalidOpcode)?,
-        _ => {
-            let (rax, rcx) = (exit.info().rax, exit.info().rcx);
-            return Ok(Next::End(End::Failed(format!(
-                "exit {name} is not supported (reason {rax:#x}, qualification {rcx:#x})"
-            ))));
+        // Exceptions, events, failed entries, and what the processor does by itself.
+        0..=9 | 33..=35 | 37 | 38 | 41..=45 | 48 | 49 | 52 | 56 | 62 | 66 | 71..=75 => None,
+        // INVD and RDPMC; SGDT, SLDT and the like, as with UMIP.
+        13 | 15 | 46 | 47 => Some(Exception::GeneralProtection),
+        _ => Some(Exception::InvalidOpcode),
+    }
+}
+
+/// Returns true if a change of CR0 makes translations stale: PE, WP and PG are part of how a linear
+/// address is translated. [SDM3 4.10.4.1]
+const fn is_translated_anew_by_cr0(old: u64, new: u64) -> bool {
+    (old ^ new) & (CR0_PE | CR0_WP | CR0_PG) != 0
+}
+
+/// Returns true if a change of CR4 makes translations stale.
+const fn is_translated_anew_by_cr4(old: u64, new: u64) -> bool {
+    /// PSE, PAE, PGE, LA57, PCIDE, SMEP, SMAP, PKE, CET, PKS.
+    const OF_PAGING: u64 = (1 << 4)
+        | CR4_PAE
+        | (1 << 7)
+        | (1 << 12)
+        | (1 << 17)
+        | (1 << 20)
+        | (1 << 21)
+        | (1 << 22)
+        | (1 << 23)
+        | (1 << 24);
+    (old ^ new) & OF_PAGING != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vtl::reason;
+
+    #[test]
+    fn every_instruction_exit_that_ring_3_can_cause_is_a_fault() {
+        // GETSEC, RSM, the VMX instructions, MWAIT, MONITOR, INVEPT, INVVPID, VMFUNC, ENCLS, PCONFIG,
+        // LOADIWKEY, ENCLV, SEAMCALL, TDCALL.
+        let undefined = [11, 17]
+            .into_iter()
+            .chain(19..=27)
+            .chain([36, 39, 50, 53, 59, 60, 65, 69, 70, 76, 77]);
+        for basic in undefined {
+            assert_eq!(fault_of(basic), Some(Exception::InvalidOpcode), "{basic}");
+        }
+        for basic in [13, 15, 46, 47] {
+            assert_eq!(
+                fault_of(basic),
+                Some(Exception::GeneralProtection),
+                "{basic}"
+            );
+        }
+        // What a later processor adds is an instruction that CPUID does not show.
+        assert_eq!(fault_of(84), Some(Exception::InvalidOpcode));
+    }
+
+    #[test]
+    fn an_exit_that_is_no_instruction_is_not_answered_by_a_fault() {
+        for basic in [
+            reason::EXCEPTION_NMI,
+            reason::TRIPLE_FAULT,
+            reason::INIT_SIGNAL,
+            reason::ENTRY_FAILURE_GUEST_STATE,
+            reason::EPT_VIOLATION,
+            reason::PREEMPTION_TIMER,
+            reason::VIRTUALIZED_EOI,
+            reason::APIC_WRITE,
+            9,
+            49,
+            74,
+        ] {
+            assert_eq!(fault_of(basic), None, "{basic}");
         }
     }
-    Ok(Next::Run)
+
+    #[test]
+    fn a_write_of_cr0_that_exits_forgets_translations() {
+        let old = CR0_PE | CR0_PG | CR0_ET;
+        for changed in [CR0_PG, CR0_WP, CR0_PE] {
+            assert!(
+                is_translated_anew_by_cr0(old, old ^ changed),
+                "{changed:#x}"
+            );
+        }
+        assert!(!is_translated_anew_by_cr0(old, old | CR0_CD | CR0_NE));
+        for changed in [1 << 7, CR4_PAE, 1 << 17, 1 << 20, 1 << 21] {
+            assert!(is_translated_anew_by_cr4(CR4_PAE, CR4_PAE ^ changed));
+        }
+        assert!(!is_translated_anew_by_cr4(CR4_PAE, CR4_PAE | CR4_MCE));
+    }
 }
