@@ -135,32 +135,49 @@ pub enum Step {
 pub struct Follower {
     ring: Ring,
     next: u64,
+    /// The last step found an overwritten record, too.
+    was_overrun: bool,
 }
 
 impl Follower {
     /// Begins with the oldest record that is still there.
     pub fn from_oldest(ring: Ring) -> Self {
         let next = oldest(ring.newest(), ring.records);
-        Self { ring, next }
+        Self::at(ring, next)
     }
 
     /// Begins with the next switch.
     pub fn from_now(ring: Ring) -> Self {
         let next = ring.newest() + 1;
-        Self { ring, next }
+        Self::at(ring, next)
+    }
+
+    const fn at(ring: Ring, next: u64) -> Self {
+        Self {
+            ring,
+            next,
+            was_overrun: false,
+        }
     }
 
     /// Returns the next record, or how many were missed; `None` if there is no new one yet.
     pub fn step(&mut self) -> Option<Step> {
         match self.ring.read(self.next) {
             Found::Record(record) => {
+                self.was_overrun = false;
                 self.next += 1;
                 Some(Step::Record(record))
             }
             Found::NotYet => None,
             Found::Overwritten => {
-                // Some room, so that the oldest one is not lost while it is read.
-                let room = self.ring.records / 8;
+                // The oldest one that is still there. If that is lost while it is read, the next time
+                // with some room.
+                let was_overrun = core::mem::replace(&mut self.was_overrun, true);
+                let room = if was_overrun {
+                    self.ring.records / 8
+                } else {
+                    0
+                };
                 let resume = oldest(self.ring.newest(), self.ring.records) + room;
                 let missed = resume.saturating_sub(self.next).max(1);
                 self.next += missed;

@@ -101,7 +101,7 @@ fn a_record_being_written_is_not_the_record_of_switch_zero() -> Result<(), Errno
 }
 
 #[test]
-fn a_follower_says_what_it_missed() -> Result<(), Errno> {
+fn nothing_is_missed_that_could_still_be_read() -> Result<(), Errno> {
     let ring = ring()?;
     for sequence in 1..=10 {
         write(&ring, sequence);
@@ -114,9 +114,34 @@ fn a_follower_says_what_it_missed() -> Result<(), Errno> {
     for sequence in 11..=200 {
         write(&follower.ring, sequence);
     }
-    // 137 is the oldest one there; eight more are left out to be safe.
-    assert_eq!(follower.step(), Some(Step::Missed(145 - 11)));
+    // 137 is the oldest one there.
+    assert_eq!(follower.step(), Some(Step::Missed(137 - 11)));
+    for sequence in 137..=200 {
+        assert_eq!(follower.step(), Some(Step::Record(record(sequence))));
+    }
+    assert_eq!(follower.step(), None);
+    Ok(())
+}
+
+#[test]
+fn a_follower_that_is_overrun_twice_takes_some_room() -> Result<(), Errno> {
+    let mut follower = Follower::from_oldest(ring()?);
+    for sequence in 1..=100 {
+        write(&follower.ring, sequence);
+    }
+    assert_eq!(follower.step(), Some(Step::Missed(36)));
+    for sequence in 101..=200 {
+        write(&follower.ring, sequence);
+    }
+    // 137 is the oldest one there; eight more are left out, so that it gets ahead of the writer.
+    assert_eq!(follower.step(), Some(Step::Missed(145 - 37)));
     assert_eq!(follower.step(), Some(Step::Record(record(145))));
+    write(&follower.ring, 201);
+    for sequence in 202..=300 {
+        write(&follower.ring, sequence);
+    }
+    // Once it has read one, it begins anew with the oldest.
+    assert_eq!(follower.step(), Some(Step::Missed(237 - 146)));
     Ok(())
 }
 
