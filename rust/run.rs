@@ -10,10 +10,10 @@
 //!                  └───── VTL2's state back ◄────┴── pure::next ──► VTL2's state back ─► userspace
 //! ```
 //!
-//! An exit that userspace lets the kernel deal with (`offload.rs`) leaves the lower VTL's state where
-//! it is; a VTL call or return (`switch.rs`) exchanges what of it belongs to one VTL alone. The checks
-//! are repeated with interrupts disabled: a signal or a cancellation in between would otherwise wait
-//! for the lower VTL to stop by itself.
+//! For an exit that userspace lets the kernel handle (`offload.rs`), the lower VTL's state stays
+//! loaded; a VTL call or return (`switch.rs`) exchanges the part of it that belongs to one VTL
+//! alone. The checks are repeated with interrupts disabled: a signal or a cancellation in between
+//! would otherwise wait until the lower VTL stops by itself.
 //!
 //! The thread is pinned to its CPU only while it uses the state of the VP. A change of its affinity
 //! makes the scheduler set NEED_RESCHED, which is work of the task: the thread is migrated in
@@ -57,25 +57,26 @@ struct Call {
     /// True if the lower VTL has run.
     has_run: bool,
     stall: Stall,
-    /// The kernel carries out VTL calls and returns.
+    /// Set if the kernel carries out VTL calls and returns.
     switching: Option<Switching>,
 }
 
 impl Call {
-    /// The VM that takes turns with `vm`, if the kernel has them take turns.
+    /// The VM with which `vm` alternates, if the kernel switches between them.
     fn other_vtl(&self, vm: VmIndex) -> Option<VmIndex> {
         self.switching.as_ref()?;
         vtl_switch::other(vm)
     }
 }
 
-/// Runs the VP of the current CPU until userspace has to look. `assists` belongs to the VTL file.
+/// Runs the VP of the current CPU until there is something for userspace to do. `assists` belongs
+/// to the VTL file.
 ///
 /// # Errors
 ///
-/// EINTR: no exit to look at. EBUSY, ENXIO: no VP to run, or not on this CPU any more. EINVAL: wrong
-/// content of the run page. EIO: the TDX module refused, or would have; `exit_info.rax` holds the
-/// status.
+/// EINTR: there is no exit. EBUSY, ENXIO: there is no VP to run, or the thread is no longer on its
+/// CPU. EINVAL: invalid contents of the run page. EIO: the TDX module refused, or would have; the
+/// status is in `exit_info.rax`.
 pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Result {
     let stay = MigrateOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
@@ -132,7 +133,8 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<A
         ..
     }) = entry
     {
-        // First of all: whatever the call returns, userspace takes the deadline for armed.
+        // Before anything can fail: userspace considers the deadline armed, whatever the call
+        // returns.
         let other = call.other_vtl(rcx.vm());
         deadline::program(pinned, rcx.vm(), other, deadline)?;
     }
@@ -153,7 +155,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<A
     } else {
         run_loaded(machine, pinned, &mut entry, call)?
     };
-    // The one that ran last.
+    // The VM that ran last.
     let vm = entry.rcx.vm();
     let exit = match stop {
         Stop::Again => return Ok(After::Work),

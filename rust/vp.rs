@@ -57,9 +57,9 @@ pub(crate) struct Vp {
     pub(crate) apic_id: u32,
     /// The page by which userspace controls it.
     pub(crate) run_page: RunPage,
-    /// The page about switches between VTL0 and VTL1.
+    /// The page for switches between VTL0 and VTL1.
     pub(crate) switch_page: SwitchPage,
-    /// Virtual APIC page of VM 1.
+    /// Virtual-APIC page of VM 1.
     pub(crate) vapic: SharedPage,
     /// Virtual-APIC pages of the other VMs.
     #[pin]
@@ -98,9 +98,9 @@ pub(crate) struct Private {
     /// Requests to invalidate, per VM, that are not done yet and could not be put back into the run
     /// page.
     pub(crate) undone: PerVm<u64>,
-    /// Which changes of the switch page's counters have been honoured.
+    /// Values of the switch page's counters for which an invalidation has been done.
     pub(crate) flushes: Flushes,
-    /// MSRs that have no place in the run page: VTL0's must not become VTL1's.
+    /// MSRs that have no field in the run page: VTL0's must not become VTL1's.
     pub(crate) kept_msrs: PerVm<KeptMsrs>,
     /// The shared MSRs as they were in the processor when each VM stopped last.
     pub(crate) given_msrs: PerVm<SharedMsrs>,
@@ -256,8 +256,8 @@ impl Vp {
         }
     }
 
-    /// Makes the run page, the switch page and the virtual APIC page of VM 1 as they were at first.
-    /// Nobody runs the VP.
+    /// Resets the run page, the switch page and the virtual-APIC page of VM 1 to their initial
+    /// contents. No thread runs the VP.
     pub(crate) fn reset_pages(&self) {
         self.run_page.reset();
         self.switch_page.reset();

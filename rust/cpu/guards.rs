@@ -88,8 +88,8 @@ impl IrqsOff {
         Self(NotThreadSafe)
     }
 
-    /// Turns interrupts off for an entry; `None`, and they stay on, when the task has something to do
-    /// before.
+    /// Disables interrupts for an entry. Returns `None`, with interrupts enabled, if the task has
+    /// work to do first.
     pub(crate) fn for_entry(_section: &Section) -> Option<Self> {
         vtl_irq_off_for_guest().then_some(Self(NotThreadSafe))
     }

@@ -246,7 +246,7 @@ impl UnseenMsrs {
         Self::read(self.has & !steady.first_eight(), lower, section);
     }
 
-    /// Writes what differs.
+    /// Writes those that differ.
     #[inline]
     pub(crate) fn change(&self, from: &Unseen, to: &Unseen, section: &Section) {
         for (msr, place) in places(self.has) {

@@ -123,7 +123,7 @@ assert_same! {
     mtrr::NAME_FIX + 3 => MSHV_REGISTER_MTRR_FIX4K_C0000,
 }
 
-/// Asserts what `MSHV_CHECK_EXTENSION` answers in a TD with two L2 VMs.
+/// Asserts the answers of `MSHV_CHECK_EXTENSION` in a TD with two L2 VMs.
 macro_rules! assert_answers {
     ($($capability:ident => $answer:literal,)+) => {
         $(const _: () = assert!(matches!(check_extension(abi::$capability, 2), Some($answer)));)+

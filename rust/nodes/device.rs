@@ -60,7 +60,7 @@ pub(crate) struct VtlFile {
     /// Run pages mapped through this file. The last file that has mapped one leaves it blocking
     /// interrupts.
     run_pages: UsedPages,
-    /// Of which VPs the kernel carries out VTL calls, in runs through this file.
+    /// VPs whose VTL calls the kernel carries out, in runs through this file.
     assists: Assists,
     _memory: registered::User,
 }
@@ -97,12 +97,12 @@ impl VtlFile {
         &self.redirects
     }
 
-    /// Of which VPs the kernel carries out VTL calls.
+    /// VPs whose VTL calls the kernel carries out.
     pub(crate) fn assists(&self) -> &Assists {
         &self.assists
     }
 
-    /// As which it pins virtual APIC pages.
+    /// Identifies this file as the owner of virtual-APIC pages.
     pub(crate) fn owner(&self) -> Owner {
         self.pages.owner
     }
@@ -213,7 +213,7 @@ impl MiscDevice for Vtl {
     }
 }
 
-/// Runs the VP of this CPU. A refusal is counted and traced.
+/// Runs the VP of this CPU. Counts and traces a refusal.
 fn run(vtl: &VtlFile) -> Result<isize> {
     let machine = &vtl.machine;
     let result = run::return_to_lower_vtl(machine, &vtl.assists);

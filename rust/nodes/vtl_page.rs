@@ -11,8 +11,8 @@ use crate::pure::mapping::VtlPage;
 use crate::vp::machine::Machine;
 use crate::vp::users::UsedPages;
 
-/// Maps run page, switch page, virtual APIC page or audit ring, as the offset says. `used` belongs to
-/// the VTL file.
+/// Maps run page, switch page, virtual-APIC page or audit ring, depending on the offset. `used`
+/// belongs to the VTL file.
 ///
 /// # Errors
 ///

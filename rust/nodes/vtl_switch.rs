@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `MSHV_VTL_SWITCH_SETUP`: has the kernel carry out the VTL calls and returns of a VP.
+//! `MSHV_VTL_SWITCH_SETUP`: makes the kernel carry out the VTL calls and returns of a VP.
 
 use kernel::prelude::*;
 
@@ -12,13 +12,13 @@ use crate::pure::uapi;
 ///
 /// # Errors
 ///
-/// EFAULT. EINVAL: what is not an address of a page, flags, or a size below that of the structure.
-/// E2BIG: something set that this module does not know. ENXIO: no such VP. EOPNOTSUPP: the TD has no
+/// EFAULT. EINVAL: not the address of a page, flags, or a size below that of the structure. E2BIG:
+/// a field is set that this module does not know. ENXIO: no such VP. EOPNOTSUPP: the TD has no
 /// VTL1. EBUSY: another process has set up something through this file.
 pub(crate) fn set_up(vtl: &VtlFile, argument: Argument) -> Result<isize> {
     let machine = vtl.machine();
     let cpu = Growing::<mshv_vtl_switch>::read(argument, size_of::<mshv_vtl_switch>())?.selector;
-    // The head has been read.
+    // The head has been checked already.
     let mshv_vtl_switch { assist, flags, .. } = argument.read()?;
     if flags != 0 {
         return Err(EINVAL);

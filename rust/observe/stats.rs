@@ -262,7 +262,7 @@ impl Stats {
         [calls, returns, fast_returns, left, flushes, proxied].map(|count| count.load(Relaxed))
     }
 
-    /// Every kind, in the order of its number.
+    /// All kinds, in the order of their numbers.
     pub(crate) fn exits(&self) -> impl Iterator<Item = Snapshot> + '_ {
         let snapshot = |(kind, exits): (usize, &Exits)| Snapshot {
             kind,

@@ -37,12 +37,13 @@ impl EntryRcx {
         }
     }
 
-    /// The word for another VM, with nothing to invalidate. The TD has that VM, as its caller knows.
+    /// The value for another VM, with nothing to invalidate. The caller knows that the TD has that
+    /// VM.
     pub const fn of(vm: VmIndex) -> Self {
         Self((vm.get() as u64) << VM_SHIFT)
     }
 
-    /// The word as the TDX module wants it.
+    /// The value for RCX.
     pub const fn raw(self) -> u64 {
         self.0
     }

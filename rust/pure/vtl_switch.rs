@@ -30,15 +30,15 @@ pub const fn other(vm: VmIndex) -> Option<VmIndex> {
 pub struct Enable(u32);
 
 impl Enable {
-    /// VTL0 may call.
+    /// VTL0 may make VTL calls.
     pub const CALL: u32 = 1 << 0;
-    /// VTL1 may return.
+    /// VTL1 may make VTL returns.
     pub const RETURN: u32 = 1 << 1;
-    /// Interrupts for VTL0 are the kernel's while VTL1 runs.
+    /// The kernel handles interrupts for VTL0 while VTL1 runs.
     pub const PROXY: u32 = 1 << 2;
-    /// VTL1 wants to be told of them.
+    /// VTL1 has to be notified of them (VINA).
     pub const VINA: u32 = 1 << 3;
-    /// A return takes that back.
+    /// A return withdraws that notice.
     pub const VINA_AUTO_RESET: u32 = 1 << 4;
     const KNOWN: u32 = Self::CALL | Self::RETURN | Self::PROXY | Self::VINA | Self::VINA_AUTO_RESET;
 
@@ -185,14 +185,14 @@ impl Parked {
         self.msrs.is_loadable(limits, given)
     }
 
-    /// Returns true if the VTL waits for something that is userspace's: it takes no interrupt, and is not
+    /// Returns true if only userspace can end the VTL's halt: it accepts no interrupt, and is not
     /// entered.
     pub const fn waits_for_userspace(&self) -> bool {
         self.halt & HALT_OTHER != 0
     }
 
-    /// `offload_flags` and `flags` of the run page for a VTL that was halted when it stopped. `policy`
-    /// is `offload_flags` as it stands. `None`: it was not halted.
+    /// Returns `offload_flags` and `flags` of the run page for a VTL that was halted when it
+    /// stopped, with `policy` as the current `offload_flags`; `None` if it was not halted.
     pub const fn resumed_halt(&self, policy: u8) -> Option<(u8, u32)> {
         if self.halt == 0 {
             None

@@ -61,10 +61,10 @@ pub(super) struct Loaded<'a> {
     /// The state that only its thread may access.
     pub(super) private: &'a mut Private,
     features: &'a Features,
-    /// What was loaded, of the VM that runs.
+    /// What was loaded for the VM that runs.
     pub(super) entry: &'a mut Entry,
-    /// Of the next entry, and what the last one brought back. It stays in this place: copies would
-    /// cost more than the decisions that are made with it.
+    /// Operands of the next entry, and results of the last one. Kept in place: copies would cost
+    /// more than the decisions that use them.
     pub(super) operands: Operands<'a>,
     /// Thread ID.
     pub(super) thread: u32,
@@ -172,7 +172,7 @@ impl<'a> Loaded<'a> {
         Ok(true)
     }
 
-    /// Puts away what a VM that has run has in the processor. Returns its shared MSRs.
+    /// Saves what a VM that has run has in the processor. Returns its shared MSRs.
     pub(super) fn save(&mut self, vm: VmIndex) -> SharedMsrs {
         let (features, section) = (self.features, &self.section);
         let loaded = &self.entry.msrs;
@@ -190,8 +190,9 @@ impl<'a> Loaded<'a> {
         msrs
     }
 
-    /// The next entries are those of another VM: with what is to be invalidated for it, and after a
-    /// barrier if need be. What userspace has asked for meanwhile waits for the VM that it names.
+    /// Makes the next entries those of another VM: with its own requests to invalidate, and after
+    /// an IBPB if necessary. What userspace has requested meanwhile is kept for the VM that it
+    /// names.
     pub(super) fn give_to(&mut self, vm: VmIndex) {
         let private = &mut *self.private;
         let rcx = EntryRcx::of(vm);
@@ -206,7 +207,7 @@ impl<'a> Loaded<'a> {
         mitigation::change_owner(&mut private.owner, vm, mitigations, &self.section);
     }
 
-    /// Loads what another VM has, where it differs from what the saved one had.
+    /// Loads the state of another VM, where it differs from that of the saved one.
     pub(super) fn change(&mut self, from: (VmIndex, &SharedMsrs), to: (VmIndex, &SharedMsrs)) {
         let (features, section) = (self.features, &self.section);
         let msrs = to.1;
@@ -222,8 +223,8 @@ impl<'a> Loaded<'a> {
         self.entry.msrs = *msrs;
     }
 
-    /// The lower VTL has run: what it has done to its state counts, and what it was to invalidate is
-    /// invalid.
+    /// The lower VTL has run: its state has to be saved, and the requested invalidation has been
+    /// done.
     pub(super) fn note_progress(&mut self) {
         self.has_run = true;
         self.operands.rcx = self.operands.rcx.without_invalidation();

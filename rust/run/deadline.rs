@@ -19,7 +19,7 @@ use crate::vp::Vp;
 /// Status of an exit because the deadline has passed: basic reason 52, preemption timer.
 const DEADLINE_PASSED: Status = Status::new(Status::SUCCESS, 52);
 
-/// Gives the TDX module the deadline that userspace has set for `vm`, and for `other` as well.
+/// Sets the deadline that userspace requests in the TDX module, for `vm` and for `other` if given.
 ///
 /// # Errors
 ///

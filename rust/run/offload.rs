@@ -75,15 +75,15 @@ fn take_and_wake(
     Ok(false)
 }
 
-/// Returns whether some are left for userspace.
+/// Returns true if some are left for userspace.
 fn take_for_running(vp: &Vp) -> bool {
     let (highest, some_stay) = take_proxied(vp);
     vp.run_page.store_rvi(highest);
     some_stay
 }
 
-/// Requests what others ask for in the virtual APIC page of VM 1. Returns what its RVI has to be, and
-/// whether some are left for userspace.
+/// Posts requested interrupts to the virtual-APIC page of VM 1. Returns the value for its RVI, and
+/// true if some are left for userspace.
 pub(super) fn take_proxied(vp: &Vp) -> (u8, bool) {
     let vapic = VirtualApic(&vp.vapic);
     let some_stay = vp

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-//! VTL calls and returns without userspace: VTL0 (VM 1) and VTL1 (VM 2) take turns on one processor.
+//! VTL calls and returns without userspace: VTL0 (VM 1) and VTL1 (VM 2) alternate on one processor.
 //!
 //! ```text
 //! exit: VMCALL ──► validate ──► save ──► rights ──► load ──► clean up ──► TDG.VP.ENTER of the other
 //!                     │
-//!                     └── anything unusual: an exit for userspace, and nothing has changed
+//!                     └── anything unusual: an exit to userspace, with nothing changed
 //! ```
 //!
-//! What can fail comes before the first change, so a switch is done as a whole or not at all, and
-//! after it all is as if userspace had entered the other VTL. The private state of the VTL that does
-//! not run is the kernel's copy from the first look at the run page to the end of the call.
-//! `pure::vtl_switch` decides; `Documentation/vtl-switch.rst` is the protocol.
+//! Everything that can fail comes before the first change, so a switch is done completely or not at
+//! all; after it, everything is as if userspace had entered the other VTL. From the first read of
+//! the run page to the end of the call, the kernel keeps the private state of the VTL that does not
+//! run. `pure::vtl_switch` decides; `Documentation/vtl-switch.rst` describes the protocol.
 
 use kernel::prelude::*;
 
@@ -28,19 +28,19 @@ use crate::vp::claim::Pinned;
 use crate::vp::vapic::VirtualApic;
 use crate::vp::Vp;
 
-/// What a run knows of the VTL that does not run. Only one in which the kernel switches has it.
+/// What a run keeps for the VTL that does not run. Exists only if the kernel carries out switches.
 pub(super) struct Switching {
     assist: Assist,
-    /// Whose state is in run page and processor; `None` before the first look.
+    /// The VM whose state is in run page and processor; `None` before the first read.
     current: Option<VmIndex>,
-    /// Private state of the other one.
+    /// Private state of the other VM.
     parked: Parked,
-    /// Why the last VTL call or return came to userspace.
+    /// Why the last VTL call or return was left to userspace.
     left: Option<Left>,
 }
 
 impl Switching {
-    /// With VTL1's assist page.
+    /// Uses VTL1's assist page `assist`.
     pub(super) fn new(assist: Assist) -> Self {
         Self {
             assist,
@@ -50,18 +50,18 @@ impl Switching {
         }
     }
 
-    /// After each look at the run page, which names `vm`.
+    /// To be called each time the run page has been read; it names `vm`.
     ///
     /// # Errors
     ///
-    /// EINVAL for another VM than the one that stopped, and for a wrong switch page.
+    /// EINVAL if `vm` is not the VM that stopped, and for an invalid switch page.
     pub(super) fn begin(&mut self, pinned: &mut Pinned<'_>, vm: VmIndex) -> Result {
         if let Some(current) = self.current {
             return if current == vm { Ok(()) } else { Err(EINVAL) };
         }
         let (vp, features, private) = pinned.parts();
         if let Some(other) = vtl_switch::other(vm) {
-            // What is enabled is read again with each switch.
+            // What is enabled is read again at each switch.
             vp.switch_page.read_enable().ok_or(EINVAL)?;
             let parked = vp.switch_page.read_parked(other).ok_or(EINVAL)?;
             if !parked.is_loadable(&features.limits, private.given_msrs.of(other)) {
@@ -73,11 +73,11 @@ impl Switching {
         Ok(())
     }
 
-    /// Takes interrupts for VTL0 that wait while VTL1 runs.
+    /// Takes pending interrupts for VTL0 while VTL1 runs.
     ///
     /// # Errors
     ///
-    /// EINTR when userspace has to see them.
+    /// EINTR if userspace has to see them.
     pub(super) fn take_proxied(&mut self, vp: &Vp) -> Result {
         if self.current == Some(VmIndex::VM2) {
             self.take_for_vtl0(vp)
@@ -86,12 +86,12 @@ impl Switching {
         }
     }
 
-    /// Has the next entry invalidate if the switch page says so: when the thread is inside, after each
-    /// answer to a kick, and with each switch. A request that is written before a kick is so seen in
-    /// time. It can't be lost any more: what an entry does not do, `Loaded` keeps.
+    /// Makes the next entry invalidate if the switch page asks for it. Called when the thread is
+    /// inside, after each answer to a kick, and at each switch: so a request written before a kick
+    /// is seen in time. It can't get lost afterwards: `Loaded` keeps what an entry has not done.
     #[inline(never)]
     pub(super) fn take_flush(loaded: &mut Loaded<'_>) {
-        /// The strongest request there is.
+        /// The strongest request.
         const ALL: u64 = 1;
         let vm = loaded.operands.rcx.vm();
         let counter = loaded.vp.switch_page.read_flush(vm);
@@ -103,8 +103,8 @@ impl Switching {
         }
     }
 
-    /// After an exit that is L1's and that nobody has dealt with. Returns false if it is no VTL call or
-    /// return that the kernel may carry out; then nothing has changed.
+    /// To be called after an exit for L1 that nothing else has handled. Returns false, with nothing
+    /// changed, if it is no VTL call or return that the kernel may carry out.
     #[inline(never)]
     pub(super) fn switch_vtl_state(&mut self, loaded: &mut Loaded<'_>) -> bool {
         let vm = loaded.entry.rcx.vm();
@@ -126,7 +126,7 @@ impl Switching {
         }
     }
 
-    /// At the end of the call: hands the private state over.
+    /// To be called at the end of the call: stores the private state in the switch page.
     pub(super) fn end(&self, vp: &Vp) {
         let Some(current) = self.current else {
             return;
@@ -138,12 +138,12 @@ impl Switching {
     }
 }
 
-/// A switch that nothing stands in the way of any more.
+/// A switch whose checks have all passed.
 struct Plan {
     switch: Switch,
-    /// Private registers of the VTL that leaves, after its instruction.
+    /// Private registers of the VTL that is left, after its instruction.
     own: Own,
-    /// RAX and RCX of the VTL that enters, if they are others.
+    /// RAX and RCX of the VTL that is entered, if they change.
     registers: Option<[u64; 2]>,
 }
 
@@ -158,8 +158,8 @@ impl Plan {
 }
 
 impl Switching {
-    /// Step 1: everything that can fail. The last of it tells VTL1, in its assist page, that it is
-    /// entered, or not any more.
+    /// Step 1: everything that can fail. Its last action tells VTL1, in its assist page, that it is
+    /// entered, or no longer is.
     fn validate(&self, loaded: &mut Loaded<'_>, vm: VmIndex) -> Result<Plan, Option<Left>> {
         let vp = loaded.vp;
         let enable = vp.switch_page.read_enable().unwrap_or(Enable::NONE);
@@ -190,7 +190,7 @@ impl Switching {
         })
     }
 
-    /// Tells VTL1 of a call, unless it has to be told of an interrupt for VTL0 as well.
+    /// Tells VTL1 of a call, unless it has to be notified of an interrupt for VTL0 as well.
     fn announce(
         &self,
         loaded: &Loaded<'_>,
@@ -204,7 +204,7 @@ impl Switching {
         Ok(None)
     }
 
-    /// What VTL1 gives back with its return.
+    /// Reads what VTL1 returns to VTL0.
     fn take_back(
         &self,
         loaded: &Loaded<'_>,
@@ -221,7 +221,7 @@ impl Switching {
         Ok(registers)
     }
 
-    /// Step 2: the private state of the VTL that leaves.
+    /// Step 2: saves the private state of the VTL that is left.
     fn save(loaded: &mut Loaded<'_>, plan: &Plan) -> Parked {
         Parked {
             own: plan.own,
@@ -230,7 +230,7 @@ impl Switching {
         }
     }
 
-    /// Step 4: the private state of the VTL that enters.
+    /// Step 4: loads the private state of the VTL that is entered.
     fn load(&self, loaded: &mut Loaded<'_>, plan: &Plan, leaving: &Parked) {
         let run_page = &loaded.vp.run_page;
         run_page.store_own(&self.parked.own);
@@ -246,8 +246,8 @@ impl Switching {
         );
     }
 
-    /// Step 5: every place that held the state of one VTL has the other's by now; what is left is to
-    /// say so. The audit record is the next entry's, whose reason is VMCALL.
+    /// Step 5: all state has been exchanged; updates who is current. The audit record is that of
+    /// the next entry, whose reason is VMCALL.
     fn clean_up(&mut self, loaded: &mut Loaded<'_>, plan: &Plan, leaving: Parked) {
         self.parked = leaving;
         self.current = Some(plan.target());
@@ -259,7 +259,7 @@ impl Switching {
     fn take_for_vtl0(&mut self, vp: &Vp) -> Result {
         let enable = vp.switch_page.read_enable().unwrap_or(Enable::NONE);
         if !enable.takes_proxied() || self.parked.waits_for_userspace() {
-            // `offload::prepare` finds that they are not the kernel's.
+            // `offload::prepare` will find that userspace handles them.
             return Ok(());
         }
         let (highest, some_stay) = offload::take_proxied(vp);
@@ -269,7 +269,7 @@ impl Switching {
             return Err(EINTR);
         }
         let has_to_be_told = enable.notifies() && could_take(vp, &self.parked.own);
-        // A page that is not there is userspace's, too.
+        // A page that can't be accessed is left to userspace, too.
         if has_to_be_told && !self.assist.is_asserted().unwrap_or(false) {
             return Err(EINTR);
         }
@@ -283,7 +283,7 @@ impl From<NotThere> for Left {
     }
 }
 
-/// Whether VTL0, with these registers, would take an interrupt.
+/// Returns true if VTL0, with these registers, would accept an interrupt.
 fn could_take(vp: &Vp, vtl0: &Own) -> bool {
     vtl0.could_take(VirtualApic(&vp.vapic).tpr())
 }
@@ -293,12 +293,12 @@ fn is_enterable(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
     !loaded.vp.entry_check.is_pending(vm) || look(loaded, vm)
 }
 
-/// Asks before the first entry, and after writes to its VMCS.
+/// Checks before the first entry, and after writes to its VMCS.
 #[cold]
 fn look(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
     let field = FieldId::virtual_apic_address(vm);
     let has_apic_page = match tdg_vp_rd(&mut tdcall::Instruction, field) {
-        // What the TDX module has before the first write, and what the kernel writes for none.
+        // The initial value in the TDX module, and the one that the kernel writes for "no page".
         Ok(u64::MAX | NOWHERE) | Err(_) => false,
         Ok(_) => true,
     };
@@ -308,7 +308,7 @@ fn look(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
     has_apic_page && vp.entry_check.pass(vp, vm, intercepts, &irqs).is_ok()
 }
 
-/// Step 3: whose translations and predictions count from now on.
+/// Step 3: from now on the other VM's translations and predictions apply.
 fn rights(loaded: &mut Loaded<'_>, plan: &Plan) {
     loaded.give_to(plan.target());
     Switching::take_flush(loaded);

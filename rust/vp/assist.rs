@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! VTL1's VP assist page, and in which runs it is used.
+//! VTL1's VP assist page, and the runs in which it is used.
 //!
-//! Userspace says where the page is in its own address space, so the kernel gets at nothing that the
-//! caller has no right to, and needs neither a mapping nor a pin of its own. A page that is not there
-//! is an answer like any other: faults are not served.  [TLFS 15.5]
+//! Userspace states the page's address in its own address space, so the kernel accesses nothing to
+//! which the caller has no right, and needs neither a mapping nor a pin. The page may be missing:
+//! faults are not handled, and a failed access is an ordinary result. [TLFS 15.5]
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -22,7 +22,7 @@ use crate::cpu::fpu::Section;
 use crate::glue::abi::safe_in_c;
 use crate::glue::ffi;
 
-// They access memory of the current process, if at all, and serve no fault: in any context of a task.
+// They only access memory of the current process, and handle no fault: for any context of a task.
 safe_in_c! {
     fn vtl_user_write_u32(address: u64, value: u32) -> c_int;
     fn vtl_user_write_u8(address: u64, value: u8) -> c_int;
@@ -34,16 +34,16 @@ safe_in_c! {
     ) -> c_int;
 }
 
-/// Why VTL1 was entered, u32.
+/// Offset of the reason why VTL1 was entered, a u32.
 const ENTRY_REASON: u64 = 0x08;
-/// A VTL call, as a reason.
+/// The reason for a VTL call.
 const REASON_CALL: u32 = 1;
-/// VINA: asserted in bit 0, u8.
+/// Offset of VINA, a u8; asserted if bit 0 is set.
 const VINA_ASSERTED: u64 = 0x0c;
-/// RAX and RCX of VTL0 after a return, two u64.
+/// Offset of RAX and RCX of VTL0 after a return, two u64.
 const RETURN_REGISTERS: u64 = 0x10;
 
-/// The page was not there, or could not be accessed in that way.
+/// The page was missing, or could not be accessed in that way.
 pub(crate) struct NotThere;
 
 /// Address of an assist page in the current process.
@@ -56,7 +56,7 @@ impl Assist {
         there(vtl_user_write_u32(self.0 + ENTRY_REASON, REASON_CALL)).map(|_| ())
     }
 
-    /// Reads RAX and RCX that VTL0 gets.
+    /// Reads the RAX and RCX that VTL0 gets.
     pub(crate) fn read_return(self, _section: &Section) -> Result<[u64; 2], NotThere> {
         let (mut rax, mut rcx) = (0, 0);
         let address = self.0 + RETURN_REGISTERS;
@@ -64,18 +64,19 @@ impl Assist {
         Ok([rax, rcx])
     }
 
-    /// Returns true if VTL1 has been told of an interrupt for VTL0 and has not taken notice.
+    /// Returns true if VTL1 has been notified of an interrupt for VTL0 and has not consumed the
+    /// notice.
     pub(crate) fn is_asserted(self) -> Result<bool, NotThere> {
         there(vtl_user_read_u8(self.0 + VINA_ASSERTED)).map(|byte| byte & 1 != 0)
     }
 
-    /// Takes that back.
+    /// Withdraws that notice.
     pub(crate) fn clear_asserted(self, _section: &Section) -> Result<(), NotThere> {
         there(vtl_user_write_u8(self.0 + VINA_ASSERTED, 0)).map(|_| ())
     }
 }
 
-/// C answers what it has read, zero for nothing, or a negative errno.
+/// C returns what it has read, zero if it only writes, or a negative errno.
 fn there(result: c_int) -> Result<c_int, NotThere> {
     match result {
         0.. => Ok(result),
@@ -83,21 +84,21 @@ fn there(result: c_int) -> Result<c_int, NotThere> {
     }
 }
 
-/// Which VPs switch between VTLs in the kernel, in runs through one VTL file.
+/// VPs for which the kernel switches between VTLs, in runs through one VTL file.
 ///
-/// The addresses are those of the process that set the first of them; in a run by another, a child
-/// after `fork()` for instance, they mean nothing.
+/// The addresses belong to the process that set the first one; in a run by another process, for
+/// instance a child after `fork()`, they are not used.
 pub(crate) struct Assists {
-    /// Not zero: there is one. This and the addresses are `core`'s atomics, because the kernel's are a
-    /// call of a C function each, and every run looks here.
+    /// True if there is an address. This and the addresses are `core`'s atomics, because each
+    /// access to the kernel's is a call of a C function, and every run checks this.
     is_used: AtomicU32,
-    /// By CPU number; 0: none.
+    /// Indexed by CPU number; 0 for none.
     pages: KVec<AtomicU64>,
     process: SetOnce<ARef<Mm>>,
 }
 
 impl Assists {
-    /// None yet.
+    /// Starts without any.
     ///
     /// # Errors
     ///
@@ -114,12 +115,12 @@ impl Assists {
         })
     }
 
-    /// Sets the page of a VP, 0 for none, on behalf of the current process.
+    /// Sets the page of a VP, or removes it with 0, on behalf of the current process.
     ///
     /// # Errors
     ///
-    /// EINVAL for what is no address of a page. EBUSY when another process has set one before.
-    /// ENXIO without such a CPU.
+    /// EINVAL if it is not the address of a page. EBUSY if another process has set one before.
+    /// ENXIO if there is no such CPU.
     pub(crate) fn set(&self, cpu: u32, address: u64) -> Result {
         let page = self.pages.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
         if !ffi::is_user_page(address) {
@@ -132,22 +133,23 @@ impl Assists {
             return Err(EBUSY);
         }
         page.store(address, Relaxed);
-        // ORDERING: who sees this sees the address.
+        // ORDERING: a thread that sees this also sees the address.
         self.is_used.store(1, Release);
         Ok(())
     }
 
     fn is_own_process(&self) -> bool {
         let task = kernel::current!();
-        // The reference keeps the structure, so no other process has one at the same address.
+        // The reference keeps the structure allocated, so no other process has one at the same
+        // address.
         matches!((self.process.as_ref(), task.mm()), (Some(first), Some(current))
             if core::ptr::eq::<Mm>(&**first, &**current))
     }
 
-    /// The page of a VP in a run by the current process.
+    /// The page of a VP, in a run by the current process.
     #[inline]
     pub(crate) fn of(&self, cpu: u32) -> Option<Assist> {
-        // ORDERING: with the store in `set`.
+        // ORDERING: pairs with the store in `set`.
         if self.is_used.load(Acquire) == 0 {
             return None;
         }

@@ -96,7 +96,7 @@ impl EntryCheck {
         self.look(vp, vm, irqs)
     }
 
-    /// Returns true if the next entry of a VM is to look. Asked with preemption off.
+    /// Returns true if the next entry of a VM has to check. Called with preemption disabled.
     #[inline]
     pub(crate) fn is_pending(&self, vm: VmIndex) -> bool {
         // ORDERING: as above.

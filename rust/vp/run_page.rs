@@ -192,13 +192,13 @@ impl RunPage {
         self.0.replace_u64(offset::ENTRY_RCX, seen.raw(), without)
     }
 
-    /// Names another VM to enter, with nothing to invalidate. Returns the word that stood there.
+    /// Names another VM to enter, with nothing to invalidate. Returns the previous word.
     pub(crate) fn replace_entry_rcx(&self, next: EntryRcx) -> u64 {
         self.0.exchange_u64(offset::ENTRY_RCX, next.raw())
     }
 
-    /// Puts back a request that no entry has done. What was asked for meanwhile stays, too. Returns
-    /// false, with nothing changed, if the word is another VM's by now, or does not hold still.
+    /// Puts back a request that no entry has carried out, in addition to one made meanwhile.
+    /// Returns false, with nothing changed, if the word names another VM by now, or keeps changing.
     pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) -> bool {
         /// Each attempt but the last one fails only if userspace has written within some
         /// nanoseconds.

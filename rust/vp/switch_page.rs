@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The page that userspace and kernel share about VTL switches of one VP. `pure::vtl_switch` says what
-//! it means.
+//! The page by which userspace and the kernel share the VTL switches of one VP. `pure::vtl_switch`
+//! says what its contents mean.
 //!
-//! As with the run page, userspace may write any byte of it at any time, so each field is read once
-//! per use. The state of the VTL that does not run is the kernel's own copy during a call.
+//! As with the run page, userspace may write to any byte at any time, so each field is read once
+//! per use. During a call the kernel has its own copy of the state of the VTL that does not run.
 
 use crate::glue::page::SharedPage;
 use crate::pure::field::VmIndex;
@@ -24,25 +24,25 @@ impl SwitchPage {
         &self.0
     }
 
-    /// Makes the page as it was at first.
+    /// Resets the page to its initial contents.
     pub(crate) fn reset(&self) {
         self.0.clear_from(0);
     }
 
-    /// Reads what the kernel may do; `None` if a bit is set that means nothing.
+    /// Reads what the kernel may handle; `None` if an undefined bit is set.
     pub(crate) fn read_enable(&self) -> Option<Enable> {
         Enable::new(self.0.read_u32(offset::ENABLE))
     }
 
-    /// Reads the private state of a VTL; `None` for VM 3, which is none, and if a bit is set that
-    /// means nothing.
+    /// Reads the private state of a VTL; `None` for VM 3, which is no VTL, and if an undefined bit
+    /// is set.
     pub(crate) fn read_parked(&self, vm: VmIndex) -> Option<Parked> {
         let mut words = [0; PARKED_WORDS];
         self.0.read_words(place(vm)?, &mut words);
         Parked::from_words(&words)
     }
 
-    /// Stores the private state of the VTL that does not run, and which one does.
+    /// Stores the private state of the VTL that does not run, and which one runs.
     pub(crate) fn store_parked(&self, vm: VmIndex, parked: &Parked, active: VmIndex) {
         if let Some(place) = place(vm) {
             self.0.write_words(place, &parked.to_words());
@@ -56,19 +56,19 @@ impl SwitchPage {
         self.0.write_u32(offset::LEFT, number);
     }
 
-    /// Reads the counter whose changes ask for an invalidation.
+    /// Reads the counter whose changes request an invalidation.
     pub(crate) fn read_flush(&self, vm: VmIndex) -> u64 {
         self.0.read_u64(offset::FLUSH + 8 * usize::from(vm.get()))
     }
 
-    /// Tells which value of it was taken.
+    /// Reports which value of the counter has been taken.
     pub(crate) fn store_flushed(&self, vm: VmIndex, counter: u64) {
         self.0
             .write_u64(offset::FLUSHED + 8 * usize::from(vm.get()), counter);
     }
 }
 
-/// Where the private state of a VTL is.
+/// Offset of the private state of a VTL.
 const fn place(vm: VmIndex) -> Option<usize> {
     match vm {
         VmIndex::VM1 => Some(offset::PARKED),

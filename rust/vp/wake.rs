@@ -132,10 +132,11 @@ pub(crate) struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    /// To be called with interrupts off before each further entry. A kick sends one interrupt for each
-    /// stay; when this one's has come, the next stay begins, so that whoever waits for the end of the
-    /// old one goes on, and the next kick sends an interrupt again. A kick that comes after this call
-    /// finds interrupts off, and TDG.VP.ENTER returns for it. Returns true if there was one.
+    /// To be called with interrupts disabled before each further entry. A kick sends one IPI for
+    /// each stay; when it has arrived, the next stay begins, so that a thread that waits for the
+    /// end of the old one continues, and the next kick sends an IPI again. The IPI of a kick after
+    /// this call finds interrupts disabled and makes TDG.VP.ENTER return. Returns true if there was
+    /// a kick.
     pub(crate) fn answer_kick(&mut self) -> bool {
         let is_kicked = self.wake.place.load(Relaxed) != self.place.0;
         if is_kicked {

@@ -116,7 +116,7 @@ impl RunPage {
         }
     }
 
-    /// Reads the registers that a VTL call or return is about, and those that it puts away.
+    /// Reads the registers that a VTL call or return uses, and those that it saves.
     pub(crate) fn read_caller(&self) -> Caller {
         Caller {
             rax: self.0.read_u64(RAX),
@@ -132,7 +132,7 @@ impl RunPage {
         }
     }
 
-    /// Stores the registers of a VTL that are not shared with the other.
+    /// Stores the registers of a VTL that it does not share with the other.
     pub(crate) fn store_own(&self, own: &Own) {
         let Own {
             rsp,
@@ -156,7 +156,7 @@ impl RunPage {
         self.0.write_u64(RCX, rcx);
     }
 
-    /// Moves the lower VTL on to another instruction.
+    /// Sets RIP of the lower VTL.
     pub(crate) fn store_rip(&self, rip: u64) {
         self.0.write_u64(offset::GUEST_STATE_RIP, rip);
     }
