@@ -107,9 +107,9 @@
 #define MSHV_CAP_POLICY 0x103
 /* MSHV_VTL_XSAVE_GET and MSHV_VTL_XSAVE_SET are supported. */
 #define MSHV_CAP_XSAVE 0x104
-/* MSHV_VTL_SWITCH_SETUP is served: the TD has two L2 VMs at least. */
+/* MSHV_VTL_SWITCH_SETUP is supported: the TD has at least two L2 VMs. */
 #define MSHV_CAP_VTL_SWITCH 0x105
-/* MSHV_VTL_RESET is served. */
+/* MSHV_VTL_RESET is supported. */
 #define MSHV_CAP_RESET 0x108
 /* struct mshv_vtl_timer in the run page is served. */
 #define MSHV_CAP_TIMER 0x109
@@ -326,7 +326,7 @@ struct mshv_vtl_xsave {
  * struct mshv_vtl_switch - Operand of MSHV_VTL_SWITCH_SETUP
  * @head: the selector is the CPU of the VP; without such a VP: ENXIO
  * @assist: address of VTL1's VP assist page in this process, page aligned; 0: the
- *	kernel switches no more
+ *	kernel does not switch any more
  * @flags: zero
  */
 struct mshv_vtl_switch {
@@ -336,12 +336,12 @@ struct mshv_vtl_switch {
 };
 
 /**
- * MSHV_VTL_SWITCH_SETUP - Have the kernel carry out VTL calls and returns
+ * MSHV_VTL_SWITCH_SETUP - Make the kernel carry out VTL calls and returns
  *
- * For runs of the VP that this process makes through this file, from the next one on:
- * struct mshv_vtl_switch_page (MSHV_VTL_MMAP_SWITCH_PAGE) is read and written then.
- * EINVAL: @assist is no address of a page, @flags, or a size below that of the
- * structure. E2BIG: something set that this module does not know. ENXIO: no such VP.
+ * Applies to runs of the VP by this process through this file, from the next one on,
+ * which use struct mshv_vtl_switch_page (MSHV_VTL_MMAP_SWITCH_PAGE).
+ * EINVAL: @assist is not the address of a page, @flags, or a size below that of the
+ * structure. E2BIG: a field is set that this module does not know. ENXIO: no such VP.
  * EOPNOTSUPP: the TD has no VM 2. EBUSY: another process has set up something through
  * this file. Then nothing has changed.
  */
@@ -350,10 +350,10 @@ struct mshv_vtl_switch {
 /**
  * struct mshv_vtl_parked - Private state of the VTL that does not run
  * @rsp: of the VTL, as all that follows
- * @rip: that of the next instruction
+ * @rip: address of the next instruction
  * @rflags: processor flags
  * @ssp: shadow-stack pointer
- * @rvi: highest vector that is requested
+ * @rvi: highest requested vector
  * @svi: highest vector in service
  * @halt: MSHV_VTL_HALT_*; the rest is zero
  * @reserved1: zero
@@ -384,15 +384,15 @@ struct mshv_vtl_parked {
 };
 
 /**
- * struct mshv_vtl_switch_page - What userspace and kernel share about switches of a VP
- * @enable: MSHV_VTL_SWITCH_*: what the kernel may do by itself
- * @reserved1: not looked at
+ * struct mshv_vtl_switch_page - Page shared by userspace and kernel for VTL switches
+ * @enable: MSHV_VTL_SWITCH_*: what the kernel may handle by itself
+ * @reserved1: ignored
  * @active_vm: hint: VM whose state is in the run page
- * @left: MSHV_VTL_LEFT_*: why the last VTL call or return came to userspace; 0: none did
- *	in the last run
- * @flush: a change of [vm] has the next entry of that VM invalidate its translations
- * @flushed: values of @flush that were taken last; the entry that follows honours them
- * @reserved2: not looked at
+ * @left: MSHV_VTL_LEFT_*: why the last VTL call or return was left to userspace; 0: none
+ *	was in the last run
+ * @flush: a change of [vm] makes the next entry of that VM invalidate its translations
+ * @flushed: values of @flush that were read last; the entry that follows carries them out
+ * @reserved2: ignored
  * @parked: of VM 1, then of VM 2: the state of the one that is not in the run page
  */
 struct mshv_vtl_switch_page {
@@ -410,24 +410,24 @@ struct mshv_vtl_switch_page {
 #define MSHV_VTL_SWITCH_CALL (1 << 0)
 /* VTL1 may return to VTL0. */
 #define MSHV_VTL_SWITCH_RETURN (1 << 1)
-/* While VTL1 runs the kernel takes interrupts for VTL0. */
+/* The kernel handles interrupts for VTL0 while VTL1 runs. */
 #define MSHV_VTL_SWITCH_PROXY (1 << 2)
-/* VTL1 has VINA on: interrupts that VTL0 could take are userspace's. */
+/* VTL1 has VINA enabled: interrupts that VTL0 could accept are left to userspace. */
 #define MSHV_VTL_SWITCH_VINA (1 << 3)
 /* With it: a return clears "asserted". */
 #define MSHV_VTL_SWITCH_VINA_AUTO_RESET (1 << 4)
 
 /* In @left. Not enabled. */
 #define MSHV_VTL_LEFT_DISABLED 1
-/* Not in 64-bit mode at CPL 0, a single step, or an odd instruction. */
+/* Not in 64-bit mode at CPL 0, single-stepping, or an unusual instruction. */
 #define MSHV_VTL_LEFT_MODE 2
-/* RCX, RAX, or the wrong VTL. */
+/* RCX or RAX is invalid, or it is the wrong VTL. */
 #define MSHV_VTL_LEFT_OPERANDS 3
 /* The target has MSHV_VTL_HALT_OTHER. */
 #define MSHV_VTL_LEFT_HALTED 4
-/* The target can't be entered: it has no virtual APIC page, or its VMCS is no good. */
+/* The target can't be entered: no virtual-APIC page, or an invalid VMCS. */
 #define MSHV_VTL_LEFT_NOT_ENTERABLE 5
-/* VTL0 has an interrupt that VTL1 has to be told of. */
+/* VTL0 has an interrupt of which VTL1 has to be notified. */
 #define MSHV_VTL_LEFT_NOTICE 6
 /* The assist page can't be accessed. */
 #define MSHV_VTL_LEFT_ASSIST 7
@@ -776,18 +776,18 @@ struct mshv_vtl_exit_stats {
  *	before it
  * @stalls: exits passed to userspace because the host had routed too many to VTL2 at
  *	one instruction; the second version, of 2576 bytes, ends before it
- * @exit_storms: times that MSHV_VTL_STORM_EXITS exits that the host causes came one
- *	right after the other
- * @storm_ticks: TSC ticks that they took, together
- * @shortest_storm_ticks: those of the shortest; 0 without one. The third version, of
+ * @exit_storms: number of times that MSHV_VTL_STORM_EXITS exits that the host can
+ *	cause came in quick succession
+ * @storm_ticks: TSC ticks that all of them took together
+ * @shortest_storm_ticks: TSC ticks of the shortest; 0 if there was none. The third version, of
  *	2608 bytes, ends after it
  * @vtl_calls: VTL calls that the kernel carried out
- * @vtl_returns: VTL returns, but for fast ones
+ * @vtl_returns: VTL returns that it carried out, except fast ones
  * @vtl_fast_returns: fast VTL returns
  * @vtl_left: VTL calls and returns that were left to userspace with a reason in @left
  *	of the switch page
- * @vtl_flushes: entries that a change of @flush had invalidate translations
- * @vtl_proxied: times that interrupts for VTL0 were taken while VTL1 ran
+ * @vtl_flushes: entries that invalidated translations because of a change of @flush
+ * @vtl_proxied: number of times that interrupts for VTL0 were taken while VTL1 ran
  */
 struct mshv_vtl_stats {
 	struct mshv_vtl_head head;
