@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Switches between VTL0 and VTL1 that the kernel carries out: how they are set
-//! up, and the page that says what it may do. Part of [`crate::abi`].
+//! Switches between VTL0 and VTL1 that the kernel carries out: their set-up, and the page with
+//! their state. Part of [`crate::abi`].
 
 use super::assert_layout;
 
@@ -8,11 +8,11 @@ use super::assert_layout;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwitchSetup {
-    /// Bytes of this structure.
+    /// Size of this structure in bytes.
     pub size: u32,
     /// CPU of the virtual processor.
     pub cpu: u32,
-    /// Address of VTL1's VP assist page; 0 for no more switches.
+    /// Address of VTL1's VP assist page; 0 to end the switches.
     pub assist: u64,
     /// Zero.
     pub flags: u64,
@@ -30,11 +30,11 @@ pub struct Parked {
     pub rflags: u64,
     /// Shadow-stack pointer.
     pub ssp: u64,
-    /// Highest vector that is requested.
+    /// Highest requested vector.
     pub rvi: u8,
     /// Highest vector in service.
     pub svi: u8,
-    /// Halts, by their bits in the offload flags.
+    /// Reasons for a halt, as bits of the offload flags.
     pub halt: u8,
     /// Zero.
     pub reserved1: [u8; 5],
@@ -54,25 +54,25 @@ pub struct Parked {
     pub reserved2: [u64; 5],
 }
 
-/// The page about VTL switches.
+/// Layout of the switch page.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SwitchPageLayout {
-    /// What the kernel may do by itself.
+    /// What the kernel may handle by itself.
     pub enable: u32,
     /// Padding.
     pub reserved1: u32,
     /// Hint: VM whose state is in the run page.
     pub active_vm: u32,
-    /// Why the last call or return came to userspace.
+    /// Why the last call or return was left to userspace.
     pub left: u32,
-    /// Changes ask for an invalidation, by VM.
+    /// By VM: a change requests an invalidation.
     pub flush: [u64; 4],
-    /// Values of it that were honoured.
+    /// Values of `flush` that were carried out.
     pub flushed: [u64; 4],
     /// Padding.
     pub reserved2: [u64; 22],
-    /// Of VM 1, then of VM 2.
+    /// Private state of VM 1, then of VM 2.
     pub parked: [Parked; 2],
 }
 
