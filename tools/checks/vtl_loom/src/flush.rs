@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The counters by which a paravisor has translations of a VTL invalidated that need not be running:
-//! `flush` of the switch page, as `Switching` in `rust/run/switch.rs` reads it. Which changes are due
-//! comes from `rust/pure/vtl_switch.rs` itself.
+//! The counters by which a paravisor invalidates translations of a VTL that may not be running:
+//! `flush` of the switch page, as `Switching` in `rust/run/switch.rs` reads it.
+//! `rust/pure/vtl_switch.rs` itself decides which changes are due.
 
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
@@ -16,13 +16,14 @@ use crate::tests::check;
 /// When the counter is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
-    /// With the switch, and once more if a kick is answered after it.
+    /// At the switch, and again if a kick is answered after it.
     AfterTheAnswerToAKick,
     WithTheSwitchOnly,
 }
 
-/// VTL1 runs, and returns; then VTL0 runs, without the thread having left. Meanwhile somebody takes a
-/// right from VTL0, counts, kicks, and relies on it when the stay that the kick has seen is over.
+/// VTL1 runs, and returns; then VTL0 runs, all in one stay. Meanwhile another thread removes a
+/// right from VTL0, increments the counter, kicks, and relies on it after the end of the stay that
+/// the kick has seen.
 fn revoke(without: Without, read: Read) {
     check(None, move || {
         let vp = Arc::new(Vp::new(without));
@@ -39,7 +40,7 @@ fn revoke(without: Without, read: Read) {
         let (flush, relied_on) = &*shared;
         let mut place = vp.begin_stay();
         let first_stay = place;
-        // An entry of VTL1, which the counter of VTL0 does not concern.
+        // An entry of VTL1, for which the counter of VTL0 is not read.
         vp.prepare_entry(&mut place);
         // It returns.
         let mut counter = flush.load(Relaxed);
