@@ -17,13 +17,13 @@
 
 #define MOST_VMS 3
 #define CPUS 2
-/* In the first 2 MiB, which all execute: one guest for each kind of access. */
+/* In the first 2 MiB, which all VMs execute: one guest for each kind of access. */
 #define AT_READ 0x0
 #define AT_WRITE 0x100
 #define AT_JUMP 0x200
 #define AT_COUNT 0x300
 #define AT_APIC(vm) (0x8000 + (vm) * VTL_PAGE_SIZE)
-/* In a VM's own: code that halts, and words. */
+/* In the memory of each VM: code that halts, and words. */
 #define AT_WORD 0x800
 #define AT_COUNTER(cpu) (0x810 + 8 * (cpu))
 
@@ -40,7 +40,7 @@ FIXTURE(isolation)
 
 #define SELF FIXTURE_DATA(isolation)
 
-/* The piece of @vm. */
+/* Returns the memory of @vm. */
 static uint64_t own(const SELF *self, int vm)
 {
 	return self->guests[0].base + vm * VTL_LARGE_SIZE;
@@ -64,7 +64,7 @@ static void copy(volatile uint8_t *to, const unsigned char *code,
 		*to++ = *code++;
 }
 
-/* Each has its own piece and nothing of the others'. */
+/* Gives each VM rights to its own memory only. */
 static int share_out(SELF *self)
 {
 	int owner, vm;
@@ -93,7 +93,7 @@ static void put_code(SELF *self)
 	copy(self->memory + AT_COUNT, vtl_guest_count, vtl_guest_count_end);
 }
 
-/* All VMs of all processors: in front of their first instruction. */
+/* Sets all VMs of all processors to their first instruction. */
 static int start_all(SELF *self)
 {
 	uint64_t vms;
@@ -162,7 +162,7 @@ static volatile __u64 *gpr(struct vtl_guest *guest, unsigned int which)
 	return &guest->run->tdx.l2_enter_guest_state.gpr[which];
 }
 
-/* Has @vm of a processor begin at @at next, with an address and a value. */
+/* Makes @vm of a processor begin at @at next, with an address and a value. */
 static void prepare(struct vtl_guest *guest, int vm, uint64_t at,
 		    uint64_t address, uint32_t value, uint64_t invalidate)
 {
@@ -177,7 +177,7 @@ static void prepare(struct vtl_guest *guest, int vm, uint64_t at,
 			     invalidate;
 }
 
-/* One access. Returns the exit reason, or ~0U. */
+/* Makes one access. Returns the exit reason, or ~0U. */
 static unsigned int access_once(struct vtl_guest *guest, int vm,
 				enum access access, uint64_t address,
 				uint32_t value)
@@ -188,7 +188,7 @@ static unsigned int access_once(struct vtl_guest *guest, int vm,
 	return vtl_run(guest) ? ~0U : vtl_exit_reason(guest) & 0xffff;
 }
 
-/* Which of its own accesses was refused, as the exit says; ACCESSES if none. */
+/* Returns the access that was refused, according to the exit; ACCESSES if none. */
 static enum access refused(struct vtl_guest *guest, uint64_t address)
 {
 	const uint64_t qualification = guest->run->tdx.exit_info.rcx;
@@ -196,13 +196,16 @@ static enum access refused(struct vtl_guest *guest, uint64_t address)
 	if ((vtl_exit_reason(guest) & 0xffff) != EXIT_EPT_VIOLATION ||
 	    guest->run->tdx.exit_info.r8 != address)
 		return ACCESSES;
-	/* An instruction that reads and writes may say both. */
+	/* An instruction that reads and writes may set both bits. */
 	if (qualification & 2)
 		return WRITE;
 	return qualification & 4 ? EXECUTE : READ;
 }
 
-/* Who may not, sees an EPT violation, and nothing has changed on either side. */
+/*
+ * An access without the right is an EPT violation, and changes nothing on either
+ * side.
+ */
 static void expect_refused(struct __test_metadata *_metadata, SELF *self,
 			   struct vtl_guest *guest, int vm, int owner,
 			   enum access access)
@@ -264,7 +267,7 @@ TEST_F(isolation, no_vm_reaches_what_another_one_has)
 				}
 }
 
-/* One bit each: what was not given is refused, though another right was. */
+/* One right each: an access without its right is refused, even with another right. */
 TEST_F(isolation, a_vm_has_the_rights_it_was_given_and_no_other)
 {
 	static const unsigned int rights[] = { RIGHT_READ,
@@ -284,7 +287,7 @@ TEST_F(isolation, a_vm_has_the_rights_it_was_given_and_no_other)
 
 				ASSERT_EQ(0,
 					  set_rights(self, vm, vm, rights[i]));
-				/* Nothing of what was cached under more. */
+				/* No translation with more rights is used. */
 				prepare(guest, vm, AT_READ, own(self, vm), 0,
 					1);
 				ASSERT_EQ(0, vtl_run(guest));
@@ -317,7 +320,7 @@ TEST_F(isolation, two_share_what_both_were_given_and_a_third_has_no_part)
 		for (access = 0; access < ACCESSES && self->vms > 2; access++)
 			expect_refused(_metadata, self, guest, third, owner,
 				       access);
-		/* The other's right ends, the owner's stays. */
+		/* The other VM loses its right, the owner keeps it. */
 		ASSERT_EQ(0, set_rights(self, owner, other, 0));
 		prepare(guest, other, AT_READ, own(self, owner) + AT_WORD,
 			0xbad, 1);
@@ -333,7 +336,7 @@ struct runner {
 	int cpu, vm, result;
 };
 
-/* Counts in memory until it may not any more. */
+/* Counts in memory until the right is removed. */
 static void *count(void *argument)
 {
 	struct runner *runner = argument;
@@ -355,7 +358,7 @@ static volatile uint32_t *counter(const SELF *self, int vm, int cpu)
 	return (void *)(self->memory + vm * VTL_LARGE_SIZE + AT_COUNTER(cpu));
 }
 
-/* Takes a right, has every processor forget it, and waits until each has. */
+/* Removes a right, makes every processor invalidate, and waits until all have. */
 static int take_right(SELF *self, int vm)
 {
 	uint64_t mask = (1 << CPUS) - 1;
@@ -403,7 +406,7 @@ TEST_F(isolation, a_right_that_is_taken_is_gone_on_all_processors_at_once)
 			EXPECT_EQ(WRITE,
 				  refused(guest,
 					  own(self, vm) + AT_COUNTER(cpu)));
-			/* Nothing after the kick had returned. */
+			/* No write after the kick had returned. */
 			EXPECT_EQ(counts[cpu], *counter(self, vm, cpu));
 		}
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VTL calls and returns that the kernel carries out: what each VTL has for itself,
- * what both share, and what a paravisor finds in run page and switch page.
+ * VTL calls and returns that the kernel carries out: the private state of each VTL,
+ * the shared state, and the contents of run page and switch page for a paravisor.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -50,7 +50,7 @@ FIXTURE_TEARDOWN(vtl_switch)
 		}                                                  \
 	} while (0)
 
-/* Runs until userspace has to look: exit reason @reason of VM @vm. */
+/* Runs until an exit to userspace: exit reason @reason of VM @vm. */
 #define EXPECT_EXIT(vm, reason)                                        \
 	do {                                                           \
 		ASSERT_EQ(0, vtl_run(&self->pair.guest));              \
@@ -64,7 +64,7 @@ static uint32_t entry_reason(const struct vtl_pair *pair)
 	return *(volatile uint32_t *)(pair->assist + ASSIST_ENTRY_REASON);
 }
 
-/* A value of each general register but RSP, by its number. */
+/* A value for each general register except RSP, by its number. */
 static uint64_t pattern(unsigned int number, uint64_t seed)
 {
 	return 0x0101010101010101ULL * number + seed;
@@ -120,7 +120,7 @@ TEST_F(vtl_switch, a_normal_return_takes_two_registers_from_the_assist_page)
 		EXPECT_EQ(i ? 0xc1c2 : CODE_RETURN, self->state->gpr[RCX]);
 		EXPECT_EQ(0x1234567812345678, self->state->gpr[R15]);
 		EXPECT_EQ(1, self->pair.data[0]->turns);
-		/* VTL1 waits right after its VMCALL, and is told of calls only. */
+		/* VTL1 waits right after its VMCALL, and sees calls only. */
 		EXPECT_EQ(pair_address(&self->pair, returns[i]) + (i ? 10 : 13),
 			  self->pair.page->parked[1].rip);
 		EXPECT_EQ(1, entry_reason(&self->pair));
@@ -179,7 +179,7 @@ TEST_F(vtl_switch, records_of_the_audit_ring_tell_each_switch)
 	for (i = 0; i < info.audit_records; i++)
 		if (ring[i].sequence > last)
 			last = ring[i].sequence;
-	/* Back from the HLT, as far as the kernel entered by itself. */
+	/* Backwards from the HLT, while the kernel entered by itself. */
 	for (sequence = last; calls < 40; sequence--) {
 		const volatile struct mshv_vtl_audit_record *record =
 			&ring[sequence % info.audit_records];
@@ -201,7 +201,7 @@ static void fill_list(volatile struct pair_data *data, uint64_t seed)
 	data->to_load[4] = 0xa0000 + seed;
 }
 
-/* On three sides: VTL0, VTL1, and what VTL2 finds and has itself. */
+/* For VTL0, for VTL1, and for VTL2, which reads both and has its own. */
 TEST_F(vtl_switch, each_vtl_has_msrs_of_its_own)
 {
 	volatile struct pair_data *vtl0 = self->pair.data[0];
@@ -221,7 +221,7 @@ TEST_F(vtl_switch, each_vtl_has_msrs_of_its_own)
 	parked->msr_kernel_gs_base = 0x7fffffff0000;
 	parked->msr_tsc_aux = 0x77;
 	EXPECT_EXIT(1, EXIT_HLT);
-	/* VTL1 found what was parked, and VTL0 afterwards what it had loaded. */
+	/* VTL1 has read what was parked, and VTL0 then what it had loaded. */
 	EXPECT_EQ(0x5555000000000000, vtl1->loaded[0]);
 	EXPECT_EQ(0xffffffff82222222, vtl1->loaded[1]);
 	EXPECT_EQ(0x40000, vtl1->loaded[2]);
@@ -236,7 +236,7 @@ TEST_F(vtl_switch, each_vtl_has_msrs_of_its_own)
 	EXPECT_EQ(vtl1->to_load[4], parked->msr_tsc_aux);
 	EXPECT_EQ(vtl0->to_load[0], self->run->tdx.vp_state.msr_star);
 	EXPECT_EQ(vtl0->to_load[3], self->run->tdx.vp_state.msr_kernel_gs_base);
-	/* Another call: VTL1 finds its own again. */
+	/* Another call: VTL1 reads its own values again. */
 	self->state->rip = pair_address(&self->pair, pair_live_vtl0);
 	EXPECT_EXIT(1, EXIT_HLT);
 	for (i = 0; i < 5; i++)
@@ -254,11 +254,11 @@ TEST_F(vtl_switch, sse_registers_and_cr2_are_shared)
 	EXPECT_EQ(0x2222222222222222, self->pair.data[0]->loaded[0]);
 	EXPECT_EQ(0x2222222222222222, self->pair.data[0]->loaded[1]);
 	EXPECT_EQ(0, self->pair.data[1]->loaded[2]);
-	/* And what the run page has is what they left. */
+	/* The run page has the values that they left. */
 	EXPECT_EQ(0x2222222222222222, self->run->tdx.vp_state.cr2);
 }
 
-/* The kernel's and userspace's way of switching leave the same. */
+/* A switch by the kernel and one by userspace have the same result. */
 TEST_F(vtl_switch, userspace_goes_on_where_the_kernel_stopped)
 {
 	START(pair_call, pair_return_fast);
@@ -285,7 +285,7 @@ static void count_alarm(int signal)
 	alarms++;
 }
 
-/* VTLs that call each other for ever do not keep the thread from anything. */
+/* VTLs that call each other for ever do not block signals. */
 TEST_F(vtl_switch, a_signal_ends_a_run_of_endless_calls_in_a_whole_state)
 {
 	struct itimerval timer = { .it_value.tv_usec = 30000,
@@ -320,7 +320,7 @@ TEST_F(vtl_switch, a_signal_ends_a_run_of_endless_calls_in_a_whole_state)
 	EXPECT_LT(0, alarms);
 }
 
-/* VTL1's page tables, interrupt table and segments are in its VMCS, and stay there. */
+/* VTL1's page tables, interrupt table and segments stay in its VMCS. */
 TEST_F(vtl_switch, each_vtl_keeps_the_state_in_its_vmcs)
 {
 	uint64_t cr3[2], again;
@@ -350,7 +350,7 @@ TEST_F(vtl_switch, each_vtl_keeps_the_state_in_its_vmcs)
 
 static volatile int stop_writing;
 
-/* Once VTL0 has been called back for the first time. */
+/* After the first return to VTL0. */
 static void *write_over_parked_state(void *argument)
 {
 	struct vtl_pair *pair = argument;
@@ -367,7 +367,7 @@ static void *write_over_parked_state(void *argument)
 	return NULL;
 }
 
-/* The page is read when a run begins, and written when it ends. */
+/* The switch page is read when a run begins, and written when it ends. */
 TEST_F(vtl_switch, what_is_written_to_the_page_in_mid_run_has_no_effect)
 {
 	const unsigned int turns = 5000;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Switches between VTL0 and VTL1 together with what comes from elsewhere: interrupts
- * for the VTL that does not run, halts, deadlines, requests to invalidate, kicks.
+ * Switches between VTL0 and VTL1 together with events from outside: interrupts for
+ * the VTL that does not run, halts, deadlines, requests to invalidate, kicks.
  */
 #include <pthread.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "vtl_pair.h"
 
 #define VECTOR 0x41
-/* Enough for some switches on a busy machine. */
+/* Long enough for some switches on a busy machine. */
 #define FAR_TICKS 200000000
 #define OFFLOAD (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
 #define BOTH (MSHV_VTL_SWITCH_CALL | MSHV_VTL_SWITCH_RETURN)
@@ -56,7 +56,7 @@ FIXTURE_TEARDOWN(switch_irq)
 		}                                                  \
 	} while (0)
 
-/* VTL0 is parked in front of @vtl0 and takes interrupts, VTL1 runs @vtl1. */
+/* VTL0 is parked at @vtl0 and receives interrupts, VTL1 runs @vtl1. */
 #define START_VTL1(vtl0, vtl1)                           \
 	do {                                             \
 		START(vtl0, vtl1);                       \
@@ -109,7 +109,7 @@ TEST_F(switch_irq, with_proxy_vtl0_takes_it_after_the_return)
 	EXPECT_EQ(1, pair_stats(&self->pair).vtl_proxied - before.vtl_proxied);
 }
 
-/* Merged, and there for userspace if VTL1 does not return. */
+/* Merged into VTL0's APIC, and visible to userspace if VTL1 does not return. */
 TEST_F(switch_irq, what_was_taken_is_in_the_apic_page_and_the_parked_rvi)
 {
 	START_VTL1(pair_sti, pair_halt);
@@ -144,7 +144,7 @@ TEST_F(switch_irq, a_vtl0_that_waits_for_userspace_takes_none)
 	EXPECT_EQ(MSHV_VTL_HALT_OTHER, self->page->parked[0].halt);
 }
 
-/* VINA: VTL1 has to be told if VTL0 could take it, and has not been told yet. */
+/* VINA: VTL1 is notified, once, of an interrupt that VTL0 could accept. */
 TEST_F(switch_irq, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 {
 	static const struct {
@@ -171,7 +171,7 @@ TEST_F(switch_irq, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 		{
 			TH_LOG("case %zu", i);
 		}
-		/* Taken in any case, and told once. */
+		/* Posted in any case, and notified once. */
 		EXPECT_TRUE(is_requested(&self->pair));
 		EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
 		EXPECT_EQ(cases[i].asserted, *vina(&self->pair));
@@ -179,7 +179,7 @@ TEST_F(switch_irq, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 	}
 }
 
-/* STI holds the interrupt back until VMCALL was executed. */
+/* STI blocks the interrupt until VMCALL was executed. */
 TEST_F(switch_irq, a_call_that_vtl1_has_to_be_told_more_about_is_left)
 {
 	int asserted;
@@ -214,13 +214,13 @@ TEST_F(switch_irq, a_return_takes_the_notice_back_if_that_is_wanted)
 	}
 }
 
-/* VTL0 was halted when userspace had VTL1 run: it goes on being halted. */
+/* VTL0 was halted when userspace entered VTL1: it stays halted. */
 TEST_F(switch_irq, a_halt_of_vtl0_survives_vtl1)
 {
 	unsigned int tries = 0;
 
 	START_VTL1(pair_sti_hlt, pair_return_fast);
-	/* After its HLT. */
+	/* RIP is after its HLT. */
 	self->page->parked[0].rip = pair_address(&self->pair, pair_sti_hlt) + 2;
 	self->page->parked[0].rflags = 0x202;
 	self->page->parked[0].halt = MSHV_VTL_HALT_HLT;
@@ -268,8 +268,8 @@ TEST_F(switch_irq, vtl1_halts_in_userspace)
 }
 
 /*
- * One deadline, set while VTL0 is in the run page, comes in VTL1; and the other way.
- * Neither exits there by itself.
+ * One deadline, set while VTL0 is in the run page, expires in VTL1; and the other way
+ * round. Neither VTL exits there by itself.
  */
 TEST_F(switch_irq, a_deadline_comes_in_whichever_vtl_runs)
 {
@@ -297,7 +297,7 @@ TEST_F(switch_irq, a_deadline_that_is_over_is_taken_back_in_both)
 	self->state->gpr[RBX] = 1;
 	self->run->tdx.l2_tsc_deadline.deadline = irq_tsc() + 1000;
 	self->run->tdx.l2_tsc_deadline.update = 1;
-	/* Not at once: see Documentation/abi.rst. */
+	/* Not immediately: see Documentation/abi.rst. */
 	do {
 		ASSERT_EQ(0, vtl_run(&self->pair.guest));
 		ASSERT_EQ(EXIT_TIMER, vtl_exit_reason(&self->pair.guest));
@@ -320,14 +320,14 @@ TEST_F(switch_irq, a_deadline_that_is_over_is_taken_back_in_both)
 	self->pair.guest.vm = 1;
 }
 
-/* Each change is one entry that invalidates, of that VM. */
+/* Each change makes one entry of that VM invalidate. */
 TEST_F(switch_irq, a_flush_counter_makes_one_entry_of_its_vm_invalidate)
 {
 	struct mshv_vtl_stats before, after;
 
 	START(pair_call, pair_return_fast);
 	self->state->gpr[RBX] = 5;
-	/* Whatever an earlier test has left behind. */
+	/* Clears what an earlier test has left. */
 	EXPECT_EXIT(1, EXIT_HLT);
 	START(pair_call, pair_return_fast);
 	self->state->gpr[RBX] = 5;
@@ -359,9 +359,9 @@ TEST_F(switch_irq, a_flush_counter_makes_one_entry_of_its_vm_invalidate)
 }
 
 /*
- * VTL1 takes VTL0's right to write: the return enters VTL0 with its translations
- * invalid, so that its next write is an EPT violation. A whole piece of 2 MiB, which
- * would stay split otherwise.
+ * VTL1 removes VTL0's right to write: the return enters VTL0 with its translations
+ * invalidated, so that its next write is an EPT violation. A whole 2 MiB page, because
+ * a part would leave it split.
  */
 TEST_F(switch_irq, a_right_that_vtl1_has_taken_is_gone_at_the_return)
 {
@@ -404,7 +404,7 @@ struct kicker {
 	volatile int stop;
 };
 
-/* Bumps both counters and waits for the end of the stay, again and again. */
+/* Increments both counters and waits for the end of the stay, again and again. */
 static void *flush_and_kick(void *argument)
 {
 	struct kicker *kicker = argument;
@@ -440,7 +440,7 @@ TEST_F(switch_irq, no_flush_is_lost_between_calls_and_kicks)
 	pthread_join(thread, NULL);
 	EXPECT_EQ(turns, self->pair.data[0]->turns);
 	EXPECT_LT(0, kicker.flushes);
-	/* One more call honours what the last turns left. */
+	/* One more call carries out the last requests. */
 	self->state->rip = pair_address(&self->pair, pair_call);
 	self->state->gpr[RBX] = 1;
 	EXPECT_EXIT(1, EXIT_HLT);
@@ -448,7 +448,7 @@ TEST_F(switch_irq, no_flush_is_lost_between_calls_and_kicks)
 	EXPECT_EQ(self->page->flush[2], self->page->flushed[2]);
 }
 
-/* Asked for by the low bits of entry_rcx, for the VM that is named at that moment. */
+/* Requested by the low bits of entry_rcx, for the VM that it names at that moment. */
 TEST_F(switch_irq, a_request_in_the_run_page_is_done_for_the_vm_it_names)
 {
 	START(pair_call, pair_halt);
@@ -466,7 +466,7 @@ static void *ask_for_interrupts(void *argument)
 
 	for (i = 0; i < want && !kicker->stop; i++) {
 		irq_proxy(kicker->pair->guest.run, VECTOR);
-		/* The next one when this was taken. */
+		/* The next one after this one was handled. */
 		while (!kicker->stop && kicker->pair->data[0]->taken <= i)
 			;
 		kicker->flushes++;
@@ -474,7 +474,7 @@ static void *ask_for_interrupts(void *argument)
 	return NULL;
 }
 
-/* Interrupts for VTL0 while both VTLs call each other: none is lost or doubled. */
+/* Interrupts for VTL0 during endless calls: none is lost or delivered twice. */
 TEST_F(switch_irq, interrupts_for_vtl0_get_through_a_storm_of_calls)
 {
 	struct kicker asker = { .pair = &self->pair };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * MSRs that have no place in run page and switch page: the kernel keeps a value for
- * each VTL over a switch. As vp_msrs, for an emulator with emu.extra_msrs=1.
+ * MSRs that have no field in run page and switch page: the kernel keeps a value for
+ * each VTL across a switch. As vp_msrs, for an emulator with emu.extra_msrs=1.
  */
 #include <inttypes.h>
 #include <sys/ioctl.h>
@@ -10,7 +10,7 @@
 #include "vtl_harness.h"
 #include "vtl_pair.h"
 
-/* In the order of pair_kept_vtl0, with a value of each VTL. */
+/* In the order of pair_kept_vtl0, with a value for each VTL. */
 static const struct {
 	uint32_t index;
 	uint64_t own[2];
@@ -29,7 +29,7 @@ FIXTURE(kept)
 	uint64_t before[ARRAY_SIZE(msrs)];
 };
 
-/* Lets both VTLs read and write them without an exit, or not. */
+/* Lets both VTLs access them without an exit, or removes that. */
 static int let_through(struct vtl_pair *pair, bool is_free)
 {
 	unsigned int i;
@@ -79,7 +79,7 @@ static void set_lists(struct vtl_pair *pair, bool is_zero)
 			is_zero ? 0 : msrs[i / 2].own[i % 2];
 }
 
-/* VTL0's part of pair_kept_vtl0 once, with a call in its middle. */
+/* Runs VTL0's part of pair_kept_vtl0 once, with a call in the middle. */
 static int run_once(struct vtl_pair *pair)
 {
 	volatile struct mshv_tdx_l2_enter_guest_state *state =
@@ -113,12 +113,12 @@ TEST_F(kept, each_vtl_finds_its_own_and_vtl2_has_what_it_had)
 	for (turn = 0; turn < 3; turn++) {
 		ASSERT_EQ(0, run_once(&self->pair));
 		for (i = 0; i < ARRAY_SIZE(msrs); i++) {
-			/* After the call VTL0 has what it loaded before. */
+			/* After the call VTL0 reads what it loaded before. */
 			EXPECT_EQ(msrs[i].own[0], self->pair.data[0]->loaded[i])
 			{
 				TH_LOG("VTL0, MSR %x", msrs[i].index);
 			}
-			/* VTL1 has what it loaded when it was called before. */
+			/* VTL1 reads what it loaded in the previous call. */
 			EXPECT_EQ(turn ? msrs[i].own[1] : 0,
 				  self->pair.data[1]->loaded[i])
 			{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * VTL calls and returns that the kernel does not carry out: each is an ordinary exit
- * with nothing changed. And what MSHV_VTL_SWITCH_SETUP and a run refuse.
+ * without any change. Also the errors of MSHV_VTL_SWITCH_SETUP and of a run.
  */
 #include <string.h>
 #include <sys/ioctl.h>
@@ -48,7 +48,7 @@ FIXTURE_TEARDOWN(refused)
 		}                                                  \
 	} while (0)
 
-/* One VMCALL that is left to userspace, because of @reason. */
+/* One VMCALL that is left to userspace, with @reason. */
 static bool is_left(struct vtl_pair *pair, unsigned int vm, uint32_t reason)
 {
 	volatile struct mshv_tdx_l2_enter_guest_state *state =
@@ -105,7 +105,7 @@ TEST_F(refused, operands_that_are_none_change_nothing)
 		{
 			TH_LOG("case %zu: left %u", i, self->pair.page->left);
 		}
-		/* A return that is none, then one that is. */
+		/* An invalid return, then a valid one. */
 		self->state->gpr[RAX] = 0;
 		self->state->gpr[RCX] = CODE_CALL + cases[i].vm - 1;
 		ASSERT_EQ(0, vtl_enter(&self->pair.guest));
@@ -115,12 +115,12 @@ TEST_F(refused, operands_that_are_none_change_nothing)
 
 TEST_F(refused, a_mode_in_which_userspace_has_to_look_changes_nothing)
 {
-	/* A single step. */
+	/* Single step. */
 	START(pair_vmcall, pair_halt);
 	self->state->gpr[RCX] = CODE_CALL;
 	self->state->rflags = 0x102;
 	EXPECT_TRUE(is_left(&self->pair, 1, MSHV_VTL_LEFT_MODE));
-	/* 32-bit code: what is in RCX may be anything. */
+	/* 32-bit code: RCX may have any value. */
 	START(pair_vmcall, pair_halt);
 	ASSERT_EQ(0, pair_write_field(&self->pair, 1, VMCS32(0x4816), 0xc09b,
 				      0xffffffff));
@@ -131,7 +131,7 @@ TEST_F(refused, a_mode_in_which_userspace_has_to_look_changes_nothing)
 TEST_F(refused, user_mode_can_not_call)
 {
 	START(pair_vmcall, pair_halt);
-	/* CPL 3, which is DPL of SS, with pages for it. */
+	/* CPL 3, by the DPL of SS, with pages for user mode. */
 	ASSERT_EQ(0, pair_write_field(&self->pair, 1, VMCS16(0x0802), 0xb,
 				      0xffff));
 	ASSERT_EQ(0, pair_write_field(&self->pair, 1, VMCS32(0x4816), 0xa0fb,
@@ -176,7 +176,7 @@ TEST_F(refused, a_target_that_can_not_be_entered_is_not)
 {
 	START(pair_vmcall, pair_halt);
 	self->state->gpr[RCX] = CODE_CALL;
-	/* An error code where there is no protection: no entry comes about. */
+	/* An error code without protected mode: the entry fails. */
 	ASSERT_EQ(0, pair_write_field(&self->pair, 2, VMCS64(0x6800), 0x30,
 				      ~0ULL));
 	ASSERT_EQ(0, pair_write_field(&self->pair, 2, VMCS32(0x4018), 0,
@@ -192,7 +192,7 @@ TEST_F(refused, a_target_that_can_not_be_entered_is_not)
 	EXPECT_EQ(2, pair_vm(&self->pair));
 }
 
-/* Not mapped, not to be accessed, not to be written, not faulted in. */
+/* Not mapped, not accessible, not writable, not faulted in. */
 TEST_F(refused, an_assist_page_that_can_not_be_accessed_leaves_it_to_userspace)
 {
 	static const int rights[] = { PROT_READ | PROT_WRITE, PROT_READ,
@@ -216,7 +216,7 @@ TEST_F(refused, an_assist_page_that_can_not_be_accessed_leaves_it_to_userspace)
 			TH_LOG("case %d", i);
 		}
 	}
-	/* The same call, with a page that is there. */
+	/* The same call, with a mapped page. */
 	ASSERT_EQ(0, pair_set_up(&self->pair, self->pair.assist));
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
 	EXPECT_EQ(2, pair_vm(&self->pair));
@@ -236,7 +236,9 @@ TEST_F(refused, a_return_without_the_assist_page_is_left)
 	EXPECT_EQ(1, pair_vm(&self->pair));
 }
 
-/* Who has not asked, or does not any more, sees exits and no page. */
+/*
+ * Without MSHV_VTL_SWITCH_SETUP, or after its end: exits, and the page is not used.
+ */
 TEST_F(refused, without_a_set_up_nothing_is_switched)
 {
 	struct mshv_vtl_switch_page before;
@@ -253,7 +255,7 @@ TEST_F(refused, without_a_set_up_nothing_is_switched)
 		}
 		START(pair_vmcall, pair_halt);
 		self->state->gpr[RCX] = CODE_CALL;
-		/* The page is not looked at. */
+		/* The page is ignored. */
 		self->pair.page->enable = ~0U;
 		self->pair.page->parked[1].msr_lstar = 1ULL << 63;
 		memcpy(&before, (void *)self->pair.page, sizeof(before));
@@ -299,19 +301,19 @@ TEST_F(refused, a_wrong_switch_page_is_einval_and_changes_nothing)
 	REFUSED(vtl1->reserved1[4], 1);
 	REFUSED(vtl1->reserved2[0], 1);
 	REFUSED(vtl1->reserved2[4], 1ULL << 63);
-	/* VM 1's own slot is not looked at while VM 1 is in the run page. */
+	/* VM 1's own slot is ignored while VM 1 is in the run page. */
 	self->pair.page->parked[0].msr_lstar = 1ULL << 62;
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
 	EXPECT_EQ(2, pair_vm(&self->pair));
 }
 
-/* VM 3 is no VTL. */
+/* VM 3 is not a VTL. */
 TEST_F(refused, another_vm_is_run_as_ever)
 {
 	START(pair_vmcall, pair_halt);
 	self->pair.page->parked[1].msr_lstar = 1ULL << 62;
 	self->run->tdx.entry_rcx = 3ULL << MSHV_TDX_ENTRY_VM_SHIFT;
-	/* This TD has no VM 3, which the run page alone is to blame for. */
+	/* This TD has no VM 3: the error is that of the run page alone. */
 	EXPECT_EQ(-EINVAL, vtl_enter(&self->pair.guest));
 }
 
@@ -351,14 +353,14 @@ TEST_F(refused, set_ups_that_are_not_as_described)
 	EXPECT_EQ(E2BIG, errno);
 	EXPECT_EQ(-1, ioctl(fd, MSHV_VTL_SWITCH_SETUP, NULL));
 	EXPECT_EQ(EFAULT, errno);
-	/* What was refused has changed nothing: the kernel does not switch. */
+	/* A refused run has changed nothing: the kernel does not switch. */
 	START(pair_vmcall, pair_halt);
 	self->state->gpr[RCX] = CODE_CALL;
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
 	EXPECT_EQ(1, pair_vm(&self->pair));
 }
 
-/* The addresses are one process's. */
+/* The addresses belong to one process. */
 TEST_F(refused, a_child_can_neither_set_up_nor_use_what_was)
 {
 	int status;
@@ -387,7 +389,7 @@ TEST_F(refused, a_child_can_neither_set_up_nor_use_what_was)
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(0, WEXITSTATUS(status));
-	/* The parent goes on. */
+	/* The parent is not affected. */
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
 	EXPECT_EQ(2, pair_vm(&self->pair));
 }

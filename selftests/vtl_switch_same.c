@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Random programs of VTL0 and VTL1, switched by the kernel, by userspace, and by
- * whoever happens to: each way leaves the same in memory and in registers, and the
- * paravisor sees the same exits but those of the switches themselves.
- * SWITCH_PROGRAMS says how many programs, 40 if it is not set.
+ * Random programs of VTL0 and VTL1, switched by the kernel, by userspace, and by both
+ * in random order: each way has the same result in memory and registers, and the
+ * paravisor sees the same exits, except those of the switches themselves.
+ * SWITCH_PROGRAMS is the number of programs, 40 by default.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,18 +15,18 @@
 
 #define VECTOR 0x41
 #define OFFLOAD (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
-/* RCX of a VMCALL that has the paravisor send VTL0 an interrupt. */
+/* RCX of a VMCALL that asks the paravisor to send VTL0 an interrupt. */
 #define CODE_ASK 0x99
 #define OPS 60
-/* In the part of memory that both have, after what vtl_pair.c puts there. */
+/* In the part of memory of each VTL, after the contents of vtl_pair.c. */
 #define AT_PROGRAM(vm) (0x16000 + 0x2000 * (vm))
 #define AT_TRACE(vm) (0x1a000 + 0x2000 * (vm))
 #define TRACE_SIZE 0x2000
 #define MOST_EVENTS 256
-/* No program has so many exits; one that is lost has more. */
+/* More exits than any program has, to detect one that does not end. */
 #define MOST_RUNS 100000
 
-/* One program while it is written. */
+/* A program that is being generated. */
 struct program {
 	struct vtl_pair *pair;
 	uint64_t dice;
@@ -94,7 +94,7 @@ static void put_switch(struct program *program)
 	vmcall(program, fast, CODE_RETURN);
 }
 
-/* Neither a call nor a return. */
+/* VMCALL that is neither a call nor a return. */
 static void put_bad_call(struct program *program)
 {
 	static const uint64_t bad[][2][2] = {
@@ -165,7 +165,7 @@ static void put_ask(struct program *program)
 	vmcall(program, 0, CODE_ASK);
 }
 
-/* VTL1 halts. VTL0 takes interrupts, and looks how many there were. */
+/* VTL1 halts. VTL0 accepts interrupts, and reads their number. */
 static void put_wait(struct program *program)
 {
 	if (program->vm == 2) {
@@ -179,7 +179,7 @@ static void put_wait(struct program *program)
 	trace(program, RAX);
 }
 
-/* RSP is a VTL's own; RBP is the interrupt handler's. */
+/* RSP is private to a VTL; RBP is used by the interrupt handler. */
 static void put_gpr(struct program *program)
 {
 	const unsigned int gpr = roll(&program->dice) % 16;
@@ -203,7 +203,7 @@ static void put_op(struct program *program)
 	ops[roll(&program->dice) % ARRAY_SIZE(ops)](program);
 }
 
-/* Returns the offset of its end. VTL0 halts there, VTL1 begins again. */
+/* Returns the offset of the end, where VTL0 halts and VTL1 begins again. */
 static uint32_t put_program(struct vtl_pair *pair, int vm, uint64_t seed)
 {
 	struct program program = { .pair = pair,
@@ -224,16 +224,16 @@ static uint32_t put_program(struct vtl_pair *pair, int vm, uint64_t seed)
 	return end;
 }
 
-/* Who switches. */
+/* Who carries out switches. */
 enum way { BY_KERNEL, BY_USERSPACE, BY_BOTH, WAYS };
 
-/* What is left when the program is over. */
+/* State at the end of a program. */
 struct outcome {
 	uint8_t traces[2][TRACE_SIZE];
 	uint8_t assist[0x20], taken, requested, vm;
 	uint64_t gpr[16], rip, rflags, rvi, live[7];
 	struct mshv_vtl_parked parked;
-	/* Exits but switches: VM, reason, RIP, RAX, RCX. */
+	/* Exits except switches: VM, reason, RIP, RAX, RCX. */
 	uint64_t events[MOST_EVENTS][5];
 	unsigned int num_events;
 };
@@ -254,7 +254,7 @@ static void note(struct outcome *outcome, struct vtl_pair *pair)
 	outcome->num_events++;
 }
 
-/* The switch by userspace: returns false if the exit is none. */
+/* The switch by userspace; returns false if the exit is not a call or return. */
 static bool exchange(struct vtl_pair *pair)
 {
 	volatile __u64 *gpr = pair->guest.run->tdx.l2_enter_guest_state.gpr;
@@ -275,7 +275,7 @@ static bool exchange(struct vtl_pair *pair)
 	return true;
 }
 
-/* What others ask for goes into VTL0's APIC while VTL1 runs. */
+/* Posts interrupts for VTL0 to its APIC while VTL1 runs. */
 static void take_for_vtl0(struct vtl_pair *pair)
 {
 	volatile struct mshv_vtl_run *run = pair->guest.run;
@@ -287,7 +287,7 @@ static void take_for_vtl0(struct vtl_pair *pair)
 	pair->page->parked[0].rvi = VECTOR;
 }
 
-/* One exit; returns what is wrong with it, or NULL. */
+/* Handles one exit; returns an error message, or NULL. */
 static const char *handle(struct vtl_pair *pair, struct outcome *outcome)
 {
 	volatile struct mshv_vtl_run *run = pair->guest.run;
@@ -325,7 +325,7 @@ static uint32_t enabled(enum way way, uint64_t *dice)
 	}
 }
 
-/* Until VTL0 halts at @end. Returns what is wrong, or NULL. */
+/* Runs until VTL0 halts at @end. Returns an error message, or NULL. */
 static const char *run_to_end(struct vtl_pair *pair, enum way way,
 			      uint64_t seed, uint64_t end,
 			      struct outcome *outcome)
@@ -382,7 +382,10 @@ static void keep(struct outcome *outcome, struct vtl_pair *pair)
 	       sizeof(outcome->parked));
 }
 
-/* Both from the same state, into outcomes[way]. Returns what is wrong, or NULL. */
+/*
+ * Runs both VTLs from a fixed state, switched by @way, into outcomes[way]. Returns an
+ * error message, or NULL.
+ */
 static const char *run_program(struct vtl_pair *pair, enum way way,
 			       uint64_t seed)
 {
@@ -405,7 +408,7 @@ static const char *run_program(struct vtl_pair *pair, enum way way,
 	return why;
 }
 
-/* The offset of the first byte that differs, for who looks for the reason. */
+/* Returns the offset of the first byte that differs, for the log. */
 static long first_difference(const struct outcome *a, const struct outcome *b)
 {
 	const uint8_t *bytes_a = (const uint8_t *)a;
@@ -472,7 +475,7 @@ TEST_F(same, whoever_switches_leaves_the_same)
 		taken += outcomes[0].taken;
 		events += outcomes[0].num_events;
 	}
-	/* And the programs do something, each way in its way. */
+	/* The kernel made all switches, none, or some of them, as the way says. */
 	TH_LOG("%lu calls, %lu of them by either, %lu interrupts, %lu exits",
 	       calls[BY_KERNEL], calls[BY_BOTH], taken, events);
 	EXPECT_LT(self->programs, calls[BY_KERNEL]);

@@ -11,14 +11,17 @@
 #include "kselftest.h"
 #include "vtl_pair.h"
 
-/* Offsets in the 128 KiB that the VTLs of a VP have, after what other guests use. */
+/*
+ * Offsets in the 128 KiB of memory for the VTLs of a VP, after the memory of other
+ * guests.
+ */
 #define PARTS_AT 0x100000
 #define PART_SIZE 0x20000
 #define AT_CODE 0x0
 #define AT_ASSIST 0x1000
 #define AT_APIC_VM2 0x2000
 #define AT_GDT 0x3000
-/* And in the 32 KiB of each of the two. */
+/* Offsets in the 32 KiB of each VTL. */
 #define AT_VTL(vm) (0x8000 * (vm))
 #define AT_PML4 0x0
 #define AT_PDPT 0x1000
@@ -31,7 +34,7 @@
 #define USER_MODE 4
 #define LARGE_PAGE 0x80
 #define VIRTUAL_INTERRUPT_DELIVERY 0x200
-/* TPR, EOI and self IPI reach the virtual APIC page, all others exit. */
+/* Writes of TPR, EOI and self IPI go to the virtual-APIC page, all others exit. */
 #define X2APIC_BITMAP 0x7ffffffffffff6ffULL
 
 static void put64(volatile uint8_t *at, uint64_t value)
@@ -45,7 +48,7 @@ static void fill(volatile uint8_t *at, size_t size)
 		*at++ = 0;
 }
 
-/* Where 2 MiB around the part are, and the next 2 MiB, and nothing else. */
+/* Maps the 2 MiB page around the part, and the next one. */
 static void put_page_tables(volatile uint8_t *own, uint64_t gpa,
 			    uint64_t memory)
 {
@@ -61,7 +64,7 @@ static void put_page_tables(volatile uint8_t *own, uint64_t gpa,
 	      memory | PRESENT_WRITABLE | LARGE_PAGE);
 }
 
-/* Entries of all levels. */
+/* Sets the user bit in the entries of all levels. */
 void pair_let_users(struct vtl_pair *pair)
 {
 	static const unsigned int tables[] = { AT_PML4, AT_PDPT, AT_PD };
@@ -77,7 +80,7 @@ void pair_let_users(struct vtl_pair *pair)
 		}
 }
 
-/* Gates for interrupts; an exception finds none. */
+/* Gates for interrupts only: an exception has no handler. */
 static void put_gates(volatile uint8_t *idt, uint64_t handler)
 {
 	unsigned int vector;
@@ -99,7 +102,7 @@ static void put_part(struct vtl_pair *pair)
 	fill(part, PART_SIZE);
 	for (i = 0; pair_code + i < pair_code_end; i++)
 		part[AT_CODE + i] = pair_code[i];
-	/* Flat 64-bit code, and data. */
+	/* Flat 64-bit code segment, and data segment. */
 	put64(part + AT_GDT + 8, 0x00af9b000000ffffULL);
 	put64(part + AT_GDT + 16, 0x00cf93000000ffffULL);
 	for (vm = 1; vm <= 2; vm++) {
@@ -122,7 +125,7 @@ int pair_write_field(struct vtl_pair *pair, int vm, uint64_t id, uint64_t value,
 	return result;
 }
 
-/* From the flat 32-bit state of a new guest. */
+/* Changes the flat 32-bit state of a new guest to 64-bit mode. */
 static int enter_long_mode(struct vtl_pair *pair, int vm)
 {
 	const uint64_t own = pair->memory + AT_VTL(vm);
@@ -217,7 +220,7 @@ int pair_open(struct vtl_pair *pair, int cpu)
 				pair->memory + AT_APIC_VM2, ~0ULL);
 }
 
-/* Puts VTL0 in front of @vtl0, and parks VTL1 in front of @vtl1. */
+/* Sets VTL0 to run at @vtl0, and parks VTL1 at @vtl1. */
 int pair_start(struct vtl_pair *pair, const unsigned char *vtl0,
 	       const unsigned char *vtl1)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * VTL0 and VTL1 of one VP, as VM 1 and VM 2 in 64-bit mode, each with page tables, a
- * stack and an interrupt table of its own. Where each begins is chosen from
- * lib/vtl_pair_code.S.
+ * VTL0 and VTL1 of one VP, as VM 1 and VM 2 in 64-bit mode, each with its own page
+ * tables, stack and interrupt table. Each begins at a label of lib/vtl_pair_code.S.
  */
 #ifndef VTL_PAIR_H
 #define VTL_PAIR_H
@@ -39,7 +38,7 @@ PAIR_CODE(pair_shared_vtl1);
 PAIR_CODE(pair_bench_user);
 PAIR_CODE(pair_bench);
 
-/* What guests and test share; each VTL has one. */
+/* Shared by a guest and the test; one for each VTL. */
 struct pair_data {
 	uint64_t turns;
 	uint64_t taken; /* interrupts */
@@ -63,24 +62,27 @@ int pair_open(struct vtl_pair *pair, int cpu);
 int pair_start(struct vtl_pair *pair, const unsigned char *vtl0,
 	       const unsigned char *vtl1);
 void pair_close(struct vtl_pair *pair);
-/* MSHV_VTL_SWITCH_SETUP: 0 or the negative errno. */
+/* MSHV_VTL_SWITCH_SETUP; returns 0 or the negative errno. */
 int pair_set_up(struct vtl_pair *pair, volatile void *assist);
 uint64_t pair_address(const struct vtl_pair *pair, const unsigned char *label);
-/* Guest-physical address of something in their memory. */
+/* Returns the guest-physical address of an object in the VTLs' memory. */
 uint64_t pair_gpa(const struct vtl_pair *pair, volatile void *at);
-/* VM whose state is in the run page. */
+/* Returns the VM whose state is in the run page. */
 unsigned int pair_vm(const struct vtl_pair *pair);
-/* What a paravisor does that switches by itself. */
+/* Exchanges the states, as a paravisor does that switches by itself. */
 void pair_exchange(struct vtl_pair *pair);
 /* Counters of the processor. */
 struct mshv_vtl_stats pair_stats(struct vtl_pair *pair);
 /* VTL0's memory is user mode's as well. */
 void pair_let_users(struct vtl_pair *pair);
-/* VTL0 takes interrupts from its virtual APIC page. */
+/* VTL0 receives interrupts from its virtual-APIC page. */
 int pair_deliver(struct vtl_pair *pair);
-/* Both VMs reach STAR, LSTAR, SFMASK, KERNEL_GS_BASE and TSC_AUX without an exit. */
+/*
+ * Lets both VMs access STAR, LSTAR, SFMASK, KERNEL_GS_BASE and TSC_AUX without an
+ * exit.
+ */
 int pair_let_live_msrs_through(struct vtl_pair *pair);
-/* One write to a field of VM @vm, by the id that VM 1's has. */
+/* Writes a field of VM @vm; the field ID is that of VM 1. */
 int pair_write_field(struct vtl_pair *pair, int vm, uint64_t id, uint64_t value,
 		     uint64_t mask);
 

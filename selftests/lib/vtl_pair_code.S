@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Guests of vtl_pair.c, VTL0 and VTL1, in 64-bit mode. RBP holds the address of
- * struct pair_data. Both have the same code and run at different places of it.
+ * Guests of vtl_pair.c, VTL0 and VTL1, in 64-bit mode. RBP is the address of struct
+ * pair_data. Both have the same code and begin at different labels.
  */
 #define DATA_TURNS 0
 #define DATA_TAKEN 8
@@ -14,7 +14,7 @@
 
 	.globl	pair_code, pair_code_end
 	.balign	16
-/* The gates of all interrupts come here. */
+/* Handler of all interrupts. */
 pair_code:
 	pushq	%rax
 	pushq	%rcx
@@ -29,7 +29,7 @@ pair_code:
 	popq	%rax
 	iretq
 
-/* VMCALL with the registers as they came, then HLT. */
+/* VMCALL with the registers that the test has set, then HLT. */
 	.globl	pair_vmcall
 pair_vmcall:
 	vmcall
@@ -41,7 +41,7 @@ pair_halt:
 	hlt
 	jmp	pair_halt
 
-/* VTL1 returns at once, whenever it is called. */
+/* VTL1 returns immediately whenever it is called. */
 	.globl	pair_return_fast
 pair_return_fast:
 	movl	$1, %eax
@@ -56,7 +56,7 @@ pair_return:
 	vmcall
 	jmp	pair_return
 
-/* VTL0 calls RBX times, for ever if that is 0, and halts. */
+/* VTL0 calls RBX times, or for ever if RBX is 0, then halts. */
 	.globl	pair_call
 pair_call:
 	xorl	%eax, %eax
@@ -68,7 +68,7 @@ pair_call:
 	hlt
 	jmp	pair_call
 
-/* The same, but that interrupts are taken between two calls. */
+/* The same, but with interrupts enabled between two calls. */
 	.globl	pair_call_sti
 pair_call_sti:
 	sti
@@ -76,7 +76,7 @@ pair_call_sti:
 	cli
 	jmp	pair_call
 
-/* Calls right after STI, which holds interrupts back for one instruction. */
+/* Calls right after STI, in whose shadow interrupts are blocked. */
 	.globl	pair_sti_call
 pair_sti_call:
 	xorl	%eax, %eax
@@ -94,7 +94,7 @@ pair_spin:
 	incq	DATA_TURNS(%rbp)
 	jmp	pair_spin
 
-/* Takes what is requested, then halts with interrupts off. */
+/* Accepts the requested interrupts, then halts with interrupts off. */
 	.globl	pair_sti
 pair_sti:
 	sti
@@ -103,7 +103,7 @@ pair_sti:
 	hlt
 	jmp	pair_sti
 
-/* Halts until an interrupt was taken, then exits. */
+/* Halts until an interrupt was handled, then exits. */
 	.globl	pair_sti_hlt
 pair_sti_hlt:
 	sti
@@ -112,14 +112,14 @@ pair_sti_hlt:
 	hlt
 	jmp	.
 
-/* Stores a word, as the kernel's page rights allow it, then halts. RDI: where. */
+/* Stores a word at RDI, if the rights to the page allow it, then halts. */
 	.globl	pair_store
 pair_store:
 	incq	(%rdi)
 	hlt
 	jmp	pair_store
 
-/* Reads an MSR into a list and loads another value from there. */
+/* Reads an MSR into a list and writes another value from the list. */
 .macro exchange_msr list, place, number
 	movl	$\number, %ecx
 	rdmsr
@@ -147,8 +147,8 @@ pair_store:
 .endm
 
 /*
- * VTL0, with a list at RSI, exchanges its MSRs before and after a call; VTL1, with one
- * at RDI, once each time that it is called.
+ * VTL0 exchanges its MSRs with the list at RSI before and after a call; VTL1 exchanges
+ * its own with the list at RDI once in each call.
  */
 .macro msr_guests kind
 	.globl	pair_\kind\()_vtl0, pair_\kind\()_vtl1
@@ -172,7 +172,7 @@ pair_\kind\()_vtl1:
 msr_guests live
 msr_guests kept
 
-/* Registers that both share: VTL1 finds VTL0's and leaves its own. */
+/* Shared registers: VTL1 finds the values of VTL0 and leaves its own. */
 	.globl	pair_shared_vtl0
 pair_shared_vtl0:
 	movq	DATA_TO_LOAD(%rbp), %xmm3
@@ -200,7 +200,7 @@ pair_shared_vtl1:
 	vmcall
 	jmp	.
 
-/* Markers of tools/checks/insn_count around a call and its return. RBX turns. */
+/* Markers of tools/checks/insn_count around a call and its return, RBX times. */
 	.globl	pair_bench_user, pair_bench
 pair_bench_user:
 	xorl	%eax, %eax
