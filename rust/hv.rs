@@ -19,7 +19,7 @@ use page::HostPage;
 use synic::Synic;
 
 /// The hypercall pages of a CPU. Both are zero between two calls.
-struct Pages {
+struct CallPages {
     input: HostPage,
     output: HostPage,
 }
@@ -27,7 +27,7 @@ struct Pages {
 /// A Hyper-V host.
 pub(crate) struct Host {
     /// Indexed by CPU number.
-    pages: KVec<Pages>,
+    pages: KVec<CallPages>,
     synic: Option<Synic>,
 }
 
@@ -48,7 +48,7 @@ impl Host {
                 pr_err!("no /dev/mshv_hvcall: the host refuses to share pages\n");
                 return Ok(None);
             };
-            pages.push(Pages { input, output }, GFP_KERNEL)?;
+            pages.push(CallPages { input, output }, GFP_KERNEL)?;
         }
         let synic = Synic::detect().unwrap_or_else(|_| {
             pr_err!("no /dev/mshv_sint: the host refuses to share pages\n");

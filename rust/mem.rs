@@ -26,7 +26,7 @@ use crate::pure::mapping::Alias;
 /// What this kernel knows about guest-physical memory.
 pub(crate) struct KernelMemory;
 
-impl hv_policy::Memory for KernelMemory {
+impl hv_policy::MemoryFacts for KernelMemory {
     fn lower(&self, start_gpa: u64, len_bytes: u64) -> Option<LowerRange> {
         ranges::lower_memory().range(start_gpa, len_bytes)
     }

@@ -84,22 +84,22 @@ struct MshvVtlTdx {
     _hotplug: machine::Hotplug,
     _events: event::Pending,
     _interrupts: machine::Interrupts,
-    _redirects: redirect::Ready,
+    _redirects: redirect::RedirectReady,
     _published: machine::Published,
     _registry: mem::registered::Registry,
     _claims: mem::ranges::Claims,
-    _withdrawn: mem::withdrawn::Ready,
+    _withdrawn: mem::withdrawn::WithdrawnReady,
 }
 
 impl kernel::InPlaceModule for MshvVtlTdx {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            _withdrawn: mem::withdrawn::Ready::new()?,
+            _withdrawn: mem::withdrawn::WithdrawnReady::new()?,
             _registry: mem::registered::Registry::new(),
             _published: machine::Published::new(module_parameters::audit_records.value())?,
             _claims: mem::ranges::Claims::new()?,
             _interrupts: machine::Interrupts::start(machine::machine().ok_or(ENODEV)?),
-            _redirects: redirect::Ready::new()?,
+            _redirects: redirect::RedirectReady::new()?,
             _events: event::Pending::new(),
             _hotplug: machine::Hotplug::new()?,
             _shutdown: shutdown::Notified::new(),

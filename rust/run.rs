@@ -51,7 +51,7 @@ use record::Entering;
 use switch::Switching;
 
 /// State of a call from one entry to the next.
-struct Call {
+struct RunCall {
     /// Why the lower VTL will be entered.
     reason: EntryReason,
     /// True if the lower VTL has run.
@@ -61,7 +61,7 @@ struct Call {
     switching: Option<Switching>,
 }
 
-impl Call {
+impl RunCall {
     /// The VM with which `vm` alternates, if the kernel switches between them.
     fn other_vtl(&self, vm: VmIndex) -> Option<VmIndex> {
         self.switching.as_ref()?;
@@ -80,7 +80,7 @@ impl Call {
 pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Result {
     let stay = MigrateOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
-    let mut call = Call {
+    let mut call = RunCall {
         reason: EntryReason::USERSPACE,
         has_run: false,
         stall: Stall::NONE,
@@ -99,7 +99,12 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     result
 }
 
-fn run(machine: &Machine, claimed: &mut Claimed<'_>, stay: MigrateOff, call: &mut Call) -> Result {
+fn run(
+    machine: &Machine,
+    claimed: &mut Claimed<'_>,
+    stay: MigrateOff,
+    call: &mut RunCall,
+) -> Result {
     let mut stay = stay;
     loop {
         let after = turn(machine, &mut claimed.pin(stay)?, call)?;
@@ -124,7 +129,7 @@ enum After {
 }
 
 /// One iteration, from reading the run page.
-fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut Call) -> Result<After> {
+fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<After> {
     let vp = pinned.vp();
     let entry = snapshot(pinned);
     if let Ok(Entry {
@@ -213,7 +218,7 @@ fn run_loaded(
     machine: &Machine,
     pinned: &mut Pinned<'_>,
     entry: &mut Entry,
-    call: &mut Call,
+    call: &mut RunCall,
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned, entry);
     let on_cpu = loaded.vp;
@@ -256,7 +261,7 @@ fn run_loaded(
         // The interrupt that stopped the lower VTL is handled here.
         drop(irqs);
         let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {
-            Next::EnterAgain => !has_stalled(vp, class, &mut call.stall),
+            Next::EnterAgain => !note_stall(vp, class, &mut call.stall),
             Next::Handle(handled) => {
                 let deadlines = &mut loaded.private.deadlines;
                 offload::carry_out(machine, vp, deadlines, offload, &handled)
@@ -279,9 +284,9 @@ fn run_loaded(
     }
 }
 
-/// Returns true if the host has routed so many exits to VTL2 at the same instruction that userspace
-/// has to see one.
-fn has_stalled(vp: &Vp, class: Exit, stall: &mut Stall) -> bool {
+/// Counts an exit that the host may have routed to VTL2. Returns true if it has routed so many at the
+/// same instruction that userspace has to see one.
+fn note_stall(vp: &Vp, class: Exit, stall: &mut Stall) -> bool {
     let has_stalled = class == Exit::HostRouted && stall.note(vp.run_page.read_rip());
     if has_stalled {
         vp.stats.stalled();

@@ -36,7 +36,7 @@ use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
 use crate::pure::hv_vectors::Quota;
 use crate::pure::intercepts::Intercepts;
-use crate::pure::mitigation::Owner;
+use crate::pure::mitigation::PredictorOwner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
@@ -94,7 +94,7 @@ pub(crate) struct Private {
     /// The jiffy in which a quiescent state was last reported to RCU.
     pub(crate) quiescent_at: usize,
     /// The owner that entered last.
-    pub(crate) owner: Option<Owner>,
+    pub(crate) owner: Option<PredictorOwner>,
     /// Requests to invalidate, per VM, that are not done yet and could not be put back into the run
     /// page.
     pub(crate) undone: PerVm<u64>,
@@ -273,7 +273,7 @@ impl Vp {
     /// Passes interrupts of the host to the run page, and kicks the thread of the VP. For any
     /// context.
     pub(crate) fn proxy(&self, vectors: &[u32; 8]) {
-        if self.run_page.ask_for_proxied(vectors) {
+        if self.run_page.post_proxied(vectors) {
             self.wake.kick();
         }
     }

@@ -12,7 +12,7 @@ use crate::cpu::msr::{self, Msr};
 use crate::glue::abi::{self, safe_in_c, Valid};
 use crate::glue::ffi;
 use crate::pure::field::VmIndex;
-use crate::pure::mitigation::{Facts, Mitigations, Mode, Owner, Scrub, Set};
+use crate::pure::mitigation::{Facts, Mitigations, Mode, PredictorOwner, Scrub, Set};
 
 /// IA32_PRED_CMD: indirect branch predictor barrier.
 const IBPB: u64 = 1;
@@ -80,7 +80,7 @@ pub(crate) fn choose(has_spec_ctrl: bool) -> Result<Mitigations> {
 /// Issues an IBPB if the VP enters on behalf of another owner than last time, so that the previous
 /// owner's training does not affect the next.
 pub(crate) fn change_owner(
-    owner: &mut Option<Owner>,
+    owner: &mut Option<PredictorOwner>,
     vm: VmIndex,
     mitigations: &Mitigations,
     section: &Section,
@@ -88,7 +88,7 @@ pub(crate) fn change_owner(
     if !mitigations.ibpb {
         return;
     }
-    let next = Owner {
+    let next = PredictorOwner {
         process: ffi::process(),
         vm: vm.get(),
     };

@@ -69,7 +69,7 @@ const FUNCTION_WBINVD: u64 = 54;
 const EXPOSED: u64 = 0x1c00;
 
 /// Asks the host to flush the caches. Its answer is ignored.
-pub(crate) fn ask_for_flush(flush: Flush) {
+pub(crate) fn request_flush(flush: Flush) {
     let keeps_lines = match flush {
         Flush::Invalidate => 0_u64,
         Flush::WriteBack => 1,

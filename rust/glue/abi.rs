@@ -148,13 +148,13 @@ pub(crate) struct Made<T: TakenBack>(NonNull<T>);
 /// If it is not an error, it is valid until `TAKE_BACK` is called, and only its owner calls that.
 #[must_use]
 #[repr(transparent)]
-pub(crate) struct Answer<T>(*mut T);
+pub(crate) struct ErrPtr<T>(*mut T);
 
-// SAFETY: A transparent structure around that pointer. A declaration that returns `Answer` asserts the
+// SAFETY: A transparent structure around that pointer. A declaration that returns `ErrPtr` asserts the
 // invariant for its function.
-unsafe impl<T> PassedAs<*mut T> for Answer<T> {}
+unsafe impl<T> PassedAs<*mut T> for ErrPtr<T> {}
 
-impl<T: TakenBack> Answer<T> {
+impl<T: TakenBack> ErrPtr<T> {
     /// Returns the object.
     ///
     /// # Errors
@@ -195,7 +195,7 @@ impl<T: TakenBack> Made<T> {
     /// If the answer is not an error, it is valid until `TAKE_BACK` is called, and nobody else calls that.
     pub(crate) unsafe fn new(answer: *mut T) -> Result<Self, kernel::error::Error> {
         // INVARIANT: as the caller promises.
-        Answer(answer).made()
+        ErrPtr(answer).made()
     }
 }
 

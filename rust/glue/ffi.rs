@@ -15,7 +15,7 @@ use kernel::processor::cpu_relax;
 use kernel::sync::SetOnce;
 use kernel::types::Opaque;
 
-use crate::glue::abi::{self, safe_in_c, Answer, Made, PassedAs, TakenBack, Valid};
+use crate::glue::abi::{self, safe_in_c, ErrPtr, Made, PassedAs, TakenBack, Valid};
 use crate::pure::sleep::Sleep;
 
 // They read state of the caller, the processor, a page or a clock, reschedule, or walk the resource tree
@@ -23,7 +23,7 @@ use crate::pure::sleep::Sleep;
 safe_in_c! {
     fn eventfd_ctx_fdget(
         descriptor: c_int
-    ) -> Answer<bindings::eventfd_ctx> as *mut bindings::eventfd_ctx;
+    ) -> ErrPtr<bindings::eventfd_ctx> as *mut bindings::eventfd_ctx;
     fn vtl_eventfd_signal(eventfd: Valid<'_, bindings::eventfd_ctx> as *mut bindings::eventfd_ctx);
     fn capable(capability: c_int) -> bool;
     fn xfer_to_guest_mode_handle_work() -> c_int;
@@ -205,7 +205,7 @@ impl Sleeper {
     /// EINTR if a signal is pending.
     pub(crate) fn sleep<Q>(&self, question: &Q, most: Sleep) -> Result
     where
-        Q: Callback<About = Q, Answer = bool>,
+        Q: Callback<About = Q, Output = bool>,
     {
         let about = core::ptr::from_ref(question).cast_mut().cast();
         let is_awake = Some(call_back::<Q, _> as unsafe extern "C" fn(*mut c_void) -> bool);
@@ -245,7 +245,7 @@ struct Asked<'a, F, T> {
 
 impl<F: Fn() -> T + Sync, T: Send + Sync> Callback for Asked<'_, F, T> {
     type About = Self;
-    type Answer = ();
+    type Output = ();
 
     fn call(about: &Self) {
         about.answer.populate((about.function)());
@@ -257,10 +257,10 @@ pub(crate) trait Callback {
     /// Type of the argument, to which C has a pointer.
     type About;
     /// Type of the result.
-    type Answer;
+    type Output;
 
     /// Called in the context that the function of C documents.
-    fn call(about: &Self::About) -> Self::Answer;
+    fn call(about: &Self::About) -> Self::Output;
 }
 
 /// A [`Callback`] as a function of C; `P` is an untyped pointer.
@@ -268,13 +268,13 @@ pub(crate) trait Callback {
 /// # Safety
 ///
 /// `about` points to a `C::About` that lives until the call returns.
-pub(crate) unsafe extern "C" fn call_back<C: Callback, P: Untyped>(about: P) -> C::Answer {
+pub(crate) unsafe extern "C" fn call_back<C: Callback, P: Untyped>(about: P) -> C::Output {
     // SAFETY: As the caller promises ("points to a `C::About`").
     C::call(unsafe { &*about.address().cast::<C::About>() })
 }
 
 /// Returns the function of C for a callback that is its own argument.
-fn call_back_about<C: Callback<About = C, Answer = ()>>(
+fn call_back_about<C: Callback<About = C, Output = ()>>(
     _about: &C,
 ) -> unsafe extern "C" fn(*mut c_void) {
     call_back::<C, *mut c_void>

@@ -8,13 +8,13 @@ use crate::glue::ffi::EventFd;
 use crate::pure::hv_message::FLAGS;
 
 /// An eventfd, and who registered it.
-type Entry = Option<(usize, EventFd)>;
+type EventFdSlot = Option<(usize, EventFd)>;
 
 /// An eventfd for each flag. Deferred work of the host's interrupt takes the lock, too.
 #[pin_data]
 pub(crate) struct EventFds {
     #[pin]
-    entries: SpinLockIrq<KVec<Entry>>,
+    entries: SpinLockIrq<KVec<EventFdSlot>>,
 }
 
 impl EventFds {

@@ -34,14 +34,14 @@ const fn flags_at(index: usize) -> usize {
 }
 
 /// The pages that the host writes to for a CPU.
-pub(crate) struct Pages {
+pub(crate) struct SynicPages {
     messages: HostPage,
     events: HostPage,
     /// A reader has the message for VMBus and is copying it to userspace.
     is_taken: Atomic<bool>,
 }
 
-impl Pages {
+impl SynicPages {
     /// Frees a slot. Returns true if the host has another message waiting for it.
     fn free_slot(&self, slot: usize) -> bool {
         self.messages.write_u32(slot, NO_MESSAGE);
@@ -140,7 +140,7 @@ impl Readers {
 #[must_use]
 struct Taken<'a> {
     readers: &'a Readers,
-    pages: &'a Pages,
+    pages: &'a SynicPages,
     message: [u8; SLOT_BYTES],
 }
 
@@ -155,7 +155,7 @@ impl Drop for Taken<'_> {
 /// The SynICs of all CPUs.
 pub(crate) struct Synic {
     /// Indexed by CPU number.
-    pages: KVec<Pages>,
+    pages: KVec<SynicPages>,
     pub(crate) event_fds: Pin<KBox<EventFds>>,
     /// The SINT of VMBus is masked, and readers get end of file.
     is_paused: Atomic<bool>,
@@ -191,7 +191,7 @@ impl Synic {
             let (messages, events) = (HostPage::new()?, HostPage::new()?);
             let is_taken = Atomic::new(false);
             pages.push(
-                Pages {
+                SynicPages {
                     messages,
                     events,
                     is_taken,
@@ -237,7 +237,7 @@ impl Synic {
     }
 
     /// The pages of a CPU.
-    pub(crate) fn of_cpu(&self, cpu: u32) -> Option<&Pages> {
+    pub(crate) fn of_cpu(&self, cpu: u32) -> Option<&SynicPages> {
         self.pages.get(cpu as usize) // CAST: u32 fits
     }
 
@@ -258,7 +258,7 @@ impl Synic {
 
     /// Returns true if a reader does not have to wait.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_paused() || self.pages.iter().any(Pages::has_vmbus_message)
+        self.is_paused() || self.pages.iter().any(SynicPages::has_vmbus_message)
     }
 
     /// Copies a message to userspace and frees its slot; if copying fails, it stays there. Returns

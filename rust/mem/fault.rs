@@ -21,26 +21,26 @@ use super::ranges::lower_memory;
 use super::withdrawn::Stay;
 use crate::cpu::tdcall;
 use crate::glue::abi::{self, safe_in_c, PassedAs, Valid};
-use crate::pure::accepted::{bytes, is_accepted, Piece};
+use crate::pure::accepted::{acceptance, bytes, Piece};
 use crate::pure::mapping::{frame, is_shared, whole_piece, Alias};
 
-type Answer = bindings::vm_fault_t;
+type FaultAnswer = bindings::vm_fault_t;
 
-const SIGBUS: Answer = bindings::vm_fault_reason_VM_FAULT_SIGBUS;
-const NOPAGE: Answer = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
-const OOM: Answer = bindings::vm_fault_reason_VM_FAULT_OOM;
-const FALLBACK: Answer = bindings::vm_fault_reason_VM_FAULT_FALLBACK;
+const SIGBUS: FaultAnswer = bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+const NOPAGE: FaultAnswer = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
+const OOM: FaultAnswer = bindings::vm_fault_reason_VM_FAULT_OOM;
+const FALLBACK: FaultAnswer = bindings::vm_fault_reason_VM_FAULT_FALLBACK;
 
 #[repr(transparent)]
-struct Operations(bindings::vm_operations_struct);
+struct VmOperations(bindings::vm_operations_struct);
 
-// SAFETY: `Operations` is a transparent structure around the kernel's type.
-unsafe impl PassedAs<*const bindings::vm_operations_struct> for &'static Operations {}
+// SAFETY: `VmOperations` is a transparent structure around the kernel's type.
+unsafe impl PassedAs<*const bindings::vm_operations_struct> for &'static VmOperations {}
 
 // SAFETY: Never written after build; its functions may be called from any thread.
-unsafe impl Sync for Operations {}
+unsafe impl Sync for VmOperations {}
 
-static OPERATIONS: Operations = Operations(bindings::vm_operations_struct {
+static OPERATIONS: VmOperations = VmOperations(bindings::vm_operations_struct {
     fault: Some(fault),
     huge_fault: Some(fault_of_order),
     ..pin_init::zeroed()
@@ -51,7 +51,7 @@ static OPERATIONS: Operations = Operations(bindings::vm_operations_struct {
 safe_in_c! {
     fn vtl_low_prepare(
         vma: Valid<'_, bindings::vm_area_struct> as *mut bindings::vm_area_struct,
-        operations: &'static Operations as *const bindings::vm_operations_struct,
+        operations: &'static VmOperations as *const bindings::vm_operations_struct,
         is_shared: bool,
         has_pages: bool
     );
@@ -91,7 +91,7 @@ fn look(page: u64, level: u8, stay: &Stay) -> Piece {
     if stay.is_withdrawn(piece) {
         return Piece::NotAccepted;
     }
-    is_accepted(&mut tdcall::Instruction, piece)
+    acceptance(&mut tdcall::Instruction, piece)
 }
 
 /// A fault in a VMA that [`install`] set up.
@@ -124,7 +124,7 @@ impl Fault {
     }
 
     /// Maps an accepted piece; a single page is the piece of order 0.
-    fn map(&self, page: u64, order: c_uint) -> Answer {
+    fn map(&self, page: u64, order: c_uint) -> FaultAnswer {
         let frame = frame(page) as usize; // CAST: unsigned long has 64 bits
                                           // SAFETY: By the invariant `install` set up the VMA. The
                                           // frames are not memory of this kernel, as `look` found.
@@ -135,7 +135,7 @@ impl Fault {
     }
 
     /// Maps the page at the address.
-    fn of_page(&self) -> Answer {
+    fn of_page(&self) -> FaultAnswer {
         let page = self.page();
         let stay = Stay::new();
         match look(page, 0, &stay) {
@@ -147,7 +147,7 @@ impl Fault {
     }
 
     /// Maps the 2 MiB around the address.
-    fn of_large_page(&self) -> Answer {
+    fn of_large_page(&self) -> FaultAnswer {
         let Some(page) = self.piece(abi::VTL_PMD_ORDER) else {
             return FALLBACK;
         };
@@ -163,7 +163,7 @@ impl Fault {
 /// # Safety
 ///
 /// As [`fault_of_order`].
-unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
+unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> FaultAnswer {
     // SAFETY: By the same requirement.
     unsafe { fault_of_order(vmf, 0) }
 }
@@ -171,7 +171,7 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> Answer {
 /// # Safety
 ///
 /// Called by the kernel for a fault in a VMA that `install` set up.
-unsafe extern "C" fn fault_of_order(vmf: *mut bindings::vm_fault, order: c_uint) -> Answer {
+unsafe extern "C" fn fault_of_order(vmf: *mut bindings::vm_fault, order: c_uint) -> FaultAnswer {
     // SAFETY: The kernel passes a valid fault ("called by the kernel").
     let about = unsafe { (*vmf).__bindgen_anon_1 };
     // INVARIANT: the kernel keeps the VMA unchanged until we return ("a VMA that `install` set

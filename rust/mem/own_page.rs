@@ -11,11 +11,11 @@
 
 use kernel::bindings;
 
-use crate::glue::abi::{self, safe_in_c, Answer, Made, TakenBack};
+use crate::glue::abi::{self, safe_in_c, ErrPtr, Made, TakenBack};
 
 // The first pins a page of the caller or none. The second makes no access that could fault.
 safe_in_c! {
-    fn vtl_pin_own_page(gpa: u64) -> Answer<bindings::page> as *mut bindings::page;
+    fn vtl_pin_own_page(gpa: u64) -> ErrPtr<bindings::page> as *mut bindings::page;
     fn vtl_read_pinned(gpa: u64, offset: usize) -> u8;
 }
 

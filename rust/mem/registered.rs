@@ -41,7 +41,7 @@ struct Range {
 /// The `struct page`s of a range. Dropped under `CHANGING` and no other lock.
 struct Pages {
     map: Made<bindings::dev_pagemap>,
-    _loaded: Loaded,
+    _loaded: ModuleHeld,
 }
 
 // SAFETY: Any task may remove a map. Removing it waits until no page is held.
@@ -60,9 +60,9 @@ safe_in_c! {
 }
 
 /// Keeps the module loaded.
-struct Loaded(());
+struct ModuleHeld(());
 
-impl Loaded {
+impl ModuleHeld {
     fn new() -> Self {
         vtl_module_keep();
         Self(())
@@ -72,7 +72,7 @@ impl Loaded {
 // Code that still runs in the module is in a system call on one of its files, or `Registry::drop`
 // waits for it.
 ends_in_c! {
-    Loaded: vtl_module_let_go;
+    ModuleHeld: vtl_module_let_go;
 }
 
 struct State {
@@ -276,7 +276,7 @@ impl Pages {
         // SAFETY: Whole pieces of 2 MiB, checked by `Request::new`, which `ranges::Claims` keeps
         // from every other user. Only the new `Made` removes the map.
         let map = unsafe { Made::new(abi::vtl_pages_make(start, len_bytes)) }?;
-        let _loaded = Loaded::new();
+        let _loaded = ModuleHeld::new();
         Ok(Self { map, _loaded })
     }
 

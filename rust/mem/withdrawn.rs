@@ -45,9 +45,9 @@ safe_in_c! {
 }
 
 /// Proof that files by which lower-VTL memory is mapped can be opened.
-pub(crate) struct Ready(());
+pub(crate) struct WithdrawnReady(());
 
-impl Ready {
+impl WithdrawnReady {
     /// To be called before the first device node is registered.
     ///
     /// # Errors
@@ -59,9 +59,9 @@ impl Ready {
     }
 }
 
-// `Ready` lives as long as the module, which every file keeps loaded.
+// `WithdrawnReady` lives as long as the module, which every file keeps loaded.
 ends_in_c! {
-    Ready: vtl_withdrawn_exit;
+    WithdrawnReady: vtl_withdrawn_exit;
     Stay: vtl_withdrawn_up_read;
     Change: vtl_withdrawn_up_write;
 }

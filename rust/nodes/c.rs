@@ -35,12 +35,12 @@ safe_in_c! {
 }
 
 /// File operations: those of the misc device abstraction, and further ones that it does not have.
-pub(super) struct Operations(bindings::file_operations);
+pub(super) struct FileOperations(bindings::file_operations);
 
 // SAFETY: Never written after build; it points to functions and to the module itself.
-unsafe impl Sync for Operations {}
+unsafe impl Sync for FileOperations {}
 
-impl Operations {
+impl FileOperations {
     /// The operations of a VTL file.
     pub(super) const fn of_vtl() -> Self {
         Self(bindings::file_operations {
@@ -65,17 +65,17 @@ const fn of_crate<T: MiscDevice>() -> bindings::file_operations {
 }
 
 /// Replaces the abstraction's operations of a file of a misc device while it is being opened.
-pub(super) fn adopt(file: &File, operations: &'static Operations) {
+pub(super) fn adopt(file: &File, operations: &'static FileOperations) {
     // SAFETY: Nothing else uses the file before its open operation returns, and that operation
     // calls this. The owner of the operations is the same module, so its reference count stays
     // right.
     unsafe { (*file.as_ptr()).f_op = &raw const operations.0 }
 }
 
-/// Makes a VTL file without a node. `operations` are those of [`Operations::of_vtl`].
+/// Makes a VTL file without a node. `operations` are those of [`FileOperations::of_vtl`].
 pub(super) fn new_file(
     name: &CStr,
-    operations: &'static Operations,
+    operations: &'static FileOperations,
     vtl: Arc<VtlFile>,
 ) -> Result<ARef<File>> {
     let private = vtl.into_foreign();
@@ -175,7 +175,7 @@ struct OnReadable;
 
 impl Callback for OnReadable {
     type About = Vp;
-    type Answer = ();
+    type Output = ();
 
     fn call(vp: &Vp) {
         vp.cancel();

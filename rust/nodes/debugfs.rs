@@ -11,7 +11,7 @@ use kernel::sync::Arc;
 use crate::observe::stats::Storms;
 use crate::pure::hv_policy;
 use crate::pure::mitigation::Scrub;
-use crate::pure::policy::{Entry, POLICY};
+use crate::pure::policy::{LeafRule, POLICY};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
@@ -41,11 +41,11 @@ fn show_policy(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     POLICY.iter().try_for_each(|entry| {
         let version = entry.leaf >> 16;
         let leaf = entry.leaf & 0xffff;
-        let Entry { name, reason, .. } = entry;
+        let LeafRule { name, reason, .. } = entry;
         writeln!(f, "{leaf} {version} {name} {reason}")
     })?;
     hv_policy::POLICY.iter().try_for_each(|entry| {
-        let hv_policy::Entry { name, reason, .. } = entry;
+        let hv_policy::HvCallRule { name, reason, .. } = entry;
         writeln!(f, "hvcall {:#x} {name} {reason}", entry.code)
     })
 }

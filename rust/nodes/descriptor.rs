@@ -20,7 +20,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::glue::abi::safe_in_c;
-use crate::nodes::c::{self, Operations};
+use crate::nodes::c::{self, FileOperations};
 use crate::nodes::device::VtlFile;
 
 // They return the table of the current process, and compare a pointer with those in it.
@@ -52,7 +52,7 @@ pub(crate) fn is_open(file: &File) -> bool {
     vtl_has_descriptor(file.as_ptr())
 }
 
-static OPERATIONS: Operations = Operations::of_vtl();
+static OPERATIONS: FileOperations = FileOperations::of_vtl();
 
 /// Gives a file of the misc device the operations of a VTL file while it is being opened.
 pub(crate) fn adopt(file: &File) {

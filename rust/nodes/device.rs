@@ -27,10 +27,10 @@ use crate::nodes::vtl_page;
 use crate::nodes::vtl_switch;
 use crate::nodes::xsave;
 use crate::observe::event;
-use crate::observe::stats::Refusal;
+use crate::observe::stats::RefusalKind;
 use crate::observe::trace;
 use crate::run;
-use crate::vp::apic_pages::{Owner, Pages};
+use crate::vp::apic_pages::{ApicPageOwner, OwnedApicPages};
 use crate::vp::assist::Assists;
 use crate::vp::machine::{self, Machine};
 use crate::vp::users::UsedPages;
@@ -56,7 +56,7 @@ pub(crate) struct VtlFile {
     #[pin]
     redirects: Mutex<KVec<redirect::Mapping>>,
     /// Virtual-APIC pages set by this file, released with it.
-    pages: Pages,
+    pages: OwnedApicPages,
     /// Run pages mapped through this file. The last file that has mapped one leaves it blocking
     /// interrupts.
     run_pages: UsedPages,
@@ -67,7 +67,7 @@ pub(crate) struct VtlFile {
 
 impl VtlFile {
     fn new(machine: Arc<Machine>) -> Result<Arc<Self>> {
-        let pages = Pages::new(machine.clone());
+        let pages = OwnedApicPages::new(machine.clone());
         let run_pages = UsedPages::new(machine.clone())?;
         let assists = Assists::new(machine.num_cpus())?;
         let init = pin_init!(Self {
@@ -103,7 +103,7 @@ impl VtlFile {
     }
 
     /// Identifies this file as the owner of virtual-APIC pages.
-    pub(crate) fn owner(&self) -> Owner {
+    pub(crate) fn owner(&self) -> ApicPageOwner {
         self.pages.owner
     }
 
@@ -219,7 +219,7 @@ fn run(vtl: &VtlFile) -> Result<isize> {
     let result = run::return_to_lower_vtl(machine, &vtl.assists);
     if let Err(error) = result {
         if let Some(vp) = machine.current_vp() {
-            vp.stats.refused(Refusal::of(error));
+            vp.stats.refused(RefusalKind::of(error));
         }
         let errno = error.to_errno().unsigned_abs();
         trace::vtl_refused(commands::RETURN_TO_LOWER_VTL, 0, u64::from(errno));

@@ -18,10 +18,10 @@ use crate::nodes::args::Argument;
 use crate::nodes::commands;
 use crate::nodes::device;
 use crate::observe::event;
-use crate::observe::stats::Refusal;
+use crate::observe::stats::RefusalKind;
 use crate::observe::trace;
 use crate::pure::hv_call::{self, Control, MAX_BYTES, MAX_LIST_BYTES};
-use crate::pure::hv_policy::{self, Input, Permit};
+use crate::pure::hv_policy::{self, HvCallPermit, Input};
 use crate::vp::machine::Machine;
 
 /// `/dev/mshv_hvcall`.
@@ -100,7 +100,7 @@ impl HvCallFile {
     /// Records a call that the file has not declared, or that the policy refuses.
     fn refused(&self, control: u64) {
         if let Some(vp) = self.machine.current_vp() {
-            vp.stats.refused(Refusal::Hypercall);
+            vp.stats.refused(RefusalKind::Hypercall);
         }
         let errno = u64::from(EPERM.to_errno().unsigned_abs());
         trace::vtl_refused(commands::HVCALL, control, errno);
@@ -146,13 +146,13 @@ impl HvCallFile {
     /// Makes a call that is allowed.
     fn make(
         &self,
-        permit: Permit,
+        permit: HvCallPermit,
         control: Control,
         input: &[u8],
         output: &mut [u8],
     ) -> Result<u64> {
         let host = self.machine.host().ok_or(ENXIO)?;
-        if permit == Permit::Plain {
+        if permit == HvCallPermit::Plain {
             return host.call(control, input, output);
         }
         let mut pages = KVec::new();
@@ -162,7 +162,7 @@ impl HvCallFile {
         let start = usize::from(control.rep_start());
         let call = || {
             // `shutdown.rs` would not ask for the return of pages that are shared after it has run.
-            if permit == Permit::ToShared && self.machine.is_stopped() {
+            if permit == HvCallPermit::ToShared && self.machine.is_stopped() {
                 return Err(ENXIO);
             }
             let status = host.call(control, input, output)?;
@@ -173,7 +173,7 @@ impl HvCallFile {
         let is_taken = |gpa: u64| pages.iter().any(|page| page.holds(gpa));
         lower_pages
             .unless_used(is_taken, || match permit {
-                Permit::ToShared => withdrawn::to_shared(&pages, call),
+                HvCallPermit::ToShared => withdrawn::to_shared(&pages, call),
                 _ => withdrawn::to_private(&pages, call),
             })
             .ok_or(EBUSY)?

@@ -35,9 +35,9 @@ safe_in_c! {
 }
 
 /// The interrupt domain exists.
-pub(crate) struct Ready(());
+pub(crate) struct RedirectReady(());
 
-impl Ready {
+impl RedirectReady {
     /// To be created before the first device node.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Ready {
     }
 }
 
-impl Drop for Ready {
+impl Drop for RedirectReady {
     fn drop(&mut self) {
         vtl_redirect_exit();
     }
@@ -69,11 +69,11 @@ impl Route {
 }
 
 /// A vector of a CPU's quota for redirection, held.
-struct Place {
+struct RedirectSlot {
     route: KBox<Route>,
 }
 
-impl Place {
+impl RedirectSlot {
     /// # Errors
     ///
     /// ENOSPC: the quota is exhausted. ENOMEM.
@@ -87,7 +87,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RedirectSlot {
     fn drop(&mut self) {
         if let Some(vp) = self.route.vp() {
             vp.redirected.give_back();
@@ -103,7 +103,7 @@ impl Drop for Place {
 pub(crate) struct Mapping {
     given: Made<abi::vtl_redirect>,
     apic_id: u32,
-    _place: Place,
+    _place: RedirectSlot,
 }
 
 // SAFETY: Any task may free it that may sleep. A `Mapping` is dropped in such a task, by a command or with
@@ -115,7 +115,7 @@ unsafe impl TakenBack for abi::vtl_redirect {
 impl Mapping {
     fn new(route: Route, apic_id: u32) -> Result<Self> {
         let cpu = route.cpu;
-        let place = Place::take(route)?;
+        let place = RedirectSlot::take(route)?;
         let route = core::ptr::from_ref(&*place.route).cast_mut().cast();
         // SAFETY: The callback gets a route whose address is fixed, and which lives until the interrupt
         // has been freed, by the invariant of the mapping. Only the new `Made` frees the result. This
@@ -140,11 +140,11 @@ struct Arrived;
 
 impl Callback for Arrived {
     type About = Route;
-    type Answer = ();
+    type Output = ();
 
     fn call(route: &Route) {
         if let Some(vp) = route.vp() {
-            if vp.run_page.ask_for(route.vector) {
+            if vp.run_page.post(route.vector) {
                 vp.wake.kick();
             }
         }

@@ -19,7 +19,7 @@ use crate::glue::ffi::EventFd;
 use crate::hv::synic::Synic;
 use crate::hv::Host;
 use crate::nodes::args::Argument;
-use crate::nodes::c::{adopt, Operations};
+use crate::nodes::c::{adopt, FileOperations};
 use crate::nodes::commands;
 use crate::nodes::device;
 use crate::pure::hv_call::Control;
@@ -32,7 +32,7 @@ safe_in_c! {
 }
 
 /// With poll(), which the misc device abstraction does not have.
-static OPERATIONS: Operations = Operations::of_sint();
+static OPERATIONS: FileOperations = FileOperations::of_sint();
 
 /// `/dev/mshv_sint`.
 pub(crate) struct Sint;

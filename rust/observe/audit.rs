@@ -15,7 +15,7 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 use crate::glue::page::SharedPage;
-use crate::pure::audit::{slot, Switch, RECORD_WORDS};
+use crate::pure::audit::{slot, SwitchRecord, RECORD_WORDS};
 
 const RECORD_BYTES: usize = RECORD_WORDS * 8;
 const RECORDS_PER_PAGE: usize = PAGE_SIZE / RECORD_BYTES;
@@ -55,7 +55,7 @@ impl Ring {
     }
 
     /// Appends a record. `switches` must be the counter of the same VP.
-    pub(crate) fn record(&self, switches: &mut Switches, switch: &Switch<'_>) {
+    pub(crate) fn record(&self, switches: &mut Switches, switch: &SwitchRecord<'_>) {
         // The first record has number 1: 0 marks an empty slot.
         switches.count = switches.count.wrapping_add(1);
         self.write(switches.count, &switch.words());

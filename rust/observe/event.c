@@ -27,7 +27,8 @@ static struct ratelimit_state vtl_event_limits[] = {
 	[0 ... VTL_EVENT_KINDS - 1] = VTL_EVENT_LIMIT,
 };
 
-bool vtl_event_allowed(u32 kind)
+/* Counts an event of @kind; false if there have been too many of late. */
+bool vtl_event_admit(u32 kind)
 {
 	return kind < ARRAY_SIZE(vtl_event_limits) &&
 	       __ratelimit(&vtl_event_limits[kind]);
@@ -72,7 +73,7 @@ static DECLARE_WORK(vtl_storm_work, vtl_storm_log);
 /* Called with interrupts disabled, where nothing can be logged. */
 void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks)
 {
-	if (!vtl_event_allowed(VTL_EVENT_EXIT_STORM) ||
+	if (!vtl_event_admit(VTL_EVENT_EXIT_STORM) ||
 	    atomic_cmpxchg_acquire(&vtl_storm_taken, 0, 1))
 		return;
 	vtl_storm.cpu = cpu;

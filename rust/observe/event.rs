@@ -21,7 +21,7 @@ use crate::pure::tdcall::Registers;
 // Their arguments are numbers and a valid string. `vtl_event_flush` sleeps, and is only called in task
 // context.
 safe_in_c! {
-    fn vtl_event_allowed(kind: u32) -> bool;
+    fn vtl_event_admit(kind: u32) -> bool;
     fn vtl_event_log(text: Valid<'_, c_char> as *const c_char);
     fn vtl_event_storm(cpu: u32, kind: u32, thread: u32, ticks: u64);
     fn vtl_event_flush();
@@ -112,7 +112,7 @@ pub(crate) fn hypercall_refused(control: u64) {
 }
 
 fn log(kind: Kind, text: fmt::Arguments<'_>) {
-    if !vtl_event_allowed(kind as u32) {
+    if !vtl_event_admit(kind as u32) {
         return;
     }
     // Out of memory the event is lost, as it would be with a full audit queue.

@@ -47,7 +47,7 @@ pub(crate) struct Storms {
 /// What was refused: an index into `refused` of `struct mshv_vtl_stats`.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-pub(crate) enum Refusal {
+pub(crate) enum RefusalKind {
     /// EINTR: a signal, or a cancellation.
     Interrupted = abi::MSHV_VTL_REFUSED_EINTR,
     /// EBUSY.
@@ -66,7 +66,7 @@ pub(crate) enum Refusal {
     Hypercall = abi::MSHV_VTL_REFUSED_TDCALL + 1,
 }
 
-impl Refusal {
+impl RefusalKind {
     const COUNT: usize = Self::Hypercall as usize + 1;
 
     /// The counter for an error of a run.
@@ -90,7 +90,7 @@ pub(crate) struct Stats {
     spacing_ticks: u64,
     /// TSC ticks of the shortest storm; 0 if there was none.
     shortest_ticks: AtomicU64,
-    refusals: [AtomicU64; Refusal::COUNT],
+    refusals: [AtomicU64; RefusalKind::COUNT],
     /// Exits passed to userspace because of a [`Stall`](crate::pure::stall::Stall).
     stalls: AtomicU64,
     vtl: VtlCounts,
@@ -196,15 +196,15 @@ impl Stats {
     }
 
     /// Counts a refusal, from any thread.
-    pub(crate) fn refused(&self, refusal: Refusal) {
+    pub(crate) fn refused(&self, refusal: RefusalKind) {
         if let Some(count) = self.refusals.get(refusal as usize) {
             count.fetch_add(1, Relaxed);
         }
     }
 
-    /// Refused commands on VTL descriptors, in the order of [`Refusal`].
+    /// Refused commands on VTL descriptors, in the order of [`RefusalKind`].
     pub(crate) fn refusals(&self) -> impl Iterator<Item = u64> + '_ {
-        let of_vtl = self.refusals.iter().take(Refusal::Hypercall as usize);
+        let of_vtl = self.refusals.iter().take(RefusalKind::Hypercall as usize);
         of_vtl.map(|count| count.load(Relaxed))
     }
 

@@ -27,7 +27,7 @@ pub enum Piece {
 const MAX_QUESTIONS: u32 = 512;
 
 /// Asks the TDX module about every page of a piece.
-pub fn is_accepted(tdcall: &mut impl Tdcall, piece: LowerRange) -> Piece {
+pub fn acceptance(tdcall: &mut impl Tdcall, piece: LowerRange) -> Piece {
     let mut rest = piece;
     for _ in 0..MAX_QUESTIONS {
         let next = match tdg_mem_page_attr_rd(tdcall, rest) {
@@ -71,14 +71,14 @@ mod tests {
     const BASE: u64 = 0x4000_0000;
 
     /// Memory held in pages of one level, of which one page may be pending.
-    struct Memory {
+    struct PagesOfOneLevel {
         level: u64,
         pending: Option<u64>,
         status: u64,
         questions: u32,
     }
 
-    impl Memory {
+    impl PagesOfOneLevel {
         const fn of_level(level: u64) -> Self {
             Self {
                 level,
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    impl Tdcall for Memory {
+    impl Tdcall for PagesOfOneLevel {
         fn tdcall(&mut self, call: Call) -> Registers {
             let registers = call.registers();
             self.questions += 1;
@@ -107,47 +107,56 @@ mod tests {
         list.range(start_gpa, bytes(level)).unwrap()
     }
 
-    fn ask(memory: &mut Memory, level: u8) -> (Piece, u32) {
+    fn ask(memory: &mut PagesOfOneLevel, level: u8) -> (Piece, u32) {
         let piece = piece(b"1G,1G", BASE, level);
-        (is_accepted(memory, piece), memory.questions)
+        (acceptance(memory, piece), memory.questions)
     }
 
     #[test]
     fn a_large_page_is_one_question() {
         for (held, wanted) in [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)] {
-            let mut memory = Memory::of_level(held);
+            let mut memory = PagesOfOneLevel::of_level(held);
             assert_eq!(ask(&mut memory, wanted), (Piece::Accepted, 1));
         }
     }
 
     #[test]
     fn every_small_page_of_a_large_piece_is_asked() {
-        assert_eq!(ask(&mut Memory::of_level(0), 1), (Piece::Accepted, 512));
-        assert_eq!(ask(&mut Memory::of_level(1), 2), (Piece::Accepted, 512));
-        let mut memory = Memory::of_level(0);
+        assert_eq!(
+            ask(&mut PagesOfOneLevel::of_level(0), 1),
+            (Piece::Accepted, 512)
+        );
+        assert_eq!(
+            ask(&mut PagesOfOneLevel::of_level(1), 2),
+            (Piece::Accepted, 512)
+        );
+        let mut memory = PagesOfOneLevel::of_level(0);
         memory.pending = Some(BASE + 511 * 4096);
         assert_eq!(ask(&mut memory, 1), (Piece::NotAccepted, 512));
-        memory = Memory::of_level(0);
+        memory = PagesOfOneLevel::of_level(0);
         memory.pending = Some(BASE);
         assert_eq!(ask(&mut memory, 0), (Piece::NotAccepted, 1));
     }
 
     #[test]
     fn questions_are_bounded() {
-        assert_eq!(ask(&mut Memory::of_level(0), 2), (Piece::NotAccepted, 512));
+        assert_eq!(
+            ask(&mut PagesOfOneLevel::of_level(0), 2),
+            (Piece::NotAccepted, 512)
+        );
     }
 
     #[test]
     fn an_odd_answer_does_not_loop() {
-        let mut memory = Memory::of_level(7);
+        let mut memory = PagesOfOneLevel::of_level(7);
         assert_eq!(ask(&mut memory, 2), (Piece::NotAccepted, 512));
         let last = piece(b"0xbffffffffffff000,4K", 0xbfff_ffff_ffff_f000, 0);
-        assert_eq!(is_accepted(&mut memory, last), Piece::Accepted);
+        assert_eq!(acceptance(&mut memory, last), Piece::Accepted);
     }
 
     #[test]
     fn refusals_are_told_apart() {
-        let mut memory = Memory::of_level(0);
+        let mut memory = PagesOfOneLevel::of_level(0);
         memory.status = Status::new(Status::OPERAND_BUSY, 1).0;
         assert_eq!(ask(&mut memory, 1), (Piece::Busy, 1));
         memory.status = 0xc000_0100_0000_0001;

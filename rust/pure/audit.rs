@@ -78,7 +78,7 @@ impl EntryReason {
 
 /// One switch to a lower VTL and back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Switch<'a> {
+pub struct SwitchRecord<'a> {
     /// TSC before the entry.
     pub entry_tsc: u64,
     /// TSC ticks from `entry_tsc` to after the exit.
@@ -114,7 +114,7 @@ pub mod flag {
 /// 8-byte words of a record. The first one is the sequence number.
 pub const RECORD_WORDS: usize = 8;
 
-impl Switch<'_> {
+impl SwitchRecord<'_> {
     /// The words of the record that follow the sequence number.
     #[inline]
     pub const fn words(&self) -> [u64; RECORD_WORDS - 1] {

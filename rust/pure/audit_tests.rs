@@ -11,8 +11,8 @@ fn exit(status: u64, reason: u64) -> RawExit {
     }
 }
 
-fn switch(exit: &RawExit) -> Switch<'_> {
-    Switch {
+fn switch(exit: &RawExit) -> SwitchRecord<'_> {
+    SwitchRecord {
         entry_tsc: 0x1111,
         cycles: 0x2222,
         rip: 0x3333,

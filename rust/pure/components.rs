@@ -19,7 +19,7 @@
 
 /// What keeps the values of both sides apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Keeper {
+pub enum ComponentKeeper {
     /// The XSAVE image of the VP (`fpu.rs`).
     Image,
     /// The register itself (`fpu.rs`).
@@ -36,12 +36,12 @@ const CET_S: u32 = 12;
 
 /// Returns what keeps a component apart. Components of XCR0 that are not known yet are in the image
 /// like the others: VTL2 has enabled them only if its kernel knows them.
-pub const fn keeper(component: u32) -> Keeper {
+pub const fn keeper(component: u32) -> ComponentKeeper {
     match component {
-        PKRU => Keeper::Pkru,
-        CET_U | CET_S => Keeper::Msrs,
-        8 | 10 | 13..=16 => Keeper::NotLetThrough,
-        _ => Keeper::Image,
+        PKRU => ComponentKeeper::Pkru,
+        CET_U | CET_S => ComponentKeeper::Msrs,
+        8 | 10 | 13..=16 => ComponentKeeper::NotLetThrough,
+        _ => ComponentKeeper::Image,
     }
 }
 
@@ -76,10 +76,16 @@ mod tests {
     #[test]
     fn every_component_of_xfam_has_a_keeper() {
         let row = |list: &[u32], kept| list.iter().all(|&number| keeper(number) == kept);
-        assert!(row(&[0, 1, 2, 3, 4, 5, 6, 7, 17, 18, 19], Keeper::Image));
-        assert!(row(&[9], Keeper::Pkru));
-        assert!(row(&[11, 12], Keeper::Msrs));
-        assert!(row(&[8, 10, 13, 14, 15, 16], Keeper::NotLetThrough));
+        assert!(row(
+            &[0, 1, 2, 3, 4, 5, 6, 7, 17, 18, 19],
+            ComponentKeeper::Image
+        ));
+        assert!(row(&[9], ComponentKeeper::Pkru));
+        assert!(row(&[11, 12], ComponentKeeper::Msrs));
+        assert!(row(
+            &[8, 10, 13, 14, 15, 16],
+            ComponentKeeper::NotLetThrough
+        ));
     }
 
     #[test]
@@ -90,7 +96,7 @@ mod tests {
         assert_eq!(xss(0), 0);
         for component in 0..64 {
             let is_enabled = xss(1 << component) != 0;
-            assert_eq!(is_enabled, keeper(component) == Keeper::Msrs);
+            assert_eq!(is_enabled, keeper(component) == ComponentKeeper::Msrs);
         }
     }
 

@@ -16,7 +16,7 @@ const PAGE_SHIFT: u32 = 12;
 const HEADER_BYTES: usize = 16;
 
 /// Tells what a guest-physical address belongs to.
-pub trait Memory {
+pub trait MemoryFacts {
     /// The pages of a range, given without its SHARED bit, if all of it is memory of lower VTLs.
     fn lower(&self, start_gpa: u64, len_bytes: u64) -> Option<LowerRange>;
     /// Returns true if any part of a range, given without its SHARED bit, is System RAM of this
@@ -28,7 +28,7 @@ pub trait Memory {
 
 /// How the operands of a call are checked.
 #[derive(Clone, Copy, Debug)]
-enum Check {
+enum HvCallCheck {
     /// Not at all.
     Nothing,
     /// Each register may be set, and to the given value.
@@ -42,50 +42,50 @@ enum Check {
 }
 
 /// An allowed call. A call that is not in [`POLICY`] is refused.
-pub struct Entry {
+pub struct HvCallRule {
     /// Its code.
     pub code: u16,
     /// Its name in the specification.
     pub name: &'static str,
-    check: Check,
+    check: HvCallCheck,
     /// What is allowed, and why it can't harm VTL2.
     pub reason: &'static str,
 }
 
 /// The whole policy: one line for each call that userspace may make.
 #[rustfmt::skip]
-pub static POLICY: [Entry; 13] = [
-    Entry { code: 0x0d, name: "EnablePartitionVtl", check: Check::Nothing,
+pub static POLICY: [HvCallRule; 13] = [
+    HvCallRule { code: 0x0d, name: "EnablePartitionVtl", check: HvCallCheck::Nothing,
         reason: "no address: only the TDX module enters a lower VTL" },
-    Entry { code: 0x0f, name: "EnableVpVtl", check: Check::Nothing,
+    HvCallRule { code: 0x0f, name: "EnableVpVtl", check: HvCallCheck::Nothing,
         reason: "no address: the host does not set the state of an L2 VM" },
-    Entry { code: 0x50, name: "GetVpRegisters", check: Check::Nothing,
+    HvCallRule { code: 0x50, name: "GetVpRegisters", check: HvCallCheck::Nothing,
         reason: "every register: what the host knows is no secret of VTL2" },
-    Entry { code: 0x51, name: "SetVpRegisters", check: Check::Registers,
+    HvCallRule { code: 0x51, name: "SetVpRegisters", check: HvCallCheck::Registers,
         reason: "SINTs, message and event page of VTL0, in memory of lower VTLs; VSM configuration, PM timer assist" },
-    Entry { code: 0x5c, name: "PostMessage", check: Check::Nothing,
+    HvCallRule { code: 0x5c, name: "PostMessage", check: HvCallCheck::Nothing,
         reason: "a message for a connection: the host is its reader" },
-    Entry { code: 0x5d, name: "SignalEvent", check: Check::Nothing,
+    HvCallRule { code: 0x5d, name: "SignalEvent", check: HvCallCheck::Nothing,
         reason: "a signal for a connection: no address" },
-    Entry { code: 0x7e, name: "RetargetDeviceInterrupt", check: Check::Vector,
+    HvCallRule { code: 0x7e, name: "RetargetDeviceInterrupt", check: HvCallCheck::Vector,
         reason: "vectors from 32 on: none looks like an exception" },
-    Entry { code: 0x9a, name: "GetVpIndexFromApicId", check: Check::Nothing,
+    HvCallRule { code: 0x9a, name: "GetVpIndexFromApicId", check: HvCallCheck::Nothing,
         reason: "numbers of processors: no secret of VTL2" },
-    Entry { code: 0xc0, name: "SignalEventDirect", check: Check::Nothing,
+    HvCallRule { code: 0xc0, name: "SignalEventDirect", check: HvCallCheck::Nothing,
         reason: "a flag in a page that SetVpRegisters has let through, or in one shared anyway" },
-    Entry { code: 0xc1, name: "PostMessageDirect", check: Check::Nothing,
+    HvCallRule { code: 0xc1, name: "PostMessageDirect", check: HvCallCheck::Nothing,
         reason: "a message, likewise" },
-    Entry { code: 0xdb, name: "ModifyHostVisibility", check: Check::Visibility,
+    HvCallRule { code: 0xdb, name: "ModifyHostVisibility", check: HvCallCheck::Visibility,
         reason: "memory of lower VTLs without struct page; what is mapped of it is unmapped first" },
-    Entry { code: 0x106, name: "MemoryMappedIoRead", check: Check::Device,
+    HvCallRule { code: 0x106, name: "MemoryMappedIoRead", check: HvCallCheck::Device,
         reason: "addresses outside System RAM: registers of the host's devices" },
-    Entry { code: 0x107, name: "MemoryMappedIoWrite", check: Check::Device,
+    HvCallRule { code: 0x107, name: "MemoryMappedIoWrite", check: HvCallCheck::Device,
         reason: "addresses outside System RAM, likewise" },
 ];
 
 /// Effect of an allowed call on memory of lower VTLs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Permit {
+pub enum HvCallPermit {
     /// Nothing.
     Plain,
     /// Its pages become shared with the host.
@@ -121,7 +121,7 @@ impl Input<'_> {
 pub fn pages<'a>(
     control: Control,
     input: Input<'a>,
-    memory: &'a impl Memory,
+    memory: &'a impl MemoryFacts,
 ) -> impl Iterator<Item = Option<LowerRange>> + 'a {
     let elements = usize::from(control.rep_start())..usize::from(control.rep_count());
     let numbers = elements.map(move |index| input.word(HEADER_BYTES + index * size_of::<u64>()));
@@ -133,14 +133,18 @@ pub fn pages<'a>(
 }
 
 /// Decides about a call. `None` refuses it.
-pub fn decide(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+pub fn decide(
+    control: Control,
+    input: Input<'_>,
+    memory: &impl MemoryFacts,
+) -> Option<HvCallPermit> {
     let entry = POLICY.iter().find(|entry| entry.code == control.code())?;
     match entry.check {
-        Check::Nothing => Some(Permit::Plain),
-        Check::Registers => registers(control, input, memory),
-        Check::Visibility => visibility(control, input, memory),
-        Check::Vector => vector(input),
-        Check::Device => device(input, memory),
+        HvCallCheck::Nothing => Some(HvCallPermit::Plain),
+        HvCallCheck::Registers => registers(control, input, memory),
+        HvCallCheck::Visibility => visibility(control, input, memory),
+        HvCallCheck::Vector => vector(input),
+        HvCallCheck::Device => device(input, memory),
     }
 }
 
@@ -154,7 +158,11 @@ mod register {
 }
 
 /// Elements of 32 bytes, `{ u32 name, padding, u128 value }`, after a header that names the VTL.
-fn registers(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+fn registers(
+    control: Control,
+    input: Input<'_>,
+    memory: &impl MemoryFacts,
+) -> Option<HvCallPermit> {
     const VTL_AT: usize = 12;
     /// The encoding of "VTL0" as opposed to "the caller's own VTL".
     const VTL0: u8 = 0x10;
@@ -177,18 +185,22 @@ fn registers(control: Control, input: Input<'_>, memory: &impl Memory) -> Option
             return None;
         }
     }
-    Some(Permit::Plain)
+    Some(HvCallPermit::Plain)
 }
 
 /// Returns true if a SynIC page is disabled, or is in memory of a lower VTL by either alias.
-fn is_page(value: u64, memory: &impl Memory) -> bool {
+fn is_page(value: u64, memory: &impl MemoryFacts) -> bool {
     const IS_ENABLED: u64 = 1 << 0;
     let gpa = memory.without_shared(value & !0xfff);
     value & IS_ENABLED == 0 || memory.lower(gpa, 1 << PAGE_SHIFT).is_some()
 }
 
 /// `{ u64 partition, u32 visibility }`, then page numbers.
-fn visibility(control: Control, input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+fn visibility(
+    control: Control,
+    input: Input<'_>,
+    memory: &impl MemoryFacts,
+) -> Option<HvCallPermit> {
     const VISIBILITY_AT: usize = 8;
     if control.has_variable_header() {
         return None;
@@ -197,27 +209,27 @@ fn visibility(control: Control, input: Input<'_>, memory: &impl Memory) -> Optio
         return None;
     }
     match input.half(VISIBILITY_AT) {
-        0 => Some(Permit::ToPrivate),
-        1 | 3 => Some(Permit::ToShared),
+        0 => Some(HvCallPermit::ToPrivate),
+        1 | 3 => Some(HvCallPermit::ToShared),
         // A host might treat other values as either of the two.
         _ => None,
     }
 }
 
-fn vector(input: Input<'_>) -> Option<Permit> {
+fn vector(input: Input<'_>) -> Option<HvCallPermit> {
     const VECTOR_AT: usize = 40;
     match input.half(VECTOR_AT) {
-        32..=255 => Some(Permit::Plain),
+        32..=255 => Some(HvCallPermit::Plain),
         _ => None,
     }
 }
 
 /// Input `{ u64 gpa, u32 bytes }`: the host reads or writes up to 64 bytes at `gpa`.
-fn device(input: Input<'_>, memory: &impl Memory) -> Option<Permit> {
+fn device(input: Input<'_>, memory: &impl MemoryFacts) -> Option<HvCallPermit> {
     const MAX_BYTES: u64 = 64;
     let gpa = memory.without_shared(input.word(0));
     let is_sound = gpa >> (PAGE_NUMBER_BITS + PAGE_SHIFT) == 0;
-    (is_sound && !memory.has_system_ram(gpa, MAX_BYTES)).then_some(Permit::Plain)
+    (is_sound && !memory.has_system_ram(gpa, MAX_BYTES)).then_some(HvCallPermit::Plain)
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ const SHARED: u64 = 1 << 47;
 const LOWER: core::ops::Range<u64> = 0x4000_0000..0x5000_0000;
 const RAM: core::ops::Range<u64> = 0x10_0000..0x3000_0000;
 
-struct Machine;
+struct ToyMemory;
 
-impl Memory for Machine {
+impl MemoryFacts for ToyMemory {
     fn lower(&self, start: u64, len: u64) -> Option<LowerRange> {
         let list = LowerMemory::parse(b"0x40000000,0x10000000", SHARED).unwrap();
         list.range(start, len)
@@ -26,22 +26,22 @@ impl Memory for Machine {
     }
 }
 
-fn decide_words(control: u64, words: &[u64]) -> Option<Permit> {
+fn decide_words(control: u64, words: &[u64]) -> Option<HvCallPermit> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    decide(Control::new(control).unwrap(), Input(&bytes), &Machine)
+    decide(Control::new(control).unwrap(), Input(&bytes), &ToyMemory)
 }
 
 const fn reps(code: u64, count: u64, start: u64) -> u64 {
     code | (count << 32) | (start << 48)
 }
 
-fn see(visibility: u64, pages: &[u64]) -> Option<Permit> {
+fn see(visibility: u64, pages: &[u64]) -> Option<HvCallPermit> {
     let head = [u64::MAX, visibility];
     let words = [head.as_slice(), pages].concat();
     decide_words(reps(0xdb, pages.len() as u64, 0), &words)
 }
 
-fn set(vtl: u64, name: u64, value: u64) -> Option<Permit> {
+fn set(vtl: u64, name: u64, value: u64) -> Option<HvCallPermit> {
     let words = [u64::MAX, vtl << 32, name, 0, value, 0];
     decide_words(reps(0x51, 1, 0), &words)
 }
@@ -64,7 +64,7 @@ trait Codes {
     fn map_codes(&self) -> Vec<u64>;
 }
 
-impl Codes for [Entry; 13] {
+impl Codes for [HvCallRule; 13] {
     fn map_codes(&self) -> Vec<u64> {
         self.iter().map(|entry| u64::from(entry.code)).collect()
     }
@@ -82,10 +82,10 @@ fn texts_fit_into_the_answer_of_the_ioctl() {
 fn only_lower_memory_changes_hands() {
     let first = LOWER.start >> 12;
     let last = (LOWER.end >> 12) - 1;
-    assert_eq!(see(3, &[first, last]), Some(Permit::ToShared));
-    assert_eq!(see(0, &[first, last]), Some(Permit::ToPrivate));
+    assert_eq!(see(3, &[first, last]), Some(HvCallPermit::ToShared));
+    assert_eq!(see(0, &[first, last]), Some(HvCallPermit::ToPrivate));
     // Visibility for reading alone counts as shared.
-    assert_eq!(see(1, &[first]), Some(Permit::ToShared));
+    assert_eq!(see(1, &[first]), Some(HvCallPermit::ToShared));
     for other in [2, 4, 7, 8, 0xffff_ffff] {
         assert_eq!(see(other, &[first]), None, "{other:#x}");
     }
@@ -106,7 +106,7 @@ fn elements_that_were_not_given_are_page_zero() {
     let words = [u64::MAX, 3, LOWER.start >> 12];
     assert_eq!(
         decide_words(reps(0xdb, 1, 0), &words),
-        Some(Permit::ToShared)
+        Some(HvCallPermit::ToShared)
     );
     assert_eq!(decide_words(reps(0xdb, 2, 0), &words), None);
     assert_eq!(decide_words(reps(0xdb, 0xfff, 0), &words), None);
@@ -117,26 +117,26 @@ fn elements_that_are_done_do_not_count() {
     let words = [u64::MAX, 3, RAM.start >> 12, LOWER.start >> 12];
     assert_eq!(
         decide_words(reps(0xdb, 2, 1), &words),
-        Some(Permit::ToShared)
+        Some(HvCallPermit::ToShared)
     );
     assert_eq!(decide_words(reps(0xdb, 2, 0), &words), None);
     let control = Control::new(reps(0xdb, 2, 1)).unwrap();
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let changed: Vec<_> = pages(control, Input(&bytes), &Machine).collect();
-    assert_eq!(changed, [Machine.lower(LOWER.start, 4096)]);
+    let changed: Vec<_> = pages(control, Input(&bytes), &ToyMemory).collect();
+    assert_eq!(changed, [ToyMemory.lower(LOWER.start, 4096)]);
     assert!(changed[0].is_some());
 }
 
 #[test]
 fn what_the_driver_itself_asks_back_is_made_private() {
-    let page = Machine.lower(LOWER.start + 4096, 4096).unwrap();
+    let page = ToyMemory.lower(LOWER.start + 4096, 4096).unwrap();
     let (control, input) = hv_call::make_private(page);
     assert_eq!(Control::new(control.word()), Some(control));
     assert_eq!(
-        decide(control, Input(&input), &Machine),
-        Some(Permit::ToPrivate)
+        decide(control, Input(&input), &ToyMemory),
+        Some(HvCallPermit::ToPrivate)
     );
-    let changed: Vec<_> = pages(control, Input(&input), &Machine).collect();
+    let changed: Vec<_> = pages(control, Input(&input), &ToyMemory).collect();
     assert_eq!(changed, [Some(page)]);
 }
 
@@ -152,7 +152,7 @@ fn elements_can_not_be_moved() {
 #[test]
 fn pages_of_vtl0s_synic_are_lower_memory() {
     for name in [0xa_0012, 0xa_0013] {
-        let allowed = Some(Permit::Plain);
+        let allowed = Some(HvCallPermit::Plain);
         assert_eq!(set(0x10, name, LOWER.start | 1), allowed);
         assert_eq!(set(0x10, name, LOWER.start | SHARED | 1), allowed);
         assert_eq!(set(0x10, name, 0), allowed);
@@ -213,7 +213,7 @@ fn registers_of_devices_are_no_memory_of_this_kernel() {
         for gpa in [0xfec0_0000, 0xfec0_0000 | SHARED, RAM.end, LOWER.start] {
             assert_eq!(
                 decide_words(code, &[gpa, 4]),
-                Some(Permit::Plain),
+                Some(HvCallPermit::Plain),
                 "{gpa:#x}"
             );
         }

@@ -164,9 +164,9 @@ mod tests {
     const ALL: MsrSet = MsrSet(0x3fff);
 
     /// A module that answers every read by what a function makes of the field.
-    struct Fields<F>(F);
+    struct FieldReader<F>(F);
 
-    impl<F: Fn(u64) -> Option<u64>> Tdcall for Fields<F> {
+    impl<F: Fn(u64) -> Option<u64>> Tdcall for FieldReader<F> {
         fn tdcall(&mut self, call: Call) -> Registers {
             let request = call.registers();
             let (rax, r8) = match (self.0)(request.rdx) {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn read(answer: impl Fn(u64) -> Option<u64>) -> Intercepts {
-        Intercepts::read(&mut Fields(answer), VmIndex::VM1)
+        Intercepts::read(&mut FieldReader(answer), VmIndex::VM1)
     }
 
     const fn bitmap_field(word: u64) -> u64 {

@@ -219,7 +219,7 @@ const fn bit(is_on: bool, scrub: Scrub) -> u32 {
 
 /// On whose behalf a VP enters: one owner must not train the branch predictors of another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Owner {
+pub struct PredictorOwner {
     /// ID of the process that runs the VP.
     pub process: u32,
     /// Number of the VM that it enters.

@@ -8,7 +8,7 @@
 
 /// What keeps the values of lower VTL and VTL2 apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Keeper {
+pub enum MsrKeeper {
     /// The TDX module: the MSR is in the VMCS or in the virtual-APIC page, or emulated.
     TdxModule,
     /// `run/context.rs`, if the TD has the MSR; if not, the TDX module refuses the access.
@@ -23,12 +23,12 @@ pub struct Row {
     first: u32,
     last: u32,
     /// Who keeps the values apart.
-    pub keeper: Keeper,
+    pub keeper: MsrKeeper,
     reads: bool,
     writes: bool,
 }
 
-const fn both(first: u32, last: u32, keeper: Keeper) -> Row {
+const fn both(first: u32, last: u32, keeper: MsrKeeper) -> Row {
     Row {
         first,
         last,
@@ -38,14 +38,14 @@ const fn both(first: u32, last: u32, keeper: Keeper) -> Row {
     }
 }
 
-const fn read_only(index: u32, keeper: Keeper) -> Row {
+const fn read_only(index: u32, keeper: MsrKeeper) -> Row {
     Row {
         writes: false,
         ..both(index, index, keeper)
     }
 }
 
-const fn write_only(index: u32, keeper: Keeper) -> Row {
+const fn write_only(index: u32, keeper: MsrKeeper) -> Row {
     Row {
         reads: false,
         ..both(index, index, keeper)
@@ -58,37 +58,37 @@ const fn write_only(index: u32, keeper: Keeper) -> Row {
 /// of DEBUGCTL: TR and BTS would store branches where VTL2's DS_AREA points to (`vmcs_write.rs`).
 #[rustfmt::skip]
 pub static ROWS: [Row; 31] = [
-    read_only(0x10, Keeper::Stateless),             // TIME_STAMP_COUNTER
-    both(0x48, 0x48, Keeper::Kernel),               // SPEC_CTRL
-    write_only(0x49, Keeper::Stateless),            // PRED_CMD
-    both(0xe1, 0xe1, Keeper::Kernel),               // UMWAIT_CONTROL
-    read_only(0x10a, Keeper::TdxModule),            // ARCH_CAPABILITIES
-    write_only(0x10b, Keeper::Stateless),           // FLUSH_CMD
-    both(0x122, 0x122, Keeper::Kernel),             // TSX_CTRL
-    both(0x174, 0x176, Keeper::TdxModule),          // SYSENTER_CS, ESP, EIP
-    read_only(0x1a0, Keeper::TdxModule),            // MISC_ENABLE
-    both(0x1c4, 0x1c5, Keeper::Kernel),             // XFD, XFD_ERR
-    read_only(0x1d9, Keeper::TdxModule),            // DEBUGCTL
-    both(0x277, 0x277, Keeper::TdxModule),          // PAT
-    read_only(0x345, Keeper::TdxModule),            // PERF_CAPABILITIES
-    both(0x6a0, 0x6a0, Keeper::Kernel),             // U_CET
-    both(0x6a2, 0x6a2, Keeper::TdxModule),          // S_CET
-    both(0x6a4, 0x6a7, Keeper::Kernel),             // PL0_SSP to PL3_SSP
-    both(0x6a8, 0x6a8, Keeper::TdxModule),          // INTERRUPT_SSP_TABLE_ADDR
-    both(0x6e1, 0x6e1, Keeper::TdxModule),          // PKRS
-    both(0x808, 0x808, Keeper::TdxModule),          // X2APIC_TPR
-    both(0x80a, 0x80b, Keeper::TdxModule),          // X2APIC_PPR, EOI
-    both(0x810, 0x827, Keeper::TdxModule),          // X2APIC_ISR, TMR, IRR
-    both(0x83f, 0x83f, Keeper::TdxModule),          // X2APIC_SELF_IPI
-    read_only(0xda0, Keeper::Kernel),               // XSS
-    both(0xc000_0080, 0xc000_0080, Keeper::TdxModule), // EFER
-    both(0xc000_0081, 0xc000_0081, Keeper::Kernel), // STAR
-    both(0xc000_0082, 0xc000_0082, Keeper::Kernel), // LSTAR
-    both(0xc000_0084, 0xc000_0084, Keeper::Kernel), // FMASK
-    both(0xc000_0100, 0xc000_0100, Keeper::TdxModule), // FS_BASE
-    both(0xc000_0101, 0xc000_0101, Keeper::TdxModule), // GS_BASE
-    both(0xc000_0102, 0xc000_0102, Keeper::Kernel), // KERNEL_GS_BASE
-    both(0xc000_0103, 0xc000_0103, Keeper::Kernel), // TSC_AUX
+    read_only(0x10, MsrKeeper::Stateless),             // TIME_STAMP_COUNTER
+    both(0x48, 0x48, MsrKeeper::Kernel),               // SPEC_CTRL
+    write_only(0x49, MsrKeeper::Stateless),            // PRED_CMD
+    both(0xe1, 0xe1, MsrKeeper::Kernel),               // UMWAIT_CONTROL
+    read_only(0x10a, MsrKeeper::TdxModule),            // ARCH_CAPABILITIES
+    write_only(0x10b, MsrKeeper::Stateless),           // FLUSH_CMD
+    both(0x122, 0x122, MsrKeeper::Kernel),             // TSX_CTRL
+    both(0x174, 0x176, MsrKeeper::TdxModule),          // SYSENTER_CS, ESP, EIP
+    read_only(0x1a0, MsrKeeper::TdxModule),            // MISC_ENABLE
+    both(0x1c4, 0x1c5, MsrKeeper::Kernel),             // XFD, XFD_ERR
+    read_only(0x1d9, MsrKeeper::TdxModule),            // DEBUGCTL
+    both(0x277, 0x277, MsrKeeper::TdxModule),          // PAT
+    read_only(0x345, MsrKeeper::TdxModule),            // PERF_CAPABILITIES
+    both(0x6a0, 0x6a0, MsrKeeper::Kernel),             // U_CET
+    both(0x6a2, 0x6a2, MsrKeeper::TdxModule),          // S_CET
+    both(0x6a4, 0x6a7, MsrKeeper::Kernel),             // PL0_SSP to PL3_SSP
+    both(0x6a8, 0x6a8, MsrKeeper::TdxModule),          // INTERRUPT_SSP_TABLE_ADDR
+    both(0x6e1, 0x6e1, MsrKeeper::TdxModule),          // PKRS
+    both(0x808, 0x808, MsrKeeper::TdxModule),          // X2APIC_TPR
+    both(0x80a, 0x80b, MsrKeeper::TdxModule),          // X2APIC_PPR, EOI
+    both(0x810, 0x827, MsrKeeper::TdxModule),          // X2APIC_ISR, TMR, IRR
+    both(0x83f, 0x83f, MsrKeeper::TdxModule),          // X2APIC_SELF_IPI
+    read_only(0xda0, MsrKeeper::Kernel),               // XSS
+    both(0xc000_0080, 0xc000_0080, MsrKeeper::TdxModule), // EFER
+    both(0xc000_0081, 0xc000_0081, MsrKeeper::Kernel), // STAR
+    both(0xc000_0082, 0xc000_0082, MsrKeeper::Kernel), // LSTAR
+    both(0xc000_0084, 0xc000_0084, MsrKeeper::Kernel), // FMASK
+    both(0xc000_0100, 0xc000_0100, MsrKeeper::TdxModule), // FS_BASE
+    both(0xc000_0101, 0xc000_0101, MsrKeeper::TdxModule), // GS_BASE
+    both(0xc000_0102, 0xc000_0102, MsrKeeper::Kernel), // KERNEL_GS_BASE
+    both(0xc000_0103, 0xc000_0103, MsrKeeper::Kernel), // TSC_AUX
 ];
 
 /// Words of a quarter of the bitmap: reads of MSRs 0 to 1FFF, reads of C0000000 to C0001FFF, then

@@ -122,7 +122,7 @@ pub struct LowerPage {
 
 /// How the operands of a leaf are checked.
 #[derive(Clone, Copy, Debug)]
-enum Check {
+enum LeafCheck {
     /// Not at all.
     Nothing,
     /// RDX names a field of an L2 VM.
@@ -145,40 +145,40 @@ enum Check {
 }
 
 /// An allowed leaf. A leaf that is not in [`POLICY`] is refused.
-pub struct Entry {
+pub struct LeafRule {
     /// RAX: number and version.
     pub leaf: u64,
     /// Its name in the specification.
     pub name: &'static str,
-    check: Check,
+    check: LeafCheck,
     /// What is allowed, and why that gives no way into VTL2.
     pub reason: &'static str,
 }
 
 /// The whole policy: one line for each leaf that userspace may execute.
 #[rustfmt::skip]
-pub static POLICY: [Entry; 11] = [
-    Entry { leaf: leaf::TDG_MEM_PAGE_ACCEPT, name: "MEM.PAGE.ACCEPT", check: Check::Mapping { max_level: 1 },
+pub static POLICY: [LeafRule; 11] = [
+    LeafRule { leaf: leaf::TDG_MEM_PAGE_ACCEPT, name: "MEM.PAGE.ACCEPT", check: LeafCheck::Mapping { max_level: 1 },
         reason: "in the list of lower-VTL memory: this Linux keeps nothing there" },
-    Entry { leaf: leaf::TDG_VM_RD, name: "VM.RD", check: Check::Nothing,
+    LeafRule { leaf: leaf::TDG_VM_RD, name: "VM.RD", check: LeafCheck::Nothing,
         reason: "every field: facts about the TD, no secret of VTL2" },
-    Entry { leaf: leaf::TDG_VM_RD | leaf::VERSION_1, name: "VM.RD.1", check: Check::Nothing,
+    LeafRule { leaf: leaf::TDG_VM_RD | leaf::VERSION_1, name: "VM.RD.1", check: LeafCheck::Nothing,
         reason: "every field: as version 0" },
-    Entry { leaf: leaf::TDG_VM_WR, name: "VM.WR", check: Check::TdWrite,
+    LeafRule { leaf: leaf::TDG_VM_WR, name: "VM.WR", check: LeafCheck::TdWrite,
         reason: "TD_CTLS.ENABLE_HW_SEAL_KEYS: gives keys, takes nothing" },
-    Entry { leaf: leaf::TDG_VP_RD, name: "VP.RD", check: Check::VpField,
+    LeafRule { leaf: leaf::TDG_VP_RD, name: "VP.RD", check: LeafCheck::VpField,
         reason: "VMCS and MSR bitmaps of L2 VMs, L2_CTLS, TSC_DEADLINE: nothing of VTL2" },
-    Entry { leaf: leaf::TDG_VP_WR, name: "VP.WR", check: Check::VpWrite,
+    LeafRule { leaf: leaf::TDG_VP_WR, name: "VP.WR", check: LeafCheck::VpWrite,
         reason: "as VP.RD; fields and values that can't end the TD; MSRs pass only if switched; APIC page of VM 2, 3: lower VTLs' or own, pinned" },
-    Entry { leaf: leaf::TDG_SYS_RD, name: "SYS.RD", check: Check::Nothing,
+    LeafRule { leaf: leaf::TDG_SYS_RD, name: "SYS.RD", check: LeafCheck::Nothing,
         reason: "every field: facts about the TDX module" },
-    Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_RD, name: "MEM.PAGE.ATTR.RD", check: Check::Page,
+    LeafRule { leaf: leaf::TDG_MEM_PAGE_ATTR_RD, name: "MEM.PAGE.ATTR.RD", check: LeafCheck::Page,
         reason: "in the list of lower-VTL memory: elsewhere the host might end the TD" },
-    Entry { leaf: leaf::TDG_MEM_PAGE_ATTR_WR, name: "MEM.PAGE.ATTR.WR", check: Check::Mapping { max_level: 2 },
+    LeafRule { leaf: leaf::TDG_MEM_PAGE_ATTR_WR, name: "MEM.PAGE.ATTR.WR", check: LeafCheck::Mapping { max_level: 2 },
         reason: "in the list of lower-VTL memory: a right elsewhere would open VTL2 to an L2 VM" },
-    Entry { leaf: leaf::TDG_MEM_PAGE_RELEASE, name: "MEM.PAGE.RELEASE", check: Check::Release,
+    LeafRule { leaf: leaf::TDG_MEM_PAGE_RELEASE, name: "MEM.PAGE.RELEASE", check: LeafCheck::Release,
         reason: "in the list of lower-VTL memory, no VP's APIC page, not registered: as if never given" },
-    Entry { leaf: leaf::TDG_VP_INVGLA, name: "VP.INVGLA", check: Check::LinearAddresses,
+    LeafRule { leaf: leaf::TDG_VP_INVGLA, name: "VP.INVGLA", check: LeafCheck::LinearAddresses,
         reason: "translations of L2 VMs on this CPU; a list in memory of lower VTLs or the caller's, pinned" },
 ];
 
@@ -204,16 +204,18 @@ pub fn decide(request: &Registers, memory: &LowerMemory) -> Result<Allowed, Stat
     let entry = POLICY.iter().find(|entry| entry.leaf == request.rax);
     let about = |range| permit(Scope::Memory(range));
     let verdict = match entry.map(|entry| entry.check) {
-        Some(Check::Nothing) => Ok(permit(Scope::Td)),
-        Some(Check::VpField) => vp_field(FieldId(request.rdx)).map(permit),
-        Some(Check::VpWrite) => vp_write(request, memory),
-        Some(Check::TdWrite) => td_write(request),
-        Some(Check::Mapping { max_level }) => mapping(request.rcx, max_level, memory).map(about),
-        Some(Check::Release) => {
+        Some(LeafCheck::Nothing) => Ok(permit(Scope::Td)),
+        Some(LeafCheck::VpField) => vp_field(FieldId(request.rdx)).map(permit),
+        Some(LeafCheck::VpWrite) => vp_write(request, memory),
+        Some(LeafCheck::TdWrite) => td_write(request),
+        Some(LeafCheck::Mapping { max_level }) => {
+            mapping(request.rcx, max_level, memory).map(about)
+        }
+        Some(LeafCheck::Release) => {
             mapping(request.rcx, 1, memory).map(|range| permit(Scope::Withdraw(range)))
         }
-        Some(Check::Page) => lower(request.rcx & !0xfff, 0, memory).map(about),
-        Some(Check::LinearAddresses) => linear_addresses(request, memory),
+        Some(LeafCheck::Page) => lower(request.rcx & !0xfff, 0, memory).map(about),
+        Some(LeafCheck::LinearAddresses) => linear_addresses(request, memory),
         None => Err(Operand::Rax),
     };
     let request = *request;

@@ -25,11 +25,11 @@ impl Stall {
             *self = Self { rip, count: 0 };
         }
         self.count += 1;
-        let has_stalled = self.count >= Self::LIMIT;
-        if has_stalled {
+        let note_stall = self.count >= Self::LIMIT;
+        if note_stall {
             self.count = 0;
         }
-        has_stalled
+        note_stall
     }
 }
 

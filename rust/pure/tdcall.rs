@@ -220,14 +220,14 @@ mod tests {
     use crate::pure::field::VmIndex;
     use crate::pure::lower::LowerMemory;
 
-    struct Answer(Registers, Option<Registers>);
+    struct Answering(Registers, Option<Registers>);
 
     fn page() -> LowerRange {
         let list = LowerMemory::parse(b"2G,4K", u64::MAX).unwrap();
         list.range(0x8000_0000, 1).unwrap()
     }
 
-    impl Tdcall for Answer {
+    impl Tdcall for Answering {
         fn tdcall(&mut self, call: Call) -> Registers {
             self.1 = Some(call.registers());
             self.0
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn vm_rd_returns_r8() {
-        let mut tdx = Answer(
+        let mut tdx = Answering(
             Registers {
                 r8: 2,
                 ..Registers::default()
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn vp_wr_writes_every_bit() {
-        let mut tdx = Answer(Registers::default(), None);
+        let mut tdx = Answering(Registers::default(), None);
         let vm = VmIndex::VM1;
         assert_eq!(tdg_vp_wr_tsc_deadline(&mut tdx, vm, 0x1000), Ok(()));
         let asked = tdx.1.unwrap();
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_shadow_ends_and_nothing_else_of_the_field() {
-        let mut tdx = Answer(Registers::default(), None);
+        let mut tdx = Answering(Registers::default(), None);
         assert_eq!(tdg_vp_wr_no_shadow(&mut tdx, VmIndex::VM1), Ok(()));
         let asked = tdx.1.unwrap();
         assert_eq!(
@@ -293,7 +293,7 @@ mod tests {
             r8: 77,
             ..Registers::default()
         };
-        let mut tdx = Answer(answer, None);
+        let mut tdx = Answering(answer, None);
         assert_eq!(tdg_vp_rd(&mut tdx, field), Ok(77));
         let asked = tdx.1.unwrap();
         assert_eq!((asked.rax, asked.rdx, asked.r9), (9, field.0, 0));
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn pending_pages_are_told_apart() {
         let state = |rcx| {
-            let mut tdx = Answer(
+            let mut tdx = Answering(
                 Registers {
                     rcx,
                     ..Registers::default()
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn an_error_status_is_never_taken_for_a_value() {
         let status = Status::new(Status::OPERAND_BUSY, 1);
-        let mut tdx = Answer(
+        let mut tdx = Answering(
             Registers {
                 rax: status.0,
                 r8: 9,

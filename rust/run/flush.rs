@@ -14,5 +14,5 @@ use crate::vp::Vp;
 pub(super) fn carry_out(vp: &Vp, flush: Flush) {
     // Clear it first: a request made from now on is a new one.
     vp.run_page.consume_flush(flush);
-    tdcall::ask_for_flush(flush);
+    tdcall::request_flush(flush);
 }

@@ -20,7 +20,7 @@ pub(super) fn wait(claimed: &mut Claimed<'_>, vm: VmIndex) -> Result {
     let vp = claimed.vp();
     let (halt_poll, deadlines) = claimed.halt();
     let begin_ns = ffi::clock_ns();
-    let result = if look_around(vp, begin_ns, halt_poll.window_ns()) {
+    let result = if poll_window(vp, begin_ns, halt_poll.window_ns()) {
         Ok(())
     } else {
         let most_ticks = deadlines.ticks_left(vm, ffi::tsc());
@@ -33,11 +33,11 @@ pub(super) fn wait(claimed: &mut Claimed<'_>, vm: VmIndex) -> Result {
 
 /// Checked after each kick, and whenever the scheduler wakes the thread.
 fn is_awake(vp: &Vp) -> bool {
-    vp.run_page.has_attention() || !vp.run_page.read_halted()
+    vp.run_page.has_request() || !vp.run_page.read_halted()
 }
 
 /// Polls. Returns true if a reason came within the window; gives up if another task needs the CPU.
-fn look_around(vp: &Vp, begin_ns: u64, window_ns: u64) -> bool {
+fn poll_window(vp: &Vp, begin_ns: u64, window_ns: u64) -> bool {
     while ffi::clock_ns().wrapping_sub(begin_ns) < window_ns {
         if is_awake(vp) {
             return true;

@@ -105,13 +105,13 @@ pub(super) fn carry_out(
     offload: Offload,
     handled: &Handled,
 ) -> bool {
-    let is_accepted = match handled.action {
+    let may_send = match handled.action {
         Action::Halt(_) => true,
-        Action::Send(ipi) => is_accepted(machine, vp, ipi.target),
+        Action::Send(ipi) => may_send(machine, vp, ipi.target),
         Action::SetTimer(value) => deadline::set_timer(vp, deadlines, value),
         Action::Expire => deadline::expire_timer(vp, deadlines),
     };
-    if !is_accepted || handled.ends_shadow && end_shadow().is_err() {
+    if !may_send || handled.ends_shadow && end_shadow().is_err() {
         return false;
     }
     match handled.action {
@@ -134,7 +134,7 @@ fn end_shadow() -> Result {
 }
 
 /// Returns true if the interrupt has a destination, and the kernel may post it to each one.
-fn is_accepted(machine: &Machine, sender: &Vp, target: Target) -> bool {
+fn may_send(machine: &Machine, sender: &Vp, target: Target) -> bool {
     let mut is_anybody = target.includes(sender.apic_id, true);
     for_each_other(machine, sender, target, |vp| {
         is_anybody = true;
@@ -147,7 +147,7 @@ fn send(machine: &Machine, sender: &Vp, ipi: Ipi) {
         post(sender, ipi.vector);
     }
     for_each_other(machine, sender, ipi.target, |vp| {
-        if vp.run_page.ask_for(ipi.vector) {
+        if vp.run_page.post(ipi.vector) {
             vp.wake.kick();
         }
         true

@@ -7,7 +7,7 @@ use crate::glue::ffi;
 use crate::observe::audit::Switches;
 use crate::observe::event;
 use crate::observe::trace;
-use crate::pure::audit::{EntryReason, ExitKind, Switch};
+use crate::pure::audit::{EntryReason, ExitKind, SwitchRecord};
 use crate::pure::exit::Exit;
 use crate::pure::vp_enter::EntryRcx;
 use crate::vp::Vp;
@@ -46,7 +46,7 @@ impl Entering {
         } = operands;
         let kind = ExitKind::new(class, exit);
         let exit_tsc = ffi::tsc();
-        let switch = Switch {
+        let switch = SwitchRecord {
             entry_tsc: self.entry_tsc,
             cycles: exit_tsc.wrapping_sub(self.entry_tsc),
             rip: vp.run_page.read_rip(),

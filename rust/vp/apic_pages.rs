@@ -27,25 +27,25 @@ use crate::vp::machine::Machine;
 
 /// Identifies a VTL file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner(u64);
+pub(crate) struct ApicPageOwner(u64);
 
 /// The pages that were set by one VTL file, on all VPs.
-pub(crate) struct Pages {
+pub(crate) struct OwnedApicPages {
     machine: Arc<Machine>,
-    pub(crate) owner: Owner,
+    pub(crate) owner: ApicPageOwner,
 }
 
-impl Pages {
+impl OwnedApicPages {
     /// Starts without any.
     pub(crate) fn new(machine: Arc<Machine>) -> Self {
         static OPENED: Atomic<u64> = Atomic::new(0);
         // ORDERING: the number only has to be unique.
-        let owner = Owner(OPENED.fetch_add(1, Relaxed));
+        let owner = ApicPageOwner(OPENED.fetch_add(1, Relaxed));
         Self { machine, owner }
     }
 }
 
-impl Drop for Pages {
+impl Drop for OwnedApicPages {
     fn drop(&mut self) {
         for cpu in 0..self.machine.num_cpus() {
             if let Some(vp) = self.machine.vp(cpu) {
@@ -58,7 +58,7 @@ impl Drop for Pages {
 /// The new virtual-APIC page of a VM.
 pub(crate) struct Replacement {
     pub(crate) vm: VmIndex,
-    pub(crate) owner: Owner,
+    pub(crate) owner: ApicPageOwner,
     /// `None` for memory of a lower VTL, which can't be pinned.
     pub(crate) page: Option<PinnedPage>,
 }
@@ -67,15 +67,15 @@ pub(crate) struct Replacement {
 #[pin_data]
 pub(crate) struct ApicPages {
     #[pin]
-    pinned: Mutex<KVec<Pinned>>,
+    pinned: Mutex<KVec<PinnedApicPage>>,
     /// Where the kernel reads the task priority: the address of a pinned page, or zero if there is
     /// none, as always for VM 1. Only changes on the CPU of the VP, before the page is unpinned.
     visible: PerVm<Atomic<u64>>,
 }
 
-struct Pinned {
+struct PinnedApicPage {
     vm: VmIndex,
-    owner: Owner,
+    owner: ApicPageOwner,
     /// Only kept for its drop, which unpins the page.
     _page: PinnedPage,
 }
@@ -135,7 +135,7 @@ impl ApicPages {
     }
 
     /// Releases the pages of a VTL file that is being closed. `cpu` is the CPU of the VP.
-    pub(crate) fn release(&self, cpu: u32, owner: Owner) {
+    pub(crate) fn release(&self, cpu: u32, owner: ApicPageOwner) {
         self.pinned.lock().retain(|pinned| {
             let vm = pinned.vm;
             // The CPU is offline: it has made the TDX module forget the page if none is visible.
@@ -150,7 +150,7 @@ impl ApicPages {
 /// The pinned pages of a VP, locked, with room for one more.
 pub(crate) struct Locked<'a> {
     pages: &'a ApicPages,
-    pinned: Guard<'a, KVec<Pinned>, MutexBackend>,
+    pinned: Guard<'a, KVec<PinnedApicPage>, MutexBackend>,
 }
 
 impl Locked<'_> {
@@ -185,7 +185,7 @@ impl Locked<'_> {
         // The new address has replaced the earlier page.
         self.pinned.retain(|other| other.vm != vm);
         if let Some(page) = page {
-            if let Err(error) = self.pinned.push_within_capacity(Pinned {
+            if let Err(error) = self.pinned.push_within_capacity(PinnedApicPage {
                 vm,
                 owner,
                 _page: page,

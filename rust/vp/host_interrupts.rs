@@ -9,7 +9,7 @@
 use super::machine::Machine;
 use crate::glue::ffi::Callback;
 use crate::hv::c;
-use crate::hv::synic::{Pages, Synic};
+use crate::hv::synic::{Synic, SynicPages};
 use crate::pure::hv_message;
 
 /// Runs in the host's interrupt on this CPU, with interrupts disabled.
@@ -17,7 +17,7 @@ pub(super) struct OnInterrupt;
 
 impl Callback for OnInterrupt {
     type About = Machine;
-    type Answer = ();
+    type Output = ();
 
     fn call(machine: &Machine) {
         interrupt(machine);
@@ -41,7 +41,7 @@ pub(super) struct OnDeferred;
 
 impl Callback for OnDeferred {
     type About = Machine;
-    type Answer = ();
+    type Output = ();
 
     fn call(machine: &Machine) {
         deferred(machine);
@@ -60,14 +60,14 @@ fn deferred(machine: &Machine) {
 }
 
 /// The SynIC, and the pages of one CPU.
-fn controller(machine: &Machine, cpu: u32) -> Option<(&Synic, &Pages)> {
+fn controller(machine: &Machine, cpu: u32) -> Option<(&Synic, &SynicPages)> {
     let synic = machine.host()?.synic()?;
     Some((synic, synic.of_cpu(cpu)?))
 }
 
 /// Takes one message about interrupts for VTL0, if there is one: the next one causes an interrupt
 /// of its own. Other messages of this SINT have no reader and are dropped.
-fn take_proxied(machine: &Machine, cpu: u32, pages: &Pages) {
+fn take_proxied(machine: &Machine, cpu: u32, pages: &SynicPages) {
     let Some(message) = pages.take_interception() else {
         return;
     };

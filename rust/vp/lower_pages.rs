@@ -19,10 +19,10 @@ use crate::pure::tdcall::{Registers, NOWHERE};
 #[pin_data]
 pub(crate) struct LowerPages {
     #[pin]
-    pages: Mutex<KVec<LowerPage>>,
+    pages: Mutex<KVec<LowerApicPage>>,
 }
 
-struct LowerPage {
+struct LowerApicPage {
     cpu: u32,
     vm: VmIndex,
     gpa: u64,
@@ -56,7 +56,7 @@ impl LowerPages {
             pages.retain(|page| page.cpu != cpu || page.vm != vm);
             let gpa = lower.page.start_gpa();
             // The room was allocated above.
-            let _ = pages.push_within_capacity(LowerPage { cpu, vm, gpa });
+            let _ = pages.push_within_capacity(LowerApicPage { cpu, vm, gpa });
         }
         Ok(answer)
     }

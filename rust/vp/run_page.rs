@@ -68,7 +68,7 @@ impl RunPage {
     }
 
     /// Returns true if the run is cancelled or interrupts are pending.
-    pub(crate) fn has_attention(&self) -> bool {
+    pub(crate) fn has_request(&self) -> bool {
         self.read_cancel() || self.read_scan_proxy_irr()
     }
 

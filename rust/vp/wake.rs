@@ -116,7 +116,7 @@ struct Question<'a, T>(&'a T, fn(&T) -> bool);
 
 impl<T> Callback for Question<'_, T> {
     type About = Self;
-    type Answer = bool;
+    type Output = bool;
 
     fn call(about: &Self) -> bool {
         let Self(subject, is_awake) = about;

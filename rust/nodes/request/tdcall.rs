@@ -14,7 +14,7 @@ use crate::nodes::args::Argument;
 use crate::nodes::commands;
 use crate::nodes::device::VtlFile;
 use crate::observe::event;
-use crate::observe::stats::Refusal;
+use crate::observe::stats::RefusalKind;
 use crate::observe::trace;
 use crate::pure::field::VmIndex;
 use crate::pure::lower::LowerRange;
@@ -52,7 +52,7 @@ pub(crate) fn tdcall(vtl: &VtlFile, argument: Argument) -> Result<isize> {
 
 fn refused(machine: &Machine, request: &Registers, status: Status) {
     if let Some(vp) = machine.current_vp() {
-        vp.stats.refused(Refusal::Tdcall);
+        vp.stats.refused(RefusalKind::Tdcall);
     }
     trace::vtl_refused(commands::TDCALL, request.rax, status.0);
     event::tdcall_refused(request, status);

@@ -39,17 +39,17 @@ impl RunPage {
         self.0.write_u32(offset::FLAGS, flags);
     }
 
-    /// Requests an interrupt. Returns true if the VP's thread has to be kicked; if `scan_proxy_irr`
-    /// was set already, an earlier requester does that.
-    pub(crate) fn ask_for(&self, vector: Vector) -> bool {
+    /// Posts an interrupt. Returns true if the VP's thread has to be kicked; if `scan_proxy_irr` was
+    /// set already, whoever set it does that.
+    pub(crate) fn post(&self, vector: Vector) -> bool {
         let word = offset::PROXY_IRR + 4 * vector.word();
         self.0.set_bits_u32(word, vector.bit());
         self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
     }
 
-    /// Requests interrupts of the host, except those that userspace blocks. Returns true if the
-    /// VP's thread has to be kicked.
-    pub(crate) fn ask_for_proxied(&self, vectors: &[u32; WORDS]) -> bool {
+    /// Posts interrupts of the host, except those that userspace blocks. Returns true if the VP's
+    /// thread has to be kicked.
+    pub(crate) fn post_proxied(&self, vectors: &[u32; WORDS]) -> bool {
         let mut is_any = false;
         for (index, vectors) in vectors.iter().enumerate() {
             let blocked = self.0.read_u32(offset::PROXY_IRR_BLOCKED + 4 * index);

@@ -67,7 +67,7 @@ impl FieldId {
 }
 
 /// Elements with consecutive codes that are alike.
-pub(crate) struct Row<T> {
+pub(crate) struct FieldRow<T> {
     /// Full id of the first element.
     pub(crate) id: u64,
     pub(crate) count: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Row<T> {
     pub(crate) what: T,
 }
 
-impl<T> Row<T> {
+impl<T> FieldRow<T> {
     pub(crate) const fn new(id: u64, count: u64, read: u64, write: u64, what: T) -> Self {
         Self {
             id,
@@ -108,7 +108,10 @@ impl<T> Row<T> {
 }
 
 /// Finds the row of a field and the element's number in it.
-pub(crate) fn locate<T>(rows: &'static [Row<T>], key: Key) -> Option<(&'static Row<T>, u64)> {
+pub(crate) fn locate<T>(
+    rows: &'static [FieldRow<T>],
+    key: Key,
+) -> Option<(&'static FieldRow<T>, u64)> {
     rows.iter().find_map(|row| {
         let first = Key::of(row.id);
         let element = key.code.checked_sub(first.code)?;
@@ -117,7 +120,7 @@ pub(crate) fn locate<T>(rows: &'static [Row<T>], key: Key) -> Option<(&'static R
 }
 
 /// The first readable id at or after `key` in class and code order.
-pub(crate) fn readable_from<T>(rows: &[Row<T>], key: Key) -> Option<u64> {
+pub(crate) fn readable_from<T>(rows: &[FieldRow<T>], key: Key) -> Option<u64> {
     let ids = rows.iter().filter_map(|row| row.readable_from(key));
     ids.min_by_key(|id| Key::of(*id))
 }

@@ -100,7 +100,7 @@ enum Need {
 }
 
 #[derive(Clone, Copy)]
-enum Rule {
+enum MsrRule {
     Pass,
     Gp,
     Ve,
@@ -110,15 +110,15 @@ enum Rule {
     VeIf(Need),
 }
 
-struct Row {
+struct MsrRow {
     first: u32,
     last: u32,
-    read: Rule,
-    write: Rule,
+    read: MsrRule,
+    write: MsrRule,
 }
 
-const fn row(first: u32, last: u32, read: Rule, write: Rule) -> Row {
-    Row {
+const fn row(first: u32, last: u32, read: MsrRule, write: MsrRule) -> MsrRow {
+    MsrRow {
         first,
         last,
         read,
@@ -147,7 +147,7 @@ impl Need {
     }
 }
 
-impl Rule {
+impl MsrRule {
     const fn resolve(self, config: &TdConfig) -> Action {
         match self {
             Self::Pass => Action::Pass,
@@ -269,14 +269,14 @@ pub(crate) fn virtual_value(config: &TdConfig, index: u32) -> Option<u64> {
     }
 }
 
+use MsrRule::{Emulated, Gp, Pass, PassOrEmulated, PassOrGp, Ve, VeIf};
 use Need::{
     Cet, Lbr, Never, PerfMetrics, Perfmon, PerfmonAndPt, Pks, Pt, TscDeadline, Tsx, Uintr, Waitpkg,
     Xfd,
 };
-use Rule::{Emulated, Gp, Pass, PassOrEmulated, PassOrGp, Ve, VeIf};
 
 #[rustfmt::skip]
-static ROWS: &[Row] = &[
+static ROWS: &[MsrRow] = &[
     row(0x10, 0x10, Pass, Ve),
     row(0x48, 0x48, Pass, Pass),
     row(0x49, 0x49, Pass, Pass),

@@ -232,9 +232,9 @@ fn fix_checksum(table: &mut [u8], at: usize) {
 mod tests {
     use super::*;
 
-    struct Firmware(Vec<u8>);
+    struct ToyFirmware(Vec<u8>);
 
-    impl Physical for Firmware {
+    impl Physical for ToyFirmware {
         fn read(&self, address: u64, bytes: &mut [u8]) {
             for (offset, byte) in bytes.iter_mut().enumerate() {
                 *byte = self.0.get(address as usize + offset).copied().unwrap_or(0);
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    fn firmware() -> Firmware {
+    fn firmware() -> ToyFirmware {
         let mut bytes = vec![0; 0x400];
         bytes[0x10..0x18].copy_from_slice(b"RSD PTR ");
         bytes[0x20..0x24].copy_from_slice(&0x40u32.to_le_bytes());
@@ -269,7 +269,7 @@ mod tests {
         bytes[0x13c..0x144].copy_from_slice(&[0, 8, 2, 5, 0, 0, 0, 0]);
         bytes[0x144..0x150].copy_from_slice(&IOAPIC);
         bytes[0x150..0x160].copy_from_slice(&[9, 16, 0, 0, 7, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
-        Firmware(bytes)
+        ToyFirmware(bytes)
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
         let sum = |table: &[u8]| table.iter().fold(0u8, |s, b| s.wrapping_add(*b));
         assert_eq!(sum(&area[..20]), 0);
         assert_eq!(sum(&area[64..108]), 0);
-        let copy = Firmware([vec![0; 0x8000], area.clone()].concat());
+        let copy = ToyFirmware([vec![0; 0x8000], area.clone()].concat());
         let again = find(&copy, rsdp).unwrap();
         assert_eq!(again.madt, 0x8000 + 112);
         let madt = &area[112..112 + 88];

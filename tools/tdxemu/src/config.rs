@@ -25,7 +25,7 @@ use tdx_model::td::{FeatureLevel, L2Tables};
 
 /// Whose identity the host shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Host {
+pub enum HostKind {
     /// KVM's signature, the calls of the GHCI.
     Generic,
     /// Hyper-V's leaves, synthetic MSRs and hypercalls besides.
@@ -51,7 +51,7 @@ pub struct Config {
     /// NUM_L2_VMS.
     pub l2_vms: u8,
     /// Whose identity the host shows.
-    pub host: Host,
+    pub host: HostKind,
     /// What the host does against L1.
     pub hostile: Hostile,
     /// What of later TDX modules there is.
@@ -78,7 +78,7 @@ impl Config {
             place: Place::At(0),
         },
         l2_vms: 2,
-        host: Host::Generic,
+        host: HostKind::Generic,
         hostile: Hostile::OFF,
         feature_level: FeatureLevel::Later,
         l2_tables: L2Tables::Given,
@@ -131,8 +131,8 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
         "l2" => config.l2_vms = value.parse().ok().filter(|vms| *vms <= 3)?,
         "host" => {
             config.host = match value {
-                "generic" => Host::Generic,
-                "hyperv" => Host::HyperV,
+                "generic" => HostKind::Generic,
+                "hyperv" => HostKind::HyperV,
                 _ => return None,
             }
         }
@@ -228,9 +228,12 @@ mod tests {
     #[test]
     fn host_is_generic_and_keeps_to_the_rules_unless_told_otherwise() {
         let (config, _) = parse("--").unwrap();
-        assert_eq!((config.host, config.hostile), (Host::Generic, Hostile::OFF));
+        assert_eq!(
+            (config.host, config.hostile),
+            (HostKind::Generic, Hostile::OFF)
+        );
         let (config, _) = parse("emu.host=hyperv emu.hostile=3,exit -- quiet").unwrap();
-        assert_eq!(config.host, Host::HyperV);
+        assert_eq!(config.host, HostKind::HyperV);
         assert_eq!(Some(config.hostile), Hostile::parse("3,exit"));
     }
 

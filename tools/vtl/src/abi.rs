@@ -216,7 +216,7 @@ mod tests {
             (command::SET_POLL_FILE, 1, 0x25, size_of::<PollFile>()),
             (command::TDCALL, 3, 0x32, size_of::<Tdcall>()),
             (command::READ_VMX_CR4_FIXED1, 2, 0x33, 8),
-            (command::KICK_CPUS, 1, 0x38, size_of::<Kick>()),
+            (command::KICK_CPUS, 1, 0x38, size_of::<RawKick>()),
             (
                 command::MAP_REDIRECTED_DEVICE_INTERRUPT,
                 3,

@@ -131,7 +131,7 @@ impl Mshv {
     /// # Errors
     /// [`Error::Query`].
     pub fn info(&self) -> Result<Info> {
-        let mut answer = operands::Info::default();
+        let mut answer = operands::RawInfo::default();
         sys::query::<{ abi::command::VTL_INFO }, _>(&self.fd, 0, &mut answer).map_err(|errno| {
             Error::Query {
                 what: "facts",

@@ -5,7 +5,7 @@
 use crate::abi::operands::{self, Head};
 use crate::sys::Grows;
 
-impl Grows for operands::Info {
+impl Grows for operands::RawInfo {
     fn head(&mut self) -> &mut Head {
         &mut self.head
     }
@@ -44,8 +44,8 @@ pub struct Info {
 }
 
 impl Info {
-    pub(crate) fn new(answer: &operands::Info) -> Self {
-        let operands::Info {
+    pub(crate) fn new(answer: &operands::RawInfo) -> Self {
+        let operands::RawInfo {
             head: _,
             version,
             capabilities,
@@ -124,7 +124,7 @@ mod tests {
             (8 << 32) | 2,
             (104 << 32) | 1024,
         ];
-        let info = operands::Info::read_from_bytes(words.as_bytes()).unwrap_or_default();
+        let info = operands::RawInfo::read_from_bytes(words.as_bytes()).unwrap_or_default();
         let info = Info::new(&info);
         assert_eq!(info.version, (1, 2, 3));
         assert_eq!((info.num_l2_vms, info.num_cpus), (2, 8));

@@ -93,23 +93,23 @@ impl PageAttributes {
 
 /// One step through a range: the level tried and the bytes that it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Step {
+struct RightsStep {
     gpa: u64,
     level: u64,
     len: u64,
 }
 
 /// The largest step at `gpa` that stays inside `range`.
-fn step_at(range: &GpaRange, gpa: u64, small_until: u64) -> Step {
+fn step_at(range: &GpaRange, gpa: u64, small_until: u64) -> RightsStep {
     let is_large = gpa >= small_until && gpa % SIZE_2M == 0 && range.end() - gpa >= SIZE_2M;
     if is_large {
-        Step {
+        RightsStep {
             gpa,
             level: LEVEL_2M,
             len: SIZE_2M,
         }
     } else {
-        Step {
+        RightsStep {
             gpa,
             level: LEVEL_4K,
             len: SIZE_4K,
@@ -199,7 +199,10 @@ impl Vtl {
     fn for_each_page(
         &self,
         range: &GpaRange,
-        mut visit: impl FnMut(&Self, Step) -> Result<core::result::Result<(), (&'static str, Status)>>,
+        mut visit: impl FnMut(
+            &Self,
+            RightsStep,
+        ) -> Result<core::result::Result<(), (&'static str, Status)>>,
     ) -> Result<()> {
         let mut gpa = range.base();
         let mut small_until = 0;

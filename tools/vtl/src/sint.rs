@@ -41,7 +41,7 @@ pub struct Message {
 }
 
 impl Message {
-    fn new(raw: &operands::Message) -> Self {
+    fn new(raw: &operands::RawMessage) -> Self {
         let len = usize::from(raw.payload_size).min(raw.payload.len());
         Self {
             message_type: raw.message_type,
@@ -83,7 +83,7 @@ impl MessageFile {
     /// # Errors
     /// [`Error::Command`]: EINTR if a signal is pending.
     pub fn read(&self) -> Result<Option<Message>> {
-        let mut raw = operands::Message::new_zeroed();
+        let mut raw = operands::RawMessage::new_zeroed();
         let read = |errno: Errno| Error::Command {
             command: "read of a message",
             errno: errno.into(),
@@ -175,7 +175,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_message_of_a_host_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 256)) {
-            let raw = operands::Message::read_from_bytes(&bytes);
+            let raw = operands::RawMessage::read_from_bytes(&bytes);
             let message = raw.map(|raw| Message::new(&raw)).unwrap_or_default();
             prop_assert_eq!(message.payload.len(), usize::from(bytes[4]).min(240));
             prop_assert_eq!(&bytes[16..16 + message.payload.len()], &message.payload[..]);

@@ -5,7 +5,7 @@ use crate::abi::operands::{self, Head};
 use crate::audit::ExitKind;
 use crate::sys::Grows;
 
-impl Grows for operands::Stats {
+impl Grows for operands::RawStats {
     fn head(&mut self) -> &mut Head {
         &mut self.head
     }
@@ -108,8 +108,8 @@ pub struct Stats {
 
 impl Stats {
     /// Fields that an older module does not know are zero.
-    pub(crate) fn new(answer: &operands::Stats) -> Self {
-        let operands::Stats {
+    pub(crate) fn new(answer: &operands::RawStats) -> Self {
+        let operands::RawStats {
             head: _,
             refused,
             exit_kinds,
@@ -175,8 +175,8 @@ mod tests {
     use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
     fn stats(words: &[u64; 332]) -> Stats {
-        let answer = operands::Stats::read_from_bytes(words.as_bytes());
-        Stats::new(&answer.unwrap_or_else(|_| operands::Stats::new_zeroed()))
+        let answer = operands::RawStats::read_from_bytes(words.as_bytes());
+        Stats::new(&answer.unwrap_or_else(|_| operands::RawStats::new_zeroed()))
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Vtl {
     /// # Errors
     /// [`Error::Query`].
     pub fn stats(&self, cpu: u32) -> Result<Option<Stats>> {
-        let mut answer = operands::Stats::new_zeroed();
+        let mut answer = operands::RawStats::new_zeroed();
         match sys::query::<{ abi::command::VTL_STATS }, _>(self, cpu, &mut answer) {
             Ok(()) => Ok(Some(Stats::new(&answer))),
             Err(Errno::NXIO) => Ok(None),

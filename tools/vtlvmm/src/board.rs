@@ -49,7 +49,7 @@ pub struct Board<M> {
 }
 
 /// A device with memory, and where in it.
-enum Device<'a> {
+enum DeviceAt<'a> {
     IoApic(u32),
     Rom(u32),
     Virtio(&'a Mutex<Transport>, u32),
@@ -65,9 +65,9 @@ impl<M: Ram> Board<M> {
     /// Reads device memory. All bits are ones if there is no device.
     pub fn read(&self, gpa: u64, size: u8) -> u64 {
         match self.device(gpa) {
-            Some(Device::IoApic(offset)) => u64::from(self.interrupts.read(offset)),
-            Some(Device::Rom(offset)) => smbios::read_rom(offset, size),
-            Some(Device::Virtio(device, offset)) => device.lock().read(offset, size),
+            Some(DeviceAt::IoApic(offset)) => u64::from(self.interrupts.read(offset)),
+            Some(DeviceAt::Rom(offset)) => smbios::read_rom(offset, size),
+            Some(DeviceAt::Virtio(device, offset)) => device.lock().read(offset, size),
             None => u64::MAX,
         }
     }
@@ -76,32 +76,32 @@ impl<M: Ram> Board<M> {
     pub fn write(&self, gpa: u64, size: u8, value: u64) {
         match self.device(gpa) {
             // CAST: its registers have 32 bits.
-            Some(Device::IoApic(offset)) => self.interrupts.write(offset, value as u32),
-            Some(Device::Virtio(device, offset)) => {
+            Some(DeviceAt::IoApic(offset)) => self.interrupts.write(offset, value as u32),
+            Some(DeviceAt::Virtio(device, offset)) => {
                 let is_over = self.processors.is_over();
                 device
                     .lock()
                     .write(&self.memory, is_over, offset, size, value);
             }
-            Some(Device::Rom(_)) | None => {}
+            Some(DeviceAt::Rom(_)) | None => {}
         }
     }
 
-    fn device(&self, gpa: u64) -> Option<Device<'_>> {
+    fn device(&self, gpa: u64) -> Option<DeviceAt<'_>> {
         let offset_in = |base: u32, len: u32| {
             let offset = gpa.checked_sub(u64::from(base))?;
             u32::try_from(offset).ok().filter(|offset| *offset < len)
         };
         if smbios::ROM.contains(Range::new(gpa, gpa.saturating_add(1))) {
             // CAST: below 64 KiB.
-            return Some(Device::Rom((gpa - smbios::ROM.start) as u32));
+            return Some(DeviceAt::Rom((gpa - smbios::ROM.start) as u32));
         }
         if let Some(offset) = offset_in(IO_APIC_BASE, IO_APIC_LEN) {
-            return Some(Device::IoApic(offset));
+            return Some(DeviceAt::IoApic(offset));
         }
         self.virtio.iter().find_map(|(slot, device)| {
             let offset = offset_in(slot.base(), Slot::LEN)?;
-            Some(Device::Virtio(device, offset))
+            Some(DeviceAt::Virtio(device, offset))
         })
     }
 }

@@ -7,7 +7,7 @@
 
 /// A processor, as described by its own CPUID.
 #[derive(Clone, Copy, Debug)]
-pub struct Processor {
+pub struct CpuidSubject {
     /// Its x2APIC ID.
     pub apic_id: u32,
     /// How many there are.
@@ -152,7 +152,7 @@ const ROWS: [Row; 14] = [
 pub fn answer(
     leaf: u32,
     subleaf: u32,
-    processor: Processor,
+    processor: CpuidSubject,
     state: State,
     own: impl Fn(u32, u32) -> Answer,
 ) -> Answer {
@@ -187,7 +187,7 @@ fn masked(leaf: u32, subleaf: u32, own: impl Fn(u32, u32) -> Answer) -> Answer {
     }
 }
 
-fn features([eax, ebx, ecx, edx]: Answer, processor: Processor, state: State) -> Answer {
+fn features([eax, ebx, ecx, edx]: Answer, processor: CpuidSubject, state: State) -> Answer {
     const CR4_OSXSAVE: u64 = 1 << 18;
     const OSXSAVE: u32 = 1 << 27;
     /// x2APIC, TSC deadline, under a hypervisor.
@@ -204,7 +204,7 @@ fn features([eax, ebx, ecx, edx]: Answer, processor: Processor, state: State) ->
 }
 
 /// One package of single-threaded cores.
-fn topology(subleaf: u32, processor: Processor) -> Answer {
+fn topology(subleaf: u32, processor: CpuidSubject) -> Answer {
     const SMT: u32 = 1;
     const CORE: u32 = 2;
     // IDs may have gaps: the level has room for the highest there can be.
@@ -293,7 +293,7 @@ fn address_bits([own, ebx, ..]: Answer) -> Answer {
 mod tests {
     use super::*;
 
-    const PROCESSOR: Processor = Processor {
+    const PROCESSOR: CpuidSubject = CpuidSubject {
         apic_id: 2,
         count: 4,
         tsc_khz: 2_400_000,
@@ -351,7 +351,7 @@ mod tests {
             (2_400_000, [1, 96, 25_000_000, 0]),
             (2_450_123, [1, 2_450_123, 1000, 0]),
         ] {
-            let processor = Processor {
+            let processor = CpuidSubject {
                 tsc_khz,
                 ..PROCESSOR
             };

@@ -28,7 +28,7 @@ pub(crate) struct Vcpu {
     board: Arc<Board<LowerRam>>,
     number: usize,
     apic: LocalApic,
-    identity: cpuid::Processor,
+    identity: cpuid::CpuidSubject,
     xcr0: u64,
     tally: Tally,
 }
@@ -46,7 +46,7 @@ impl Vcpu {
     pub(crate) fn new(board: Arc<Board<LowerRam>>, number: usize, tsc_khz: u64) -> Self {
         let list = board.processors.list();
         let apic_id = list[number].apic_id;
-        let identity = cpuid::Processor {
+        let identity = cpuid::CpuidSubject {
             apic_id,
             // CAST: at most as many as there are CPUs.
             count: list.len() as u32,

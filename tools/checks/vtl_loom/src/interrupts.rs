@@ -27,7 +27,7 @@ struct Page {
 }
 
 impl Page {
-    fn ask_for(&self, bit: u32) {
+    fn post(&self, bit: u32) {
         let set_bit = || self.bits.fetch_or(bit, SeqCst);
         if self.reversed != Reversed::Asking {
             set_bit();
@@ -73,7 +73,7 @@ fn two_ask(reversed: Reversed) {
         });
         let askers = [1, 2].map(|bit| {
             let page = page.clone();
-            thread::spawn(move || page.ask_for(bit))
+            thread::spawn(move || page.post(bit))
         });
         let taken = [page.look(), page.look()];
         for asker in askers {

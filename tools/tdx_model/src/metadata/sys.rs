@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Fields of the TDX module itself, read by TDG.SYS.RD.
 
-use super::{Key, Row, Table, locate, readable_from};
+use super::{FieldRow, Key, Table, locate, readable_from};
 use crate::status::Status;
 
 /// TDX_FEATURES0 bits the model has.
@@ -27,25 +27,25 @@ const FEATURES0: u64 = features::GUEST_METADATA
 const ALL: u64 = u64::MAX;
 
 /// Values are constants of the modelled module, version 1.5.
-static ROWS: &[Row<u64>] = &[
+static ROWS: &[FieldRow<u64>] = &[
     // VENDOR_ID
-    Row::new(0x0800_0002_0000_0000, 1, ALL, 0, 0x8086),
+    FieldRow::new(0x0800_0002_0000_0000, 1, ALL, 0, 0x8086),
     // MINOR_VERSION
-    Row::new(0x0800_0001_0000_0003, 1, ALL, 0, 5),
+    FieldRow::new(0x0800_0001_0000_0003, 1, ALL, 0, 5),
     // MAJOR_VERSION
-    Row::new(0x0800_0001_0000_0004, 1, ALL, 0, 1),
+    FieldRow::new(0x0800_0001_0000_0004, 1, ALL, 0, 1),
     // SYS_ATTRIBUTES
-    Row::new(0x0a00_0002_0000_0000, 1, ALL, 0, 0),
+    FieldRow::new(0x0a00_0002_0000_0000, 1, ALL, 0, 0),
     // NUM_TDX_FEATURES
-    Row::new(0x0a00_0000_0000_0001, 1, ALL, 0, 1),
+    FieldRow::new(0x0a00_0000_0000_0001, 1, ALL, 0, 1),
     // TDX_FEATURES0
-    Row::new(0x0a00_0003_0000_0008, 1, ALL, 0, FEATURES0),
+    FieldRow::new(0x0a00_0003_0000_0008, 1, ALL, 0, FEATURES0),
     // MIG_ATTRIBUTES
-    Row::new(0xa000_0003_0000_0000, 1, ALL, 0, 0),
+    FieldRow::new(0xa000_0003_0000_0000, 1, ALL, 0, 0),
     // MIN and MAX_EXPORT_VERSION, MIN and MAX_IMPORT_VERSION
-    Row::new(0x2000_0001_0000_0001, 4, ALL, 0, 0),
+    FieldRow::new(0x2000_0001_0000_0001, 4, ALL, 0, 0),
     // GUEST_L2_GPA_ATTR_MASK
-    Row::new(0xa200_0001_0000_0000, 1, ALL, 0, 0x807f),
+    FieldRow::new(0xa200_0001_0000_0000, 1, ALL, 0, 0x807f),
 ];
 
 /// The system context.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TD-scope fields, read and written by TDG.VM.RD and TDG.VM.WR.
 
-use super::{Key, Request, Row, Table, Target, decode_for_write, locate, readable_from};
+use super::{FieldRow, Key, Request, Table, Target, decode_for_write, locate, readable_from};
 use crate::status::Status;
 use crate::td::{Td, config_flags, td_ctls};
 
@@ -28,31 +28,31 @@ enum TdField {
 
 const ALL: u64 = u64::MAX;
 
-static ROWS: &[Row<TdField>] = &[
-    Row::new(0x8010_0003_0000_0020, 4, ALL, 0, TdField::Uuid),
-    Row::new(0x9010_0002_0000_0001, 1, ALL, 0, TdField::NumVcpus),
-    Row::new(0x9010_0001_0000_0005, 1, 0xffff, 0, TdField::NumL2Vms),
-    Row::new(0x1110_0003_0000_0000, 1, ALL, 0, TdField::Attributes),
-    Row::new(0x1110_0003_0000_0001, 1, ALL, 0, TdField::Xfam),
-    Row::new(0x1110_0002_0000_0002, 1, ALL, 0, TdField::MaxVcpus),
+static ROWS: &[FieldRow<TdField>] = &[
+    FieldRow::new(0x8010_0003_0000_0020, 4, ALL, 0, TdField::Uuid),
+    FieldRow::new(0x9010_0002_0000_0001, 1, ALL, 0, TdField::NumVcpus),
+    FieldRow::new(0x9010_0001_0000_0005, 1, 0xffff, 0, TdField::NumL2Vms),
+    FieldRow::new(0x1110_0003_0000_0000, 1, ALL, 0, TdField::Attributes),
+    FieldRow::new(0x1110_0003_0000_0001, 1, ALL, 0, TdField::Xfam),
+    FieldRow::new(0x1110_0002_0000_0002, 1, ALL, 0, TdField::MaxVcpus),
     // GPAW: 0 is 48 bits.
-    Row::new(0x1110_0000_0000_0003, 1, 0xff, 0, TdField::Zero),
-    Row::new(0x1110_0001_0000_000c, 1, 0xffff, 0, TdField::TscFrequency),
-    Row::new(0x9110_0003_0000_0010, 1, 1, 1, TdField::NotifyEnables),
-    Row::new(0x1110_0003_0000_0016, 1, ALL, 0, TdField::ConfigFlags),
+    FieldRow::new(0x1110_0000_0000_0003, 1, 0xff, 0, TdField::Zero),
+    FieldRow::new(0x1110_0001_0000_000c, 1, 0xffff, 0, TdField::TscFrequency),
+    FieldRow::new(0x9110_0003_0000_0010, 1, 1, 1, TdField::NotifyEnables),
+    FieldRow::new(0x1110_0003_0000_0016, 1, ALL, 0, TdField::ConfigFlags),
     // Which bits are writable depends on the TD.
-    Row::new(0x1110_0003_0000_0017, 1, ALL, 0, TdField::TdCtls),
-    Row::new(0x1310_0003_0000_0000, 6, ALL, 0, TdField::Mrtd),
-    Row::new(0x1310_0003_0000_0010, 6, ALL, 0, TdField::MrConfigId),
-    Row::new(0x1310_0003_0000_0018, 6, ALL, 0, TdField::MrOwner),
-    Row::new(0x1310_0003_0000_0020, 6, ALL, 0, TdField::MrOwnerConfig),
-    Row::new(0x1310_0003_0000_0040, 24, ALL, 0, TdField::Rtmr),
+    FieldRow::new(0x1110_0003_0000_0017, 1, ALL, 0, TdField::TdCtls),
+    FieldRow::new(0x1310_0003_0000_0000, 6, ALL, 0, TdField::Mrtd),
+    FieldRow::new(0x1310_0003_0000_0010, 6, ALL, 0, TdField::MrConfigId),
+    FieldRow::new(0x1310_0003_0000_0018, 6, ALL, 0, TdField::MrOwner),
+    FieldRow::new(0x1310_0003_0000_0020, 6, ALL, 0, TdField::MrOwnerConfig),
+    FieldRow::new(0x1310_0003_0000_0040, 24, ALL, 0, TdField::Rtmr),
     // PRE_IMPORT_UUID
-    Row::new(0x9810_0003_0000_0040, 4, ALL, 0, TdField::Zero),
+    FieldRow::new(0x9810_0003_0000_0040, 4, ALL, 0, TdField::Zero),
     // SERVTD_HASH, SERVTD_NUM, SERVTD_BINDINGS_TABLE
-    Row::new(0x9910_0003_0000_0000, 6, ALL, 0, TdField::Zero),
-    Row::new(0x9910_0001_0000_0006, 1, ALL, 0, TdField::Zero),
-    Row::new(0x9910_0003_0000_0080, 1, ALL, 0, TdField::Zero),
+    FieldRow::new(0x9910_0003_0000_0000, 6, ALL, 0, TdField::Zero),
+    FieldRow::new(0x9910_0001_0000_0006, 1, ALL, 0, TdField::Zero),
+    FieldRow::new(0x9910_0003_0000_0080, 1, ALL, 0, TdField::Zero),
 ];
 
 /// The TD context.

@@ -3,7 +3,7 @@
 //! CPUID_CONTROL, and the VMCS and MSR bitmaps of each L2 VM.
 
 use super::{
-    Key, Request, Row, Table, Target, decode_for_write, locate, readable_from, vmcs_rules,
+    FieldRow, Key, Request, Table, Target, decode_for_write, locate, readable_from, vmcs_rules,
 };
 use crate::fields::{definition_of, definitions_from};
 use crate::gpa::VmIndex;
@@ -23,19 +23,19 @@ enum VpField {
 
 const ALL: u64 = u64::MAX;
 
-static ROWS: &[Row<VpField>] = &[
-    Row::new(0xa020_0002_0000_0002, 1, ALL, 0, VpField::VcpuIndex),
-    Row::new(
+static ROWS: &[FieldRow<VpField>] = &[
+    FieldRow::new(0xa020_0002_0000_0002, 1, ALL, 0, VpField::VcpuIndex),
+    FieldRow::new(
         0xa020_0000_0000_0007,
         1,
         0xff,
         0xff,
         VpField::CpuidSupervisorVe,
     ),
-    Row::new(0xa020_0000_0000_0008, 1, 0xff, 0xff, VpField::CpuidUserVe),
-    Row::new(0xa020_0003_0000_0050, 4, ALL, l2_ctls::ALL, VpField::L2Ctls),
-    Row::new(0xa020_0003_0000_0058, 4, ALL, ALL, VpField::TscDeadline),
-    Row::new(0xa120_0000_0000_0000, 128, 0xff, 3, VpField::CpuidControl),
+    FieldRow::new(0xa020_0000_0000_0008, 1, 0xff, 0xff, VpField::CpuidUserVe),
+    FieldRow::new(0xa020_0003_0000_0050, 4, ALL, l2_ctls::ALL, VpField::L2Ctls),
+    FieldRow::new(0xa020_0003_0000_0058, 4, ALL, ALL, VpField::TscDeadline),
+    FieldRow::new(0xa120_0000_0000_0000, 128, 0xff, 3, VpField::CpuidControl),
 ];
 
 /// The two classes a VM has, relative to its first.

@@ -8,7 +8,7 @@ use crate::testing::with_td;
 
 /// What an entry ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
+enum EntryOutcome {
     Entered,
     /// VMLAUNCH fails.
     Controls,
@@ -17,13 +17,13 @@ enum Want {
     /// The TD ends.
     Trap,
 }
-use Want::{Controls, Entered, Guest, Trap};
+use EntryOutcome::{Controls, Entered, Guest, Trap};
 
 /// Fields and their values.
 type State = &'static [(Field, u64)];
 
 /// One rule: its name, how the state differs from 64-bit mode or from reset, the outcome.
-type Rule = (&'static str, State, Want);
+type EntryRule = (&'static str, State, EntryOutcome);
 
 const LONG_MODE: [(Field, u64); 6] = [
     (Field::GuestCr0, 0x8005_0033),
@@ -64,7 +64,7 @@ const V86: [(Field, u64); 26] = [
 ];
 
 #[rustfmt::skip]
-const FROM_LONG_MODE: &[Rule] = &[
+const FROM_LONG_MODE: &[EntryRule] = &[
     ("64-bit mode", &[], Entered),
     ("paging needs protection", &[(Field::GuestCr0, 0x8005_0032)], Guest(0)),
     ("IA-32e mode needs PAE", &[(Field::GuestCr4, 0x2040)], Guest(0)),
@@ -149,7 +149,7 @@ const FROM_LONG_MODE: &[Rule] = &[
 ];
 
 #[rustfmt::skip]
-const FROM_RESET: &[Rule] = &[
+const FROM_RESET: &[EntryRule] = &[
     ("reset", &[], Entered),
     ("PCIDs need IA-32e mode", &[(Field::GuestCr4, 0x2_2040)], Guest(0)),
     ("RIP is 32 bits", &[(Field::GuestRip, 1 << 32)], Guest(0)),
@@ -162,14 +162,14 @@ const FROM_RESET: &[Rule] = &[
 ];
 
 #[rustfmt::skip]
-const FROM_V86: &[Rule] = &[
+const FROM_V86: &[EntryRule] = &[
     ("virtual-8086 mode", &[], Entered),
     ("base is sixteen times the selector", &[(Field::GuestFsBase, 0x1010)], Guest(0)),
     ("limit is 64 KiB", &[(Field::GuestGsLimit, 0xfffff)], Guest(0)),
     ("rights are those of ring 3 data", &[(Field::GuestCsAccess, 0x93)], Guest(0)),
 ];
 
-fn outcome(base: &[(Field, u64)], change: &[(Field, u64)]) -> Want {
+fn outcome(base: &[(Field, u64)], change: &[(Field, u64)]) -> EntryOutcome {
     let mut want = Entered;
     with_td(|td, vcpu, _| {
         let l2 = vcpu.l2_mut(VmIndex::Vm1);
@@ -188,7 +188,7 @@ fn outcome(base: &[(Field, u64)], change: &[(Field, u64)]) -> Want {
 
 #[test]
 fn each_entry_check_has_the_outcome_of_the_specification() {
-    let bases: [(State, &[Rule]); 3] = [
+    let bases: [(State, &[EntryRule]); 3] = [
         (&LONG_MODE, FROM_LONG_MODE),
         (&[], FROM_RESET),
         (&V86, FROM_V86),

@@ -10,28 +10,28 @@ use crate::td::config_flags;
 use crate::testing::{KERNEL, with_td};
 
 /// RAX after a refusal.
-const fn refused(name: u64, details: u64) -> Want {
-    Want::Rax(name << 32 | details)
+const fn refused(name: u64, details: u64) -> LeafOutcome {
+    LeafOutcome::Rax(name << 32 | details)
 }
 
 /// OPERAND_INVALID of RAX, RCX, RDX, R8, and of the virtual-APIC page.
-const RAX: Want = refused(0xc000_0100, 0);
-const RCX: Want = refused(0xc000_0100, 1);
-const RDX: Want = refused(0xc000_0100, 2);
-const R8: Want = refused(0xc000_0100, 8);
-const VAPIC: Want = refused(0xc000_0100, 170);
-const FIELD_ID_INCORRECT: Want = refused(0xc000_0c00, 0);
-const NOT_WRITABLE: Want = refused(0xc000_0c01, 0);
-const NOT_READABLE: Want = refused(0xc000_0c02, 0);
-const VALUE_NOT_VALID: Want = refused(0xc000_0c03, 0);
+const RAX: LeafOutcome = refused(0xc000_0100, 0);
+const RCX: LeafOutcome = refused(0xc000_0100, 1);
+const RDX: LeafOutcome = refused(0xc000_0100, 2);
+const R8: LeafOutcome = refused(0xc000_0100, 8);
+const VAPIC: LeafOutcome = refused(0xc000_0100, 170);
+const FIELD_ID_INCORRECT: LeafOutcome = refused(0xc000_0c00, 0);
+const NOT_WRITABLE: LeafOutcome = refused(0xc000_0c01, 0);
+const NOT_READABLE: LeafOutcome = refused(0xc000_0c02, 0);
+const VALUE_NOT_VALID: LeafOutcome = refused(0xc000_0c03, 0);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
+enum LeafOutcome {
     Rax(u64),
     /// An exit to the host; the call is executed again.
     Host,
 }
-use Want::Host;
+use LeafOutcome::Host;
 
 /// What else a refusal changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ enum Outputs {
 use Outputs::{AllZero, Kept, NoneNext, R8None, R8Zero, RcxRdxZero};
 
 /// Name, RAX, RCX, RDX, R8, R9, expected status and outputs.
-type Check = (&'static str, u64, u64, u64, u64, u64, Want, Outputs);
+type LeafRule = (&'static str, u64, u64, u64, u64, u64, LeafOutcome, Outputs);
 
 const ALL: u64 = u64::MAX;
 /// An accepted page, one that is not there, the SHARED bit.
@@ -68,7 +68,7 @@ const L2_CTLS: u64 = 0xa020_0003_0000_0051;
 const HIDDEN: u64 = 0x2424_0003_0000_2010;
 
 #[rustfmt::skip]
-const CHECKS: &[Check] = &[
+const CHECKS: &[LeafRule] = &[
     ("reserved bits of RAX", 1 << 32 | 1, 0, 0, 0, 0, RAX, Kept),
     ("version of RAX before operands", 1 << 16 | 5, ALL, 0, 0, 0, RAX, Kept),
     ("version 2 of VM.RD", 2 << 16 | 7, ALL, 0, 0, 0, RAX, Kept),
@@ -199,7 +199,7 @@ fn each_operand_check_answers_as_specified_and_changes_nothing_else() {
                 },
             };
             match want {
-                Want::Rax(status) => {
+                LeafOutcome::Rax(status) => {
                     assert_eq!(outcome, Outcome::Complete, "{name}");
                     expected.rax = status;
                 }

@@ -4,7 +4,7 @@
 //! The generic host has KVM's signature, without any paravirtual feature: Linux keeps x2APIC mode
 //! only under a hypervisor that it knows to support it.
 
-use crate::config::Host;
+use crate::config::HostKind;
 use crate::hyperv;
 use tdx_model::gprs::Gprs;
 
@@ -12,8 +12,8 @@ const SIGNATURE_LEAF: u64 = 0x4000_0000;
 const FEATURES_LEAF: u64 = 0x4000_0001;
 
 /// Answers in R12 to R15 (EAX, EBX, ECX, EDX).
-pub fn cpuid(host: Host, gprs: &mut Gprs) {
-    if host == Host::HyperV {
+pub fn cpuid(host: HostKind, gprs: &mut Gprs) {
+    if host == HostKind::HyperV {
         // CPUID takes 32 bits; no larger leaf exists.
         let [eax, ebx, ecx, edx] = hyperv::cpuid(u32::try_from(gprs.r12).unwrap_or(0));
         (gprs.r12, gprs.r13) = (u64::from(eax), u64::from(ebx));

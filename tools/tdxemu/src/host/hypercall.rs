@@ -9,7 +9,7 @@ mod connection;
 mod vtl;
 
 use super::{debug_port, map_gpa, synic};
-use crate::config::Host;
+use crate::config::HostKind;
 use crate::hyperv::{self, Control, result, status};
 use crate::log;
 use crate::smp;
@@ -58,7 +58,7 @@ struct Call {
 
 /// Answers a call with R10 ≠ 0.
 pub fn vendor_call(vp: &mut Vp, gprs: &mut Gprs) {
-    if vp.platform.config.host == Host::Generic {
+    if vp.platform.config.host == HostKind::Generic {
         const NO_SUCH_CALL: i64 = -1000;
         log!(Debug, "vendor call {:#x} is not offered", gprs.r10);
         gprs.r10 = NO_SUCH_CALL as u64; // CAST: two's complement

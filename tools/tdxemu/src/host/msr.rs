@@ -7,7 +7,7 @@
 #![expect(unsafe_code)]
 
 use super::synic;
-use crate::config::Host;
+use crate::config::HostKind;
 use crate::cpu::{apic, msr};
 use crate::hyperv::msr as synthetic;
 use crate::l1_apic::{self, Ipi};
@@ -49,7 +49,7 @@ fn is_mtrr_range(index: u32) -> bool {
 /// Reads. `None` refuses, and Linux then raises #GP.
 pub fn read(vp: &Vp, index: u64) -> Option<u64> {
     let index = u32::try_from(index).ok()?;
-    if vp.platform.config.host == Host::HyperV && SYNTHETIC.contains(&index) {
+    if vp.platform.config.host == HostKind::HyperV && SYNTHETIC.contains(&index) {
         return read_synthetic(vp, index);
     }
     match index {
@@ -75,7 +75,7 @@ pub fn read(vp: &Vp, index: u64) -> Option<u64> {
 /// Writes. `None` refuses.
 pub fn write(vp: &mut Vp, index: u64, value: u64) -> Option<()> {
     let index = u32::try_from(index).ok()?;
-    if vp.platform.config.host == Host::HyperV && SYNTHETIC.contains(&index) {
+    if vp.platform.config.host == HostKind::HyperV && SYNTHETIC.contains(&index) {
         return write_synthetic(vp, index, value);
     }
     match index {

@@ -42,7 +42,7 @@ impl Frames for OwnFrames {
 }
 
 /// The tables, while there is anything in them.
-struct Tables {
+struct OwnTables {
     npt: Npt,
     /// Root of what they are a copy of.
     base_pa: u64,
@@ -53,7 +53,7 @@ struct Tables {
 /// Old rights of a processor.
 pub struct Overlay {
     frames: OwnFrames,
-    tables: Option<Tables>,
+    tables: Option<OwnTables>,
 }
 
 impl Overlay {
@@ -119,7 +119,7 @@ impl Overlay {
             None => {
                 self.frames.used = 0;
                 let npt = base.copy(&mut self.frames)?;
-                self.tables = Some(Tables {
+                self.tables = Some(OwnTables {
                     npt,
                     base_pa,
                     flushes,

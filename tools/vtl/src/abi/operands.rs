@@ -21,7 +21,7 @@ assert_layout!(Head, 8, 0 size, 4 selector);
 /// Answer of [`super::command::VTL_INFO`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub(crate) struct Info {
+pub(crate) struct RawInfo {
     /// The selector is zero.
     pub(crate) head: Head,
     /// Major, minor and patch, from bits 32, 16 and 0.
@@ -46,7 +46,7 @@ pub(crate) struct Info {
     pub(crate) exit_kinds: u32,
 }
 
-assert_layout!(Info, 72, 0 head, 8 version, 16 capabilities, 24 tdx_features0, 32 attributes, 40 xfam, 48 tsc_khz, 56 num_l2_vms, 60 num_cpus, 64 audit_records, 68 exit_kinds);
+assert_layout!(RawInfo, 72, 0 head, 8 version, 16 capabilities, 24 tdx_features0, 32 attributes, 40 xfam, 48 tsc_khz, 56 num_l2_vms, 60 num_cpus, 64 audit_records, 68 exit_kinds);
 
 /// Answer of [`super::command::VTL_POLICY`].
 #[repr(C)]
@@ -85,7 +85,7 @@ assert_layout!(ExitCounters, 24, 0 count, 8 handled, 16 cycles);
 /// Answer of [`super::command::VTL_STATS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub(crate) struct Stats {
+pub(crate) struct RawStats {
     /// The selector is the CPU.
     pub(crate) head: Head,
     /// What was refused.
@@ -118,7 +118,7 @@ pub(crate) struct Stats {
     pub(crate) vtl_proxied: u64,
 }
 
-assert_layout!(Stats, 2656, 0 head, 8 refused, 64 exit_kinds, 72 exits, 2568 refused_hvcalls, 2576 stalls, 2584 exit_storms, 2592 storm_ticks, 2600 shortest_storm_ticks, 2608 vtl_calls, 2616 vtl_returns, 2624 vtl_fast_returns, 2632 vtl_left, 2640 vtl_flushes, 2648 vtl_proxied);
+assert_layout!(RawStats, 2656, 0 head, 8 refused, 64 exit_kinds, 72 exits, 2568 refused_hvcalls, 2576 stalls, 2584 exit_storms, 2592 storm_ticks, 2600 shortest_storm_ticks, 2608 vtl_calls, 2616 vtl_returns, 2624 vtl_fast_returns, 2632 vtl_left, 2640 vtl_flushes, 2648 vtl_proxied);
 
 /// A register and its value.
 #[repr(C)]
@@ -179,7 +179,7 @@ assert_layout!(PollFile, 8, 0 cpu, 4 fd);
 /// Operand of [`super::command::KICK_CPUS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub(crate) struct Kick {
+pub(crate) struct RawKick {
     /// Length of the mask in bits.
     pub(crate) len_bits: u64,
     /// Address of the mask.
@@ -188,7 +188,7 @@ pub(crate) struct Kick {
     pub(crate) flags: u64,
 }
 
-assert_layout!(Kick, 24, 0 len_bits, 8 cpu_mask, 16 flags);
+assert_layout!(RawKick, 24, 0 len_bits, 8 cpu_mask, 16 flags);
 
 /// Operand of [`super::command::MAP_REDIRECTED_DEVICE_INTERRUPT`].
 #[repr(C)]
@@ -321,7 +321,7 @@ assert_layout!(SintMask, 8, 0 mask, 1 reserved);
 /// What `/dev/mshv_sint` gives to a reader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub(crate) struct Message {
+pub(crate) struct RawMessage {
     /// Not zero.
     pub(crate) message_type: u32,
     /// At most 240.
@@ -336,4 +336,4 @@ pub(crate) struct Message {
     pub(crate) payload: [u8; 240],
 }
 
-assert_layout!(Message, 256, 0 message_type, 4 payload_size, 5 flags, 6 reserved, 8 sender, 16 payload);
+assert_layout!(RawMessage, 256, 0 message_type, 4 payload_size, 5 flags, 6 reserved, 8 sender, 16 payload);

@@ -176,7 +176,7 @@ pub(crate) fn set_poll_file(
 
 /// Brings the virtual processors of `mask` out of lower VTLs: bit n of byte m is CPU 8 m + n.
 pub(crate) fn kick(fd: impl AsFd, mask: &[u8], flags: u64) -> Result<(), Errno> {
-    let operand = operands::Kick {
+    let operand = operands::RawKick {
         // CAST: widening.
         len_bits: mask.len() as u64 * 8,
         cpu_mask: address(mask),

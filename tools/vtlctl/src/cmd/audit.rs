@@ -23,11 +23,11 @@ use crate::{ExitStatus, Failure};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: AuditCommand,
 }
 
 #[derive(clap::Subcommand)]
-enum Command {
+enum AuditCommand {
     /// Print each switch as it happens, until interrupted.
     Follow(Follow),
     /// Write the contents of the rings, and what is added while it runs, to a file.
@@ -102,10 +102,10 @@ pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     match &arguments.command {
-        Command::Follow(arguments) => follow(arguments),
-        Command::Save(arguments) => save(arguments),
-        Command::Show(arguments) => show(arguments),
-        Command::Verify(arguments) => verify(arguments),
+        AuditCommand::Follow(arguments) => follow(arguments),
+        AuditCommand::Save(arguments) => save(arguments),
+        AuditCommand::Show(arguments) => show(arguments),
+        AuditCommand::Verify(arguments) => verify(arguments),
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let null_ioctl = measure(arguments.iterations, || null_ioctl(&mshv))?;
     let round_trip = measure(arguments.iterations, || user_round_trip(&mut vp))?;
     let paths = [("null_ioctl", null_ioctl), ("user_round_trip", round_trip)];
-    let has_floor = floor::run(&vp, WARM_UP + arguments.iterations)? == floor::Outcome::Done;
+    let has_floor = floor::run(&vp, WARM_UP + arguments.iterations)? == floor::FloorOutcome::Done;
     if arguments.json {
         println!("{}", to_json(&paths));
         return Ok(ExitStatus::Success);

@@ -19,12 +19,12 @@ pub(crate) struct Arguments {
 
 /// What became of a virtual processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum ResetOutcome {
     Reset,
     Offline,
 }
 
-impl Outcome {
+impl ResetOutcome {
     fn words(self) -> &'static str {
         match self {
             Self::Reset => "reset",
@@ -55,18 +55,18 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     }
     if !outcomes
         .iter()
-        .any(|(_, outcome)| *outcome == Outcome::Reset)
+        .any(|(_, outcome)| *outcome == ResetOutcome::Reset)
     {
         return Err(nothing(only).into());
     }
     Ok(ExitStatus::Success)
 }
 
-fn to_json(outcomes: &[(u32, Outcome)]) -> serde_json::Value {
+fn to_json(outcomes: &[(u32, ResetOutcome)]) -> serde_json::Value {
     let vps: Vec<_> = outcomes
         .iter()
         .map(|(cpu, outcome)| {
-            let is_reset = *outcome == Outcome::Reset;
+            let is_reset = *outcome == ResetOutcome::Reset;
             serde_json::json!({ "vp": cpu, "reset": is_reset })
         })
         .collect();
@@ -81,14 +81,14 @@ fn nothing(only: Option<u32>) -> anyhow::Error {
 }
 
 /// A CPU that is offline is an error only if it was named.
-fn reset(vtl: &Vtl, cpu: u32, info: &Info, is_named: bool) -> anyhow::Result<Outcome> {
+fn reset(vtl: &Vtl, cpu: u32, info: &Info, is_named: bool) -> anyhow::Result<ResetOutcome> {
     let mut vp = match vtl.bind(cpu, Vm::VTL0) {
         Ok(vp) => vp,
-        Err(Error::Bind { .. }) if !is_named => return Ok(Outcome::Offline),
+        Err(Error::Bind { .. }) if !is_named => return Ok(ResetOutcome::Offline),
         Err(error) => bail!(error),
     };
     vp.renew(info.num_l2_vms)?;
-    Ok(Outcome::Reset)
+    Ok(ResetOutcome::Reset)
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_object_tells_which_were_reset() {
-        let json = to_json(&[(0, Outcome::Reset), (2, Outcome::Offline)]);
+        let json = to_json(&[(0, ResetOutcome::Reset), (2, ResetOutcome::Offline)]);
         assert_eq!(json["vps"][0]["reset"], true);
         assert_eq!(
             (&json["vps"][1]["vp"], &json["vps"][1]["reset"]),

@@ -19,21 +19,21 @@ const RIP: usize = 17;
 /// # Errors
 ///
 /// The device refuses. A machine without the test module is no error.
-pub(super) fn run(vp: &Vp, rounds: u32) -> anyhow::Result<Outcome> {
+pub(super) fn run(vp: &Vp, rounds: u32) -> anyhow::Result<FloorOutcome> {
     let mut device = match OpenOptions::new().write(true).open(DEVICE) {
         Ok(device) => device,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Outcome::NoDevice),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FloorOutcome::NoDevice),
         Err(error) => return Err(error).context(DEVICE),
     };
     device
         .write_all(&request(vp, rounds))
         .with_context(|| format!("{DEVICE} refused {rounds} rounds"))?;
-    Ok(Outcome::Done)
+    Ok(FloorOutcome::Done)
 }
 
 /// Result of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum FloorOutcome {
     Done,
     NoDevice,
 }
