@@ -200,29 +200,24 @@ pair_shared_vtl1:
 	vmcall
 	jmp	.
 
-/* Markers of tools/checks/insn_count around a call and its return, RBX times. */
-	.globl	pair_bench_user, pair_bench
-pair_bench_user:
+/* Markers of tools/checks/insn_count for @path around a call and its return, RBX times. */
+	.macro	bench_call name, path
+	.globl	\name
+\name:
 	xorl	%eax, %eax
 	movl	$0x11, %ecx
-	.byte	0x0f, 0x1f, 0x84, 0x00, 1, 8, 0x54, 0x56
+	.byte	0x0f, 0x1f, 0x84, 0x00, 1, \path, 0x54, 0x56
 	vmcall
-	.byte	0x0f, 0x1f, 0x84, 0x00, 2, 8, 0x54, 0x56
+	.byte	0x0f, 0x1f, 0x84, 0x00, 2, \path, 0x54, 0x56
 	decq	%rbx
-	jnz	pair_bench_user
+	jnz	\name
 	hlt
 	jmp	.
+	.endm
 
-pair_bench:
-	xorl	%eax, %eax
-	movl	$0x11, %ecx
-	.byte	0x0f, 0x1f, 0x84, 0x00, 1, 9, 0x54, 0x56
-	vmcall
-	.byte	0x0f, 0x1f, 0x84, 0x00, 2, 9, 0x54, 0x56
-	decq	%rbx
-	jnz	pair_bench
-	hlt
-	jmp	.
+	bench_call pair_bench_user, 8
+
+	bench_call pair_bench, 9
 pair_code_end:
 
 	.section .note.GNU-stack, "", @progbits
