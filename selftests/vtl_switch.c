@@ -11,44 +11,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "vtl_harness.h"
-#include "vtl_pair.h"
-
-FIXTURE(vtl_switch)
-{
-	struct vtl_pair pair;
-	volatile struct mshv_vtl_run *run;
-	volatile struct mshv_tdx_l2_enter_guest_state *state;
-};
-
-FIXTURE_SETUP(vtl_switch)
-{
-	uint64_t base, size;
-
-	if (!vtl_memory(&base, &size))
-		SKIP(return, "no vtl0_mem= on the kernel command line");
-	ASSERT_EQ(0, pair_open(&self->pair, 0))
-	{
-		TH_LOG("%s", self->pair.guest.why);
-	}
-	self->run = self->pair.guest.run;
-	self->state = &self->run->tdx.l2_enter_guest_state;
-	ASSERT_EQ(0, pair_set_up(&self->pair, self->pair.assist));
-}
-
-FIXTURE_TEARDOWN(vtl_switch)
-{
-	pair_close(&self->pair);
-}
-
-#define START(vtl0, vtl1)                                          \
-	do {                                                       \
-		int _result = pair_start(&self->pair, vtl0, vtl1); \
-		ASSERT_EQ(0, _result)                              \
-		{                                                  \
-			TH_LOG("%s", self->pair.guest.why);        \
-		}                                                  \
-	} while (0)
+#include "pair_fixture.h"
 
 /* Runs until an exit to userspace: exit reason @reason of VM @vm. */
 #define EXPECT_EXIT(vm, reason)                                        \
@@ -70,7 +33,7 @@ static uint64_t pattern(unsigned int number, uint64_t seed)
 	return 0x0101010101010101ULL * number + seed;
 }
 
-TEST_F(vtl_switch, a_call_shares_general_registers_and_keeps_private_ones)
+TEST_F(pair, a_call_shares_general_registers_and_keeps_private_ones)
 {
 	volatile struct mshv_vtl_parked *vtl0 = &self->pair.page->parked[0];
 	uint64_t rip, rsp;
@@ -103,7 +66,7 @@ TEST_F(vtl_switch, a_call_shares_general_registers_and_keeps_private_ones)
 	EXPECT_EQ(0, self->pair.page->left);
 }
 
-TEST_F(vtl_switch, a_normal_return_takes_two_registers_from_the_assist_page)
+TEST_F(pair, a_normal_return_takes_two_registers_from_the_assist_page)
 {
 	static const unsigned char *const returns[] = { pair_return_fast,
 							pair_return };
@@ -127,7 +90,7 @@ TEST_F(vtl_switch, a_normal_return_takes_two_registers_from_the_assist_page)
 	}
 }
 
-TEST_F(vtl_switch, many_calls_in_one_run_are_counted_and_recorded)
+TEST_F(pair, many_calls_in_one_run_are_counted_and_recorded)
 {
 	struct mshv_vtl_stats before, after;
 	const unsigned int turns = 5000;
@@ -157,7 +120,7 @@ TEST_F(vtl_switch, many_calls_in_one_run_are_counted_and_recorded)
 }
 
 /* Every switch has a record: the VMs alternate, and the reason is VMCALL. */
-TEST_F(vtl_switch, records_of_the_audit_ring_tell_each_switch)
+TEST_F(pair, records_of_the_audit_ring_tell_each_switch)
 {
 	volatile struct mshv_vtl_audit_record *ring;
 	struct mshv_vtl_info info = { .head.size = sizeof(info) };
@@ -202,7 +165,7 @@ static void fill_list(volatile struct pair_data *data, uint64_t seed)
 }
 
 /* For VTL0, for VTL1, and for VTL2, which reads both and has its own. */
-TEST_F(vtl_switch, each_vtl_has_msrs_of_its_own)
+TEST_F(pair, each_vtl_has_msrs_of_its_own)
 {
 	volatile struct pair_data *vtl0 = self->pair.data[0];
 	volatile struct pair_data *vtl1 = self->pair.data[1];
@@ -243,7 +206,7 @@ TEST_F(vtl_switch, each_vtl_has_msrs_of_its_own)
 		EXPECT_EQ(vtl1->to_load[i], vtl1->loaded[i]);
 }
 
-TEST_F(vtl_switch, sse_registers_and_cr2_are_shared)
+TEST_F(pair, sse_registers_and_cr2_are_shared)
 {
 	START(pair_shared_vtl0, pair_shared_vtl1);
 	self->pair.data[0]->to_load[0] = 0x1111111111111111;
@@ -259,7 +222,7 @@ TEST_F(vtl_switch, sse_registers_and_cr2_are_shared)
 }
 
 /* A switch by the kernel and one by userspace have the same result. */
-TEST_F(vtl_switch, userspace_goes_on_where_the_kernel_stopped)
+TEST_F(pair, userspace_goes_on_where_the_kernel_stopped)
 {
 	START(pair_call, pair_return_fast);
 	self->state->gpr[RBX] = 3;
@@ -286,7 +249,7 @@ static void count_alarm(int signal)
 }
 
 /* VTLs that call each other for ever do not block signals. */
-TEST_F(vtl_switch, a_signal_ends_a_run_of_endless_calls_in_a_whole_state)
+TEST_F(pair, a_signal_ends_a_run_of_endless_calls_in_a_whole_state)
 {
 	struct itimerval timer = { .it_value.tv_usec = 30000,
 				   .it_interval.tv_usec = 30000 };
@@ -321,7 +284,7 @@ TEST_F(vtl_switch, a_signal_ends_a_run_of_endless_calls_in_a_whole_state)
 }
 
 /* VTL1's page tables, interrupt table and segments stay in its VMCS. */
-TEST_F(vtl_switch, each_vtl_keeps_the_state_in_its_vmcs)
+TEST_F(pair, each_vtl_keeps_the_state_in_its_vmcs)
 {
 	uint64_t cr3[2], again;
 	int vm;
@@ -368,7 +331,7 @@ static void *write_over_parked_state(void *argument)
 }
 
 /* The switch page is read when a run begins, and written when it ends. */
-TEST_F(vtl_switch, what_is_written_to_the_page_in_mid_run_has_no_effect)
+TEST_F(pair, what_is_written_to_the_page_in_mid_run_has_no_effect)
 {
 	const unsigned int turns = 5000;
 	pthread_t writer;

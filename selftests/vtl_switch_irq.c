@@ -9,52 +9,13 @@
 #include <unistd.h>
 
 #include "irq_guest.h"
-#include "vtl_harness.h"
-#include "vtl_pair.h"
+#include "pair_fixture.h"
 
 #define VECTOR 0x41
 /* Long enough for some switches on a busy machine. */
 #define FAR_TICKS 200000000
 #define OFFLOAD (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
 #define BOTH (MSHV_VTL_SWITCH_CALL | MSHV_VTL_SWITCH_RETURN)
-
-FIXTURE(switch_irq)
-{
-	struct vtl_pair pair;
-	volatile struct mshv_vtl_run *run;
-	volatile struct mshv_vtl_switch_page *page;
-	volatile struct mshv_tdx_l2_enter_guest_state *state;
-};
-
-FIXTURE_SETUP(switch_irq)
-{
-	uint64_t base, size;
-
-	if (!vtl_memory(&base, &size))
-		SKIP(return, "no vtl0_mem= on the kernel command line");
-	ASSERT_EQ(0, pair_open(&self->pair, 0))
-	{
-		TH_LOG("%s", self->pair.guest.why);
-	}
-	self->run = self->pair.guest.run;
-	self->page = self->pair.page;
-	self->state = &self->run->tdx.l2_enter_guest_state;
-	ASSERT_EQ(0, pair_set_up(&self->pair, self->pair.assist));
-}
-
-FIXTURE_TEARDOWN(switch_irq)
-{
-	pair_close(&self->pair);
-}
-
-#define START(vtl0, vtl1)                                          \
-	do {                                                       \
-		int _result = pair_start(&self->pair, vtl0, vtl1); \
-		ASSERT_EQ(0, _result)                              \
-		{                                                  \
-			TH_LOG("%s", self->pair.guest.why);        \
-		}                                                  \
-	} while (0)
 
 /* VTL0 is parked at @vtl0 and receives interrupts, VTL1 runs @vtl1. */
 #define START_VTL1(vtl0, vtl1)                           \
@@ -84,7 +45,7 @@ static volatile uint8_t *vina(struct vtl_pair *pair)
 	return pair->assist + ASSIST_VINA;
 }
 
-TEST_F(switch_irq, without_proxy_an_interrupt_for_vtl0_ends_the_run_of_vtl1)
+TEST_F(pair, without_proxy_an_interrupt_for_vtl0_ends_the_run_of_vtl1)
 {
 	START_VTL1(pair_sti, pair_return_fast);
 	irq_proxy(self->run, VECTOR);
@@ -95,7 +56,7 @@ TEST_F(switch_irq, without_proxy_an_interrupt_for_vtl0_ends_the_run_of_vtl1)
 	EXPECT_EQ(0, self->page->parked[0].rvi);
 }
 
-TEST_F(switch_irq, with_proxy_vtl0_takes_it_after_the_return)
+TEST_F(pair, with_proxy_vtl0_takes_it_after_the_return)
 {
 	const struct mshv_vtl_stats before = pair_stats(&self->pair);
 
@@ -110,7 +71,7 @@ TEST_F(switch_irq, with_proxy_vtl0_takes_it_after_the_return)
 }
 
 /* Merged into VTL0's APIC, and visible to userspace if VTL1 does not return. */
-TEST_F(switch_irq, what_was_taken_is_in_the_apic_page_and_the_parked_rvi)
+TEST_F(pair, what_was_taken_is_in_the_apic_page_and_the_parked_rvi)
 {
 	START_VTL1(pair_sti, pair_halt);
 	self->page->enable = BOTH | MSHV_VTL_SWITCH_PROXY;
@@ -122,7 +83,7 @@ TEST_F(switch_irq, what_was_taken_is_in_the_apic_page_and_the_parked_rvi)
 	EXPECT_EQ(OFFLOAD, self->run->offload_flags);
 }
 
-TEST_F(switch_irq, a_vector_that_userspace_wants_to_see_ends_the_run)
+TEST_F(pair, a_vector_that_userspace_wants_to_see_ends_the_run)
 {
 	START_VTL1(pair_sti, pair_return_fast);
 	self->page->enable = BOTH | MSHV_VTL_SWITCH_PROXY;
@@ -133,7 +94,7 @@ TEST_F(switch_irq, a_vector_that_userspace_wants_to_see_ends_the_run)
 	EXPECT_FALSE(is_requested(&self->pair));
 }
 
-TEST_F(switch_irq, a_vtl0_that_waits_for_userspace_takes_none)
+TEST_F(pair, a_vtl0_that_waits_for_userspace_takes_none)
 {
 	START_VTL1(pair_sti, pair_halt);
 	self->page->enable = BOTH | MSHV_VTL_SWITCH_PROXY;
@@ -145,7 +106,7 @@ TEST_F(switch_irq, a_vtl0_that_waits_for_userspace_takes_none)
 }
 
 /* VINA: VTL1 is notified, once, of an interrupt that VTL0 could accept. */
-TEST_F(switch_irq, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
+TEST_F(pair, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 {
 	static const struct {
 		uint64_t rflags;
@@ -180,7 +141,7 @@ TEST_F(switch_irq, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 }
 
 /* STI blocks the interrupt until VMCALL was executed. */
-TEST_F(switch_irq, a_call_that_vtl1_has_to_be_told_more_about_is_left)
+TEST_F(pair, a_call_that_vtl1_has_to_be_told_more_about_is_left)
 {
 	int asserted;
 
@@ -200,7 +161,7 @@ TEST_F(switch_irq, a_call_that_vtl1_has_to_be_told_more_about_is_left)
 	}
 }
 
-TEST_F(switch_irq, a_return_takes_the_notice_back_if_that_is_wanted)
+TEST_F(pair, a_return_takes_the_notice_back_if_that_is_wanted)
 {
 	int i;
 
@@ -215,7 +176,7 @@ TEST_F(switch_irq, a_return_takes_the_notice_back_if_that_is_wanted)
 }
 
 /* VTL0 was halted when userspace entered VTL1: it stays halted. */
-TEST_F(switch_irq, a_halt_of_vtl0_survives_vtl1)
+TEST_F(pair, a_halt_of_vtl0_survives_vtl1)
 {
 	unsigned int tries = 0;
 
@@ -246,7 +207,7 @@ TEST_F(switch_irq, a_halt_of_vtl0_survives_vtl1)
 	EXPECT_EQ(OFFLOAD, self->run->offload_flags);
 }
 
-TEST_F(switch_irq, an_interrupt_that_came_meanwhile_ends_the_halt_at_the_return)
+TEST_F(pair, an_interrupt_that_came_meanwhile_ends_the_halt_at_the_return)
 {
 	START_VTL1(pair_sti_hlt, pair_return_fast);
 	self->page->parked[0].rip = pair_address(&self->pair, pair_sti_hlt) + 2;
@@ -259,7 +220,7 @@ TEST_F(switch_irq, an_interrupt_that_came_meanwhile_ends_the_halt_at_the_return)
 	EXPECT_EQ(0, self->run->flags);
 }
 
-TEST_F(switch_irq, vtl1_halts_in_userspace)
+TEST_F(pair, vtl1_halts_in_userspace)
 {
 	START_VTL1(pair_halt, pair_sti_hlt);
 	EXPECT_EXIT(2, EXIT_HLT);
@@ -271,7 +232,7 @@ TEST_F(switch_irq, vtl1_halts_in_userspace)
  * One deadline, set while VTL0 is in the run page, expires in VTL1; and the other way
  * round. Neither VTL exits there by itself.
  */
-TEST_F(switch_irq, a_deadline_comes_in_whichever_vtl_runs)
+TEST_F(pair, a_deadline_comes_in_whichever_vtl_runs)
 {
 	int i;
 
@@ -288,7 +249,7 @@ TEST_F(switch_irq, a_deadline_comes_in_whichever_vtl_runs)
 	}
 }
 
-TEST_F(switch_irq, a_deadline_that_is_over_is_taken_back_in_both)
+TEST_F(pair, a_deadline_that_is_over_is_taken_back_in_both)
 {
 	uint64_t field;
 	int vm, runs = 0;
@@ -321,7 +282,7 @@ TEST_F(switch_irq, a_deadline_that_is_over_is_taken_back_in_both)
 }
 
 /* Each change makes one entry of that VM invalidate. */
-TEST_F(switch_irq, a_flush_counter_makes_one_entry_of_its_vm_invalidate)
+TEST_F(pair, a_flush_counter_makes_one_entry_of_its_vm_invalidate)
 {
 	struct mshv_vtl_stats before, after;
 
@@ -363,7 +324,7 @@ TEST_F(switch_irq, a_flush_counter_makes_one_entry_of_its_vm_invalidate)
  * invalidated, so that its next write is an EPT violation. A whole 2 MiB page, because
  * a part would leave it split.
  */
-TEST_F(switch_irq, a_right_that_vtl1_has_taken_is_gone_at_the_return)
+TEST_F(pair, a_right_that_vtl1_has_taken_is_gone_at_the_return)
 {
 	volatile uint64_t *word;
 	uint64_t gpa;
@@ -426,7 +387,7 @@ static void *flush_and_kick(void *argument)
 	return NULL;
 }
 
-TEST_F(switch_irq, no_flush_is_lost_between_calls_and_kicks)
+TEST_F(pair, no_flush_is_lost_between_calls_and_kicks)
 {
 	struct kicker kicker = { .pair = &self->pair };
 	const unsigned int turns = 3000;
@@ -449,7 +410,7 @@ TEST_F(switch_irq, no_flush_is_lost_between_calls_and_kicks)
 }
 
 /* Requested by the low bits of entry_rcx, for the VM that it names at that moment. */
-TEST_F(switch_irq, a_request_in_the_run_page_is_done_for_the_vm_it_names)
+TEST_F(pair, a_request_in_the_run_page_is_done_for_the_vm_it_names)
 {
 	START(pair_call, pair_halt);
 	self->state->gpr[RBX] = 1;
@@ -475,7 +436,7 @@ static void *ask_for_interrupts(void *argument)
 }
 
 /* Interrupts for VTL0 during endless calls: none is lost or delivered twice. */
-TEST_F(switch_irq, interrupts_for_vtl0_get_through_a_storm_of_calls)
+TEST_F(pair, interrupts_for_vtl0_get_through_a_storm_of_calls)
 {
 	struct kicker asker = { .pair = &self->pair };
 	pthread_t thread;

@@ -9,44 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vtl_harness.h"
-#include "vtl_pair.h"
-
-FIXTURE(refused)
-{
-	struct vtl_pair pair;
-	volatile struct mshv_vtl_run *run;
-	volatile struct mshv_tdx_l2_enter_guest_state *state;
-};
-
-FIXTURE_SETUP(refused)
-{
-	uint64_t base, size;
-
-	if (!vtl_memory(&base, &size))
-		SKIP(return, "no vtl0_mem= on the kernel command line");
-	ASSERT_EQ(0, pair_open(&self->pair, 0))
-	{
-		TH_LOG("%s", self->pair.guest.why);
-	}
-	self->run = self->pair.guest.run;
-	self->state = &self->run->tdx.l2_enter_guest_state;
-	ASSERT_EQ(0, pair_set_up(&self->pair, self->pair.assist));
-}
-
-FIXTURE_TEARDOWN(refused)
-{
-	pair_close(&self->pair);
-}
-
-#define START(vtl0, vtl1)                                          \
-	do {                                                       \
-		int _result = pair_start(&self->pair, vtl0, vtl1); \
-		ASSERT_EQ(0, _result)                              \
-		{                                                  \
-			TH_LOG("%s", self->pair.guest.why);        \
-		}                                                  \
-	} while (0)
+#include "pair_fixture.h"
 
 /* One VMCALL that is left to userspace, with @reason. */
 static bool is_left(struct vtl_pair *pair, unsigned int vm, uint32_t reason)
@@ -70,7 +33,7 @@ static bool is_left(struct vtl_pair *pair, unsigned int vm, uint32_t reason)
 	       !*(volatile uint32_t *)(pair->assist + ASSIST_ENTRY_REASON);
 }
 
-TEST_F(refused, operands_that_are_none_change_nothing)
+TEST_F(pair, operands_that_are_none_change_nothing)
 {
 	static const struct {
 		unsigned int vm;
@@ -113,7 +76,7 @@ TEST_F(refused, operands_that_are_none_change_nothing)
 	}
 }
 
-TEST_F(refused, a_mode_in_which_userspace_has_to_look_changes_nothing)
+TEST_F(pair, a_mode_in_which_userspace_has_to_look_changes_nothing)
 {
 	/* Single step. */
 	START(pair_vmcall, pair_halt);
@@ -128,7 +91,7 @@ TEST_F(refused, a_mode_in_which_userspace_has_to_look_changes_nothing)
 	EXPECT_TRUE(is_left(&self->pair, 1, MSHV_VTL_LEFT_MODE));
 }
 
-TEST_F(refused, user_mode_can_not_call)
+TEST_F(pair, user_mode_can_not_call)
 {
 	START(pair_vmcall, pair_halt);
 	/* CPL 3, by the DPL of SS, with pages for user mode. */
@@ -149,7 +112,7 @@ TEST_F(refused, user_mode_can_not_call)
 	}
 }
 
-TEST_F(refused, what_is_not_enabled_is_left)
+TEST_F(pair, what_is_not_enabled_is_left)
 {
 	START(pair_vmcall, pair_vmcall);
 	self->state->gpr[RCX] = CODE_CALL;
@@ -163,7 +126,7 @@ TEST_F(refused, what_is_not_enabled_is_left)
 	EXPECT_TRUE(is_left(&self->pair, 2, MSHV_VTL_LEFT_DISABLED));
 }
 
-TEST_F(refused, a_target_that_waits_for_userspace_is_not_entered)
+TEST_F(pair, a_target_that_waits_for_userspace_is_not_entered)
 {
 	START(pair_vmcall, pair_vmcall);
 	pair_exchange(&self->pair);
@@ -172,7 +135,7 @@ TEST_F(refused, a_target_that_waits_for_userspace_is_not_entered)
 	EXPECT_TRUE(is_left(&self->pair, 2, MSHV_VTL_LEFT_HALTED));
 }
 
-TEST_F(refused, a_target_that_can_not_be_entered_is_not)
+TEST_F(pair, a_target_that_can_not_be_entered_is_not)
 {
 	START(pair_vmcall, pair_halt);
 	self->state->gpr[RCX] = CODE_CALL;
@@ -193,7 +156,7 @@ TEST_F(refused, a_target_that_can_not_be_entered_is_not)
 }
 
 /* Not mapped, not accessible, not writable, not faulted in. */
-TEST_F(refused, an_assist_page_that_can_not_be_accessed_leaves_it_to_userspace)
+TEST_F(pair, an_assist_page_that_can_not_be_accessed_leaves_it_to_userspace)
 {
 	static const int rights[] = { PROT_READ | PROT_WRITE, PROT_READ,
 				      PROT_NONE };
@@ -223,7 +186,7 @@ TEST_F(refused, an_assist_page_that_can_not_be_accessed_leaves_it_to_userspace)
 }
 
 /* A normal return reads the page, a fast one does not. */
-TEST_F(refused, a_return_without_the_assist_page_is_left)
+TEST_F(pair, a_return_without_the_assist_page_is_left)
 {
 	START(pair_halt, pair_vmcall);
 	ASSERT_EQ(0, pair_set_up(&self->pair, (void *)0x10000));
@@ -239,7 +202,7 @@ TEST_F(refused, a_return_without_the_assist_page_is_left)
 /*
  * Without MSHV_VTL_SWITCH_SETUP, or after its end: exits, and the page is not used.
  */
-TEST_F(refused, without_a_set_up_nothing_is_switched)
+TEST_F(pair, without_a_set_up_nothing_is_switched)
 {
 	struct mshv_vtl_switch_page before;
 	int i;
@@ -268,7 +231,7 @@ TEST_F(refused, without_a_set_up_nothing_is_switched)
 	}
 }
 
-TEST_F(refused, a_wrong_switch_page_is_einval_and_changes_nothing)
+TEST_F(pair, a_wrong_switch_page_is_einval_and_changes_nothing)
 {
 	volatile struct mshv_vtl_parked *vtl1 = &self->pair.page->parked[1];
 	uint64_t rip;
@@ -308,7 +271,7 @@ TEST_F(refused, a_wrong_switch_page_is_einval_and_changes_nothing)
 }
 
 /* VM 3 is not a VTL. */
-TEST_F(refused, another_vm_is_run_as_ever)
+TEST_F(pair, another_vm_is_run_as_ever)
 {
 	START(pair_vmcall, pair_halt);
 	self->pair.page->parked[1].msr_lstar = 1ULL << 62;
@@ -328,7 +291,7 @@ static int set_up(int fd, uint32_t size, uint32_t cpu, uint64_t assist,
 	return ioctl(fd, MSHV_VTL_SWITCH_SETUP, &request) ? -errno : 0;
 }
 
-TEST_F(refused, set_ups_that_are_not_as_described)
+TEST_F(pair, set_ups_that_are_not_as_described)
 {
 	const uint64_t good = (uintptr_t)self->pair.assist;
 	const int fd = self->pair.guest.fd;
@@ -361,7 +324,7 @@ TEST_F(refused, set_ups_that_are_not_as_described)
 }
 
 /* The addresses belong to one process. */
-TEST_F(refused, a_child_can_neither_set_up_nor_use_what_was)
+TEST_F(pair, a_child_can_neither_set_up_nor_use_what_was)
 {
 	int status;
 	pid_t child;
