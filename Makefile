@@ -15,7 +15,7 @@ export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec test-guest bench bench-emu fuzz miri debug-kernel test-deep storm soak boot shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest bench bench-emu fuzz miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -90,6 +90,9 @@ storm: image ## a million interrupts and two minutes of wake-ups, none lost [EVE
 
 soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20)
 	@$(S)/soak.sh
+
+soak-guest: ## boot two kernel versions at VTL0 with 1, 2 and 4 processors, N times each (N=10)
+	@$(S)/soak-guest.sh
 
 bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round trip [RUNS=]
 	@$(S)/build.sh tmk

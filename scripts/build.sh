@@ -158,7 +158,7 @@ build_guest() {
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	mkdir "$tree/guest"
 	mv "$BUILD/guest.inner" "$tree/guest/initramfs"
-	cp "$KIMAGE" "$tree/guest/kernel"
+	cp "${GUEST_KIMAGE:-$KIMAGE}" "$tree/guest/kernel"
 	pack "$tree" "$BUILD/guest-initramfs"
 }
 

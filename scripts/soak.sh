@@ -7,26 +7,12 @@
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
+. "$TOP/scripts/other-kernel.sh"
 
-other=$CACHE/kernel-other
 logs=$BUILD/soak
 mkdir -p "$logs"
 
-fetch_other() {
-	local release
-	rm -rf "$other"
-	mkdir -p "$other/debs"
-	in_root apt-get update -q
-	release=$(in_root apt-cache search --names-only '^linux-binary-[0-9].*-cloud-amd64$' |
-		sed 's/^linux-binary-//; s/ .*//' | { grep -v "^$KERNEL_SERIES\\." || :; } | sort -V | tail -n 1)
-	[ -n "$release" ] || die "the archive has no cloud kernel of another series"
-	(cd "$other/debs" && in_root apt-get download -q "linux-binary-$release")
-	dpkg-deb -x "$other"/debs/linux-binary-*.deb "$other/debs/x"
-	cp "$other/debs/x/usr/lib/modules/$release/vmlinuz" "$other/vmlinuz"
-	echo "$release" >"$other/release"
-}
-
-[ -s "$other/release" ] || fetch_other
+need_other
 passed=0 failed=0
 for kernel in "$CACHE/kernel" "$other"; do
 	for vcpus in ${VCPUS:-1 2 4}; do
