@@ -106,7 +106,63 @@ pub struct Stats {
     pub vtl: VtlSwitches,
 }
 
+impl ExitStats {
+    const fn since(self, before: &Self) -> Self {
+        Self {
+            kind: self.kind,
+            count: self.count.saturating_sub(before.count),
+            handled: self.handled.saturating_sub(before.handled),
+            cycles: self.cycles.saturating_sub(before.cycles),
+        }
+    }
+}
+
+impl Storms {
+    /// The shortest storm is that of all time: it can't be told when it was.
+    const fn since(self, before: &Self) -> Self {
+        Self {
+            count: self.count.saturating_sub(before.count),
+            ticks: self.ticks.saturating_sub(before.ticks),
+            shortest_ticks: self.shortest_ticks,
+        }
+    }
+}
+
+impl VtlSwitches {
+    const fn since(self, before: &Self) -> Self {
+        Self {
+            calls: self.calls.saturating_sub(before.calls),
+            returns: self.returns.saturating_sub(before.returns),
+            fast_returns: self.fast_returns.saturating_sub(before.fast_returns),
+            left: self.left.saturating_sub(before.left),
+            flushes: self.flushes.saturating_sub(before.flushes),
+            proxied: self.proxied.saturating_sub(before.proxied),
+        }
+    }
+}
+
 impl Stats {
+    /// What was counted since `before`; exits that did not occur are left out. A module that was
+    /// loaded anew counts from zero: what it has less than `before` is zero here.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut refused = self.refused;
+        for (count, before) in refused.iter_mut().zip(before.refused) {
+            *count = count.saturating_sub(before);
+        }
+        let new_exits = self.exits.iter().map(|exit| {
+            let before = before.exits.iter().find(|other| other.kind == exit.kind);
+            before.map_or(*exit, |before| exit.since(before))
+        });
+        Self {
+            refused,
+            stalls: self.stalls.saturating_sub(before.stalls),
+            exits: new_exits.filter(|exit| exit.count != 0).collect(),
+            storms: self.storms.since(&before.storms),
+            vtl: self.vtl.since(&before.vtl),
+        }
+    }
+
     /// Fields that an older module does not know are zero.
     pub(crate) fn new(answer: &operands::RawStats) -> Self {
         let operands::RawStats {
@@ -203,6 +259,36 @@ mod tests {
         assert_eq!((storms.count, storms.shortest_ticks), (2, 9000));
         assert_eq!(storms.spacing_ticks(), Some(10));
         assert_eq!(Storms::default().spacing_ticks(), None);
+    }
+
+    /// Every word of the answer counts something, but for the head, the number of kinds and the
+    /// shortest storm: a counter that `since` forgets would keep its old value.
+    #[test]
+    fn what_was_counted_before_is_taken_off_every_counter() {
+        let mut words = [7; 332];
+        words[8] = 104;
+        let before = stats(&words);
+        let nothing = before.since(&before);
+        assert_eq!(nothing.refused, [0; 8]);
+        assert_eq!((nothing.stalls, nothing.exits.len()), (0, 0));
+        assert_eq!((nothing.storms.count, nothing.storms.ticks), (0, 0));
+        assert_eq!(nothing.vtl, VtlSwitches::default());
+        words.fill(10);
+        words[8] = 104;
+        let later = stats(&words).since(&before);
+        assert_eq!(later.refused, [3; 8]);
+        assert_eq!(later.exits.len(), 104);
+        assert!(
+            later
+                .exits
+                .iter()
+                .all(|exit| (exit.count, exit.handled, exit.cycles) == (3, 3, 3))
+        );
+        assert!(later.vtl.named().iter().all(|(_, count)| *count == 3));
+        assert!(
+            before.since(&later).vtl.calls == 4,
+            "a module that was loaded anew"
+        );
     }
 
     proptest! {

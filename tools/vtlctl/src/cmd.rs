@@ -11,4 +11,5 @@ pub(crate) mod regs;
 pub(crate) mod reset;
 pub(crate) mod run;
 pub(crate) mod stats;
+pub(crate) mod top;
 pub(crate) mod trace;

@@ -39,6 +39,8 @@ enum Command {
     Bench(cmd::bench::Arguments),
     /// Show what each virtual processor did so far.
     Stats(cmd::stats::Arguments),
+    /// Watch what each virtual processor does now.
+    Top(cmd::top::Arguments),
     /// Make virtual processors new: nothing of an earlier guest stays with them.
     Reset(cmd::reset::Arguments),
     /// Follow, save, show or verify the record of every switch.
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
         Command::Boot(arguments) => cmd::boot::main(&arguments),
         Command::Bench(arguments) => cmd::bench::main(&arguments),
         Command::Stats(arguments) => cmd::stats::main(&arguments),
+        Command::Top(arguments) => cmd::top::main(&arguments),
         Command::Reset(arguments) => cmd::reset::main(&arguments),
         Command::Audit(arguments) => cmd::audit::main(&arguments),
         Command::Regs(arguments) => cmd::regs::main(&arguments),

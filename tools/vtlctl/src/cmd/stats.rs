@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use vtl::stats::{ExitStats, REFUSALS};
 use vtl::{Info, Mshv, Stats, Vtl};
 
+pub(crate) use self::watch::added;
 use crate::json::word;
 use crate::{ExitStatus, Failure};
 
@@ -35,8 +36,8 @@ pub(crate) struct Arguments {
     times: Option<u64>,
 }
 
-/// Counters of one virtual processor, by its CPU.
-type Vps = Vec<(u32, Stats)>;
+/// Counters of each virtual processor, by its CPU.
+pub(crate) type Vps = Vec<(u32, Stats)>;
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let mshv = Mshv::open()?;
@@ -57,7 +58,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Success)
 }
 
-fn read(vtl: &Vtl, info: &Info, only: Option<u32>) -> anyhow::Result<Vps> {
+pub(crate) fn read(vtl: &Vtl, info: &Info, only: Option<u32>) -> anyhow::Result<Vps> {
     let cpus = only.map_or(0..info.num_cpus, |cpu| cpu..cpu.saturating_add(1));
     let mut vps = Vps::new();
     for cpu in cpus {
@@ -184,12 +185,12 @@ fn to_json(vps: &Vps, info: &Info) -> Value {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use vtl::audit::ExitKind;
     use vtl::stats::{Storms, VtlSwitches};
 
-    pub(super) fn info(tsc_khz: u64) -> Info {
+    pub(crate) fn info(tsc_khz: u64) -> Info {
         with_rate(Info::default(), tsc_khz)
     }
 
@@ -198,7 +199,7 @@ pub(super) mod tests {
         info
     }
 
-    pub(super) fn vps() -> Vps {
+    pub(crate) fn vps() -> Vps {
         let exit = ExitStats {
             kind: ExitKind(10),
             count: 4,

@@ -5,7 +5,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use vtl::Info;
-use vtl::stats::ExitStats;
 
 use super::{Vps, to_json, to_table};
 use crate::{ExitStatus, Failure};
@@ -68,33 +67,15 @@ fn page(table: &str, elapsed: Duration, is_terminal: bool) -> String {
     format!("{begin}in {:.2} s:\n{table}\n", elapsed.as_secs_f64())
 }
 
-/// What `now` has more than `before`. Counters of a module that was loaded anew begin at zero.
-fn added(before: &Vps, now: &Vps) -> Vps {
-    let mut added = now.clone();
-    for (cpu, stats) in &mut added {
-        let Some((_, before)) = before.iter().find(|(other, _)| other == cpu) else {
-            continue;
-        };
-        for exit in &mut stats.exits {
-            if let Some(before) = before.exits.iter().find(|other| other.kind == exit.kind) {
-                subtract(exit, before);
-            }
-        }
-        stats.exits.retain(|exit| exit.count != 0);
-        for (count, before) in stats.refused.iter_mut().zip(before.refused) {
-            *count = count.saturating_sub(before);
-        }
-        stats.stalls = stats.stalls.saturating_sub(before.stalls);
-        stats.storms.count = stats.storms.count.saturating_sub(before.storms.count);
-        stats.storms.ticks = stats.storms.ticks.saturating_sub(before.storms.ticks);
-    }
-    added
-}
-
-fn subtract(exit: &mut ExitStats, before: &ExitStats) {
-    exit.count = exit.count.saturating_sub(before.count);
-    exit.handled = exit.handled.saturating_sub(before.handled);
-    exit.cycles = exit.cycles.saturating_sub(before.cycles);
+/// What `now` has more than `before`; a VP that came meanwhile counts from zero.
+pub(crate) fn added(before: &Vps, now: &Vps) -> Vps {
+    now.iter()
+        .map(|(cpu, stats)| {
+            let before = before.iter().find(|(other, _)| other == cpu);
+            let added = before.map_or_else(|| stats.clone(), |(_, before)| stats.since(before));
+            (*cpu, added)
+        })
+        .collect()
 }
 
 #[cfg(test)]
