@@ -194,6 +194,9 @@ TEST_F(reset, the_run_page_is_as_at_first)
 	/* A thread that has cancelled the run does not do so again. */
 	EXPECT_EQ(1, run->cancel);
 	run->cancel = 0;
+	/* Nor does one that has asked for translations to be invalidated. */
+	EXPECT_EQ(1, run->tdx.entry_rcx);
+	run->tdx.entry_rcx = 0;
 	for (i = 0; i < VTL_PAGE_SIZE; i++) {
 		bool is_blocked = i >= blocked && i < blocked + 32;
 
