@@ -78,6 +78,18 @@ pub enum Access {
     },
 }
 
+impl Access {
+    /// Returns true if the processor reports this access to the device as a write, or as none.
+    /// A string move is either.
+    pub const fn is_one_that(self, writes: bool) -> bool {
+        match self {
+            Self::Load { .. } | Self::Compare { .. } => !writes,
+            Self::Store(_) | Self::Fill { .. } => writes,
+            Self::Move { .. } => true,
+        }
+    }
+}
+
 /// A decoded instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
