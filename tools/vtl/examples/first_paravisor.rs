@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 halt.complete();
                 return Ok(());
             }
-            Exit::Interrupted | Exit::NotEntered(_) => {}
+            // Nothing here cancels a run: somebody else has, earlier.
+            Exit::Interrupted => vp.canceller().clear(),
+            Exit::NotEntered(_) => {}
             other => return Err(format!("unexpected exit {}", other.name()).into()),
         }
     }

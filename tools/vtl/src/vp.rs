@@ -3,7 +3,8 @@
 //! the ioctl that runs it.
 //!
 //! Made by [`crate::Vtl::bind`]. Its parts: fields of the L2 VMCS (`fields`), start states
-//! (`start`), events (`events`), registers without a field in the run page (`state`).
+//! (`start`), events (`events`), registers without a field in the run page (`state`),
+//! instructions that were stepped over (`step`).
 //! [`crate::exit`] has what a run returns.
 
 mod binding;
@@ -12,6 +13,7 @@ mod fields;
 mod redelivery;
 mod start;
 mod state;
+mod step;
 
 use core::cell::Cell;
 use std::rc::Rc;
@@ -50,7 +52,7 @@ impl Vm {
 }
 
 /// A lower VTL on a virtual processor. The thread is bound to the processor's CPU while handles
-/// exist.
+/// exist, so it can have handles of one CPU only.
 ///
 /// A CPU has one virtual processor, whatever VM it runs: the run page, the extended state and the
 /// registers of [`SharedRegister`] are common to all VMs, while each VM has its own L2 VMCS.
@@ -74,9 +76,11 @@ pub struct Vp {
     vtl: Vtl,
     vm: Vm,
     page: RunPage,
-    /// The next entry has to invalidate what an earlier user of the VM left in the processor's
-    /// caches.
-    is_new: Cell<bool>,
+    /// The renewal since which the VM has run: in an earlier life of the processor, or never, the
+    /// next entry has to invalidate what another user of the VM left in the processor's caches.
+    has_run_since: Cell<Option<u64>>,
+    /// An instruction was stepped over: what it ends has to end before the next entry.
+    is_stepped: Cell<bool>,
     /// Bound to this thread, so this is neither `Send` nor `Sync`.
     binding: Rc<Binding>,
 }
@@ -89,8 +93,9 @@ impl Vp {
             vtl,
             vm,
             page,
-            is_new: Cell::new(true),
-            binding: Rc::new(binding),
+            has_run_since: Cell::new(None),
+            is_stepped: Cell::new(false),
+            binding,
         })
     }
 
@@ -118,7 +123,8 @@ impl Vp {
             vtl: self.vtl.clone(),
             vm,
             page: self.page.clone(),
-            is_new: Cell::new(true),
+            has_run_since: Cell::new(None),
+            is_stepped: Cell::new(false),
             binding: Rc::clone(&self.binding),
         }
     }
@@ -150,12 +156,15 @@ impl Vp {
 
     /// Resets this virtual processor for another guest: all lower-VTL state that the kernel keeps,
     /// and for each of the `num_l2_vms` VMs the MSRs that pass without an exit (none) and L2_CTLS
-    /// (zero). Other fields of the L2 VMCS and memory rights are not changed.
+    /// (zero). Other fields of the L2 VMCS and memory rights are not changed, nor is a cancellation
+    /// ended ([`Canceller::clear`]). The next entry to each VM invalidates its translations.
     ///
     /// # Errors
     /// [`Error::Command`], or [`Error::Tdcall`] with the status.
     pub fn renew(&mut self, num_l2_vms: u32) -> Result<()> {
         sys::reset(&self.vtl).map_err(Error::command("VTL_RESET"))?;
+        self.binding.count_renewal();
+        self.is_stepped.set(false);
         let vms = Vm::ALL.into_iter().zip(0..num_l2_vms).map(|(vm, _)| vm);
         for vm in vms {
             for word in 0..field::MSR_BITMAP_WORDS {
@@ -173,10 +182,7 @@ impl Vp {
     /// [`Error::EntryRefused`] with the TDX module's status, [`Error::Run`]
     /// with the kernel's errno otherwise.
     pub fn run(&mut self) -> Result<Exit<'_>> {
-        self.page.aim(self.vm);
-        if self.is_new.get() {
-            self.page.request_flush(Flush::All);
-        }
+        self.prepare()?;
         match sys::return_to_lower_vtl(&self.vtl) {
             Ok(()) => {}
             Err(Errno::INTR) => return Ok(Exit::Interrupted),
@@ -196,8 +202,18 @@ impl Vp {
             self.redeliver(redelivery)?;
         }
         if redelivery::has_run(&info) {
-            self.is_new.set(false);
+            self.has_run_since.set(Some(self.binding.renewals()));
         }
         Ok(Exit::decode(self, info))
+    }
+
+    /// What has to be as the next entry needs it.
+    fn prepare(&self) -> Result<()> {
+        self.finish_step()?;
+        self.page.aim(self.vm);
+        if self.has_run_since.get() != Some(self.binding.renewals()) {
+            self.page.request_flush(Flush::All);
+        }
+        Ok(())
     }
 }

@@ -80,6 +80,12 @@ const CASES: &[Case] = &[
     ("the_apic_page_keeps_what_is_written", state::apic),
     ("binding_leaves_what_another_vm_needs", state::binding),
     ("a_guest_runs_to_its_exits", run::exits),
+    (
+        "the_shadow_of_sti_ends_with_a_halt_that_userspace_completes",
+        run::shadow,
+    ),
+    ("a_started_processor_leaves_by_rdpmc", run::rdpmc),
+    ("a_renewal_forgets_translations", run::renewal),
     ("an_entry_that_fails_leaves_no_event", run::failure),
     ("an_interrupt_waits_for_its_window", run::window),
     ("a_deadline_ends_a_guest_that_spins", run::deadline),

@@ -16,6 +16,11 @@ const SPIN: &[u8] = b"\xeb\xfe";
 /// `cli; nop; sti; nop; 1: jmp 1b`
 const STI: &[u8] = b"\xfa\x90\xfb\x90\xeb\xfe";
 
+/// `sti; hlt; cli; hlt`
+const SHADOW: &[u8] = b"\xfb\xf4\xfa\xf4";
+/// `xorl %ecx, %ecx; rdpmc`
+const RDPMC: &[u8] = b"\x31\xc9\x0f\x33";
+
 /// A guest in front of its first instruction.
 fn start(bed: &Bed, code: &[u8]) -> Result<Vp, Box<dyn std::error::Error>> {
     bed.vtl.accept(&bed.memory)?;
@@ -23,6 +28,7 @@ fn start(bed: &Bed, code: &[u8]) -> Result<Vp, Box<dyn std::error::Error>> {
     LowerMemory::map(bed.memory)?.write(0, code)?;
     let vp = bed.vtl0.bind(0)?;
     vp.reset(Mode::Protected32, bed.memory.base())?;
+    vp.canceller().clear();
     Ok(vp)
 }
 
@@ -55,6 +61,50 @@ pub(crate) fn exits(bed: &Bed) -> Outcome {
     ensure!(vp.page().entry_rcx() & 3 == 0, "the flush was not done");
     bed.vtl.flush([vp.page()])?;
     ensure!(vp.page().entry_rcx() & 3 == 1, "no flush was asked for");
+    Ok(())
+}
+
+pub(crate) fn shadow(bed: &Bed) -> Outcome {
+    let mut vp = start(bed, SHADOW)?;
+    loop {
+        match vp.run()? {
+            Exit::Halt(halt) => break halt.complete(),
+            Exit::NotEntered(_) => {}
+            exit => return Err(format!("{}, not HLT", exit.name()).into()),
+        }
+    }
+    ensure!(vp.can_take_interrupt()?, "still in the shadow of STI");
+    vp.watch_interrupt_window()?;
+    expect_next(&mut vp, "INTERRUPT_WINDOW")?;
+    let behind_halt = bed.memory.base() + 2;
+    ensure!(vp.page().rip() == behind_halt, "{:#x}", vp.page().rip());
+    Ok(())
+}
+
+pub(crate) fn rdpmc(bed: &Bed) -> Outcome {
+    let mut vp = start(bed, RDPMC)?;
+    expect_next(&mut vp, "RDPMC")
+}
+
+pub(crate) fn renewal(bed: &Bed) -> Outcome {
+    let mut vp = start(bed, CPUID)?;
+    expect_next(&mut vp, "CPUID")?;
+    ensure!(vp.page().entry_rcx() & 3 == 0, "the flush was not done");
+    // A run that is cancelled prepares an entry and makes none: what it asks for stays.
+    vp.renew(bed.info.num_l2_vms)?;
+    vp.canceller().cancel();
+    expect_next(&mut vp, "(interrupted)")?;
+    ensure!(
+        vp.page().entry_rcx() & 3 == 1,
+        "the next guest would have translations of the last one"
+    );
+    vp.renew(bed.info.num_l2_vms)?;
+    ensure!(
+        vp.page().entry_rcx() & 3 == 1,
+        "a flush that was requested is lost"
+    );
+    ensure!(vp.canceller().is_cancelled(), "a cancellation is lost");
+    vp.canceller().clear();
     Ok(())
 }
 

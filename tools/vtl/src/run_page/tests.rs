@@ -89,6 +89,17 @@ fn reset_leaves_a_valid_fpu_and_flags() -> Result<(), Errno> {
 }
 
 #[test]
+fn a_cancellation_survives_a_renewal() -> Result<(), Errno> {
+    let page = loose_page()?;
+    page.canceller().cancel();
+    page.request_flush(Flush::Linear);
+    page.reset();
+    assert!(page.canceller().is_cancelled());
+    assert_eq!(page.entry_rcx() & 3, 2);
+    Ok(())
+}
+
+#[test]
 fn cancel_sets_the_first_word_until_cleared() -> Result<(), Errno> {
     let page = loose_page()?;
     let canceller = page.canceller();

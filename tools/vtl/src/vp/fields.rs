@@ -13,6 +13,7 @@ impl Vp {
     /// # Errors
     /// [`crate::Error::Tdcall`] with the status.
     pub fn read(&self, field: L2Field) -> Result<u64> {
+        self.finish_step_before(field)?;
         self.read_id(field.id(self.vm))
     }
 
@@ -37,6 +38,7 @@ impl Vp {
     /// # Errors
     /// [`crate::Error::Tdcall`] with the status.
     pub fn write_masked(&self, field: L2Field, value: u64, mask: u64) -> Result<()> {
+        self.finish_step_before(field)?;
         self.write_id(field.id(self.vm), value, mask)
     }
 
@@ -47,6 +49,14 @@ impl Vp {
     pub fn write_id(&self, field_id: u64, value: u64, mask: u64) -> Result<()> {
         self.vtl
             .write_field("TDG.VP.WR", leaf::TDG_VP_WR, field_id, value, mask)
+    }
+
+    /// The state of interrupts is that after the last instruction which was stepped over.
+    fn finish_step_before(&self, field: L2Field) -> Result<()> {
+        match field {
+            L2Field::GUEST_INTERRUPTIBILITY => self.finish_step(),
+            _ => Ok(()),
+        }
     }
 
     /// Invalidates the translations of `pages` linear pages (1 to 4096) from `linear_address`, of

@@ -46,6 +46,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     LowerMemory::map(page)?.write(0, &CPUID_LOOP)?;
     let mut vp = vtl.bind(arguments.cpu, Vm::VTL0)?;
     vp.reset(Mode::Protected32, page.base())?;
+    vp.canceller().clear();
 
     let null_ioctl = measure(arguments.iterations, || null_ioctl(&mshv))?;
     let round_trip = measure(arguments.iterations, || user_round_trip(&mut vp))?;

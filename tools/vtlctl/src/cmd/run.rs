@@ -97,6 +97,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         kept: arguments.json.then(Vec::new),
     };
     let mut tally = Tally::default();
+    // A cancellation from before concerned another guest.
+    vp.canceller().clear();
     let limit = Limit::start(arguments.max_exits, arguments.timeout, vp.canceller());
     let end = serve(&mut vp, &limit, &mut tally, &mut console)?;
     report(&vp, &end, &tally, console, &limit);
