@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use vtl::field::L2Field;
-use vtl::{Exit, GpaRange, Gpr, LowerMemory, Mshv, PageRights, Vm, Vp};
+use vtl::{Exit, GpaRange, Gpr, Mshv, PageRights, Vm, Vp};
 
 use crate::cmd::run::limit::Limit;
 use crate::cmd::run::msr::Fault;
@@ -118,10 +118,11 @@ fn demo(layout: &Layout) -> anyhow::Result<&'static [u8]> {
 /// Accepts the guest's memory, gives VTL0 its rights, and copies the guest.
 fn load(vtl: &vtl::Vtl, layout: &Layout, guest: &[u8]) -> anyhow::Result<()> {
     let range = layout.memory();
-    vtl.accept(&range).context("cannot accept VTL0's memory")?;
+    let memory = vtl
+        .accept_zeroed(range)
+        .context("cannot accept VTL0's memory")?;
     vtl.set_rights(&range, Vm::VTL0, PageRights::ALL)
         .context("cannot give VTL0 its memory")?;
-    let memory = LowerMemory::map(range)?;
     for (offset, bytes) in layout.tables()? {
         memory.write(offset, &bytes)?;
     }
