@@ -88,28 +88,30 @@ impl Vcpu {
 
     /// Handles what other processors request of this one. Returns true if it may run then.
     fn attend(&mut self, vp: &Vp, own: &Processor) -> vtl::Result<bool> {
-        match own.phase() {
+        let activity = &own.activity;
+        match activity.phase() {
             Phase::Running => {
-                if own.take_nmi() && !control::deliver_nmi(vp)? {
-                    own.keep_nmi();
+                if activity.take_nmi() && !control::deliver_nmi(vp)? {
+                    activity.keep_nmi();
                 }
                 return Ok(true);
             }
             Phase::Starting(page) => {
                 self.reset_registers();
                 start::at_page(vp, page)?;
-                own.has_started();
-                // The reset has cleared a cancellation: check what it was for first.
+                activity.has_started();
+                // An INIT may have arrived meanwhile.
                 return Ok(false);
             }
             // In this phase senders leave interrupt commands to userspace.
             Phase::Waiting => vp.page().set_offload(vtl::Offload::new()),
-            Phase::Dead if !self.board.processors.has_live() => {
-                self.board.end(End::Halted);
-            }
             Phase::Dead => {}
         }
-        own.wait(self.board.processors.is_over());
+        // Nobody is left to start or to wake it: the last one to get here finds out.
+        if !self.board.processors.has_live() {
+            self.board.end(End::Halted);
+        }
+        activity.wait(self.board.processors.is_over());
         Ok(false)
     }
 
@@ -220,12 +222,16 @@ impl Vcpu {
 
     /// A halt that the kernel has left to userspace.
     fn halt(&self, vp: &Vp) {
+        const TF: u64 = 1 << 8;
         const IF: u64 = 1 << 9;
         let page = vp.page();
-        if page.rflags() & IF != 0 {
-            page.set_halt(Some(vtl::Halt::Hlt));
-        } else {
-            self.board.processors.list()[self.number].set_phase(Phase::Dead);
+        match page.rflags() {
+            // The trap ends the halt at once.
+            rflags if rflags & TF != 0 => {}
+            rflags if rflags & IF != 0 => page.set_halt(Some(vtl::Halt::Hlt)),
+            _ => self.board.processors.list()[self.number]
+                .activity
+                .halt_for_good(),
         }
     }
 
@@ -305,6 +311,7 @@ fn step_over(vp: &Vp, len: u8, is_64_bit: bool) {
     let page = vp.page();
     let rip = page.rip().wrapping_add(u64::from(len));
     page.set_rip(if is_64_bit { rip } else { rip & 0xffff_ffff });
+    vp.note_step();
 }
 
 /// Returns true if the exit was in 64-bit code: L of the CS rights in RSI.
