@@ -70,20 +70,27 @@ impl Vcpu {
         let own = &board.processors.list()[self.number];
         let mut vp = board.processors.vtl().bind(own.cpu, Vm::VTL0)?;
         vp.renew(num_l2_vms)?;
+        let outcome = self.serve(&mut vp, own, start);
+        // Nothing that belongs to this guest stays with the processor, however it ended.
+        let renewed = vp.renew(num_l2_vms);
+        outcome.and(renewed)?;
+        Ok(self.tally)
+    }
+
+    fn serve(&mut self, vp: &mut Vp, own: &Processor, start: Option<Start>) -> vtl::Result<()> {
+        let board = Arc::clone(&self.board);
         if let Some(start) = start {
-            start::begin(&vp, start)?;
+            start::begin(vp, start)?;
         }
         while !board.processors.is_over().load(Ordering::SeqCst) {
-            if self.attend(&vp, own)? {
-                let next = self.turn(&mut vp)?;
+            if self.attend(vp, own)? {
+                let next = self.turn(vp)?;
                 if let Next::End(end) = next {
                     board.end(end);
                 }
             }
         }
-        // Nothing that belongs to this guest stays with the processor.
-        vp.renew(num_l2_vms)?;
-        Ok(self.tally)
+        Ok(())
     }
 
     /// Handles what other processors request of this one. Returns true if it may run then.

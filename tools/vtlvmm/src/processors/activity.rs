@@ -43,9 +43,11 @@ impl Activity {
         *self.phase.lock()
     }
 
-    /// INIT: whatever it did, it waits to be started.
+    /// INIT: whatever it did, it waits to be started, and a pending NMI is gone.
     pub fn init(&self) {
-        *self.phase.lock() = Phase::Waiting;
+        let mut phase = self.phase.lock();
+        *phase = Phase::Waiting;
+        self.has_nmi.store(false, Ordering::SeqCst);
         self.changed.notify_all();
     }
 
@@ -75,9 +77,13 @@ impl Activity {
         }
     }
 
-    /// An NMI.
+    /// An NMI. A processor that waits to be started accepts none: its first instructions have no
+    /// handler for one.
     pub fn nmi(&self) {
         let mut phase = self.phase.lock();
+        if matches!(*phase, Phase::Waiting | Phase::Starting(_)) {
+            return;
+        }
         self.has_nmi.store(true, Ordering::SeqCst);
         if *phase == Phase::Dead {
             *phase = Phase::Running;
@@ -90,9 +96,12 @@ impl Activity {
         self.has_nmi.load(Ordering::Relaxed) && self.has_nmi.swap(false, Ordering::SeqCst)
     }
 
-    /// Puts an NMI back that can't be delivered yet.
+    /// Puts an NMI back that can't be delivered yet, unless an INIT has arrived meanwhile.
     pub fn keep_nmi(&self) {
-        self.has_nmi.store(true, Ordering::SeqCst);
+        let phase = self.phase.lock();
+        if *phase == Phase::Running {
+            self.has_nmi.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Waits until it has something to do, or all is over.
@@ -140,6 +149,23 @@ mod tests {
         after.nmi();
         assert_eq!(after.phase(), Phase::Running);
         assert!(after.take_nmi());
+    }
+
+    #[test]
+    fn a_processor_that_is_started_gets_no_nmi_from_before() {
+        let processor = Activity::new(Phase::Running);
+        processor.nmi();
+        processor.init();
+        processor.keep_nmi();
+        processor.nmi();
+        processor.start(1);
+        processor.nmi();
+        processor.has_started();
+        assert!(!processor.take_nmi());
+        processor.nmi();
+        assert!(processor.take_nmi());
+        processor.keep_nmi();
+        assert!(processor.take_nmi());
     }
 
     #[test]
