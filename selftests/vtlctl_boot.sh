@@ -50,6 +50,11 @@ image locks '\270\000\000\000\330\360\377\000'
 image floats "\270\000\000\000\330\213\030\203\373\377\165\007$off\017\013"
 # movl $0xfec00000, %eax; movl $1, (%rax); cmpl $0x170011, 16(%rax); jne 1f; off; 1: ud2
 image ioapic "\270\000\000\300\376\307\000\001\000\000\000\201\170\020\021\000\027\000\165\007$off\017\013"
+# Select the version; movl $0xfec00010, %esi; movl $0x1002ffe, %edi; movsl;
+# cmpl $0x170011, -4(%rdi); jne 1f; off; 1: ud2
+image crosses "\270\000\000\300\376\307\000\001\000\000\000\276\020\000\300\376\277\376\057\000\001\245\201\177\374\021\000\027\000\165\007$off\017\013"
+# movl $0xfec00000, %esi; movabs $0x140000000, %rdi; movsb; off
+image unmapped "\276\000\000\300\376\110\277\000\000\000\100\001\000\000\000\244$off"
 # movw $0xf4, %dx; movb $7, %al; outb %al, %dx
 image ends '\146\272\364\000\260\007\356'
 # movw $0x602, %dx; movb $1, %al; outb %al, %dx
@@ -88,7 +93,7 @@ head -c 600 "$work/off" >"$work/short"
 : >"$work/disk"
 
 echo "TAP version 13"
-echo "1..31"
+echo "1..33"
 boots 3 "cannot use the kernel .*missing: No such" a_missing_kernel_is_named --kernel "$work/missing"
 boots 3 "is empty" an_empty_kernel_is_refused --kernel "$work/empty"
 boots 3 "no bzImage.*too short" a_short_file_is_refused --kernel "$work/text"
@@ -116,6 +121,8 @@ boots 4 "0xd8000000.*f0, ff, 00.*not emulated" an_instruction_that_is_not_emulat
 boots 4 "string I/O to port 0x3f8" string_output_is_reported --kernel "$work/strings"
 boots 0 "powered itself off" addresses_without_a_device_float --kernel "$work/floats"
 boots 0 "powered itself off" the_io_apic_answers --kernel "$work/ioapic"
+boots 0 "powered itself off" an_element_of_a_string_move_crosses_a_page --kernel "$work/crosses"
+boots 4 "triple fault" a_string_move_to_no_page_is_the_guests_fault --kernel "$work/unmapped"
 boots 0 "the guest halted" a_guest_whose_processors_all_wait_has_halted --kernel "$work/inits"
 boots 0 "powered itself off" a_guest_leaves_something_in_memory --kernel "$work/leaves"
 boots 0 "powered itself off" the_next_guest_finds_no_memory_of_the_last --kernel "$work/leaves"

@@ -28,6 +28,8 @@ pub enum Kind {
     Read,
     /// Of data, to write.
     Write,
+    /// Of an instruction.
+    Fetch,
 }
 
 /// Whose access it is.
@@ -56,6 +58,7 @@ const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 const WP: u64 = 1 << 16;
@@ -63,8 +66,10 @@ const PG: u64 = 1 << 31;
 const PSE: u64 = 1 << 4;
 const PAE: u64 = 1 << 5;
 const LA57: u64 = 1 << 12;
+const SMEP: u64 = 1 << 20;
 const SMAP: u64 = 1 << 21;
 const LMA: u64 = 1 << 10;
+const NXE: u64 = 1 << 11;
 
 impl Paging {
     /// That of 64-bit code, as far as an instruction is fetched.
@@ -122,7 +127,8 @@ struct Walk<'a, M> {
     checked: Option<(Kind, Privilege)>,
 }
 
-/// An entry that was read, and the rights of all entries up to it.
+/// An entry that was read, and the rights of all entries up to it: those bits that give one are set,
+/// and [`NO_EXECUTE`] is inverted.
 #[derive(Clone, Copy)]
 struct Found {
     at: u64,
@@ -154,7 +160,7 @@ impl<M: GuestMemory> Walk<'_, M> {
     /// Tables of 512 entries, `levels` of them.
     fn long(&self, table: u64, linear: u64, levels: u32) -> Result<u64, Miss> {
         let mut table = table;
-        let mut rights = WRITABLE | USER;
+        let mut rights = WRITABLE | USER | NO_EXECUTE;
         for level in (0..levels).rev() {
             let shift = 12 + 9 * level;
             let at = table + 8 * ((linear >> shift) & 0x1ff);
@@ -162,7 +168,7 @@ impl<M: GuestMemory> Walk<'_, M> {
             if entry & PRESENT == 0 {
                 return Err(self.fault(0));
             }
-            rights &= entry;
+            rights &= entry ^ NO_EXECUTE;
             let found = Found { at, entry, rights };
             // Of the upper levels only the third has large pages, of 1 GiB.
             if level == 0 || (entry & LARGE != 0 && level <= 2) {
@@ -182,7 +188,7 @@ impl<M: GuestMemory> Walk<'_, M> {
         let mut found = Found {
             at,
             entry: directory,
-            rights: directory,
+            rights: directory | NO_EXECUTE,
         };
         if directory & LARGE != 0 && self.paging.cr4 & PSE != 0 {
             self.use_page::<u32>(found)?;
@@ -191,7 +197,7 @@ impl<M: GuestMemory> Walk<'_, M> {
         self.mark::<u32>(found, ACCESSED)?;
         found.at = (directory & 0xffff_f000) + 4 * ((linear >> 12) & 0x3ff);
         found.entry = self.load_32(found.at)?;
-        found.rights &= found.entry;
+        found.rights &= found.entry | NO_EXECUTE;
         self.use_page::<u32>(found)?;
         Ok((found.entry & 0xffff_f000) | (linear & 0xfff))
     }
@@ -225,13 +231,25 @@ impl<M: GuestMemory> Walk<'_, M> {
     /// [SDM3 4.6.1]
     fn is_allowed(&self, rights: u64, kind: Kind, privilege: Privilege) -> bool {
         let Paging { cr0, cr4, .. } = *self.paging;
-        let is_writable = rights & WRITABLE != 0;
         let is_of_user = rights & USER != 0;
-        if privilege.is_user {
-            return is_of_user && (kind == Kind::Read || is_writable);
+        if privilege.is_user && !is_of_user {
+            return false;
         }
-        let is_kept_out = is_of_user && cr4 & SMAP != 0 && !privilege.is_ac_set;
-        !is_kept_out && (kind == Kind::Read || is_writable || cr0 & WP == 0)
+        let (is_enforced, is_given, keeps_out) = match kind {
+            Kind::Read => (false, true, cr4 & SMAP != 0 && !privilege.is_ac_set),
+            Kind::Write => (
+                privilege.is_user || cr0 & WP != 0,
+                rights & WRITABLE != 0,
+                cr4 & SMAP != 0 && !privilege.is_ac_set,
+            ),
+            Kind::Fetch => (
+                self.paging.efer & NXE != 0,
+                rights & NO_EXECUTE != 0,
+                cr4 & SMEP != 0,
+            ),
+        };
+        let is_kept_out = keeps_out && is_of_user && !privilege.is_user;
+        !is_kept_out && (is_given || !is_enforced)
     }
 
     /// Sets bits of an entry, if it is still the one that was read.
@@ -251,13 +269,20 @@ impl<M: GuestMemory> Walk<'_, M> {
         }
     }
 
-    /// #PF; `present` is bit 0 of its error code. Only for data.
+    /// #PF; `present` is bit 0 of its error code.
     fn fault(&self, present: u32) -> Miss {
-        let (write, user) = match self.checked {
-            Some((kind, privilege)) => (kind == Kind::Write, privilege.is_user),
-            None => (false, false),
+        let Some((kind, privilege)) = self.checked else {
+            return Miss::Fault(present);
         };
-        Miss::Fault(present | (u32::from(write) << 1) | (u32::from(user) << 2))
+        let Paging { cr4, efer, .. } = *self.paging;
+        // Fetches are told from reads only where the guest could forbid them.
+        let is_told = cr4 & SMEP != 0 || (cr4 & PAE != 0 && efer & NXE != 0);
+        let of_kind = match kind {
+            Kind::Read => 0,
+            Kind::Write => 1 << 1,
+            Kind::Fetch => u32::from(is_told) << 4,
+        };
+        Miss::Fault(present | of_kind | (u32::from(privilege.is_user) << 2))
     }
 }
 
@@ -297,182 +322,4 @@ const fn is_canonical(linear: u64, levels: u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::tests::ram;
-
-    const LONG: Paging = Paging::long(0x1000);
-
-    #[test]
-    fn long_mode_has_pages_of_three_sizes() {
-        let memory = ram(&[(0, 0x10_0000)]);
-        let put = |at: u64, entry: u64| memory.write_obj(entry, GuestAddress(at)).expect("RAM");
-        put(0x1000, 0x2003);
-        put(0x2000, 0x4000_0083);
-        put(0x2008, 0x3003);
-        put(0x3000, 0x1_2340_0083);
-        put(0x3008, 0x4003);
-        put(0x4000, 0x8000_0000_5678_9063);
-        assert_eq!(LONG.translate(&memory, 0x1234), Some(0x4000_1234));
-        assert_eq!(LONG.translate(&memory, 0x4000_1234), Some(0x1_2340_1234));
-        assert_eq!(LONG.translate(&memory, 0x4020_0fff), Some(0x5678_9fff));
-        assert_eq!(LONG.translate(&memory, 0x4020_1000), None);
-        assert_eq!(LONG.translate(&memory, 1 << 39), None);
-    }
-
-    #[test]
-    fn tables_outside_of_memory_translate_nothing() {
-        let memory = ram(&[(0, 0x10_0000)]);
-        for cr3 in [0x10_0000, ADDRESS, u64::MAX] {
-            assert_eq!(Paging { cr3, ..LONG }.translate(&memory, 0), None);
-            let pae = Paging {
-                cr3,
-                efer: 0,
-                ..LONG
-            };
-            assert_eq!(pae.translate(&memory, u64::MAX), None);
-            let old = Paging {
-                cr3,
-                efer: 0,
-                cr4: 0,
-                ..LONG
-            };
-            assert_eq!(old.translate(&memory, u64::MAX), None);
-        }
-        memory
-            .write_obj(ADDRESS | 1, GuestAddress(0x1000))
-            .expect("RAM");
-        assert_eq!(LONG.translate(&memory, 0), None);
-    }
-
-    #[test]
-    fn without_paging_addresses_are_32_bits() {
-        let memory = ram(&[(0, 0x1000)]);
-        let flat = Paging { cr0: 1, ..LONG };
-        assert_eq!(flat.translate(&memory, 0x1_0000_1234), Some(0x1234));
-    }
-
-    #[test]
-    fn a_page_directory_has_large_pages() {
-        let memory = ram(&[(0, 0x10_0000)]);
-        let put = |at: u64, entry: u32| memory.write_obj(entry, GuestAddress(at)).expect("RAM");
-        put(0x1000, 0x0080_0083);
-        put(0x1004, 0x2003);
-        put(0x2000, 0x0001_2003);
-        let old = Paging {
-            efer: 0,
-            cr4: 1 << 4,
-            ..LONG
-        };
-        assert_eq!(old.translate(&memory, 0x1234), Some(0x0080_1234));
-        assert_eq!(old.translate(&memory, 0x40_0567), Some(0x1_2567));
-        assert_eq!(old.translate(&memory, 0x80_0000), None);
-    }
-
-    const USER_3: Privilege = Privilege {
-        is_user: true,
-        is_ac_set: true,
-    };
-    const KERNEL: Privilege = Privilege {
-        is_user: false,
-        is_ac_set: false,
-    };
-
-    /// Pages of the user (0) and of the kernel (1), both writable, one of the user to read (2), and
-    /// one that is not mapped (3).
-    fn pages() -> vm_memory::GuestMemoryMmap<()> {
-        let memory = ram(&[(0, 0x10_0000)]);
-        let put = |at: u64, entry: u64| memory.write_obj(entry, GuestAddress(at)).expect("RAM");
-        put(0x1000, 0x2007);
-        put(0x2000, 0x3007);
-        put(0x3000, 0x4007);
-        put(0x4000, 0x8007);
-        put(0x4008, 0x9003);
-        put(0x4010, 0xa005);
-        memory
-    }
-
-    #[test]
-    fn a_users_string_move_does_not_reach_the_kernels_pages() {
-        let memory = pages();
-        let paging = Paging {
-            cr0: PG | WP,
-            ..LONG
-        };
-        let access = |linear, kind| paging.access(&memory, linear, kind, USER_3);
-        assert_eq!(access(0x0123, Kind::Write), Ok(0x8123));
-        assert_eq!(access(0x1123, Kind::Read), Err(Miss::Fault(5)));
-        assert_eq!(access(0x1123, Kind::Write), Err(Miss::Fault(7)));
-        assert_eq!(access(0x2123, Kind::Read), Ok(0xa123));
-        assert_eq!(access(0x2123, Kind::Write), Err(Miss::Fault(7)));
-        assert_eq!(access(0x3123, Kind::Read), Err(Miss::Fault(4)));
-        assert_eq!(access(0x3123, Kind::Write), Err(Miss::Fault(6)));
-        assert_eq!(access(1 << 47, Kind::Read), Err(Miss::NotCanonical));
-        // A right that an upper table lacks is none.
-        memory
-            .write_obj(0x3003_u64, GuestAddress(0x2000))
-            .expect("RAM");
-        assert_eq!(access(0x0123, Kind::Read), Err(Miss::Fault(5)));
-    }
-
-    #[test]
-    fn the_kernel_is_kept_out_and_copies_on_write_as_it_asked_for() {
-        let memory = pages();
-        let access = |cr0, cr4, linear, kind, is_ac_set| {
-            let paging = Paging { cr0, cr4, ..LONG };
-            let privilege = Privilege {
-                is_ac_set,
-                ..KERNEL
-            };
-            paging.access(&memory, linear, kind, privilege)
-        };
-        assert_eq!(access(PG, PAE, 0x2000, Kind::Write, false), Ok(0xa000));
-        let read_only = access(PG | WP, PAE, 0x2000, Kind::Write, false);
-        assert_eq!(read_only, Err(Miss::Fault(3)));
-        let kept_out = access(PG | WP, PAE | SMAP, 0, Kind::Read, false);
-        assert_eq!(kept_out, Err(Miss::Fault(1)));
-        assert_eq!(access(PG | WP, PAE | SMAP, 0, Kind::Read, true), Ok(0x8000));
-        assert_eq!(
-            access(PG | WP, PAE | SMAP, 0x1000, Kind::Write, false),
-            Ok(0x9000)
-        );
-    }
-
-    #[test]
-    fn entries_are_marked_as_by_a_processor_and_only_by_an_access() {
-        let memory = pages();
-        let entry = |at| memory.read_obj::<u64>(GuestAddress(at)).expect("RAM");
-        assert_eq!(LONG.translate(&memory, 0), Some(0x8000));
-        assert_eq!((entry(0x1000), entry(0x4000)), (0x2007, 0x8007));
-        let _ = LONG.access(&memory, 0x1000, Kind::Read, USER_3);
-        assert_eq!((entry(0x1000), entry(0x4008)), (0x2027, 0x9003));
-        assert_eq!(LONG.access(&memory, 0, Kind::Read, USER_3), Ok(0x8000));
-        assert_eq!((entry(0x3000), entry(0x4000)), (0x4027, 0x8027));
-        assert_eq!(LONG.access(&memory, 0, Kind::Write, USER_3), Ok(0x8000));
-        assert_eq!(entry(0x4000), 0x8067);
-    }
-
-    #[test]
-    fn old_tables_have_the_same_rights() {
-        let memory = ram(&[(0, 0x10_0000)]);
-        let put = |at: u64, entry: u32| memory.write_obj(entry, GuestAddress(at)).expect("RAM");
-        put(0x1000, 0x2007);
-        put(0x1004, 0x0040_0083);
-        put(0x2000, 0x8005);
-        put(0x2004, 0x9003);
-        let paging = Paging {
-            cr0: PG | WP,
-            cr4: PSE,
-            efer: 0,
-            ..LONG
-        };
-        let access = |linear, kind| paging.access(&memory, linear, kind, USER_3);
-        assert_eq!(access(0, Kind::Read), Ok(0x8000));
-        assert_eq!(memory.read_obj(GuestAddress(0x2000)).ok(), Some(0x8025_u32));
-        assert_eq!(access(0, Kind::Write), Err(Miss::Fault(7)));
-        assert_eq!(access(0x1000, Kind::Read), Err(Miss::Fault(5)));
-        assert_eq!(access(0x40_0000, Kind::Read), Err(Miss::Fault(5)));
-        let kernel = paging.access(&memory, 0x40_0000, Kind::Write, KERNEL);
-        assert_eq!(kernel, Ok(0x40_0000));
-    }
-}
+mod tests;

@@ -33,6 +33,20 @@ enum Problem {
     Vtl(vtl::Error),
 }
 
+impl Problem {
+    /// What the guest gets for an access to `linear_address`.
+    fn of_miss(miss: Miss, linear_address: u64) -> Self {
+        match miss {
+            Miss::Fault(error_code) => Self::Fault(Exception::PageFault {
+                linear_address,
+                error_code,
+            }),
+            Miss::NotCanonical => Self::Fault(Exception::GeneralProtection),
+            Miss::Changed => Self::Changed,
+        }
+    }
+}
+
 impl From<vtl::Error> for Problem {
     fn from(error: vtl::Error) -> Self {
         Self::Vtl(error)
@@ -119,36 +133,37 @@ fn instruction(board: &Board<LowerRam>, vp: &Vp, paging: &Paging) -> Result<Deco
         (false, true) => 32,
         (false, false) => 16,
     };
-    let base = if bits == 64 { 0 } else { info.rdi };
-    let linear = base.wrapping_add(vp.page().rip());
+    let linear = match bits {
+        64 => vp.page().rip(),
+        _ => info.rdi.wrapping_add(vp.page().rip()) & 0xffff_ffff,
+    };
     let bytes = fetch(board, paging, linear);
+    let check = |at| check_fetch(board, vp, paging.cr3, at);
     if let Some(decoded) = decode::decode(&bytes, bits) {
+        // The processor has executed something at `linear`. The guest may have changed it meanwhile
+        // to an instruction that ends in a page from which nothing may be fetched.
+        let [first, second] = pieces(linear, decoded.len);
+        if second != 0 {
+            check(linear.wrapping_add(first.into()))?;
+        }
         return Ok(decoded);
     }
-    // The processor has fetched it: the rest is gone because the guest has changed its tables. If it
-    // is still gone, the guest finds out.
-    // CAST: at most 15.
-    let rest = linear.wrapping_add(bytes.len() as u64);
-    if bytes.len() < LONGEST && paging.translate(&board.memory, rest).is_none() {
-        return Err(Problem::Fault(missing(vp, rest)?));
+    // The rest is gone because the guest has changed its tables. If it is still gone, it finds out.
+    if bytes.len() < LONGEST {
+        // CAST: at most 15.
+        check(linear.wrapping_add(bytes.len() as u64))?;
     }
     Err(Problem::Failed(format!(
         "the instruction {bytes:02x?} is not emulated for devices"
     )))
 }
 
-/// #PF of a fetch from a page that is not mapped.
-fn missing(vp: &Vp, linear_address: u64) -> vtl::Result<Exception> {
-    const CR4_SMEP: u64 = 1 << 20;
-    const CR4_PAE: u64 = 1 << 5;
-    const EFER_NXE: u64 = 1 << 11;
-    let Paging { cr4, efer, .. } = whole_paging(vp, 0)?;
-    // Fetches are told from reads only where the guest could forbid them.
-    let is_told = cr4 & CR4_SMEP != 0 || (cr4 & CR4_PAE != 0 && efer & EFER_NXE != 0);
-    Ok(Exception::PageFault {
-        linear_address,
-        error_code: (u32::from(privilege(vp)?.is_user) << 2) | (u32::from(is_told) << 4),
-    })
+/// Checks that the guest may fetch instructions from `linear`.
+fn check_fetch(board: &Board<LowerRam>, vp: &Vp, cr3: u64, linear: u64) -> Result<(), Problem> {
+    let paging = whole_paging(vp, cr3)?;
+    let found = paging.access(&board.memory, linear, Kind::Fetch, privilege(vp)?);
+    found.map_err(|miss| Problem::of_miss(miss, linear))?;
+    Ok(())
 }
 
 /// The bytes at a linear address, as many as an instruction may have and are mapped.
@@ -353,14 +368,7 @@ impl<'a> OtherSide<'a> {
         let found = self
             .paging
             .access(memory, linear, self.kind, self.privilege);
-        found.map_err(|miss| match miss {
-            Miss::Fault(error_code) => Problem::Fault(Exception::PageFault {
-                linear_address: linear,
-                error_code,
-            }),
-            Miss::NotCanonical => Problem::Fault(Exception::GeneralProtection),
-            Miss::Changed => Problem::Changed,
-        })
+        found.map_err(|miss| Problem::of_miss(miss, linear))
     }
 
     /// What is not memory is a device, too, or floats.
