@@ -193,7 +193,10 @@ fn serve(
                 halt.complete();
                 return Ok(End::Halted);
             }
-            Exit::Interrupted | Exit::NotEntered(_) => {}
+            // If it was the limit, the next turn ends; a cancellation of somebody else's would make
+            // this loop spin.
+            Exit::Interrupted => vp.canceller().clear(),
+            Exit::NotEntered(_) => {}
             other => return Ok(End::Failed(describe(&other) + &hint(&other, last_fault))),
         }
     }
