@@ -93,6 +93,10 @@ const CASES: &[Case] = &[
         "the_shadow_of_sti_ends_with_a_halt_that_userspace_completes",
         run::shadow,
     ),
+    (
+        "the_shadow_of_mov_ss_ends_with_interrupts_disabled_too",
+        run::shadow_of_ss,
+    ),
     ("a_started_processor_leaves_by_rdpmc", run::rdpmc),
     ("a_renewal_forgets_translations", run::renewal),
     ("an_entry_that_fails_leaves_no_event", run::failure),

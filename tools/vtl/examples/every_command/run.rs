@@ -18,6 +18,8 @@ const STI: &[u8] = b"\xfa\x90\xfb\x90\xeb\xfe";
 
 /// `sti; hlt; cli; hlt`
 const SHADOW: &[u8] = b"\xfb\xf4\xfa\xf4";
+/// `movw %ax, %ss; hlt`
+const SHADOW_OF_SS: &[u8] = b"\x8e\xd0\xf4";
 /// `xorl %ecx, %ecx; rdpmc`
 const RDPMC: &[u8] = b"\x31\xc9\x0f\x33";
 
@@ -78,6 +80,28 @@ pub(crate) fn shadow(bed: &Bed) -> Outcome {
     expect_next(&mut vp, "INTERRUPT_WINDOW")?;
     let behind_halt = bed.memory.base() + 2;
     ensure!(vp.page().rip() == behind_halt, "{:#x}", vp.page().rip());
+    Ok(())
+}
+
+pub(crate) fn shadow_of_ss(bed: &Bed) -> Outcome {
+    const BLOCKING: u64 = 3;
+    let mut vp = start(bed, SHADOW_OF_SS)?;
+    let segment_base = bed.memory.base();
+    vp.start(Mode::Real16 { segment_base }, 0)?;
+    loop {
+        match vp.run()? {
+            Exit::Halt(halt) => {
+                let state = halt.vp().read(L2Field::GUEST_INTERRUPTIBILITY)?;
+                ensure!(state & BLOCKING != 0, "MOV SS blocks nothing");
+                break halt.complete();
+            }
+            Exit::NotEntered(_) => {}
+            exit => return Err(format!("{}, not HLT", exit.name()).into()),
+        }
+    }
+    ensure!(vp.page().rflags() & (1 << 9) == 0, "IF is set");
+    let state = vp.read(L2Field::GUEST_INTERRUPTIBILITY)?;
+    ensure!(state & BLOCKING == 0, "an NMI could not be injected");
     Ok(())
 }
 

@@ -83,7 +83,7 @@ impl Vp {
     /// The state of interrupts is that after the last instruction which was stepped over.
     fn finish_step_before(&self, field: L2Field) -> Result<()> {
         match field {
-            L2Field::GUEST_INTERRUPTIBILITY => self.finish_step(),
+            L2Field::GUEST_INTERRUPTIBILITY => self.finish_step_wholly(),
             _ => Ok(()),
         }
     }

@@ -39,8 +39,21 @@ impl Vp {
         self.is_stepped.set(true);
     }
 
-    /// Carries out what [`Self::note_step`] noted.
+    /// Carries out what [`Self::note_step`] noted, as far as the next entry depends on it.
     pub(super) fn finish_step(&self) -> Result<()> {
+        self.finish(Rest::of(self.page.rflags()))
+    }
+
+    /// Carries out all of it, for somebody who is going to look: an NMI, which RFLAGS.IF does not hold
+    /// back, can't be injected while MOV SS blocks it.
+    pub(super) fn finish_step_wholly(&self) -> Result<()> {
+        self.finish(Rest {
+            ends_blocking: true,
+            ..Rest::of(self.page.rflags())
+        })
+    }
+
+    fn finish(&self, rest: Rest) -> Result<()> {
         /// BS of the pending debug exceptions.
         const SINGLE_STEP: u64 = 1 << 14;
         /// BTF of DEBUGCTL: branches are trapped, not instructions.
@@ -48,7 +61,6 @@ impl Vp {
         if !self.is_stepped.replace(false) {
             return Ok(());
         }
-        let rest = Rest::of(self.page.rflags());
         if rest.ends_blocking || rest.is_trapped {
             self.write_masked(L2Field::GUEST_INTERRUPTIBILITY, 0, BLOCKING)?;
         }
