@@ -236,7 +236,7 @@ impl RunPage {
         self.u64(context!(entry_rcx))
     }
 
-    /// Makes the next entry invalidate translations first. If another kind is already requested,
+    /// Makes the next entry, of the VM that it enters, invalidate translations first. If another kind is already requested,
     /// the request becomes [`Flush::All`], which includes both.
     ///
     /// A thread that is inside the lower VTL invalidates only at its next entry;
@@ -249,19 +249,25 @@ impl RunPage {
         });
     }
 
-    /// Makes the next entry one to `vm`, whatever the page says now.
-    pub(crate) fn aim(&self, vm: Vm) {
+    /// Makes the next entry one to `vm`, whatever the page says now. Returns true if a flush was
+    /// requested for another VM; it is done by this entry, too.
+    pub(crate) fn aim(&self, vm: Vm) -> bool {
         let aimed = vm.index() << ENTRY_VM_SHIFT;
-        if self.entry_rcx() & !ENTRY_INVD_MASK != aimed {
-            self.update_entry_rcx(|rcx| aimed | (rcx & ENTRY_INVD_MASK));
+        if self.entry_rcx() & !ENTRY_INVD_MASK == aimed {
+            return false;
         }
+        self.update_entry_rcx(|rcx| aimed | (rcx & ENTRY_INVD_MASK)) & ENTRY_INVD_MASK != 0
     }
 
-    /// An atomic update, because the kernel and other threads change the word, too.
-    fn update_entry_rcx(&self, update: impl Fn(u64) -> u64) {
+    /// An atomic update, because the kernel and other threads change the word, too. Returns the
+    /// previous word.
+    fn update_entry_rcx(&self, update: impl Fn(u64) -> u64) -> u64 {
         let word: &AtomicU64 = self.page.word(context!(entry_rcx));
         // ORDERING: the request must be visible before the kick that follows it.
-        let _ = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rcx| Some(update(rcx)));
+        let updated =
+            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rcx| Some(update(rcx)));
+        // It always updates.
+        updated.unwrap_or_else(|word| word)
     }
 
     /// Both are multiples of 8.

@@ -16,6 +16,7 @@ mod state;
 mod step;
 
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -51,6 +52,24 @@ impl Vm {
     }
 }
 
+/// Counts the flushes that concern every VM, and not only the one that a run page names.
+static FLUSHES: AtomicU64 = AtomicU64::new(0);
+
+/// Has each VM of this process, on whatever virtual processor, invalidate its translations before its
+/// next entry.
+pub(crate) fn flush_all_vms() {
+    // ORDERING: counted before the run pages are changed and their threads kicked; a thread that
+    // has read the old count enters after that only with what its run page requests.
+    FLUSHES.fetch_add(1, Ordering::SeqCst);
+}
+
+/// What may make the translations stale that a VM left in the processor's caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Epoch {
+    renewals: u64,
+    flushes: u64,
+}
+
 /// A lower VTL on a virtual processor. The thread is bound to the processor's CPU while handles
 /// exist, so it can have handles of one CPU only.
 ///
@@ -76,9 +95,9 @@ pub struct Vp {
     vtl: Vtl,
     vm: Vm,
     page: RunPage,
-    /// The renewal since which the VM has run: in an earlier life of the processor, or never, the
-    /// next entry has to invalidate what another user of the VM left in the processor's caches.
-    has_run_since: Cell<Option<u64>>,
+    /// The epoch in which the VM has run last. In another one, or if it has not run yet, the next
+    /// entry has to invalidate what is left in the processor's caches.
+    has_run_in: Cell<Option<Epoch>>,
     /// An instruction was stepped over: what it ends has to end before the next entry.
     is_stepped: Cell<bool>,
     /// Bound to this thread, so this is neither `Send` nor `Sync`.
@@ -93,7 +112,7 @@ impl Vp {
             vtl,
             vm,
             page,
-            has_run_since: Cell::new(None),
+            has_run_in: Cell::new(None),
             is_stepped: Cell::new(false),
             binding,
         })
@@ -123,7 +142,7 @@ impl Vp {
             vtl: self.vtl.clone(),
             vm,
             page: self.page.clone(),
-            has_run_since: Cell::new(None),
+            has_run_in: Cell::new(None),
             is_stepped: Cell::new(false),
             binding: Rc::clone(&self.binding),
         }
@@ -182,7 +201,7 @@ impl Vp {
     /// [`Error::EntryRefused`] with the TDX module's status, [`Error::Run`]
     /// with the kernel's errno otherwise.
     pub fn run(&mut self) -> Result<Exit<'_>> {
-        self.prepare()?;
+        let epoch = self.prepare()?;
         match sys::return_to_lower_vtl(&self.vtl) {
             Ok(()) => {}
             Err(Errno::INTR) => return Ok(Exit::Interrupted),
@@ -202,18 +221,25 @@ impl Vp {
             self.redeliver(redelivery)?;
         }
         if redelivery::has_run(&info) {
-            self.has_run_since.set(Some(self.binding.renewals()));
+            self.has_run_in.set(Some(epoch));
         }
         Ok(Exit::decode(self, info))
     }
 
-    /// What has to be as the next entry needs it.
-    fn prepare(&self) -> Result<()> {
+    /// Prepares the next entry. Returns the epoch in which it is.
+    fn prepare(&self) -> Result<Epoch> {
         self.finish_step()?;
-        self.page.aim(self.vm);
-        if self.has_run_since.get() != Some(self.binding.renewals()) {
+        if self.page.aim(self.vm) {
+            // It was requested for another VM, whose handle does not find it in the page any more.
+            flush_all_vms();
+        }
+        let epoch = Epoch {
+            renewals: self.binding.renewals(),
+            flushes: FLUSHES.load(Ordering::SeqCst),
+        };
+        if self.has_run_in.get() != Some(epoch) {
             self.page.request_flush(Flush::All);
         }
-        Ok(())
+        Ok(epoch)
     }
 }

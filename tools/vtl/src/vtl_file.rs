@@ -13,7 +13,7 @@ use crate::audit::Ring;
 use crate::info::Info;
 use crate::run_page::{Flush, RunPage};
 use crate::stats::Stats;
-use crate::vp::{Vm, Vp};
+use crate::vp::{self, Vm, Vp};
 use crate::{Error, GpaRange, LowerVtl, Result, VapicPage, device, sys};
 
 /// A VTL file. Clones share the descriptor, which is available by [`AsFd`].
@@ -135,13 +135,15 @@ impl Vtl {
     }
 
     /// Makes each of these virtual processors invalidate its translations before it executes
-    /// another instruction of a lower VTL. On return, none of them uses older translations.
+    /// another instruction of a lower VTL. On return, none of them uses older translations. A VM
+    /// that another handle of this process runs there later invalidates its own then.
     ///
     /// To be called for all virtual processors after memory rights were revoked.
     ///
     /// # Errors
     /// [`Error::Command`].
     pub fn flush<'a>(&self, pages: impl IntoIterator<Item = &'a RunPage>) -> Result<()> {
+        vp::flush_all_vms();
         let cpus: Vec<u32> = pages
             .into_iter()
             .map(|page| {

@@ -99,6 +99,7 @@ const CASES: &[Case] = &[
     ),
     ("a_started_processor_leaves_by_rdpmc", run::rdpmc),
     ("a_renewal_forgets_translations", run::renewal),
+    ("a_flush_reaches_a_vm_that_does_not_run", run::flush),
     ("an_entry_that_fails_leaves_no_event", run::failure),
     ("an_interrupt_waits_for_its_window", run::window),
     ("a_deadline_ends_a_guest_that_spins", run::deadline),

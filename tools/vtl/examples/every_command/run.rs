@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use vtl::audit::{Follower, Step};
 use vtl::field::L2Field;
-use vtl::{Event, Exit, Gpr, Kick, LowerMemory, Mode, PageRights, Vectors, Vp};
+use vtl::{Event, Exit, Flush, Gpr, Kick, LowerMemory, Mode, PageRights, Vectors, Vm, Vp};
 
 use crate::{Bed, Outcome, ensure};
 
@@ -129,6 +129,48 @@ pub(crate) fn renewal(bed: &Bed) -> Outcome {
     );
     ensure!(vp.canceller().is_cancelled(), "a cancellation is lost");
     vp.canceller().clear();
+    Ok(())
+}
+
+pub(crate) fn flush(bed: &Bed) -> Outcome {
+    ensure!(bed.info.num_l2_vms > 1, "one VM only");
+    let mut vtl0 = start(bed, SPIN)?;
+    let mut vtl1 = vtl0.sibling(Vm::VTL1);
+    bed.vtl.set_rights(&bed.memory, Vm::VTL1, PageRights::ALL)?;
+    // Both have run: neither has anything left to invalidate.
+    let run = |vp: &mut Vp| -> Outcome {
+        vp.start(Mode::Protected32, bed.memory.base())?;
+        vp.page().arm_deadline(vtl::tsc() + 100_000);
+        expect_next(vp, "PREEMPTION_TIMER")?;
+        ensure!(vp.page().entry_rcx() & 3 == 0, "the flush was not done");
+        Ok(())
+    };
+    // A cancelled run makes no entry: what it would have invalidated stays in the page.
+    let requested = |vp: &mut Vp| -> Result<u64, Box<dyn std::error::Error>> {
+        vp.canceller().cancel();
+        expect_next(vp, "(interrupted)")?;
+        vp.canceller().clear();
+        Ok(vp.page().entry_rcx() & 3)
+    };
+    run(&mut vtl0)?;
+    run(&mut vtl1)?;
+    ensure!(requested(&mut vtl0)? == 0, "VTL0 flushes for no reason");
+    run(&mut vtl1)?;
+    // The page names VTL1, which does this.
+    bed.vtl.flush([vtl1.page()])?;
+    run(&mut vtl1)?;
+    ensure!(requested(&mut vtl0)? == 1, "VTL0 keeps its translations");
+    run(&mut vtl0)?;
+    // A request for VTL0, and VTL1 runs first.
+    vtl0.page().request_flush(Flush::Linear);
+    run(&mut vtl1)?;
+    ensure!(requested(&mut vtl0)? == 1, "VTL1 has taken VTL0's flush");
+    run(&mut vtl0)?;
+    vtl0.start(Mode::Protected32, bed.memory.base())?;
+    ensure!(requested(&mut vtl0)? == 1, "a new start keeps translations");
+    vtl0.page().disarm_deadline();
+    bed.vtl
+        .set_rights(&bed.memory, Vm::VTL1, PageRights::NONE)?;
     Ok(())
 }
 

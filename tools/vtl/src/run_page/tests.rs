@@ -114,12 +114,13 @@ fn cancel_sets_the_first_word_until_cleared() -> Result<(), Errno> {
 #[test]
 fn a_flush_is_not_lost_and_the_stronger_one_counts() -> Result<(), Errno> {
     let page = loose_page()?;
-    page.aim(Vm::VTL1);
+    assert!(!page.aim(Vm::VTL1));
     assert_eq!(page.entry_rcx(), 2 << 52);
     page.request_flush(Flush::LinearNonGlobal);
     assert_eq!(page.entry_rcx() & 3, 3);
     page.request_flush(Flush::Linear);
-    page.aim(Vm::VTL0);
+    assert!(!page.aim(Vm::VTL1));
+    assert!(page.aim(Vm::VTL0), "that was VTL1's");
     assert_eq!(page.entry_rcx(), (1 << 52) | 1);
     // What an earlier user left in reserved bits is discarded.
     page.poke(504, u64::MAX);

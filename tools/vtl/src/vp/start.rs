@@ -46,6 +46,8 @@ impl Vp {
     /// [`crate::Error::Tdcall`] for the first field that the TDX module refused.
     pub fn start(&self, mode: Mode, rip: u64) -> Result<()> {
         self.is_stepped.set(false);
+        // Paging changes, and by no instruction that would make the processor forget translations.
+        self.has_run_in.set(None);
         self.page.set_registers(&Registers {
             rip,
             ..Registers::default()
