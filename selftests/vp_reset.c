@@ -194,6 +194,9 @@ TEST_F(reset, the_run_page_is_as_at_first)
 	/* A thread that has cancelled the run does not do so again. */
 	EXPECT_EQ(1, run->cancel);
 	run->cancel = 0;
+	/* Nor does one that has asked for translations to be invalidated. */
+	EXPECT_EQ(1, run->tdx.entry_rcx);
+	run->tdx.entry_rcx = 0;
 	for (i = 0; i < VTL_PAGE_SIZE; i++) {
 		bool is_blocked = i >= blocked && i < blocked + 32;
 
@@ -201,6 +204,24 @@ TEST_F(reset, the_run_page_is_as_at_first)
 		EXPECT_EQ(0, vapic[i]);
 	}
 	munmap((void *)vapic, VTL_PAGE_SIZE);
+}
+
+TEST_F(reset, the_switch_page_keeps_what_was_requested_and_taken)
+{
+	const size_t first = offsetof(struct mshv_vtl_switch_page, flush);
+	const size_t end = offsetof(struct mshv_vtl_switch_page, reserved2);
+	volatile uint8_t *page =
+		vtl_map_page(self->guest.fd, MSHV_VTL_MMAP_SWITCH_PAGE, 0);
+	size_t i;
+
+	ASSERT_NE(MAP_FAILED, (void *)page);
+	memset((void *)page, 0xa5, VTL_PAGE_SIZE);
+	ASSERT_EQ(0, reset(self->guest.fd));
+	/* A thread that has requested an invalidation does not do so again. */
+	for (i = 0; i < VTL_PAGE_SIZE; i++)
+		EXPECT_EQ(i >= first && i < end ? 0xa5 : 0, page[i]);
+	memset((void *)page, 0, VTL_PAGE_SIZE);
+	munmap((void *)page, VTL_PAGE_SIZE);
 }
 
 TEST_F(reset, deadlines_never_come)

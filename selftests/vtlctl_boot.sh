@@ -50,10 +50,25 @@ image locks '\270\000\000\000\330\360\377\000'
 image floats "\270\000\000\000\330\213\030\203\373\377\165\007$off\017\013"
 # movl $0xfec00000, %eax; movl $1, (%rax); cmpl $0x170011, 16(%rax); jne 1f; off; 1: ud2
 image ioapic "\270\000\000\300\376\307\000\001\000\000\000\201\170\020\021\000\027\000\165\007$off\017\013"
+# Select the version; movl $0xfec00010, %esi; movl $0x1002ffe, %edi; movsl;
+# cmpl $0x170011, -4(%rdi); jne 1f; off; 1: ud2
+image crosses "\270\000\000\300\376\307\000\001\000\000\000\276\020\000\300\376\277\376\057\000\001\245\201\177\374\021\000\027\000\165\007$off\017\013"
+# movl $0xfec00000, %esi; movabs $0x140000000, %rdi; movsb; off
+image unmapped "\276\000\000\300\376\110\277\000\000\000\100\001\000\000\000\244$off"
 # movw $0xf4, %dx; movb $7, %al; outb %al, %dx
 image ends '\146\272\364\000\260\007\356'
 # movw $0x602, %dx; movb $1, %al; outb %al, %dx
 image resets '\146\272\002\006\260\001\356'
+# movl $0x830, %ecx; movl $0x4500, %eax; xorl %edx, %edx; wrmsr: INIT to itself
+image inits '\271\060\010\000\000\270\000\105\000\000\061\322\017\060\364\353\375'
+# movb $'.', %al; outb %al, $0xe9, and a reset
+image dots '\260\056\346\351\146\272\002\006\260\001\356'
+# Writes to the word at 16 MiB + 8 KiB, and ends with 9 if one was there before:
+# movl $0x1002000, %ebx; cmpl $0, (%rbx); movl $0x5a5a5a5a, (%rbx); jz 1f
+# movw $0xf4, %dx; movb $9, %al; outb %al, %dx; 1: off
+image leaves "\273\000\040\000\001\203\073\000\307\003\132\132\132\132\164\007\146\272\364\000\260\011\356$off"
+# The same word, and spins.
+image keeps '\273\000\040\000\001\307\003\132\132\132\132\353\376'
 # movw $0x3f8, %dx; outsb
 image strings '\146\272\370\003\156'
 image large "$off"
@@ -78,7 +93,7 @@ head -c 600 "$work/off" >"$work/short"
 : >"$work/disk"
 
 echo "TAP version 13"
-echo "1..27"
+echo "1..33"
 boots 3 "cannot use the kernel .*missing: No such" a_missing_kernel_is_named --kernel "$work/missing"
 boots 3 "is empty" an_empty_kernel_is_refused --kernel "$work/empty"
 boots 3 "no bzImage.*too short" a_short_file_is_refused --kernel "$work/text"
@@ -106,12 +121,35 @@ boots 4 "0xd8000000.*f0, ff, 00.*not emulated" an_instruction_that_is_not_emulat
 boots 4 "string I/O to port 0x3f8" string_output_is_reported --kernel "$work/strings"
 boots 0 "powered itself off" addresses_without_a_device_float --kernel "$work/floats"
 boots 0 "powered itself off" the_io_apic_answers --kernel "$work/ioapic"
+boots 0 "powered itself off" an_element_of_a_string_move_crosses_a_page --kernel "$work/crosses"
+boots 4 "triple fault" a_string_move_to_no_page_is_the_guests_fault --kernel "$work/unmapped"
+boots 0 "the guest halted" a_guest_whose_processors_all_wait_has_halted --kernel "$work/inits"
+boots 0 "powered itself off" a_guest_leaves_something_in_memory --kernel "$work/leaves"
+boots 0 "powered itself off" the_next_guest_finds_no_memory_of_the_last --kernel "$work/leaves"
 boots 5 "stopped after 1 s" a_guest_that_spins_is_ended --kernel "$work/spins" --timeout 1
 
 # Nothing of a killed one hinders the next.
-"$VTLCTL" boot --memory 32M --kernel "$work/spins" >/dev/null 2>&1 </dev/null &
+"$VTLCTL" boot --memory 32M --kernel "$work/keeps" >/dev/null 2>&1 </dev/null &
 sleep 1
 kill -9 $!
 wait $! 2>/dev/null
-boots 0 "powered itself off" a_guest_boots_after_one_that_was_killed --kernel "$work/off"
+boots 0 "powered itself off" a_guest_boots_after_one_that_was_killed --kernel "$work/leaves"
+
+# One that resets all the time: each time it says so, by a dot. With what twelve machines had open, and
+# their threads, there would be more.
+"$VTLCTL" boot --memory 32M --timeout 300 --kernel "$work/dots" >"$work/out" 2>&1 </dev/null &
+boot=$!
+resets=0
+while [ "$resets" -lt 12 ] && kill -0 $boot 2>/dev/null; do
+	sleep 0.2
+	resets=$(tr -cd . <"$work/out" | wc -c)
+done
+set -- /proc/$boot/fd/* /proc/$boot/task/*
+open=$#
+kill -9 $boot
+wait $boot 2>/dev/null
+[ "$resets" -ge 12 ] && [ "$open" -gt 8 ] && [ "$open" -le 28 ]
+status=$?
+[ $status = 0 ] || echo "# $open descriptors and threads after $resets resets"
+result $status resets_leave_no_descriptor_open
 [ $failed = 0 ]

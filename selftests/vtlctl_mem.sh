@@ -8,10 +8,12 @@
 
 # mov (%rdi), %al; out %al, $0xe9; hlt
 printf '\212\007\346\351\364' >"$work/reads"
+# 1: mov %eax, 0x100000(%rdi); add $1, %eax; jmp 1b
+printf '\211\207\000\000\020\000\203\300\001\353\365' >"$work/writes"
 printf 'seen from VTL2' >"$work/text"
 
 echo "TAP version 13"
-echo "1..21"
+echo "1..22"
 expect 0 HLT a_guest_makes_its_memory_accepted run "$work/reads"
 # Its memory begins there.
 memory=$("$VTLCTL" run "$work/reads" | sed -n 's/^guest: .*memory \(0x[0-9a-f]*\)\.\..*/\1/p')
@@ -31,7 +33,22 @@ expect 2 "is no right" a_letter_that_is_no_right_is_named mem rights "$memory" 4
 expect 3 "cannot read" a_missing_file_is_named mem write "$memory" "$work/missing"
 expect 1 "0x[0-9a-f]" what_is_not_a_lower_vtls_is_refused mem read 0x70000000000 16
 
-# The last guest has halted, and left its registers.
+# A guest that writes, and exits for nothing else.
+"$VTLCTL" run --timeout 120 "$work/writes" >"$work/run" 2>&1 &
+run=$!
+while kill -0 $run 2>/dev/null &&
+	[ "$("$VTLCTL" mem read --raw "$((memory + 0x100000))" 4 2>/dev/null | tr -d '\0' | wc -c)" = 0 ]; do
+	sleep 0.2
+done
+"$VTLCTL" mem rights "$memory" 2M rx >/dev/null
+wait $run
+[ $? = 4 ] && grep -q "may not write" "$work/run"
+status=$?
+[ $status = 0 ] || sed 's/^/# /' "$work/run"
+result $status rights_are_taken_from_a_guest_that_runs
+# One that halts, and leaves its registers.
+"$VTLCTL" run "$work/reads" >/dev/null
+
 expect 0 "rax +[0-9a-f]{16} .*rbx" registers_are_shown regs
 expect 0 "^ +rip [0-9a-f]{16}$" one_is_shown regs rip
 expect 0 "rbx 0000000000001234" a_register_is_set regs rbx=0x1234

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use kernel::alloc::flags::__GFP_ZERO;
@@ -166,7 +167,12 @@ impl SharedPage {
 
     /// Zeroes the page from an offset on, which is a multiple of 8.
     pub(crate) fn clear_from(&self, first: usize) {
-        for offset in (first..PAGE_SIZE).step_by(8) {
+        self.clear(first..PAGE_SIZE);
+    }
+
+    /// Zeroes a part of the page, whose ends are multiples of 8.
+    pub(crate) fn clear(&self, part: Range<usize>) {
+        for offset in part.step_by(8) {
             self.write(offset, 0_u64);
         }
     }

@@ -171,6 +171,8 @@ pub mod switch {
     pub const FLUSH: usize = 16;
     /// Likewise.
     pub const FLUSHED: usize = 48;
+    /// Size of each of the two.
+    pub const COUNTERS_SIZE: usize = 32;
     /// Private state of VM 1, then of VM 2.
     pub const PARKED: usize = 256;
     /// Size of one.

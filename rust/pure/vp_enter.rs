@@ -26,6 +26,14 @@ const fn stronger(one: u64, other: u64) -> u64 {
 pub struct EntryRcx(u64);
 
 impl EntryRcx {
+    /// Request to invalidate all translations of the VM.
+    pub const INVALIDATE_ALL: u64 = 1;
+
+    /// Returns what any word asks to be invalidated, and nothing else of it.
+    pub const fn invalidation_of(word: u64) -> u64 {
+        word & INVD_TRANSLATIONS
+    }
+
     /// Checks what userspace wrote; `None` if the TDX module would refuse it.
     pub const fn new(raw: u64, num_l2_vms: u8) -> Option<Self> {
         if raw & !(INVD_TRANSLATIONS | VM_MASK) != 0 {
@@ -140,6 +148,13 @@ mod tests {
         assert!(entry.is_for_same_vm(!(1 << 52)));
         for other in [0, 1, 3] {
             assert!(!entry.is_for_same_vm((other << 52) | 1));
+        }
+    }
+
+    #[test]
+    fn of_any_word_only_the_request_is_left() {
+        for kind in 0..4 {
+            assert_eq!(EntryRcx::invalidation_of(!3 | kind), kind);
         }
     }
 

@@ -32,14 +32,32 @@ impl RunPage {
         page
     }
 
-    /// Resets the page to its initial contents, except `cancel`.
+    /// Resets the page to its initial contents, except `cancel` and the translations to invalidate.
     pub(crate) fn reset(&self) {
         // Blocked before and after, so that an interrupt in between does not count as a wanted one.
         self.block_proxied();
         // Not `cancel`: the thread that has set it will not do so again.
         self.0.write_u32(offset::VTL_RET_ACTION_SIZE, 0);
-        self.0.clear_from(8);
+        self.0.clear(8..offset::ENTRY_RCX);
+        self.keep_invalidation_only();
+        self.0.clear_from(offset::ENTRY_RCX + 8);
         self.block_proxied();
+    }
+
+    /// Resets `entry_rcx` to its initial value, except the request to invalidate: the thread that has
+    /// revoked rights and requested it will not do so again.
+    fn keep_invalidation_only(&self) {
+        /// As for `put_back_invalidation`.
+        const TURNS: u32 = 16;
+        let is_done = (0..TURNS).any(|_| {
+            let word = self.read_entry_rcx();
+            let kept = EntryRcx::invalidation_of(word);
+            self.0.replace_u64(offset::ENTRY_RCX, word, kept)
+        });
+        if !is_done {
+            self.0
+                .write_u64(offset::ENTRY_RCX, EntryRcx::INVALIDATE_ALL);
+        }
     }
 
     /// The page, to be mapped.

@@ -24,9 +24,12 @@ impl SwitchPage {
         &self.0
     }
 
-    /// Resets the page to its initial contents.
+    /// Resets the page to its initial contents, except the counters: the thread that has requested
+    /// an invalidation by changing one will not do so again, and which value was taken is not
+    /// forgotten either.
     pub(crate) fn reset(&self) {
-        self.0.clear_from(0);
+        self.0.clear(0..offset::FLUSH);
+        self.0.clear_from(offset::FLUSHED + offset::COUNTERS_SIZE);
     }
 
     /// Reads what the kernel may handle; `None` if an undefined bit is set.

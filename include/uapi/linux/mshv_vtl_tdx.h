@@ -314,9 +314,10 @@ struct mshv_vtl_xsave {
  * registers, virtual MTRRs, the MSRs that the module keeps for each VM
  * (IA32_SPEC_CTRL, UMWAIT_CONTROL, TSX_CTRL, XFD, XFD_ERR, U_CET, PL0_SSP to
  * PL3_SSP) and deadlines get their initial values. The run page is zeroed, except
- * @proxy_irr_blocked, which blocks all, and so is the virtual-APIC page of
- * VTL0. What userspace writes by MSHV_TDCALL stays. EINVAL: a size below that of
- * the head, or a selector. E2BIG: a field is set that this module does not know.
+ * @proxy_irr_blocked, which blocks all, @cancel, and the request to invalidate in
+ * the low two bits of @entry_rcx; so is the virtual-APIC page of VTL0, and the
+ * switch page except @flush and @flushed. What userspace writes by MSHV_TDCALL
+ * stays. EINVAL: a size below that of the head, or a selector. E2BIG: a field is set that this module does not know.
  * EBUSY, ENXIO: as for MSHV_RETURN_TO_LOWER_VTL. EIO: the TDX module refused a
  * deadline; nothing else has changed.
  */

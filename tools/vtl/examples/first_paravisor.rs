@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A first paravisor: runs a guest of a few bytes at VTL0 and prints what it says.
 
-use vtl::{Exit, GpaRange, Gpr, LowerMemory, Mode, Mshv, PageRights, Vm};
+use vtl::{Exit, GpaRange, Gpr, Mode, Mshv, PageRights, Vm};
 
 /// `1: lodsb; test al, al; jz 2f; out 0xe9, al; jmp 1b; 2: hlt`, then what it says.
 const GUEST: &[u8] = b"\xac\x84\xc0\x74\x04\xe6\xe9\xeb\xf7\xf4hello from VTL0\n\0";
@@ -15,9 +15,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page = GpaRange::new(base, 4096)?;
 
     let vtl = Mshv::open()?.create_vtl()?;
-    vtl.accept(&page)?;
+    let memory = vtl.accept_zeroed(page)?;
     vtl.lower(Vm::VTL0).set_rights(&page, PageRights::ALL)?;
-    LowerMemory::map(page)?.write(0, GUEST)?;
+    memory.write(0, GUEST)?;
 
     let mut vp = vtl.bind(0, Vm::VTL0)?;
     vp.reset(Mode::Protected32, base)?;
@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 halt.complete();
                 return Ok(());
             }
-            Exit::Interrupted | Exit::NotEntered(_) => {}
+            // Nothing here cancels a run: somebody else has, earlier.
+            Exit::Interrupted => vp.canceller().clear(),
+            Exit::NotEntered(_) => {}
             other => return Err(format!("unexpected exit {}", other.name()).into()),
         }
     }

@@ -184,7 +184,7 @@ impl Mshv {
     /// [`Error::CreateVtl`].
     pub fn create_vtl(&self) -> Result<Vtl> {
         let fd = sys::create_vtl(&self.fd).map_err(|errno| Error::CreateVtl(errno.into()))?;
-        Ok(Vtl::from(fd))
+        Ok(Vtl::new(fd))
     }
 }
 

@@ -135,6 +135,16 @@ pub enum Error {
         /// Length in bytes.
         len: u64,
     },
+    /// A descriptor that other code opened is no VTL file.
+    #[error("the descriptor is no VTL file (expected /dev/mshv_vtl, or one that /dev/mshv made)")]
+    NoVtlFile,
+    /// A field has a physical address that the processor writes to. No safe function sets it to any
+    /// page of this process: see [`crate::Vp::new_apic_page`].
+    #[error("field {field_id:#x} is a physical address; set it by Vp::new_apic_page")]
+    PhysicalAddress {
+        /// The field.
+        field_id: u64,
+    },
     /// An interrupt can't be injected, because another event is pending for the next entry.
     #[error("an event is already pending for the next entry ({entry_info:#x})")]
     EventPending {
@@ -163,6 +173,8 @@ impl Error {
             | Self::Tdcall { .. }
             | Self::OutOfRange { .. }
             | Self::BadRange { .. }
+            | Self::NoVtlFile
+            | Self::PhysicalAddress { .. }
             | Self::EventPending { .. } => None,
         }
     }

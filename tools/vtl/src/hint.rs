@@ -41,6 +41,7 @@ pub(crate) fn map(errno: Errno) -> Hint {
 pub(crate) fn bind(errno: Errno) -> Hint {
     Hint(match errno {
         Errno::EINVAL => Some("there is no such CPU, or it is offline, or not in this cpuset"),
+        Errno::EBUSY => Some("the thread has handles of another CPU's; drop them first"),
         _ => None,
     })
 }

@@ -13,9 +13,10 @@ use crate::{GpaRange, Result, Vtl};
 /// # fn main() -> Result<(), vtl::Error> {
 /// let vtl = Vtl::open()?;
 /// let memory = GpaRange::new(0x8000_0000, 0x20_0000)?;
-/// vtl.accept(&memory)?;
+/// let contents = vtl.accept_zeroed(memory)?;
 /// let vtl0 = vtl.lower(Vm::VTL0);
 /// vtl0.set_rights(&memory, PageRights::ALL)?;
+/// contents.write(0, &[0xf4])?;
 /// let vp = vtl0.bind(0)?;
 /// # Ok(())
 /// # }

@@ -183,6 +183,14 @@ impl LowerMemory {
         Ok(())
     }
 
+    /// Zeroes whole pages, from `offset` bytes from the range's base.
+    pub(crate) fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let first = self.check(offset, len)?;
+        self.mapping.zero(first, len);
+        Ok(())
+    }
+
     /// Offset in the mapping, if `len` bytes from `offset` are mapped.
     fn check(&self, offset: u64, len: usize) -> Result<usize> {
         match usize::try_from(offset) {

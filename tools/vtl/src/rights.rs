@@ -2,7 +2,7 @@
 //! Pages of the lower VTLs: acceptance, rights of each VM, release, by TDCALLs on a [`Vtl`].
 
 use crate::abi::Tdcall;
-use crate::memory::GpaRange;
+use crate::memory::{GpaRange, LowerMemory};
 use crate::tdcall::{check, leaf};
 use crate::vp::Vm;
 use crate::{Error, Result, Status, Vtl};
@@ -125,6 +125,37 @@ impl Vtl {
     /// stay accepted.
     pub fn accept(&self, range: &GpaRange) -> Result<Accepted> {
         let mut accepted = Accepted::default();
+        self.accept_each(range, |step, is_fresh| {
+            if is_fresh {
+                accepted.fresh_bytes += step.len;
+            } else {
+                accepted.earlier_bytes += step.len;
+            }
+        })?;
+        Ok(accepted)
+    }
+
+    /// Accepts and maps every page of `range`, all of it zero: pages that had been accepted before
+    /// have what an earlier guest left in them, which the next one must not find.
+    ///
+    /// # Errors
+    /// As [`Self::accept`] and [`LowerMemory::map`].
+    pub fn accept_zeroed(&self, range: GpaRange) -> Result<LowerMemory> {
+        let mut earlier = Vec::new();
+        self.accept_each(&range, |step, is_fresh| {
+            if !is_fresh {
+                earlier.push(step);
+            }
+        })?;
+        let memory = LowerMemory::map(range)?;
+        for step in earlier {
+            memory.zero(step.gpa - range.base(), step.len)?;
+        }
+        Ok(memory)
+    }
+
+    /// Tells of each step whether it was accepted now.
+    fn accept_each(&self, range: &GpaRange, mut tell: impl FnMut(RightsStep, bool)) -> Result<()> {
         self.for_each_page(range, |vtl, step| {
             let call = vtl.tdcall_until_idle(Tdcall {
                 rax: leaf::TDG_MEM_PAGE_ACCEPT,
@@ -133,13 +164,12 @@ impl Vtl {
             })?;
             let status = Status::from_raw(call.rax);
             match status.code() {
-                Status::SUCCESS => accepted.fresh_bytes += step.len,
-                Status::PAGE_ALREADY_ACCEPTED => accepted.earlier_bytes += step.len,
+                Status::SUCCESS => tell(step, true),
+                Status::PAGE_ALREADY_ACCEPTED => tell(step, false),
                 _ => return Ok(Err(("TDG.MEM.PAGE.ACCEPT", status))),
             }
             Ok(Ok(()))
-        })?;
-        Ok(accepted)
+        })
     }
 
     /// Sets the rights of the L2 VM `vm` to `rights`, for every page of `range`

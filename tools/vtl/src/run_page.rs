@@ -9,7 +9,7 @@
 mod interrupts;
 
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -106,13 +106,13 @@ impl RunPage {
         Canceller { page: self.clone() }
     }
 
-    /// Resets all fields that userspace owns: no cancel, no offload, zero registers, an initialised
-    /// FPU.
+    /// Resets the fields that userspace owns: no offload, zero registers, an initialised FPU. Not
+    /// `cancel`: whoever has set it will not do so again. Nor a flush that was requested.
     pub(crate) fn reset(&self) {
-        const DEFAULT_FCW: u16 = 0x037f;
-        const DEFAULT_MXCSR: u32 = 0x1f80;
+        /// The word that begins with FCW, and the one that begins with MXCSR.
+        const DEFAULT_FCW: u64 = 0x037f;
+        const DEFAULT_MXCSR: u64 = 0x1f80;
         const FX_MXCSR: usize = 24;
-        self.canceller().clear();
         self.set_u32(offset_of!(RunPageLayout, flags), 0);
         self.set_u8(offset_of!(RunPageLayout, offload_flags), 0);
         self.set_u8(offset_of!(RunPageLayout, enter_mode), 0);
@@ -120,9 +120,8 @@ impl RunPage {
         self.zero(context!(l2_tsc_deadline), size_of::<abi::TscDeadline>());
         self.zero(abi::RUN_TIMER, size_of::<abi::ApicTimer>());
         self.zero(context!(fx_state), 512);
-        let fcw: &AtomicU16 = self.page.word(context!(fx_state));
-        fcw.store(DEFAULT_FCW, Ordering::Relaxed);
-        self.set_u32(context!(fx_state) + FX_MXCSR, DEFAULT_MXCSR);
+        self.set_u64(context!(fx_state), DEFAULT_FCW);
+        self.set_u64(context!(fx_state) + FX_MXCSR, DEFAULT_MXCSR);
         self.set_registers(&Registers::default());
     }
 
@@ -237,7 +236,7 @@ impl RunPage {
         self.u64(context!(entry_rcx))
     }
 
-    /// Makes the next entry invalidate translations first. If another kind is already requested,
+    /// Makes the next entry, of the VM that it enters, invalidate translations first. If another kind is already requested,
     /// the request becomes [`Flush::All`], which includes both.
     ///
     /// A thread that is inside the lower VTL invalidates only at its next entry;
@@ -250,24 +249,31 @@ impl RunPage {
         });
     }
 
-    /// Makes the next entry one to `vm`, whatever the page says now.
-    pub(crate) fn aim(&self, vm: Vm) {
+    /// Makes the next entry one to `vm`, whatever the page says now. Returns true if a flush was
+    /// requested for another VM; it is done by this entry, too.
+    pub(crate) fn aim(&self, vm: Vm) -> bool {
         let aimed = vm.index() << ENTRY_VM_SHIFT;
-        if self.entry_rcx() & !ENTRY_INVD_MASK != aimed {
-            self.update_entry_rcx(|rcx| aimed | (rcx & ENTRY_INVD_MASK));
+        if self.entry_rcx() & !ENTRY_INVD_MASK == aimed {
+            return false;
         }
+        self.update_entry_rcx(|rcx| aimed | (rcx & ENTRY_INVD_MASK)) & ENTRY_INVD_MASK != 0
     }
 
-    /// An atomic update, because the kernel and other threads change the word, too.
-    fn update_entry_rcx(&self, update: impl Fn(u64) -> u64) {
+    /// An atomic update, because the kernel and other threads change the word, too. Returns the
+    /// previous word.
+    fn update_entry_rcx(&self, update: impl Fn(u64) -> u64) -> u64 {
         let word: &AtomicU64 = self.page.word(context!(entry_rcx));
         // ORDERING: the request must be visible before the kick that follows it.
-        let _ = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rcx| Some(update(rcx)));
+        let updated =
+            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rcx| Some(update(rcx)));
+        // It always updates.
+        updated.unwrap_or_else(|word| word)
     }
 
+    /// Both are multiples of 8.
     fn zero(&self, offset: usize, len: usize) {
-        for at in offset..offset + len {
-            self.set_u8(at, 0);
+        for at in (offset..offset + len).step_by(8) {
+            self.set_u64(at, 0);
         }
     }
 

@@ -37,23 +37,17 @@ pub mod leaf {
 const BUSY_RETRIES: u32 = 1000;
 
 impl Vtl {
-    /// Executes one TDCALL leaf with exactly these registers.
-    ///
-    /// On return `call` has the outputs, including the status: a refusal by the TDX module or by
-    /// the kernel's policy is a status, not an error.
-    ///
-    /// # Errors
-    /// [`Error::TdcallIoctl`].
-    pub fn tdcall(&self, call: &mut Tdcall) -> Result<()> {
+    /// Executes one TDCALL. The callers in this crate pass no address of this process.
+    pub(crate) fn call(&self, call: &mut Tdcall) -> Result<()> {
         sys::tdcall(self, call).map_err(|errno| Error::TdcallIoctl(errno.into()))
     }
 
-    /// As [`Self::tdcall`], repeated while the TDX module reports a busy operand.
+    /// As [`Self::call`], repeated while the TDX module reports a busy operand.
     pub(crate) fn tdcall_until_idle(&self, call: Tdcall) -> Result<Tdcall> {
         let mut attempt = 0;
         loop {
             let mut this_call = call;
-            self.tdcall(&mut this_call)?;
+            self.call(&mut this_call)?;
             let status = Status::from_raw(this_call.rax);
             if status.code() != Status::OPERAND_BUSY || attempt == BUSY_RETRIES {
                 return Ok(this_call);
@@ -84,7 +78,7 @@ impl Vtl {
             rdx: field_id,
             ..Tdcall::default()
         };
-        self.tdcall(&mut call)?;
+        self.call(&mut call)?;
         check(name, field_id, Status::from_raw(call.rax))?;
         Ok(call.r8)
     }
@@ -113,7 +107,7 @@ impl Vtl {
             r9: mask,
             ..Tdcall::default()
         };
-        self.tdcall(&mut call)?;
+        self.call(&mut call)?;
         check(name, field_id, Status::from_raw(call.rax))
     }
 }

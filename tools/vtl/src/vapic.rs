@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The virtual-APIC page of VTL0 on one virtual processor: its APIC as the processor sees it.
+//! The virtual-APIC page of a VM on one virtual processor: its APIC as the processor sees it.
 
 use core::sync::atomic::{AtomicU32, Ordering};
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -37,7 +39,8 @@ pub enum ApicRegister {
     DivideConfiguration = 0x3e0,
 }
 
-/// The mapped virtual-APIC page of one CPU. Clones refer to the same page.
+/// A mapped virtual-APIC page of one CPU: that of VTL0 ([`crate::Vtl::map_vapic_page`]), or another
+/// VM's ([`crate::Vp::new_apic_page`]). Clones refer to the same page.
 ///
 /// ```no_run
 /// use vtl::vapic::ApicRegister;
@@ -55,6 +58,10 @@ pub struct VapicPage {
     page: Arc<Mapping>,
 }
 
+fn errno_of(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
 /// Offset of 256 bits, 32 in each 16 bytes.
 const IN_SERVICE: usize = 0x100;
 const TRIGGER_MODE: usize = 0x180;
@@ -67,6 +74,33 @@ impl VapicPage {
         Ok(Self {
             page: Arc::new(page),
         })
+    }
+
+    /// A page of zeros in this process. It is locked, so it keeps its physical address.
+    pub(crate) fn of_this_process() -> Result<Self, Errno> {
+        Ok(Self {
+            page: Arc::new(Mapping::locked(abi::PAGE_LEN)?),
+        })
+    }
+
+    /// Where the page is in memory, which only an administrator learns. It is never used for anything
+    /// else while the kernel has it pinned, even if it is unmapped here.
+    pub(crate) fn physical_address(&self) -> Result<u64, Errno> {
+        const ENTRY_LEN: u64 = 8;
+        const PRESENT: u64 = 1 << 63;
+        const FRAME: u64 = (1 << 55) - 1;
+        // CAST: widening.
+        let (address, page_len) = (self.page.start().addr().get() as u64, abi::PAGE_LEN as u64);
+        let list = File::open("/proc/self/pagemap").map_err(errno_of)?;
+        let mut entry = [0; 8];
+        list.read_exact_at(&mut entry, address / page_len * ENTRY_LEN)
+            .map_err(errno_of)?;
+        let entry = u64::from_le_bytes(entry);
+        match entry & FRAME {
+            0 => Err(Errno::PERM),
+            _ if entry & PRESENT == 0 => Err(Errno::NOMEM),
+            frame => Ok(frame * page_len),
+        }
     }
 
     /// Reads a register.

@@ -3,7 +3,8 @@
 //! the ioctl that runs it.
 //!
 //! Made by [`crate::Vtl::bind`]. Its parts: fields of the L2 VMCS (`fields`), start states
-//! (`start`), events (`events`), registers without a field in the run page (`state`).
+//! (`start`), events (`events`), registers without a field in the run page (`state`),
+//! instructions that were stepped over (`step`).
 //! [`crate::exit`] has what a run returns.
 
 mod binding;
@@ -12,8 +13,10 @@ mod fields;
 mod redelivery;
 mod start;
 mod state;
+mod step;
 
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -49,8 +52,26 @@ impl Vm {
     }
 }
 
+/// Counts the flushes that concern every VM, and not only the one that a run page names.
+static FLUSHES: AtomicU64 = AtomicU64::new(0);
+
+/// Has each VM of this process, on whatever virtual processor, invalidate its translations before its
+/// next entry.
+pub(crate) fn flush_all_vms() {
+    // ORDERING: counted before the run pages are changed and their threads kicked; a thread that
+    // has read the old count enters after that only with what its run page requests.
+    FLUSHES.fetch_add(1, Ordering::SeqCst);
+}
+
+/// What may make the translations stale that a VM left in the processor's caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Epoch {
+    renewals: u64,
+    flushes: u64,
+}
+
 /// A lower VTL on a virtual processor. The thread is bound to the processor's CPU while handles
-/// exist.
+/// exist, so it can have handles of one CPU only.
 ///
 /// A CPU has one virtual processor, whatever VM it runs: the run page, the extended state and the
 /// registers of [`SharedRegister`] are common to all VMs, while each VM has its own L2 VMCS.
@@ -74,9 +95,11 @@ pub struct Vp {
     vtl: Vtl,
     vm: Vm,
     page: RunPage,
-    /// The next entry has to invalidate what an earlier user of the VM left in the processor's
-    /// caches.
-    is_new: Cell<bool>,
+    /// The epoch in which the VM has run last. In another one, or if it has not run yet, the next
+    /// entry has to invalidate what is left in the processor's caches.
+    has_run_in: Cell<Option<Epoch>>,
+    /// An instruction was stepped over: what it ends has to end before the next entry.
+    is_stepped: Cell<bool>,
     /// Bound to this thread, so this is neither `Send` nor `Sync`.
     binding: Rc<Binding>,
 }
@@ -89,8 +112,9 @@ impl Vp {
             vtl,
             vm,
             page,
-            is_new: Cell::new(true),
-            binding: Rc::new(binding),
+            has_run_in: Cell::new(None),
+            is_stepped: Cell::new(false),
+            binding,
         })
     }
 
@@ -118,7 +142,8 @@ impl Vp {
             vtl: self.vtl.clone(),
             vm,
             page: self.page.clone(),
-            is_new: Cell::new(true),
+            has_run_in: Cell::new(None),
+            is_stepped: Cell::new(false),
             binding: Rc::clone(&self.binding),
         }
     }
@@ -150,12 +175,15 @@ impl Vp {
 
     /// Resets this virtual processor for another guest: all lower-VTL state that the kernel keeps,
     /// and for each of the `num_l2_vms` VMs the MSRs that pass without an exit (none) and L2_CTLS
-    /// (zero). Other fields of the L2 VMCS and memory rights are not changed.
+    /// (zero). Other fields of the L2 VMCS and memory rights are not changed, nor is a cancellation
+    /// ended ([`Canceller::clear`]). The next entry to each VM invalidates its translations.
     ///
     /// # Errors
     /// [`Error::Command`], or [`Error::Tdcall`] with the status.
     pub fn renew(&mut self, num_l2_vms: u32) -> Result<()> {
         sys::reset(&self.vtl).map_err(Error::command("VTL_RESET"))?;
+        self.binding.count_renewal();
+        self.is_stepped.set(false);
         let vms = Vm::ALL.into_iter().zip(0..num_l2_vms).map(|(vm, _)| vm);
         for vm in vms {
             for word in 0..field::MSR_BITMAP_WORDS {
@@ -173,10 +201,7 @@ impl Vp {
     /// [`Error::EntryRefused`] with the TDX module's status, [`Error::Run`]
     /// with the kernel's errno otherwise.
     pub fn run(&mut self) -> Result<Exit<'_>> {
-        self.page.aim(self.vm);
-        if self.is_new.get() {
-            self.page.request_flush(Flush::All);
-        }
+        let epoch = self.prepare()?;
         match sys::return_to_lower_vtl(&self.vtl) {
             Ok(()) => {}
             Err(Errno::INTR) => return Ok(Exit::Interrupted),
@@ -196,8 +221,25 @@ impl Vp {
             self.redeliver(redelivery)?;
         }
         if redelivery::has_run(&info) {
-            self.is_new.set(false);
+            self.has_run_in.set(Some(epoch));
         }
         Ok(Exit::decode(self, info))
+    }
+
+    /// Prepares the next entry. Returns the epoch in which it is.
+    fn prepare(&self) -> Result<Epoch> {
+        self.finish_step()?;
+        if self.page.aim(self.vm) {
+            // It was requested for another VM, whose handle does not find it in the page any more.
+            flush_all_vms();
+        }
+        let epoch = Epoch {
+            renewals: self.binding.renewals(),
+            flushes: FLUSHES.load(Ordering::SeqCst),
+        };
+        if self.has_run_in.get() != Some(epoch) {
+            self.page.request_flush(Flush::All);
+        }
+        Ok(epoch)
     }
 }

@@ -2,7 +2,7 @@
 //! A VTL file: makes handles of virtual processors, and has the operations that concern several of
 //! them. TDCALLs are in [`crate::tdcall`], memory rights in [`crate::rights`].
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use crate::audit::Ring;
 use crate::info::Info;
 use crate::run_page::{Flush, RunPage};
 use crate::stats::Stats;
-use crate::vp::{Vm, Vp};
+use crate::vp::{self, Vm, Vp};
 use crate::{Error, GpaRange, LowerVtl, Result, VapicPage, device, sys};
 
 /// A VTL file. Clones share the descriptor, which is available by [`AsFd`].
@@ -44,12 +44,17 @@ pub struct RedirectedInterrupt {
 }
 
 impl Vtl {
+    /// Of a descriptor that this crate has made.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd: Arc::new(fd) }
+    }
+
     /// Opens `/dev/mshv_vtl`, the same object [`crate::Mshv::create_vtl`] makes.
     ///
     /// # Errors
     /// [`Error::Open`].
     pub fn open() -> Result<Self> {
-        device::open(abi::DEV_MSHV_VTL).map(Self::from)
+        device::open(abi::DEV_MSHV_VTL).map(Self::new)
     }
 
     /// Binds this thread to `cpu`, and uses that CPU's virtual processor to run `vm`.
@@ -130,13 +135,15 @@ impl Vtl {
     }
 
     /// Makes each of these virtual processors invalidate its translations before it executes
-    /// another instruction of a lower VTL. On return, none of them uses older translations.
+    /// another instruction of a lower VTL. On return, none of them uses older translations. A VM
+    /// that another handle of this process runs there later invalidates its own then.
     ///
     /// To be called for all virtual processors after memory rights were revoked.
     ///
     /// # Errors
     /// [`Error::Command`].
     pub fn flush<'a>(&self, pages: impl IntoIterator<Item = &'a RunPage>) -> Result<()> {
+        vp::flush_all_vms();
         let cpus: Vec<u32> = pages
             .into_iter()
             .map(|page| {
@@ -229,11 +236,38 @@ impl Vtl {
     }
 }
 
-impl From<OwnedFd> for Vtl {
-    /// A VTL file that other code opened.
-    fn from(fd: OwnedFd) -> Self {
-        Self { fd: Arc::new(fd) }
+impl TryFrom<OwnedFd> for Vtl {
+    type Error = Error;
+
+    /// A VTL file that other code opened. Commands of this crate must not reach another driver, which
+    /// could take their operands for something else.
+    ///
+    /// # Errors
+    /// [`Error::NoVtlFile`] for any other descriptor, which is closed.
+    fn try_from(fd: OwnedFd) -> Result<Self> {
+        if is_vtl_file(&fd) {
+            Ok(Self::new(fd))
+        } else {
+            Err(Error::NoVtlFile)
+        }
     }
+}
+
+/// Returns true if `fd` is the VTL device, or a file that `/dev/mshv` made: an anonymous inode, by
+/// the name that the kernel shows.
+fn is_vtl_file(fd: &OwnedFd) -> bool {
+    const ANONYMOUS: &str = "anon_inode:mshv_vtl";
+    let is_device = match (rustix::fs::fstat(fd), rustix::fs::stat(abi::DEV_MSHV_VTL)) {
+        (Ok(own), Ok(device)) => {
+            let is_character = rustix::fs::FileType::from_raw_mode(own.st_mode)
+                == rustix::fs::FileType::CharacterDevice;
+            is_character && own.st_rdev == device.st_rdev
+        }
+        _ => false,
+    };
+    is_device
+        || std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            .is_ok_and(|name| name.as_os_str() == ANONYMOUS)
 }
 
 impl AsFd for Vtl {
@@ -289,6 +323,18 @@ mod tests {
                 prop_assert_eq!((byte >> (cpu % 8)) & 1 != 0, cpus.contains(&cpu));
             }
         }
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_vtl_file_is_refused() -> std::io::Result<()> {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair()?;
+        let null = std::fs::File::open("/dev/null")?;
+        let file = std::fs::File::open("/proc/self/exe")?;
+        let list: [OwnedFd; 3] = [socket.into(), null.into(), file.into()];
+        for fd in list {
+            assert_eq!(Vtl::try_from(fd).err(), Some(Error::NoVtlFile));
+        }
+        Ok(())
     }
 
     #[test]

@@ -78,6 +78,18 @@ pub enum Access {
     },
 }
 
+impl Access {
+    /// Returns true if the processor reports this access to the device as a write, or as none.
+    /// A string move is either.
+    pub const fn is_one_that(self, writes: bool) -> bool {
+        match self {
+            Self::Load { .. } | Self::Compare { .. } => !writes,
+            Self::Store(_) | Self::Fill { .. } => writes,
+            Self::Move { .. } => true,
+        }
+    }
+}
+
 /// A decoded instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
@@ -118,7 +130,7 @@ fn access(instruction: &Instruction, size: u8) -> Option<Access> {
     let is_to_memory = instruction.op0_kind() == OpKind::Memory;
     match instruction.mnemonic() {
         Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq
-            if is_string_destination(instruction.op0_kind()) =>
+            if is_string_destination(instruction.op0_kind()) && !has_base(instruction) =>
         {
             Some(Access::Move { is_repeated })
         }
@@ -148,6 +160,11 @@ fn is_string_destination(kind: OpKind) -> bool {
         kind,
         OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI
     )
+}
+
+/// Returns true if the source of a string move is in FS or GS, whose base is seldom 0.
+fn has_base(instruction: &Instruction) -> bool {
+    matches!(instruction.memory_segment(), Register::FS | Register::GS)
 }
 
 fn load(instruction: &Instruction, extend: Extend) -> Option<Access> {
@@ -306,9 +323,12 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_access_is_refused() {
-        // lock xadd, movaps, movsd of a vector register, push, fxsave, nothing, 15 prefixes.
+        // rep movsb of FS and of GS, lock xadd, movaps, movsd of a vector register, push, fxsave,
+        // nothing, 15 prefixes.
         for bytes in [
-            &[0xf2, 0x0f, 0x11, 0x00][..],
+            &[0x64, 0xf3, 0xa4][..],
+            &[0x65, 0xf3, 0xa4],
+            &[0xf2, 0x0f, 0x11, 0x00],
             &[0xf0, 0x0f, 0xc1, 0x00],
             &[0x0f, 0x28, 0x00],
             &[0xff, 0x30],

@@ -4,18 +4,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use vm_memory::GuestMemory as _;
-use vtl::{GpaRange, Info, LowerMemory, Mshv, PageRights, Vm, Vtl};
+use vtl::{GpaRange, Info, Mshv, Vtl};
 
 use crate::acpi::Tables;
 use crate::board::{Board, End, Tally};
 use crate::error::{Error, Result};
 use crate::image::{Image, Start};
-use crate::memory::{self, LowerRam, Range, place};
+use crate::memory::{self, Lent, LowerRam, Range, place};
 use crate::parking::Mutex;
 use crate::platform::Gsi;
 use crate::platform::interrupts::{Deliver, Interrupts};
@@ -96,6 +95,7 @@ impl Disk {
 #[derive(Debug)]
 pub struct Machine {
     board: Arc<Board<LowerRam>>,
+    lent: Lent<Vtl>,
     start: Start,
     info: Info,
 }
@@ -109,19 +109,25 @@ pub struct Report {
     pub tally: Tally,
 }
 
-/// From outside: what is typed, and the end.
+/// From outside: what is typed, and the end. It does not keep anything of the machine.
 #[derive(Clone, Debug)]
-pub struct Remote(Arc<Board<LowerRam>>);
+pub struct Remote(Weak<Board<LowerRam>>);
 
 impl Remote {
-    /// Gives the guest what was typed; how much of it there was room for.
+    /// Gives the guest what was typed; how much of it there was room for. What is typed for a machine
+    /// that is no more is lost.
     pub fn type_in(&self, bytes: &[u8]) -> usize {
-        self.0.ports.serial.type_in(bytes)
+        match self.0.upgrade() {
+            Some(board) => board.ports.serial.type_in(bytes),
+            None => bytes.len(),
+        }
     }
 
     /// Stops the machine.
     pub fn stop(&self, why: String) {
-        self.0.end(End::Stopped(why));
+        if let Some(board) = self.0.upgrade() {
+            board.end(End::Stopped(why));
+        }
     }
 }
 
@@ -135,7 +141,7 @@ impl Machine {
         let ram = guest_memory(&parts.memory, parts.limit)?;
         let vtl = mshv.create_vtl()?;
         let processors = Arc::new(processors(&vtl, parts.processors)?);
-        let memory = give_memory(&vtl, &ram)?;
+        let (memory, lent) = give_memory(&vtl, &ram)?;
         let interrupts = Interrupts::new(Arc::clone(&processors) as Arc<dyn Deliver>);
         let virtio = virtio_devices(&interrupts, parts.disk)?;
         let apic_ids: Vec<u32> = processors.list().iter().map(|it| it.apic_id).collect();
@@ -157,6 +163,7 @@ impl Machine {
                 processors,
                 end: Mutex::new(None),
             }),
+            lent,
             start,
             info,
         })
@@ -164,14 +171,14 @@ impl Machine {
 
     /// A handle for another thread.
     pub fn remote(&self) -> Remote {
-        Remote(Arc::clone(&self.board))
+        Remote(Arc::downgrade(&self.board))
     }
 
     /// Runs it to its end.
     ///
     /// # Errors
     /// The first error of a processor. All processors have stopped then.
-    pub fn run(self) -> Result<Report> {
+    pub fn run(mut self) -> Result<Report> {
         let count = self.board.processors.list().len();
         let threads: Vec<_> = (0..count).map(|number| self.spawn(number)).collect();
         let mut tally = Tally::new();
@@ -186,24 +193,18 @@ impl Machine {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        self.take_memory_back()?;
+        self.board.processors.clear_cancellations();
+        // The next guest, of whatever VTL, finds VTL0 without rights in this one's memory.
+        let taken_back = self.lent.take_back();
         if let Some(error) = failure {
             return Err(error.into());
         }
+        taken_back?;
         let end = self.board.end.lock().clone();
         Ok(Report {
             end: end.unwrap_or(End::Halted),
             tally,
         })
-    }
-
-    /// The next guest, of whatever VTL, finds VTL0 without rights in this one's memory.
-    fn take_memory_back(&self) -> Result<()> {
-        let vtl = self.board.processors.vtl();
-        for piece in self.board.memory.iter() {
-            vtl.set_rights(&piece.range(), Vm::VTL0, PageRights::NONE)?;
-        }
-        Ok(())
     }
 
     fn spawn(&self, number: usize) -> thread::JoinHandle<vtl::Result<Tally>> {
@@ -244,16 +245,20 @@ fn guest_memory(list: &[GpaRange], limit: Option<u64>) -> Result<Vec<Range>> {
     )))
 }
 
-/// Accepts memory, gives VTL0 its rights, maps it.
-fn give_memory(vtl: &Vtl, ram: &[Range]) -> Result<LowerRam> {
+/// Accepts memory, which is zero then, maps it, gives VTL0 its rights.
+fn give_memory(vtl: &Vtl, ram: &[Range]) -> Result<(LowerRam, Lent<Vtl>)> {
+    let mut lent = Lent::new(vtl.clone());
     let pieces = ram.iter().map(|piece| {
         let range = GpaRange::new(piece.start, piece.len())?;
-        vtl.accept(&range)?;
-        vtl.set_rights(&range, Vm::VTL0, PageRights::ALL)?;
-        Ok(LowerMemory::map(range)?.into())
+        let memory = vtl.accept_zeroed(range)?;
+        lent.lend(range)?;
+        Ok(memory.into())
     });
     let pieces = pieces.collect::<Result<Vec<_>>>()?;
-    LowerRam::from_regions(pieces).map_err(|error| Error::Memory(error.to_string()))
+    match LowerRam::from_regions(pieces) {
+        Ok(memory) => Ok((memory, lent)),
+        Err(error) => Err(Error::Memory(error.to_string())),
+    }
 }
 
 /// Processors on the first CPUs. Their x2APIC IDs are the CPUs' own, which the kernel uses, too.

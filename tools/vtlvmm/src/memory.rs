@@ -2,10 +2,12 @@
 //! The guest's memory: which addresses are RAM, and where the paravisor puts what the guest finds
 //! there when it starts.
 
+mod lent;
 mod lower;
 
 use vm_memory::{GuestMemory, GuestMemoryRegion};
 
+pub(crate) use lent::Lent;
 pub use lower::{LowerRam, Piece};
 
 /// Memory of a guest, without a log of dirty pages.

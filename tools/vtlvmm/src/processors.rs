@@ -2,28 +2,17 @@
 //! The virtual processors as seen by each other: their start-up state, and how one interrupts
 //! another.
 
+mod activity;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, PoisonError};
 
 use vtl::{Kick, RunPage, Vtl};
 
 use crate::apic::{Command, Sent};
-use crate::parking::Mutex;
 use crate::platform::interrupts::Deliver;
 use crate::platform::ioapic::Message;
 
-/// What a processor does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It waits for a start-up IPI, as after INIT.
-    Waiting,
-    /// It is to start in real mode at this page.
-    Starting(u8),
-    /// It runs.
-    Running,
-    /// Halted forever: only an NMI or INIT could end that.
-    Dead,
-}
+pub use activity::{Activity, Phase};
 
 /// One processor, for other threads.
 #[derive(Debug)]
@@ -32,10 +21,9 @@ pub struct Processor {
     pub cpu: u32,
     /// x2APIC ID.
     pub apic_id: u32,
+    /// What it does.
+    pub activity: Activity,
     page: RunPage,
-    phase: Mutex<Phase>,
-    changed: Condvar,
-    has_nmi: AtomicBool,
 }
 
 /// All of them, the boot processor first.
@@ -62,9 +50,7 @@ impl Processors {
                 cpu: *cpu,
                 apic_id: *apic_id,
                 page: vtl.map_run_page(*cpu)?,
-                phase: Mutex::new(phase),
-                changed: Condvar::new(),
-                has_nmi: AtomicBool::new(false),
+                activity: Activity::new(phase),
             })
         });
         Ok(Self {
@@ -94,14 +80,20 @@ impl Processors {
         self.is_over.store(true, Ordering::SeqCst);
         for processor in &self.list {
             processor.page.canceller().cancel();
-            let _phase = processor.phase.lock();
-            processor.changed.notify_all();
+            processor.activity.wake();
         }
         // Without the kick each would stop at its next exit. It can only fail for lack of memory.
         let _ = self.vtl.kick(
             self.list.iter().map(|it| it.cpu),
             Kick::new().with_cancel(true),
         );
+    }
+
+    /// After all of them have stopped: the next user of their CPUs does not find them cancelled.
+    pub fn clear_cancellations(&self) {
+        for processor in &self.list {
+            processor.page.canceller().clear();
+        }
     }
 
     /// Carries out an interrupt command of the processor `sender`.
@@ -114,15 +106,14 @@ impl Processors {
             match command.what {
                 Sent::Interrupt(vector) => self.interrupt(target, vector)?,
                 Sent::Nmi => {
-                    target.has_nmi.store(true, Ordering::SeqCst);
-                    target.wake_dead();
+                    target.activity.nmi();
                     self.cancel(target)?;
                 }
                 Sent::Init => {
-                    target.set_phase(Phase::Waiting);
+                    target.activity.init();
                     self.cancel(target)?;
                 }
-                Sent::StartUp(page) => target.start(page),
+                Sent::StartUp(page) => target.activity.start(page),
             }
         }
         Ok(())
@@ -131,7 +122,7 @@ impl Processors {
     /// Requests an interrupt. The kernel delivers it, without the target's thread where it runs.
     fn interrupt(&self, target: &Processor, vector: u8) -> vtl::Result<()> {
         // A processor that waits to be started takes none.
-        if matches!(*target.phase.lock(), Phase::Waiting | Phase::Starting(_)) {
+        if matches!(target.activity.phase(), Phase::Waiting | Phase::Starting(_)) {
             return Ok(());
         }
         target.page.request_interrupt(vector);
@@ -142,11 +133,9 @@ impl Processors {
         self.vtl.kick([target.cpu], Kick::new().with_cancel(true))
     }
 
-    /// How many processors could still do something.
+    /// Returns true if any processor could still do something.
     pub fn has_live(&self) -> bool {
-        self.list
-            .iter()
-            .any(|it| matches!(*it.phase.lock(), Phase::Running | Phase::Starting(_)))
+        activity::has_live(self.list.iter().map(|it| &it.activity))
     }
 }
 
@@ -157,65 +146,6 @@ impl Deliver for Processors {
             // It can only fail for lack of memory; the interrupt is then delivered at the next
             // exit.
             let _ = self.interrupt(target, message.vector);
-        }
-    }
-}
-
-impl Processor {
-    /// What it does.
-    pub fn phase(&self) -> Phase {
-        *self.phase.lock()
-    }
-
-    /// Sets what it does, and wakes its thread.
-    pub fn set_phase(&self, phase: Phase) {
-        *self.phase.lock() = phase;
-        self.changed.notify_all();
-    }
-
-    /// It is about to execute its first instruction, unless another INIT has arrived meanwhile.
-    pub fn has_started(&self) {
-        let mut phase = self.phase.lock();
-        if matches!(*phase, Phase::Starting(_)) {
-            *phase = Phase::Running;
-        }
-    }
-
-    /// Takes a pending NMI. Returns true if there was one.
-    pub fn take_nmi(&self) -> bool {
-        self.has_nmi.swap(false, Ordering::SeqCst)
-    }
-
-    /// Puts an NMI back that can't be delivered yet.
-    pub fn keep_nmi(&self) {
-        self.has_nmi.store(true, Ordering::SeqCst);
-    }
-
-    /// Waits until it has something to do, or all is over.
-    pub fn wait(&self, is_over: &AtomicBool) {
-        let mut phase = self.phase.lock();
-        while matches!(*phase, Phase::Waiting | Phase::Dead) && !is_over.load(Ordering::SeqCst) {
-            phase = self
-                .changed
-                .wait(phase)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Only a processor that waits for a start-up IPI accepts one; further ones are ignored.
-    fn start(&self, page: u8) {
-        let mut phase = self.phase.lock();
-        if *phase == Phase::Waiting {
-            *phase = Phase::Starting(page);
-            self.changed.notify_all();
-        }
-    }
-
-    fn wake_dead(&self) {
-        let mut phase = self.phase.lock();
-        if *phase == Phase::Dead {
-            *phase = Phase::Running;
-            self.changed.notify_all();
         }
     }
 }

@@ -70,46 +70,55 @@ impl Vcpu {
         let own = &board.processors.list()[self.number];
         let mut vp = board.processors.vtl().bind(own.cpu, Vm::VTL0)?;
         vp.renew(num_l2_vms)?;
+        let outcome = self.serve(&mut vp, own, start);
+        // Nothing that belongs to this guest stays with the processor, however it ended.
+        let renewed = vp.renew(num_l2_vms);
+        outcome.and(renewed)?;
+        Ok(self.tally)
+    }
+
+    fn serve(&mut self, vp: &mut Vp, own: &Processor, start: Option<Start>) -> vtl::Result<()> {
+        let board = Arc::clone(&self.board);
         if let Some(start) = start {
-            start::begin(&vp, start)?;
+            start::begin(vp, start)?;
         }
         while !board.processors.is_over().load(Ordering::SeqCst) {
-            if self.attend(&vp, own)? {
-                let next = self.turn(&mut vp)?;
+            if self.attend(vp, own)? {
+                let next = self.turn(vp)?;
                 if let Next::End(end) = next {
                     board.end(end);
                 }
             }
         }
-        // Nothing that belongs to this guest stays with the processor.
-        vp.renew(num_l2_vms)?;
-        Ok(self.tally)
+        Ok(())
     }
 
     /// Handles what other processors request of this one. Returns true if it may run then.
     fn attend(&mut self, vp: &Vp, own: &Processor) -> vtl::Result<bool> {
-        match own.phase() {
+        let activity = &own.activity;
+        match activity.phase() {
             Phase::Running => {
-                if own.take_nmi() && !control::deliver_nmi(vp)? {
-                    own.keep_nmi();
+                if activity.take_nmi() && !control::deliver_nmi(vp)? {
+                    activity.keep_nmi();
                 }
                 return Ok(true);
             }
             Phase::Starting(page) => {
                 self.reset_registers();
                 start::at_page(vp, page)?;
-                own.has_started();
-                // The reset has cleared a cancellation: check what it was for first.
+                activity.has_started();
+                // An INIT may have arrived meanwhile.
                 return Ok(false);
             }
             // In this phase senders leave interrupt commands to userspace.
             Phase::Waiting => vp.page().set_offload(vtl::Offload::new()),
-            Phase::Dead if !self.board.processors.has_live() => {
-                self.board.end(End::Halted);
-            }
             Phase::Dead => {}
         }
-        own.wait(self.board.processors.is_over());
+        // Nobody is left to start or to wake it: the last one to get here finds out.
+        if !self.board.processors.has_live() {
+            self.board.end(End::Halted);
+        }
+        activity.wait(self.board.processors.is_over());
         Ok(false)
     }
 
@@ -220,12 +229,16 @@ impl Vcpu {
 
     /// A halt that the kernel has left to userspace.
     fn halt(&self, vp: &Vp) {
+        const TF: u64 = 1 << 8;
         const IF: u64 = 1 << 9;
         let page = vp.page();
-        if page.rflags() & IF != 0 {
-            page.set_halt(Some(vtl::Halt::Hlt));
-        } else {
-            self.board.processors.list()[self.number].set_phase(Phase::Dead);
+        match page.rflags() {
+            // The trap ends the halt at once.
+            rflags if rflags & TF != 0 => {}
+            rflags if rflags & IF != 0 => page.set_halt(Some(vtl::Halt::Hlt)),
+            _ => self.board.processors.list()[self.number]
+                .activity
+                .halt_for_good(),
         }
     }
 
@@ -305,6 +318,7 @@ fn step_over(vp: &Vp, len: u8, is_64_bit: bool) {
     let page = vp.page();
     let rip = page.rip().wrapping_add(u64::from(len));
     page.set_rip(if is_64_bit { rip } else { rip & 0xffff_ffff });
+    vp.note_step();
 }
 
 /// Returns true if the exit was in 64-bit code: L of the CS rights in RSI.

@@ -2,7 +2,11 @@
 //! From a linear address of the guest to guest-physical memory: segmentation is the caller's, this
 //! is paging in its three forms that a guest here can have. [SDM3 4]
 
-use vm_memory::{Bytes as _, GuestAddress, GuestMemory};
+use std::sync::atomic::Ordering;
+
+use vm_memory::{
+    AtomicAccess, AtomicInteger, Bytes as _, GuestAddress, GuestMemory, VolatileMemory as _,
+};
 
 /// How the guest translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +21,58 @@ pub struct Paging {
     pub efer: u64,
 }
 
+/// What an access is, for the rights of the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of data, to read.
+    Read,
+    /// Of data, to write.
+    Write,
+    /// Of an instruction.
+    Fetch,
+}
+
+/// Whose access it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Privilege {
+    /// CPL 3.
+    pub is_user: bool,
+    /// RFLAGS.AC: the supervisor may access pages of the user.
+    pub is_ac_set: bool,
+}
+
+/// Why an address has no translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// #PF with this error code.
+    Fault(u32),
+    /// The address is not canonical: #GP.
+    NotCanonical,
+    /// Another processor has changed the tables meanwhile: the guest has to try again.
+    Changed,
+}
+
 const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+const WP: u64 = 1 << 16;
 const PG: u64 = 1 << 31;
+const PSE: u64 = 1 << 4;
 const PAE: u64 = 1 << 5;
+const LA57: u64 = 1 << 12;
+const SMEP: u64 = 1 << 20;
+const SMAP: u64 = 1 << 21;
 const LMA: u64 = 1 << 10;
+const NXE: u64 = 1 << 11;
 
 impl Paging {
-    /// That of 64-bit code.
+    /// That of 64-bit code, as far as an instruction is fetched.
     pub const fn long(cr3: u64) -> Self {
         Self {
             cr0: PG,
@@ -36,131 +82,244 @@ impl Paging {
         }
     }
 
+    /// Translates an access of the processor as the processor does: checks its rights, and marks the
+    /// entries accessed, and the page dirty. Protection keys and shadow stacks are not checked; the
+    /// guest has neither.
+    ///
+    /// # Errors
+    /// What the guest gets instead of the access.
+    pub fn access<M: GuestMemory>(
+        &self,
+        memory: &M,
+        linear: u64,
+        kind: Kind,
+        privilege: Privilege,
+    ) -> Result<u64, Miss> {
+        if self.cr0 & PG == 0 {
+            return Ok(linear & 0xffff_ffff);
+        }
+        let walk = Walk {
+            paging: self,
+            memory,
+            checked: Some((kind, privilege)),
+        };
+        walk.translate(linear)
+    }
+
     /// The address, if it is mapped. Rights are not checked: the processor has fetched from there.
     pub fn translate<M: GuestMemory>(&self, memory: &M, linear: u64) -> Option<u64> {
         if self.cr0 & PG == 0 {
             return Some(linear & 0xffff_ffff);
         }
-        if self.efer & LMA != 0 {
-            return walk(memory, self.cr3 & ADDRESS, linear, 4);
+        let walk = Walk {
+            paging: self,
+            memory,
+            checked: None,
+        };
+        walk.translate(linear).ok()
+    }
+}
+
+/// One translation.
+struct Walk<'a, M> {
+    paging: &'a Paging,
+    memory: &'a M,
+    checked: Option<(Kind, Privilege)>,
+}
+
+/// An entry that was read, and the rights of all entries up to it: those bits that give one are set,
+/// and [`NO_EXECUTE`] is inverted.
+#[derive(Clone, Copy)]
+struct Found {
+    at: u64,
+    entry: u64,
+    rights: u64,
+}
+
+impl<M: GuestMemory> Walk<'_, M> {
+    fn translate(&self, linear: u64) -> Result<u64, Miss> {
+        let Paging { cr3, cr4, efer, .. } = *self.paging;
+        if efer & LMA != 0 {
+            let levels = if cr4 & LA57 != 0 { 5 } else { 4 };
+            if !is_canonical(linear, levels) {
+                return Err(Miss::NotCanonical);
+            }
+            return self.long(cr3 & ADDRESS, linear, levels);
         }
         let linear = linear & 0xffff_ffff;
-        if self.cr4 & PAE == 0 {
-            return walk_32(memory, self.cr3, self.cr4, linear);
+        if cr4 & PAE == 0 {
+            return self.two_levels(linear);
         }
-        let pointer: u64 = memory
-            .read_obj(GuestAddress((self.cr3 & 0xffff_ffe0) + 8 * (linear >> 30)))
-            .ok()?;
-        (pointer & PRESENT != 0).then_some(())?;
-        walk(memory, pointer & ADDRESS, linear, 2)
+        let pointer: u64 = self.load((cr3 & 0xffff_ffe0) + 8 * (linear >> 30))?;
+        if pointer & PRESENT == 0 {
+            return Err(self.fault(0));
+        }
+        self.long(pointer & ADDRESS, linear, 2)
     }
-}
 
-/// Tables of 512 entries, `levels` of them.
-fn walk<M: GuestMemory>(memory: &M, table: u64, linear: u64, levels: u32) -> Option<u64> {
-    let mut table = table;
-    for level in (0..levels).rev() {
-        let shift = 12 + 9 * level;
-        let index = (linear >> shift) & 0x1ff;
-        let entry: u64 = memory.read_obj(GuestAddress(table + 8 * index)).ok()?;
+    /// Tables of 512 entries, `levels` of them.
+    fn long(&self, table: u64, linear: u64, levels: u32) -> Result<u64, Miss> {
+        let mut table = table;
+        let mut rights = WRITABLE | USER | NO_EXECUTE;
+        for level in (0..levels).rev() {
+            let shift = 12 + 9 * level;
+            let at = table + 8 * ((linear >> shift) & 0x1ff);
+            let entry: u64 = self.load(at)?;
+            if entry & PRESENT == 0 {
+                return Err(self.fault(0));
+            }
+            rights &= entry ^ NO_EXECUTE;
+            let found = Found { at, entry, rights };
+            // Of the upper levels only the third has large pages, of 1 GiB.
+            if level == 0 || (entry & LARGE != 0 && level <= 2) {
+                self.use_page::<u64>(found)?;
+                let offset = (1 << shift) - 1;
+                return Ok((entry & ADDRESS & !offset) | (linear & offset));
+            }
+            self.mark::<u64>(found, ACCESSED)?;
+            table = entry & ADDRESS;
+        }
+        Err(self.fault(0))
+    }
+
+    fn two_levels(&self, linear: u64) -> Result<u64, Miss> {
+        let at = (self.paging.cr3 & 0xffff_f000) + 4 * (linear >> 22);
+        let directory = self.load_32(at)?;
+        let mut found = Found {
+            at,
+            entry: directory,
+            rights: directory | NO_EXECUTE,
+        };
+        if directory & LARGE != 0 && self.paging.cr4 & PSE != 0 {
+            self.use_page::<u32>(found)?;
+            return Ok((directory & 0xffc0_0000) | (linear & 0x3f_ffff));
+        }
+        self.mark::<u32>(found, ACCESSED)?;
+        found.at = (directory & 0xffff_f000) + 4 * ((linear >> 12) & 0x3ff);
+        found.entry = self.load_32(found.at)?;
+        found.rights &= found.entry | NO_EXECUTE;
+        self.use_page::<u32>(found)?;
+        Ok((found.entry & 0xffff_f000) | (linear & 0xfff))
+    }
+
+    fn load_32(&self, at: u64) -> Result<u64, Miss> {
+        let entry = u64::from(self.load::<u32>(at)?);
         if entry & PRESENT == 0 {
-            return None;
+            return Err(self.fault(0));
         }
-        // No large pages at the upper two of four levels but 1 GiB.
-        if level == 0 || (entry & LARGE != 0 && level <= 2) {
-            let offset = (1 << shift) - 1;
-            return Some((entry & ADDRESS & !offset) | (linear & offset));
-        }
-        table = entry & ADDRESS;
+        Ok(entry)
     }
-    None
+
+    /// An entry, read once. Tables outside of memory translate nothing.
+    fn load<T: AtomicAccess>(&self, at: u64) -> Result<T, Miss> {
+        let loaded = self.memory.load(GuestAddress(at), Ordering::Relaxed);
+        loaded.map_err(|_| self.fault(0))
+    }
+
+    /// Checks the rights to the page of the last entry, and marks the entry.
+    fn use_page<T: Entry>(&self, found: Found) -> Result<(), Miss> {
+        let Some((kind, privilege)) = self.checked else {
+            return Ok(());
+        };
+        if !self.is_allowed(found.rights, kind, privilege) {
+            return Err(self.fault(1));
+        }
+        let dirty = if kind == Kind::Write { DIRTY } else { 0 };
+        self.mark::<T>(found, ACCESSED | dirty)
+    }
+
+    /// [SDM3 4.6.1]
+    fn is_allowed(&self, rights: u64, kind: Kind, privilege: Privilege) -> bool {
+        let Paging { cr0, cr4, .. } = *self.paging;
+        let is_of_user = rights & USER != 0;
+        if privilege.is_user && !is_of_user {
+            return false;
+        }
+        let (is_enforced, is_given, keeps_out) = match kind {
+            Kind::Read => (false, true, cr4 & SMAP != 0 && !privilege.is_ac_set),
+            Kind::Write => (
+                privilege.is_user || cr0 & WP != 0,
+                rights & WRITABLE != 0,
+                cr4 & SMAP != 0 && !privilege.is_ac_set,
+            ),
+            Kind::Fetch => (
+                self.paging.efer & NXE != 0,
+                rights & NO_EXECUTE != 0,
+                cr4 & SMEP != 0,
+            ),
+        };
+        let is_kept_out = keeps_out && is_of_user && !privilege.is_user;
+        !is_kept_out && (is_given || !is_enforced)
+    }
+
+    /// Sets bits of an entry, if it is still the one that was read.
+    fn mark<T: Entry>(&self, found: Found, bits: u64) -> Result<(), Miss> {
+        let Found { at, entry, .. } = found;
+        if self.checked.is_none() || entry & bits == bits {
+            return Ok(());
+        }
+        let slice = self.memory.get_slice(GuestAddress(at), size_of::<T>());
+        let slice = slice.map_err(|_| self.fault(0))?;
+        let word = slice.get_atomic_ref::<T::Atomic>(0);
+        let word = word.map_err(|_| self.fault(0))?;
+        if T::replace(word, entry, entry | bits) {
+            Ok(())
+        } else {
+            Err(Miss::Changed)
+        }
+    }
+
+    /// #PF; `present` is bit 0 of its error code.
+    fn fault(&self, present: u32) -> Miss {
+        let Some((kind, privilege)) = self.checked else {
+            return Miss::Fault(present);
+        };
+        let Paging { cr4, efer, .. } = *self.paging;
+        // Fetches are told from reads only where the guest could forbid them.
+        let is_told = cr4 & SMEP != 0 || (cr4 & PAE != 0 && efer & NXE != 0);
+        let of_kind = match kind {
+            Kind::Read => 0,
+            Kind::Write => 1 << 1,
+            Kind::Fetch => u32::from(is_told) << 4,
+        };
+        Miss::Fault(present | of_kind | (u32::from(privilege.is_user) << 2))
+    }
 }
 
-fn walk_32<M: GuestMemory>(memory: &M, cr3: u64, cr4: u64, linear: u64) -> Option<u64> {
-    const PSE: u64 = 1 << 4;
-    const LARGE_32: u32 = 1 << 7;
-    let entry_at = |table: u64, index: u64| -> Option<u32> {
-        let entry: u32 = memory.read_obj(GuestAddress(table + 4 * index)).ok()?;
-        (entry & 1 != 0).then_some(entry)
-    };
-    let directory = entry_at(cr3 & 0xffff_f000, linear >> 22)?;
-    if directory & LARGE_32 != 0 && cr4 & PSE != 0 {
-        return Some(u64::from(directory & 0xffc0_0000) | (linear & 0x3f_ffff));
+/// An entry of 32 or 64 bits.
+trait Entry {
+    type Atomic: AtomicInteger;
+
+    /// Stores `new` in place of `old`. Returns false if something else was there.
+    fn replace(word: &Self::Atomic, old: u64, new: u64) -> bool;
+}
+
+impl Entry for u64 {
+    type Atomic = std::sync::atomic::AtomicU64;
+
+    fn replace(word: &Self::Atomic, old: u64, new: u64) -> bool {
+        word.compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
     }
-    let page = entry_at(u64::from(directory & 0xffff_f000), (linear >> 12) & 0x3ff)?;
-    Some(u64::from(page & 0xffff_f000) | (linear & 0xfff))
+}
+
+impl Entry for u32 {
+    type Atomic = std::sync::atomic::AtomicU32;
+
+    fn replace(word: &Self::Atomic, old: u64, new: u64) -> bool {
+        // CAST: both come from an entry of 32 bits.
+        let (old, new) = (old as u32, new as u32);
+        word.compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// Returns true if the bits above those that are translated are copies of the highest one.
+const fn is_canonical(linear: u64, levels: u32) -> bool {
+    let unused = 64 - (12 + 9 * levels);
+    // CAST: the sign is what this is about.
+    ((linear << unused) as i64 >> unused) as u64 == linear
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::tests::ram;
-
-    const LONG: Paging = Paging::long(0x1000);
-
-    #[test]
-    fn long_mode_has_pages_of_three_sizes() {
-        let memory = ram(&[(0, 0x10_0000)]);
-        let put = |at: u64, entry: u64| memory.write_obj(entry, GuestAddress(at)).expect("RAM");
-        put(0x1000, 0x2003);
-        put(0x2000, 0x4000_0083);
-        put(0x2008, 0x3003);
-        put(0x3000, 0x1_2340_0083);
-        put(0x3008, 0x4003);
-        put(0x4000, 0x8000_0000_5678_9063);
-        assert_eq!(LONG.translate(&memory, 0x1234), Some(0x4000_1234));
-        assert_eq!(LONG.translate(&memory, 0x4000_1234), Some(0x1_2340_1234));
-        assert_eq!(LONG.translate(&memory, 0x4020_0fff), Some(0x5678_9fff));
-        assert_eq!(LONG.translate(&memory, 0x4020_1000), None);
-        assert_eq!(LONG.translate(&memory, 1 << 39), None);
-    }
-
-    #[test]
-    fn tables_outside_of_memory_translate_nothing() {
-        let memory = ram(&[(0, 0x10_0000)]);
-        for cr3 in [0x10_0000, ADDRESS, u64::MAX] {
-            assert_eq!(Paging { cr3, ..LONG }.translate(&memory, 0), None);
-            let pae = Paging {
-                cr3,
-                efer: 0,
-                ..LONG
-            };
-            assert_eq!(pae.translate(&memory, u64::MAX), None);
-            let old = Paging {
-                cr3,
-                efer: 0,
-                cr4: 0,
-                ..LONG
-            };
-            assert_eq!(old.translate(&memory, u64::MAX), None);
-        }
-        memory
-            .write_obj(ADDRESS | 1, GuestAddress(0x1000))
-            .expect("RAM");
-        assert_eq!(LONG.translate(&memory, 0), None);
-    }
-
-    #[test]
-    fn without_paging_addresses_are_32_bits() {
-        let memory = ram(&[(0, 0x1000)]);
-        let flat = Paging { cr0: 1, ..LONG };
-        assert_eq!(flat.translate(&memory, 0x1_0000_1234), Some(0x1234));
-    }
-
-    #[test]
-    fn a_page_directory_has_large_pages() {
-        let memory = ram(&[(0, 0x10_0000)]);
-        let put = |at: u64, entry: u32| memory.write_obj(entry, GuestAddress(at)).expect("RAM");
-        put(0x1000, 0x0080_0083);
-        put(0x1004, 0x2003);
-        put(0x2000, 0x0001_2003);
-        let old = Paging {
-            efer: 0,
-            cr4: 1 << 4,
-            ..LONG
-        };
-        assert_eq!(old.translate(&memory, 0x1234), Some(0x0080_1234));
-        assert_eq!(old.translate(&memory, 0x40_0567), Some(0x1_2567));
-        assert_eq!(old.translate(&memory, 0x80_0000), None);
-    }
-}
+mod tests;

@@ -67,6 +67,7 @@ const CASES: &[Case] = &[
         nodes::redirection,
     ),
     ("memory_is_accepted_and_given_rights", memory::rights),
+    ("memory_is_zero_for_the_next_guest", memory::zeroed),
     ("memory_keeps_what_is_written", memory::contents),
     ("memory_is_registered_twice", memory::registration),
     (
@@ -78,8 +79,27 @@ const CASES: &[Case] = &[
     ("the_extended_state_comes_back", state::extended),
     ("fields_of_each_vm_are_its_own", state::fields),
     ("the_apic_page_keeps_what_is_written", state::apic),
+    (
+        "a_vm_gets_an_apic_page_and_no_other_address",
+        state::own_apic,
+    ),
+    (
+        "a_descriptor_that_is_no_vtl_file_is_refused",
+        state::descriptor,
+    ),
     ("binding_leaves_what_another_vm_needs", state::binding),
     ("a_guest_runs_to_its_exits", run::exits),
+    (
+        "the_shadow_of_sti_ends_with_a_halt_that_userspace_completes",
+        run::shadow,
+    ),
+    (
+        "the_shadow_of_mov_ss_ends_with_interrupts_disabled_too",
+        run::shadow_of_ss,
+    ),
+    ("a_started_processor_leaves_by_rdpmc", run::rdpmc),
+    ("a_renewal_forgets_translations", run::renewal),
+    ("a_flush_reaches_a_vm_that_does_not_run", run::flush),
     ("an_entry_that_fails_leaves_no_event", run::failure),
     ("an_interrupt_waits_for_its_window", run::window),
     ("a_deadline_ends_a_guest_that_spins", run::deadline),

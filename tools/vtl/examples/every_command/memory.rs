@@ -48,6 +48,22 @@ pub(crate) fn rights(bed: &Bed) -> Outcome {
     Ok(())
 }
 
+pub(crate) fn zeroed(bed: &Bed) -> Outcome {
+    let places = [0, 0x1ff0, bed.memory.len() - 1];
+    let memory = bed.vtl.accept_zeroed(bed.memory)?;
+    for place in places {
+        memory.write(place, &[0x5a])?;
+    }
+    drop(memory);
+    let memory = bed.vtl.accept_zeroed(bed.memory)?;
+    for place in places {
+        let mut byte = [0xff];
+        memory.read(place, &mut byte)?;
+        ensure!(byte == [0], "{byte:x?} at {place:#x}");
+    }
+    Ok(())
+}
+
 pub(crate) fn contents(bed: &Bed) -> Outcome {
     bed.vtl.accept(&bed.memory)?;
     let memory = LowerMemory::map(bed.memory)?;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use vtl::audit::{Follower, Step};
 use vtl::field::L2Field;
-use vtl::{Event, Exit, Gpr, Kick, LowerMemory, Mode, PageRights, Vectors, Vp};
+use vtl::{Event, Exit, Flush, Gpr, Kick, LowerMemory, Mode, PageRights, Vectors, Vm, Vp};
 
 use crate::{Bed, Outcome, ensure};
 
@@ -16,6 +16,13 @@ const SPIN: &[u8] = b"\xeb\xfe";
 /// `cli; nop; sti; nop; 1: jmp 1b`
 const STI: &[u8] = b"\xfa\x90\xfb\x90\xeb\xfe";
 
+/// `sti; hlt; cli; hlt`
+const SHADOW: &[u8] = b"\xfb\xf4\xfa\xf4";
+/// `movw %ax, %ss; hlt`
+const SHADOW_OF_SS: &[u8] = b"\x8e\xd0\xf4";
+/// `xorl %ecx, %ecx; rdpmc`
+const RDPMC: &[u8] = b"\x31\xc9\x0f\x33";
+
 /// A guest in front of its first instruction.
 fn start(bed: &Bed, code: &[u8]) -> Result<Vp, Box<dyn std::error::Error>> {
     bed.vtl.accept(&bed.memory)?;
@@ -23,6 +30,7 @@ fn start(bed: &Bed, code: &[u8]) -> Result<Vp, Box<dyn std::error::Error>> {
     LowerMemory::map(bed.memory)?.write(0, code)?;
     let vp = bed.vtl0.bind(0)?;
     vp.reset(Mode::Protected32, bed.memory.base())?;
+    vp.canceller().clear();
     Ok(vp)
 }
 
@@ -55,6 +63,114 @@ pub(crate) fn exits(bed: &Bed) -> Outcome {
     ensure!(vp.page().entry_rcx() & 3 == 0, "the flush was not done");
     bed.vtl.flush([vp.page()])?;
     ensure!(vp.page().entry_rcx() & 3 == 1, "no flush was asked for");
+    Ok(())
+}
+
+pub(crate) fn shadow(bed: &Bed) -> Outcome {
+    let mut vp = start(bed, SHADOW)?;
+    loop {
+        match vp.run()? {
+            Exit::Halt(halt) => break halt.complete(),
+            Exit::NotEntered(_) => {}
+            exit => return Err(format!("{}, not HLT", exit.name()).into()),
+        }
+    }
+    ensure!(vp.can_take_interrupt()?, "still in the shadow of STI");
+    vp.watch_interrupt_window()?;
+    expect_next(&mut vp, "INTERRUPT_WINDOW")?;
+    let behind_halt = bed.memory.base() + 2;
+    ensure!(vp.page().rip() == behind_halt, "{:#x}", vp.page().rip());
+    Ok(())
+}
+
+pub(crate) fn shadow_of_ss(bed: &Bed) -> Outcome {
+    const BLOCKING: u64 = 3;
+    let mut vp = start(bed, SHADOW_OF_SS)?;
+    let segment_base = bed.memory.base();
+    vp.start(Mode::Real16 { segment_base }, 0)?;
+    loop {
+        match vp.run()? {
+            Exit::Halt(halt) => {
+                let state = halt.vp().read(L2Field::GUEST_INTERRUPTIBILITY)?;
+                ensure!(state & BLOCKING != 0, "MOV SS blocks nothing");
+                break halt.complete();
+            }
+            Exit::NotEntered(_) => {}
+            exit => return Err(format!("{}, not HLT", exit.name()).into()),
+        }
+    }
+    ensure!(vp.page().rflags() & (1 << 9) == 0, "IF is set");
+    let state = vp.read(L2Field::GUEST_INTERRUPTIBILITY)?;
+    ensure!(state & BLOCKING == 0, "an NMI could not be injected");
+    Ok(())
+}
+
+pub(crate) fn rdpmc(bed: &Bed) -> Outcome {
+    let mut vp = start(bed, RDPMC)?;
+    expect_next(&mut vp, "RDPMC")
+}
+
+pub(crate) fn renewal(bed: &Bed) -> Outcome {
+    let mut vp = start(bed, CPUID)?;
+    expect_next(&mut vp, "CPUID")?;
+    ensure!(vp.page().entry_rcx() & 3 == 0, "the flush was not done");
+    // A run that is cancelled prepares an entry and makes none: what it asks for stays.
+    vp.renew(bed.info.num_l2_vms)?;
+    vp.canceller().cancel();
+    expect_next(&mut vp, "(interrupted)")?;
+    ensure!(
+        vp.page().entry_rcx() & 3 == 1,
+        "the next guest would have translations of the last one"
+    );
+    vp.renew(bed.info.num_l2_vms)?;
+    ensure!(
+        vp.page().entry_rcx() & 3 == 1,
+        "a flush that was requested is lost"
+    );
+    ensure!(vp.canceller().is_cancelled(), "a cancellation is lost");
+    vp.canceller().clear();
+    Ok(())
+}
+
+pub(crate) fn flush(bed: &Bed) -> Outcome {
+    ensure!(bed.info.num_l2_vms > 1, "one VM only");
+    let mut vtl0 = start(bed, SPIN)?;
+    let mut vtl1 = vtl0.sibling(Vm::VTL1);
+    bed.vtl.set_rights(&bed.memory, Vm::VTL1, PageRights::ALL)?;
+    // Both have run: neither has anything left to invalidate.
+    let run = |vp: &mut Vp| -> Outcome {
+        vp.start(Mode::Protected32, bed.memory.base())?;
+        vp.page().arm_deadline(vtl::tsc() + 100_000);
+        expect_next(vp, "PREEMPTION_TIMER")?;
+        ensure!(vp.page().entry_rcx() & 3 == 0, "the flush was not done");
+        Ok(())
+    };
+    // A cancelled run makes no entry: what it would have invalidated stays in the page.
+    let requested = |vp: &mut Vp| -> Result<u64, Box<dyn std::error::Error>> {
+        vp.canceller().cancel();
+        expect_next(vp, "(interrupted)")?;
+        vp.canceller().clear();
+        Ok(vp.page().entry_rcx() & 3)
+    };
+    run(&mut vtl0)?;
+    run(&mut vtl1)?;
+    ensure!(requested(&mut vtl0)? == 0, "VTL0 flushes for no reason");
+    run(&mut vtl1)?;
+    // The page names VTL1, which does this.
+    bed.vtl.flush([vtl1.page()])?;
+    run(&mut vtl1)?;
+    ensure!(requested(&mut vtl0)? == 1, "VTL0 keeps its translations");
+    run(&mut vtl0)?;
+    // A request for VTL0, and VTL1 runs first.
+    vtl0.page().request_flush(Flush::Linear);
+    run(&mut vtl1)?;
+    ensure!(requested(&mut vtl0)? == 1, "VTL1 has taken VTL0's flush");
+    run(&mut vtl0)?;
+    vtl0.start(Mode::Protected32, bed.memory.base())?;
+    ensure!(requested(&mut vtl0)? == 1, "a new start keeps translations");
+    vtl0.page().disarm_deadline();
+    bed.vtl
+        .set_rights(&bed.memory, Vm::VTL1, PageRights::NONE)?;
     Ok(())
 }
 

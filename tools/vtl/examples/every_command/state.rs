@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! State of a virtual processor.
 
+use std::os::fd::AsFd as _;
+
 use vtl::field::L2Field;
-use vtl::{ApicRegister, DebugRegisters, Errno, Error, Gpr, Mode, SharedRegister, Vectors, Vm};
+use vtl::{
+    ApicRegister, DebugRegisters, Errno, Error, Gpr, Mode, SharedRegister, Vectors, Vm, Vtl,
+};
 
 use crate::{Bed, Outcome, ensure};
 
@@ -99,6 +103,36 @@ pub(crate) fn apic(bed: &Bed) -> Outcome {
     ensure!(again.requested().contains(0x31), "{:?}", again.requested());
     apic.write(ApicRegister::Tpr, 0);
     apic.set_requested(Vectors::NONE);
+    Ok(())
+}
+
+pub(crate) fn own_apic(bed: &Bed) -> Outcome {
+    let vtl0 = bed.vtl0.bind(0)?;
+    let taken = vtl0.write(L2Field::VIRTUAL_APIC_ADDRESS, bed.memory.base());
+    ensure!(
+        matches!(taken, Err(Error::PhysicalAddress { .. })),
+        "{taken:?}"
+    );
+    if bed.info.num_l2_vms > 1 {
+        let vtl1 = vtl0.sibling(Vm::VTL1);
+        let apic = vtl1.new_apic_page()?;
+        apic.write(ApicRegister::Tpr, 0x30);
+        ensure!(apic.read(ApicRegister::Tpr) == 0x30, "the TPR was not kept");
+    }
+    Ok(())
+}
+
+pub(crate) fn descriptor(bed: &Bed) -> Outcome {
+    let duplicate = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned();
+    let again = Vtl::try_from(duplicate(bed.vtl.as_fd())?)?;
+    ensure!(again.stats(0)?.is_some(), "another file");
+    let opened = Vtl::try_from(duplicate(Vtl::open()?.as_fd())?)?;
+    ensure!(opened.stats(0)?.is_some(), "another device");
+    let refused = Vtl::try_from(duplicate(bed.mshv.as_fd())?);
+    ensure!(
+        matches!(refused, Err(Error::NoVtlFile)),
+        "{refused:?} from /dev/mshv"
+    );
     Ok(())
 }
 

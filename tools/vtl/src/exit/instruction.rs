@@ -22,6 +22,7 @@ impl<'a> Instruction<'a> {
     /// Steps over the instruction.
     pub fn complete(self) {
         step_over(self.vp.page(), &self.info);
+        self.vp.note_step();
     }
 
     /// Raises `exception` instead of executing the instruction.

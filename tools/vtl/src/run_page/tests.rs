@@ -89,6 +89,17 @@ fn reset_leaves_a_valid_fpu_and_flags() -> Result<(), Errno> {
 }
 
 #[test]
+fn a_cancellation_survives_a_renewal() -> Result<(), Errno> {
+    let page = loose_page()?;
+    page.canceller().cancel();
+    page.request_flush(Flush::Linear);
+    page.reset();
+    assert!(page.canceller().is_cancelled());
+    assert_eq!(page.entry_rcx() & 3, 2);
+    Ok(())
+}
+
+#[test]
 fn cancel_sets_the_first_word_until_cleared() -> Result<(), Errno> {
     let page = loose_page()?;
     let canceller = page.canceller();
@@ -103,12 +114,13 @@ fn cancel_sets_the_first_word_until_cleared() -> Result<(), Errno> {
 #[test]
 fn a_flush_is_not_lost_and_the_stronger_one_counts() -> Result<(), Errno> {
     let page = loose_page()?;
-    page.aim(Vm::VTL1);
+    assert!(!page.aim(Vm::VTL1));
     assert_eq!(page.entry_rcx(), 2 << 52);
     page.request_flush(Flush::LinearNonGlobal);
     assert_eq!(page.entry_rcx() & 3, 3);
     page.request_flush(Flush::Linear);
-    page.aim(Vm::VTL0);
+    assert!(!page.aim(Vm::VTL1));
+    assert!(page.aim(Vm::VTL0), "that was VTL1's");
     assert_eq!(page.entry_rcx(), (1 << 52) | 1);
     // What an earlier user left in reserved bits is discarded.
     page.poke(504, u64::MAX);

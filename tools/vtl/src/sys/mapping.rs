@@ -2,11 +2,18 @@
 //! Memory that the kernel, a guest or another thread may write to at any time.
 //!
 //! There is never a Rust reference to its bytes. Each access is one relaxed atomic load or store,
-//! which is a plain instruction and never a data race, whoever else writes; code that needs an
-//! ordering asks for it on the atomic from [`Mapping::word`].
+//! which is a plain instruction; code that needs an ordering asks for it on the atomic from
+//! [`Mapping::word`].
+//!
+//! The memory model of the language has no race between atomic accesses of the same size. It does
+//! not define what two threads of this program see that access overlapping bytes at the same time
+//! with different sizes, as [`Mapping::copy_in`] of a byte beside one of a whole word can. This
+//! crate relies on the processor for that, as kernels do: on x86-64 each of these accesses is one
+//! instruction on an aligned word, and the result is that of some order of them. The kernel's side
+//! and guests use other sizes in any case, and no language's model has them.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
@@ -28,8 +35,8 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping is an address range, valid in every thread of the process;
-// all accesses through it are atomic.
+// SAFETY: a mapping is an address range, valid in every thread of the process; all accesses through
+// it are atomic, and those of different sizes are what the processor makes of them (see above).
 unsafe impl Send for Mapping {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Mapping {}
@@ -42,8 +49,6 @@ pub(crate) unsafe trait AtomicWord {}
 // SAFETY: an integer of one byte.
 unsafe impl AtomicWord for AtomicU8 {}
 // SAFETY: an integer, aligned to its size on x86-64.
-unsafe impl AtomicWord for AtomicU16 {}
-// SAFETY: as above.
 unsafe impl AtomicWord for AtomicU32 {}
 // SAFETY: as above.
 unsafe impl AtomicWord for AtomicU64 {}
@@ -72,6 +77,18 @@ impl Mapping {
                 offset,
             )
         }?;
+        let start = NonNull::new(start.cast()).ok_or(Errno::INVAL)?;
+        Ok(Self { start, len })
+    }
+
+    /// Memory of this process that stays where it is, zeroed.
+    pub(crate) fn locked(len: usize) -> Result<Self, Errno> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // Shared, so that a fork does not move it.
+        let flags = MapFlags::SHARED | MapFlags::LOCKED;
+        // SAFETY: as in `new`.
+        let start =
+            unsafe { rustix::mm::mmap_anonymous(core::ptr::null_mut(), len, protection, flags) }?;
         let start = NonNull::new(start.cast()).ok_or(Errno::INVAL)?;
         Ok(Self { start, len })
     }
@@ -113,8 +130,17 @@ impl Mapping {
         // 2. mmap returned a page-aligned start and the offset is a multiple of the size, which is
         //    the alignment (`AtomicWord`);
         // 3. all code here accesses them atomically, and the kernel and guests are no threads of
-        //    this program. Nothing stores to a read-only mapping.
+        //    this program; for accesses of different sizes see the head of this file. Nothing
+        //    stores to a read-only mapping.
         unsafe { &*pointer.cast::<A>() }
+    }
+
+    /// Zeroes `len` bytes from `offset`; both are multiples of 8, and the caller has checked that the
+    /// bytes are inside.
+    pub(crate) fn zero(&self, offset: usize, len: usize) {
+        for at in (offset..offset + len).step_by(8) {
+            self.word::<AtomicU64>(at).store(0, Ordering::Relaxed);
+        }
     }
 
     /// Copies `bytes` to `offset`. The caller has checked that they are inside.
@@ -192,6 +218,19 @@ mod tests {
             mapping.copy_out(offset, &mut part);
             prop_assert_eq!(part, bytes);
         }
+    }
+
+    #[test]
+    fn what_is_zeroed_is_zero_and_nothing_beside_it() -> Result<(), Errno> {
+        let mapping = Mapping::anonymous(4096)?;
+        mapping.copy_in(0, &[0x5a; 64]);
+        mapping.zero(8, 32);
+        let mut all = [0; 64];
+        mapping.copy_out(0, &mut all);
+        assert_eq!(all[..8], [0x5a; 8]);
+        assert_eq!(all[8..40], [0; 32]);
+        assert_eq!(all[40..], [0x5a; 24]);
+        Ok(())
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::request::{InPlace, Request};
 use crate::abi::operands::{self, Head};
 use crate::abi::{Tdcall, command};
 use crate::xsave::XsaveImage;
+use crate::{Error, Vtl};
 
 /// Queries capability `number`; returns the kernel's answer.
 pub(crate) fn check_extension(fd: impl AsFd, number: u32) -> Result<u32, Errno> {
@@ -42,11 +43,30 @@ pub(crate) fn return_to_lower_vtl(fd: impl AsFd) -> Result<(), Errno> {
 /// Executes one TDCALL; all of its registers are in `call` afterwards.
 pub(crate) fn tdcall(fd: impl AsFd, call: &mut Tdcall) -> Result<(), Errno> {
     let request = InPlace::<{ command::TDCALL }, _>(call);
-    // SAFETY: the operand has the 56 bytes of the command number. What a TDCALL
-    // may do to memory of this process is bounded by the kernel's policy, not
-    // by this crate.
+    // SAFETY: the operand has the 56 bytes of the command number. The kernel's policy keeps a TDCALL
+    // away from memory of this process, but for pages that the operand names; the safe functions
+    // name none but that of `Vp::new_apic_page`, and `Vtl::tdcall` leaves it to its caller.
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
+}
+
+impl Vtl {
+    /// Executes one TDCALL leaf with exactly these registers.
+    ///
+    /// On return `call` has the outputs, including the status: a refusal by the TDX module or by
+    /// the kernel's policy is a status, not an error.
+    ///
+    /// # Safety
+    /// The kernel's policy keeps the TDX module away from memory of others, but it allows the caller
+    /// to name pages of its own, by their physical addresses: a virtual-APIC page, which a VM writes
+    /// to from then on, and a list of addresses to invalidate. The caller must not use such a page
+    /// for anything else, for as long as the TDX module has it.
+    ///
+    /// # Errors
+    /// [`Error::TdcallIoctl`].
+    pub unsafe fn tdcall(&self, call: &mut Tdcall) -> Result<(), Error> {
+        self.call(call)
+    }
 }
 
 /// A structure that may grow: it begins with its head.

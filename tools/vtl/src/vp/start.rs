@@ -20,8 +20,10 @@ pub use mode::{CODE_SELECTOR, DATA_SELECTOR, Mode, TASK_SELECTOR};
 
 impl Vp {
     /// Puts the virtual processor into the start state of a guest: registers zero, RFLAGS 2, `rip`,
-    /// interrupts disabled, and the L2 VMCS as `mode` requires. Also resets what all lower VTLs
-    /// share: extended state, deadline, halt, offload, cancellation.
+    /// interrupts disabled, and the L2 VMCS as `mode` requires. RDPMC exits. Also resets what all
+    /// lower VTLs share: extended state, deadline, halt, offload. A cancellation stays, because
+    /// whoever made it will not repeat it; [`crate::run_page::Canceller::clear`] ends one that
+    /// concerned an earlier guest.
     ///
     /// If another VM runs on this virtual processor, use [`Self::start`], which does not change
     /// shared state.
@@ -43,6 +45,9 @@ impl Vp {
     /// # Errors
     /// [`crate::Error::Tdcall`] for the first field that the TDX module refused.
     pub fn start(&self, mode: Mode, rip: u64) -> Result<()> {
+        self.is_stepped.set(false);
+        // Paging changes, and by no instruction that would make the processor forget translations.
+        self.has_run_in.set(None);
         self.page.set_registers(&Registers {
             rip,
             ..Registers::default()
@@ -54,6 +59,8 @@ impl Vp {
 
     fn reset_controls(&self, values: &ModeValues) -> Result<()> {
         const WINDOW_EXITING: u64 = (1 << 2) | (1 << 22);
+        /// The counters are VTL2's own.
+        const RDPMC_EXITING: u64 = 1 << 11;
         const EXCEPTIONS_L1_MAY_CHOOSE: u64 = 0xfffb_ffff;
         const DR7_FIXED: u64 = 0x400;
         const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -74,7 +81,11 @@ impl Vp {
             values.entry_controls,
             ENTRY_IA32E_MODE_GUEST,
         )?;
-        self.write_masked(L2Field::PRIMARY_CONTROLS, 0, WINDOW_EXITING)?;
+        self.write_masked(
+            L2Field::PRIMARY_CONTROLS,
+            RDPMC_EXITING,
+            WINDOW_EXITING | RDPMC_EXITING,
+        )?;
         self.write_masked(L2Field::EXCEPTION_BITMAP, 0, EXCEPTIONS_L1_MAY_CHOOSE)?;
         self.write(L2Field::ENTRY_INTERRUPTION_INFO, 0)?;
         self.write(L2Field::TPR_THRESHOLD, 0)?;

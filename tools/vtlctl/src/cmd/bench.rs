@@ -8,7 +8,7 @@
 mod floor;
 
 use anyhow::{Context as _, bail};
-use vtl::{Exit, Extension, GpaRange, LowerMemory, Mode, Mshv, PageRights, Vm, Vp};
+use vtl::{Exit, Extension, GpaRange, Mode, Mshv, PageRights, Vm, Vp};
 
 use crate::asm::{CPUID_LOOP, mark, marker};
 use crate::{ExitStatus, Failure, options};
@@ -40,12 +40,15 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let mshv = Mshv::open()?;
     let vtl = mshv.create_vtl()?;
     let page = GpaRange::new(memory.base(), PAGE)?;
-    vtl.accept(&page).context("cannot accept VTL0's memory")?;
+    let code = vtl
+        .accept_zeroed(page)
+        .context("cannot accept VTL0's memory")?;
     vtl.set_rights(&page, Vm::VTL0, PageRights::ALL)
         .context("cannot give VTL0 its memory")?;
-    LowerMemory::map(page)?.write(0, &CPUID_LOOP)?;
+    code.write(0, &CPUID_LOOP)?;
     let mut vp = vtl.bind(arguments.cpu, Vm::VTL0)?;
     vp.reset(Mode::Protected32, page.base())?;
+    vp.canceller().clear();
 
     let null_ioctl = measure(arguments.iterations, || null_ioctl(&mshv))?;
     let round_trip = measure(arguments.iterations, || user_round_trip(&mut vp))?;

@@ -4,6 +4,7 @@
 //! The machine is the crate `vtlvmm`; here are the command line, the terminal, and the report.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtl::{Mshv, Vtl};
@@ -14,10 +15,12 @@ use vtlvmm::linux::Linux;
 use vtlvmm::machine::{Disk, Machine, Parts, Remote, Report};
 use vtlvmm::platform::power::Power;
 
+use crate::cmd::boot::guest::Current;
 use crate::cmd::boot::handled::Handled;
 use crate::cmd::boot::terminal::Terminal;
 use crate::{ExitStatus, Failure, options};
 
+mod guest;
 mod handled;
 mod terminal;
 
@@ -73,10 +76,13 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let mut machine = build(arguments)?;
     let vtl = Vtl::open()?;
     let before = Handled::of(&vtl, arguments.vps)?;
-    let terminal = Terminal::start();
+    let guest = Arc::new(Current::new());
+    let terminal = Terminal::start(Arc::clone(&guest));
+    if let Some(seconds) = arguments.timeout {
+        limit(seconds, begun, Arc::clone(&guest));
+    }
     loop {
-        terminal.attach(machine.remote());
-        limit(arguments.timeout, begun, machine.remote());
+        guest.attach(machine.remote());
         let report = machine.run().map_err(failed)?;
         if report.end == End::Power(Power::Reset) && !arguments.no_reboot {
             machine = build(arguments)?;
@@ -120,14 +126,13 @@ fn build(arguments: &Arguments) -> Result<Machine, Failure> {
     Machine::build(&Mshv::open()?, parts).map_err(failed)
 }
 
-/// With a time limit, a thread stops the guest then.
-fn limit(timeout: Option<u64>, begun: Instant, remote: Remote) {
-    let Some(seconds) = timeout else { return };
+/// A thread that stops the guest when its time is over, how often it may have been reset.
+fn limit(seconds: u64, begun: Instant, guest: Arc<Current<Remote>>) {
     let left = Duration::from_secs(seconds).saturating_sub(begun.elapsed());
     // Not joined: it ends with the process, and a machine that has ended can't be stopped.
     std::thread::spawn(move || {
         std::thread::sleep(left);
-        remote.stop(format!("stopped after {seconds} s (--timeout)"));
+        guest.stop(format!("stopped after {seconds} s (--timeout)"));
     });
 }
 

@@ -92,7 +92,8 @@ struct SetRights {
 const PAGE: u64 = 4096;
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let vtl = Mshv::open()?.create_vtl()?;
+    let mshv = Mshv::open()?;
+    let vtl = mshv.create_vtl()?;
     match &arguments.command {
         Command::Map(arguments) => map(&vtl, arguments)?,
         Command::Read(arguments) => read(&vtl, arguments)?,
@@ -102,10 +103,23 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
             let range = GpaRange::new(arguments.address, arguments.length).map_err(usage)?;
             let vm = Vm::ALL[usize::from(arguments.vtl)];
             vtl.set_rights(&range, vm, arguments.rights.0)?;
+            forget_translations(&vtl, mshv.info()?.num_cpus)?;
             println!("{range}: VTL{} has {}", arguments.vtl, arguments.rights);
         }
     }
     Ok(ExitStatus::Success)
+}
+
+/// No virtual processor uses rights of before when this returns.
+fn forget_translations(vtl: &Vtl, num_cpus: u32) -> anyhow::Result<()> {
+    let mut pages = Vec::new();
+    for cpu in 0..num_cpus {
+        // A CPU that was never online has no virtual processor.
+        if vtl.stats(cpu)?.is_some() {
+            pages.push(vtl.map_run_page(cpu)?);
+        }
+    }
+    Ok(vtl.flush(&pages)?)
 }
 
 /// Pages that follow each other and are alike.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use vtl::field::L2Field;
-use vtl::{Exit, GpaRange, Gpr, LowerMemory, Mshv, PageRights, Vm, Vp};
+use vtl::{Exit, GpaRange, Gpr, Mshv, PageRights, Vm, Vp};
 
 use crate::cmd::run::limit::Limit;
 use crate::cmd::run::msr::Fault;
@@ -97,6 +97,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         kept: arguments.json.then(Vec::new),
     };
     let mut tally = Tally::default();
+    // A cancellation from before concerned another guest.
+    vp.canceller().clear();
     let limit = Limit::start(arguments.max_exits, arguments.timeout, vp.canceller());
     let end = serve(&mut vp, &limit, &mut tally, &mut console)?;
     report(&vp, &end, &tally, console, &limit);
@@ -116,10 +118,11 @@ fn demo(layout: &Layout) -> anyhow::Result<&'static [u8]> {
 /// Accepts the guest's memory, gives VTL0 its rights, and copies the guest.
 fn load(vtl: &vtl::Vtl, layout: &Layout, guest: &[u8]) -> anyhow::Result<()> {
     let range = layout.memory();
-    vtl.accept(&range).context("cannot accept VTL0's memory")?;
+    let memory = vtl
+        .accept_zeroed(range)
+        .context("cannot accept VTL0's memory")?;
     vtl.set_rights(&range, Vm::VTL0, PageRights::ALL)
         .context("cannot give VTL0 its memory")?;
-    let memory = LowerMemory::map(range)?;
     for (offset, bytes) in layout.tables()? {
         memory.write(offset, &bytes)?;
     }
@@ -190,7 +193,10 @@ fn serve(
                 halt.complete();
                 return Ok(End::Halted);
             }
-            Exit::Interrupted | Exit::NotEntered(_) => {}
+            // If it was the limit, the next turn ends; a cancellation of somebody else's would make
+            // this loop spin.
+            Exit::Interrupted => vp.canceller().clear(),
+            Exit::NotEntered(_) => {}
             other => return Ok(End::Failed(describe(&other) + &hint(&other, last_fault))),
         }
     }

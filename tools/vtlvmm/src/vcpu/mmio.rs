@@ -4,16 +4,16 @@
 //! The TDX module reports the address, but not the instruction, which is fetched through the
 //! guest's page tables and decoded here.
 
-use vm_memory::{Bytes as _, GuestAddress, GuestMemory};
+use vm_memory::{Bytes as _, GuestAddress, GuestMemory as _};
 use vtl::exit::Access as Wanted;
 use vtl::field::L2Field;
-use vtl::{Gpr, Vp};
+use vtl::{Exception, Gpr, Vp};
 
 use super::{Next, is_64_bit, set_gpr, step_over};
 use crate::board::{Board, End};
 use crate::decode::{self, Access, Decoded, Extend, Operand, Part};
 use crate::memory::LowerRam;
-use crate::walk::Paging;
+use crate::walk::{Kind, Miss, Paging, Privilege};
 
 /// Bytes of the longest instruction.
 const LONGEST: usize = 15;
@@ -21,7 +21,37 @@ const LONGEST: usize = 15;
 const MOST_REPEATED: u64 = 4096;
 
 /// Why an access is not emulated.
-type Problem = String;
+#[derive(Debug)]
+enum Problem {
+    /// The guest has failed, in words.
+    Failed(String),
+    /// The guest gets this exception instead.
+    Fault(Exception),
+    /// The guest has changed the instruction or its tables meanwhile: it tries again.
+    Changed,
+    /// This VTL has failed.
+    Vtl(vtl::Error),
+}
+
+impl Problem {
+    /// What the guest gets for an access to `linear_address`.
+    fn of_miss(miss: Miss, linear_address: u64) -> Self {
+        match miss {
+            Miss::Fault(error_code) => Self::Fault(Exception::PageFault {
+                linear_address,
+                error_code,
+            }),
+            Miss::NotCanonical => Self::Fault(Exception::GeneralProtection),
+            Miss::Changed => Self::Changed,
+        }
+    }
+}
+
+impl From<vtl::Error> for Problem {
+    fn from(error: vtl::Error) -> Self {
+        Self::Vtl(error)
+    }
+}
 
 /// Emulates the instruction at RIP, which accessed `gpa`.
 pub(super) fn emulate(
@@ -31,30 +61,39 @@ pub(super) fn emulate(
     wanted: Wanted,
 ) -> vtl::Result<Next> {
     let paging = paging(vp)?;
+    let failed = |problem: &str| Err(Problem::Failed(problem.to_owned()));
     let outcome = if board.memory.find_region(GuestAddress(gpa)).is_some() {
-        Err("VTL0 has no right to its own page".to_owned())
+        failed("VTL0 has no right to its own page")
     } else if wanted == Wanted::Fetch {
-        Err("there is no memory to execute".to_owned())
+        failed("there is no memory to execute")
     } else {
         instruction(board, vp, &paging).and_then(|decoded| {
+            let is_write = wanted == Wanted::Write;
+            if !decoded.access.is_one_that(is_write) {
+                return Err(Problem::Changed);
+            }
             Operation {
                 board,
                 vp,
-                paging: &paging,
                 decoded,
                 gpa,
-                is_write: wanted == Wanted::Write,
+                is_write,
             }
             .carry_out()
         })
     };
-    Ok(match outcome {
-        Ok(()) => Next::Run,
-        Err(problem) => Next::End(End::Failed(format!(
-            "{wanted} of guest-physical address {gpa:#x} at RIP {:#x}: {problem}",
-            vp.page().rip()
-        ))),
-    })
+    match outcome {
+        Ok(()) | Err(Problem::Changed) => {}
+        Err(Problem::Fault(exception)) => vp.inject(exception)?,
+        Err(Problem::Vtl(error)) => return Err(error),
+        Err(Problem::Failed(problem)) => {
+            return Ok(Next::End(End::Failed(format!(
+                "{wanted} of guest-physical address {gpa:#x} at RIP {:#x}: {problem}",
+                vp.page().rip()
+            ))));
+        }
+    }
+    Ok(Next::Run)
 }
 
 /// How the guest translates. In 64-bit code only CR3 is to be read, which is a call each.
@@ -63,11 +102,25 @@ fn paging(vp: &Vp) -> vtl::Result<Paging> {
     if is_64_bit(vp) {
         return Ok(Paging::long(cr3));
     }
+    whole_paging(vp, cr3)
+}
+
+fn whole_paging(vp: &Vp, cr3: u64) -> vtl::Result<Paging> {
     Ok(Paging {
         cr0: vp.read(L2Field::GUEST_CR0)?,
         cr3,
         cr4: vp.read(L2Field::GUEST_CR4)?,
         efer: vp.read(L2Field::GUEST_IA32_EFER)?,
+    })
+}
+
+/// Whose instruction it is: CPL is the DPL of SS.
+fn privilege(vp: &Vp) -> vtl::Result<Privilege> {
+    const DPL_SHIFT: u32 = 5;
+    const AC: u64 = 1 << 18;
+    Ok(Privilege {
+        is_user: (vp.read(L2Field::GUEST_SS_AR)? >> DPL_SHIFT) & 3 == 3,
+        is_ac_set: vp.page().rflags() & AC != 0,
     })
 }
 
@@ -80,11 +133,37 @@ fn instruction(board: &Board<LowerRam>, vp: &Vp, paging: &Paging) -> Result<Deco
         (false, true) => 32,
         (false, false) => 16,
     };
-    let base = if bits == 64 { 0 } else { info.rdi };
-    let linear = base.wrapping_add(vp.page().rip());
+    let linear = match bits {
+        64 => vp.page().rip(),
+        _ => info.rdi.wrapping_add(vp.page().rip()) & 0xffff_ffff,
+    };
     let bytes = fetch(board, paging, linear);
-    decode::decode(&bytes, bits)
-        .ok_or_else(|| format!("the instruction {bytes:02x?} is not emulated for devices"))
+    let check = |at| check_fetch(board, vp, paging.cr3, at);
+    if let Some(decoded) = decode::decode(&bytes, bits) {
+        // The processor has executed something at `linear`. The guest may have changed it meanwhile
+        // to an instruction that ends in a page from which nothing may be fetched.
+        let [first, second] = pieces(linear, decoded.len);
+        if second != 0 {
+            check(linear.wrapping_add(first.into()))?;
+        }
+        return Ok(decoded);
+    }
+    // The rest is gone because the guest has changed its tables. If it is still gone, it finds out.
+    if bytes.len() < LONGEST {
+        // CAST: at most 15.
+        check(linear.wrapping_add(bytes.len() as u64))?;
+    }
+    Err(Problem::Failed(format!(
+        "the instruction {bytes:02x?} is not emulated for devices"
+    )))
+}
+
+/// Checks that the guest may fetch instructions from `linear`.
+fn check_fetch(board: &Board<LowerRam>, vp: &Vp, cr3: u64, linear: u64) -> Result<(), Problem> {
+    let paging = whole_paging(vp, cr3)?;
+    let found = paging.access(&board.memory, linear, Kind::Fetch, privilege(vp)?);
+    found.map_err(|miss| Problem::of_miss(miss, linear))?;
+    Ok(())
 }
 
 /// The bytes at a linear address, as many as an instruction may have and are mapped.
@@ -114,7 +193,6 @@ fn fetch(board: &Board<LowerRam>, paging: &Paging, linear: u64) -> Vec<u8> {
 struct Operation<'a> {
     board: &'a Board<LowerRam>,
     vp: &'a Vp,
-    paging: &'a Paging,
     decoded: Decoded,
     gpa: u64,
     is_write: bool,
@@ -136,8 +214,16 @@ impl Operation<'_> {
                     decode::flags(page.rflags(), comparison, device, self.value(with), size);
                 page.set_rflags(flags);
             }
-            Access::Move { is_repeated } => return self.repeat(is_repeated, Self::move_element),
-            Access::Fill { is_repeated } => return self.repeat(is_repeated, Self::fill_element),
+            Access::Move { is_repeated } => {
+                let memory = OtherSide::new(self)?;
+                return self.repeat(is_repeated, |gpa| self.move_element(&memory, gpa));
+            }
+            Access::Fill { is_repeated } => {
+                return self.repeat(is_repeated, |gpa| {
+                    self.fill_element(gpa);
+                    Ok(())
+                });
+            }
         }
         self.step();
         Ok(())
@@ -151,7 +237,7 @@ impl Operation<'_> {
     fn repeat(
         &self,
         is_repeated: bool,
-        element: fn(&Self, u64) -> Result<(), Problem>,
+        mut element: impl FnMut(u64) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
         const DF: u64 = 1 << 10;
         const PAGE: u64 = 4096;
@@ -167,7 +253,7 @@ impl Operation<'_> {
         let mut gpa = self.gpa;
         let mut done = 0;
         while done < count.min(MOST_REPEATED) && gpa / PAGE == self.gpa / PAGE {
-            element(self, gpa)?;
+            element(gpa)?;
             let moves = matches!(self.decoded.access, Access::Move { .. });
             self.advance(Gpr::Rdi, stride);
             if moves {
@@ -185,39 +271,27 @@ impl Operation<'_> {
         Ok(())
     }
 
-    fn move_element(&self, gpa: u64) -> Result<(), Problem> {
-        let size = usize::from(self.decoded.size);
-        let other = if self.is_write { Gpr::Rsi } else { Gpr::Rdi };
-        let linear = self.address(other);
-        // Elements are aligned in every driver; one across pages has no single address.
-        let at = self.paging.translate(&self.board.memory, linear);
-        let is_whole = linear % 4096 + size as u64 <= 4096; // CAST: at most 8
-        let at = at.filter(|_| is_whole).map(GuestAddress);
-        let memory = &self.board.memory;
-        let moved = at.and_then(|at| {
-            let mut bytes = [0; 8];
-            if self.is_write {
-                memory.read_slice(&mut bytes[..size], at).ok()?;
-                self.board
-                    .write(gpa, self.decoded.size, u64::from_le_bytes(bytes));
-            } else {
-                bytes = self.board.read(gpa, self.decoded.size).to_le_bytes();
-                memory.write_slice(&bytes[..size], at).ok()?;
-            }
-            Some(())
-        });
-        moved.ok_or_else(|| format!("the other side of the move, {linear:#x}, is no memory"))
-    }
-
-    fn fill_element(&self, gpa: u64) -> Result<(), Problem> {
+    fn move_element(&self, memory: &OtherSide<'_>, gpa: u64) -> Result<(), Problem> {
         let size = self.decoded.size;
-        let value = self.vp.page().gpr(Gpr::Rax) & decode::mask(size);
-        self.board.write(gpa, size, value);
+        if self.is_write {
+            let place = memory.place(self.address(Gpr::Rsi))?;
+            self.board.write(gpa, size, memory.read(&place));
+        } else {
+            // Found before the device is read: reading it may change it.
+            let place = memory.place(self.address(Gpr::Rdi))?;
+            memory.write(&place, self.board.read(gpa, size));
+        }
         Ok(())
     }
 
-    /// An address-sized register. Segment bases are assumed to be 0; in real mode guests do not use
-    /// these instructions.
+    fn fill_element(&self, gpa: u64) {
+        let size = self.decoded.size;
+        let value = self.vp.page().gpr(Gpr::Rax) & decode::mask(size);
+        self.board.write(gpa, size, value);
+    }
+
+    /// An address-sized register. Segment bases are assumed to be 0, and limits not to matter; in
+    /// real mode guests do not use these instructions.
     fn address(&self, gpr: Gpr) -> u64 {
         self.vp.page().gpr(gpr) & decode::mask(self.decoded.address_bits / 8)
     }
@@ -250,6 +324,90 @@ impl Operation<'_> {
         let old = self.vp.page().gpr(part.gpr);
         set_gpr(self.vp, part.gpr, merged(old, part, value));
     }
+}
+
+/// The side of a string move that is not the device: memory, by the rights that the guest has there.
+/// The processor has only checked the device's side.
+struct OtherSide<'a> {
+    board: &'a Board<LowerRam>,
+    paging: Paging,
+    privilege: Privilege,
+    kind: Kind,
+    size: u8,
+}
+
+/// Where an element is: one piece, or two if it crosses a page. Each has its address and its bytes.
+type Place = [(u64, u8); 2];
+
+impl<'a> OtherSide<'a> {
+    fn new(operation: &Operation<'a>) -> vtl::Result<Self> {
+        let vp = operation.vp;
+        Ok(Self {
+            board: operation.board,
+            paging: whole_paging(vp, vp.read(L2Field::GUEST_CR3)?)?,
+            privilege: privilege(vp)?,
+            kind: if operation.is_write {
+                Kind::Read
+            } else {
+                Kind::Write
+            },
+            size: operation.decoded.size,
+        })
+    }
+
+    fn place(&self, linear: u64) -> Result<Place, Problem> {
+        let [first, second] = pieces(linear, self.size);
+        let second_at = linear.wrapping_add(first.into());
+        let first_gpa = self.gpa(linear)?;
+        let second_gpa = if second == 0 { 0 } else { self.gpa(second_at)? };
+        Ok([(first_gpa, first), (second_gpa, second)])
+    }
+
+    fn gpa(&self, linear: u64) -> Result<u64, Problem> {
+        let memory = &self.board.memory;
+        let found = self
+            .paging
+            .access(memory, linear, self.kind, self.privilege);
+        found.map_err(|miss| Problem::of_miss(miss, linear))
+    }
+
+    /// What is not memory is a device, too, or floats.
+    fn read(&self, place: &Place) -> u64 {
+        let mut value = 0;
+        let mut shift = 0;
+        for (gpa, size) in place.iter().copied().filter(|(_, size)| *size != 0) {
+            let mut bytes = [0; 8];
+            let part = &mut bytes[..usize::from(size)];
+            let part = match self.board.memory.read_slice(part, GuestAddress(gpa)) {
+                Ok(()) => u64::from_le_bytes(bytes),
+                Err(_) => self.board.read(gpa, size) & decode::mask(size),
+            };
+            value |= part << shift;
+            shift += 8 * u32::from(size);
+        }
+        value
+    }
+
+    fn write(&self, place: &Place, value: u64) {
+        let mut rest = value;
+        for (gpa, size) in place.iter().copied().filter(|(_, size)| *size != 0) {
+            let bytes = &rest.to_le_bytes()[..usize::from(size)];
+            let written = self.board.memory.write_slice(bytes, GuestAddress(gpa));
+            if written.is_err() {
+                self.board.write(gpa, size, rest & decode::mask(size));
+            }
+            rest = rest.checked_shr(8 * u32::from(size)).unwrap_or(0);
+        }
+    }
+}
+
+/// How many bytes of an element are in its first page, and how many in the next.
+fn pieces(linear: u64, size: u8) -> [u8; 2] {
+    const PAGE: u64 = 4096;
+    let room = PAGE - linear % PAGE;
+    // CAST: at most `size`.
+    let first = room.min(size.into()) as u8;
+    [first, size - first]
 }
 
 /// What a register has after `value` was put into a part of it.
@@ -293,6 +451,15 @@ mod tests {
         assert_eq!(merged(old, part(2, false), 0x1_ffff), 0x1111_2222_3333_ffff);
         assert_eq!(merged(old, part(4, false), u64::MAX), 0xffff_ffff);
         assert_eq!(merged(old, part(8, false), 7), 7);
+    }
+
+    #[test]
+    fn an_element_across_a_page_has_two_pieces() {
+        assert_eq!(pieces(0x1000, 8), [8, 0]);
+        assert_eq!(pieces(0x1ff8, 8), [8, 0]);
+        assert_eq!(pieces(0x1fff, 8), [1, 7]);
+        assert_eq!(pieces(0x1ffd, 4), [3, 1]);
+        assert_eq!(pieces(u64::MAX, 2), [1, 1]);
     }
 
     #[test]

@@ -1,45 +1,87 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Keys for the guest: the terminal in raw mode, and the keys that are for this command.
 
-use std::io::{IsTerminal as _, Read as _, Stdin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::io::{IsTerminal as _, Stdin};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use vtlvmm::machine::Remote;
+
+use super::guest::Current;
 
 /// The terminal, which is as it was before when this is dropped.
 pub(super) struct Terminal {
     before: Option<Termios>,
-    guest: Arc<Mutex<Option<Remote>>>,
 }
 
 impl Terminal {
-    /// Raw mode, where there is a terminal, and a thread that reads keys from standard input.
-    pub(super) fn start() -> Self {
-        let guest = Arc::new(Mutex::new(None));
-        let terminal = Self {
-            before: make_raw(),
-            guest: Arc::clone(&guest),
-        };
-        let mut keys = Keys::new(terminal.before.is_some());
+    /// Raw mode, where there is a terminal, and a thread that reads keys from standard input for the
+    /// current guest.
+    pub(super) fn start(guest: Arc<Current<Remote>>) -> Self {
+        let terminal = Self { before: make_raw() };
+        if let Some(before) = terminal.before.clone() {
+            restore_on_panic(before);
+        }
+        let keys = Keys::new(terminal.before.is_some());
         // Not joined: it waits for keys, and ends with the process.
-        std::thread::spawn(move || {
-            let mut bytes = [0; 256];
-            loop {
-                match std::io::stdin().read(&mut bytes) {
-                    Ok(0) | Err(_) => return,
-                    Ok(len) => give(&guest, keys.take(&bytes[..len])),
-                }
-            }
-        });
+        std::thread::spawn(move || read_keys(&guest, keys));
         terminal
     }
+}
 
-    /// Keys go to this guest from now on.
-    pub(super) fn attach(&self, guest: Remote) {
-        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
+/// A panic may end the process without dropping anything.
+fn restore_on_panic(before: Termios) {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
+        previous(info);
+    }));
+}
+
+/// Reads keys until there are no more. Those that the guest has no room for wait, while others are
+/// read: one of them may stop it.
+fn read_keys(guest: &Current<Remote>, mut keys: Keys) {
+    let stdin = std::io::stdin();
+    let mut bytes = [0; 256];
+    let mut is_open = true;
+    loop {
+        let is_behind = guest.pass_keys();
+        if !is_open && !is_behind {
+            return;
+        }
+        if is_behind && !is_ready(is_open.then_some(&stdin)) {
+            continue;
+        }
+        // Not by the buffer of `Stdin`, which poll() would not see.
+        match rustix::io::read(stdin.as_fd(), &mut bytes) {
+            Ok(0) => is_open = false,
+            Ok(len) => {
+                let typed = keys.take(&bytes[..len]);
+                guest.type_in(&typed.for_guest);
+                if typed.is_stop {
+                    guest.stop("stopped by Ctrl-A X".to_owned());
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => is_open = false,
+        }
     }
+}
+
+/// Waits a little. Returns true as soon as there is something to read.
+fn is_ready(stdin: Option<&Stdin>) -> bool {
+    const PAUSE: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 5_000_000,
+    };
+    let mut list: Vec<PollFd<'_>> = stdin
+        .iter()
+        .map(|stdin| PollFd::new(*stdin, PollFlags::IN))
+        .collect();
+    matches!(poll(&mut list, Some(&PAUSE)), Ok(ready) if ready != 0)
 }
 
 impl Drop for Terminal {
@@ -101,26 +143,6 @@ impl Keys {
             }
         }
         typed
-    }
-}
-
-/// Passes typed keys to the guest, as fast as it accepts them.
-fn give(guest: &Mutex<Option<Remote>>, typed: Typed) {
-    const PAUSE: Duration = Duration::from_millis(5);
-    let mut rest = &typed.for_guest[..];
-    loop {
-        let guest = guest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(guest) = guest else { return };
-        if typed.is_stop {
-            guest.stop("stopped by Ctrl-A X".to_owned());
-            return;
-        }
-        let taken = guest.type_in(rest);
-        rest = &rest[taken..];
-        if rest.is_empty() {
-            return;
-        }
-        std::thread::sleep(PAUSE);
     }
 }
 
