@@ -229,14 +229,14 @@ fn run_loaded(
     // From here on a kick interrupts this CPU; what was written before the kick is seen below.
     let mut inside = vp.wake.enter();
     if call.switching.is_some() {
-        Switching::take_flush(&mut loaded);
+        loaded.take_flush();
     }
     loop {
         let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
             return Ok(Stop::Again);
         };
         if inside.answer_kick() && call.switching.is_some() {
-            Switching::take_flush(&mut loaded);
+            loaded.take_flush();
         }
         may_enter(vp)?;
         let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;

@@ -40,6 +40,7 @@ use crate::pure::mitigation::PredictorOwner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
+use crate::pure::vp_enter::INVALIDATE_ALL;
 use crate::pure::vtl_switch::Flushes;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
@@ -95,8 +96,7 @@ pub(crate) struct Private {
     pub(crate) quiescent_at: usize,
     /// The owner that entered last.
     pub(crate) owner: Option<PredictorOwner>,
-    /// Requests to invalidate, per VM, that are not done yet and could not be put back into the run
-    /// page.
+    /// Requests to invalidate, per VM, that no entry has done yet.
     pub(crate) undone: PerVm<u64>,
     /// Values of the switch page's counters for which an invalidation has been done.
     pub(crate) flushes: Flushes,
@@ -141,6 +141,10 @@ impl Private {
         self.given_msrs = PerVm::default();
         self.debug = DebugRegs::new();
         self.mtrrs = Mtrrs::START;
+        // What was requested for one guest tells nothing about the next: its first entry of each VM
+        // invalidates.
+        self.flushes = Flushes::default();
+        self.undone = PerVm::new([INVALIDATE_ALL; 3]);
     }
 
     /// Value of a register that has no field in the run page.

@@ -239,7 +239,7 @@ impl Stats {
         add(&self.vtl.left, 1);
     }
 
-    /// Counts an entry that invalidates because the switch page says so.
+    /// Counts an entry that has invalidated because the switch page says so.
     pub(crate) fn flushed(&self) {
         add(&self.vtl.flushes, 1);
     }

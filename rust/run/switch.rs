@@ -86,23 +86,6 @@ impl Switching {
         }
     }
 
-    /// Makes the next entry invalidate if the switch page asks for it. Called when the thread is
-    /// inside, after each answer to a kick, and at each switch: so a request written before a kick
-    /// is seen in time. It can't get lost afterwards: `Loaded` keeps what an entry has not done.
-    #[inline(never)]
-    pub(super) fn take_flush(loaded: &mut Loaded<'_>) {
-        /// The strongest request.
-        const ALL: u64 = 1;
-        let vm = loaded.operands.rcx.vm();
-        let counter = loaded.vp.switch_page.read_flush(vm);
-        if loaded.private.flushes.is_due(vm, counter) {
-            loaded.private.flushes.note(vm, counter);
-            loaded.operands.rcx = loaded.operands.rcx.with_invalidation_of(ALL);
-            loaded.vp.switch_page.store_flushed(vm, counter);
-            loaded.vp.stats.flushed();
-        }
-    }
-
     /// To be called after an exit for L1 that nothing else has handled. Returns false, with nothing
     /// changed, if it is no VTL call or return that the kernel may carry out.
     #[inline(never)]
@@ -311,5 +294,5 @@ fn look(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
 /// Step 3: from now on the other VM's translations and predictions apply.
 fn rights(loaded: &mut Loaded<'_>, plan: &Plan) {
     loaded.give_to(plan.target());
-    Switching::take_flush(loaded);
+    loaded.take_flush();
 }

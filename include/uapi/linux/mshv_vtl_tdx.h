@@ -391,7 +391,7 @@ struct mshv_vtl_parked {
  * @left: MSHV_VTL_LEFT_*: why the last VTL call or return was left to userspace; 0: none
  *	was in the last run
  * @flush: a change of [vm] makes the next entry of that VM invalidate its translations
- * @flushed: values of @flush that were read last; the entry that follows carries them out
+ * @flushed: values of @flush that an entry of that VM has carried out last
  * @reserved2: ignored
  * @parked: of VM 1, then of VM 2: the state of the one that is not in the run page
  */
