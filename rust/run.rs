@@ -164,7 +164,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
     let vm = entry.rcx.vm();
     let exit = match stop {
         Stop::Again => return Ok(After::Work),
-        Stop::Halted => match deadline::end_halt(pinned, vm) {
+        Stop::Halted => match deadline::end_halt(pinned, vm, &mut call.switching) {
             HaltEnd::GoesOn => None,
             HaltEnd::Interrupt => return Ok(After::Work),
             HaltEnd::Exit(status) => Some(status),
@@ -174,10 +174,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
     let Some(status) = exit else {
         return Ok(After::Halt(vm));
     };
-    deadline::forget_stale(pinned, vm, status);
-    if let Some(other) = call.other_vtl(vm) {
-        deadline::forget_stale_of_other(pinned, other, status);
-    }
+    deadline::forget_stale(pinned, vm, call.other_vtl(vm), status);
     Ok(After::Exit)
 }
 
@@ -264,7 +261,8 @@ fn run_loaded(
             Next::EnterAgain => !note_stall(vp, class, &mut call.stall),
             Next::Handle(handled) => {
                 let deadlines = &mut loaded.private.deadlines;
-                offload::carry_out(machine, vp, deadlines, offload, &handled)
+                let has_vtl1 = call.switching.is_some();
+                offload::carry_out(machine, vp, deadlines, has_vtl1, offload, &handled)
             }
             Next::Userspace => match &mut call.switching {
                 Some(switching) => switching.switch_vtl_state(&mut loaded),

@@ -47,8 +47,9 @@
  *		the kernel itself refuses before it asks this driver (descriptors
  *		made by MSHV_CREATE_VTL; for others: EINVAL); a hypercall that is
  *		not in the list, or that the policy refuses.
- * EINTR	there is no exit: a signal is pending, or ``cancel`` or
- *		``scan_proxy_irr`` is set. The same call may be made again.
+ * EINTR	there is no exit: a signal is pending, ``cancel`` or
+ *		``scan_proxy_irr`` is set, or ``left`` of the switch page is
+ *		MSHV_VTL_LEFT_NOTICE. The same call may be made again.
  * EBUSY	another thread runs the VP of this CPU; a page can't be converted;
  *		memory has a struct page from another driver.
  * EMFILE	the file has reached its limit of redirected vectors for a CPU.
@@ -427,7 +428,10 @@ struct mshv_vtl_switch_page {
 #define MSHV_VTL_LEFT_HALTED 4
 /* The target can't be entered: no virtual-APIC page, or an invalid VMCS. */
 #define MSHV_VTL_LEFT_NOT_ENTERABLE 5
-/* VTL0 has an interrupt of which VTL1 has to be notified. */
+/*
+ * VTL0 has an interrupt of which VTL1 has to be notified. Also with EINTR, and with an
+ * exit because of VTL0's timer.
+ */
 #define MSHV_VTL_LEFT_NOTICE 6
 /* The assist page can't be accessed. */
 #define MSHV_VTL_LEFT_ASSIST 7
@@ -1053,7 +1057,8 @@ struct mshv_vtl_run {
  *	deadline, not masked. 0, as anything below 16: it is userspace's
  * @reserved: not looked at
  *
- * At MSHV_VTL_RUN_TIMER of the run page.
+ * At MSHV_VTL_RUN_TIMER of the run page. A deadline that userspace arms with another
+ * value is its own: it and @deadline do not replace each other.
  */
 struct mshv_vtl_timer {
 	__u64 deadline;
@@ -1067,7 +1072,7 @@ struct mshv_vtl_timer {
 /*
  * The lower VTL is halted: sleep instead of entering it, until ``cancel`` is set
  * (EINTR), a signal is pending (EINTR), its deadline passes (an exit with reason
- * 52), ``scan_proxy_irr`` is set (EINTR, except with MSHV_VTL_OFFLOAD_INTR_INJECT),
+ * 52; an interrupt, if it is that of struct mshv_vtl_timer), ``scan_proxy_irr`` is set (EINTR, except with MSHV_VTL_OFFLOAD_INTR_INJECT),
  * or the flag is cleared. A sleeping thread notices a write only when it is kicked.
  */
 #define MSHV_VTL_RUN_HALTED (1U << 0)
