@@ -81,7 +81,7 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     let stay = MigrateOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
     let mut call = RunCall {
-        reason: EntryReason::USERSPACE,
+        reason: claimed.take_unrecorded(),
         has_run: false,
         stall: Stall::NONE,
         switching: assists.of(stay.cpu()).map(Switching::new),
@@ -90,13 +90,27 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     if let Some(switching) = &call.switching {
         switching.end(claimed.vp());
     }
-    if let Err(EINTR | ENXIO) = result {
+    if let Err(error) = result {
+        end_without_exit(&mut claimed, &call, error);
+    }
+    result
+}
+
+#[cold]
+fn end_without_exit(claimed: &mut Claimed<'_>, call: &RunCall, error: Error) {
+    claimed.keep_unrecorded(call.reason);
+    // EINVAL before the first entry has changed nothing.
+    let is_told = match error {
+        EINTR | ENXIO => true,
+        EINVAL => call.has_run,
+        _ => false,
+    };
+    if is_told {
         // Store a not-entered or interrupted status, so that userspace can't mistake an earlier
         // exit for a new one, and learns if the lower VTL has run.
         let exit = RawExit::without_information(Status::interrupted(call.has_run));
         claimed.vp().run_page.store_exit(&exit);
     }
-    result
 }
 
 fn run(
@@ -167,7 +181,10 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
         Stop::Halted => match deadline::end_halt(pinned, vm, &mut call.switching) {
             HaltEnd::GoesOn => None,
             HaltEnd::Interrupt => return Ok(After::Work),
-            HaltEnd::Exit(status) => Some(status),
+            HaltEnd::Exit(status) => {
+                pinned.private().keep_unrecorded(call.reason);
+                Some(status)
+            }
         },
         Stop::Exit(status) => Some(status),
     };
@@ -270,6 +287,7 @@ fn run_loaded(
             },
             Next::Fail => {
                 vp.run_page.store_status(exit.rax);
+                call.reason = EntryReason::USERSPACE;
                 return Err(EIO);
             }
         };

@@ -31,6 +31,7 @@ use crate::glue::ffi;
 use crate::glue::page::SharedPage;
 use crate::observe::audit::{Ring, Switches};
 use crate::observe::stats::Stats;
+use crate::pure::audit::EntryReason;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
@@ -110,6 +111,9 @@ pub(crate) struct Private {
     mtrrs: Mtrrs,
     /// Number of switches so far.
     pub(crate) switches: Switches,
+    /// Why the next entry happens, if the kernel has switched VTLs and an earlier call has ended
+    /// before that entry.
+    pub(crate) unrecorded: EntryReason,
     /// How long a halt polls before it sleeps.
     pub(crate) halt_poll: HaltPoll,
     /// TSC deadlines of the lower VTLs.
@@ -145,6 +149,14 @@ impl Private {
         // invalidates.
         self.flushes = Flushes::default();
         self.undone = PerVm::new([INVALIDATE_ALL; 3]);
+    }
+
+    /// Keeps `reason`, for which no entry has been recorded, if it is a switch between VTLs: the
+    /// audit ring must show it, whichever call enters next.
+    pub(crate) fn keep_unrecorded(&mut self, reason: EntryReason) {
+        if reason.is_switch() {
+            self.unrecorded = reason;
+        }
     }
 
     /// Value of a register that has no field in the run page.
@@ -212,6 +224,7 @@ impl Vp {
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,
                     switches: Switches::default(),
+                    unrecorded: EntryReason::USERSPACE,
                     halt_poll: HaltPoll::new(),
                     deadlines: Deadlines::default(),
                     host_msrs: HostMsrs::default(),

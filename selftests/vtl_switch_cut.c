@@ -3,8 +3,11 @@
  * Runs that end before the entry for which the kernel has already prepared: after a
  * switch, or after a request to invalidate was seen. Nothing of it may be lost.
  */
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 
 #include "audit_log.h"
 #include "irq_guest.h"
@@ -133,6 +136,100 @@ TEST_F(pair, after_a_reset_each_vm_invalidates_whatever_the_counters_were)
 	}
 	EXPECT_EQ(1, self->page->flushed[1]);
 	audit_close(&log);
+}
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+}
+
+static void alarm_ms(unsigned int ms)
+{
+	struct itimerval soon = { .it_value.tv_usec = ms * 1000 };
+
+	setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+/*
+ * VTL1 returns in the kernel to a VTL0 that is halted, so that the run ends before
+ * VTL0 is entered.
+ */
+TEST_F(pair, the_record_of_a_switch_comes_with_the_next_entry_of_any_run)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	const volatile struct mshv_vtl_audit_record *record;
+	struct mshv_vtl_stats before, after;
+	unsigned int vm = 2, switches = 0, tries = 0;
+	struct audit_log log;
+
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	START(pair_sti_hlt, pair_return_fast);
+	ASSERT_EQ(0, pair_deliver(&self->pair));
+	pair_exchange(&self->pair);
+	self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT;
+	self->page->parked[0].rip = pair_address(&self->pair, pair_sti_hlt) + 2;
+	self->page->parked[0].rflags = 0x202;
+	self->page->parked[0].halt = MSHV_VTL_HALT_HLT;
+	ASSERT_EQ(0, audit_open(&log, self->pair.guest.fd, 0));
+	before = pair_stats(&self->pair);
+	do {
+		alarm_ms(100);
+		ASSERT_EQ(-EINTR, vtl_enter(&self->pair.guest));
+	} while (pair_vm(&self->pair) == 2 && ++tries < 100);
+	alarm_ms(0);
+	ASSERT_EQ(1, pair_vm(&self->pair));
+	irq_proxy(self->run, VECTOR);
+	EXPECT_EXIT(1, EXIT_HLT);
+	after = pair_stats(&self->pair);
+	while ((record = audit_next(&log))) {
+		const bool is_switch = record->entry_reason == EXIT_VMCALL + 1;
+
+		EXPECT_EQ(record->vm != vm, is_switch);
+		vm = record->vm;
+		switches += is_switch;
+	}
+	EXPECT_EQ(1, vm);
+	EXPECT_EQ(1, switches);
+	EXPECT_EQ(1, after.vtl_fast_returns - before.vtl_fast_returns);
+	EXPECT_EQ(1, after.exits[EXIT_VMCALL].handled -
+			     before.exits[EXIT_VMCALL].handled);
+	audit_close(&log);
+}
+
+/* Makes the run page invalid when the guest has run for a while. */
+static void *spoil(void *argument)
+{
+	struct vtl_pair *pair = argument;
+	uint64_t mask = 1ULL << pair->guest.cpu;
+	struct mshv_kick_cpus request = { .len_bits = 64,
+					  .cpu_mask = (uintptr_t)&mask };
+
+	while (!pair->data[0]->turns)
+		;
+	pair->guest.run->flags = 1U << 7;
+	ioctl(pair->guest.fd, MSHV_KICK_CPUS, &request);
+	return NULL;
+}
+
+TEST_F(pair, einval_in_the_middle_of_a_run_tells_that_the_vtl_has_run)
+{
+	const uint64_t mark = 0x1234567800000000;
+	pthread_t thread;
+
+	/* Before the first entry: nothing has changed. */
+	START(pair_spin, pair_halt);
+	self->run->tdx.exit_info.rax = mark;
+	self->run->flags = 1U << 7;
+	EXPECT_EQ(-EINVAL, vtl_enter(&self->pair.guest));
+	EXPECT_EQ(mark, self->run->tdx.exit_info.rax);
+	self->run->flags = 0;
+	ASSERT_EQ(0, vtl_thread_anywhere(&thread, spoil, &self->pair));
+	EXPECT_EQ(-EINVAL, vtl_enter(&self->pair.guest));
+	pthread_join(thread, NULL);
+	self->run->flags = 0;
+	EXPECT_EQ(TDX_L2_EXIT_PENDING_INTERRUPT,
+		  self->run->tdx.exit_info.rax >> 32);
+	EXPECT_LT(0, self->pair.data[0]->turns);
 }
 
 TEST_HARNESS_MAIN

@@ -60,7 +60,9 @@
  *		not know.
  * EIO		the TDX module refused; its status is in ``exit_info.rax``.
  *
- * A call that fails with EINVAL or EOPNOTSUPP has changed nothing.
+ * A call that fails with EINVAL or EOPNOTSUPP has changed nothing; for
+ * %MSHV_RETURN_TO_LOWER_VTL that is so before the lower VTL has run, except for
+ * the deadline.
  */
 
 /* The magic number of every command. */
