@@ -323,6 +323,76 @@ TEST_F(pair, set_ups_that_are_not_as_described)
 	EXPECT_EQ(1, pair_vm(&self->pair));
 }
 
+struct setter {
+	pthread_barrier_t *barrier;
+	volatile int *fd;
+	unsigned int refused;
+};
+
+#define ROUNDS 1000
+
+static void *set_up_first(void *argument)
+{
+	struct setter *setter = argument;
+	unsigned int round;
+
+	for (round = 0; round < ROUNDS; round++) {
+		pthread_barrier_wait(setter->barrier);
+		setter->refused += set_up(*setter->fd, 24, 0, 0x10000, 0) != 0;
+		pthread_barrier_wait(setter->barrier);
+	}
+	return NULL;
+}
+
+/* The threads of a paravisor begin at the same time, each for its own VP. */
+TEST_F(pair, threads_of_one_process_may_all_be_the_first_to_set_up)
+{
+	pthread_barrier_t barrier;
+	struct setter setters[3];
+	pthread_t threads[3];
+	volatile int fd = -1;
+	unsigned int i;
+
+	ASSERT_EQ(0, pthread_barrier_init(&barrier, NULL, 4));
+	for (i = 0; i < 3; i++) {
+		setters[i] = (struct setter){ &barrier, &fd, 0 };
+		ASSERT_EQ(0, vtl_thread_anywhere(&threads[i], set_up_first,
+						 &setters[i]));
+	}
+	for (i = 0; i < ROUNDS; i++) {
+		fd = vtl_create();
+		ASSERT_LE(0, fd);
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier);
+		close(fd);
+	}
+	for (i = 0; i < 3; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, setters[i].refused);
+	}
+	pthread_barrier_destroy(&barrier);
+}
+
+/* Removing what was never set does not decide whose the file is. */
+TEST_F(pair, a_set_up_of_nothing_leaves_the_file_to_another_process)
+{
+	int fd = vtl_create(), status;
+	pid_t child;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, set_up(fd, 24, 0, 0, 0));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child)
+		_exit(set_up(fd, 24, 0, 0x10000, 0) != 0);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	/* Now it is the child's. */
+	EXPECT_EQ(-EBUSY, set_up(fd, 24, 0, 0x10000, 0));
+	EXPECT_EQ(-EBUSY, set_up(fd, 24, 0, 0, 0));
+	close(fd);
+}
+
 /* The addresses belong to one process. */
 TEST_F(pair, a_child_can_neither_set_up_nor_use_what_was)
 {

@@ -345,8 +345,8 @@ struct mshv_vtl_switch {
  * which use struct mshv_vtl_switch_page (MSHV_VTL_MMAP_SWITCH_PAGE).
  * EINVAL: @assist is not the address of a page, @flags, or a size below that of the
  * structure. E2BIG: a field is set that this module does not know. ENXIO: no such VP.
- * EOPNOTSUPP: the TD has no VM 2. EBUSY: another process has set up something through
- * this file. Then nothing has changed.
+ * EOPNOTSUPP: the TD has no VM 2. EBUSY: through this file an address was set in
+ * another address space, by another process or before exec(). Then nothing has changed.
  */
 #define MSHV_VTL_SWITCH_SETUP _IOW(MSHV_IOCTL, 0x65, struct mshv_vtl_head)
 
