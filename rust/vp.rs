@@ -26,6 +26,7 @@ use kernel::sync::{new_mutex, Mutex};
 use crate::cpu::debug_regs::DebugRegs;
 use crate::cpu::features::Features;
 use crate::cpu::fpu::ExtendedState;
+use crate::cpu::guards::PreemptOff;
 use crate::cpu::msr::{HostMsrs, Unseen};
 use crate::glue::ffi;
 use crate::glue::page::SharedPage;
@@ -243,18 +244,18 @@ impl Vp {
     }
 
     /// Makes the TDX module forget the virtual-APIC pages, before the CPU goes offline.
-    fn take_down(&self, features: &Features, on_cpu: OnCpu<'_>) {
+    fn take_down(&self, features: &Features, on_cpu: OnCpu<'_>, alone: &PreemptOff) {
         // The thread of the VP is not inside the lower VTL, because this code runs on its CPU. It
         // will find the VP not ready before it enters again.
         self.ready.store(false, Release);
-        self.forget_apic_pages(features, on_cpu);
+        self.forget_apic_pages(features, on_cpu, alone);
     }
 
     /// Makes the TDX module forget the virtual-APIC pages of all VMs.
-    fn forget_apic_pages(&self, features: &Features, _on_cpu: OnCpu<'_>) {
+    fn forget_apic_pages(&self, features: &Features, on_cpu: OnCpu<'_>, alone: &PreemptOff) {
         let indices = 1..=u64::from(features.limits.num_l2_vms);
         for vm in indices.filter_map(VmIndex::new) {
-            self.apic_pages.forget(vm);
+            self.apic_pages.forget(vm, on_cpu, alone);
         }
     }
 
