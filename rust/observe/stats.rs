@@ -4,7 +4,6 @@
 //! Exits are counted in one place, [`Stats::count`], by the kind from `pure::audit`. Each VP has
 //! its own memory. A reader may see one counter of an exit before the next one is written; each
 //! counter by itself is consistent.
-//! written; each by itself is whole.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

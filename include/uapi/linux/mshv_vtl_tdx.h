@@ -390,7 +390,7 @@ struct mshv_vtl_parked {
  * struct mshv_vtl_switch_page - Page shared by userspace and kernel for VTL switches
  * @enable: MSHV_VTL_SWITCH_*: what the kernel may handle by itself
  * @reserved1: ignored
- * @active_vm: hint: VM whose state is in the run page
+ * @active_vm: hint: VTL whose state is in the run page, 1 or 2
  * @left: MSHV_VTL_LEFT_*: why the last VTL call or return was left to userspace; 0: none
  *	was in the last run
  * @flush: a change of [vm] makes the next entry of that VM invalidate its translations
