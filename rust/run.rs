@@ -81,7 +81,7 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     let stay = MigrateOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
     let mut call = RunCall {
-        reason: EntryReason::USERSPACE,
+        reason: claimed.take_unrecorded(),
         has_run: false,
         stall: Stall::NONE,
         switching: assists.of(stay.cpu()).map(Switching::new),
@@ -90,13 +90,27 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     if let Some(switching) = &call.switching {
         switching.end(claimed.vp());
     }
-    if let Err(EINTR | ENXIO) = result {
+    if let Err(error) = result {
+        end_without_exit(&mut claimed, &call, error);
+    }
+    result
+}
+
+#[cold]
+fn end_without_exit(claimed: &mut Claimed<'_>, call: &RunCall, error: Error) {
+    claimed.keep_unrecorded(call.reason);
+    // EINVAL before the first entry has changed nothing.
+    let is_told = match error {
+        EINTR | ENXIO => true,
+        EINVAL => call.has_run,
+        _ => false,
+    };
+    if is_told {
         // Store a not-entered or interrupted status, so that userspace can't mistake an earlier
         // exit for a new one, and learns if the lower VTL has run.
         let exit = RawExit::without_information(Status::interrupted(call.has_run));
         claimed.vp().run_page.store_exit(&exit);
     }
-    result
 }
 
 fn run(
@@ -164,20 +178,20 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
     let vm = entry.rcx.vm();
     let exit = match stop {
         Stop::Again => return Ok(After::Work),
-        Stop::Halted => match deadline::end_halt(pinned, vm) {
+        Stop::Halted => match deadline::end_halt(pinned, vm, &mut call.switching) {
             HaltEnd::GoesOn => None,
             HaltEnd::Interrupt => return Ok(After::Work),
-            HaltEnd::Exit(status) => Some(status),
+            HaltEnd::Exit(status) => {
+                pinned.private().keep_unrecorded(call.reason);
+                Some(status)
+            }
         },
         Stop::Exit(status) => Some(status),
     };
     let Some(status) = exit else {
         return Ok(After::Halt(vm));
     };
-    deadline::forget_stale(pinned, vm, status);
-    if let Some(other) = call.other_vtl(vm) {
-        deadline::forget_stale_of_other(pinned, other, status);
-    }
+    deadline::forget_stale(pinned, vm, call.other_vtl(vm), status);
     Ok(After::Exit)
 }
 
@@ -229,14 +243,14 @@ fn run_loaded(
     // From here on a kick interrupts this CPU; what was written before the kick is seen below.
     let mut inside = vp.wake.enter();
     if call.switching.is_some() {
-        Switching::take_flush(&mut loaded);
+        loaded.take_flush();
     }
     loop {
         let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
             return Ok(Stop::Again);
         };
         if inside.answer_kick() && call.switching.is_some() {
-            Switching::take_flush(&mut loaded);
+            loaded.take_flush();
         }
         may_enter(vp)?;
         let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
@@ -264,7 +278,8 @@ fn run_loaded(
             Next::EnterAgain => !note_stall(vp, class, &mut call.stall),
             Next::Handle(handled) => {
                 let deadlines = &mut loaded.private.deadlines;
-                offload::carry_out(machine, vp, deadlines, offload, &handled)
+                let has_vtl1 = call.switching.is_some();
+                offload::carry_out(machine, vp, deadlines, has_vtl1, offload, &handled)
             }
             Next::Userspace => match &mut call.switching {
                 Some(switching) => switching.switch_vtl_state(&mut loaded),
@@ -272,6 +287,7 @@ fn run_loaded(
             },
             Next::Fail => {
                 vp.run_page.store_status(exit.rax);
+                call.reason = EntryReason::USERSPACE;
                 return Err(EIO);
             }
         };

@@ -26,11 +26,13 @@ use kernel::sync::{new_mutex, Mutex};
 use crate::cpu::debug_regs::DebugRegs;
 use crate::cpu::features::Features;
 use crate::cpu::fpu::ExtendedState;
+use crate::cpu::guards::PreemptOff;
 use crate::cpu::msr::{HostMsrs, Unseen};
 use crate::glue::ffi;
 use crate::glue::page::SharedPage;
 use crate::observe::audit::{Ring, Switches};
 use crate::observe::stats::Stats;
+use crate::pure::audit::EntryReason;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
@@ -40,6 +42,7 @@ use crate::pure::mitigation::PredictorOwner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
 use crate::pure::registers::Register;
+use crate::pure::vp_enter::INVALIDATE_ALL;
 use crate::pure::vtl_switch::Flushes;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
@@ -95,8 +98,7 @@ pub(crate) struct Private {
     pub(crate) quiescent_at: usize,
     /// The owner that entered last.
     pub(crate) owner: Option<PredictorOwner>,
-    /// Requests to invalidate, per VM, that are not done yet and could not be put back into the run
-    /// page.
+    /// Requests to invalidate, per VM, that no entry has done yet.
     pub(crate) undone: PerVm<u64>,
     /// Values of the switch page's counters for which an invalidation has been done.
     pub(crate) flushes: Flushes,
@@ -110,6 +112,9 @@ pub(crate) struct Private {
     mtrrs: Mtrrs,
     /// Number of switches so far.
     pub(crate) switches: Switches,
+    /// Why the next entry happens, if the kernel has switched VTLs and an earlier call has ended
+    /// before that entry.
+    pub(crate) unrecorded: EntryReason,
     /// How long a halt polls before it sleeps.
     pub(crate) halt_poll: HaltPoll,
     /// TSC deadlines of the lower VTLs.
@@ -141,6 +146,17 @@ impl Private {
         self.given_msrs = PerVm::default();
         self.debug = DebugRegs::new();
         self.mtrrs = Mtrrs::START;
+        // What was requested for one guest tells nothing about the next: its first entry of each VM
+        // invalidates.
+        self.undone = PerVm::new([INVALIDATE_ALL; 3]);
+    }
+
+    /// Keeps `reason`, for which no entry has been recorded, if it is a switch between VTLs: the
+    /// audit ring must show it, whichever call enters next.
+    pub(crate) fn keep_unrecorded(&mut self, reason: EntryReason) {
+        if reason.is_switch() {
+            self.unrecorded = reason;
+        }
     }
 
     /// Value of a register that has no field in the run page.
@@ -208,6 +224,7 @@ impl Vp {
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,
                     switches: Switches::default(),
+                    unrecorded: EntryReason::USERSPACE,
                     halt_poll: HaltPoll::new(),
                     deadlines: Deadlines::default(),
                     host_msrs: HostMsrs::default(),
@@ -226,18 +243,18 @@ impl Vp {
     }
 
     /// Makes the TDX module forget the virtual-APIC pages, before the CPU goes offline.
-    fn take_down(&self, features: &Features, on_cpu: OnCpu<'_>) {
+    fn take_down(&self, features: &Features, on_cpu: OnCpu<'_>, alone: &PreemptOff) {
         // The thread of the VP is not inside the lower VTL, because this code runs on its CPU. It
         // will find the VP not ready before it enters again.
         self.ready.store(false, Release);
-        self.forget_apic_pages(features, on_cpu);
+        self.forget_apic_pages(features, on_cpu, alone);
     }
 
     /// Makes the TDX module forget the virtual-APIC pages of all VMs.
-    fn forget_apic_pages(&self, features: &Features, _on_cpu: OnCpu<'_>) {
+    fn forget_apic_pages(&self, features: &Features, on_cpu: OnCpu<'_>, alone: &PreemptOff) {
         let indices = 1..=u64::from(features.limits.num_l2_vms);
         for vm in indices.filter_map(VmIndex::new) {
-            self.apic_pages.forget(vm);
+            self.apic_pages.forget(vm, on_cpu, alone);
         }
     }
 

@@ -259,6 +259,74 @@ TEST_F(timer, a_deadline_of_userspaces_own_is_an_exit)
 	self->run->flags = 0;
 }
 
+/* Whatever the guest writes, the deadline of userspace comes, and the guest's after it. */
+TEST_F(timer, the_guest_can_not_take_userspaces_deadline)
+{
+	const uint64_t ms = self->ticks_per_ms;
+	size_t i;
+
+	for (i = 0; i < 4; i++) {
+		uint64_t own = irq_tsc() + 1000 * ms;
+		const uint64_t written[] = { 0, 1, own + 10000 * ms, NEVER };
+
+		self->run->tdx.l2_tsc_deadline.deadline = own;
+		self->run->tdx.l2_tsc_deadline.update = 1;
+		ASSERT_EQ(EXIT_VMCALL, write_deadline(&self->irq, written[i]));
+		EXPECT_EQ(own, field(&self->irq))
+		{
+			TH_LOG("case %zu", i);
+		}
+		go_on(&self->irq, irq_guest_spin);
+		alarm_ms(20000);
+		EXPECT_EQ(EXIT_TIMER, run_until(&self->irq));
+		EXPECT_LE(own, irq_tsc());
+		EXPECT_EQ(i == 1 ? 0 : written[i], self->timer->deadline);
+	}
+}
+
+TEST_F(timer, userspaces_deadline_does_not_take_the_guests)
+{
+	const uint64_t ms = self->ticks_per_ms;
+	size_t i;
+
+	/* Userspace's later than the guest's, and earlier. */
+	for (i = 0; i < 2; i++) {
+		uint64_t deadline = irq_tsc() + 500 * ms, own;
+
+		self->irq.data->taken[VECTOR] = 0;
+		ASSERT_EQ(EXIT_VMCALL, write_deadline(&self->irq, deadline));
+		own = i ? irq_tsc() + 1000 : deadline + 100000 * ms;
+		self->run->tdx.l2_tsc_deadline.deadline = own;
+		self->run->tdx.l2_tsc_deadline.update = 1;
+		go_on(&self->irq, irq_guest_spin);
+		do {
+			alarm_ms(200);
+			run_until(&self->irq);
+		} while (irq_tsc() < deadline + 500 * ms);
+		EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+		EXPECT_EQ(0, self->timer->deadline);
+		EXPECT_EQ(i ? NEVER : own, field(&self->irq));
+	}
+}
+
+/* Written by MSHV_TDCALL, the field is userspace's, and the kernel forgets its own. */
+TEST_F(timer, what_userspace_has_disarmed_by_itself_stays_disarmed)
+{
+	uint64_t own = irq_tsc() + 100 * self->ticks_per_ms;
+	uint64_t deadline = own + 100000 * self->ticks_per_ms;
+
+	self->run->tdx.l2_tsc_deadline.deadline = own;
+	self->run->tdx.l2_tsc_deadline.update = 1;
+	self->run->cancel = 1;
+	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+	self->run->cancel = 0;
+	ASSERT_EQ(0,
+		  vtl_guest_write_field(&self->irq.guest, FIELD_TSC_DEADLINE(1),
+					NEVER, NEVER));
+	ASSERT_EQ(EXIT_VMCALL, write_deadline(&self->irq, deadline));
+	EXPECT_EQ(deadline, field(&self->irq));
+}
+
 /* The timer of a Linux: each tick is a write, a halt, and an interrupt. */
 TEST_F(timer, a_guest_ticks_without_an_exit_to_userspace)
 {

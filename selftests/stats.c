@@ -126,7 +126,7 @@ TEST_F(stats, a_cpu_without_a_vp_is_enxio)
 
 TEST_F(stats, debugfs_shows_the_same)
 {
-	char text[16384], line[128];
+	char text[16384], line[256];
 	size_t len;
 	FILE *file;
 
@@ -143,6 +143,16 @@ TEST_F(stats, debugfs_shows_the_same)
 		 EXIT_CPUID, self->after.exits[EXIT_CPUID].count,
 		 self->after.exits[EXIT_CPUID].handled,
 		 self->after.exits[EXIT_CPUID].cycles);
+	EXPECT_NE(NULL, strstr(text, line))
+	{
+		TH_LOG("expected %sfound %s", line, text);
+	}
+	snprintf(
+		line, sizeof(line),
+		"vp 0 vtl calls %llu returns %llu fast %llu left %llu flushes %llu proxied %llu\n",
+		self->after.vtl_calls, self->after.vtl_returns,
+		self->after.vtl_fast_returns, self->after.vtl_left,
+		self->after.vtl_flushes, self->after.vtl_proxied);
 	EXPECT_NE(NULL, strstr(text, line))
 	{
 		TH_LOG("expected %sfound %s", line, text);

@@ -137,6 +137,9 @@ TEST_F(pair, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 		EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
 		EXPECT_EQ(cases[i].asserted, *vina(&self->pair));
 		EXPECT_EQ(2, pair_vm(&self->pair));
+		/* What tells this EINTR from others. */
+		EXPECT_EQ(cases[i].result ? MSHV_VTL_LEFT_NOTICE : 0,
+			  self->page->left);
 	}
 }
 

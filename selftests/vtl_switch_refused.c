@@ -3,6 +3,8 @@
  * VTL calls and returns that the kernel does not carry out: each is an ordinary exit
  * without any change. Also the errors of MSHV_VTL_SWITCH_SETUP and of a run.
  */
+#include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -153,6 +155,54 @@ TEST_F(pair, a_target_that_can_not_be_entered_is_not)
 				      0x80000031, ~0ULL));
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
 	EXPECT_EQ(2, pair_vm(&self->pair));
+}
+
+static uint64_t physical(const void *address)
+{
+	uint64_t entry = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	if (pread(fd, &entry, 8, (uintptr_t)address / VTL_PAGE_SIZE * 8) != 8)
+		entry = 0;
+	close(fd);
+	/* Present; the page frame. */
+	return entry >> 63 ? (entry & ((1ULL << 55) - 1)) * VTL_PAGE_SIZE : 0;
+}
+
+/*
+ * The file that has set VM 2's page, of this process, is closed after VM 2 was
+ * entered.
+ */
+TEST_F(pair, a_target_whose_apic_page_was_released_is_not_entered)
+{
+	const uint64_t gpa = pair_gpa(&self->pair, self->pair.part + 0x2000);
+	struct vtl_guest other = self->pair.guest;
+	unsigned char *page;
+
+	page = mmap(NULL, VTL_PAGE_SIZE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+	ASSERT_NE(MAP_FAILED, page);
+	*page = 0;
+	other.fd = vtl_create();
+	other.vm = 2;
+	ASSERT_LE(0, other.fd);
+	START(pair_vmcall, pair_return_fast);
+	ASSERT_EQ(0, vtl_guest_write_field(&other, VMCS_VIRTUAL_APIC_PAGE,
+					   physical(page), ~0ULL));
+	self->state->gpr[RCX] = CODE_CALL;
+	ASSERT_EQ(0, vtl_run(&self->pair.guest));
+	ASSERT_EQ(EXIT_HLT, vtl_exit_reason(&self->pair.guest));
+	ASSERT_EQ(1, pair_vm(&self->pair));
+	close(other.fd);
+	self->state->rip = pair_address(&self->pair, pair_vmcall);
+	self->state->gpr[RAX] = 0;
+	self->state->gpr[RCX] = CODE_CALL;
+	EXPECT_TRUE(is_left(&self->pair, 1, MSHV_VTL_LEFT_NOT_ENTERABLE));
+	ASSERT_EQ(0, pair_write_field(&self->pair, 2, VMCS_VIRTUAL_APIC_PAGE,
+				      gpa, ~0ULL));
+	ASSERT_EQ(0, vtl_run(&self->pair.guest));
+	EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->pair.guest));
+	munmap(page, VTL_PAGE_SIZE);
 }
 
 /* Not mapped, not accessible, not writable, not faulted in. */
@@ -321,6 +371,76 @@ TEST_F(pair, set_ups_that_are_not_as_described)
 	self->state->gpr[RCX] = CODE_CALL;
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
 	EXPECT_EQ(1, pair_vm(&self->pair));
+}
+
+struct setter {
+	pthread_barrier_t *barrier;
+	volatile int *fd;
+	unsigned int refused;
+};
+
+#define ROUNDS 1000
+
+static void *set_up_first(void *argument)
+{
+	struct setter *setter = argument;
+	unsigned int round;
+
+	for (round = 0; round < ROUNDS; round++) {
+		pthread_barrier_wait(setter->barrier);
+		setter->refused += set_up(*setter->fd, 24, 0, 0x10000, 0) != 0;
+		pthread_barrier_wait(setter->barrier);
+	}
+	return NULL;
+}
+
+/* The threads of a paravisor begin at the same time, each for its own VP. */
+TEST_F(pair, threads_of_one_process_may_all_be_the_first_to_set_up)
+{
+	pthread_barrier_t barrier;
+	struct setter setters[3];
+	pthread_t threads[3];
+	volatile int fd = -1;
+	unsigned int i;
+
+	ASSERT_EQ(0, pthread_barrier_init(&barrier, NULL, 4));
+	for (i = 0; i < 3; i++) {
+		setters[i] = (struct setter){ &barrier, &fd, 0 };
+		ASSERT_EQ(0, vtl_thread_anywhere(&threads[i], set_up_first,
+						 &setters[i]));
+	}
+	for (i = 0; i < ROUNDS; i++) {
+		fd = vtl_create();
+		ASSERT_LE(0, fd);
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier);
+		close(fd);
+	}
+	for (i = 0; i < 3; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, setters[i].refused);
+	}
+	pthread_barrier_destroy(&barrier);
+}
+
+/* Removing what was never set does not decide whose the file is. */
+TEST_F(pair, a_set_up_of_nothing_leaves_the_file_to_another_process)
+{
+	int fd = vtl_create(), status;
+	pid_t child;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, set_up(fd, 24, 0, 0, 0));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child)
+		_exit(set_up(fd, 24, 0, 0x10000, 0) != 0);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	/* Now it is the child's. */
+	EXPECT_EQ(-EBUSY, set_up(fd, 24, 0, 0x10000, 0));
+	EXPECT_EQ(-EBUSY, set_up(fd, 24, 0, 0, 0));
+	close(fd);
 }
 
 /* The addresses belong to one process. */

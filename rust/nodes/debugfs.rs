@@ -85,6 +85,12 @@ fn show_vp(vp: &Vp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "vp {} storms {count} ticks {ticks} shortest {shortest_ticks}",
         vp.cpu
     )?;
+    let [calls, returns, fast, left, flushes, proxied] = vp.stats.vtl_counts();
+    writeln!(
+        f,
+        "vp {} vtl calls {calls} returns {returns} fast {fast} left {left} flushes {flushes} proxied {proxied}",
+        vp.cpu
+    )?;
     for exits in vp.stats.exits().filter(|exits| exits.count != 0) {
         writeln!(
             f,

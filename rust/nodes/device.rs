@@ -61,6 +61,7 @@ pub(crate) struct VtlFile {
     /// interrupts.
     run_pages: UsedPages,
     /// VPs whose VTL calls the kernel carries out, in runs through this file.
+    #[pin]
     assists: Assists,
     _memory: registered::User,
 }
@@ -74,7 +75,7 @@ impl VtlFile {
             machine,
             pages,
             run_pages,
-            assists,
+            assists <- assists,
             poll_files <- new_mutex!(KVec::new(), "mshv_vtl_tdx::poll_files"),
             redirects <- new_mutex!(KVec::new(), "mshv_vtl_tdx::redirects"),
             _memory: registered::User::new(),

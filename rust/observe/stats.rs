@@ -4,7 +4,6 @@
 //! Exits are counted in one place, [`Stats::count`], by the kind from `pure::audit`. Each VP has
 //! its own memory. A reader may see one counter of an exit before the next one is written; each
 //! counter by itself is consistent.
-//! written; each by itself is whole.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -239,7 +238,7 @@ impl Stats {
         add(&self.vtl.left, 1);
     }
 
-    /// Counts an entry that invalidates because the switch page says so.
+    /// Counts an entry that has invalidated because the switch page says so.
     pub(crate) fn flushed(&self) {
         add(&self.vtl.flushes, 1);
     }

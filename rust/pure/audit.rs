@@ -6,6 +6,7 @@
 
 use super::exit::{Exit, RawExit};
 use super::vp_enter::EntryRcx;
+use super::vtl_switch::REASON_VMCALL;
 
 /// Index into the statistics: the basic reason of an exit that is L1's to handle, otherwise the
 /// outcome of the entry. Always below [`ExitKind::COUNT`].
@@ -60,6 +61,11 @@ impl EntryReason {
     /// The kernel handled an exit of this kind by itself and enters again.
     pub const fn after(kind: ExitKind) -> Self {
         Self(kind.0 + 1)
+    }
+
+    /// Returns true for the first entry after a VTL call or return that the kernel carried out.
+    pub const fn is_switch(self) -> bool {
+        self.0 as u32 == REASON_VMCALL + 1 // CAST: widening
     }
 
     /// Returns the kind of the exit that the kernel handled, if that is the reason.

@@ -5,6 +5,8 @@ use super::field::VmIndex;
 
 /// INVD_TRANSLATIONS: what to invalidate first.
 pub const INVD_TRANSLATIONS: u64 = 0x3;
+/// The strongest request: all translations.
+pub const INVALIDATE_ALL: u64 = 1;
 /// Position of the number of the VM.
 pub const VM_SHIFT: u32 = 52;
 /// Mask of the number of the VM.

@@ -45,7 +45,7 @@ use crate::pure::exit::{classify, Exit};
 use crate::pure::field::VmIndex;
 use crate::pure::intercepts::MsrSet;
 use crate::pure::msr::SharedMsrs;
-use crate::pure::vp_enter::EntryRcx;
+use crate::pure::vp_enter::{EntryRcx, INVALIDATE_ALL};
 use crate::run::enter::{self, Operands};
 use crate::vp::claim::Pinned;
 use crate::vp::on_cpu::OnCpu;
@@ -73,8 +73,19 @@ pub(super) struct Loaded<'a> {
     host_pkru: u32,
     has_run: bool,
     is_first: bool,
+    /// Where the request to invalidate in `operands.rcx` comes from.
+    requested: Requested,
     /// Proves that the module owns the FPU registers.
     pub(super) section: Section,
+}
+
+/// Who has requested an invalidation that no entry has done yet, apart from `Private::undone`.
+#[derive(Default)]
+struct Requested {
+    /// The run page, from which the request was taken.
+    by_run_page: Option<EntryRcx>,
+    /// The switch page: the value of its counter.
+    by_counter: Option<u64>,
 }
 
 impl<'a> Loaded<'a> {
@@ -116,6 +127,7 @@ impl<'a> Loaded<'a> {
             host_pkru: fpu::read_pkru(features.has_pkru, &section),
             has_run: false,
             is_first: true,
+            requested: Requested::default(),
             section,
         }
     }
@@ -169,7 +181,24 @@ impl<'a> Loaded<'a> {
         }
         // An entry that did not happen has left a request undone.
         *rcx = wanted.with_invalidation_of(rcx.raw());
+        let earlier = self.requested.by_run_page.map_or(0, EntryRcx::raw);
+        self.requested.by_run_page = Some(wanted.with_invalidation_of(earlier));
         Ok(true)
+    }
+
+    /// Makes the next entry invalidate if the counter of its VM in the switch page has changed. The
+    /// request is done, and reported, when an entry has carried it out.
+    ///
+    /// Called when the thread is inside, after each answer to a kick, and at each switch: so a
+    /// request written before a kick is seen in time.
+    #[inline(never)]
+    pub(super) fn take_flush(&mut self) {
+        let vm = self.operands.rcx.vm();
+        let counter = self.vp.switch_page.read_flush(vm);
+        if self.private.flushes.is_due(vm, counter) {
+            self.requested.by_counter = Some(counter);
+            self.operands.rcx = self.operands.rcx.with_invalidation_of(INVALIDATE_ALL);
+        }
     }
 
     /// Saves what a VM that has run has in the processor. Returns its shared MSRs.
@@ -227,18 +256,42 @@ impl<'a> Loaded<'a> {
     /// done.
     pub(super) fn note_progress(&mut self) {
         self.has_run = true;
+        if self.operands.rcx.invalidates() {
+            self.note_invalidation();
+        }
+    }
+
+    #[cold]
+    fn note_invalidation(&mut self) {
+        let vm = self.operands.rcx.vm();
         self.operands.rcx = self.operands.rcx.without_invalidation();
+        if let Some(counter) = core::mem::take(&mut self.requested).by_counter {
+            self.private.flushes.note(vm, counter);
+            self.vp.switch_page.store_flushed(vm, counter);
+            self.vp.stats.flushed();
+        }
+    }
+
+    /// Keeps a request that no entry has done. It must not depend on the run page alone: there
+    /// userspace may already name another VM, or write the word anew before the next run.
+    #[cold]
+    fn keep_invalidation(&mut self) {
+        let rcx = self.operands.rcx;
+        let undone = self.private.undone.of_mut(rcx.vm());
+        *undone = rcx.with_invalidation_of(*undone).raw();
+        if let Some(asked) = self.requested.by_run_page {
+            self.vp.run_page.put_back_invalidation(asked);
+        }
     }
 }
 
 impl Drop for Loaded<'_> {
     fn drop(&mut self) {
+        if self.operands.rcx.invalidates() {
+            self.keep_invalidation();
+        }
         let section = &self.section;
         let vm = self.operands.rcx.vm();
-        let rcx = self.operands.rcx;
-        if rcx.invalidates() && !self.vp.run_page.put_back_invalidation(rcx) {
-            *self.private.undone.of_mut(vm) = rcx.raw();
-        }
         if self.has_run {
             mitigation::end_ownership(&self.features.mitigations, section);
         }

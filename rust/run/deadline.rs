@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The TSC deadlines of the lower VTLs: those that userspace arms for itself, and those of the timer of
-//! VM 1's APIC, if the kernel serves it. `pure::deadline` has their rules.
+//! The TSC deadlines of the lower VTLs: those that userspace arms for itself, and that of the timer
+//! of VM 1's APIC, if the kernel serves it. `pure::deadline` has their rules.
 
 use kernel::prelude::*;
 
 use super::offload::post;
+use super::switch::Switching;
 use crate::cpu::tdcall;
 use crate::glue::ffi;
-use crate::pure::deadline::{Deadlines, NEVER};
-use crate::pure::exit::RawExit;
+use crate::pure::apic::Vector;
+use crate::pure::deadline::{Deadlines, Passed, NEVER};
+use crate::pure::exit::{classify, Exit, RawExit};
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::offload::Offload;
 use crate::pure::status::Status;
@@ -30,16 +32,40 @@ pub(super) fn program(
     other: Option<VmIndex>,
     deadline: u64,
 ) -> Result {
-    let run_page = &pinned.vp().run_page;
+    let vp = pinned.vp();
+    let deadlines = &mut pinned.private().deadlines;
+    deadlines.arm(vm, other, deadline, vp.run_page.read_timer());
     for vm in [Some(vm), other].into_iter().flatten() {
-        let field = write(vm, deadline).map_err(|status| {
-            run_page.store_status(status.0);
+        renew(deadlines, vm).map_err(|status| {
+            vp.run_page.store_status(status.0);
             EIO
         })?;
-        pinned.private().deadlines.set(vm, field);
     }
-    run_page.consume_deadline();
+    vp.run_page.consume_deadline();
     Ok(())
+}
+
+/// Makes a timer that is armed in VM 1 alone end runs of VM 2 as well. To be called when a run
+/// begins in which the kernel switches.
+pub(super) fn share_timer(deadlines: &mut Deadlines) {
+    if deadlines.share_timer() {
+        update(deadlines);
+    }
+}
+
+/// Writes the field of a VM.
+fn renew(deadlines: &mut Deadlines, vm: VmIndex) -> Result<(), Status> {
+    let wanted = deadlines.wanted(vm).unwrap_or(NEVER);
+    deadlines.note_written(vm, write(vm, wanted)?);
+    Ok(())
+}
+
+/// Writes the fields that have to change. Returns false if the TDX module refuses that of VM 1. If
+/// it refuses that of VM 2, a deadline that has gone may end a run of VM 2, which userspace sees.
+fn update(deadlines: &mut Deadlines) -> bool {
+    let [is_updated, _] = [VmIndex::VM1, VmIndex::VM2]
+        .map(|vm| deadlines.wanted(vm) == deadlines.field(vm) || renew(deadlines, vm).is_ok());
+    is_updated
 }
 
 /// Returns the value that the field has now. A deadline too far away for the TDX module never
@@ -55,13 +81,30 @@ fn write(vm: VmIndex, deadline: u64) -> Result<u64, Status> {
     })
 }
 
-/// Carries out the guest's write of IA32_TSC_DEADLINE. Returns false, with nothing changed, if the timer
-/// is userspace's or the TDX module refuses.
-pub(super) fn set_timer(vp: &Vp, deadlines: &mut Deadlines, value: u64) -> bool {
+/// Returns true if the field of a VM still has what the kernel has written. Otherwise userspace has
+/// written it itself by MSHV_TDCALL, and the kernel forgets its own.
+fn is_ours(deadlines: &mut Deadlines, vm: VmIndex) -> bool {
+    let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
+    let is_ours = field == deadlines.field(vm);
+    if !is_ours {
+        deadlines.forget(vm);
+    }
+    is_ours
+}
+
+/// Carries out the guest's write of IA32_TSC_DEADLINE; `is_in_vtl1` is true if the kernel switches
+/// between the VTLs. Returns false, with nothing changed that the guest could see, if the timer is
+/// userspace's or the TDX module refuses.
+pub(super) fn set_timer(vp: &Vp, deadlines: &mut Deadlines, is_in_vtl1: bool, value: u64) -> bool {
     let Some(wanted) = vp.run_page.read_timer().write(value, ffi::tsc()) else {
         return false;
     };
-    if !rearm(deadlines, wanted.field) {
+    if deadlines.has_own(VmIndex::VM1) {
+        is_ours(deadlines, VmIndex::VM1);
+    }
+    deadlines.set_timer(wanted.armed, is_in_vtl1);
+    if !update(deadlines) {
+        // Userspace executes the instruction, and arms the deadline.
         return false;
     }
     vp.run_page.store_timer_deadline(wanted.deadline);
@@ -71,32 +114,41 @@ pub(super) fn set_timer(vp: &Vp, deadlines: &mut Deadlines, value: u64) -> bool 
     true
 }
 
-/// Posts the interrupt of an expired timer and disarms it. Returns false, with nothing changed, if the
-/// timer is userspace's or the deadline is not the timer's.
-pub(super) fn expire_timer(vp: &Vp, deadlines: &mut Deadlines) -> bool {
-    let armed = deadlines.get(VmIndex::VM1);
-    let Some(vector) = vp.run_page.read_timer().expired(armed, ffi::tsc()) else {
-        return false;
+/// A deadline has ended a run of VM 1: posts the interrupt of an expired timer and disarms it.
+/// Returns false, with nothing changed that the guest could see, if userspace has to see it.
+pub(super) fn expire_timer(vp: &Vp, deadlines: &mut Deadlines, is_in_vtl1: bool) -> bool {
+    expire(vp, deadlines, VmIndex::VM1, is_in_vtl1, |vector| {
+        post(vp, vector)
+    })
+}
+
+/// A deadline has ended a run of `vm`: likewise, with `post` for the interrupt.
+pub(super) fn expire(
+    vp: &Vp,
+    deadlines: &mut Deadlines,
+    vm: VmIndex,
+    is_in_vtl1: bool,
+    post: impl FnOnce(Vector),
+) -> bool {
+    let vector = match deadlines.passed(vm, vp.run_page.read_timer(), ffi::tsc()) {
+        Passed::Timer(vector) => vector,
+        Passed::NotYet => return is_ours(deadlines, vm),
+        Passed::Userspaces => return false,
     };
-    if !rearm(deadlines, NEVER) {
+    deadlines.set_timer(None, is_in_vtl1);
+    if !update(deadlines) {
         return false;
     }
     vp.run_page.store_timer_deadline(0);
-    post(vp, vector);
+    post(vector);
     true
 }
 
-/// Writes the field of VM 1, unless no deadline is armed and none is wanted.
-fn rearm(deadlines: &mut Deadlines, field: u64) -> bool {
-    let vm = VmIndex::VM1;
-    if field == NEVER && deadlines.get(vm).is_none() {
-        return true;
-    }
-    let Ok(field) = write(vm, field) else {
-        return false;
-    };
-    deadlines.set(vm, field);
-    true
+/// Returns true if an exit says that a deadline has passed, and nothing else.
+pub(super) fn is_passed(exit: &RawExit) -> bool {
+    classify(exit) == Exit::ForL1
+        && exit.status() == DEADLINE_PASSED
+        && !exit.has_event_to_redeliver()
 }
 
 /// The effect of a deadline on a halted VM.
@@ -110,20 +162,23 @@ pub(super) enum HaltEnd {
 }
 
 /// Checks the deadline of a halted VM.
-pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> HaltEnd {
+pub(super) fn end_halt(
+    pinned: &mut Pinned<'_>,
+    vm: VmIndex,
+    switching: &mut Option<Switching>,
+) -> HaltEnd {
     let vp = pinned.vp();
     let deadlines = &mut pinned.private().deadlines;
-    if !deadlines.is_due(vm, ffi::tsc()) {
-        return HaltEnd::GoesOn;
-    }
-    let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
-    if field != deadlines.get(vm) {
-        // Userspace has written the field itself by MSHV_TDCALL.
-        deadlines.set(vm, NEVER);
+    if !deadlines.is_due(vm, ffi::tsc()) || !is_ours(deadlines, vm) {
         return HaltEnd::GoesOn;
     }
     let offload = Offload::new(vp.run_page.read_offload(), vm);
-    if offload.takes_interrupts() && expire_timer(vp, deadlines) {
+    let has_vtl1 = switching.is_some();
+    let is_posted = match switching {
+        Some(switching) if vm == VmIndex::VM2 => switching.take_timer(vp, deadlines),
+        _ => offload.takes_interrupts() && expire_timer(vp, deadlines, has_vtl1),
+    };
+    if is_posted {
         return HaltEnd::Interrupt;
     }
     vp.run_page
@@ -132,25 +187,31 @@ pub(super) fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex) -> HaltEnd {
 }
 
 /// To be called for an exit that userspace sees: drops a deadline that would end each further run
-/// immediately.
-pub(super) fn forget_stale(pinned: &mut Pinned<'_>, vm: VmIndex, status: Status) {
-    let deadlines = &mut pinned.private().deadlines;
-    if status != DEADLINE_PASSED || !deadlines.is_stale(vm, ffi::tsc()) {
-        return;
-    }
-    let field = tdg_vp_rd(&mut tdcall::Instruction, FieldId::tsc_deadline(vm)).ok();
-    // If it fails, the deadline stays and userspace gets its exit again.
-    if field != deadlines.get(vm) || write(vm, NEVER).is_ok() {
-        deadlines.set(vm, NEVER);
+/// immediately, in `vm` and, if the kernel switches, in `other`.
+pub(super) fn forget_stale(
+    pinned: &mut Pinned<'_>,
+    vm: VmIndex,
+    other: Option<VmIndex>,
+    status: Status,
+) {
+    if status == DEADLINE_PASSED {
+        drop_stale(pinned, vm, other);
     }
 }
 
-/// Likewise for the VTL that did not run. The timer of VM 1's APIC stays armed: its interrupt is posted
-/// when VM 1 runs again.
-pub(super) fn forget_stale_of_other(pinned: &mut Pinned<'_>, vm: VmIndex, status: Status) {
-    let armed = pinned.private().deadlines.get(vm);
+#[cold]
+fn drop_stale(pinned: &mut Pinned<'_>, vm: VmIndex, other: Option<VmIndex>) {
     let timer = pinned.vp().run_page.read_timer();
-    if vm != VmIndex::VM1 || timer.expired(armed, ffi::tsc()).is_none() {
-        forget_stale(pinned, vm, status);
+    let deadlines = &mut pinned.private().deadlines;
+    let tsc = ffi::tsc();
+    if !deadlines.is_stale(vm, tsc) || !is_ours(deadlines, vm) {
+        return;
+    }
+    deadlines.drop_stale(vm, other, timer, tsc);
+    for vm in [Some(vm), other].into_iter().flatten() {
+        // If it fails, the field stays and userspace gets its exit again.
+        if deadlines.wanted(vm) != deadlines.field(vm) && renew(deadlines, vm).is_err() {
+            return;
+        }
     }
 }

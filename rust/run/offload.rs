@@ -59,7 +59,10 @@ fn take_and_wake(
         .as_mut()
         .filter(|_| vp.run_page.read_scan_proxy_irr())
     {
-        switching.take_proxied(vp)?;
+        if switching.take_proxied(vp)? {
+            // What was requested since then is taken after its kick.
+            return Ok(is_halted);
+        }
     }
     if vp.run_page.read_scan_proxy_irr() && (!offload.takes_interrupts() || take_for_running(vp)) {
         return Err(EINTR);
@@ -96,20 +99,23 @@ fn priorities(vp: &Vp) -> Priorities {
     vp.run_page.read_priorities(VirtualApic(&vp.vapic).tpr())
 }
 
-/// Handles an exit of the lower VTL. Returns false, with nothing changed that the lower VTL could see,
-/// if it has to be left to userspace.
+/// Handles an exit of the lower VTL. Returns false if it has to be left to userspace. Then the
+/// registers are unchanged: the instruction has not been executed, and userspace, which executes
+/// it, may find its timer set, or the interrupt posted, already. `has_vtl1` is true if the kernel
+/// switches between the VTLs.
 pub(super) fn carry_out(
     machine: &Machine,
     vp: &Vp,
     deadlines: &mut Deadlines,
+    has_vtl1: bool,
     offload: Offload,
     handled: &Handled,
 ) -> bool {
     let may_send = match handled.action {
         Action::Halt(_) => true,
         Action::Send(ipi) => may_send(machine, vp, ipi.target),
-        Action::SetTimer(value) => deadline::set_timer(vp, deadlines, value),
-        Action::Expire => deadline::expire_timer(vp, deadlines),
+        Action::SetTimer(value) => deadline::set_timer(vp, deadlines, has_vtl1, value),
+        Action::Expire => deadline::expire_timer(vp, deadlines, has_vtl1),
     };
     if !may_send || handled.ends_shadow && end_shadow().is_err() {
         return false;

@@ -15,10 +15,13 @@
 use kernel::prelude::*;
 
 use super::context::Loaded;
+use super::deadline;
 use super::offload;
 use crate::cpu::guards::IrqsOff;
 use crate::cpu::tdcall;
+use crate::pure::deadline::Deadlines;
 use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::offload::Offload;
 use crate::pure::tdcall::{tdg_vp_rd, NOWHERE};
 use crate::pure::vtl_switch::{
     self, decide, Decision, Direction, Enable, Left, Own, Parked, Switch,
@@ -60,6 +63,7 @@ impl Switching {
             return if current == vm { Ok(()) } else { Err(EINVAL) };
         }
         let (vp, features, private) = pinned.parts();
+        deadline::share_timer(&mut private.deadlines);
         if let Some(other) = vtl_switch::other(vm) {
             // What is enabled is read again at each switch.
             vp.switch_page.read_enable().ok_or(EINVAL)?;
@@ -73,34 +77,37 @@ impl Switching {
         Ok(())
     }
 
-    /// Takes pending interrupts for VTL0 while VTL1 runs.
+    /// Takes pending interrupts for VTL0 while VTL1 runs. Returns false if it does not: userspace
+    /// handles them, or they are for the VM that runs.
     ///
     /// # Errors
     ///
     /// EINTR if userspace has to see them.
-    pub(super) fn take_proxied(&mut self, vp: &Vp) -> Result {
-        if self.current == Some(VmIndex::VM2) {
-            self.take_for_vtl0(vp)
-        } else {
-            Ok(())
-        }
+    pub(super) fn take_proxied(&mut self, vp: &Vp) -> Result<bool> {
+        let enable = self.proxy(vp);
+        enable.map_or(Ok(false), |enable| self.take_for_vtl0(vp, enable))
     }
 
-    /// Makes the next entry invalidate if the switch page asks for it. Called when the thread is
-    /// inside, after each answer to a kick, and at each switch: so a request written before a kick
-    /// is seen in time. It can't get lost afterwards: `Loaded` keeps what an entry has not done.
-    #[inline(never)]
-    pub(super) fn take_flush(loaded: &mut Loaded<'_>) {
-        /// The strongest request.
-        const ALL: u64 = 1;
-        let vm = loaded.operands.rcx.vm();
-        let counter = loaded.vp.switch_page.read_flush(vm);
-        if loaded.private.flushes.is_due(vm, counter) {
-            loaded.private.flushes.note(vm, counter);
-            loaded.operands.rcx = loaded.operands.rcx.with_invalidation_of(ALL);
-            loaded.vp.switch_page.store_flushed(vm, counter);
-            loaded.vp.stats.flushed();
+    /// A deadline has ended a run or a halt of VTL1: posts the interrupt of VTL0's timer, as if the
+    /// host had requested it. Returns false if userspace has to see the exit, also because VTL1 has
+    /// to be notified; then it is posted, and `left` has the reason.
+    #[cold]
+    pub(super) fn take_timer(&mut self, vp: &Vp, deadlines: &mut Deadlines) -> bool {
+        let offload = Offload::new(vp.run_page.read_offload(), VmIndex::VM1);
+        let Some(enable) = self.proxy(vp).filter(|_| offload.takes_interrupts()) else {
+            return false;
+        };
+        let vapic = VirtualApic(&vp.vapic);
+        let mut is_posted = false;
+        let is_handled = deadline::expire(vp, deadlines, VmIndex::VM2, true, |vector| {
+            vapic.request_vector(vector);
+            is_posted = true;
+        });
+        if is_posted {
+            self.parked.own.rvi = vapic.highest();
+            vp.stats.proxied();
         }
+        is_handled && !(is_posted && self.has_to_be_told(vp, enable))
     }
 
     /// To be called after an exit for L1 that nothing else has handled. Returns false, with nothing
@@ -116,22 +123,25 @@ impl Switching {
                 self.clean_up(loaded, &plan, leaving);
                 true
             }
-            Err(left) => {
-                if left.is_some() {
-                    self.left = left;
-                    loaded.vp.stats.left();
-                }
+            Err(Some(left)) => {
+                self.left = Some(left);
+                loaded.vp.stats.left();
                 false
+            }
+            Err(None) => {
+                vm == VmIndex::VM2
+                    && deadline::is_passed(&loaded.operands.exit)
+                    && self.take_timer(&loaded.vp, &mut loaded.private.deadlines)
             }
         }
     }
 
     /// To be called at the end of the call: stores the private state in the switch page.
     pub(super) fn end(&self, vp: &Vp) {
-        let Some(current) = self.current else {
-            return;
-        };
-        if let Some(other) = vtl_switch::other(current) {
+        if let Some((current, other)) = self
+            .current
+            .and_then(|vm| Some((vm, vtl_switch::other(vm)?)))
+        {
             vp.switch_page.store_parked(other, &self.parked, current);
         }
         vp.switch_page.store_left(self.left);
@@ -255,25 +265,38 @@ impl Switching {
         loaded.vp.stats.switched(plan.switch.direction);
     }
 
-    #[cold]
-    fn take_for_vtl0(&mut self, vp: &Vp) -> Result {
-        let enable = vp.switch_page.read_enable().unwrap_or(Enable::NONE);
-        if !enable.takes_proxied() || self.parked.waits_for_userspace() {
-            // `offload::prepare` will find that userspace handles them.
-            return Ok(());
+    /// What is enabled, if the kernel handles interrupts for VTL0 now, while VTL1 runs. Otherwise
+    /// `offload::prepare` finds that userspace does.
+    fn proxy(&self, vp: &Vp) -> Option<Enable> {
+        if self.current != Some(VmIndex::VM2) || self.parked.waits_for_userspace() {
+            return None;
         }
+        let enable = vp.switch_page.read_enable();
+        enable.filter(|enable| enable.takes_proxied())
+    }
+
+    #[cold]
+    fn take_for_vtl0(&mut self, vp: &Vp, enable: Enable) -> Result<bool> {
         let (highest, some_stay) = offload::take_proxied(vp);
         self.parked.own.rvi = highest;
         vp.stats.proxied();
-        if some_stay {
+        if some_stay || self.has_to_be_told(vp, enable) {
             return Err(EINTR);
         }
-        let has_to_be_told = enable.notifies() && could_take(vp, &self.parked.own);
+        Ok(true)
+    }
+
+    /// Returns true if userspace has to notify VTL1 of an interrupt that was posted for VTL0, which
+    /// `left` says then.
+    fn has_to_be_told(&mut self, vp: &Vp, enable: Enable) -> bool {
         // A page that can't be accessed is left to userspace, too.
-        if has_to_be_told && !self.assist.is_asserted().unwrap_or(false) {
-            return Err(EINTR);
+        let has_to_be_told = enable.notifies()
+            && could_take(vp, &self.parked.own)
+            && !self.assist.is_asserted().unwrap_or(false);
+        if has_to_be_told {
+            self.left = Some(Left::Notice);
         }
-        Ok(())
+        has_to_be_told
     }
 }
 
@@ -311,5 +334,5 @@ fn look(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
 /// Step 3: from now on the other VM's translations and predictions apply.
 fn rights(loaded: &mut Loaded<'_>, plan: &Plan) {
     loaded.give_to(plan.target());
-    Switching::take_flush(loaded);
+    loaded.take_flush();
 }

@@ -15,7 +15,8 @@ use kernel::sync::lock::Guard;
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 use super::on_cpu::OnCpu;
-use crate::cpu::guards::{IrqsOff, MigrateOff};
+use super::Vp;
+use crate::cpu::guards::{IrqsOff, MigrateOff, PreemptOff};
 use crate::cpu::tdcall;
 use crate::glue::ffi;
 use crate::mem::own_page::{self, PinnedPage};
@@ -49,7 +50,7 @@ impl Drop for OwnedApicPages {
     fn drop(&mut self) {
         for cpu in 0..self.machine.num_cpus() {
             if let Some(vp) = self.machine.vp(cpu) {
-                vp.apic_pages.release(cpu, self.owner);
+                vp.apic_pages.release(vp, self.owner);
             }
         }
     }
@@ -119,8 +120,10 @@ impl ApicPages {
         Ok(Locked { pages, pinned })
     }
 
-    /// Makes the TDX module forget the page of a VM, on the CPU of the VP. Returns true on success.
-    pub(super) fn forget(&self, vm: VmIndex) -> bool {
+    /// Makes the TDX module forget the page of a VM, on the CPU of the VP, and has the next entry
+    /// of the VM checked. Returns true on success.
+    pub(super) fn forget(&self, vm: VmIndex, vp: OnCpu<'_>, alone: &PreemptOff) -> bool {
+        vp.entry_check.look_again(vm, vp, alone);
         match tdg_vp_wr_no_virtual_apic(&mut tdcall::Instruction, vm) {
             Ok(()) => {
                 self.show(vm, 0);
@@ -134,14 +137,15 @@ impl ApicPages {
         }
     }
 
-    /// Releases the pages of a VTL file that is being closed. `cpu` is the CPU of the VP.
-    pub(crate) fn release(&self, cpu: u32, owner: ApicPageOwner) {
+    /// Releases the pages of a VTL file that is being closed. They are those of `vp`.
+    pub(crate) fn release(&self, vp: &Vp, owner: ApicPageOwner) {
+        let forget = |vm| self.forget(vm, OnCpu::of(vp), &PreemptOff::new());
         self.pinned.lock().retain(|pinned| {
             let vm = pinned.vm;
             // The CPU is offline: it has made the TDX module forget the page if none is visible.
             let was_forgotten = || self.visible.of(vm).load(Relaxed) == 0;
             let is_forgotten =
-                || ffi::on_cpu(cpu, &|| self.forget(vm)).unwrap_or_else(was_forgotten);
+                || ffi::on_cpu(vp.cpu.into(), &|| forget(vm)).unwrap_or_else(was_forgotten);
             pinned.owner != owner || !is_forgotten()
         });
     }

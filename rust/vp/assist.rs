@@ -16,7 +16,7 @@ use core::sync::atomic::{
 use kernel::mm::Mm;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
-use kernel::sync::SetOnce;
+use kernel::sync::{new_mutex, Mutex, SetOnce};
 
 use crate::cpu::fpu::Section;
 use crate::glue::abi::safe_in_c;
@@ -86,8 +86,9 @@ fn there(result: c_int) -> Result<c_int, NotThere> {
 
 /// VPs for which the kernel switches between VTLs, in runs through one VTL file.
 ///
-/// The addresses belong to the process that set the first one; in a run by another process, for
-/// instance a child after `fork()`, they are not used.
+/// The addresses belong to the process, more precisely the address space, that set the first one; in
+/// a run by another one, for instance a child after `fork()`, they are not used.
+#[pin_data]
 pub(crate) struct Assists {
     /// True if there is an address. This and the addresses are `core`'s atomics, because each
     /// access to the kernel's is a call of a C function, and every run checks this.
@@ -95,6 +96,9 @@ pub(crate) struct Assists {
     /// Indexed by CPU number; 0 for none.
     pages: KVec<AtomicU64>,
     process: SetOnce<ARef<Mm>>,
+    /// Held while `process` is set: a second thread has to wait for the first one.
+    #[pin]
+    setting: Mutex<()>,
 }
 
 impl Assists {
@@ -103,32 +107,41 @@ impl Assists {
     /// # Errors
     ///
     /// ENOMEM.
-    pub(crate) fn new(num_cpus: u32) -> Result<Self> {
+    pub(crate) fn new(num_cpus: u32) -> Result<impl PinInit<Self>> {
         let mut pages = KVec::new();
         for _ in 0..num_cpus {
             pages.push(AtomicU64::new(0), GFP_KERNEL)?;
         }
-        Ok(Self {
+        Ok(pin_init!(Self {
             is_used: AtomicU32::new(0),
             pages,
             process: SetOnce::new(),
-        })
+            setting <- new_mutex!((), "mshv_vtl_tdx::assists"),
+        }))
     }
 
     /// Sets the page of a VP, or removes it with 0, on behalf of the current process.
     ///
     /// # Errors
     ///
-    /// EINVAL if it is not the address of a page. EBUSY if another process has set one before.
+    /// EINVAL if it is not the address of a page. EBUSY if a page was set before in another address
+    /// space: by another process, or before `exec()`.
     /// ENXIO if there is no such CPU.
     pub(crate) fn set(&self, cpu: u32, address: u64) -> Result {
         let page = self.pages.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
         if !ffi::is_user_page(address) {
             return Err(EINVAL);
         }
+        // ORDERING: as in `of`.
+        if address == 0 && self.is_used.load(Acquire) == 0 {
+            return Ok(());
+        }
         let task = kernel::current!();
         let current = task.mm().ok_or(EINVAL)?;
-        self.process.populate(ARef::from(&**current));
+        {
+            let _setting = self.setting.lock();
+            self.process.populate(ARef::from(&**current));
+        }
         if !self.is_own_process() {
             return Err(EBUSY);
         }

@@ -23,6 +23,7 @@ use super::on_cpu::OnCpu;
 use super::{Private, Vp};
 use crate::cpu::features::Features;
 use crate::cpu::guards::{MigrateOff, OnOneCpu};
+use crate::pure::audit::EntryReason;
 use crate::pure::deadline::Deadlines;
 use crate::pure::halt_poll::HaltPoll;
 use crate::vp::machine::Machine;
@@ -65,6 +66,16 @@ impl<'m> Claimed<'m> {
             ..
         } = &mut *self.private;
         (halt_poll, deadlines)
+    }
+
+    /// Takes the reason for the next entry, which an earlier call has left.
+    pub(crate) fn take_unrecorded(&mut self) -> EntryReason {
+        core::mem::replace(&mut self.private.unrecorded, EntryReason::USERSPACE)
+    }
+
+    /// As [`Private::keep_unrecorded`].
+    pub(crate) fn keep_unrecorded(&mut self, reason: EntryReason) {
+        self.private.keep_unrecorded(reason);
     }
 
     /// Regains access to the VP's CPU state, if the thread is on its CPU.

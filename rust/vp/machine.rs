@@ -124,7 +124,7 @@ impl Machine {
         if let Some(synic) = self.host().and_then(Host::synic) {
             synic.online(&alone);
         }
-        self.register(on_cpu).map_err(|status| {
+        self.register(on_cpu, &alone).map_err(|status| {
             let status = status.0;
             pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
             EIO
@@ -146,8 +146,8 @@ impl Machine {
     /// # Errors
     ///
     /// The status of TDG.VP.WR.
-    fn register(&self, on_cpu: OnCpu<'_>) -> Result<(), Status> {
-        on_cpu.forget_apic_pages(&self.features, on_cpu);
+    fn register(&self, on_cpu: OnCpu<'_>, alone: &PreemptOff) -> Result<(), Status> {
+        on_cpu.forget_apic_pages(&self.features, on_cpu, alone);
         let gpa = on_cpu.vapic.phys();
         // SAFETY: `Machine::new` established that this is a TD. Nothing else uses the page, which
         // lives as long as the machine; the machine outlives `Hotplug`, whose drop makes every CPU
@@ -163,7 +163,7 @@ impl Machine {
             synic.offline(alone);
         }
         if let Some(on_cpu) = OnCpu::new(self, alone) {
-            on_cpu.take_down(&self.features, on_cpu);
+            on_cpu.take_down(&self.features, on_cpu, alone);
         }
     }
 

@@ -216,16 +216,20 @@ impl RunPage {
     }
 
     /// Puts back a request that no entry has carried out, in addition to one made meanwhile.
-    /// Returns false, with nothing changed, if the word names another VM by now, or keeps changing.
-    pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) -> bool {
+    /// Changes nothing if the word names another VM by now, or keeps changing.
+    pub(crate) fn put_back_invalidation(&self, undone: EntryRcx) {
         /// Each attempt but the last one fails only if userspace has written within some
         /// nanoseconds.
         const TURNS: u32 = 16;
-        (0..TURNS).any(|_| {
+        for _ in 0..TURNS {
             let word = self.read_entry_rcx();
             let both = undone.invalidation_into(word);
-            undone.is_for_same_vm(word)
-                && (both == word || self.0.replace_u64(offset::ENTRY_RCX, word, both))
-        })
+            if !undone.is_for_same_vm(word)
+                || both == word
+                || self.0.replace_u64(offset::ENTRY_RCX, word, both)
+            {
+                break;
+            }
+        }
     }
 }

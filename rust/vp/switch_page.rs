@@ -64,7 +64,7 @@ impl SwitchPage {
         self.0.read_u64(offset::FLUSH + 8 * usize::from(vm.get()))
     }
 
-    /// Reports which value of the counter has been taken.
+    /// Reports which value of the counter an entry has carried out.
     pub(crate) fn store_flushed(&self, vm: VmIndex, counter: u64) {
         self.0
             .write_u64(offset::FLUSHED + 8 * usize::from(vm.get()), counter);

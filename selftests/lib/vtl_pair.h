@@ -25,6 +25,7 @@ PAIR_CODE(pair_return);
 PAIR_CODE(pair_call);
 PAIR_CODE(pair_call_sti);
 PAIR_CODE(pair_sti_call);
+PAIR_CODE(pair_wrmsr_call);
 PAIR_CODE(pair_spin);
 PAIR_CODE(pair_sti);
 PAIR_CODE(pair_sti_hlt);

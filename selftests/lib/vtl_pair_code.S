@@ -87,6 +87,16 @@ pair_sti_call:
 	hlt
 	jmp	.
 
+/* Writes an MSR with the registers that the test has set, then calls once. */
+	.globl	pair_wrmsr_call
+pair_wrmsr_call:
+	wrmsr
+	xorl	%eax, %eax
+	movl	$0x11, %ecx
+	vmcall
+	hlt
+	jmp	.
+
 /* Never exits by itself. */
 	.globl	pair_spin
 pair_spin:

@@ -47,8 +47,9 @@
  *		the kernel itself refuses before it asks this driver (descriptors
  *		made by MSHV_CREATE_VTL; for others: EINVAL); a hypercall that is
  *		not in the list, or that the policy refuses.
- * EINTR	there is no exit: a signal is pending, or ``cancel`` or
- *		``scan_proxy_irr`` is set. The same call may be made again.
+ * EINTR	there is no exit: a signal is pending, ``cancel`` or
+ *		``scan_proxy_irr`` is set, or ``left`` of the switch page is
+ *		MSHV_VTL_LEFT_NOTICE. The same call may be made again.
  * EBUSY	another thread runs the VP of this CPU; a page can't be converted;
  *		memory has a struct page from another driver.
  * EMFILE	the file has reached its limit of redirected vectors for a CPU.
@@ -59,7 +60,9 @@
  *		not know.
  * EIO		the TDX module refused; its status is in ``exit_info.rax``.
  *
- * A call that fails with EINVAL or EOPNOTSUPP has changed nothing.
+ * A call that fails with EINVAL or EOPNOTSUPP has changed nothing; for
+ * %MSHV_RETURN_TO_LOWER_VTL that is so before the lower VTL has run, except for
+ * the deadline.
  */
 
 /* The magic number of every command. */
@@ -343,8 +346,8 @@ struct mshv_vtl_switch {
  * which use struct mshv_vtl_switch_page (MSHV_VTL_MMAP_SWITCH_PAGE).
  * EINVAL: @assist is not the address of a page, @flags, or a size below that of the
  * structure. E2BIG: a field is set that this module does not know. ENXIO: no such VP.
- * EOPNOTSUPP: the TD has no VM 2. EBUSY: another process has set up something through
- * this file. Then nothing has changed.
+ * EOPNOTSUPP: the TD has no VM 2. EBUSY: through this file an address was set in
+ * another address space, by another process or before exec(). Then nothing has changed.
  */
 #define MSHV_VTL_SWITCH_SETUP _IOW(MSHV_IOCTL, 0x65, struct mshv_vtl_head)
 
@@ -388,11 +391,11 @@ struct mshv_vtl_parked {
  * struct mshv_vtl_switch_page - Page shared by userspace and kernel for VTL switches
  * @enable: MSHV_VTL_SWITCH_*: what the kernel may handle by itself
  * @reserved1: ignored
- * @active_vm: hint: VM whose state is in the run page
+ * @active_vm: hint: VTL whose state is in the run page, 1 or 2
  * @left: MSHV_VTL_LEFT_*: why the last VTL call or return was left to userspace; 0: none
  *	was in the last run
  * @flush: a change of [vm] makes the next entry of that VM invalidate its translations
- * @flushed: values of @flush that were read last; the entry that follows carries them out
+ * @flushed: values of @flush that an entry of that VM has carried out last
  * @reserved2: ignored
  * @parked: of VM 1, then of VM 2: the state of the one that is not in the run page
  */
@@ -428,7 +431,10 @@ struct mshv_vtl_switch_page {
 #define MSHV_VTL_LEFT_HALTED 4
 /* The target can't be entered: no virtual-APIC page, or an invalid VMCS. */
 #define MSHV_VTL_LEFT_NOT_ENTERABLE 5
-/* VTL0 has an interrupt of which VTL1 has to be notified. */
+/*
+ * VTL0 has an interrupt of which VTL1 has to be notified. Also with EINTR, and with an
+ * exit because of VTL0's timer.
+ */
 #define MSHV_VTL_LEFT_NOTICE 6
 /* The assist page can't be accessed. */
 #define MSHV_VTL_LEFT_ASSIST 7
@@ -1054,7 +1060,8 @@ struct mshv_vtl_run {
  *	deadline, not masked. 0, as anything below 16: it is userspace's
  * @reserved: not looked at
  *
- * At MSHV_VTL_RUN_TIMER of the run page.
+ * At MSHV_VTL_RUN_TIMER of the run page. A deadline that userspace arms with another
+ * value is its own: it and @deadline do not replace each other.
  */
 struct mshv_vtl_timer {
 	__u64 deadline;
@@ -1068,7 +1075,7 @@ struct mshv_vtl_timer {
 /*
  * The lower VTL is halted: sleep instead of entering it, until ``cancel`` is set
  * (EINTR), a signal is pending (EINTR), its deadline passes (an exit with reason
- * 52), ``scan_proxy_irr`` is set (EINTR, except with MSHV_VTL_OFFLOAD_INTR_INJECT),
+ * 52; an interrupt, if it is that of struct mshv_vtl_timer), ``scan_proxy_irr`` is set (EINTR, except with MSHV_VTL_OFFLOAD_INTR_INJECT),
  * or the flag is cleared. A sleeping thread notices a write only when it is kicked.
  */
 #define MSHV_VTL_RUN_HALTED (1U << 0)

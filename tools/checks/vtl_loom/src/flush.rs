@@ -58,6 +58,62 @@ fn revoke(without: Without, read: Read) {
     });
 }
 
+/// When the kernel notes that a request is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Note {
+    AfterTheEntry,
+    WhenItIsSeen,
+}
+
+/// As [`revoke`], but what ends the first run comes after the counter was read and before VTL0 is
+/// entered. The request is then in no word of userspace: that names VTL0 anew for the second run.
+fn cut_off(note: Note) {
+    check(None, move || {
+        let vp = Arc::new(Vp::new(Without::Nothing));
+        let shared = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+        let (kicked, page) = (vp.clone(), shared.clone());
+        let kicker = thread::spawn(move || {
+            let (flush, relied_on) = &*page;
+            flush.fetch_add(1, AcqRel);
+            let place = kicked.kick();
+            if !place.is_still(place) || kicked.has_ended(place) {
+                relied_on.store(1, Relaxed);
+            }
+        });
+        let (flush, relied_on) = &*shared;
+        let mut flushes = Flushes::default();
+        let place = vp.begin_stay();
+        let counter = flush.load(Relaxed);
+        if note == Note::WhenItIsSeen && flushes.is_due(VmIndex::VM1, counter) {
+            flushes.note(VmIndex::VM1, counter);
+        }
+        vp.end_stay(place);
+        let mut place = vp.begin_stay();
+        let second_stay = place;
+        let mut counter = flush.load(Relaxed);
+        vp.prepare_entry(&mut place);
+        if place != second_stay {
+            counter = flush.load(Relaxed);
+        }
+        let is_done = flushes.is_due(VmIndex::VM1, counter);
+        let may_be_relied_on = place != second_stay || relied_on.load(Relaxed) != 0;
+        assert!(is_done || !may_be_relied_on, "an old right was used");
+        vp.end_stay(place);
+        kicker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_request_that_no_entry_has_done_is_done_by_the_next() {
+    cut_off(Note::AfterTheEntry);
+}
+
+#[test]
+#[should_panic(expected = "an old right was used")]
+fn a_request_must_not_be_noted_before_the_entry() {
+    cut_off(Note::WhenItIsSeen);
+}
+
 #[test]
 fn after_a_kick_has_ended_no_old_right_is_used() {
     revoke(Without::Nothing, Read::AfterTheAnswerToAKick);
