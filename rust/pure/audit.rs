@@ -59,7 +59,7 @@ impl EntryReason {
 
     /// The kernel handled an exit of this kind by itself and enters again.
     pub const fn after(kind: ExitKind) -> Self {
-        Self(kind.0 + 1)
+        Self(kind.0.wrapping_add(1)) // does not wrap: kinds are below `COUNT`
     }
 
     /// Returns the kind of the exit that the kernel handled, if that is the reason.
