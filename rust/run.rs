@@ -38,6 +38,7 @@ use crate::pure::controls::Entry;
 use crate::pure::exit::{Exit, RawExit};
 use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
+use crate::pure::offload::Offload;
 use crate::pure::stall::Stall;
 use crate::pure::status::Status;
 use crate::pure::vtl_switch;
@@ -221,11 +222,7 @@ fn run_loaded(
     call: &mut RunCall,
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned, entry);
-    let on_cpu = loaded.vp;
-    let vp = on_cpu.vp();
-    // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
-    // before.
-    may_enter(vp)?;
+    let vp = loaded.vp.vp();
     // From here on a kick interrupts this CPU; what was written before the kick is seen below.
     let mut inside = vp.wake.enter();
     if call.switching.is_some() {
@@ -238,14 +235,13 @@ fn run_loaded(
         if inside.answer_kick() && call.switching.is_some() {
             Switching::take_flush(&mut loaded);
         }
+        // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
+        // before.
         may_enter(vp)?;
-        let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
-        if offload::prepare(vp, offload, is_halted, &mut call.switching)? {
+        let Some(offload) = offload_for_entry(&loaded, &mut call.switching)? else {
             return Ok(Stop::Halted);
-        }
-        let vm = loaded.entry.rcx.vm();
-        let intercepts = &mut loaded.private.intercepts;
-        vp.entry_check.pass(on_cpu, vm, intercepts, &irqs)?;
+        };
+        loaded.pass_entry_check(&irqs)?;
         if !loaded.take_invalidation()? {
             return Ok(Stop::Again);
         }
@@ -282,6 +278,24 @@ fn run_loaded(
         }
         call.reason = EntryReason::after(kind);
     }
+}
+
+/// Posts requested interrupts. Returns what the kernel may handle by itself; `None` if the lower VTL
+/// must not be entered because it is halted.
+///
+/// One word of the run page tells if there is anything to do.
+#[inline]
+fn offload_for_entry(
+    loaded: &Loaded<'_>,
+    switching: &mut Option<Switching>,
+) -> Result<Option<Offload>> {
+    let vp = loaded.vp.vp();
+    if let Some(offload) = vp.run_page.read_quiet_offload() {
+        return Ok(Some(Offload::new(offload, loaded.vm())));
+    }
+    let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
+    let is_halted = offload::prepare(vp, offload, is_halted, switching)?;
+    Ok((!is_halted).then_some(offload))
 }
 
 /// Counts an exit that the host may have routed to VTL2. Returns true if it has routed so many at the
