@@ -34,7 +34,7 @@ use crate::cpu::guards::{IrqsOff, MigrateOff, OnOneCpu};
 use crate::glue::error;
 use crate::glue::ffi;
 use crate::pure::audit::EntryReason;
-use crate::pure::controls::Entry;
+use crate::pure::controls::{Entry, Refusal};
 use crate::pure::exit::{Exit, RawExit};
 use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
@@ -85,8 +85,11 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
         reason: EntryReason::USERSPACE,
         has_run: false,
         stall: Stall::NONE,
-        switching: assists.of(stay.cpu()).map(Switching::new),
+        switching: None,
     };
+    if let Some(assist) = assists.of(stay.cpu()) {
+        call.switching = Some(Switching::new(assist));
+    }
     let result = run(machine, &mut claimed, stay, &mut call);
     if let Some(switching) = &call.switching {
         switching.end(claimed.vp());
@@ -132,20 +135,24 @@ enum After {
 /// One iteration, from reading the run page.
 fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<After> {
     let vp = pinned.vp();
-    let entry = snapshot(pinned);
+    let mut snapshot = snapshot(pinned);
     if let Ok(Entry {
         rcx,
         deadline: Some(deadline),
         ..
-    }) = entry
+    }) = &snapshot
     {
         // Before anything can fail: userspace considers the deadline armed, whatever the call
         // returns.
         let other = call.other_vtl(rcx.vm());
-        deadline::program(pinned, rcx.vm(), other, deadline)?;
+        deadline::program(pinned, rcx.vm(), other, *deadline)?;
     }
     may_enter(vp)?;
-    let mut entry = entry?;
+    // Used in place: a copy would cost more than the checks.
+    let entry = match &mut snapshot {
+        Ok(entry) => entry,
+        Err(refusal) => return Err(error::refusal(*refusal)),
+    };
     if let Some(switching) = &mut call.switching {
         switching.begin(pinned, entry.rcx.vm())?;
     }
@@ -159,7 +166,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
     {
         Stop::Halted
     } else {
-        run_loaded(machine, pinned, &mut entry, call)?
+        run_loaded(machine, pinned, entry, call)?
     };
     // The VM that ran last.
     let vm = entry.rcx.vm();
@@ -194,14 +201,14 @@ fn may_enter(vp: &Vp) -> Result {
 }
 
 /// Reads each field of the run page once, and checks the copy.
-fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
+#[inline]
+fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry, Refusal> {
     let (vp, features, private) = pinned.parts();
-    let image = private.extended.legacy_image()?;
+    let image = private.extended.legacy_image();
     vp.run_page.read_fx_registers(image);
     vp.run_page
         .read_controls(image)
         .validate(&features.limits, &private.given_msrs)
-        .map_err(error::refusal)
 }
 
 /// Why the lower VTL's state is unloaded.
