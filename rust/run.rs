@@ -34,10 +34,11 @@ use crate::cpu::guards::{IrqsOff, MigrateOff, OnOneCpu};
 use crate::glue::error;
 use crate::glue::ffi;
 use crate::pure::audit::EntryReason;
-use crate::pure::controls::Entry;
+use crate::pure::controls::{Entry, Refusal};
 use crate::pure::exit::{Exit, RawExit};
 use crate::pure::field::VmIndex;
 use crate::pure::next::{next, Next};
+use crate::pure::offload::Offload;
 use crate::pure::stall::Stall;
 use crate::pure::status::Status;
 use crate::pure::vtl_switch;
@@ -84,8 +85,11 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
         reason: claimed.take_unrecorded(),
         has_run: false,
         stall: Stall::NONE,
-        switching: assists.of(stay.cpu()).map(Switching::new),
+        switching: None,
     };
+    if let Some(assist) = assists.of(stay.cpu()) {
+        call.switching = Some(Switching::new(assist));
+    }
     let result = run(machine, &mut claimed, stay, &mut call);
     if let Some(switching) = &call.switching {
         switching.end(claimed.vp());
@@ -145,20 +149,24 @@ enum After {
 /// One iteration, from reading the run page.
 fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<After> {
     let vp = pinned.vp();
-    let entry = snapshot(pinned);
+    let mut snapshot = snapshot(pinned);
     if let Ok(Entry {
         rcx,
         deadline: Some(deadline),
         ..
-    }) = entry
+    }) = &snapshot
     {
         // Before anything can fail: userspace considers the deadline armed, whatever the call
         // returns.
         let other = call.other_vtl(rcx.vm());
-        deadline::program(pinned, rcx.vm(), other, deadline)?;
+        deadline::program(pinned, rcx.vm(), other, *deadline)?;
     }
     may_enter(vp)?;
-    let mut entry = entry?;
+    // Used in place: a copy would cost more than the checks.
+    let entry = match &mut snapshot {
+        Ok(entry) => entry,
+        Err(refusal) => return Err(error::refusal(*refusal)),
+    };
     if let Some(switching) = &mut call.switching {
         switching.begin(pinned, entry.rcx.vm())?;
     }
@@ -172,7 +180,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
     {
         Stop::Halted
     } else {
-        run_loaded(machine, pinned, &mut entry, call)?
+        run_loaded(machine, pinned, entry, call)?
     };
     // The VM that ran last.
     let vm = entry.rcx.vm();
@@ -207,14 +215,14 @@ fn may_enter(vp: &Vp) -> Result {
 }
 
 /// Reads each field of the run page once, and checks the copy.
-fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry> {
+#[inline]
+fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry, Refusal> {
     let (vp, features, private) = pinned.parts();
-    let image = private.extended.legacy_image()?;
+    let image = private.extended.legacy_image();
     vp.run_page.read_fx_registers(image);
     vp.run_page
         .read_controls(image)
         .validate(&features.limits, &private.given_msrs)
-        .map_err(error::refusal)
 }
 
 /// Why the lower VTL's state is unloaded.
@@ -235,11 +243,7 @@ fn run_loaded(
     call: &mut RunCall,
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned, entry);
-    let on_cpu = loaded.vp;
-    let vp = on_cpu.vp();
-    // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
-    // before.
-    may_enter(vp)?;
+    let vp = loaded.vp.vp();
     // From here on a kick interrupts this CPU; what was written before the kick is seen below.
     let mut inside = vp.wake.enter();
     if call.switching.is_some() {
@@ -252,14 +256,13 @@ fn run_loaded(
         if inside.answer_kick() && call.switching.is_some() {
             loaded.take_flush();
         }
+        // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
+        // before.
         may_enter(vp)?;
-        let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
-        if offload::prepare(vp, offload, is_halted, &mut call.switching)? {
+        let Some(offload) = offload_for_entry(&loaded, &mut call.switching)? else {
             return Ok(Stop::Halted);
-        }
-        let vm = loaded.entry.rcx.vm();
-        let intercepts = &mut loaded.private.intercepts;
-        vp.entry_check.pass(on_cpu, vm, intercepts, &irqs)?;
+        };
+        loaded.pass_entry_check(&irqs)?;
         if !loaded.take_invalidation()? {
             return Ok(Stop::Again);
         }
@@ -298,6 +301,24 @@ fn run_loaded(
         }
         call.reason = EntryReason::after(kind);
     }
+}
+
+/// Posts requested interrupts. Returns what the kernel may handle by itself; `None` if the lower VTL
+/// must not be entered because it is halted.
+///
+/// One word of the run page tells if there is anything to do.
+#[inline]
+fn offload_for_entry(
+    loaded: &Loaded<'_>,
+    switching: &mut Option<Switching>,
+) -> Result<Option<Offload>> {
+    let vp = loaded.vp.vp();
+    if let Some(offload) = vp.run_page.read_quiet_offload() {
+        return Ok(Some(Offload::new(offload, loaded.vm())));
+    }
+    let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
+    let is_halted = offload::prepare(vp, offload, is_halted, switching)?;
+    Ok((!is_halted).then_some(offload))
 }
 
 /// Counts an exit that the host may have routed to VTL2. Returns true if it has routed so many at the

@@ -159,6 +159,12 @@ impl Private {
         }
     }
 
+    /// Takes into account what L1 intercepts of the VM that will be entered.
+    pub(crate) fn heed_intercepts(&mut self, vm: VmIndex) {
+        let needs_addresses = !self.intercepts.of(vm).has_no_breakpoints();
+        self.debug.set_needs_addresses(needs_addresses);
+    }
+
     /// Value of a register that has no field in the run page.
     pub(crate) fn register(&self, register: Register) -> u64 {
         match register {

@@ -9,15 +9,11 @@
 #![allow(unsafe_code)]
 
 use crate::cpu::fpu::Section;
-use crate::cpu::guards::IrqsOff;
 use crate::glue::abi::{self, safe_in_c};
 use crate::pure::registers::DEBUG_START;
 
-// Debug registers can at most make the kernel take a #DB, and not even that while DR7 is clear; DR7
-// is only set to the value that it had before.
+// It clears only registers that nothing uses.
 safe_in_c! {
-    fn vtl_debug_load(debug: &mut abi::vtl_debug as *mut abi::vtl_debug, needs_addresses: bool);
-    fn vtl_debug_store(debug: &mut abi::vtl_debug as *mut abi::vtl_debug);
     /// Clears the registers that hold no breakpoint of VTL2.
     fn vtl_debug_forget();
 }
@@ -44,15 +40,15 @@ impl DebugRegs {
         &mut self.0.lower
     }
 
-    /// Disables VTL2's breakpoints and loads the lower VTL's registers. Loads only DR6 if VTL2 has
-    /// no breakpoint and `needs_addresses` is false.
-    pub(crate) fn load(&mut self, needs_addresses: bool, _irqs: &IrqsOff) {
-        vtl_debug_load(&mut self.0, needs_addresses);
+    /// States if DR0 to DR3 matter to the lower VTL that will be entered. If they do not, and VTL2
+    /// has no breakpoint, an entry loads only DR6.
+    pub(crate) fn set_needs_addresses(&mut self, needs_addresses: bool) {
+        self.0.needs_addresses = needs_addresses;
     }
 
-    /// Saves the lower VTL's registers and restores VTL2's breakpoints.
-    pub(crate) fn store(&mut self, _irqs: &IrqsOff) {
-        vtl_debug_store(&mut self.0);
+    /// What an entry loads and saves.
+    pub(crate) fn registers(&mut self) -> &mut abi::vtl_debug {
+        &mut self.0
     }
 
     /// Removes the lower VTL's values from the registers.

@@ -99,11 +99,13 @@ impl Format {
 ///
 /// # Invariants
 ///
-/// The image is the `format.len_bytes` of `memory` from `first_word` on, aligned as XSAVE requires.
-/// `memory` never grows, so its address does not change.
+/// The image is the words of `memory` from `first_word` to `end_word`: `format.len_bytes`, at least
+/// `XSAVE_MIN_BYTES`, aligned as XSAVE requires. `memory` never grows, so its address does not
+/// change.
 pub(crate) struct ExtendedState {
     memory: KVec<u64>,
     first_word: usize,
+    end_word: usize,
     format: Format,
     /// XCR0 while the lower VTL runs; XSETBV accepts it.
     xfem: u64,
@@ -115,10 +117,12 @@ impl ExtendedState {
         let len_bytes = format.len_bytes + IMAGE_ALIGN;
         let memory = KVec::from_elem(0, len_bytes.div_ceil(WORD_BYTES), GFP_KERNEL)?;
         let address = memory.as_ptr().addr();
+        let first_word = address.wrapping_neg() % IMAGE_ALIGN / WORD_BYTES;
         // INVARIANT: skipping `first_word` takes fewer bytes than `memory` is longer than the
         // image.
         Ok(Self {
-            first_word: address.wrapping_neg() % IMAGE_ALIGN / WORD_BYTES,
+            first_word,
+            end_word: first_word + format.len_bytes / WORD_BYTES,
             memory,
             format,
             xfem: XFEM_START,
@@ -150,19 +154,21 @@ impl ExtendedState {
     }
 
     /// The x87 and SSE state in FXSAVE format.
-    ///
-    /// # Errors
-    ///
-    /// None in practice: every image is longer than that.
-    pub(crate) fn legacy_image(&mut self) -> Result<&mut [u64; FX_WORDS]> {
-        self.words().first_chunk_mut().ok_or(EINVAL)
+    pub(crate) fn legacy_image(&mut self) -> &mut [u64; FX_WORDS] {
+        // SAFETY: By the invariant, established in `new`, every image is longer than that. The
+        // reference borrows `self`.
+        unsafe { &mut *self.image().cast() }
+    }
+
+    /// Address of the image.
+    fn image(&mut self) -> *mut u64 {
+        self.memory.as_mut_ptr().wrapping_add(self.first_word)
     }
 
     /// The whole image, in the standard format. A caller that writes to it must leave an image that
     /// XRSTOR accepts.
     pub(crate) fn words(&mut self) -> &mut [u64] {
-        let end = self.first_word + self.format.len_bytes / WORD_BYTES;
-        let image = self.memory.get_mut(self.first_word..end);
+        let image = self.memory.get_mut(self.first_word..self.end_word);
         image.unwrap_or_default() // never: the memory is that long
     }
 
@@ -193,11 +199,10 @@ impl ExtendedState {
     }
 
     fn load_image(&mut self) {
-        let image = self.words();
-        if let Some(present) = image.get_mut(XSTATE_BV_WORD) {
+        if let Some(present) = self.words().get_mut(XSTATE_BV_WORD) {
             *present |= XSTATE_X87_SSE;
         }
-        let image = image.as_ptr();
+        let image = self.image();
         let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
         // SAFETY: By the invariant, established in `new`, the image is aligned and complete. MXCSR
         // in it was checked by `pure::controls`, or stored by the processor; the header has only
@@ -209,7 +214,7 @@ impl ExtendedState {
     }
 
     fn store_image(&mut self, components: u64) {
-        let image = self.words().as_mut_ptr();
+        let image = self.image();
         let (low, high) = halves(components);
         // SAFETY: By the invariant, established in `new`, the image is aligned and long enough for
         // every component of XCR0.

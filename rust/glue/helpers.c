@@ -41,18 +41,16 @@ bool vtl_has_guest_work(void)
 }
 
 /*
- * Disables interrupts and returns true, unless the task, or a softirq, has work to do
- * before it may enter a guest: then interrupts are unchanged.
+ * With interrupts on. Disables them and returns true, unless the task, or a softirq, has
+ * work to do before it may enter a guest: then they stay on.
  */
-bool vtl_irq_off_for_guest(void)
+notrace bool vtl_irq_off_for_guest(void)
 {
-	unsigned long flags;
-
-	local_irq_save(flags);
+	local_irq_disable();
 	xfer_to_guest_mode_prepare();
 	if (likely(!xfer_to_guest_mode_work_pending() && !vtl_softirq_waits()))
 		return true;
-	local_irq_restore(flags);
+	local_irq_enable();
 	return false;
 }
 
@@ -61,7 +59,7 @@ void vtl_irq_off(void)
 	local_irq_disable();
 }
 
-void vtl_irq_on(void)
+notrace void vtl_irq_on(void)
 {
 	local_irq_enable();
 }
@@ -176,87 +174,6 @@ u32 vtl_tsc_khz(void)
 u32 vtl_apic_id(u32 cpu)
 {
 	return cpu_possible(cpu) ? cpu_physical_id(cpu) : BAD_APICID;
-}
-
-/*
- * The instructions themselves: get_debugreg() and set_debugreg() call pv_ops, which
- * only Xen PV needs, and that is never a TD.
- */
-#define VTL_LOAD_DR(number, value)                            \
-	do {                                                  \
-		if (native_get_debugreg(number) != (value))   \
-			native_set_debugreg(number, (value)); \
-	} while (0)
-
-/* For the rare case that VTL2 has breakpoints. */
-static noinline void vtl_debug_stop(struct vtl_debug *debug)
-{
-	debug->host_dr7 = local_db_save();
-	debug->host[0] = native_get_debugreg(0);
-	debug->host[1] = native_get_debugreg(1);
-	debug->host[2] = native_get_debugreg(2);
-	debug->host[3] = native_get_debugreg(3);
-}
-
-/*
- * With interrupts off. Writes only the registers that differ. Under a hypervisor, as
- * in every TD, cpu_dr7 has the value of DR7; local_db_save() relies on that, too.
- */
-void vtl_debug_load(struct vtl_debug *debug, bool needs_addresses)
-{
-	debug->host_dr7 = 0;
-	debug->has_addresses = needs_addresses;
-	if (unlikely(hw_breakpoint_active())) {
-		vtl_debug_stop(debug);
-		debug->has_addresses = true;
-	}
-	VTL_LOAD_DR(6, debug->lower[VTL_PLACE_DR6]);
-	if (!debug->has_addresses)
-		return;
-	debug->must_forget = true;
-	VTL_LOAD_DR(0, debug->lower[0]);
-	VTL_LOAD_DR(1, debug->lower[1]);
-	VTL_LOAD_DR(2, debug->lower[2]);
-	VTL_LOAD_DR(3, debug->lower[3]);
-}
-
-/*
- * A #DB sets B0 to B3 for every address that matches, whether its breakpoint is
- * enabled or not. If the lower VTL's addresses were not loaded, a match is one of
- * VTL2's, which stays in its register after the breakpoint is gone. Only bits that
- * were set before are the lower VTL's.
- */
-static u64 vtl_debug_own_hits(u64 dr6, u64 before)
-{
-	return dr6 & (before | ~(u64)DR_TRAP_BITS);
-}
-
-/*
- * Without a breakpoint, VTL2 has no values to restore, except DR6: the handler of #DB
- * expects the value that the last #DB has left.
- */
-void vtl_debug_store(struct vtl_debug *debug)
-{
-	u64 dr6 = native_get_debugreg(6);
-
-	if (dr6 != DR6_RESERVED)
-		native_set_debugreg(6, DR6_RESERVED);
-	if (!debug->has_addresses)
-		dr6 = vtl_debug_own_hits(dr6, debug->lower[VTL_PLACE_DR6]);
-	debug->lower[VTL_PLACE_DR6] = dr6;
-	if (!debug->has_addresses)
-		return;
-	debug->lower[0] = native_get_debugreg(0);
-	debug->lower[1] = native_get_debugreg(1);
-	debug->lower[2] = native_get_debugreg(2);
-	debug->lower[3] = native_get_debugreg(3);
-	if (likely(!debug->host_dr7))
-		return;
-	set_debugreg(debug->host[0], 0);
-	set_debugreg(debug->host[1], 1);
-	set_debugreg(debug->host[2], 2);
-	set_debugreg(debug->host[3], 3);
-	local_db_restore(debug->host_dr7);
 }
 
 /* Clears the registers in which VTL2 has no breakpoint. */

@@ -40,20 +40,20 @@ bool vtl_is_user_page(u64 address);
 u32 vtl_apic_id(u32 cpu);
 u32 vtl_tsc_khz(void);
 /*
- * Debug registers: DR0 to DR3, and DR6 in this place. has_addresses: this entry has
- * loaded DR0 to DR3. must_forget: one has, since they were cleared.
+ * Debug registers: DR0 to DR3, and DR6 in this place. needs_addresses: the lower VTL
+ * can use DR0 to DR3. has_addresses: this entry has loaded them. must_forget: one has,
+ * since they were cleared. host_dr7 is zero unless VTL2 has breakpoints.
  */
 #define VTL_PLACE_DR6 4
 struct vtl_debug {
 	u64 lower[VTL_PLACE_DR6 + 1];
 	u64 host[4];
 	u64 host_dr7;
+	bool needs_addresses;
 	bool has_addresses;
 	bool must_forget;
 };
 
-void vtl_debug_load(struct vtl_debug *debug, bool needs_addresses);
-void vtl_debug_store(struct vtl_debug *debug);
 void vtl_debug_forget(void);
 
 void *vtl_page_address(struct page *page);

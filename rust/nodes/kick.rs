@@ -24,100 +24,85 @@ pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> 
     if request.flags & !(KICK_WAIT | KICK_CANCEL) != 0 {
         return Err(EINVAL);
     }
-    let mask = Mask::read(machine, &request)?;
-    let mut kicked = KVec::new();
+    let len_bits = request.len_bits.min(machine.num_cpus().into());
+    let len_words = len_bits.div_ceil(64) as usize; // CAST: as many as there are CPUs
+    let mut few = [0; FEW_WORDS];
+    let mut many;
+    let mask = match few.get_mut(..len_words) {
+        Some(words) => words,
+        None => {
+            many = KVec::from_elem(0, len_words, GFP_KERNEL)?;
+            &mut *many
+        }
+    };
+    read_mask(&request, len_bits, mask)?;
     if request.flags & KICK_WAIT != 0 {
-        kicked.reserve(mask.count(), GFP_KERNEL)?;
+        kick_and_wait(machine, mask, request.flags)?;
+    } else {
+        for_each_vp(machine, mask, |vp| {
+            kick(vp, request.flags);
+            Ok(())
+        })?;
     }
-    mask.for_each(|cpu| {
-        let Some(vp) = machine.vp(cpu) else {
-            return Ok(());
-        };
-        if request.flags & KICK_CANCEL != 0 {
-            vp.run_page.set_cancel();
-        }
-        let stay = vp.wake.kick();
-        if request.flags & KICK_WAIT != 0 {
-            kicked.push((vp, stay), GFP_KERNEL)?;
-        }
-        Ok(())
-    })?;
-    wait(&kicked)?;
     Ok(0)
 }
 
-const WORD_BYTES: usize = size_of::<u64>();
-/// A mask of up to this many CPUs is kept on the stack.
-const FEW_CPUS: usize = 1024;
+/// A mask of up to this many words of 64 CPUs is kept on the stack.
+const FEW_WORDS: usize = 16;
 
-/// A bit for each CPU to be kicked.
-enum Mask {
-    Few([u8; FEW_CPUS / 8], usize),
-    Many(KVec<u8>),
+/// Reads only the bytes with bits of possible CPUs: the byte of the last one may be the last of the
+/// caller's memory. Further bits are ignored. `mask` has as many words as `len_bits` fill.
+fn read_mask(request: &mshv_kick_cpus, len_bits: u64, mask: &mut [u64]) -> Result {
+    let len_bytes = len_bits.div_ceil(8) as usize; // CAST: as many as there are CPUs
+    if len_bytes == 0 {
+        return Ok(());
+    }
+    let bytes = mask.as_mut_bytes().get_mut(..len_bytes).ok_or(EINVAL)?; // never: it has room
+    let given = Argument::pointer(request.cpu_mask).bytes(len_bytes);
+    given.reader().read_slice(bytes)?;
+    if let Some(last) = mask.last_mut() {
+        *last &= u64::MAX >> (len_bits.wrapping_neg() % 64);
+    }
+    Ok(())
 }
 
-impl Mask {
-    /// Reads only the bytes with bits of possible CPUs: the byte of the last one may be the last of
-    /// the caller's memory. Further bits are ignored.
-    fn read(machine: &Machine, request: &mshv_kick_cpus) -> Result<Self> {
-        let len_bits = request.len_bits.min(machine.num_cpus().into());
-        let len_bytes = len_bits.div_ceil(8) as usize; // CAST: as many as there are CPUs
-        let len_words_bytes = len_bytes.next_multiple_of(WORD_BYTES);
-        let mut mask = if len_words_bytes <= FEW_CPUS / 8 {
-            Self::Few([0; FEW_CPUS / 8], len_words_bytes)
-        } else {
-            Self::Many(KVec::from_elem(0, len_words_bytes, GFP_KERNEL)?)
-        };
-        let Some(bytes) = mask.bytes_mut().get_mut(..len_bytes) else {
-            return Err(EINVAL); // does not happen: it has room
-        };
-        if let Some(last_place) = len_bytes.checked_sub(1) {
-            let given = Argument::pointer(request.cpu_mask).bytes(len_bytes);
-            given.reader().read_slice(bytes)?;
-            let unused_bits = (len_bytes as u64) * 8 - len_bits; // CAST: usize fits
-            if let Some(last) = bytes.get_mut(last_place) {
-                *last &= 0xff_u8 >> unused_bits;
+/// Calls `act` for each VP in a mask, lowest first, until it fails.
+#[inline]
+fn for_each_vp<'m>(
+    machine: &'m Machine,
+    mask: &[u64],
+    mut act: impl FnMut(&'m Vp) -> Result,
+) -> Result {
+    for (word, first) in mask.iter().zip((0..).step_by(64)) {
+        let mut left = *word;
+        while left != 0 {
+            if let Some(vp) = machine.vp(first + left.trailing_zeros()) {
+                act(vp)?;
             }
-        }
-        Ok(mask)
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Self::Few(bytes, len_bytes) => bytes.get_mut(..*len_bytes).unwrap_or_default(),
-            Self::Many(bytes) => bytes,
+            left &= left - 1;
         }
     }
+    Ok(())
+}
 
-    /// Words of 64 CPUs, lowest first.
-    fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        let bytes = match self {
-            Self::Few(bytes, len_bytes) => bytes.get(..*len_bytes).unwrap_or_default(),
-            Self::Many(bytes) => bytes,
-        };
-        let words = bytes.chunks_exact(WORD_BYTES);
-        words
-            .filter_map(<[u8]>::first_chunk)
-            .map(|word| u64::from_le_bytes(*word))
+/// Kicks a VP, and cancels its run if the flags say so. Returns where its thread was.
+#[inline]
+fn kick(vp: &Vp, flags: u64) -> Place {
+    if flags & KICK_CANCEL != 0 {
+        vp.run_page.set_cancel();
     }
+    vp.wake.kick()
+}
 
-    /// Number of CPUs in the mask.
-    fn count(&self) -> usize {
-        let counts = self.words().map(|word| word.count_ones() as usize); // CAST: u32 fits
-        counts.sum()
-    }
-
-    /// Calls `act` for each CPU, until it fails.
-    fn for_each(&self, mut act: impl FnMut(u32) -> Result) -> Result {
-        for (word, first) in self.words().zip((0..).step_by(64)) {
-            let mut left = word;
-            while left != 0 {
-                act(first + left.trailing_zeros())?;
-                left &= left - 1;
-            }
-        }
+#[inline(never)]
+fn kick_and_wait(machine: &Machine, mask: &[u64], flags: u64) -> Result {
+    let count = mask.iter().map(|word| word.count_ones() as usize).sum(); // CAST: u32 fits
+    let mut kicked = KVec::with_capacity(count, GFP_KERNEL)?;
+    for_each_vp(machine, mask, |vp| {
+        kicked.push((vp, kick(vp, flags)), GFP_KERNEL)?;
         Ok(())
-    }
+    })?;
+    wait(&kicked)
 }
 
 /// Spins until every kicked VP has left the lower VTL. That takes about one IPI, so spinning is

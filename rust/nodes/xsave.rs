@@ -68,7 +68,7 @@ fn export(machine: &Machine, image: &mut [u64]) -> Result {
     Pinned::with(machine, |pinned| {
         let (vp, features, private) = pinned.parts();
         let pkru = private.pkru;
-        vp.run_page.read_fx_state(private.extended.legacy_image()?);
+        vp.run_page.read_fx_state(private.extended.legacy_image());
         features
             .layout
             .export(private.extended.words(), pkru, image);
@@ -100,7 +100,7 @@ pub(crate) fn set(machine: &Machine, argument: Argument) -> Result<isize> {
     Pinned::with(machine, |pinned| {
         let (vp, _, private) = pinned.parts();
         private.pkru = layout.import(&image, private.extended.words());
-        vp.run_page.write_fx_state(private.extended.legacy_image()?);
+        vp.run_page.write_fx_state(private.extended.legacy_image());
         Ok(0)
     })?
 }

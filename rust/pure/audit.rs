@@ -60,7 +60,7 @@ impl EntryReason {
 
     /// The kernel handled an exit of this kind by itself and enters again.
     pub const fn after(kind: ExitKind) -> Self {
-        Self(kind.0 + 1)
+        Self(kind.0.wrapping_add(1)) // does not wrap: kinds are below `COUNT`
     }
 
     /// Returns true for the first entry after a VTL call or return that the kernel carried out.

@@ -119,6 +119,7 @@ impl Controls {
     /// # Errors
     ///
     /// [`Refusal::Invalid`] if any field is invalid.
+    #[inline]
     pub const fn validate(
         &self,
         limits: &Limits,

@@ -11,33 +11,46 @@ pub struct FieldId(pub u64);
 
 /// Number of an L2 VM: 1 is VTL0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct VmIndex(u8);
+pub struct VmIndex(Number);
+
+/// An enum, because the compiler then knows that there are three, and indexes without a check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Number {
+    One = 1,
+    Two = 2,
+    Three = 3,
+}
 
 impl VmIndex {
     /// VM 1, which is VTL0.
-    pub const VM1: Self = Self(1);
+    pub const VM1: Self = Self(Number::One);
     /// VM 2, which is VTL1.
-    pub const VM2: Self = Self(2);
+    pub const VM2: Self = Self(Number::Two);
+    /// VM 3.
+    pub const VM3: Self = Self(Number::Three);
 
     /// Returns `None` for a number that no L2 VM has: only 1 to 3 are possible.
     pub const fn new(index: u64) -> Option<Self> {
         match index {
-            1..=3 => Some(Self(index as u8)), // CAST: at most 3
+            1 => Some(Self::VM1),
+            2 => Some(Self::VM2),
+            3 => Some(Self::VM3),
             _ => None,
         }
     }
 
     /// The number.
     pub const fn get(self) -> u8 {
-        self.0
+        self.0 as u8 // CAST: its discriminant
     }
 
     /// Index into an array of the three VMs.
     const fn slot(self) -> usize {
         match self.0 {
-            2 => 1,
-            3 => 2,
-            _ => 0,
+            Number::One => 0,
+            Number::Two => 1,
+            Number::Three => 2,
         }
     }
 }
@@ -152,12 +165,12 @@ impl FieldId {
     pub const fn vp_class(self) -> VpClass {
         match (self.0 >> 56) & 0x3f {
             32 => VpClass::Management,
-            36 => VpClass::L2Vmcs(VmIndex(1)),
-            44 => VpClass::L2Vmcs(VmIndex(2)),
-            52 => VpClass::L2Vmcs(VmIndex(3)),
-            37 | 38 => VpClass::L2MsrBitmaps(VmIndex(1)),
-            45 | 46 => VpClass::L2MsrBitmaps(VmIndex(2)),
-            53 | 54 => VpClass::L2MsrBitmaps(VmIndex(3)),
+            36 => VpClass::L2Vmcs(VmIndex::VM1),
+            44 => VpClass::L2Vmcs(VmIndex::VM2),
+            52 => VpClass::L2Vmcs(VmIndex::VM3),
+            37 | 38 => VpClass::L2MsrBitmaps(VmIndex::VM1),
+            45 | 46 => VpClass::L2MsrBitmaps(VmIndex::VM2),
+            53 | 54 => VpClass::L2MsrBitmaps(VmIndex::VM3),
             _ => VpClass::Other,
         }
     }

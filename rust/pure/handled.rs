@@ -66,6 +66,7 @@ pub(super) const CS_LONG: u64 = 1 << (16 + 13);
 
 /// Decides about an exit that L1 handles and that interrupted no event delivery. Compares the whole
 /// raw reason, so that an exit with a further bit set in it does not match.
+#[inline]
 pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Option<Handled> {
     let reason = exit.status().details();
     if !offload.takes_interrupts() {
@@ -83,6 +84,8 @@ pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) 
             ends_shadow: false,
         });
     }
+    // Before the choice of the action, so that carrying it out can follow that at once.
+    let next_rip = behind(exit, guest.rflags, guest.rip)?;
     let action = match (reason, guest.rcx as u32) {
         // With interrupts disabled only an NMI would end the halt, and NMIs are userspace's.
         (REASON_HLT, _) if guest.rflags & RFLAGS_IF != 0 => Action::Halt(Halt::Hlt),
@@ -95,7 +98,7 @@ pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) 
     };
     Some(Handled {
         action,
-        next_rip: behind(exit, guest.rflags, guest.rip)?,
+        next_rip,
         ends_shadow: guest.rflags & RFLAGS_IF != 0,
     })
 }
@@ -107,6 +110,7 @@ const fn written(guest: &Guest) -> u64 {
 }
 
 /// Returns RIP after the instruction; `None` if advancing it has effects of its own.
+#[inline]
 pub(super) fn behind(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
     let len_bytes = exit.r11 >> 32;
     let is_user = exit.r12 & 0x3 != 0;
@@ -114,13 +118,16 @@ pub(super) fn behind(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
         return None;
     }
     let next = rip.checked_add(len_bytes)?;
-    let is_same_space = if exit.rsi & CS_LONG != 0 {
+    let (base, bits) = if exit.rsi & CS_LONG != 0 {
         // The next instruction must not be at a non-canonical address.
-        (next ^ rip) >> 47 == 0
+        (rip, 47)
     } else {
-        next >> 32 == 0
+        (0, 32)
     };
-    is_same_space.then_some(next)
+    if (next ^ base) >> bits != 0 {
+        return None;
+    }
+    Some(next)
 }
 
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
@@ -131,7 +138,6 @@ pub(super) fn behind(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
 )]
 mod tests {
     use super::*;
-    use crate::pure::apic::Vector;
     use crate::pure::field::VmIndex;
     use crate::pure::icr::Target;
 
@@ -175,10 +181,9 @@ mod tests {
             action(31, 0xffff_ffff_4000_00f0),
             Action::Halt(Halt::GuestIdle)
         );
-        let ipi = Ipi {
-            vector: Vector::new(0x41).unwrap(),
-            target: Target::Physical(7),
-        };
+        let ipi = Ipi::decode(0x7_0000_0041).unwrap();
+        assert_eq!(ipi.vector().get(), 0x41);
+        assert_eq!(ipi.target(), Target::Physical(7));
         assert_eq!(action(32, 0x830), Action::Send(ipi));
         assert_eq!(action(32, 0x6e0), Action::SetTimer(0x7_0000_0041));
     }

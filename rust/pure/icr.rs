@@ -7,13 +7,11 @@ use super::apic::Vector;
 /// MSR number of the register.
 pub const MSR_X2APIC_ICR: u32 = 0x830;
 
-/// A fixed interrupt from one virtual processor to others, or to itself.
+/// A fixed interrupt from one virtual processor to others, or to itself: a checked write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipi {
-    /// The vector.
-    pub vector: Vector,
-    /// Its destination.
-    pub target: Target,
+    vector: Vector,
+    icr: u64,
 }
 
 /// Destination of an interrupt.
@@ -40,24 +38,35 @@ const BROADCAST: u32 = u32::MAX;
 impl Ipi {
     /// Decodes a write. Returns `None` if it is no such interrupt, or has to fault; userspace
     /// handles it.
+    #[inline]
     pub const fn decode(icr: u64) -> Option<Self> {
         if icr & NOT_PLAIN != 0 {
             return None;
         }
         // CAST: the low byte. For an illegal vector an APIC would log an error.
-        let Some(vector) = Vector::new(icr as u8) else {
-            return None;
-        };
-        let destination = (icr >> 32) as u32; // CAST: the high half
-        let target = match (icr >> 18) & 0x3 {
+        match Vector::new(icr as u8) {
+            Some(vector) => Some(Self { vector, icr }),
+            None => None,
+        }
+    }
+
+    /// The vector.
+    pub const fn vector(self) -> Vector {
+        self.vector
+    }
+
+    /// The destination.
+    #[inline]
+    pub const fn target(self) -> Target {
+        let destination = (self.icr >> 32) as u32; // CAST: the high half
+        match (self.icr >> 18) & 0x3 {
             1 => Target::Own,
             2 => Target::All,
             3 => Target::Others,
             _ if destination == BROADCAST => Target::All,
-            _ if icr & IS_LOGICAL != 0 => Target::Logical(destination),
+            _ if self.icr & IS_LOGICAL != 0 => Target::Logical(destination),
             _ => Target::Physical(destination),
-        };
-        Some(Self { vector, target })
+        }
     }
 }
 
@@ -89,7 +98,7 @@ mod tests {
     use super::*;
 
     fn target(icr: u64) -> Option<Target> {
-        Ipi::decode(icr).map(|ipi| ipi.target)
+        Ipi::decode(icr).map(Ipi::target)
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl SharedMsrs {
     }
 
     /// The common case: nothing has changed since the last exit.
+    #[inline]
     const fn is(&self, given: &Self) -> bool {
         (self.kernel_gs_base ^ given.kernel_gs_base)
             | (self.lstar ^ given.lstar)
@@ -54,6 +55,7 @@ impl SharedMsrs {
             == 0
     }
 
+    #[cold]
     const fn is_each_loadable(&self, limits: &Limits, given: &Self) -> bool {
         let xss = match limits.xss {
             Some(mask) => mask,

@@ -3,7 +3,7 @@
 //! kernel knows of: `offload_flags` and `flags` of the run page.
 
 use super::field::VmIndex;
-use super::uapi::RUN_HALTED;
+use super::uapi::{run, RUN_HALTED};
 
 /// `offload_flags` of one VP, for one attempt to enter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,17 @@ pub enum Halt {
     Hlt,
     /// Guest idle: an interrupt ends it even if RFLAGS.IF is clear.
     GuestIdle,
+}
+
+/// Returns `offload_flags`, given the word of the run page that begins with `flags`; `None` if the
+/// lower VTL is halted, `flags` is invalid, or interrupts are pending.
+pub const fn offload_of_quiet(word: u64) -> Option<u8> {
+    const SCAN: u64 = 0xff << (8 * (run::SCAN_PROXY_IRR - run::FLAGS));
+    const OFFLOAD_SHIFT: usize = 8 * (run::OFFLOAD_FLAGS - run::FLAGS);
+    if word & (SCAN | u32::MAX as u64) != 0 {
+        return None;
+    }
+    Some((word >> OFFLOAD_SHIFT) as u8) // CAST: one byte
 }
 
 impl Offload {
@@ -97,6 +108,19 @@ impl Offload {
 )]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_quiet_while_flags_and_scan_proxy_irr_are_zero() {
+        assert_eq!(offload_of_quiet(0), Some(0));
+        for bit in 0..64 {
+            let expected = match bit {
+                0..=39 => None,
+                40..=47 => Some(1 << (bit - 40)),
+                _ => Some(0),
+            };
+            assert_eq!((bit, offload_of_quiet(1 << bit)), (bit, expected));
+        }
+    }
 
     const VM2: VmIndex = VmIndex::new(2).unwrap();
 

@@ -65,9 +65,10 @@ impl EntryRcx {
 
     /// The VM to run.
     pub const fn vm(self) -> VmIndex {
-        match VmIndex::new(self.vm_number() as u64) {
-            Some(vm) => vm,
-            None => VmIndex::VM1, // `new` lets no other VM through
+        match self.vm_number() {
+            2 => VmIndex::VM2,
+            3 => VmIndex::VM3,
+            _ => VmIndex::VM1, // `new` lets no other VM through
         }
     }
 

@@ -68,6 +68,9 @@ pub(super) struct Loaded<'a> {
     pub(super) operands: Operands<'a>,
     /// Thread ID.
     pub(super) thread: u32,
+    /// The VM that runs, and RCX of its entries when they invalidate nothing.
+    vm: VmIndex,
+    plain_rcx: EntryRcx,
     host_xfd: u64,
     /// The task's PKRU, which does not change while the task is in the kernel.
     host_pkru: u32,
@@ -110,6 +113,7 @@ impl<'a> Loaded<'a> {
         let undone = core::mem::take(private.undone.of_mut(vm));
         let rcx = entry.rcx.without_invalidation();
         let cr2 = entry.cr2;
+        private.heed_intercepts(vm);
         Self {
             vp,
             private,
@@ -123,6 +127,8 @@ impl<'a> Loaded<'a> {
                 mitigations.scrub,
             ),
             thread: ffi::thread(),
+            vm,
+            plain_rcx: rcx,
             host_xfd,
             host_pkru: fpu::read_pkru(features.has_pkru, &section),
             has_run: false,
@@ -145,11 +151,7 @@ impl<'a> Loaded<'a> {
         }
         let private = &mut *self.private;
         fpu::change_pkru(self.host_pkru, private.pkru, irqs);
-        let vm = self.operands.rcx.vm();
-        let needs_addresses = !private.intercepts.of(vm).has_no_breakpoints();
-        private.debug.load(needs_addresses, irqs);
-        enter::tdg_vp_enter(&mut self.operands, irqs);
-        private.debug.store(irqs);
+        enter::tdg_vp_enter(&mut self.operands, &mut private.debug, irqs);
         private.pkru = fpu::read_pkru(self.features.has_pkru, &self.section);
         fpu::change_pkru(private.pkru, self.host_pkru, irqs);
         classify(&self.operands.exit)
@@ -167,12 +169,13 @@ impl<'a> Loaded<'a> {
     #[inline]
     pub(super) fn take_invalidation(&mut self) -> Result<bool> {
         let word = self.vp.run_page.read_entry_rcx();
-        if word == self.operands.rcx.without_invalidation().raw() {
+        if word == self.plain_rcx.raw() {
             return Ok(true);
         }
         self.take_from(word)
     }
 
+    #[cold]
     fn take_from(&mut self, word: u64) -> Result<bool> {
         let wanted = EntryRcx::new(word, self.features.limits.num_l2_vms).ok_or(EINVAL)?;
         let rcx = &mut self.operands.rcx;
@@ -193,12 +196,41 @@ impl<'a> Loaded<'a> {
     /// request written before a kick is seen in time.
     #[inline(never)]
     pub(super) fn take_flush(&mut self) {
-        let vm = self.operands.rcx.vm();
+        let vm = self.vm;
         let counter = self.vp.switch_page.read_flush(vm);
         if self.private.flushes.is_due(vm, counter) {
             self.requested.by_counter = Some(counter);
             self.operands.rcx = self.operands.rcx.with_invalidation_of(INVALIDATE_ALL);
         }
+    }
+
+    /// The VM that runs.
+    pub(super) fn vm(&self) -> VmIndex {
+        self.vm
+    }
+
+    /// Checks, before an entry, what earlier writes to its VMCS and bitmaps have changed.
+    ///
+    /// # Errors
+    ///
+    /// EIO if the processor would refuse the entry; the status is in the run page.
+    #[inline]
+    pub(super) fn pass_entry_check(&mut self, irqs: &IrqsOff) -> Result {
+        if self.vp.entry_check.is_due(self.vm) {
+            self.check_entry(irqs)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[cold]
+    fn check_entry(&mut self, irqs: &IrqsOff) -> Result {
+        let (vp, vm) = (self.vp, self.vm);
+        let result = vp
+            .entry_check
+            .pass(vp, vm, &mut self.private.intercepts, irqs);
+        self.private.heed_intercepts(vm);
+        result
     }
 
     /// Saves what a VM that has run has in the processor. Returns its shared MSRs.
@@ -232,6 +264,9 @@ impl<'a> Loaded<'a> {
         }
         let undone = core::mem::take(private.undone.of_mut(vm));
         self.operands.rcx = rcx.with_invalidation_of(undone);
+        self.vm = vm;
+        self.plain_rcx = rcx;
+        private.heed_intercepts(vm);
         let mitigations = &self.features.mitigations;
         mitigation::change_owner(&mut private.owner, vm, mitigations, &self.section);
     }

@@ -103,6 +103,7 @@ fn priorities(vp: &Vp) -> Priorities {
 /// registers are unchanged: the instruction has not been executed, and userspace, which executes
 /// it, may find its timer set, or the interrupt posted, already. `has_vtl1` is true if the kernel
 /// switches between the VTLs.
+#[inline]
 pub(super) fn carry_out(
     machine: &Machine,
     vp: &Vp,
@@ -111,35 +112,53 @@ pub(super) fn carry_out(
     offload: Offload,
     handled: &Handled,
 ) -> bool {
-    let may_send = match handled.action {
-        Action::Halt(_) => true,
-        Action::Send(ipi) => may_send(machine, vp, ipi.target),
-        Action::SetTimer(value) => deadline::set_timer(vp, deadlines, has_vtl1, value),
-        Action::Expire => deadline::expire_timer(vp, deadlines, has_vtl1),
-    };
-    if !may_send || handled.ends_shadow && end_shadow().is_err() {
-        return false;
-    }
-    match handled.action {
-        Action::Halt(halt) => {
-            if halt == Halt::GuestIdle {
-                vp.run_page.store_msr_zero();
-            }
-            vp.run_page.store_halt(offload.halted(halt), RUN_HALTED);
+    let is_done = match handled.action {
+        Action::Halt(halt) => ends_shadow(handled) && store_halt(vp, offload, halt),
+        Action::Send(ipi) => send(machine, vp, ipi, handled),
+        Action::SetTimer(value) => {
+            deadline::set_timer(vp, deadlines, has_vtl1, value) && ends_shadow(handled)
         }
-        Action::Send(ipi) => send(machine, vp, ipi),
-        Action::SetTimer(_) | Action::Expire => (),
+        Action::Expire => deadline::expire_timer(vp, deadlines, has_vtl1) && ends_shadow(handled),
+    };
+    if is_done {
+        vp.run_page.store_rip(handled.next_rip);
     }
-    vp.run_page.store_rip(handled.next_rip);
+    is_done
+}
+
+/// Blocking by STI and MOV SS covers one instruction, which is the one that exited. Returns false if
+/// the TDX module refuses to end it.
+fn ends_shadow(handled: &Handled) -> bool {
+    !handled.ends_shadow || tdg_vp_wr_no_shadow(&mut tdcall::Instruction, VmIndex::VM1).is_ok()
+}
+
+fn store_halt(vp: &Vp, offload: Offload, halt: Halt) -> bool {
+    if halt == Halt::GuestIdle {
+        vp.run_page.store_msr_zero();
+    }
+    vp.run_page.store_halt(offload.halted(halt), RUN_HALTED);
     true
 }
 
-/// Blocking by STI and MOV SS covers one instruction, which is the one that exited.
-fn end_shadow() -> Result {
-    tdg_vp_wr_no_shadow(&mut tdcall::Instruction, VmIndex::VM1).map_err(|_| EIO)
+/// Sends an interrupt. Returns false if it has to be left to userspace.
+#[inline]
+fn send(machine: &Machine, sender: &Vp, ipi: Ipi, handled: &Handled) -> bool {
+    let target = ipi.target();
+    let has_others = target != Target::Own;
+    if has_others && !may_send(machine, sender, target) || !ends_shadow(handled) {
+        return false;
+    }
+    if target.includes(sender.apic_id, true) {
+        post(sender, ipi.vector());
+    }
+    if has_others {
+        send_to_others(machine, sender, ipi.vector(), target);
+    }
+    true
 }
 
 /// Returns true if the interrupt has a destination, and the kernel may post it to each one.
+#[inline(never)]
 fn may_send(machine: &Machine, sender: &Vp, target: Target) -> bool {
     let mut is_anybody = target.includes(sender.apic_id, true);
     for_each_other(machine, sender, target, |vp| {
@@ -148,12 +167,10 @@ fn may_send(machine: &Machine, sender: &Vp, target: Target) -> bool {
     }) && is_anybody
 }
 
-fn send(machine: &Machine, sender: &Vp, ipi: Ipi) {
-    if ipi.target.includes(sender.apic_id, true) {
-        post(sender, ipi.vector);
-    }
-    for_each_other(machine, sender, ipi.target, |vp| {
-        if vp.run_page.post(ipi.vector) {
+#[inline(never)]
+fn send_to_others(machine: &Machine, sender: &Vp, vector: Vector, target: Target) {
+    for_each_other(machine, sender, target, |vp| {
+        if vp.run_page.post(vector) {
             vp.wake.kick();
         }
         true

@@ -56,28 +56,20 @@ impl EntryCheck {
         self.pending.store(to(self.pending.load(Relaxed)), Relaxed);
     }
 
+    /// Returns true if [`Self::pass`] has something to do for a VM.
+    #[inline]
+    pub(crate) fn is_due(&self, vm: VmIndex) -> bool {
+        // ORDERING: as above.
+        (self.pending.load(Relaxed) >> vm.get()) & (1 | 0x100) != 0
+    }
+
     /// Does what is pending for a VM, right before an entry.
     ///
     /// # Errors
     ///
     /// EIO if the processor would refuse the entry; the status is in the run page.
-    #[inline]
-    pub(crate) fn pass(
-        &self,
-        vp: OnCpu<'_>,
-        vm: VmIndex,
-        intercepts: &mut PerVm<Intercepts>,
-        irqs: &IrqsOff,
-    ) -> Result {
-        // ORDERING: as above.
-        if self.pending.load(Relaxed) & (bit(vm) | intercepts_bit(vm)) == 0 {
-            return Ok(());
-        }
-        self.ask_and_look(vp, vm, intercepts, irqs)
-    }
-
     #[cold]
-    fn ask_and_look(
+    pub(crate) fn pass(
         &self,
         vp: OnCpu<'_>,
         vm: VmIndex,

@@ -12,7 +12,7 @@ use crate::glue::page::SharedPage;
 use crate::pure::controls::{Controls, Entry, Flush, Refusal};
 use crate::pure::exit::RawExit;
 use crate::pure::msr::SharedMsrs;
-use crate::pure::offload::Offload;
+use crate::pure::offload::{offload_of_quiet, Offload};
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::RUN_HALTED;
 use crate::pure::vp_enter::EntryRcx;
@@ -118,6 +118,7 @@ impl RunPage {
     }
 
     /// Reads each control field once. `image` is what [`Self::read_fx_registers`] copied.
+    #[inline]
     pub(crate) fn read_controls(&self, image: &[u64; FX_WORDS]) -> Controls {
         Controls {
             flags: self.0.read_u32(offset::FLAGS),
@@ -147,6 +148,13 @@ impl RunPage {
     /// As for [`Controls::validate`].
     pub(crate) fn renew(&self, entry: &Entry) -> Result<(bool, Offload), Refusal> {
         entry.renewed(self.0.read_u32(offset::FLAGS), self.read_offload())
+    }
+
+    /// Reads `offload_flags`, together with what would need attention before an entry: `None` if the
+    /// lower VTL is halted or has pending interrupts.
+    #[inline]
+    pub(crate) fn read_quiet_offload(&self) -> Option<u8> {
+        offload_of_quiet(self.0.read_u64(offset::FLAGS))
     }
 
     /// Stores the state of the lower VTL; x87 and SSE are still in the registers.

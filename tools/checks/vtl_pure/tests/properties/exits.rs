@@ -125,7 +125,7 @@ proptest! {
     ) {
         let destination = destination & 0xffff_ffff;
         let icr = (destination << 32) | (shorthand << 18) | (u64::from(logical) << 11) | 0x40;
-        let target = Ipi::decode(icr).unwrap().target;
+        let target = Ipi::decode(icr).unwrap().target();
         let is_addressed = if destination == 0xffff_ffff {
             true
         } else if logical {
