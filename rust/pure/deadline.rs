@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Timers of the lower VTLs: the TSC_DEADLINE field of each L2 VM, as userspace set it.
 //!
-//! Once the deadline has passed, the TDX module ends the current run, and each later run
-//! immediately, until the field is written again. A halted lower VTL does not run, so the kernel's
+//! Once the deadline has passed, or slightly before, the TDX module ends the current run, and each later
+//! run immediately, until the field is written again. A halted lower VTL does not run, so the kernel's
 //! own timer stands in. [ABI TSC_DEADLINE]
 //!
 //! Userspace may leave the timer of VM 1's APIC to the kernel while it is in TSC-deadline mode: the
@@ -84,6 +84,18 @@ pub struct TimerWrite {
     pub expired: Option<Vector>,
 }
 
+/// What the end of a deadline means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiry {
+    /// The deadline is not the timer's, so userspace has to handle it.
+    Userspaces,
+    /// The timer's deadline has not passed, and stays armed: the TDX module rounds it down to the rate of
+    /// the VMX-preemption timer, which has 32 bits only. Each entry starts that timer again.
+    Early,
+    /// The timer's deadline has passed: this is the interrupt to post.
+    Interrupt(Vector),
+}
+
 impl ApicTimer {
     /// Returns the effects of writing `value` at `tsc`; `None` if userspace has to handle it.
     pub const fn write(self, value: u64, tsc: u64) -> Option<TimerWrite> {
@@ -99,14 +111,17 @@ impl ApicTimer {
         })
     }
 
-    /// Returns the interrupt to post for a deadline that has passed at `tsc`; `None` if the `armed`
-    /// deadline is not the timer's or has not passed, which userspace has to handle.
-    pub const fn expired(self, armed: Option<u64>, tsc: u64) -> Option<Vector> {
-        match armed {
-            Some(deadline) if deadline == self.deadline && tsc >= deadline => {
-                Vector::new(self.vector)
+    /// Returns what an exit of reason 52 means at `tsc`, with the field `armed`.
+    pub const fn expired(self, armed: Option<u64>, tsc: u64) -> Expiry {
+        match (armed, Vector::new(self.vector)) {
+            (Some(deadline), Some(vector)) if deadline == self.deadline => {
+                if tsc >= deadline {
+                    Expiry::Interrupt(vector)
+                } else {
+                    Expiry::Early
+                }
             }
-            _ => None,
+            _ => Expiry::Userspaces,
         }
     }
 }
@@ -172,9 +187,14 @@ mod tests {
         for vector in 0..=255 {
             let timer = ApicTimer { vector, ..TIMER };
             let is_served = vector >= 16;
-            let (write, end) = (timer.write(2000, 1), timer.expired(Some(1000), 1000));
-            assert_eq!((vector, write.is_some()), (vector, is_served));
-            assert_eq!((vector, end.is_some()), (vector, is_served));
+            assert_eq!(
+                (vector, timer.write(2000, 1).is_some()),
+                (vector, is_served)
+            );
+            for tsc in [999, 1000] {
+                let is_ours = timer.expired(Some(1000), tsc) != Expiry::Userspaces;
+                assert_eq!((vector, is_ours), (vector, is_served));
+            }
         }
     }
 
@@ -197,16 +217,25 @@ mod tests {
 
     #[test]
     fn only_the_deadline_that_the_guest_has_set_is_an_interrupt() {
-        assert_eq!(TIMER.expired(Some(1000), 1000), Vector::new(0x41));
-        assert_eq!(TIMER.expired(Some(1000), 999), None);
+        let interrupt = Expiry::Interrupt(Vector::new(0x41).unwrap());
+        assert_eq!(TIMER.expired(Some(1000), 1000), interrupt);
+        assert_eq!(TIMER.expired(Some(1000), u64::MAX), interrupt);
         // Userspace has armed another one for itself.
-        assert_eq!(TIMER.expired(Some(500), 1000), None);
-        assert_eq!(TIMER.expired(None, u64::MAX), None);
+        assert_eq!(TIMER.expired(Some(500), 1000), Expiry::Userspaces);
+        assert_eq!(TIMER.expired(None, u64::MAX), Expiry::Userspaces);
         let none = ApicTimer {
             deadline: 0,
             ..TIMER
         };
-        assert_eq!(none.expired(Some(1000), 1000), None);
+        assert_eq!(none.expired(Some(1000), 1000), Expiry::Userspaces);
+    }
+
+    #[test]
+    fn an_exit_before_the_deadline_is_no_interrupt_and_not_userspaces() {
+        for tsc in [0, 1, 999] {
+            assert_eq!(TIMER.expired(Some(1000), tsc), Expiry::Early);
+            assert_eq!(TIMER.expired(Some(1001), tsc), Expiry::Userspaces);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kernel::prelude::*;
 use super::offload::post;
 use crate::cpu::tdcall;
 use crate::glue::ffi;
-use crate::pure::deadline::{Deadlines, NEVER};
+use crate::pure::deadline::{Deadlines, Expiry, NEVER};
 use crate::pure::exit::RawExit;
 use crate::pure::field::{FieldId, VmIndex};
 use crate::pure::offload::Offload;
@@ -71,12 +71,16 @@ pub(super) fn set_timer(vp: &Vp, deadlines: &mut Deadlines, value: u64) -> bool 
     true
 }
 
-/// Posts the interrupt of an expired timer and disarms it. Returns false, with nothing changed, if the
-/// timer is userspace's or the deadline is not the timer's.
+/// Posts the interrupt of an expired timer and disarms it. Does nothing if the exit came before the
+/// deadline: the next entry waits for the rest, or exits again, which is the case for at most the
+/// granularity of the TDX module's timer. Returns false, with nothing changed, if the timer is
+/// userspace's or the deadline is not the timer's.
 pub(super) fn expire_timer(vp: &Vp, deadlines: &mut Deadlines) -> bool {
     let armed = deadlines.get(VmIndex::VM1);
-    let Some(vector) = vp.run_page.read_timer().expired(armed, ffi::tsc()) else {
-        return false;
+    let vector = match vp.run_page.read_timer().expired(armed, ffi::tsc()) {
+        Expiry::Userspaces => return false,
+        Expiry::Early => return true,
+        Expiry::Interrupt(vector) => vector,
     };
     if !rearm(deadlines, NEVER) {
         return false;
@@ -150,7 +154,7 @@ pub(super) fn forget_stale(pinned: &mut Pinned<'_>, vm: VmIndex, status: Status)
 pub(super) fn forget_stale_of_other(pinned: &mut Pinned<'_>, vm: VmIndex, status: Status) {
     let armed = pinned.private().deadlines.get(vm);
     let timer = pinned.vp().run_page.read_timer();
-    if vm != VmIndex::VM1 || timer.expired(armed, ffi::tsc()).is_none() {
+    if vm != VmIndex::VM1 || timer.expired(armed, ffi::tsc()) == Expiry::Userspaces {
         forget_stale(pinned, vm, status);
     }
 }
