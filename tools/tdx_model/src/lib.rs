@@ -17,7 +17,6 @@
 //!   platform without them.
 //! - Missing tables above the lowest level of an L2's secure EPT: the host has added them all.
 //! - 1 GiB secure EPT leaves, blocked and exported pages, migration, debug TDs.
-//! - Interrupted completion of long leaves: they run to completion.
 //! - TDREPORT has its real layout and hashes, but a text in place of the MAC, which says so.
 #![no_std]
 #![forbid(unsafe_code)]

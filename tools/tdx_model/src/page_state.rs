@@ -22,7 +22,8 @@ pub enum PageState {
 
 /// The table's entry for one 4 KiB page. Its default is [`PageState::Free`].
 ///
-/// Bits 1:0 state, bit 2 set for a part of a 2 MiB leaf, 14:8, 22:16 and 30:24 rights of VM 1 to 3;
+/// Bits 1:0 state, bit 2 set for a part of a 2 MiB leaf, bit 3 for a part that an interrupted
+/// acceptance has cleared, 14:8, 22:16 and 30:24 rights of VM 1 to 3;
 /// 15, 23 and 31, in the first page of 2 MiB only: the VM has a table for them.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,7 @@ impl PageEntry {
     pub const FREE: Self = Self(0);
 
     const LARGE: u32 = 1 << 2;
+    const CLEARED: u32 = 1 << 3;
     const TABLES: u32 = 1 << 15 | 1 << 23 | 1 << 31;
 
     const fn new(state: PageState, level: Level) -> Self {
@@ -83,7 +85,7 @@ impl PageEntry {
     }
 
     const fn with_state(self, state: PageState) -> Self {
-        Self((self.0 & !3) | (Self::new(state, Level::Size4K).0))
+        Self((self.0 & !(3 | Self::CLEARED)) | (Self::new(state, Level::Size4K).0))
     }
 
     const fn with_rights(self, vm: VmIndex, rights: Rights) -> Self {
@@ -218,7 +220,7 @@ impl<'m> Pages<'m> {
             }
         }
         for entry in self.slice_mut(gpa.align_down(Level::Size2M), Level::Size2M.pages()) {
-            entry.0 &= !PageEntry::LARGE;
+            entry.0 &= !(PageEntry::LARGE | PageEntry::CLEARED);
         }
     }
 
@@ -240,6 +242,20 @@ impl<'m> Pages<'m> {
     pub(crate) fn release(&mut self, start: Gpa, level: Level) {
         for entry in self.slice_mut(start, level.pages()) {
             *entry = entry.with_state(PageState::Pending);
+        }
+    }
+
+    /// The first 4 KiB page of a pending leaf that its acceptance has not yet cleared.
+    pub(crate) fn next_to_clear(&self, start: Gpa, level: Level) -> Option<Gpa> {
+        let parts = self.slice(start, level.pages());
+        let first = parts.iter().position(|e| e.0 & PageEntry::CLEARED == 0)?;
+        Some(Gpa(start.0 + ((first as u64) << 12)))
+    }
+
+    /// Notes that a page has been cleared. What the host does to the leaf makes it forgotten.
+    pub(crate) fn set_cleared(&mut self, page: Gpa) {
+        for entry in self.slice_mut(page, 1) {
+            entry.0 |= PageEntry::CLEARED;
         }
     }
 

@@ -8,10 +8,11 @@
 //! |---|---|---|---|
 //! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `512M` | memory reserved for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
-//! | `emu.feature_level` | 0, 1 | `1` | 1 adds features of later TDX modules to version 1.5 |
+//! | `emu.feature_level` | 0 to 2 | `1` | adds features of later TDX modules to version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | who adds tables to the L2 secure EPTs, and when |
 //! | `emu.stale` | `use`, `report`, `off` | `use` | rights of an L2 that are revoked without a flush |
 //! | `emu.extra_msrs` | 0, 1 | `0` | MSRs that a processor with TDX has and QEMU's lacks |
+//! | `emu.timer_rate` | 0 to 31 | `5` | a deadline of an L2 is rounded down to 2^rate ticks from its entry |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | lowest level that the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
 //! | `emu.host` | `generic`, `hyperv` | `generic` | identity of the host, and the calls that it offers |
@@ -62,6 +63,8 @@ pub struct Config {
     pub stale: Stale,
     /// True if there are registers that QEMU's processor lacks.
     pub has_extra_msrs: bool,
+    /// Rate of the VMX-preemption timer: IA32_VMX_MISC 4:0.
+    pub timer_rate: u32,
     /// Log level.
     pub log: Level,
     /// True if L1's TSC does not advance while the emulator runs.
@@ -84,6 +87,7 @@ impl Config {
         l2_tables: L2Tables::Given,
         stale: Stale::Use,
         has_extra_msrs: false,
+        timer_rate: 5,
         log: Level::Info,
         is_time_hidden: false,
         is_bench: false,
@@ -93,8 +97,8 @@ impl Config {
 /// Printed after a refusal: the options that exist.
 pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
-     emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
-     emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
+     emu.feature_level=0|1|2 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
+     emu.extra_msrs=0|1 emu.timer_rate=0..31 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// The first invalid word of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +159,7 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
             }
         }
         "extra_msrs" => config.has_extra_msrs = switch(value)?,
+        "timer_rate" => config.timer_rate = value.parse().ok().filter(|rate| *rate < 32)?,
         "log" => config.log = Level::from_name(value)?,
         "hide_time" => config.is_time_hidden = switch(value)?,
         "bench" => config.is_bench = switch(value)?,
@@ -245,6 +250,8 @@ mod tests {
         assert_eq!(other, Ok((FeatureLevel::Base, L2Tables::Withheld)));
         let asked = get("emu.feature_level=1 emu.l2_tables=ondemand --");
         assert_eq!(asked, Ok((FeatureLevel::Later, L2Tables::OnDemand)));
+        let topology = get("emu.feature_level=2 --");
+        assert_eq!(topology, Ok((FeatureLevel::Topology, L2Tables::Given)));
     }
 
     #[test]
@@ -266,6 +273,7 @@ mod tests {
                     "SIZE@BASE" => "2M@4M",
                     "SIZE@top" => "2M@top",
                     "0..3" => "3",
+                    "0..31" => "31",
                     value if value.starts_with("SEED") => "7,irq",
                     value => value,
                 };
@@ -292,11 +300,13 @@ mod tests {
             "emu.l2=4",
             "emu.log=loud",
             "emu.host=xen",
-            "emu.feature_level=2",
+            "emu.feature_level=3",
             "emu.l2_tables=some",
             "emu.bench=yes",
             "emu.hide_time=2",
             "emu.extra_msrs=all",
+            "emu.timer_rate=32",
+            "emu.timer_rate=-1",
             "emu.hostile=exit",
             "emu.x=1",
             "quiet",
