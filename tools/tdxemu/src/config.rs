@@ -6,7 +6,7 @@
 //!
 //! | key | values | default | meaning |
 //! |---|---|---|---|
-//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `512M` | memory reserved for VTL0 |
+//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G; up to four, separated by commas | `512M` | memory reserved for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
 //! | `emu.feature_level` | 0 to 2 | `1` | adds features of later TDX modules to version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | who adds tables to the L2 secure EPTs, and when |
@@ -21,7 +21,7 @@
 
 use crate::hostile::Hostile;
 use crate::log::Level;
-use crate::mem::layout::{Place, Wanted};
+use crate::mem::layout::{PIECES, Place, Wanted};
 use tdx_model::td::{FeatureLevel, L2Tables};
 
 /// Whose identity the host shows.
@@ -48,7 +48,7 @@ pub enum Stale {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// VTL0's memory.
-    pub vtl0: Wanted,
+    pub vtl0: [Option<Wanted>; PIECES],
     /// NUM_L2_VMS.
     pub l2_vms: u8,
     /// Whose identity the host shows.
@@ -76,10 +76,15 @@ pub struct Config {
 impl Config {
     /// The values used when an option is not given.
     pub const DEFAULT: Self = Self {
-        vtl0: Wanted {
-            len_bytes: 512 << 20,
-            place: Place::At(0),
-        },
+        vtl0: [
+            Some(Wanted {
+                len_bytes: 512 << 20,
+                place: Place::At(0),
+            }),
+            None,
+            None,
+            None,
+        ],
         l2_vms: 2,
         host: HostKind::Generic,
         hostile: Hostile::OFF,
@@ -95,7 +100,7 @@ impl Config {
 }
 
 /// Printed after a refusal: the options that exist.
-pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top (multiples of 2M) emu.l2=0..3 \
+pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top[,...] (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.feature_level=0|1|2 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
      emu.extra_msrs=0|1 emu.timer_rate=0..31 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
@@ -168,7 +173,15 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
     Some(())
 }
 
-fn vtl0(value: &str) -> Option<Wanted> {
+fn vtl0(value: &str) -> Option<[Option<Wanted>; PIECES]> {
+    let mut pieces = [None; PIECES];
+    for (index, value) in value.split(',').enumerate() {
+        *pieces.get_mut(index)? = Some(piece(value)?);
+    }
+    Some(pieces)
+}
+
+fn piece(value: &str) -> Option<Wanted> {
     let large_pages = |text| size(text).filter(|bytes| bytes % (2 << 20) == 0);
     let (len_bytes, place) = match value.split_once('@') {
         None => (value, Place::At(0)),
@@ -211,20 +224,37 @@ mod tests {
         let (config, l1) = parse("emu.vtl0=128M emu.l2=3 -- console=ttyS0 -- init").unwrap();
         let place = Place::At(0);
         let len_bytes = 128 << 20;
-        assert_eq!(config.vtl0, Wanted { len_bytes, place });
+        let piece = Wanted { len_bytes, place };
+        assert_eq!(config.vtl0, [Some(piece), None, None, None]);
         assert_eq!(config.l2_vms, 3);
         assert_eq!(l1, "console=ttyS0 -- init");
     }
 
     #[test]
     fn vtl0s_memory_is_at_0_unless_a_place_is_named() {
-        let get = |value| vtl0(value).map(|w| (w.len_bytes >> 20, w.place));
+        let get = |value| piece(value).map(|w| (w.len_bytes >> 20, w.place));
         assert_eq!(get("2M"), Some((2, Place::At(0))));
         assert_eq!(get("512M@0"), Some((512, Place::At(0))));
         assert_eq!(get("1G@4G"), Some((1024, Place::At(4 << 30))));
         assert_eq!(get("64M@top"), Some((64, Place::Top)));
         for bad in [
             "64M@", "64M@1M", "@top", "64M@Top", "0@top", "64M@0@0", "3M@0",
+        ] {
+            assert_eq!(get(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn vtl0s_memory_has_up_to_four_pieces() {
+        let get = |value| vtl0(value).map(|all| all.map(|w| w.map_or(0, |w| w.len_bytes >> 20)));
+        assert_eq!(get("2M"), Some([2, 0, 0, 0]));
+        assert_eq!(get("2M@top,4M@4G,6M@8G,8M"), Some([2, 4, 6, 8]));
+        for bad in [
+            "2M,2M@4M,2M@8M,2M@12M,2M@16M",
+            "2M,",
+            ",2M",
+            "2M,,2M@4M",
+            "2M;2M@4M",
         ] {
             assert_eq!(get(bad), None, "{bad}");
         }
