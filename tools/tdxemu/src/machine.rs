@@ -102,7 +102,14 @@ impl Machine for Processor<'_> {
         });
         // Other processors in the L2 keep their translations until they exit; the model tracks how
         // long they may use them after that.
-        self.spaces.set_l2(vm, gpa, level, nested).expect(POOL);
+        let piece = level.min(Level::Size2M);
+        let start = gpa.align_down(level).0;
+        // CAST: at most 2 MiB.
+        for part in (start..start + level.len_bytes()).step_by(piece.len_bytes() as usize) {
+            self.spaces
+                .set_l2(vm, Gpa(part), piece, nested)
+                .expect(POOL);
+        }
     }
 
     fn flush_l2(&mut self, _vm: VmIndex, scope: FlushScope) {

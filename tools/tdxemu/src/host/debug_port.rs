@@ -40,6 +40,7 @@ mod command {
     pub(super) const EXTENDS: u8 = 13;
     pub(super) const BUSY_PAGES: u8 = 14;
     pub(super) const INTERRUPTED_CALLS: u8 = 15;
+    pub(super) const PROMOTE: u8 = 16;
 }
 
 /// What became of an action.
@@ -177,6 +178,14 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         command::RIGHTS_ARE_GONE if operand != 0 => Answer::BadOperand,
         command::RIGHTS_ARE_GONE => declare_rights_gone(vp),
         command::GIVE_PAGE => change_page(vp, operand, PageState::Free),
+        command::PROMOTE => {
+            let mut world = vp.platform.world();
+            if world.td.pages.host_promote(Gpa(operand)) {
+                Answer::Done
+            } else {
+                Answer::BadOperand
+            }
+        }
         _ => Answer::UnknownCommand,
     }
 }
