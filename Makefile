@@ -11,11 +11,11 @@ SHELL := /bin/bash
 S := scripts
 RUN := build/run.log
 TEST := build/test.log
-export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
+export N VCPUS T TARGET SEED TRACE KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec test-guest bench bench-emu fuzz miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest bench bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -75,6 +75,9 @@ bench: ## count instructions of each path, deterministically (build/bench.json)
 
 fuzz: setup ## random guests and hosts against the model [T=seconds] [TARGET= SEED=]
 	@$(S)/fuzz.sh
+
+oracle: setup ## replay recorded calls of a TDX module against the model, and name what differs [TRACE=file]
+	@$(S)/oracle.sh
 
 miri: ## the tests of tdx_model and rust/pure under Miri (fetches it once; needs rustup)
 	@$(S)/miri.sh

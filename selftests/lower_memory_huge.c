@@ -40,14 +40,11 @@ FIXTURE_VARIANT_ADD(huge, pages)
 
 FIXTURE_SETUP(huge)
 {
-	uint64_t base, size;
 	size_t at;
 
 	self->vtl = vtl_create();
 	ASSERT_LE(0, self->vtl);
-	ASSERT_TRUE(vtl_memory(&base, &size));
-	self->gpa = (base + SIZE - 1) & ~(SIZE - 1);
-	if (self->gpa + SIZE > base + size)
+	if (!vtl_huge_memory(&self->gpa))
 		SKIP(return, "no aligned gigabyte of lower-VTL memory");
 	ASSERT_EQ(0, vtl_accept(self->vtl, self->gpa, SIZE));
 	if (variant->is_registered)

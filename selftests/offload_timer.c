@@ -163,8 +163,10 @@ TEST_F(timer, the_interrupt_comes_into_a_guest_that_never_exits)
 		ASSERT_EQ(-EINTR, run_until(&self->irq));
 	} while (irq_tsc() < deadline + 200 * self->ticks_per_ms);
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
-	EXPECT_EQ(ends + 1, handled(&self->irq, EXIT_TIMER));
+	/* Those that come before the deadline are handled, too. */
+	EXPECT_LE(ends + 1, handled(&self->irq, EXIT_TIMER));
 	EXPECT_EQ(0, self->timer->deadline);
+	EXPECT_EQ(NEVER, field(&self->irq));
 }
 
 TEST_F(timer, one_that_has_passed_is_an_interrupt_at_once)

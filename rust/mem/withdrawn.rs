@@ -25,12 +25,12 @@ use super::ranges::lower_memory;
 use super::registered;
 use crate::cpu::tdcall;
 use crate::glue::abi::{ends_in_c, safe_in_c};
+use crate::pure::accepted::accepted_operand;
 use crate::pure::lower::LowerRange;
 use crate::pure::mapping::{Alias, SHARED_PAGE};
 use crate::pure::policy::LowerPage;
 use crate::pure::ranges::Frames;
 use crate::pure::status::Status;
-use crate::pure::tdcall::{tdg_mem_page_attr_rd, PageState};
 
 // They accept any number. Some need the lock to be held: only the guards below call those.
 safe_in_c! {
@@ -87,13 +87,14 @@ impl Stay {
     ///
     /// # Errors
     ///
-    /// The status that reports the operand as invalid.
+    /// The status that reports the operand as invalid, or as busy.
     pub(crate) fn on_accepted(lower: LowerPage) -> Result<Self, Status> {
         let LowerPage { page, operand } = lower;
         let stay = Self::new();
-        if stay.is_withdrawn(page) || !is_accepted(page) {
+        if stay.is_withdrawn(page) {
             return Err(Status::operand_invalid(operand));
         }
+        accepted_operand(&mut tdcall::Instruction, page, operand)?;
         Ok(stay)
     }
 }
@@ -102,11 +103,6 @@ impl Stay {
 fn any_withdrawn(memory: LowerRange) -> bool {
     let Frames { first, end } = Frames::of(memory);
     vtl_withdrawn_any(first, end - first)
-}
-
-fn is_accepted(page: LowerRange) -> bool {
-    let state = tdg_mem_page_attr_rd(&mut tdcall::Instruction, page);
-    matches!(state, Ok(PageState::Accepted { .. }))
 }
 
 /// Write side: pages are being converted.

@@ -7,7 +7,7 @@
 //! need more is mapped in smaller ones.
 
 use super::lower::LowerRange;
-use super::status::Status;
+use super::status::{Operand, Status};
 use super::tdcall::{tdg_mem_page_attr_rd, PageState, Tdcall};
 
 /// What is known about a piece of memory.
@@ -45,6 +45,26 @@ pub fn acceptance(tdcall: &mut impl Tdcall, piece: LowerRange) -> Piece {
         }
     }
     Piece::NotAccepted
+}
+
+/// Checks that a page that is an operand of a TDCALL is accepted.
+///
+/// # Errors
+///
+/// The TDX module's answer for such an operand: invalid, or busy if another CPU is changing the page at
+/// this moment.
+pub fn accepted_operand(
+    tdcall: &mut impl Tdcall,
+    page: LowerRange,
+    operand: Operand,
+) -> Result<(), Status> {
+    match tdg_mem_page_attr_rd(tdcall, page) {
+        Ok(PageState::Accepted { .. }) => Ok(()),
+        Err(status) if status.name() == Status::OPERAND_BUSY => {
+            Err(Status::new(Status::OPERAND_BUSY, operand as u32))
+        }
+        Ok(PageState::Pending) | Err(_) => Err(Status::operand_invalid(operand)),
+    }
 }
 
 /// Size of a page of `level`; unknown levels count as the smallest, so that the check always
@@ -162,5 +182,20 @@ mod tests {
         memory.status = 0xc000_0100_0000_0001;
         memory.questions = 0;
         assert_eq!(ask(&mut memory, 1), (Piece::NotAccepted, 1));
+    }
+
+    #[test]
+    fn an_operand_in_a_busy_page_is_busy_not_invalid() {
+        let check = |memory: &mut PagesOfOneLevel| {
+            accepted_operand(memory, piece(b"1G,1G", BASE, 0), Operand::R8)
+        };
+        let mut memory = PagesOfOneLevel::of_level(0);
+        assert_eq!(check(&mut memory), Ok(()));
+        memory.pending = Some(BASE);
+        assert_eq!(check(&mut memory), Err(Status(0xc000_0100_0000_0008)));
+        memory.status = 0x8000_0200_0000_0001;
+        assert_eq!(check(&mut memory), Err(Status(0x8000_0200_0000_0008)));
+        memory.status = 0xc000_0100_0000_0001;
+        assert_eq!(check(&mut memory), Err(Status(0xc000_0100_0000_0008)));
     }
 }

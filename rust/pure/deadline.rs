@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Timers of the lower VTLs: the TSC_DEADLINE field of each L2 VM.
 //!
-//! Once the deadline has passed, the TDX module ends the current run, and each later run
-//! immediately, until the field is written again. A halted lower VTL does not run, so the kernel's
+//! Once the deadline has passed, or slightly before, the TDX module ends the current run, and each later
+//! run immediately, until the field is written again. A halted lower VTL does not run, so the kernel's
 //! own timer stands in. [ABI TSC_DEADLINE]
 //!
 //! Userspace may leave the timer of VM 1's APIC to the kernel while it is in TSC-deadline mode: the

@@ -59,36 +59,56 @@ int vtl_memory_ranges(struct vtl_range *ranges, int most)
 	return count;
 }
 
-/* VTL0's memory: the largest range of the list, cut to whole large pages. */
-bool vtl_memory(uint64_t *base, uint64_t *size)
+/* The largest range that begins below @limit, cut to whole large pages. */
+static bool largest_range(uint64_t limit, uint64_t *base, uint64_t *size)
 {
 	struct vtl_range ranges[32];
-	int count = vtl_memory_ranges(ranges, 32), i, largest = 0;
-	uint64_t end;
+	int count = vtl_memory_ranges(ranges, 32), i;
 
-	for (i = 1; i < count; i++)
-		if (ranges[i].size > ranges[largest].size)
-			largest = i;
-	if (!count)
-		return false;
-	end = (ranges[largest].start + ranges[largest].size) & -VTL_LARGE_SIZE;
-	*base = (ranges[largest].start + VTL_LARGE_SIZE - 1) & -VTL_LARGE_SIZE;
-	*size = end > *base ? end - *base : 0;
+	*size = 0;
+	for (i = 0; i < count; i++) {
+		uint64_t start = (ranges[i].start + VTL_LARGE_SIZE - 1) &
+				 -VTL_LARGE_SIZE;
+		uint64_t end = (ranges[i].start + ranges[i].size) &
+			       -VTL_LARGE_SIZE;
+
+		if (start < limit && end > start && end - start > *size) {
+			*base = start;
+			*size = end - start;
+		}
+	}
 	return *size > 0;
 }
 
+/* VTL0's memory. The guests of the tests run in it, in 32-bit mode, too. */
+bool vtl_memory(uint64_t *base, uint64_t *size)
+{
+	return largest_range(1ULL << 32, base, size);
+}
+
 /*
- * Pieces of 2 MiB in the middle of VTL0's memory, far from this kernel's if there is
- * enough: eight at least, or false.
+ * Pieces of 2 MiB in the middle of the largest range, far from this kernel's memory if
+ * there is enough: eight at least, or false. No guest runs there.
  */
 bool vtl_middle_memory(uint64_t *gpa)
 {
 	uint64_t base, size;
 
-	if (!vtl_memory(&base, &size) || size < 16 * VTL_LARGE_SIZE)
+	if (!largest_range(~0ULL, &base, &size) || size < 16 * VTL_LARGE_SIZE)
 		return false;
 	*gpa = base + size / 2 / VTL_LARGE_SIZE * VTL_LARGE_SIZE;
 	return true;
+}
+
+/* An aligned gigabyte of the largest range. */
+bool vtl_huge_memory(uint64_t *gpa)
+{
+	uint64_t base, size;
+
+	if (!largest_range(~0ULL, &base, &size))
+		return false;
+	*gpa = (base + VTL_HUGE_SIZE - 1) & -VTL_HUGE_SIZE;
+	return *gpa + VTL_HUGE_SIZE <= base + size;
 }
 
 /* A page from the middle of the largest range that has this name. */

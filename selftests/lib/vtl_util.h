@@ -129,6 +129,7 @@ struct vtl_range {
 int vtl_memory_ranges(struct vtl_range *ranges, int most);
 bool vtl_memory(uint64_t *base, uint64_t *size);
 bool vtl_middle_memory(uint64_t *gpa);
+bool vtl_huge_memory(uint64_t *gpa);
 /* A page of this kernel's own memory. */
 bool vtl_system_ram(uint64_t *gpa);
 /* The first page of its code. */

@@ -3,7 +3,7 @@
 //!
 //! An L2's CPUID always exits to L1, so the model does not handle it [ABI CPUID].
 
-use crate::td::{TdConfig, attributes, xfam};
+use crate::td::{Td, TdConfig, attributes, td_ctls, xfam};
 use crate::vcpu::Vcpu;
 
 /// The four registers CPUID returns.
@@ -32,37 +32,103 @@ pub struct CpuidRequest {
     pub leaf: u32,
     /// ECX.
     pub subleaf: u32,
-    /// What the processor below answers.
+    /// What the processor below answers for [`effective_leaf`].
     pub native: CpuidResult,
     /// The highest basic leaf of the processor below: leaf 0, EAX.
     pub native_max_basic: u32,
-    /// The highest extended leaf of the processor below: leaf 0x8000_0000, EAX.
-    pub native_max_extended: u32,
     /// L1's privilege level.
     pub cpl: u8,
 }
 
 /// The highest basic leaf of a TD.
 const MAX_BASIC: u32 = 0x23;
+/// The highest extended leaf of a TD.
+const MAX_EXTENDED: u32 = 0x8000_0008;
 const TDX_LEAF: u32 = 0x21;
 
-/// Decides on a CPUID of L1.
+/// The leaf whose values CPUID returns: one that is too high for its range is the highest basic one.
 #[must_use]
-pub fn l1_cpuid(config: &TdConfig, vcpu: &Vcpu, request: &CpuidRequest) -> CpuidOutcome {
-    if vcpu.cpuid_is_ve(request.cpl) {
+pub const fn effective_leaf(leaf: u32) -> u32 {
+    match leaf {
+        0..=MAX_BASIC | 0x4000_0000..=0x4fff_ffff | 0x8000_0000..=MAX_EXTENDED => leaf,
+        _ => MAX_BASIC,
+    }
+}
+
+/// Decides on a CPUID of L1 [ABI CPUID virtualization].
+#[must_use]
+pub fn l1_cpuid(td: &Td<'_>, vcpu: &Vcpu, request: &CpuidRequest) -> CpuidOutcome {
+    let config = &td.config;
+    let leaf = effective_leaf(request.leaf);
+    // Hypervisor leaves and those that nobody virtualizes, then what L1 wants to be told about.
+    let is_ve = index_of(leaf, request.subleaf)
+        .filter(|_| !is_faulting(td, leaf))
+        .is_none_or(|index| vcpu.cpuid_is_ve(request.cpl, index));
+    if is_ve {
         return CpuidOutcome::Ve;
     }
-    match request.leaf {
-        // Leaves the module virtualizes as absent.
-        leaf if leaf <= MAX_BASIC && leaf > request.native_max_basic && leaf != TDX_LEAF => {
-            CpuidOutcome::Value(fixed(config, leaf).unwrap_or_default())
+    CpuidOutcome::Value(match leaf {
+        // Leaves the processor does not have are absent.
+        0..=MAX_BASIC if leaf > request.native_max_basic && leaf != TDX_LEAF => {
+            fixed(config, leaf).unwrap_or_default()
         }
-        leaf if leaf <= MAX_BASIC => CpuidOutcome::Value(basic(config, request)),
-        leaf if (0x8000_0000..=request.native_max_extended).contains(&leaf) => {
-            CpuidOutcome::Value(extended(leaf, request.native))
-        }
-        // Hypervisor leaves, and all unknown ones.
-        _ => CpuidOutcome::Ve,
+        0..=MAX_BASIC => basic(config, leaf, request),
+        _ => extended(leaf, request.native),
+    })
+}
+
+/// The number of a leaf and subleaf in the TDX module's table, which is also that of its
+/// CPUID_CONTROL; `None` if the table does not have it.
+#[rustfmt::skip]
+const fn index_of(leaf: u32, subleaf: u32) -> Option<usize> {
+    // CAST: subleaves of at most 18.
+    let sub = subleaf as usize;
+    Some(match (leaf, subleaf) {
+        (0, _) => 10,
+        (1, _) => 0,
+        (2, _) => 72,
+        (3, _) => 11,
+        (4, 0..=3) => 1 + sub,
+        (4, 4) => 12,
+        (5, _) => 63,
+        (6, _) => 13,
+        (7, 0..=1) => 5 + sub,
+        (7, 2) => 14,
+        (8, _) => 15,
+        (0xa, _) => 7,
+        (0xb, 0..=2) => 64 + sub,
+        (0xd, 0..=0x12) => 16 + sub,
+        (0xe, _) => 35,
+        (0x11, _) => 36,
+        (0x12, _) => 37,
+        (0x13, _) => 38,
+        (0x14, 0..=1) => 39 + sub,
+        (0x15, _) => 41,
+        (0x19, _) => 42,
+        (0x1a, _) => 67,
+        (0x1c, _) => 8,
+        (0x1d, 0..=1) => 43 + sub,
+        (0x1e, _) => 45,
+        (0x1f, 0..=5) => 46 + sub,
+        (0x20, _) => 52,
+        (0x21, 0) => 53,
+        (0x22, _) => 58,
+        (0x23, 0..=3) => 59 + sub,
+        (0x8000_0000, _) => 54,
+        (0x8000_0001, _) => 55,
+        (0x8000_0006, _) => 56,
+        (0x8000_0007, _) => 57,
+        (0x8000_0008, _) => 9,
+        _ => return None,
+    })
+}
+
+/// Leaves of the table that are a #VE all the same, some of them unless L1 has asked for a value.
+const fn is_faulting(td: &Td<'_>, leaf: u32) -> bool {
+    match leaf {
+        2 => td.td_ctls & td_ctls::VIRT_CPUID2 == 0,
+        0xb | 0x1f => td.td_ctls & td_ctls::ENUM_TOPOLOGY == 0,
+        _ => matches!(leaf, 6 | 0x8000_0006),
     }
 }
 
@@ -76,6 +142,11 @@ fn fixed(config: &TdConfig, leaf: u32) -> Option<CpuidResult> {
             ecx: 1_000_000_000,
             edx: 0,
         }),
+        // Caches and TLBs are described by leaf 4.
+        2 => Some(CpuidResult {
+            eax: 0x00fe_ff01,
+            ..CpuidResult::default()
+        }),
         // "IntelTDX    " in EBX, EDX, ECX.
         TDX_LEAF => Some(CpuidResult {
             eax: 0,
@@ -87,13 +158,13 @@ fn fixed(config: &TdConfig, leaf: u32) -> Option<CpuidResult> {
     }
 }
 
-fn basic(config: &TdConfig, request: &CpuidRequest) -> CpuidResult {
+fn basic(config: &TdConfig, leaf: u32, request: &CpuidRequest) -> CpuidResult {
     let mut r = request.native;
-    if let Some(value) = fixed(config, request.leaf) {
+    if let Some(value) = fixed(config, leaf) {
         return value;
     }
     let has_perfmon = config.has_attributes(attributes::PERFMON);
-    match (request.leaf, request.subleaf) {
+    match (leaf, request.subleaf) {
         (0, _) => r.eax = MAX_BASIC,
         (1, _) => mask_leaf_1(&mut r, has_perfmon),
         (7, 0) => virtualize_leaf_7(config, &mut r),
@@ -113,8 +184,8 @@ fn basic(config: &TdConfig, request: &CpuidRequest) -> CpuidResult {
             r.ecx &= config.xss_allowed() as u32;
             r.edx &= (config.xss_allowed() >> 32) as u32;
         }
-        // SGX, PT, key locker, and hypervisor-only leaves.
-        (0x12 | 0x19 | 0x20 | 0x22, _) => r = CpuidResult::default(),
+        // Reserved leaves, SGX, key locker, and what only hypervisors have.
+        (3 | 8 | 0xe | 0x11 | 0x12 | 0x13 | 0x19 | 0x20 | 0x22, _) => r = CpuidResult::default(),
         (0x14, _) if !config.has_xfam(xfam::PT) => r = CpuidResult::default(),
         (0x1c, _) if !config.has_xfam(xfam::LBR) => r = CpuidResult::default(),
         _ => {}
@@ -177,9 +248,35 @@ fn virtualize_leaf_7(config: &TdConfig, r: &mut CpuidResult) {
 fn extended(leaf: u32, native: CpuidResult) -> CpuidResult {
     let mut r = native;
     match leaf {
-        // SVM and SKINIT, which the emulator may use itself.
-        0x8000_0001 => r.ecx &= !(1 << 2 | 1 << 12),
-        0x8000_000a | 0x8000_001f => r = CpuidResult::default(),
+        0x8000_0001 => {
+            // LAHF, LZCNT, PREFETCHW; SYSCALL, NX, pages of 1 GiB, RDTSCP, 64-bit mode.
+            r = CpuidResult {
+                ecx: native.ecx & 0x121,
+                edx: native.edx & 0x2c10_0800,
+                ..CpuidResult::default()
+            }
+        }
+        0x8000_0000 => {
+            r = CpuidResult {
+                eax: MAX_EXTENDED,
+                ..CpuidResult::default()
+            }
+        }
+        0x8000_0008 => {
+            // Widths of addresses; WBNOINVD.
+            r = CpuidResult {
+                eax: native.eax & 0xffff,
+                ebx: native.ebx & 0x200,
+                ..CpuidResult::default()
+            }
+        }
+        // The TSC never stops.
+        0x8000_0007 => {
+            r = CpuidResult {
+                edx: 1 << 8,
+                ..CpuidResult::default()
+            }
+        }
         _ => {}
     }
     r
@@ -203,13 +300,12 @@ mod tests {
             subleaf,
             native: ONES,
             native_max_basic: 0xd,
-            native_max_extended: 0x8000_001f,
             cpl: 0,
         }
     }
 
-    fn value(config: &TdConfig, vcpu: &Vcpu, leaf: u32, subleaf: u32) -> CpuidResult {
-        match l1_cpuid(config, vcpu, &request(leaf, subleaf)) {
+    fn value(td: &Td<'_>, vcpu: &Vcpu, leaf: u32, subleaf: u32) -> CpuidResult {
+        match l1_cpuid(td, vcpu, &request(leaf, subleaf)) {
             CpuidOutcome::Value(value) => value,
             CpuidOutcome::Ve => panic!("leaf {leaf:#x} is a #VE"),
         }
@@ -218,52 +314,93 @@ mod tests {
     #[test]
     fn td_names_itself_and_hides_virtualization() {
         with_td(|td, vcpu, _| {
-            let tdx = value(&td.config, vcpu, 0x21, 0);
+            let tdx = value(td, vcpu, 0x21, 0);
             assert_eq!((tdx.eax, tdx.ebx), (0, 0x6574_6e49));
             assert_eq!((tdx.ecx, tdx.edx), (0x2020_2020, 0x5844_546c));
-            assert_eq!(value(&td.config, vcpu, 0, 0).eax, 0x23);
-            let one = value(&td.config, vcpu, 1, 0);
+            assert_eq!(value(td, vcpu, 0, 0).eax, 0x23);
+            let one = value(td, vcpu, 1, 0);
             assert_eq!((one.ecx >> 5 & 1, one.ecx >> 31), (0, 1));
-            assert_eq!(value(&td.config, vcpu, 0x8000_0001, 0).ecx >> 2 & 1, 0);
-            assert_eq!(
-                value(&td.config, vcpu, 0x8000_000a, 0),
-                CpuidResult::default()
-            );
-            assert_eq!(value(&td.config, vcpu, 0xd, 0).eax, 0x207);
+            assert_eq!(value(td, vcpu, 0x8000_0001, 0).ecx >> 2 & 1, 0);
+            assert_eq!(value(td, vcpu, 0x8000_0000, 0).eax, 0x8000_0008);
+            assert_eq!(value(td, vcpu, 0xd, 0).eax, 0x207);
         });
     }
 
     #[test]
     fn tsc_leaf_fits_the_kernels_arithmetic() {
         with_td(|td, vcpu, _| {
-            let r = value(&td.config, vcpu, 0x15, 0);
+            let r = value(td, vcpu, 0x15, 0);
             assert_eq!((r.eax, r.ebx, r.ecx), (1000, 2450, 1_000_000_000));
-            assert_eq!(value(&td.config, vcpu, 0x16, 0), CpuidResult::default());
         });
     }
 
     #[test]
-    fn hypervisor_and_unknown_leaves_are_ve() {
+    fn extended_leaves_have_no_bits_but_those_a_td_has() {
         with_td(|td, vcpu, _| {
-            for leaf in [
-                0x4000_0000,
-                0x4fff_ffff,
-                0x24,
-                0x8000_0020,
-                0xc000_0000,
-                u32::MAX,
-            ] {
-                assert_eq!(
-                    l1_cpuid(&td.config, vcpu, &request(leaf, 0)),
-                    CpuidOutcome::Ve
-                );
-            }
-            vcpu.cpuid_user_ve = 1;
-            let user = CpuidRequest {
-                cpl: 3,
-                ..request(0, 0)
+            let get = |leaf| {
+                let r = value(td, vcpu, leaf, 0);
+                (r.eax, r.ebx, r.ecx, r.edx)
             };
-            assert_eq!(l1_cpuid(&td.config, vcpu, &user), CpuidOutcome::Ve);
+            assert_eq!(get(0x8000_0000), (0x8000_0008, 0, 0, 0));
+            assert_eq!(get(0x8000_0001), (0, 0, 0x121, 0x2c10_0800));
+            assert_eq!(get(0x8000_0007), (0, 0, 0, 0x100));
+            assert_eq!(get(0x8000_0008), (0xffff, 0x200, 0, 0));
+            for leaf in [3, 8, 0xe, 0x11, 0x12, 0x13, 0x19, 0x20, 0x22] {
+                assert_eq!(get(leaf), (0, 0, 0, 0), "{leaf:#x}");
+            }
+        });
+    }
+
+    #[test]
+    fn leaves_too_high_for_their_range_are_the_highest_basic_one() {
+        with_td(|td, vcpu, _| {
+            td.config.attributes |= attributes::PERFMON;
+            for leaf in [0x24, 0x3fff_ffff, 0x5000_0000, 0x8000_0009, u32::MAX] {
+                assert_eq!(effective_leaf(leaf), 0x23, "{leaf:#x}");
+                let mut request = request(leaf, 1);
+                request.native_max_basic = 0x23;
+                let outcome = l1_cpuid(td, vcpu, &request);
+                assert_eq!(outcome, CpuidOutcome::Value(ONES), "{leaf:#x}");
+            }
+        });
+    }
+
+    #[test]
+    fn topology_and_leaf_2_are_told_where_l1_asks_for_them() {
+        with_td(|td, vcpu, _| {
+            let is_ve = |td: &Td<'_>, leaf, subleaf| {
+                l1_cpuid(td, vcpu, &request(leaf, subleaf)) == CpuidOutcome::Ve
+            };
+            assert!(is_ve(td, 2, 0) && is_ve(td, 0xb, 0) && is_ve(td, 0x1f, 0));
+            td.td_ctls = td_ctls::VIRT_CPUID2;
+            assert_eq!(value(td, vcpu, 2, 0).eax, 0x00fe_ff01);
+            assert!(is_ve(td, 0xb, 0));
+            td.td_ctls = td_ctls::ENUM_TOPOLOGY;
+            assert_eq!(value(td, vcpu, 0xb, 1), ONES);
+            assert!(!is_ve(td, 0x1f, 5) && is_ve(td, 0x1f, 6) && is_ve(td, 0xb, 3));
+            assert!(is_ve(td, 2, 0));
+        });
+    }
+
+    #[test]
+    fn controls_of_l1_turn_a_leaf_or_all_of_them_into_ve() {
+        with_td(|td, vcpu, _| {
+            let is_ve = |vcpu: &Vcpu, leaf, subleaf, cpl| {
+                let request = CpuidRequest {
+                    cpl,
+                    ..request(leaf, subleaf)
+                };
+                l1_cpuid(td, vcpu, &request) == CpuidOutcome::Ve
+            };
+            // CPUID_CONTROL of leaf 7, subleaf 1: for user mode, then for the kernel.
+            vcpu.cpuid_control[6] = 2;
+            assert!(is_ve(vcpu, 7, 1, 3) && !is_ve(vcpu, 7, 1, 0) && !is_ve(vcpu, 7, 0, 3));
+            vcpu.cpuid_control[6] = 1;
+            assert!(!is_ve(vcpu, 7, 1, 3) && is_ve(vcpu, 7, 1, 0));
+            vcpu.cpuid_user_ve = 1;
+            assert!(is_ve(vcpu, 0, 0, 3) && !is_ve(vcpu, 0, 0, 0));
+            vcpu.cpuid_supervisor_ve = 1;
+            assert!(is_ve(vcpu, 0, 0, 0));
         });
     }
 
@@ -275,7 +412,7 @@ mod tests {
                     native: CpuidResult::default(),
                     ..request(7, subleaf)
                 };
-                match l1_cpuid(&td.config, vcpu, &request) {
+                match l1_cpuid(td, vcpu, &request) {
                     CpuidOutcome::Value(value) => value.edx,
                     CpuidOutcome::Ve => panic!("leaf 7 is virtualized"),
                 }

@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::status::{Operand, Status};
 use crate::td::Td;
 use crate::vcpu::Vcpu;
-use crate::ve::TdExit;
+use crate::ve::{TdExit, VeDelivery};
 
 /// The mode L1 was in when it executed TDCALL.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,12 @@ pub enum Outcome {
     Complete,
     /// #GP(0); nothing has changed.
     InjectGp,
+    /// #VE: an operand lies in a page that L1 has not accepted. RIP stays.
+    InjectVe,
+    /// #DF: the same, and L1 has not asked about the #VE before.
+    InjectDf,
+    /// Interrupted: RIP stays, RAX too; the operands say where the call goes on.
+    Interrupted,
     /// TDG.VP.VMCALL: the host handles the registers `mask` selects, then [`vmcall_done`].
     Vmcall {
         /// Bits 15:0 general-purpose registers, 31:16 XMM registers.
@@ -64,6 +70,9 @@ pub fn tdcall<M: Machine>(
         }
         Ok(Done::Vmcall { mask }) => Outcome::Vmcall { mask },
         Ok(Done::EnterL2(vm)) => Outcome::EnterL2(vm),
+        Ok(Done::Interrupted) => Outcome::Interrupted,
+        Err(Stop::Exception(VeDelivery::InjectVe)) => Outcome::InjectVe,
+        Err(Stop::Exception(VeDelivery::InjectDf)) => Outcome::InjectDf,
         Err(Stop::TdExit(exit)) => Outcome::TdExit(exit),
         Err(Stop::Fatal(why)) => Outcome::Fatal(why),
     }

@@ -4,6 +4,8 @@
 //! Done here because AMD's VMRUN checks other things, or the same things differently. Called at
 //! each TDG.VP.ENTER, before the L2 runs.
 
+mod segments;
+
 use crate::Field;
 use crate::td::{TdConfig, xfam};
 use crate::vcpu::L2Vm;
@@ -49,6 +51,7 @@ const CR4_CET: u64 = 1 << 23;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_DEFINED: u64 = 0xd01;
+const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
 const RFLAGS_VM: u64 = 1 << 17;
 /// RFLAGS: 63:22, 15, 5 and 3 must be 0, bit 1 must be 1.
@@ -58,8 +61,8 @@ const RFLAGS_RESERVED: u64 = 0xffff_ffff_ffc0_8028;
 pub(crate) fn check(config: &TdConfig, l2: &L2Vm, vtpr: u8) -> Result<(), Refusal> {
     check_controls(&l2.vmcs, vtpr)?;
     check_registers(config, &l2.vmcs)?;
-    check_segments(&l2.vmcs)?;
-    check_rest(&l2.vmcs)
+    segments::check(&l2.vmcs)?;
+    check_rest(config, &l2.vmcs)
 }
 
 const fn require(
@@ -116,12 +119,24 @@ fn check_registers(config: &TdConfig, v: &Vmcs) -> Result<(), Refusal> {
         Field::GuestSysenterEsp,
         Field::GuestSysenterEip,
     ];
+    const LOADED: [Field; 7] = [
+        Field::GuestSCet,
+        Field::GuestInterruptSspTable,
+        Field::EntryControls,
+        Field::GuestPkrs,
+        Field::GuestLbrCtl,
+        Field::GuestRtitCtl,
+        Field::GuestUinv,
+    ];
     let are_control = are_control_registers_valid(config, v);
     require(are_control, INVALID, "CR0, CR4 or DR7", &CONTROL)?;
-    require(are_msrs_valid(v), INVALID, "EFER, PAT or SYSENTER", &MSRS)
+    require(are_msrs_valid(v), INVALID, "EFER, PAT or SYSENTER", &MSRS)?;
+    let are_loaded = are_loaded_msrs_valid(v);
+    let what = "CET, PKRS, LBR, PT or user interrupts";
+    require(are_loaded, INVALID, what, &LOADED)
 }
 
-fn check_rest(v: &Vmcs) -> Result<(), Refusal> {
+fn check_rest(config: &TdConfig, v: &Vmcs) -> Result<(), Refusal> {
     const TABLES: [Field; 4] = [
         Field::GuestGdtrBase,
         Field::GuestGdtrLimit,
@@ -134,6 +149,12 @@ fn check_rest(v: &Vmcs) -> Result<(), Refusal> {
         Field::EntryControls,
         Field::EntryInterruptionInfo,
     ];
+    const PENDING: [Field; 4] = [
+        Field::GuestPendingDebug,
+        Field::GuestInterruptibility,
+        Field::GuestRflags,
+        Field::GuestDebugctl,
+    ];
     require(are_tables_valid(v), INVALID, "GDTR or IDTR", &TABLES)?;
     require(
         are_rip_and_rflags_valid(v),
@@ -141,7 +162,10 @@ fn check_rest(v: &Vmcs) -> Result<(), Refusal> {
         "RIP or RFLAGS",
         &FLAGS,
     )?;
+    require(is_ssp_valid(v), INVALID, "SSP", &[Field::GuestSsp])?;
     check_blocking(v)?;
+    let is_pending = are_pending_debug_exceptions_valid(config, v);
+    require(is_pending, INVALID, "pending debug exceptions", &PENDING)?;
     let bad_pdptes = EntryFailure::GuestState { qualification: 2 };
     require(are_pdptes_valid(v), bad_pdptes, "a PDPTE", &PDPTES)?;
     let is_trap = event_kind(v) == Some(7);
@@ -234,163 +258,54 @@ fn are_msrs_valid(v: &Vmcs) -> bool {
         && is_canonical(v, v.get(Field::GuestSysenterEip))
 }
 
-/// One segment register.
-#[derive(Clone, Copy)]
-struct Segment {
-    selector: u64,
-    base: u64,
-    limit: u64,
-    access: u64,
+/// MSRs that an entry loads in every TD, whether it has the feature or not [SDM3 26.3.1.1].
+fn are_loaded_msrs_valid(v: &Vmcs) -> bool {
+    /// IA32_S_CET: 9:6 are reserved, SUPPRESS and TRACKER exclude each other.
+    const S_CET_RESERVED: u64 = 0x3c0;
+    const S_CET_SUPPRESS_TRACKER: u64 = 3 << 10;
+    /// IA32_LBR_CTL: 15:4 and 63:23.
+    const LBR_CTL_RESERVED: u64 = 0xffff_ffff_ff80_fff0;
+    /// IA32_RTIT_CTL: 18, 23, 30:28, 54:48 and 63:57.
+    const RTIT_CTL_RESERVED: u64 = 0xfe7f_0000_7084_0000;
+    const UINV_RESERVED: u64 = 0xff00;
+    const LOAD_PKRS: u64 = 1 << 22;
+    let s_cet = v.get(Field::GuestSCet);
+    let is_cet_valid = s_cet & S_CET_RESERVED == 0
+        && s_cet & S_CET_SUPPRESS_TRACKER != S_CET_SUPPRESS_TRACKER
+        && is_canonical(v, s_cet)
+        && is_canonical(v, v.get(Field::GuestInterruptSspTable));
+    let is_pkrs_valid =
+        !has(v, Field::EntryControls, LOAD_PKRS) || v.get(Field::GuestPkrs) >> 32 == 0;
+    is_cet_valid
+        && is_pkrs_valid
+        && v.get(Field::GuestLbrCtl) & LBR_CTL_RESERVED == 0
+        && v.get(Field::GuestRtitCtl) & RTIT_CTL_RESERVED == 0
+        && v.get(Field::GuestUinv) & UINV_RESERVED == 0
 }
 
-impl Segment {
-    fn read(v: &Vmcs, fields: [Field; 4]) -> Self {
-        let [selector, base, limit, access] = fields.map(|f| v.get(f));
-        Self {
-            selector,
-            base,
-            limit,
-            access,
-        }
-    }
-
-    const fn kind(self) -> u64 {
-        self.access & 0xf
-    }
-
-    const fn dpl(self) -> u64 {
-        self.access >> 5 & 3
-    }
-
-    const fn is_usable(self) -> bool {
-        self.access & 1 << 16 == 0
-    }
-
-    /// Present, of the given S bit, reserved bits clear, granularity in line with the limit.
-    const fn is_well_formed(self, is_code_or_data: bool) -> bool {
-        let is_s = self.access >> 4 & 1 != 0;
-        let is_present = self.access >> 7 & 1 != 0;
-        let is_granular = self.access >> 15 & 1 != 0;
-        let is_limit_sane = if is_granular {
-            self.limit & 0xfff == 0xfff
-        } else {
-            self.limit >> 20 == 0
-        };
-        is_s == is_code_or_data && is_present && self.access & 0xfffe_0f00 == 0 && is_limit_sane
-    }
-
-    const fn is_base_low(self) -> bool {
-        self.base >> 32 == 0
-    }
+/// SSP is aligned to 4 bytes and canonical [SDM3 26.3.1.4].
+fn is_ssp_valid(v: &Vmcs) -> bool {
+    let ssp = v.get(Field::GuestSsp);
+    ssp & 3 == 0 && is_canonical(v, ssp)
 }
 
-/// The fields of a segment register.
-macro_rules! fields {
-    ($selector:ident, $base:ident, $limit:ident, $access:ident) => {
-        [
-            Field::$selector,
-            Field::$base,
-            Field::$limit,
-            Field::$access,
-        ]
-    };
-}
-
-const ES: [Field; 4] = fields!(GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEsAccess);
-const CS: [Field; 4] = fields!(GuestCsSelector, GuestCsBase, GuestCsLimit, GuestCsAccess);
-const SS: [Field; 4] = fields!(GuestSsSelector, GuestSsBase, GuestSsLimit, GuestSsAccess);
-const DS: [Field; 4] = fields!(GuestDsSelector, GuestDsBase, GuestDsLimit, GuestDsAccess);
-const FS: [Field; 4] = fields!(GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsAccess);
-const GS: [Field; 4] = fields!(GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsAccess);
-const TR: [Field; 4] = fields!(GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrAccess);
-const LDTR: [Field; 4] = fields!(
-    GuestLdtrSelector,
-    GuestLdtrBase,
-    GuestLdtrLimit,
-    GuestLdtrAccess
-);
-/// CS and the privilege level that it has to agree with.
-const CS_AND_SS: [Field; 6] = [
-    Field::GuestCsSelector,
-    Field::GuestCsBase,
-    Field::GuestCsLimit,
-    Field::GuestCsAccess,
-    Field::GuestSsAccess,
-    Field::EntryControls,
-];
-
-fn check_segments(v: &Vmcs) -> Result<(), Refusal> {
-    const NOT_CANONICAL: &str = "a base that is not canonical";
-    const ABOVE_4G: &str = "a base above 4 GiB";
-    let read = |fields| Segment::read(v, fields);
-    for fields in [&FS, &GS, &TR] {
-        let is_base = is_canonical(v, read(*fields).base);
-        require(is_base, INVALID, NOT_CANONICAL, fields)?;
-    }
-    let ldtr = read(LDTR);
-    let is_base = !ldtr.is_usable() || is_canonical(v, ldtr.base);
-    require(is_base, INVALID, NOT_CANONICAL, &LDTR)?;
-    if has(v, Field::GuestRflags, RFLAGS_VM) {
-        for fields in [&ES, &CS, &SS, &DS, &FS, &GS] {
-            let s = read(*fields);
-            let is_valid = s.base == s.selector << 4 && s.limit == 0xffff && s.access == 0xf3;
-            require(is_valid, INVALID, "a segment of virtual-8086 mode", fields)?;
-        }
-    } else {
-        let (cs, ss) = (read(CS), read(SS));
-        require(cs.is_base_low(), INVALID, ABOVE_4G, &CS)?;
-        let is_code = is_code_segment_valid(v, cs, ss);
-        require(is_code, INVALID, "a code segment", &CS_AND_SS)?;
-        let is_stack = is_stack_segment_valid(v, cs, ss);
-        require(is_stack, INVALID, "a stack segment", &SS)?;
-        for fields in [&ES, &DS] {
-            let s = read(*fields);
-            require(!s.is_usable() || s.is_base_low(), INVALID, ABOVE_4G, fields)?;
-        }
-        for fields in [&ES, &DS, &FS, &GS] {
-            let is_data = is_data_segment_valid(read(*fields));
-            require(is_data, INVALID, "a data segment", fields)?;
-        }
-    }
-    let is_task = is_task_register_valid(v, read(TR));
-    require(is_task, INVALID, "the busy task-state segment", &TR)?;
-    let is_ldtr_valid = ldtr.kind() == 2 && ldtr.is_well_formed(false) && ldtr.selector & 4 == 0;
-    let is_table = !ldtr.is_usable() || is_ldtr_valid;
-    require(is_table, INVALID, "the local descriptor table", &LDTR)
-}
-
-fn is_code_segment_valid(v: &Vmcs, cs: Segment, ss: Segment) -> bool {
-    let is_dpl_valid = match cs.kind() {
-        // Unrestricted guest allows a writable data segment.
-        3 => cs.dpl() == 0,
-        9 | 11 => cs.dpl() == ss.dpl(),
-        13 | 15 => cs.dpl() <= ss.dpl(),
-        _ => false,
-    };
-    let is_long = cs.access >> 13 & 1 != 0;
-    let is_default_big = cs.access >> 14 & 1 != 0;
-    let is_ia32e = has(v, Field::EntryControls, IA32E_MODE);
-    let is_width_valid = !(is_ia32e && is_long && is_default_big);
-    cs.is_usable() && cs.is_well_formed(true) && is_dpl_valid && is_width_valid
-}
-
-fn is_stack_segment_valid(v: &Vmcs, cs: Segment, ss: Segment) -> bool {
-    let needs_dpl_0 = cs.kind() == 3 || !has(v, Field::GuestCr0, CR0_PE);
-    let is_dpl_valid = !needs_dpl_0 || ss.dpl() == 0;
-    let is_shape_valid = matches!(ss.kind(), 3 | 7) && ss.is_well_formed(true) && ss.is_base_low();
-    is_dpl_valid && (!ss.is_usable() || is_shape_valid)
-}
-
-/// Accessed, and readable if it is code.
-fn is_data_segment_valid(s: Segment) -> bool {
-    let is_kind_valid = s.kind() & 1 != 0 && (s.kind() & 8 == 0 || s.kind() & 2 != 0);
-    !s.is_usable() || (is_kind_valid && s.is_well_formed(true))
-}
-
-fn is_task_register_valid(v: &Vmcs, tr: Segment) -> bool {
-    let is_ia32e = has(v, Field::EntryControls, IA32E_MODE);
-    let is_busy = tr.kind() == 11 || (!is_ia32e && tr.kind() == 3);
-    is_busy && tr.is_usable() && tr.is_well_formed(false) && tr.selector & 4 == 0
+/// Pending debug exceptions have no reserved bits; behind STI or MOV SS, single-step is pending if and
+/// only if the L2 steps [SDM3 26.3.1.5].
+fn are_pending_debug_exceptions_valid(config: &TdConfig, v: &Vmcs) -> bool {
+    /// 10:4, 13, 15 and 63:17.
+    const RESERVED: u64 = 0xffff_ffff_fffe_a7f0;
+    const ENABLED: u64 = 1 << 12;
+    const BS: u64 = 1 << 14;
+    const RTM: u64 = 1 << 16;
+    const DEBUGCTL_BTF: u64 = 1 << 1;
+    let pending = v.get(Field::GuestPendingDebug);
+    let blocking = v.get(Field::GuestInterruptibility);
+    let steps =
+        has(v, Field::GuestRflags, RFLAGS_TF) && !has(v, Field::GuestDebugctl, DEBUGCTL_BTF);
+    let is_bs_valid = blocking & 3 == 0 || (pending & BS != 0) == steps;
+    let is_rtm_valid = pending & RTM == 0
+        || (pending & !RTM == ENABLED && config.cpu.has_tsx && blocking & 2 == 0);
+    pending & RESERVED == 0 && is_bs_valid && is_rtm_valid
 }
 
 fn are_tables_valid(v: &Vmcs) -> bool {

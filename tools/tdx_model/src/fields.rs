@@ -86,7 +86,7 @@ macro_rules! vmcs_fields {
 #[rustfmt::skip]
 vmcs_fields! {
     Vpid 0x0000 2, 0, 0, 0, Plain;
-    PostedInterruptVector 0x0002 2, ALL, 0, 0, Plain;
+    PostedInterruptVector 0x0002 2, ALL, 0, 0xffff, Plain;
     EptpIndex 0x0004 2, 0, 0, 0, Plain;
     HlatPrefixSize 0x0006 2, ALL, ALL, 0, Plain;
     GuestEsSelector 0x0800 2, ALL, ALL, 0, Plain;
@@ -111,7 +111,7 @@ vmcs_fields! {
     TscOffset 0x2010 8, 0, 0, 0, Plain;
     VirtualApicAddress 0x2012 8, ALL, 0xffff_ffff_ffff_f000, 0xffff_ffff_ffff_ffff, Gpa;
     ApicAccessAddress 0x2014 8, 0, 0, 0, Plain;
-    PostedInterruptDescriptor 0x2016 8, ALL, 0, 0, Plain;
+    PostedInterruptDescriptor 0x2016 8, ALL, 0, ALL, Plain;
     VmFunctionControls 0x2018 8, ALL, 0, 0, Plain;
     Eptp 0x201a 8, 0xfff0_0000_0000_0fff, 0x80, 0x1e, Plain;
     EoiExitBitmap0 0x201c 8, ALL, ALL, 0, Plain;

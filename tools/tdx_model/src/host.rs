@@ -48,7 +48,9 @@ impl Td<'_> {
     /// TDH.MEM.RANGE.BLOCK and TDH.MEM.PAGE.REMOVE of one 4 KiB page, with demotion where needed.
     pub fn host_remove_page<M: Machine>(&mut self, gpa: Gpa, machine: &mut M) {
         let gpa = gpa.align_down(Level::Size4K);
-        self.host_demote_page(gpa, machine);
+        while self.pages.entry(gpa).level() != Level::Size4K {
+            self.host_demote_page(gpa, machine);
+        }
         let entry = self.pages.entry(gpa);
         if self.pages.host_remove(gpa) {
             for vm in VmIndex::ALL
@@ -71,13 +73,12 @@ impl Td<'_> {
             .host_aug_pending(gpa.align_down(Level::Size4K), Level::Size4K)
     }
 
-    /// TDH.MEM.PAGE.DEMOTE around `gpa`: what the host does when a leaf requests a smaller page.
+    /// TDH.MEM.PAGE.DEMOTE around `gpa`: what the host does when a leaf requests a smaller page. Splits
+    /// 1 GiB into 2 MiB, or 2 MiB into 4 KiB.
     ///
     /// Mappings do not change, so the machine is not notified.
     pub fn host_demote_page<M: Machine>(&mut self, gpa: Gpa, _machine: &mut M) {
-        if self.pages.entry(gpa).level() == Level::Size2M {
-            self.pages.host_demote(gpa);
-        }
+        self.pages.host_demote(gpa);
     }
 
     fn host_convert_page<M: Machine>(&mut self, gpa: Gpa, to: Conversion, machine: &mut M) {

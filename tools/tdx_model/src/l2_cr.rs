@@ -9,7 +9,6 @@ use crate::l2_exit::{L2Exit, Route};
 use crate::l2_state::{is_64_bit, step_rip};
 use crate::td::TdConfig;
 use crate::vcpu::L2Vm;
-use crate::vmcs::CR0_VARIABLE;
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
@@ -20,6 +19,8 @@ const CR0_CD: u64 = 1 << 30;
 const CR0_PG: u64 = 1 << 31;
 const CR4_VMXE: u64 = 1 << 13;
 const CR4_CET: u64 = 1 << 23;
+/// Reserved bits of CR0 that a MOV can not change: 28:19, 17 and 15:6.
+const CR0_IGNORED: u64 = 0x1ff8_0000 | 1 << 17 | 0xffc0;
 /// CR0 bits LMSW can load.
 const LMSW_BITS: u64 = 0xf;
 /// IA32_VMX_CR0_FIXED0 without PE and PG, and FIXED1, of every processor with unrestricted guest.
@@ -75,11 +76,11 @@ fn mov_to_cr0(l2: &mut L2Vm, value: u64) -> Route {
     if value & (CR0_NW | CR0_CD) != 0 {
         return Route::L1;
     }
-    let kept = l2.vmcs.effective_cr0_mask();
+    // Bits of L1's too: the L2 gets their shadows, which are what it wrote.
     let old = l2.vmcs.get(Field::GuestCr0);
     l2.vmcs.set(
         Field::GuestCr0,
-        (old & kept) | (value & CR0_VARIABLE & !kept) | CR0_ET,
+        (old & CR0_IGNORED) | (value & !CR0_IGNORED) | CR0_ET,
     );
     Route::Handled
 }
@@ -99,17 +100,14 @@ fn mov_to_cr4(config: &TdConfig, l2: &L2Vm, value: u64) -> Route {
 }
 
 fn lmsw(l2: &mut L2Vm, source: u64) -> Route {
-    // LMSW can set PE, not clear it.
-    let value = source & LMSW_BITS | l2.vmcs.visible_cr0() & CR0_PE;
+    let value = source & LMSW_BITS;
     if changes_owned(l2, Field::Cr0Mask, Field::Cr0Shadow, value, LMSW_BITS) {
         return Route::L1;
     }
+    // LMSW can set PE, not clear it.
     let old = l2.vmcs.get(Field::GuestCr0);
-    let loaded = LMSW_BITS & !l2.vmcs.effective_cr0_mask();
-    l2.vmcs.set(
-        Field::GuestCr0,
-        (old & !loaded) | (value & loaded) | old & CR0_PE,
-    );
+    l2.vmcs
+        .set(Field::GuestCr0, (old & !LMSW_BITS) | value | old & CR0_PE);
     Route::Handled
 }
 
@@ -187,6 +185,34 @@ mod tests {
             };
             assert_eq!(route(&td.config, l2, &exit), Route::Handled);
             assert_eq!(l2.vmcs.get(Field::GuestCr0), 0x29);
+        });
+    }
+
+    #[test]
+    fn shadows_of_owned_bits_become_real_when_the_module_writes_cr0() {
+        with_td(|td, vcpu, _| {
+            // L1 owns TS with a shadow of 0, and has set it: no write of the L2's may change that.
+            owning(vcpu, &td.config, 8);
+            let vmcs = &mut vcpu.l2_mut(VmIndex::Vm1).vmcs;
+            vmcs.set(Field::GuestCr0, 0x39);
+            assert_eq!(mov(vcpu, &td.config, 0, 0x39), Route::L1);
+            assert_eq!(mov(vcpu, &td.config, 0, 0x31 | 1 << 7), Route::Handled);
+            assert_eq!(vcpu.l2(VmIndex::Vm1).vmcs.get(Field::GuestCr0), 0x31);
+        });
+    }
+
+    #[test]
+    fn lmsw_is_compared_with_the_shadow_as_it_is() {
+        with_td(|td, vcpu, _| {
+            owning(vcpu, &td.config, 1);
+            let l2 = vcpu.l2_mut(VmIndex::Vm1);
+            l2.vmcs.set(Field::Cr0Shadow, 1);
+            l2.vmcs.recompute_cr0();
+            let exit = L2Exit {
+                qualification: 3 << 4,
+                ..L2Exit::default()
+            };
+            assert_eq!(route(&td.config, l2, &exit), Route::L1);
         });
     }
 }

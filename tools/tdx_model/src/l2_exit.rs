@@ -8,7 +8,7 @@
 use crate::Field;
 use crate::gpa::{Gpa, VmIndex};
 use crate::gprs::Gprs;
-use crate::l2_state::{exit_image, record, step_rip, store_guest_state};
+use crate::l2_state::{exit_image, is_64_bit, record, step_rip, store_guest_state};
 use crate::leaf::tdg_vp_vmcall;
 use crate::machine::Machine;
 use crate::msr::Access;
@@ -93,11 +93,19 @@ const HAS_ERROR_CODE: u32 = 1 << 11;
 const TYPE_NMI: u32 = 2;
 /// Interruption information type: hardware exception.
 const TYPE_EXCEPTION: u32 = 3;
+/// IDT-vectoring information: a bit that is undefined there and must be 0 for an injection.
+const UNDEFINED_INFO: u32 = 1 << 12;
 const VECTOR_MC: u32 = 18;
 const VECTOR_GP: u32 = 13;
 
 /// Exit-reason bits that the module treats as corruption: pending MTF, root mode.
 const CORRUPT_REASON_BITS: u32 = 7 << 28;
+/// Exit-reason bit of a bus lock that the exit preempted, and the reason of an exit for one.
+const BUS_LOCK_PREEMPTED: u32 = 1 << 26;
+const BUS_LOCK: u32 = 74;
+/// Qualification of a notification exit.
+const NOTIFICATION_CONTEXT_INVALID: u64 = 1 << 0;
+const RFLAGS_RF: u64 = 1 << 16;
 /// Interruptibility: blocking by NMI.
 const BLOCKING_NMI: u64 = 1 << 3;
 /// EPT-violation qualification: linear address valid, NMI unblocked by IRET.
@@ -131,8 +139,14 @@ impl<M: Machine> L2Call<'_, '_, M> {
                 let status = status.with(exit.reason);
                 self.deliver(Delivery { status, eeq })
             }
-            Route::Handled => L2Outcome::Resume,
-            Route::InjectGp => self.inject_gp(),
+            Route::Handled => match self.inject_again() {
+                L2Outcome::Resume => self.resume(exit),
+                to_l1 => to_l1,
+            },
+            Route::InjectGp => match self.inject_gp() {
+                L2Outcome::Resume => self.resume(exit),
+                to_l1 => to_l1,
+            },
             Route::Fatal(why) => L2Outcome::Fatal(why),
             Route::ToHost(to_host) => match self.store_state() {
                 Ok(()) => L2Outcome::ToHost(to_host),
@@ -152,10 +166,12 @@ impl<M: Machine> L2Call<'_, '_, M> {
     }
 
     /// An interrupt of the host's own ends the run of an L2, and the host resumes L1 instead.
-    pub fn host_interrupt(&mut self) -> L2Outcome {
+    pub fn host_interrupt(&mut self, vector: u8) -> L2Outcome {
         const EXTERNAL_INTERRUPT: u32 = 1;
         let exit = L2Exit {
             reason: EXTERNAL_INTERRUPT,
+            // Exits acknowledge the interrupt.
+            interruption_info: VALID | u32::from(vector),
             ..L2Exit::default()
         };
         record(self.l2(), &exit);
@@ -176,15 +192,13 @@ impl<M: Machine> L2Call<'_, '_, M> {
             }
             return L2Outcome::Resume;
         }
-        // CAST: the vector is the low byte.
-        let is_intercepted =
-            event_type(info) == TYPE_EXCEPTION && vmcs.intercepts_exception(info as u8, error);
-        if is_intercepted {
+        if is_intercepted(self.l2(), info) {
             convert_to_exception_exit(self.l2(), info, error);
             return self.deliver(Delivery::plain(Status::L2_EXIT_HOST_ROUTED_ASYNC));
         }
-        // Bit 12 of vectoring information is undefined and must be 0 for an injection.
-        vmcs.set(Field::EntryInterruptionInfo, u64::from(info & !(1 << 12)));
+        let vmcs = &mut self.l2().vmcs;
+        let event = info & !UNDEFINED_INFO;
+        vmcs.set(Field::EntryInterruptionInfo, u64::from(event));
         vmcs.set(Field::EntryErrorCode, u64::from(error));
         vmcs.set(
             Field::EntryInstructionLength,
@@ -224,38 +238,83 @@ impl<M: Machine> L2Call<'_, '_, M> {
         Ok(())
     }
 
-    /// Injects #GP(0), or turns it into an exit if L1 intercepts it.
+    /// Injects #GP(0) after an exit that was handled inside. An event whose delivery was interrupted
+    /// comes before it, and then there is no #GP [ABI L2 VM exits, injected exceptions].
+    fn inject_gp(&mut self) -> L2Outcome {
+        let vmcs = &mut self.l2().vmcs;
+        if vmcs.get32(Field::IdtVectoringInfo) & VALID == 0 {
+            let rflags = vmcs.get(Field::GuestRflags);
+            vmcs.set(Field::GuestRflags, rflags | RFLAGS_RF);
+            let info = VALID | HAS_ERROR_CODE | TYPE_EXCEPTION << 8 | VECTOR_GP;
+            return self.inject(info, 0);
+        }
+        self.inject_again()
+    }
+
+    /// Injects the event whose delivery was interrupted by an exit that was handled inside, if any.
+    fn inject_again(&mut self) -> L2Outcome {
+        let vmcs = &self.l2().vmcs;
+        let info = vmcs.get32(Field::IdtVectoringInfo);
+        let error = vmcs.get32(Field::IdtVectoringErrorCode);
+        if info & VALID == 0 {
+            return L2Outcome::Resume;
+        }
+        self.inject(info & !UNDEFINED_INFO, error)
+    }
+
+    /// Injects an event, or turns it into an exit if L1 intercepts it.
     ///
     /// In the latter case the registers still describe the original exit, except for the error code;
-    /// the VMCS describes the exception [ABI L2 VM exits, injected exceptions].
-    fn inject_gp(&mut self) -> L2Outcome {
+    /// the VMCS describes the exception.
+    fn inject(&mut self, info: u32, error: u32) -> L2Outcome {
         let l2 = self.l2();
-        let info = VALID | HAS_ERROR_CODE | TYPE_EXCEPTION << 8 | VECTOR_GP;
-        if !l2.vmcs.intercepts_exception(VECTOR_GP as u8, 0) {
+        if !is_intercepted(l2, info) {
             l2.vmcs.set(Field::EntryInterruptionInfo, u64::from(info));
-            l2.vmcs.set(Field::EntryErrorCode, 0);
+            l2.vmcs.set(Field::EntryErrorCode, u64::from(error));
+            let length = l2.vmcs.get(Field::ExitInstructionLength);
+            l2.vmcs.set(Field::EntryInstructionLength, length);
             return L2Outcome::Resume;
         }
         let status = Status::SUCCESS.with(l2.vmcs.get32(Field::ExitReason));
         let original = exit_image(l2, 0, 0);
-        convert_to_exception_exit(l2, info, 0);
+        convert_to_exception_exit(l2, info, error);
         let outcome = self.deliver(Delivery::plain(status));
         if outcome == L2Outcome::ToL1 {
             self.l1_gprs.rcx = original.rcx;
-            self.l1_gprs.r9 = original.r9 & 0xffff_ffff;
+            self.l1_gprs.r9 = (original.r9 & 0xffff_ffff) | u64::from(error) << 32;
         }
         outcome
+    }
+
+    /// Enters the L2 again, unless the exit that was handled had preempted a bus lock: the host gets
+    /// an exit for that.
+    fn resume(&mut self, exit: &L2Exit) -> L2Outcome {
+        if exit.reason & BUS_LOCK_PREEMPTED == 0 {
+            return L2Outcome::Resume;
+        }
+        let lock = L2Exit {
+            reason: BUS_LOCK,
+            ..L2Exit::default()
+        };
+        match self.store_state() {
+            Ok(()) => L2Outcome::ToHost(self.to_host(&lock)),
+            Err(fatal) => fatal,
+        }
+    }
+
+    fn to_host(&self, exit: &L2Exit) -> TdExit {
+        TdExit::Async {
+            vm: self.vm,
+            reason: exit.reason,
+            interruption_info: exit.interruption_info,
+        }
     }
 
     fn route(&mut self, exit: &L2Exit) -> Route {
         if exit.reason & CORRUPT_REASON_BITS != 0 {
             return Route::Fatal("exit reason with a flag that can not be");
         }
-        let to_host = Route::ToHost(TdExit::Async {
-            vm: self.vm,
-            reason: exit.reason,
-            interruption_info: exit.interruption_info,
-        });
+        let to_host = Route::ToHost(self.to_host(exit));
         match exit.reason & 0xffff {
             0 => match (
                 event_type(exit.interruption_info),
@@ -267,7 +326,10 @@ impl<M: Machine> L2Call<'_, '_, M> {
             },
             // Every external interrupt of this machine is L1's: see Machine::l1_interrupt_deliverable.
             1 => Route::ToL1(Status::L2_EXIT_PENDING_INTERRUPT, Eeq::None),
-            3 | 5 | 6 | 74 | 75 => to_host,
+            75 if exit.qualification & NOTIFICATION_CONTEXT_INVALID != 0 => {
+                Route::Fatal("notification exit of L2 with an invalid context")
+            }
+            3 | 5 | 6 | BUS_LOCK | 75 => to_host,
             28 => l2_cr::route(&self.td.config, self.vcpu.l2_mut(self.vm), exit),
             31 => self.route_msr(Access::Read),
             32 => self.route_msr(Access::Write),
@@ -334,6 +396,9 @@ impl<M: Machine> L2Call<'_, '_, M> {
         if !is_enabled || l2.gprs.rax & 0xffff != 0 {
             return Route::L1;
         }
+        if !is_64_bit(l2) {
+            return Route::InjectGp;
+        }
         let checked = if l2.gprs.rax == 0 {
             tdg_vp_vmcall::check_mask(self.td, l2.gprs.rcx)
         } else {
@@ -370,6 +435,14 @@ pub fn l2_vmcall_done(vcpu: &mut Vcpu, vm: VmIndex) {
     let l2 = vcpu.l2_mut(vm);
     l2.gprs.rax = Status::SUCCESS.0;
     step_rip(l2);
+}
+
+/// Returns true if L1 intercepts an exception that is about to be injected. The filter of page faults
+/// looks at the error code of the exit, not at that of the event.
+fn is_intercepted(l2: &L2Vm, info: u32) -> bool {
+    let filtered = l2.vmcs.get32(Field::ExitErrorCode);
+    // CAST: the vector is the low byte.
+    event_type(info) == TYPE_EXCEPTION && l2.vmcs.intercepts_exception(info as u8, filtered)
 }
 
 fn convert_to_exception_exit(l2: &mut L2Vm, info: u32, error: u32) {

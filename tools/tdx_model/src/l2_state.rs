@@ -189,10 +189,9 @@ pub(crate) fn step_rip(l2: &mut L2Vm) {
     );
     let steps =
         l2.vmcs.get(Field::GuestRflags) & TF != 0 && l2.vmcs.get(Field::GuestDebugctl) & BTF == 0;
-    if steps {
-        let pending = l2.vmcs.get(Field::GuestPendingDebug);
-        l2.vmcs.set(Field::GuestPendingDebug, pending | PENDING_BS);
-    }
+    let others = l2.vmcs.get(Field::GuestPendingDebug) & !PENDING_BS;
+    let pending = if steps { others | PENDING_BS } else { others };
+    l2.vmcs.set(Field::GuestPendingDebug, pending);
 }
 
 /// Returns true if the L2 runs 64-bit code: IA-32e mode and CS.L.

@@ -7,8 +7,9 @@ use crate::machine::{FlushScope, Machine};
 use crate::page_state::PageState;
 use crate::status::{Operand, Status};
 use crate::td::Td;
+use crate::td::td_ctls;
 use crate::vcpu::Vcpu;
-use crate::ve::{Eeq, TdExit};
+use crate::ve::{Eeq, TdExit, VeDelivery, VeInfo};
 
 pub(crate) mod tdg_mem_page_accept;
 pub(crate) mod tdg_mem_page_attr_rd;
@@ -51,8 +52,12 @@ impl<M: Machine> Call<'_, '_, M> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     Status(Status),
-    Vmcall { mask: u32 },
+    Vmcall {
+        mask: u32,
+    },
     EnterL2(VmIndex),
+    /// Not at its end: the operands say where to go on when L1 executes the call again.
+    Interrupted,
 }
 
 /// How a leaf ends before it did anything.
@@ -60,6 +65,8 @@ pub(crate) enum Done {
 pub(crate) enum Stop {
     Refused(Status),
     TdExit(TdExit),
+    /// #VE, or #DF, in L1.
+    Exception(VeDelivery),
     /// What the module does is not defined; the text says what happened.
     Fatal(&'static str),
 }
@@ -108,18 +115,44 @@ pub(crate) const fn must_be_zero(bits: u64, operand: Operand) -> Result<(), Stop
 }
 
 impl<M: Machine> Call<'_, '_, M> {
-    /// The translation of a private operand must end in an accepted page.
-    pub(crate) fn walk_private(&self, gpa: Gpa) -> Result<(), Stop> {
+    /// The translation of a private operand must end in an accepted page. One that is pending is an
+    /// access to it by L1 [ABI TDCALL, memory operands].
+    pub(crate) fn walk_private(&mut self, gpa: Gpa) -> Result<(), Stop> {
+        const EPT_VIOLATION: u32 = 48;
         match self.td.pages.state(gpa) {
             PageState::Mapped => Ok(()),
+            PageState::Pending if self.td.td_ctls & td_ctls::PENDING_VE_DISABLE == 0 => {
+                Err(Stop::Exception(self.vcpu.raise_ve(VeInfo {
+                    reason: EPT_VIOLATION,
+                    gpa: gpa.0,
+                    ..VeInfo::default()
+                })))
+            }
             PageState::Free | PageState::Pending | PageState::Shared => {
                 Err(Stop::ept_violation(gpa, Eeq::None))
             }
         }
     }
 
-    /// The same for an operand that may also be shared. Returns the address without SHARED bit.
-    pub(crate) fn walk_any(&self, gpa: Gpa) -> Result<Gpa, Stop> {
+    /// A page that TDG.VP.ENTER uses: whatever is wrong with it is for the host to see.
+    pub(crate) fn walk_for_entry(&self, gpa: Gpa) -> Result<(), Stop> {
+        match self.td.pages.state(gpa) {
+            PageState::Mapped => Ok(()),
+            _ => Err(Stop::ept_violation(gpa, Eeq::None)),
+        }
+    }
+
+    /// Takes the lock of a page's entry, which is tried once.
+    pub(crate) fn lock_page(&mut self, gpa: Gpa) -> Result<(), Stop> {
+        if self.machine.is_page_busy(gpa) {
+            return Err(Status::OPERAND_BUSY.with(Operand::Rcx as u32).into());
+        }
+        Ok(())
+    }
+
+    /// The same as [`Self::walk_private`] for an operand that may also be shared. Returns the address
+    /// without SHARED bit.
+    pub(crate) fn walk_any(&mut self, gpa: Gpa) -> Result<Gpa, Stop> {
         let page = gpa.without_shared();
         if !gpa.is_shared() {
             return self.walk_private(page).map(|()| page);

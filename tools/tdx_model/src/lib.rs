@@ -16,8 +16,8 @@
 //! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT, TDG.MR.KEY.GET: refused as unknown, as on a
 //!   platform without them.
 //! - Missing tables above the lowest level of an L2's secure EPT: the host has added them all.
-//! - 1 GiB secure EPT leaves, blocked and exported pages, migration, debug TDs.
-//! - Interrupted completion of long leaves: they run to completion.
+//! - Blocked and exported pages, migration, debug TDs. A guest can't tell a blocked page from a missing
+//!   one, for which the host is asked.
 //! - TDREPORT has its real layout and hashes, but a text in place of the MAC, which says so.
 #![no_std]
 #![forbid(unsafe_code)]

@@ -83,6 +83,19 @@ pub trait Machine {
     ) {
     }
 
+    /// Returns true if an interrupt or NMI is pending on this logical processor, whoever will take it.
+    /// Long calls pause then, and L1 executes them again. Asked after each piece of work, so that they
+    /// get on even if it always is.
+    fn is_interrupted(&mut self) -> bool {
+        false
+    }
+
+    /// Returns true if a function of the host holds the secure-EPT entry of this page right now.
+    fn is_page_busy(&mut self, gpa: Gpa) -> bool {
+        let _ = gpa;
+        false
+    }
+
     /// Loads IA32_XSS of this logical processor. The value has been checked against XFAM and the
     /// supported bits of [`crate::td::CpuFeatures`]; with none supported it is zero.
     fn write_xss(&mut self, value: u64);

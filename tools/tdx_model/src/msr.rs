@@ -23,11 +23,23 @@ pub(crate) const XSS: u32 = 0xda0;
 pub(crate) const EFER: u32 = 0xc000_0080;
 
 /// What every processor with TDX is free of or has: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO,
-/// IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, RRSBA.
-const ARCH_CAPABILITIES_FIXED: u64 =
-    1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13 | 1 << 14 | 1 << 15 | 1 << 19;
+/// IF_PSCHANGE_MC_NO, TAA_NO, DOITM, SBDR_SSDP_NO,
+/// FBSDP_NO, PSDP_NO, RRSBA.
+const ARCH_CAPABILITIES_FIXED: u64 = 1
+    | 1 << 1
+    | 1 << 3
+    | 1 << 5
+    | 1 << 6
+    | 1 << 8
+    | 1 << 12
+    | 1 << 13
+    | 1 << 14
+    | 1 << 15
+    | 1 << 19;
 
-/// EFER.SCE, LME: what a guest of the TD may change.
+/// EFER.SCE: what L1 may change.
+const EFER_SCE: u64 = 1;
+/// EFER.SCE, LME: what an L2 of the TD may change.
 pub(crate) const EFER_CHANGEABLE: u64 = 0x101;
 /// EFER.LMA, which a write ignores.
 pub(crate) const EFER_LMA: u64 = 1 << 10;
@@ -242,8 +254,8 @@ fn l1_read(td: &Td<'_>, index: u32) -> MsrAction {
 
 fn l1_write(td: &Td<'_>, index: u32, value: u64, efer: u64) -> MsrAction {
     match index {
-        EFER if (value ^ efer) & !(EFER_CHANGEABLE | EFER_LMA) != 0 => MsrAction::Ve,
-        EFER => MsrAction::SetEfer((value & EFER_CHANGEABLE) | (efer & !EFER_CHANGEABLE)),
+        EFER if (value ^ efer) & !(EFER_SCE | EFER_LMA) != 0 => MsrAction::Ve,
+        EFER => MsrAction::SetEfer((value & EFER_SCE) | (efer & !EFER_SCE)),
         XSS if value & !td.config.xss_allowed() != 0 => MsrAction::Gp,
         XSS => MsrAction::SetXss(value),
         DEBUGCTL if value & !DEBUGCTL_VALID != 0 => MsrAction::Gp,
@@ -446,12 +458,13 @@ mod tests {
     }
 
     #[test]
-    fn efer_of_l1_changes_only_in_sce_and_lme() {
+    fn efer_of_l1_changes_only_in_sce() {
         with_td(|td, _, _| {
             let set = |v| l1_msr(td, EFER, Direction::Write(v), 0xd00);
             assert_eq!(set(0xd01), MsrAction::SetEfer(0xd01));
             assert_eq!(set(0x901), MsrAction::SetEfer(0xd01));
             assert_eq!(set(0x501), MsrAction::Ve);
+            assert_eq!(set(0xc01), MsrAction::Ve);
             assert_eq!(l1_msr(td, EFER, Direction::Read, 0xd00), MsrAction::Native);
         });
     }

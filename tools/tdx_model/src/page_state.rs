@@ -22,7 +22,8 @@ pub enum PageState {
 
 /// The table's entry for one 4 KiB page. Its default is [`PageState::Free`].
 ///
-/// Bits 1:0 state, bit 2 set for a part of a 2 MiB leaf, 14:8, 22:16 and 30:24 rights of VM 1 to 3;
+/// Bits 1:0 state, bit 2 set for a part of a 2 MiB or 1 GiB leaf, bit 3 for a part that an interrupted
+/// acceptance has cleared, bit 4 for a part of a 1 GiB leaf, 14:8, 22:16 and 30:24 rights of VM 1 to 3;
 /// 15, 23 and 31, in the first page of 2 MiB only: the VM has a table for them.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,10 @@ impl PageEntry {
     pub const FREE: Self = Self(0);
 
     const LARGE: u32 = 1 << 2;
+    const CLEARED: u32 = 1 << 3;
+    const HUGE: u32 = 1 << 4;
     const TABLES: u32 = 1 << 15 | 1 << 23 | 1 << 31;
+    const RIGHTS: u32 = 0x7f7f_7f00;
 
     const fn new(state: PageState, level: Level) -> Self {
         let state = match state {
@@ -62,7 +66,9 @@ impl PageEntry {
     /// The level of the leaf this page is mapped by.
     #[must_use]
     pub const fn level(self) -> Level {
-        if self.0 & Self::LARGE != 0 {
+        if self.0 & Self::HUGE != 0 {
+            Level::Size1G
+        } else if self.0 & Self::LARGE != 0 {
             Level::Size2M
         } else {
             Level::Size4K
@@ -83,7 +89,7 @@ impl PageEntry {
     }
 
     const fn with_state(self, state: PageState) -> Self {
-        Self((self.0 & !3) | (Self::new(state, Level::Size4K).0))
+        Self((self.0 & !(3 | Self::CLEARED)) | (Self::new(state, Level::Size4K).0))
     }
 
     const fn with_rights(self, vm: VmIndex, rights: Rights) -> Self {
@@ -189,7 +195,7 @@ impl<'m> Pages<'m> {
 
     /// TDH.MEM.PAGE.REMOVE of the 4 KiB page at `gpa`, with all its aliases.
     ///
-    /// A 2 MiB leaf must be demoted first; until then this returns false and changes nothing.
+    /// A larger leaf must be demoted first; until then this returns false and changes nothing.
     pub fn host_remove(&mut self, gpa: Gpa) -> bool {
         let is_small = self.entry(gpa).level() == Level::Size4K;
         if is_small {
@@ -208,17 +214,41 @@ impl<'m> Pages<'m> {
         is_free
     }
 
-    /// TDH.MEM.PAGE.DEMOTE: splits the 2 MiB leaf around `gpa` into 4 KiB leaves with the same
-    /// state and rights, and gives each L2 the table that this needs. Does nothing if there is no
-    /// such leaf.
+    /// TDH.MEM.PAGE.PROMOTE: merges the 2 MiB leaves of the 1 GiB that begins at `start`. Returns false,
+    /// changing nothing, unless all of it is accepted in such leaves, with the same rights.
+    pub fn host_promote(&mut self, start: Gpa) -> bool {
+        let level = Level::Size1G;
+        let parts = self.slice(start, level.pages());
+        let first = self.entry(start).0 & !PageEntry::TABLES;
+        let is_possible = start.align_down(level) == start
+            && parts.len() as u64 == level.pages()
+            && first & !PageEntry::RIGHTS == PageEntry::new(PageState::Mapped, Level::Size2M).0
+            && parts.iter().all(|e| e.0 & !PageEntry::TABLES == first);
+        if is_possible {
+            for entry in self.slice_mut(start, level.pages()) {
+                entry.0 |= PageEntry::HUGE;
+            }
+        }
+        is_possible
+    }
+
+    /// TDH.MEM.PAGE.DEMOTE: splits the leaf around `gpa` into leaves of the next smaller size with the
+    /// same state and rights, and gives each L2 the table that 4 KiB leaves need. Does nothing if the
+    /// leaf has 4 KiB, or there is none.
     pub fn host_demote(&mut self, gpa: Gpa) {
-        if self.entry(gpa).level() == Level::Size2M {
+        let level = self.entry(gpa).level();
+        let lost = match level {
+            Level::Size4K => return,
+            Level::Size2M => PageEntry::LARGE | PageEntry::CLEARED,
+            Level::Size1G => PageEntry::HUGE,
+        };
+        if level == Level::Size2M {
             for vm in VmIndex::ALL {
                 self.host_add_l2_table(vm, gpa);
             }
         }
-        for entry in self.slice_mut(gpa.align_down(Level::Size2M), Level::Size2M.pages()) {
-            entry.0 &= !PageEntry::LARGE;
+        for entry in self.slice_mut(gpa.align_down(level), level.pages()) {
+            entry.0 &= !lost;
         }
     }
 
@@ -240,6 +270,20 @@ impl<'m> Pages<'m> {
     pub(crate) fn release(&mut self, start: Gpa, level: Level) {
         for entry in self.slice_mut(start, level.pages()) {
             *entry = entry.with_state(PageState::Pending);
+        }
+    }
+
+    /// The first 4 KiB page of a pending leaf that its acceptance has not yet cleared.
+    pub(crate) fn next_to_clear(&self, start: Gpa, level: Level) -> Option<Gpa> {
+        let parts = self.slice(start, level.pages());
+        let first = parts.iter().position(|e| e.0 & PageEntry::CLEARED == 0)?;
+        Some(Gpa(start.0 + ((first as u64) << 12)))
+    }
+
+    /// Notes that a page has been cleared. What the host does to the leaf makes it forgotten.
+    pub(crate) fn set_cleared(&mut self, page: Gpa) {
+        for entry in self.slice_mut(page, 1) {
+            entry.0 |= PageEntry::CLEARED;
         }
     }
 
@@ -310,6 +354,51 @@ mod tests {
             assert!(p.host_remove(inner));
             assert_eq!(p.entry(inner), PageEntry::FREE);
         });
+    }
+
+    #[test]
+    fn accepted_large_pages_of_equal_rights_become_one_that_is_split_step_by_step() {
+        const GIB: u64 = 1 << 30;
+        let mut entries = std::vec![PageEntry::default(); 3 << 18];
+        let mut p = Pages::new(&mut entries);
+        let (start, last) = (Gpa(GIB), Gpa(2 * GIB - TWO_MIB));
+        for gpa in (GIB..3 * GIB).step_by(2 << 20).map(Gpa) {
+            assert!(p.host_aug_pending(gpa, Level::Size2M));
+            assert!(gpa != last || !p.host_promote(start));
+            p.accept(gpa, Level::Size2M);
+        }
+        p.set_rights(last, Level::Size2M, VmIndex::Vm3, Rights::R);
+        assert!(!p.host_promote(start));
+        p.set_rights(last, Level::Size2M, VmIndex::Vm3, Rights::default());
+        assert!(!p.host_promote(Gpa(GIB + TWO_MIB)) && !p.host_promote(Gpa(0)));
+        assert!(!p.host_promote(Gpa(3 * GIB)));
+        // A table of an L2 is no difference.
+        p.host_add_l2_table(VmIndex::Vm1, last);
+        assert!(p.host_promote(start) && !p.host_promote(start));
+
+        let level = |p: &Pages<'_>, gpa| p.entry(gpa).level();
+        assert!(matches!(p.walk(last, Level::Size1G), Walk::Leaf(_)));
+        assert_eq!(level(&p, Gpa(2 * GIB)), Level::Size2M);
+        p.set_rights(start, Level::Size1G, VmIndex::Vm1, Rights::RWX);
+        assert_eq!(
+            p.l2_rights(VmIndex::Vm1, Gpa(2 * GIB - 1)),
+            Some(Rights::RWX)
+        );
+        assert_eq!(p.l2_rights(VmIndex::Vm1, Gpa(2 * GIB)), None);
+        assert!(!p.host_remove(last));
+        p.host_demote(last);
+        assert_eq!(p.walk(start, Level::Size1G), Walk::Table);
+        assert_eq!(
+            (level(&p, start), level(&p, last)),
+            (Level::Size2M, Level::Size2M)
+        );
+        p.host_demote(last);
+        assert_eq!(
+            (level(&p, start), level(&p, last)),
+            (Level::Size2M, Level::Size4K)
+        );
+        assert_eq!(p.l2_rights(VmIndex::Vm1, last), Some(Rights::RWX));
+        assert!(p.host_remove(last) && !p.host_promote(start));
     }
 
     #[test]

@@ -103,7 +103,10 @@ fn do_tdcall(td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, before: &Gpr
             assert!(vm.number() <= td.config.num_l2_vms);
             assert_eq!(&g, before);
         }
-        Outcome::TdExit(_) | Outcome::Vmcall { .. } => assert_eq!(&g, before),
+        Outcome::TdExit(_) | Outcome::Vmcall { .. } | Outcome::InjectVe | Outcome::InjectDf => {
+            assert_eq!(&g, before);
+        }
+        Outcome::Interrupted => assert_eq!(g.rax, before.rax),
         Outcome::InjectGp => panic!("#GP for a kernel in long mode"),
         Outcome::Fatal(why) => panic!("later modules survive everything: {why}"),
     }

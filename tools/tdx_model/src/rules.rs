@@ -4,6 +4,7 @@
 //!
 //! The tables are written from the specification, not from the code under test.
 
+mod cpuid;
 mod entry;
 mod fields;
 mod leaves;

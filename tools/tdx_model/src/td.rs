@@ -58,6 +58,10 @@ pub mod config_flags {
 pub mod td_ctls {
     /// An access to a pending page is a TD exit, not a #VE.
     pub const PENDING_VE_DISABLE: u64 = 1 << 0;
+    /// CPUID tells the topology: leaves 0xb and 0x1f.
+    pub const ENUM_TOPOLOGY: u64 = 1 << 1;
+    /// CPUID leaf 2 has a value.
+    pub const VIRT_CPUID2: u64 = 1 << 2;
     /// Keys for sealing depend on the processor. Nothing of the model does.
     pub const ENABLE_HW_SEAL_KEYS: u64 = 1 << 4;
 }
@@ -84,6 +88,8 @@ pub enum FeatureLevel {
     Base,
     /// TDG.MEM.PAGE.RELEASE if CONFIG_FLAGS reports it, and L2_VM_ENTRY_FAILED.
     Later,
+    /// TD_CTLS.ENUM_TOPOLOGY and VIRT_CPUID2 besides, as since version 1.5.06.
+    Topology,
 }
 
 impl FeatureLevel {
@@ -93,6 +99,7 @@ impl FeatureLevel {
         match number {
             0 => Some(Self::Base),
             1 => Some(Self::Later),
+            2 => Some(Self::Topology),
             _ => None,
         }
     }
@@ -143,6 +150,11 @@ impl TdConfig {
             && self.config_flags & config_flags::PAGE_RELEASE != 0
     }
 
+    /// Returns true if L1 can have the topology from CPUID.
+    pub(crate) fn has_topology(&self) -> bool {
+        self.feature_level >= FeatureLevel::Topology
+    }
+
     /// Bits of TD_CTLS that L1 may name in a write.
     pub(crate) fn td_ctls_write_mask(&self) -> u64 {
         let has_sealing = self.feature_level >= FeatureLevel::Later
@@ -152,7 +164,12 @@ impl TdConfig {
         } else {
             0
         };
-        td_ctls::PENDING_VE_DISABLE | sealing
+        let topology = if self.has_topology() {
+            td_ctls::ENUM_TOPOLOGY | td_ctls::VIRT_CPUID2
+        } else {
+            0
+        };
+        td_ctls::PENDING_VE_DISABLE | topology | sealing
     }
 
     /// Returns true if all these ATTRIBUTES are set.

@@ -13,7 +13,7 @@ use crate::machine::{FlushScope, L1Mapping, Machine};
 use crate::page_state::{PageEntry, Pages};
 use crate::stale::{Reduction, Stale};
 use crate::td::{CpuFeatures, FeatureLevel, L2Tables, Td, TdConfig, attributes, config_flags};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{L2Vm, Vcpu};
 
 /// Memory of the test TD: the first 2 MiB are mapped, the rest is free.
 const MEMORY_LEN: usize = 8 << 20;
@@ -46,6 +46,10 @@ pub(crate) struct FakeMachine {
     pub(crate) xss: Option<u64>,
     /// How often somebody else holds the measurement registers.
     pub(crate) busy_rtmrs: u32,
+    /// Long calls are interrupted after each piece of work.
+    pub(crate) is_interrupted: bool,
+    /// A page whose entry the host holds.
+    pub(crate) busy_page: Option<Gpa>,
 }
 
 impl FakeMachine {
@@ -117,6 +121,14 @@ impl Machine for FakeMachine {
         left.is_some()
     }
 
+    fn is_interrupted(&mut self) -> bool {
+        self.is_interrupted
+    }
+
+    fn is_page_busy(&mut self, gpa: Gpa) -> bool {
+        self.busy_page == Some(gpa)
+    }
+
     fn write_xss(&mut self, value: u64) {
         self.xss = Some(value);
     }
@@ -153,12 +165,27 @@ pub(crate) fn with_td(test: impl FnOnce(&mut Td<'_>, &mut Vcpu, &mut FakeMachine
         tsc: 1000,
         xss: None,
         busy_rtmrs: 0,
+        is_interrupted: false,
+        busy_page: None,
     };
     let mut vcpu = Box::new(Vcpu::new(1, &config));
     let mut reductions = [Reduction::default(); 8];
     let mut td = Td::new(config, pages);
     td.stale = Stale::new(&mut reductions);
     test(&mut td, &mut vcpu, &mut machine);
+}
+
+/// Puts an L2 into 64-bit mode.
+pub(crate) fn set_64_bit_mode(l2: &mut L2Vm) {
+    for (field, value) in [
+        (Field::GuestCr0, 0x8005_0033),
+        (Field::GuestCr4, 0x2060),
+        (Field::GuestEfer, 0xd01),
+        (Field::EntryControls, 0x003e_c204),
+        (Field::GuestCsAccess, 0xa09b),
+    ] {
+        l2.vmcs.set(field, value);
+    }
 }
 
 /// Executes a leaf as L1's kernel.

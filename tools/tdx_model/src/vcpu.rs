@@ -160,14 +160,49 @@ impl Vcpu {
         value.filter(|v| *v != TSC_DEADLINE_OFF)
     }
 
-    /// Returns true if CPUID at this privilege level is always a #VE in L1.
+    /// The value of the VMX-preemption timer at an entry of a VM, if L1 has set a deadline: with 0 it
+    /// exits before its first instruction.
+    ///
+    /// The timer counts down every 2^`rate` ticks of the TSC and has 32 bits, so an exit can come
+    /// before the deadline, by one count or after a very long run [ABI TSC_DEADLINE].
     #[must_use]
-    pub fn cpuid_is_ve(&self, cpl: u8) -> bool {
-        let switch = if cpl == 0 {
-            self.cpuid_supervisor_ve
+    pub fn preemption_timer(&self, vm: VmIndex, now: u64, rate: u32) -> Option<u64> {
+        let left = self.tsc_deadline(vm)?.saturating_sub(now);
+        Some((left >> rate.min(31)).min(u64::from(u32::MAX)))
+    }
+
+    /// Returns true if L1 wants a #VE for CPUID at this privilege level: for all leaves, or for the one
+    /// with this number in CPUID_CONTROL.
+    #[must_use]
+    pub fn cpuid_is_ve(&self, cpl: u8, index: usize) -> bool {
+        let (switch, bit) = if cpl == 0 {
+            (self.cpuid_supervisor_ve, 1)
         } else {
-            self.cpuid_user_ve
+            (self.cpuid_user_ve, 2)
         };
-        switch != 0
+        switch != 0 || self.cpuid_control.get(index).is_some_and(|c| c & bit != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::with_td;
+
+    #[test]
+    fn preemption_timer_rounds_a_deadline_down_and_has_32_bits() {
+        with_td(|_, vcpu, _| {
+            let mut timer = |deadline, now, rate| {
+                vcpu.tsc_deadline[1] = deadline;
+                vcpu.preemption_timer(VmIndex::Vm1, now, rate)
+            };
+            assert_eq!(timer(TSC_DEADLINE_OFF, 0, 5), None);
+            assert_eq!(timer(1000, 2000, 5), Some(0));
+            // 31 ticks too early.
+            assert_eq!(timer(1031, 1000, 5), Some(0));
+            assert_eq!(timer(1032, 1000, 5), Some(1));
+            assert_eq!(timer(1001, 1000, 0), Some(1));
+            assert_eq!(timer(1 << 50, 0, 5), Some(u64::from(u32::MAX)));
+        });
     }
 }

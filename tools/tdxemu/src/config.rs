@@ -6,12 +6,13 @@
 //!
 //! | key | values | default | meaning |
 //! |---|---|---|---|
-//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G | `512M` | memory reserved for VTL0 |
+//! | `emu.vtl0` | size, and `@` with a base or `top` if it is not 0; multiples of 2 MiB with suffix K, M or G; up to four, separated by commas | `512M` | memory reserved for VTL0 |
 //! | `emu.l2` | 0 to 3 | `2` | number of L2 VMs (NUM_L2_VMS) |
-//! | `emu.feature_level` | 0, 1 | `1` | 1 adds features of later TDX modules to version 1.5 |
+//! | `emu.feature_level` | 0 to 2 | `1` | adds features of later TDX modules to version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | who adds tables to the L2 secure EPTs, and when |
 //! | `emu.stale` | `use`, `report`, `off` | `use` | rights of an L2 that are revoked without a flush |
 //! | `emu.extra_msrs` | 0, 1 | `0` | MSRs that a processor with TDX has and QEMU's lacks |
+//! | `emu.timer_rate` | 0 to 31 | `5` | a deadline of an L2 is rounded down to 2^rate ticks from its entry |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | lowest level that the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
 //! | `emu.host` | `generic`, `hyperv` | `generic` | identity of the host, and the calls that it offers |
@@ -20,7 +21,7 @@
 
 use crate::hostile::Hostile;
 use crate::log::Level;
-use crate::mem::layout::{Place, Wanted};
+use crate::mem::layout::{PIECES, Place, Wanted};
 use tdx_model::td::{FeatureLevel, L2Tables};
 
 /// Whose identity the host shows.
@@ -47,7 +48,7 @@ pub enum Stale {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// VTL0's memory.
-    pub vtl0: Wanted,
+    pub vtl0: [Option<Wanted>; PIECES],
     /// NUM_L2_VMS.
     pub l2_vms: u8,
     /// Whose identity the host shows.
@@ -62,6 +63,8 @@ pub struct Config {
     pub stale: Stale,
     /// True if there are registers that QEMU's processor lacks.
     pub has_extra_msrs: bool,
+    /// Rate of the VMX-preemption timer: IA32_VMX_MISC 4:0.
+    pub timer_rate: u32,
     /// Log level.
     pub log: Level,
     /// True if L1's TSC does not advance while the emulator runs.
@@ -73,10 +76,15 @@ pub struct Config {
 impl Config {
     /// The values used when an option is not given.
     pub const DEFAULT: Self = Self {
-        vtl0: Wanted {
-            len_bytes: 512 << 20,
-            place: Place::At(0),
-        },
+        vtl0: [
+            Some(Wanted {
+                len_bytes: 512 << 20,
+                place: Place::At(0),
+            }),
+            None,
+            None,
+            None,
+        ],
         l2_vms: 2,
         host: HostKind::Generic,
         hostile: Hostile::OFF,
@@ -84,6 +92,7 @@ impl Config {
         l2_tables: L2Tables::Given,
         stale: Stale::Use,
         has_extra_msrs: false,
+        timer_rate: 5,
         log: Level::Info,
         is_time_hidden: false,
         is_bench: false,
@@ -91,10 +100,10 @@ impl Config {
 }
 
 /// Printed after a refusal: the options that exist.
-pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top (multiples of 2M) emu.l2=0..3 \
+pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top[,...] (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
-     emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
-     emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
+     emu.feature_level=0|1|2 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
+     emu.extra_msrs=0|1 emu.timer_rate=0..31 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// The first invalid word of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +164,7 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
             }
         }
         "extra_msrs" => config.has_extra_msrs = switch(value)?,
+        "timer_rate" => config.timer_rate = value.parse().ok().filter(|rate| *rate < 32)?,
         "log" => config.log = Level::from_name(value)?,
         "hide_time" => config.is_time_hidden = switch(value)?,
         "bench" => config.is_bench = switch(value)?,
@@ -163,7 +173,15 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
     Some(())
 }
 
-fn vtl0(value: &str) -> Option<Wanted> {
+fn vtl0(value: &str) -> Option<[Option<Wanted>; PIECES]> {
+    let mut pieces = [None; PIECES];
+    for (index, value) in value.split(',').enumerate() {
+        *pieces.get_mut(index)? = Some(piece(value)?);
+    }
+    Some(pieces)
+}
+
+fn piece(value: &str) -> Option<Wanted> {
     let large_pages = |text| size(text).filter(|bytes| bytes % (2 << 20) == 0);
     let (len_bytes, place) = match value.split_once('@') {
         None => (value, Place::At(0)),
@@ -206,20 +224,37 @@ mod tests {
         let (config, l1) = parse("emu.vtl0=128M emu.l2=3 -- console=ttyS0 -- init").unwrap();
         let place = Place::At(0);
         let len_bytes = 128 << 20;
-        assert_eq!(config.vtl0, Wanted { len_bytes, place });
+        let piece = Wanted { len_bytes, place };
+        assert_eq!(config.vtl0, [Some(piece), None, None, None]);
         assert_eq!(config.l2_vms, 3);
         assert_eq!(l1, "console=ttyS0 -- init");
     }
 
     #[test]
     fn vtl0s_memory_is_at_0_unless_a_place_is_named() {
-        let get = |value| vtl0(value).map(|w| (w.len_bytes >> 20, w.place));
+        let get = |value| piece(value).map(|w| (w.len_bytes >> 20, w.place));
         assert_eq!(get("2M"), Some((2, Place::At(0))));
         assert_eq!(get("512M@0"), Some((512, Place::At(0))));
         assert_eq!(get("1G@4G"), Some((1024, Place::At(4 << 30))));
         assert_eq!(get("64M@top"), Some((64, Place::Top)));
         for bad in [
             "64M@", "64M@1M", "@top", "64M@Top", "0@top", "64M@0@0", "3M@0",
+        ] {
+            assert_eq!(get(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn vtl0s_memory_has_up_to_four_pieces() {
+        let get = |value| vtl0(value).map(|all| all.map(|w| w.map_or(0, |w| w.len_bytes >> 20)));
+        assert_eq!(get("2M"), Some([2, 0, 0, 0]));
+        assert_eq!(get("2M@top,4M@4G,6M@8G,8M"), Some([2, 4, 6, 8]));
+        for bad in [
+            "2M,2M@4M,2M@8M,2M@12M,2M@16M",
+            "2M,",
+            ",2M",
+            "2M,,2M@4M",
+            "2M;2M@4M",
         ] {
             assert_eq!(get(bad), None, "{bad}");
         }
@@ -245,6 +280,8 @@ mod tests {
         assert_eq!(other, Ok((FeatureLevel::Base, L2Tables::Withheld)));
         let asked = get("emu.feature_level=1 emu.l2_tables=ondemand --");
         assert_eq!(asked, Ok((FeatureLevel::Later, L2Tables::OnDemand)));
+        let topology = get("emu.feature_level=2 --");
+        assert_eq!(topology, Ok((FeatureLevel::Topology, L2Tables::Given)));
     }
 
     #[test]
@@ -266,6 +303,7 @@ mod tests {
                     "SIZE@BASE" => "2M@4M",
                     "SIZE@top" => "2M@top",
                     "0..3" => "3",
+                    "0..31" => "31",
                     value if value.starts_with("SEED") => "7,irq",
                     value => value,
                 };
@@ -292,11 +330,13 @@ mod tests {
             "emu.l2=4",
             "emu.log=loud",
             "emu.host=xen",
-            "emu.feature_level=2",
+            "emu.feature_level=3",
             "emu.l2_tables=some",
             "emu.bench=yes",
             "emu.hide_time=2",
             "emu.extra_msrs=all",
+            "emu.timer_rate=32",
+            "emu.timer_rate=-1",
             "emu.hostile=exit",
             "emu.x=1",
             "quiet",

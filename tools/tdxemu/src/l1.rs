@@ -169,6 +169,10 @@ fn tdcall(vp: &mut Vp) {
             complete_tdcall(vp, &gprs);
         }
         Outcome::InjectGp => vp.inject_gp(),
+        Outcome::InjectVe => vp.inject_ve(),
+        Outcome::InjectDf => vp.inject_df(),
+        // RIP stays: L1 takes its interrupt, then executes the call again.
+        Outcome::Interrupted => vp.l1.gprs = from_model(&gprs),
         Outcome::Vmcall { mask } => {
             let mut view = gprs.selected(mask);
             host::vmcall(vp, &mut view);
@@ -189,13 +193,12 @@ fn cpuid(vp: &mut Vp) {
     let request = CpuidRequest {
         leaf,
         subleaf,
-        native: native_cpuid(vp, leaf, subleaf),
+        native: native_cpuid(vp, tdx_model::cpuid::effective_leaf(leaf), subleaf),
         native_max_basic: cpu::cpuid(0, 0).eax,
-        native_max_extended: cpu::cpuid(0x8000_0000, 0).eax,
         cpl,
     };
     let world = vp.platform.world();
-    let outcome = tdx_model::cpuid::l1_cpuid(&world.td.config, vp.model, &request);
+    let outcome = tdx_model::cpuid::l1_cpuid(&world.td, vp.model, &request);
     drop(world);
     let len_bytes = decode(&vp.l1, &vp.platform.memory).map_or(2, |insn| insn.len_bytes);
     match outcome {

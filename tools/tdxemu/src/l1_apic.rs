@@ -119,14 +119,21 @@ pub fn redirection(low: u32, high: u32, count: usize) -> (Option<usize>, u32) {
     (target.map(|target| target as usize), routed)
 }
 
-/// Puts the numbers into what CPUID says of a processor: APIC ID, and how many there are.
+/// Puts the numbers into what CPUID says of a processor: APIC ID, and how many there are. Leaves 1
+/// and 4 agree, as on a host that offers a plain topology: it is all that Linux has if leaf 0xb is a #VE.
 pub fn renumber_cpuid(leaf: u32, number: usize, count: usize, value: &mut CpuidResult) {
     const CORES: u32 = 2;
     const LEVEL_TYPE: u32 = 0xff00;
+    const CACHE_TYPE: u32 = 0x1f;
     // CAST: below 64.
     let (number, count) = (number as u32, count as u32);
     match leaf {
         1 => value.ebx = (value.ebx & 0xffff) | (count << 16) | (number << 24),
+        4 if value.eax & CACHE_TYPE != 0 => {
+            let highest = count.next_power_of_two() - 1;
+            let sharing = ((value.eax >> 14) & 0xfff).min(highest);
+            value.eax = (value.eax & 0x3fff) | (sharing << 14) | (highest << 26);
+        }
         0xb | 0x1f if *value != CpuidResult::default() => {
             value.edx = number;
             if value.ecx & LEVEL_TYPE == CORES << 8 {
@@ -219,7 +226,18 @@ mod tests {
         assert_eq!(renumbered(1, 0x201), (4, 0x0208_0800, 0x201, 3));
         assert_eq!(renumbered(0xb, 0x201), (4, 0x0309_0008, 0x201, 2));
         assert_eq!(renumbered(0x1f, 0x100), (4, 0x0309_0800, 0x100, 2));
-        assert_eq!(renumbered(4, 0x201), (4, 0x0309_0800, 0x201, 3));
+        assert_eq!(renumbered(2, 0x201), (4, 0x0309_0800, 0x201, 3));
+        // Caches: of each processor, and of all nine that QEMU has; then none.
+        let cache = |eax, count| {
+            let mut value = CpuidResult { eax, ..native };
+            renumber_cpuid(4, 2, count, &mut value);
+            value.eax
+        };
+        assert_eq!(cache(0x3c00_0121, 8), 0x1c00_0121);
+        assert_eq!(cache(0x3c03_c163, 8), 0x1c01_c163);
+        assert_eq!(cache(0x3c03_c163, 5), 0x1c01_c163);
+        assert_eq!(cache(0x0400_4163, 1), 0x163);
+        assert_eq!(cache(0x3c03_c160, 8), 0x3c03_c160);
         // A leaf that QEMU's processor does not have.
         let mut none = CpuidResult::default();
         renumber_cpuid(0x1f, 2, 8, &mut none);

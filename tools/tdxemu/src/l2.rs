@@ -30,6 +30,11 @@ use tdx_model::gprs::Gprs;
 use tdx_model::l2_exit::{HostRouted, L2Call, L2Exit, L2Outcome};
 use tdx_model::ve::TdExit;
 
+/// Vector of the interrupt by which the host takes the processor back: Linux's timer.
+const HOST_VECTOR: u8 = 0xec;
+/// Vector by which the host tells a processor that an interrupt is posted for L1: Linux's.
+const NOTIFICATION_VECTOR: u8 = 0xf2;
+
 /// What an exit of the hardware turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -42,13 +47,22 @@ pub enum Verdict {
 /// TDG.VP.ENTER has passed its checks: switches the processor to the L2.
 pub fn enter(vp: &mut Vp, vm: VmIndex) {
     vp.switch_to_l2(vm);
+    vp.l2_mut(vm).timer_end = timer_end(vp, vm);
+}
+
+/// When the VMX-preemption timer ends the run that begins now, if L1 has set a deadline.
+fn timer_end(vp: &Vp, vm: VmIndex) -> Option<u64> {
+    vp.model.tsc_deadline(vm)?;
+    let (now, rate) = (tdx_model_tsc(vp), vp.platform.config.timer_rate);
+    let count = vp.model.preemption_timer(vm, now, rate)?;
+    Some(now.saturating_add(count << rate))
 }
 
 /// Runs an L2 once and deals with its exit.
 pub fn step(vp: &mut Vp, vm: VmIndex) {
     // The event of an entry precedes an interrupt of the host.
     if !event::has_entry_event(vp.model, vm) && host::takes_processor(vp) {
-        let (outcome, gprs) = with_model(vp, vm, |mut call| call.host_interrupt());
+        let (outcome, gprs) = with_model(vp, vm, |mut call| call.host_interrupt(HOST_VECTOR));
         return act(vp, vm, outcome, &gprs);
     }
     if let Some(exit) = before_entry(vp, vm) {
@@ -70,12 +84,8 @@ fn before_entry(vp: &mut Vp, vm: VmIndex) -> Option<L2Exit> {
         // Whatever the L2 does first, it would not get further.
         return Some(plain_exit(vp, vm, reason::MONITOR_TRAP_FLAG));
     }
-    let now = tdx_model_tsc(vp);
-    let is_expired = vp
-        .model
-        .tsc_deadline(vm)
-        .is_some_and(|deadline| deadline <= now);
-    if is_expired {
+    let timer_end = vp.l2_ref(vm).timer_end;
+    if timer_end.is_some_and(|end| tdx_model_tsc(vp) >= end) {
         if event::has_entry_event(vp.model, vm) {
             // The event is delivered first; the kick ends the run right after it.
             vp.kick_self();

@@ -22,6 +22,7 @@ pub struct Processor<'w> {
     index: usize,
     needs_shootdown: bool,
     has_xss: bool,
+    takes_interrupts: bool,
     /// What the call wrote to IA32_XSS where the emulator keeps that.
     pub xss: Option<u64>,
 }
@@ -36,6 +37,7 @@ impl<'w> Processor<'w> {
             index: vp.index,
             needs_shootdown: false,
             has_xss: vp.extra_msrs.has(XSS),
+            takes_interrupts: vp.l1.vmcb.save.rflags & RFLAGS_IF != 0,
             xss: None,
         }
     }
@@ -48,6 +50,7 @@ impl<'w> Processor<'w> {
     }
 }
 
+const RFLAGS_IF: u64 = 1 << 9;
 const POOL: &str = "the frame pool was sized for every page of every VM";
 
 /// The rights as nested-page rights. `None` if SVM can't express them.
@@ -99,7 +102,14 @@ impl Machine for Processor<'_> {
         });
         // Other processors in the L2 keep their translations until they exit; the model tracks how
         // long they may use them after that.
-        self.spaces.set_l2(vm, gpa, level, nested).expect(POOL);
+        let piece = level.min(Level::Size2M);
+        let start = gpa.align_down(level).0;
+        // CAST: at most 2 MiB.
+        for part in (start..start + level.len_bytes()).step_by(piece.len_bytes() as usize) {
+            self.spaces
+                .set_l2(vm, Gpa(part), piece, nested)
+                .expect(POOL);
+        }
     }
 
     fn flush_l2(&mut self, _vm: VmIndex, scope: FlushScope) {
@@ -137,6 +147,16 @@ impl Machine for Processor<'_> {
         for (field, value) in fields {
             log!(Warn, "  {field:?} {value:#x}");
         }
+    }
+
+    /// The interrupts of this machine are L1's: one that L1 does not take would wait for ever.
+    fn is_interrupted(&mut self) -> bool {
+        debug_port::interrupts_call()
+            || (self.takes_interrupts && apic::has_deliverable_interrupt())
+    }
+
+    fn is_page_busy(&mut self, _: Gpa) -> bool {
+        debug_port::holds_page()
     }
 
     #[expect(unsafe_code)] // UNSAFETY: WRMSR

@@ -119,7 +119,7 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
         initrd: handover.initrd,
         cpus: smp::count() as u64,
     };
-    let layout = layout::plan(&handover.map, &taken, config.vtl0, &kernel)?;
+    let layout = layout::plan(&handover.map, &taken, &config.vtl0, &kernel)?;
     let map = layout.l1_map(&handover.map);
     // SAFETY: this is RAM (and the ROM below 1 MiB) without image and pool, where all of the
     // emulator's references point.

@@ -89,6 +89,8 @@ pub struct L2Context {
     pub msr_bitmap_writes: u64,
     /// Software event injected at the latest entry: address of its instruction and its length.
     pub injected_software: Option<(u64, u32)>,
+    /// TSC, as L1 sees it, at which the VMX-preemption timer that the latest entry started ends the run.
+    pub timer_end: Option<u64>,
 }
 
 /// A virtual processor.
@@ -350,6 +352,7 @@ fn new_l2(pool: &FramePool, world: &World, vm: VmIndex) -> Result<L2Context, &'s
         msr_bitmap,
         msr_bitmap_writes: 0,
         injected_software: None,
+        timer_end: None,
     })
 }
 

@@ -168,20 +168,41 @@ pub fn load_idt() {
     unsafe { asm!("lidt [{}]", in(reg) pointer.as_ptr() as u64 + 6, options(readonly, nostack)) };
 }
 
+static VE_REASONS: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
+/// The next #VE is a result, not a fault of this program.
+const VE_WANTED: u64 = u64::MAX;
+
+/// The reason of the #VE that an instruction raises, which is then stepped over; `None` without one.
+pub fn catch_ve(instruction: impl FnOnce()) -> Option<u64> {
+    let reason = &VE_REASONS[index()];
+    reason.store(VE_WANTED, Ordering::SeqCst);
+    instruction();
+    let reason = reason.swap(0, Ordering::SeqCst);
+    (reason != VE_WANTED).then_some(reason)
+}
+
 /// How often a processor has handled a vector.
 pub fn times_taken(cpu: usize, vector: u64) -> u64 {
     TIMES_TAKEN[cpu][vector as usize].load(Ordering::SeqCst) // CAST: below 256
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn tmk_event(vector: u64, error: u64, rip: u64) {
+extern "C" fn tmk_event(vector: u64, error: u64, rip: &mut u64) {
     const X2APIC_EOI: u32 = 0x80b;
     const NMI: u64 = 2;
+    const VE: u64 = 20;
+    let cpu = index();
+    if vector == VE && VE_REASONS[cpu].load(Ordering::SeqCst) == VE_WANTED {
+        // TDG.VP.VEINFO.GET: reason in RCX, length of the instruction in R10.
+        let info = crate::tdx::call(3, 0, 0, 0, 0);
+        VE_REASONS[cpu].store(info[1], Ordering::SeqCst);
+        *rip += info[10] & 0xffff_ffff;
+        return;
+    }
     assert!(
         vector >= 32 || vector == NMI,
         "L1 took exception {vector}, error code {error:#x}, at {rip:#x}"
     );
-    let cpu = index();
     LAST_VECTORS[cpu].store(vector, Ordering::SeqCst);
     // CAST: below 256.
     TIMES_TAKEN[cpu][vector as usize].fetch_add(1, Ordering::SeqCst);

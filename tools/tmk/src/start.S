@@ -154,7 +154,7 @@ tmk_l1_event:
 	pushq	%r11
 	movq	72(%rsp), %rdi		# vector
 	movq	80(%rsp), %rsi		# error code
-	movq	88(%rsp), %rdx		# RIP
+	leaq	88(%rsp), %rdx		# where RIP is
 	pushq	%rbp
 	movq	%rsp, %rbp
 	andq	$-16, %rsp

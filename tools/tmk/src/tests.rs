@@ -153,6 +153,7 @@ tests! { ALL:
         large_page_then_small
         rights_are_per_vm
         invalidations_are_accepted
+        invalidation_ends_at_the_edge_of_the_canonical_addresses
         shared_address_goes_to_the_host
         shared_page_is_reached_through_the_hosts_tables
         released_page_has_to_be_accepted_again
@@ -167,6 +168,7 @@ tests! { ALL:
     }
     td {
         l2_tdvmcall_goes_to_the_host_if_l1_says_so
+        leaves_that_the_module_does_not_virtualize_are_ve
         host_resumes_l1_after_a_call_of_the_l2
         every_vm_runs
         each_vm_has_its_own_controls
@@ -191,6 +193,8 @@ tests! { ALL:
         measurement_registers_are_busy_or_refused_as_asked
         synic_posts_messages_and_events
         hypercalls_use_shared_pages
+        entry_of_a_page_is_held_by_the_host
+        long_calls_are_interrupted_and_go_on
     }
 }
 

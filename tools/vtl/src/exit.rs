@@ -66,7 +66,8 @@ pub enum Exit<'a> {
         /// Offset of the register in the page.
         offset: u16,
     },
-    /// The deadline of [`crate::RunPage::arm_deadline`] has passed.
+    /// The deadline of [`crate::RunPage::arm_deadline`] has passed, or nearly; it stays armed until it
+    /// has. Compare with [`crate::tsc`].
     Deadline,
     /// INIT.
     Init,

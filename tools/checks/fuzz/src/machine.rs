@@ -87,5 +87,13 @@ impl Machine for Array {
         self.tsc % 8 == 7
     }
 
+    fn is_interrupted(&mut self) -> bool {
+        self.is_interrupt_pending
+    }
+
+    fn is_page_busy(&mut self, gpa: Gpa) -> bool {
+        gpa.pfn() % 16 == 7
+    }
+
     fn write_xss(&mut self, _: u64) {}
 }

@@ -88,10 +88,10 @@ fn config(random: &mut Random) -> TdConfig {
             has_waitpkg: random.below(2) == 0,
             has_tsc_deadline: random.below(2) == 0,
         },
-        feature_level: if random.below(4) == 0 {
-            FeatureLevel::Base
-        } else {
-            FeatureLevel::Later
+        feature_level: match random.below(4) {
+            0 => FeatureLevel::Base,
+            1 => FeatureLevel::Topology,
+            _ => FeatureLevel::Later,
         },
         l2_tables: match random.below(4) {
             0 => L2Tables::OnDemand,
@@ -171,7 +171,19 @@ fn call(
                 "a VM the TD does not have"
             );
         }
-        Outcome::TdExit(_) | Outcome::Vmcall { .. } | Outcome::InjectGp | Outcome::Fatal(_) => {
+        Outcome::Interrupted => {
+            let moved = Gprs {
+                rdx: gprs.rdx,
+                ..before
+            };
+            assert_eq!(gprs, moved, "an interrupted call is not done");
+        }
+        Outcome::TdExit(_)
+        | Outcome::Vmcall { .. }
+        | Outcome::InjectGp
+        | Outcome::InjectVe
+        | Outcome::InjectDf
+        | Outcome::Fatal(_) => {
             assert_eq!(gprs, before, "nothing changes before the leaf is done");
         }
     }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::gpa::{Level, Rights};
-use crate::testing::{FakeMachine, STATE, with_td};
+use crate::testing::{FakeMachine, STATE, set_64_bit_mode, with_td};
 
 const VM: VmIndex = VmIndex::Vm1;
 
@@ -207,6 +207,7 @@ fn tdcall_is_l1s_unless_enabled_for_vmcall() {
             ..exit(77)
         };
         vcpu.l2_mut(VM).gprs.rcx = 0xfc00;
+        set_64_bit_mode(vcpu.l2_mut(VM));
         assert_eq!(run(td, vcpu, m, &e).1.rax, 77);
         vcpu.l2_ctls[1] = l2_ctls::ENABLE_TDVMCALL;
         let vmcall = L2Outcome::ToHost(TdExit::L2Vmcall {
@@ -244,9 +245,9 @@ fn interrupt_of_the_host_reaches_l1_as_its_own_kind_of_exit() {
         run(td, vcpu, m, &exit(74));
         let rip = vcpu.l2(VM).vmcs.get(Field::GuestRip);
         let mut g = Gprs::ZERO;
-        let outcome = left(td, vcpu, &mut g, m).host_interrupt();
+        let outcome = left(td, vcpu, &mut g, m).host_interrupt(0xec);
         assert_eq!((outcome, g.rax), (L2Outcome::ToL1, 0x1100_0000_0001));
-        assert_eq!((g.rcx, g.r9), (0, 0));
+        assert_eq!((g.rcx, g.r9), (0, 0x8000_00ec));
         assert_eq!(vcpu.l2(VM).vmcs.get(Field::GuestRip), rip);
     });
 }
@@ -271,6 +272,110 @@ fn interrupted_delivery_is_repeated_after_the_host_unless_intercepted() {
         let outcome = left(td, vcpu, &mut g, m).enter_after_host();
         assert_eq!(outcome, L2Outcome::ToL1);
         assert_eq!((g.rax, g.r9), (0x1100 << 32, 2 << 32 | 0x8000_1b0e));
+    });
+}
+
+/// An L2 that reads an MSR which its table refuses with #GP.
+fn refused_msr(vcpu: &mut Vcpu) {
+    let l2 = vcpu.l2_mut(VM);
+    l2.msr_bitmap.fill(0);
+    l2.gprs.rcx = 0x9b;
+}
+
+#[test]
+fn gp_of_the_module_sets_rf_and_gives_way_to_an_interrupted_event() {
+    with_td(|td, vcpu, m| {
+        refused_msr(vcpu);
+        assert_eq!(run(td, vcpu, m, &exit(31)).0, L2Outcome::Resume);
+        let vmcs = &mut vcpu.l2_mut(VM).vmcs;
+        assert_eq!(vmcs.get(Field::EntryInterruptionInfo), 0x8000_0b0d);
+        assert_eq!(vmcs.get(Field::GuestRflags), 0x1_0002);
+        let interrupted = L2Exit {
+            idt_vectoring_info: 0x8000_1030,
+            ..exit(31)
+        };
+        assert_eq!(run(td, vcpu, m, &interrupted).0, L2Outcome::Resume);
+        let vmcs = &mut vcpu.l2_mut(VM).vmcs;
+        assert_eq!(vmcs.get(Field::EntryInterruptionInfo), 0x8000_0030);
+        // Intercepted: registers describe the RDMSR, the VMCS the exception.
+        vmcs.set(Field::ExceptionBitmap, 1 << 13);
+        let (outcome, g) = run(td, vcpu, m, &exit(31));
+        assert_eq!((outcome, g.rax, g.r9), (L2Outcome::ToL1, 31, 0));
+        let vmcs = &vcpu.l2(VM).vmcs;
+        assert_eq!(vmcs.get(Field::ExitReason), 0);
+        assert_eq!(vmcs.get(Field::ExitInterruptionInfo), 0x8000_0b0d);
+    });
+}
+
+#[test]
+fn page_fault_filter_of_an_injection_looks_at_the_error_code_of_the_exit() {
+    with_td(|td, vcpu, m| {
+        let vmcs = &mut vcpu.l2_mut(VM).vmcs;
+        vmcs.set(Field::ExceptionBitmap, 1 << 14);
+        vmcs.set(Field::PfErrorMask, 2);
+        vmcs.set(Field::PfErrorMatch, 2);
+        // The event has the bit that the filter wants, the exit does not.
+        let e = L2Exit {
+            gpa: 0x20_0000,
+            idt_vectoring_info: 0x8000_0b0e,
+            idt_vectoring_error: 2,
+            ..exit(48)
+        };
+        run(td, vcpu, m, &e);
+        let mut g = Gprs::ZERO;
+        let outcome = left(td, vcpu, &mut g, m).enter_after_host();
+        assert_eq!(outcome, L2Outcome::Resume);
+        run(
+            td,
+            vcpu,
+            m,
+            &L2Exit {
+                interruption_error: 2,
+                ..e
+            },
+        );
+        let outcome = left(td, vcpu, &mut g, m).enter_after_host();
+        assert_eq!(outcome, L2Outcome::ToL1);
+    });
+}
+
+#[test]
+fn bus_lock_is_reported_to_the_host_after_an_exit_that_was_handled_inside() {
+    with_td(|td, vcpu, m| {
+        let l2 = vcpu.l2_mut(VM);
+        l2.msr_bitmap.fill(0);
+        l2.gprs.rcx = 0x1d9;
+        let want = TdExit::Async {
+            vm: VM,
+            reason: 74,
+            interruption_info: 0,
+        };
+        let (outcome, _) = run(td, vcpu, m, &exit(1 << 26 | 31));
+        assert_eq!(outcome, L2Outcome::ToHost(want));
+        assert_eq!(vcpu.l2(VM).vmcs.get(Field::GuestRip), 0xffff_fff2);
+        // The VMCS still has the exit itself, should the host resume L1.
+        let mut g = Gprs::ZERO;
+        left(td, vcpu, &mut g, m).resume_l1(HostRouted::Async);
+        assert_eq!(g.rax, 0x1100_0400_001f);
+    });
+}
+
+#[test]
+fn stepping_over_an_instruction_makes_single_step_pending_or_not() {
+    with_td(|td, vcpu, m| {
+        let mut step = |td: &mut Td<'_>, rflags, debugctl, before| {
+            let l2 = vcpu.l2_mut(VM);
+            l2.msr_bitmap.fill(0);
+            l2.gprs.rcx = 0x1d9;
+            l2.vmcs.set(Field::GuestRflags, rflags);
+            l2.vmcs.set(Field::GuestDebugctl, debugctl);
+            l2.vmcs.set(Field::GuestPendingDebug, before);
+            assert_eq!(run(td, vcpu, m, &exit(31)).0, L2Outcome::Resume);
+            vcpu.l2(VM).vmcs.get(Field::GuestPendingDebug)
+        };
+        assert_eq!(step(td, 0x102, 0, 0), 1 << 14);
+        assert_eq!(step(td, 0x102, 2, 1 << 14), 0);
+        assert_eq!(step(td, 2, 0, 1 << 14 | 1), 1);
     });
 }
 

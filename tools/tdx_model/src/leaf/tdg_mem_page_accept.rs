@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TDG.MEM.PAGE.ACCEPT (leaf 6): accepts a pending page, which is zeroed.
 
-use super::{Call, Leaf, SUCCESS, Stop};
+use super::{Call, Done, Leaf, SUCCESS, Stop};
 use crate::gpa::{Gpa, Level, VmIndex};
 use crate::machine::{L1Mapping, Machine};
 use crate::page_state::{PageState, Walk};
 use crate::status::{Operand, Status};
 use crate::ve::Eeq;
 
-pub(crate) fn tdg_mem_page_accept<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
+pub(crate) fn tdg_mem_page_accept<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     let (gpa, level) = mapping_operand(call.gprs.rcx, Level::Size2M)?;
     let not_there = Stop::ept_violation(gpa, Eeq::Accept { level });
-    let entry = match call.td.pages.walk(gpa, level) {
+    let walk = call.td.pages.walk(gpa, level);
+    // A walk that ends above the level asked for takes no lock.
+    if !matches!(walk, Walk::Leaf(entry) if entry.level() > level) {
+        call.lock_page(gpa)?;
+    }
+    let entry = match walk {
         Walk::Leaf(entry) => entry,
         Walk::Table => return Err(Status::PAGE_SIZE_MISMATCH.with(level.number()).into()),
         Walk::Missing => return Err(not_there),
@@ -25,7 +30,19 @@ pub(crate) fn tdg_mem_page_accept<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
         return Err(not_there);
     }
     // checks passed
-    call.machine.zero_memory(gpa, level.len_bytes());
+    // A large page is cleared piece by piece; what is done stays done.
+    let end = gpa.0 + level.len_bytes();
+    let first = call.td.pages.next_to_clear(gpa, level);
+    let mut page = first.map_or(end, |first| first.0);
+    while page < end {
+        call.machine
+            .zero_memory(Gpa(page), Level::Size4K.len_bytes());
+        call.td.pages.set_cleared(Gpa(page));
+        page += Level::Size4K.len_bytes();
+        if page < end && call.machine.is_interrupted() {
+            return Ok(Done::Interrupted);
+        }
+    }
     call.td.pages.accept(gpa, level);
     call.machine
         .l1_mapping_changed(gpa, level, L1Mapping::Private);
@@ -91,6 +108,52 @@ mod tests {
             );
             assert_eq!(again, Status::PAGE_ALREADY_ACCEPTED.0);
             assert_eq!(m.events.len(), 2);
+        });
+    }
+
+    #[test]
+    fn interrupted_large_page_goes_on_where_it_was_and_is_mapped_at_the_end() {
+        with_td(|td, vcpu, m| {
+            let start = Gpa(TWO_MIB);
+            assert!(td.pages.host_aug_pending(start, Level::Size2M));
+            m.memory[0x20_0000..0x40_0000].fill(0xff);
+            m.is_interrupted = true;
+            let mut g = Gprs {
+                rcx: TWO_MIB | 1,
+                ..Gprs::ZERO
+            };
+            for cleared in 1..=511 {
+                assert_eq!(call(td, vcpu, m, 6, &mut g), Outcome::Interrupted);
+                assert_eq!((g.rax, g.rcx), (6, TWO_MIB | 1));
+                let rest = 0x20_0000 + 0x1000 * cleared;
+                assert_eq!((m.memory[rest - 1], m.memory[rest]), (0, 0xff));
+                // What has been cleared is not cleared again.
+                m.memory[rest - 1] = 1;
+            }
+            assert_eq!(td.pages.state(start), PageState::Pending);
+            assert!(m.events.is_empty());
+            assert_eq!(complete(td, vcpu, m, 6, &mut g), 0);
+            let mapped = [Event::L1(start, Level::Size2M, L1Mapping::Private)];
+            assert_eq!(m.events, mapped);
+            assert_eq!(m.memory[0x20_0fff], 1);
+        });
+    }
+
+    #[test]
+    fn progress_is_lost_when_the_host_demotes_the_page() {
+        with_td(|td, vcpu, m| {
+            assert!(td.pages.host_aug_pending(Gpa(TWO_MIB), Level::Size2M));
+            m.is_interrupted = true;
+            let mut g = Gprs {
+                rcx: TWO_MIB | 1,
+                ..Gprs::ZERO
+            };
+            assert_eq!(call(td, vcpu, m, 6, &mut g), Outcome::Interrupted);
+            td.host_demote_page(Gpa(TWO_MIB), m);
+            m.memory[0x20_0000] = 1;
+            g.rcx = TWO_MIB;
+            assert_eq!(complete(td, vcpu, m, 6, &mut g), 0);
+            assert_eq!(m.memory[0x20_0000], 0);
         });
     }
 

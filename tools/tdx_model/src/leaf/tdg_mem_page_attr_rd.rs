@@ -5,15 +5,17 @@ use super::tdg_mem_page_attr_wr::{attribute_word, mapping_word, put_word};
 use super::{Call, Leaf, SUCCESS, Stop};
 use crate::gpa::{Gpa, Level, VmIndex};
 use crate::machine::Machine;
-use crate::page_state::Walk;
+use crate::page_state::{PageEntry, Walk};
 use crate::status::Operand;
 use crate::ve::Eeq;
 
-pub(crate) fn tdg_mem_page_attr_rd<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
-    let gpa = Gpa::private(call.gprs.rcx).ok_or(Stop::invalid(Operand::Rcx))?;
-    let Walk::Leaf(entry) = call.td.pages.walk(gpa, Level::Size4K) else {
-        return Err(Stop::ept_violation(gpa, Eeq::None));
-    };
+pub(crate) fn tdg_mem_page_attr_rd<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
+    let checked = check(&mut call);
+    let (gpa, entry) = checked.inspect_err(|stop| {
+        if let Stop::Refused(_) = stop {
+            (call.gprs.rcx, call.gprs.rdx) = (0, 0);
+        }
+    })?;
     // checks passed
     let mut words = 0;
     for vm in VmIndex::ALL {
@@ -25,6 +27,16 @@ pub(crate) fn tdg_mem_page_attr_rd<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
     call.gprs.rcx = mapping_word(gpa.align_down(entry.level()), entry);
     call.gprs.rdx = words;
     SUCCESS
+}
+
+/// The entry is locked before anything is known about it.
+fn check<M: Machine>(call: &mut Call<'_, '_, M>) -> Result<(Gpa, PageEntry), Stop> {
+    let gpa = Gpa::private(call.gprs.rcx).ok_or(Stop::invalid(Operand::Rcx))?;
+    call.lock_page(gpa)?;
+    match call.td.pages.walk(gpa, Level::Size4K) {
+        Walk::Leaf(entry) => Ok((gpa, entry)),
+        Walk::Table | Walk::Missing => Err(Stop::ept_violation(gpa, Eeq::None)),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha384};
 
-use super::{Call, Leaf, SUCCESS, Stop, must_be_zero};
+use super::{Call, Done, Leaf, SUCCESS, Stop, must_be_zero};
 use crate::gpa::Gpa;
 use crate::machine::Machine;
 use crate::status::Operand;
@@ -20,12 +20,17 @@ const NOT_A_MAC: &[u8; 32] = b"EMULATED TDX MODULE - NOT SIGNED";
 const TCB_INFO_LEN: usize = 239;
 
 pub(crate) fn tdg_mr_report<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
-    let report = operand(call.gprs.rcx, REPORT_LEN as u64, Operand::Rcx)?;
+    // Both alignments, then all of the data, and the report last.
+    must_be_zero(call.gprs.rcx & (REPORT_LEN as u64 - 1), Operand::Rcx)?;
     let data = operand(call.gprs.rdx, REPORT_DATA_LEN as u64, Operand::Rdx)?;
-    must_be_zero(call.gprs.r8, Operand::R8)?;
-    let report = call.walk_any(report)?;
     let data = call.walk_any(data)?;
+    must_be_zero(call.gprs.r8, Operand::R8)?;
     call.lock_rtmrs()?;
+    if call.machine.is_interrupted() {
+        return Ok(Done::Interrupted);
+    }
+    let report = operand(call.gprs.rcx, REPORT_LEN as u64, Operand::Rcx)?;
+    let report = call.walk_any(report)?;
     // checks passed
     let mut report_data = [0; REPORT_DATA_LEN];
     call.machine.read_memory(data, &mut report_data);
@@ -87,9 +92,10 @@ fn put(buf: &mut [u8], offset: usize, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::Outcome;
     use crate::gprs::Gprs;
     use crate::status::Status;
-    use crate::testing::{complete, with_td};
+    use crate::testing::{call, complete, with_td};
 
     #[test]
     fn report_carries_data_measurements_and_no_mac() {
@@ -129,6 +135,23 @@ mod tests {
             };
             assert_eq!(complete(td, vcpu, m, 4, &mut g), 0x8000_0200_0000_00a8);
             assert_eq!(m.memory[0x1400], 0);
+            assert_eq!(complete(td, vcpu, m, 4, &mut g), 0);
+            assert_eq!(m.memory[0x1400], 0x81);
+        });
+    }
+
+    #[test]
+    fn interrupted_report_is_not_written() {
+        with_td(|td, vcpu, m| {
+            m.is_interrupted = true;
+            let mut g = Gprs {
+                rcx: 0x1400,
+                rdx: 0x2000,
+                ..Gprs::ZERO
+            };
+            assert_eq!(call(td, vcpu, m, 4, &mut g), Outcome::Interrupted);
+            assert_eq!((g.rax, m.memory[0x1400]), (4, 0));
+            m.is_interrupted = false;
             assert_eq!(complete(td, vcpu, m, 4, &mut g), 0);
             assert_eq!(m.memory[0x1400], 0x81);
         });

@@ -7,9 +7,9 @@ use crate::status::Operand;
 
 pub(crate) fn tdg_mr_rtmr_extend<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     let buffer = private_operand(call.gprs.rcx, 64, Operand::Rcx)?;
+    call.walk_private(buffer)?;
     let index = usize::try_from(call.gprs.rdx).ok().filter(|i| *i < 4);
     let index = index.ok_or(Stop::invalid(Operand::Rdx))?;
-    call.walk_private(buffer)?;
     call.lock_rtmrs()?;
     // checks passed
     let mut digest = [0; 48];
@@ -64,7 +64,35 @@ mod tests {
     }
 
     #[test]
-    fn address_is_checked_before_index_and_page_last() {
+    fn pending_page_is_a_ve_of_l1_where_the_td_wants_that() {
+        with_td(|td, vcpu, m| {
+            use crate::gpa::{Gpa, Level};
+            use crate::ve::VeInfo;
+            assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size4K));
+            let mut g = Gprs {
+                rcx: 0x20_0040,
+                ..Gprs::ZERO
+            };
+            assert!(matches!(call(td, vcpu, m, 2, &mut g), Outcome::TdExit(_)));
+            td.td_ctls = 0;
+            assert_eq!(call(td, vcpu, m, 2, &mut g), Outcome::InjectVe);
+            let want = VeInfo {
+                reason: 48,
+                gpa: 0x20_0040,
+                ..VeInfo::default()
+            };
+            assert_eq!(vcpu.ve, Some(want));
+            assert_eq!(call(td, vcpu, m, 2, &mut g), Outcome::InjectDf);
+            assert_eq!((g.rax, g.rcx), (2, 0x20_0040));
+            // The entry of an L2 is the host's business.
+            m.prepare_l2(vcpu);
+            (g.rcx, g.rdx) = (1 << 52, 0x20_0000);
+            assert!(matches!(call(td, vcpu, m, 25, &mut g), Outcome::TdExit(_)));
+        });
+    }
+
+    #[test]
+    fn address_and_page_are_checked_before_the_index() {
         with_td(|td, vcpu, m| {
             let mut g = Gprs {
                 rcx: 0x1001,
@@ -75,13 +103,13 @@ mod tests {
                 complete(td, vcpu, m, 2, &mut g),
                 Status::invalid(Operand::Rcx).0
             );
-            g.rcx = 0x90_0000;
+            g.rcx = 0x20_0000;
+            assert!(matches!(call(td, vcpu, m, 2, &mut g), Outcome::TdExit(_)));
+            g.rcx = 0x1000;
             assert_eq!(
                 complete(td, vcpu, m, 2, &mut g),
                 Status::invalid(Operand::Rdx).0
             );
-            g.rdx = 3;
-            assert!(matches!(call(td, vcpu, m, 2, &mut g), Outcome::TdExit(_)));
         });
     }
 }

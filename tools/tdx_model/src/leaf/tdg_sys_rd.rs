@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::metadata::{self, sys::SysTable};
 
 pub(crate) fn tdg_sys_rd<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
-    let out = metadata::read(&SysTable, call.gprs.rdx);
+    let out = metadata::read(&SysTable(call.td.config.feature_level), call.gprs.rdx);
     call.gprs.rdx = out.next_id;
     call.gprs.r8 = out.value;
     Ok(Done::Status(out.status))

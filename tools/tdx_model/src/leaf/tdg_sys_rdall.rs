@@ -9,7 +9,7 @@ use crate::status::Operand;
 
 const PAGE_BYTES: u64 = 4096;
 
-pub(crate) fn tdg_sys_rdall<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
+pub(crate) fn tdg_sys_rdall<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     let page = private_operand(call.gprs.rdx, PAGE_BYTES, Operand::Rdx);
     let page = page.and_then(|page| call.walk_private(page).map(|()| page));
     let page = page.inspect_err(|stop| {
@@ -20,10 +20,15 @@ pub(crate) fn tdg_sys_rdall<M: Machine>(call: Call<'_, '_, M>) -> Leaf {
     })?;
     let first = call.gprs.r8;
     // checks passed: an unknown first field does not change the page
-    let (status, next_id) = list::dump(&SysTable, first, PAGE_BYTES, |offset, word| {
-        let at = Gpa(page.0 + offset);
-        call.machine.write_memory(at, &word.to_le_bytes());
-    });
+    let (status, next_id) = list::dump(
+        &SysTable(call.td.config.feature_level),
+        first,
+        PAGE_BYTES,
+        |offset, word| {
+            let at = Gpa(page.0 + offset);
+            call.machine.write_memory(at, &word.to_le_bytes());
+        },
+    );
     call.gprs.r8 = next_id;
     Ok(Done::Status(status))
 }

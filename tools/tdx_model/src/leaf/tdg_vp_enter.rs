@@ -34,8 +34,8 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     if call.machine.l1_interrupt_deliverable() {
         return Err(Status::PENDING_INTERRUPT.into());
     }
-    call.walk_private(state)?;
-    call.walk_private(vapic)?;
+    call.walk_for_entry(state)?;
+    call.walk_for_entry(vapic)?;
     // checks passed
     match rcx & INVD_MASK {
         1 => call.flush_l2(vm, FlushScope::Ept),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TDG.VP.INVGLA (leaf 27): flushes linear addresses of an L2 VM on this logical processor.
 
-use super::{Call, Leaf, SUCCESS, Stop, must_be_zero};
+use super::{Call, Done, Leaf, SUCCESS, Stop, must_be_zero, private_operand};
 use crate::gpa::{Gpa, VmIndex};
 use crate::machine::{FlushScope, Machine};
 use crate::status::{Operand, Status};
@@ -21,56 +21,69 @@ pub(crate) fn tdg_vp_invgla<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     if rcx & LIST != 0 {
         return list(call, vm);
     }
-    let range = decode_range(call.gprs.rdx)?;
+    let rdx = call.gprs.rdx;
     // checks passed
-    call.flush_l2(vm, range);
+    flush(&mut call, vm, rdx)?;
     SUCCESS
 }
 
 fn list<M: Machine>(mut call: Call<'_, '_, M>, vm: VmIndex) -> Leaf {
-    const REFUSED: Stop = Stop::invalid(Operand::Rdx);
     let rdx = call.gprs.rdx;
     must_be_zero(rdx & (7 << 9 | 3 << 62), Operand::Rdx)?;
-    let first = rdx & 0x1ff;
-    let count = rdx >> 52 & 0x3ff;
-    let page = Gpa::private(rdx & 0x000f_ffff_ffff_f000).ok_or(REFUSED)?;
+    let (mut first, mut count) = (rdx & 0x1ff, rdx >> 52 & 0x3ff);
     if first + count > LIST_LEN {
-        return Err(REFUSED);
+        return Err(Stop::invalid(Operand::Rdx));
     }
+    let page = private_operand(rdx & 0x000f_ffff_ffff_f000, 1, Operand::Rdx)?;
     call.walk_private(page)?;
     // checks passed
-    for index in first..first + count {
+    let mut is_interrupted = false;
+    while count > 0 && !is_interrupted {
         let mut entry = [0; 8];
         call.machine
-            .read_memory(Gpa(page.0 + 8 * index), &mut entry);
-        let range = decode_range(u64::from_le_bytes(entry))?;
-        call.flush_l2(vm, range);
+            .read_memory(Gpa(page.0 + 8 * first), &mut entry);
+        flush(&mut call, vm, u64::from_le_bytes(entry))?;
+        // After the last entry of a page it wraps to 0.
+        first = (first + 1) & 0x1ff;
+        count -= 1;
+        is_interrupted = call.machine.is_interrupted();
     }
-    // The next entry would be beyond nine bits after the last one of a page: it wraps to 0.
-    call.gprs.rdx = page.0 | ((first + count) & 0x1ff);
+    call.gprs.rdx = page.0 | first | count << 52;
+    if is_interrupted {
+        return Ok(Done::Interrupted);
+    }
     SUCCESS
 }
 
-/// Decodes 63:12 first page, 11:0 how many follow it.
-fn decode_range(entry: u64) -> Result<FlushScope, Stop> {
+/// Flushes the pages of one entry (63:12 the first, 11:0 how many follow it) one by one, up to the
+/// first one whose address is not canonical. The pages before that one have been flushed.
+fn flush<M: Machine>(call: &mut Call<'_, '_, M>, vm: VmIndex, entry: u64) -> Result<(), Stop> {
     let first_gla = entry & !0xfff;
-    // CAST: arithmetic shifts extend bit 47 over the rest.
-    let extended = ((entry << 16) as i64 >> 16) as u64;
-    if extended != entry {
-        return Err(Status::GLA_NOT_CANONICAL.into());
+    let wanted = (entry & 0xfff) + 1;
+    let is_canonical = |page: &u64| {
+        let gla = first_gla.wrapping_add(page << 12);
+        // CAST: arithmetic shifts extend bit 47 over the rest.
+        ((gla << 16) as i64 >> 16) as u64 == gla
+    };
+    let pages = (0..wanted).take_while(is_canonical).count();
+    if pages > 0 {
+        // CAST: at most 4096.
+        let pages = pages as u32;
+        call.flush_l2(vm, FlushScope::Pages { first_gla, pages });
     }
-    // CAST: at most 0xfff.
-    Ok(FlushScope::Pages {
-        first_gla,
-        pages: (entry & 0xfff) as u32 + 1,
-    })
+    if pages as u64 == wanted {
+        Ok(())
+    } else {
+        Err(Status::GLA_NOT_CANONICAL.into())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::Outcome;
     use crate::gprs::Gprs;
-    use crate::testing::{Event, complete, with_td};
+    use crate::testing::{Event, call, complete, with_td};
 
     const VM1: u64 = 1 << 52;
 
@@ -111,6 +124,57 @@ mod tests {
                 Status::GLA_NOT_CANONICAL.0
             );
             assert_eq!((g.rdx, m.events.len()), (0x3003 | 2 << 52, 3));
+        });
+    }
+
+    #[test]
+    fn pages_before_the_edge_of_the_canonical_addresses_are_flushed() {
+        with_td(|td, vcpu, m| {
+            const TOP: u64 = 0x7fff_ffff_e000;
+            let mut g = Gprs {
+                rcx: VM1,
+                rdx: TOP | 2,
+                ..Gprs::ZERO
+            };
+            let status = complete(td, vcpu, m, 27, &mut g);
+            assert_eq!((status, g.rdx), (Status::GLA_NOT_CANONICAL.0, TOP | 2));
+            assert_eq!(m.events, [pages(TOP, 2)]);
+            // The highest page is followed by page 0, which is canonical too.
+            g.rdx = 0xffff_ffff_ffff_f001;
+            assert_eq!(complete(td, vcpu, m, 27, &mut g), 0);
+            // In a list, what the entries before have flushed stays flushed, and RDX stays.
+            m.put(0x3000, 0x5000);
+            m.put(0x3008, TOP | 2);
+            m.events.clear();
+            (g.rcx, g.rdx) = (VM1 | LIST, 0x3000 | 2 << 52);
+            let status = complete(td, vcpu, m, 27, &mut g);
+            assert_eq!(
+                (status, g.rdx),
+                (Status::GLA_NOT_CANONICAL.0, 0x3000 | 2 << 52)
+            );
+            assert_eq!(m.events, [pages(0x5000, 1), pages(TOP, 2)]);
+        });
+    }
+
+    #[test]
+    fn interrupted_list_says_where_it_goes_on_and_flushes_each_entry_once() {
+        with_td(|td, vcpu, m| {
+            for entry in 0..3 {
+                m.put(0x3ff0 - 8 + 8 * entry, 0x1000 * (entry + 1));
+            }
+            m.is_interrupted = true;
+            let mut g = Gprs {
+                rcx: VM1 | LIST,
+                rdx: 0x31fd | 3 << 52,
+                ..Gprs::ZERO
+            };
+            for want in [0x31fe | 2 << 52, 0x31ff | 1 << 52, 0x3000] {
+                let outcome = call(td, vcpu, m, 27, &mut g);
+                assert_eq!((outcome, g.rax, g.rdx), (Outcome::Interrupted, 27, want));
+            }
+            assert_eq!(complete(td, vcpu, m, 27, &mut g), 0);
+            let want = [pages(0x1000, 1), pages(0x2000, 1), pages(0x3000, 1)];
+            assert_eq!((g.rdx, &m.events[..]), (0x3000, &want[..]));
         });
     }
 

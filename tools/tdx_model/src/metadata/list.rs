@@ -85,7 +85,12 @@ mod tests {
         let (mut id, mut count, mut values) = (END, 0, 0);
         loop {
             let mut words = Vec::new();
-            let (status, next) = dump(&SysTable, id, len_bytes, |at, word| words.push((at, word)));
+            let (status, next) = dump(
+                &SysTable(crate::td::FeatureLevel::Base),
+                id,
+                len_bytes,
+                |at, word| words.push((at, word)),
+            );
             assert!(words.iter().all(|(at, _)| at + 8 <= len_bytes));
             let (_, header) = words.pop().expect("the header is written last");
             assert_eq!(header & 0xffff, 8 + 8 * words.len() as u64);

@@ -3,6 +3,7 @@
 
 use super::{FieldRow, Key, Table, locate, readable_from};
 use crate::status::Status;
+use crate::td::FeatureLevel;
 
 /// TDX_FEATURES0 bits the model has.
 mod features {
@@ -12,8 +13,14 @@ mod features {
     pub(super) const CPUID_BY_GUEST: u64 = 1 << 5;
     /// TD partitioning.
     pub(super) const PARTITIONING: u64 = 1 << 7;
+    /// An access to a pending page tells the host so (extended exit qualification, type 6).
+    pub(super) const PENDING_EPT_VIOLATION_V2: u64 = 1 << 16;
     /// CONFIG_FLAGS.NO_RBP_MOD.
     pub(super) const NO_RBP_MOD: u64 = 1 << 18;
+    /// TD_CTLS.ENUM_TOPOLOGY.
+    pub(super) const TOPOLOGY_ENUM: u64 = 1 << 20;
+    /// TD_CTLS.VIRT_CPUID2.
+    pub(super) const CPUID2_VIRT: u64 = 1 << 29;
     /// RCX values 2 and 3 of TDG.VP.ENTER.
     pub(super) const L2_TLB_INVALIDATION: u64 = 1 << 19;
 }
@@ -21,10 +28,16 @@ mod features {
 const FEATURES0: u64 = features::GUEST_METADATA
     | features::CPUID_BY_GUEST
     | features::PARTITIONING
+    | features::PENDING_EPT_VIOLATION_V2
     | features::NO_RBP_MOD
     | features::L2_TLB_INVALIDATION;
 
 const ALL: u64 = u64::MAX;
+
+const FEATURES0_KEY: Key = Key {
+    class: 0xa,
+    code: 8,
+};
 
 /// Values are constants of the modelled module, version 1.5.
 static ROWS: &[FieldRow<u64>] = &[
@@ -48,13 +61,18 @@ static ROWS: &[FieldRow<u64>] = &[
     FieldRow::new(0xa200_0001_0000_0000, 1, ALL, 0, 0x807f),
 ];
 
-/// The system context.
-pub(crate) struct SysTable;
+/// The system context of a module of this level.
+pub(crate) struct SysTable(pub(crate) FeatureLevel);
 
 impl Table for SysTable {
     fn read(&self, key: Key) -> Result<u64, Status> {
         let (row, _) = locate(ROWS, key).ok_or(Status::METADATA_FIELD_ID_INCORRECT)?;
-        Ok(row.what & row.read)
+        let later = if key == FEATURES0_KEY && self.0 >= FeatureLevel::Topology {
+            features::TOPOLOGY_ENUM | features::CPUID2_VIRT
+        } else {
+            0
+        };
+        Ok((row.what | later) & row.read)
     }
 
     fn readable_from(&self, key: Key) -> Option<u64> {
@@ -72,7 +90,7 @@ mod tests {
         let mut id = u64::MAX;
         let mut seen = 0;
         loop {
-            let out = read(&SysTable, id);
+            let out = read(&SysTable(FeatureLevel::Base), id);
             assert!(!out.status.is_error());
             if out.next_id == u64::MAX {
                 break;
@@ -82,13 +100,19 @@ mod tests {
         }
         assert_eq!(seen, 12);
         assert_eq!(id, 0xa200_0001_0000_0000);
-        assert_eq!(read(&SysTable, u64::MAX).next_id, 0x0800_0002_0000_0000);
+        assert_eq!(
+            read(&SysTable(FeatureLevel::Base), u64::MAX).next_id,
+            0x0800_0002_0000_0000
+        );
     }
 
     #[test]
     fn partitioning_is_announced() {
-        assert_eq!(read(&SysTable, 0x0a00_0003_0000_0008).value >> 7 & 1, 1);
-        let unknown = read(&SysTable, 0x0b00_0003_0000_0008);
+        let of = |level| read(&SysTable(level), 0x0a00_0003_0000_0008).value;
+        assert_eq!(of(FeatureLevel::Base), 0xd_00a8);
+        assert_eq!(of(FeatureLevel::Later), 0xd_00a8);
+        assert_eq!(of(FeatureLevel::Topology), 0x201d_00a8);
+        let unknown = read(&SysTable(FeatureLevel::Base), 0x0b00_0003_0000_0008);
         assert_eq!(unknown.status, Status::METADATA_FIELD_ID_INCORRECT);
         assert_eq!((unknown.value, unknown.next_id), (0, u64::MAX));
     }

@@ -22,11 +22,15 @@ enum TdField {
     MrOwner,
     MrOwnerConfig,
     Rtmr,
+    /// TOPOLOGY_ENUM_CONFIGURED: the host has given numbers to all processors. Later modules only.
+    TopologyConfigured,
     /// A field that is zero in every TD the model can build: GPAW, migration, service TDs.
     Zero,
 }
 
 const ALL: u64 = u64::MAX;
+
+const TOPOLOGY_ENUM_CONFIGURED: u64 = 0x9110_0000_0000_0019;
 
 static ROWS: &[FieldRow<TdField>] = &[
     FieldRow::new(0x8010_0003_0000_0020, 4, ALL, 0, TdField::Uuid),
@@ -42,6 +46,13 @@ static ROWS: &[FieldRow<TdField>] = &[
     FieldRow::new(0x1110_0003_0000_0016, 1, ALL, 0, TdField::ConfigFlags),
     // Which bits are writable depends on the TD.
     FieldRow::new(0x1110_0003_0000_0017, 1, ALL, 0, TdField::TdCtls),
+    FieldRow::new(
+        TOPOLOGY_ENUM_CONFIGURED,
+        1,
+        0xff,
+        0,
+        TdField::TopologyConfigured,
+    ),
     FieldRow::new(0x1310_0003_0000_0000, 6, ALL, 0, TdField::Mrtd),
     FieldRow::new(0x1310_0003_0000_0010, 6, ALL, 0, TdField::MrConfigId),
     FieldRow::new(0x1310_0003_0000_0018, 6, ALL, 0, TdField::MrOwner),
@@ -59,6 +70,14 @@ static ROWS: &[FieldRow<TdField>] = &[
 pub(crate) struct VmTable<'a, 'm>(pub(crate) &'a Td<'m>);
 
 impl VmTable<'_, '_> {
+    /// The row of a field that this module has.
+    fn locate(&self, key: Key) -> Result<(&'static FieldRow<TdField>, u64), Status> {
+        let has = |field| !matches!(field, TdField::TopologyConfigured);
+        locate(ROWS, key)
+            .filter(|(row, _)| has(row.what) || self.0.config.has_topology())
+            .ok_or(Status::METADATA_FIELD_ID_INCORRECT)
+    }
+
     fn value(&self, field: TdField, element: u64) -> u64 {
         let Td {
             config,
@@ -81,6 +100,7 @@ impl VmTable<'_, '_> {
             TdField::MrOwner => digest_word(&measurements.mrowner, element),
             TdField::MrOwnerConfig => digest_word(&measurements.mrownerconfig, element),
             TdField::Rtmr => digest_word(measurements.rtmr.as_flattened(), element),
+            TdField::TopologyConfigured => 1,
             TdField::Zero => 0,
         }
     }
@@ -105,19 +125,23 @@ fn digest_word(digest: &[u8], element: u64) -> u64 {
 
 impl Table for VmTable<'_, '_> {
     fn read(&self, key: Key) -> Result<u64, Status> {
-        let (row, element) = locate(ROWS, key).ok_or(Status::METADATA_FIELD_ID_INCORRECT)?;
+        let (row, element) = self.locate(key)?;
         Ok(self.value(row.what, element) & row.read)
     }
 
     fn readable_from(&self, key: Key) -> Option<u64> {
-        readable_from(ROWS, key)
+        let id = readable_from(ROWS, key)?;
+        if self.locate(Key::of(id)).is_ok() {
+            return Some(id);
+        }
+        self.readable_from(Key::of(id).next())
     }
 }
 
 /// Writes one TD-scope element and returns its old value, cut to the read mask.
 pub(crate) fn write(td: &mut Td<'_>, raw_id: u64, request: Request) -> Result<u64, Status> {
     let key = decode_for_write(raw_id)?;
-    let (row, element) = locate(ROWS, key).ok_or(Status::METADATA_FIELD_ID_INCORRECT)?;
+    let (row, element) = VmTable(td).locate(key)?;
     let old = VmTable(td).value(row.what, element);
     let target = Target {
         old,
@@ -200,6 +224,33 @@ mod tests {
             td.config.feature_level = crate::td::FeatureLevel::Base;
             let early = write(td, TD_CTLS, request);
             assert_eq!(early, Err(Status::METADATA_FIELD_NOT_WRITABLE));
+        });
+    }
+
+    #[test]
+    fn topology_is_there_where_the_module_is_later() {
+        with_td(|td, _, _| {
+            const BITS: u64 = td_ctls::ENUM_TOPOLOGY | td_ctls::VIRT_CPUID2;
+            let request = Request {
+                value: BITS,
+                mask: BITS,
+            };
+            let configured = |td: &Td<'_>| read(&VmTable(td), TOPOLOGY_ENUM_CONFIGURED);
+            let before = configured(td);
+            assert_eq!(before.status, Status::METADATA_FIELD_ID_INCORRECT);
+            assert_eq!(read(&VmTable(td), TD_CTLS).next_id, 0x1310_0003_0000_0000);
+            let refused = write(td, TD_CTLS, request);
+            assert_eq!(refused, Err(Status::METADATA_FIELD_NOT_WRITABLE));
+            td.config.feature_level = crate::td::FeatureLevel::Topology;
+            assert_eq!(
+                read(&VmTable(td), TD_CTLS).next_id,
+                TOPOLOGY_ENUM_CONFIGURED
+            );
+            assert_eq!(configured(td).value, 1);
+            // Linux asks without a context.
+            assert_eq!(read(&VmTable(td), 0x9100_0000_0000_0019).value, 1);
+            assert_eq!(write(td, TD_CTLS, request), Ok(1));
+            assert_eq!(td.td_ctls, BITS | 1);
         });
     }
 

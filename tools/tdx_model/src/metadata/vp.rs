@@ -19,11 +19,20 @@ enum VpField {
     L2Ctls,
     TscDeadline,
     CpuidControl,
+    /// A field of the host's, or of nobody.
+    Hidden,
 }
 
 const ALL: u64 = u64::MAX;
 
 static ROWS: &[FieldRow<VpField>] = &[
+    // L1's virtual-APIC page.
+    FieldRow::new(0x0120_0003_0000_0000, 128, 0, 0, VpField::Hidden),
+    // #VE information, and what goes with it but is not part of the architecture.
+    FieldRow::new(0x0220_0003_0000_0000, 6, 0, 0, VpField::Hidden),
+    FieldRow::new(0x8220_0002_0000_0010, 2, 0, 0, VpField::Hidden),
+    // General-purpose registers.
+    FieldRow::new(0x1020_0003_0000_0000, 16, 0, 0, VpField::Hidden),
     FieldRow::new(0xa020_0002_0000_0002, 1, ALL, 0, VpField::VcpuIndex),
     FieldRow::new(
         0xa020_0000_0000_0007,
@@ -43,9 +52,14 @@ static ROWS: &[FieldRow<VpField>] = &[
 enum VmClass {
     Vmcs,
     MsrBitmap,
+    /// L1's own words of the MSR bitmap, which it reads as the bitmap.
+    Shadow,
 }
 
-/// Class of the VMCS of VM 1; the next VM's is 8 higher, the MSR bitmap's 1 higher.
+/// Class of L1's VMCS, which L1 can't read.
+const L1_VMCS_CLASS: u64 = 0;
+/// Class of the VMCS of VM 1; the next VM's is 8 higher, those of the MSR
+/// bitmap and its shadow 1 and 2 higher.
 const FIRST_VM_CLASS: u64 = 36;
 
 fn vm_class(vm: VmIndex, what: VmClass) -> u64 {
@@ -53,6 +67,7 @@ fn vm_class(vm: VmIndex, what: VmClass) -> u64 {
     match what {
         VmClass::Vmcs => first,
         VmClass::MsrBitmap => first + 1,
+        VmClass::Shadow => first + 2,
     }
 }
 
@@ -62,6 +77,7 @@ fn decode_vm_class(config: &TdConfig, class: u64) -> Option<(VmIndex, VmClass)> 
     let what = match above & 7 {
         0 => VmClass::Vmcs,
         1 => VmClass::MsrBitmap,
+        2 => VmClass::Shadow,
         _ => return None,
     };
     Some((config.l2_vm((above >> 3) + 1)?, what))
@@ -85,6 +101,7 @@ impl VpTable<'_> {
             VpField::CpuidControl => at(&vcpu.cpuid_control, element)
                 .copied()
                 .map_or(0, u64::from),
+            VpField::Hidden => 0,
         }
     }
 
@@ -111,6 +128,11 @@ impl VpTable<'_> {
 
 const VCPU_CONTEXT: u64 = 2 << 52;
 
+/// L1's VMCS has the fields that one of an L2 has.
+fn is_l1_vmcs(key: Key) -> bool {
+    key.class == L1_VMCS_CLASS && definition_of(key.code).is_some()
+}
+
 fn at<T>(slice: &[T], element: u64) -> Option<&T> {
     usize::try_from(element).ok().and_then(|i| slice.get(i))
 }
@@ -126,6 +148,10 @@ impl Table for VpTable<'_> {
             let l2 = self.vcpu.l2(vm);
             return match what {
                 VmClass::MsrBitmap => at(&l2.msr_bitmap, key.code).copied().ok_or(UNKNOWN),
+                VmClass::Shadow => match at(&l2.msr_bitmap, key.code) {
+                    Some(_) => Err(Status::METADATA_FIELD_NOT_READABLE),
+                    None => Err(UNKNOWN),
+                },
                 VmClass::Vmcs => {
                     let row = definition_of(key.code).ok_or(UNKNOWN)?;
                     if row.read == 0 {
@@ -135,7 +161,13 @@ impl Table for VpTable<'_> {
                 }
             };
         }
+        if is_l1_vmcs(key) {
+            return Err(Status::METADATA_FIELD_NOT_READABLE);
+        }
         let (row, element) = locate(ROWS, key).ok_or(UNKNOWN)?;
+        if row.read == 0 {
+            return Err(Status::METADATA_FIELD_NOT_READABLE);
+        }
         Ok(self.value(row.what, element) & row.read)
     }
 
@@ -182,7 +214,14 @@ pub(crate) fn write(
                 l2.msr_bitmap_writes += 1;
                 Ok(old)
             }
+            VmClass::Shadow => match at(&l2.msr_bitmap, key.code) {
+                Some(_) => Err(Status::METADATA_FIELD_NOT_WRITABLE),
+                None => Err(UNKNOWN),
+            },
         };
+    }
+    if is_l1_vmcs(key) {
+        return Err(Status::METADATA_FIELD_NOT_WRITABLE);
     }
     let (row, element) = locate(ROWS, key).ok_or(UNKNOWN)?;
     let old = VpTable { config, vcpu }.value(row.what, element);
@@ -201,7 +240,7 @@ fn store(vcpu: &mut Vcpu, now: u64, field: VpField, element: u64, new: u64) -> R
     // CAST: merge() has kept byte-sized fields inside a byte.
     let byte = new as u8;
     match field {
-        VpField::VcpuIndex => return Err(Status::METADATA_FIELD_NOT_WRITABLE),
+        VpField::VcpuIndex | VpField::Hidden => return Err(Status::METADATA_FIELD_NOT_WRITABLE),
         VpField::CpuidSupervisorVe => vcpu.cpuid_supervisor_ve = byte,
         VpField::CpuidUserVe => vcpu.cpuid_user_ve = byte,
         VpField::L2Ctls => set(&mut vcpu.l2_ctls, element, new),
@@ -263,7 +302,7 @@ mod tests {
                 id(3, 0x6802),
                 0x3520_0003_0000_0000,
                 0x2520_0003_0000_0200,
-                0x2620_0003_0000_0000,
+                0x2620_0003_0000_0200,
             ];
             for id in unknown {
                 assert_eq!(
@@ -272,10 +311,13 @@ mod tests {
                     "{id:#x}"
                 );
             }
-            assert_eq!(
-                read(&t, id(1, 0x2010)).status,
-                Status::METADATA_FIELD_NOT_READABLE
-            );
+            for id in [id(1, 0x2010), 0x2620_0003_0000_0000] {
+                assert_eq!(
+                    read(&t, id).status,
+                    Status::METADATA_FIELD_NOT_READABLE,
+                    "{id:#x}"
+                );
+            }
         });
     }
 

@@ -56,7 +56,9 @@ fn write(
 }
 
 /// What L1 reads in a fresh virtual processor, where it is not 0.
-const INITIAL: [(u64, u64); 62] = [
+const INITIAL: [(u64, u64); 64] = [
+    (0x0002, 0xffff),
+    (0x2016, ALL),
     (0x2000, ALL),
     (0x2002, ALL),
     (0x2012, ALL),

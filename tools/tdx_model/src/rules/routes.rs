@@ -5,7 +5,7 @@ use crate::gpa::{Gpa, Level, Rights, VmIndex};
 use crate::gprs::Gprs;
 use crate::l2_exit::{L2Call, L2Exit, L2Outcome};
 use crate::td::Td;
-use crate::testing::{FakeMachine, STATE, complete, with_td};
+use crate::testing::{FakeMachine, STATE, complete, set_64_bit_mode, with_td};
 use crate::vcpu::{Vcpu, l2_ctls};
 use crate::ve::{Eeq, TdExit};
 
@@ -144,7 +144,11 @@ fn exit(reason: u32) -> L2Exit {
     L2Exit {
         reason,
         // As a CR access MOV to CR3, as an EPT violation a read with a linear address.
-        qualification: if reason == 48 { 0x181 } else { 3 },
+        qualification: match reason {
+            48 => 0x181,
+            75 => 0,
+            _ => 3,
+        },
         gpa: 0x3000,
         instruction_length: 3,
         ..L2Exit::default()
@@ -217,6 +221,8 @@ const CASES: &[Case] = &[
     (48, "beyond the width", |_, _, e| e.gpa = 1 << 48 | 0x3000, L1),
     (48, "beyond the width, no linear address", |_, _, e| { e.gpa = 1 << 48; e.qualification = 1; }, Host),
     (49, "misconfigured shared page", |_, _, e| e.gpa = 1 << 47, Host),
+    (75, "notification with an invalid context", |_, _, e| e.qualification = 1, Dead),
+    (77, "TDVMCALL outside 64-bit mode", |_, v, _| { allow_vmcall(v, 0xfc00); v.l2_mut(VM).vmcs.set(crate::Field::GuestCsAccess, 0xc09b); }, Inside),
     (77, "TDVMCALL that L1 allows", |_, v, _| allow_vmcall(v, 0xfc00), Host),
     (77, "TDVMCALL with a bad mask", |_, v, _| allow_vmcall(v, 1), Inside),
     (77, "another leaf", |_, v, _| { allow_vmcall(v, 0xfc00); v.l2_mut(VM).gprs.rax = 1; }, L1),
@@ -244,6 +250,7 @@ fn allow_vmcall(vcpu: &mut Vcpu, mask: u64) {
         rcx: mask,
         ..Gprs::ZERO
     };
+    set_64_bit_mode(l2);
 }
 
 #[test]

@@ -38,6 +38,9 @@ mod command {
     pub(super) const CONVERSIONS: u8 = 11;
     pub(super) const BUSY_RTMRS: u8 = 12;
     pub(super) const EXTENDS: u8 = 13;
+    pub(super) const BUSY_PAGES: u8 = 14;
+    pub(super) const INTERRUPTED_CALLS: u8 = 15;
+    pub(super) const PROMOTE: u8 = 16;
 }
 
 /// What became of an action.
@@ -78,6 +81,11 @@ static CONVERSIONS: Countdown = Countdown::new();
 static BUSY_RTMRS: Countdown = Countdown::new();
 /// Makes TDG.MR.RTMR.EXTEND a leaf that the TDX module does not have.
 static EXTENDS: Countdown = Countdown::new();
+
+/// Holds entries of the secure EPT when L1 wants them.
+static BUSY_PAGES: Countdown = Countdown::new();
+/// Has interrupts pending during long calls of the TDX module.
+static INTERRUPTED_CALLS: Countdown = Countdown::new();
 
 // ORDERING: counters that order nothing else; a test sets one before it does what is counted.
 impl Countdown {
@@ -150,6 +158,8 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         command::CONVERSIONS => CONVERSIONS.arm(operand),
         command::BUSY_RTMRS => BUSY_RTMRS.arm(operand),
         command::EXTENDS => EXTENDS.arm(operand),
+        command::BUSY_PAGES => BUSY_PAGES.arm(operand),
+        command::INTERRUPTED_CALLS => INTERRUPTED_CALLS.arm(operand),
         command::EVENT => {
             let flag = u32::from((operand >> 16) as u16); // CAST: a field
             delivery(synic::signal_event(vp, second, low, flag))
@@ -168,6 +178,14 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         command::RIGHTS_ARE_GONE if operand != 0 => Answer::BadOperand,
         command::RIGHTS_ARE_GONE => declare_rights_gone(vp),
         command::GIVE_PAGE => change_page(vp, operand, PageState::Free),
+        command::PROMOTE => {
+            let mut world = vp.platform.world();
+            if world.td.pages.host_promote(Gpa(operand)) {
+                Answer::Done
+            } else {
+                Answer::BadOperand
+            }
+        }
         _ => Answer::UnknownCommand,
     }
 }
@@ -259,4 +277,14 @@ pub fn holds_rtmrs() -> bool {
 /// Returns true if L1 asked for this TDG.MR.RTMR.EXTEND to be refused. Counts it.
 pub fn refuses_extend() -> bool {
     EXTENDS.strikes()
+}
+
+/// Returns true if L1 asked the host to hold the secure-EPT entry that a call needs. Counts the call.
+pub fn holds_page() -> bool {
+    BUSY_PAGES.strikes()
+}
+
+/// Returns true if L1 asked for an interrupt at this point of a long call. Counts the point.
+pub fn interrupts_call() -> bool {
+    INTERRUPTED_CALLS.strikes()
 }

@@ -26,6 +26,24 @@ pub fn store(vp: &mut Vp, vm: VmIndex) {
     let shadow = context.guest.vmcb.control.int_state & INTERRUPT_SHADOW;
     let kept = l2.vmcs.get(Field::GuestInterruptibility) & !BLOCKING_STI_MOV_SS;
     l2.vmcs.set(Field::GuestInterruptibility, kept | shadow);
+    store_pending_step(shadow != 0, &mut l2.vmcs);
+}
+
+/// An exit behind STI or MOV SS leaves a single step pending if the L2 is stepped: an entry expects
+/// that. SVM has no field for it.
+fn store_pending_step(is_in_shadow: bool, vmcs: &mut Vmcs) {
+    const TF: u64 = 1 << 8;
+    const BTF: u64 = 1 << 1;
+    const BS: u64 = 1 << 14;
+    if !is_in_shadow {
+        return;
+    }
+    let steps = vmcs.get(Field::GuestRflags) & TF != 0 && vmcs.get(Field::GuestDebugctl) & BTF == 0;
+    let others = vmcs.get(Field::GuestPendingDebug) & !BS;
+    vmcs.set(
+        Field::GuestPendingDebug,
+        if steps { others | BS } else { others },
+    );
 }
 
 fn store_segment(vmcs: &mut Vmcs, from: &Segment, fields: [Field; 4]) {

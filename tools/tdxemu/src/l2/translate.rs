@@ -3,7 +3,7 @@
 
 use super::load::primary;
 use super::undefined::{self, VECTOR_UD};
-use super::{Verdict, cr, event, msr, plain_exit, stale};
+use super::{NOTIFICATION_VECTOR, Verdict, cr, event, msr, plain_exit, stale};
 use crate::fetch::decode;
 use crate::log;
 use crate::run::not_modelled;
@@ -65,7 +65,11 @@ pub fn translate(vp: &mut Vp, vm: VmIndex, exit: SvmExit) -> Verdict {
                 reason::ENTRY_FAILURE | reason::INVALID_GUEST_STATE,
             ))
         }
-        SvmExit::Intr => Verdict::Exit(plain_exit(vp, vm, reason::EXTERNAL_INTERRUPT)),
+        // Exits acknowledge the interrupt, and this one posts another to L1.
+        SvmExit::Intr => Verdict::Exit(L2Exit {
+            interruption_info: VALID | u32::from(NOTIFICATION_VECTOR),
+            ..plain_exit(vp, vm, reason::EXTERNAL_INTERRUPT)
+        }),
         SvmExit::Shutdown => {
             let save = &vp.l2_ref(vm).guest.vmcb.save;
             // No handler was reached since the first exception, so this is where it came from.

@@ -49,7 +49,7 @@ pub enum Place {
     At(u64),
 }
 
-/// What the options request for VTL0.
+/// A piece of memory that the options request for VTL0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// From its first to its last byte, a multiple of 2 MiB.
@@ -57,6 +57,9 @@ pub struct Wanted {
     /// Where.
     pub place: Place,
 }
+
+/// How many pieces VTL0's memory has at most.
+pub const PIECES: usize = 4;
 
 /// The addresses of RAM, below and above those of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +210,7 @@ pub struct Taken {
 pub fn plan(
     map: &MemoryMap,
     taken: &Taken,
-    wanted: Wanted,
+    wanted: &[Option<Wanted>],
     kernel: &Kernel,
 ) -> Result<Layout, &'static str> {
     const TOO_SMALL: &str =
@@ -247,26 +250,26 @@ pub fn plan(
     })
 }
 
-/// VTL0's memory, all of which has to be RAM.
+/// VTL0's memory, all of which has to be RAM. The pieces get their places in their order.
 fn vtl0_memory(
     free: &MemoryMap,
     map: &MemoryMap,
-    wanted: Wanted,
+    wanted: &[Option<Wanted>],
     image: Range,
 ) -> Result<MemoryMap, &'static str> {
     const NOT_RAM: &str =
         "there is no such memory for emu.vtl0: give QEMU more with -m, or less to emu.vtl0";
-    let range = match wanted.place {
-        Place::At(base) => base
-            .checked_add(wanted.len_bytes)
-            .map(|end| Range::new(base, end)),
-        Place::Top => {
-            let below = free.last_fit(wanted.len_bytes, 2 * MIB, FOUR_GIB);
-            below.or_else(|| free.last_fit(wanted.len_bytes, 2 * MIB, u64::MAX))
-        }
-    };
+    const OVERLAP: &str = "pieces of emu.vtl0 overlap";
+    let mut free = free.clone();
     let mut set = MemoryMap::new();
-    set.add(range.ok_or(NOT_RAM)?, Kind::Reserved);
+    for wanted in wanted.iter().flatten() {
+        let range = piece(&free, wanted).ok_or(NOT_RAM)?;
+        if set.iter().any(|(other, _)| other.overlaps(&range)) {
+            return Err(OVERLAP);
+        }
+        set.add(range, Kind::Reserved);
+        free.remove(range);
+    }
     for hole in [L1_WINDOW, VGA, SYSTEM_ROM, image] {
         set.remove(hole);
     }
@@ -277,6 +280,20 @@ fn vtl0_memory(
         Ok(set)
     } else {
         Err(NOT_RAM)
+    }
+}
+
+/// Where a piece of VTL0's memory is.
+fn piece(free: &MemoryMap, wanted: &Wanted) -> Option<Range> {
+    match wanted.place {
+        Place::At(base) => {
+            let end = base.checked_add(wanted.len_bytes)?;
+            Some(Range::new(base, end))
+        }
+        Place::Top => {
+            let below = free.last_fit(wanted.len_bytes, 2 * MIB, FOUR_GIB);
+            below.or_else(|| free.last_fit(wanted.len_bytes, 2 * MIB, u64::MAX))
+        }
     }
 }
 

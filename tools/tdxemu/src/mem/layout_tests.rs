@@ -37,14 +37,28 @@ fn planned(
     place: Place,
     kernel: &Kernel,
 ) -> Result<Layout, &'static str> {
+    let len_bytes = len_mib * MIB;
+    planned_pieces(
+        map,
+        initrd_mib,
+        &[Some(Wanted { len_bytes, place })],
+        kernel,
+    )
+}
+
+fn planned_pieces(
+    map: &MemoryMap,
+    initrd_mib: u64,
+    wanted: &[Option<Wanted>],
+    kernel: &Kernel,
+) -> Result<Layout, &'static str> {
     let end = map.ram_end_below(FOUR_GIB).unwrap_or_default();
     let taken = Taken {
         image: IMAGE,
         initrd: Range::new(end - initrd_mib * MIB, end),
         cpus: 2,
     };
-    let len_bytes = len_mib * MIB;
-    let layout = plan(map, &taken, Wanted { len_bytes, place }, kernel)?;
+    let layout = plan(map, &taken, wanted, kernel)?;
     check(map, &layout);
     Ok(layout)
 }
@@ -101,6 +115,30 @@ fn vtl0_at_the_top_leaves_the_rest_as_it_was() {
     assert!(layout.pool.end <= 0x3be0_0000 && layout.initrd.end <= layout.pool.start);
     assert_eq!(layout.ram.end(), 0x4000_0000);
     assert!(!layout.is_vtl0_low());
+}
+
+#[test]
+fn vtl0_has_several_pieces_below_and_above_4_gib() {
+    let map = machine(2048, 1152);
+    let piece = |len_mib, place| {
+        let len_bytes = len_mib * MIB;
+        Some(Wanted { len_bytes, place })
+    };
+    let get = |wanted: &[_]| planned_pieces(&map, 5, wanted, &KERNEL);
+    let at = |gib: u64| Place::At(gib << 30);
+    let two = [piece(64, Place::Top), piece(1100, at(4)), None];
+    let layout = get(&two).unwrap();
+    let high = (FOUR_GIB, FOUR_GIB + 1100 * MIB);
+    assert_eq!(pieces(&layout), [(0x7be0_0000, 0x7fe0_0000), high]);
+    // The second one at the top is below the first.
+    let layout = get(&[piece(64, Place::Top), piece(64, Place::Top)]).unwrap();
+    assert_eq!(pieces(&layout), [(0x77e0_0000, 0x7fe0_0000)]);
+    let layout = get(&[piece(16, at(1)), piece(2, at(0)), piece(4, at(4))]).unwrap();
+    assert!(layout.is_vtl0_low() && pieces(&layout).len() == 6);
+    let refused = get(&[piece(64, at(1)), piece(2048, at(0))]).unwrap_err();
+    assert!(refused.contains("overlap"), "{refused}");
+    let refused = get(&[piece(64, at(1)), piece(64, at(3))]).unwrap_err();
+    assert!(refused.contains("no such memory"), "{refused}");
 }
 
 #[test]

@@ -71,7 +71,9 @@ fn td_config(platform: &Platform) -> TdConfig {
         xfam: xfam(platform),
         config_flags: match platform.config.feature_level {
             FeatureLevel::Base => 0,
-            FeatureLevel::Later => config_flags::PAGE_RELEASE | config_flags::SEALING,
+            FeatureLevel::Later | FeatureLevel::Topology => {
+                config_flags::PAGE_RELEASE | config_flags::SEALING
+            }
         },
         num_vcpus: vcpus,
         max_vcpus: vcpus,

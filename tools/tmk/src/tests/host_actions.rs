@@ -3,7 +3,7 @@
 //! interrupt controller, hypercalls.
 
 use super::Memory;
-use crate::cpu::{self, guest, take_interrupts, taken_vector};
+use crate::cpu::{self, guest, peek, poke, take_interrupts, taken_vector};
 use crate::host;
 use crate::tdx::{self, leaf, status};
 use crate::vm::{Outcome, Vm, equal};
@@ -18,6 +18,8 @@ const PROXY: u64 = 7;
 const REFUSALS: u64 = 8;
 const BUSY_RTMRS: u64 = 12;
 const EXTENDS: u64 = 13;
+const BUSY_PAGES: u64 = 14;
+const INTERRUPTED_CALLS: u64 = 15;
 
 const DONE: u64 = 0;
 const UNKNOWN: u64 = 1;
@@ -69,8 +71,9 @@ pub fn runs_of_the_l2_are_taken_as_asked(vm: &mut Vm, _: &Memory) -> Outcome {
     equal!(host::read_port(0xec), 2);
     vm.call(guest::l2_nop());
     equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
-    // The reason is an external interrupt.
+    // The reason is an external interrupt, whose vector the exit tells.
     equal!(vm.exit[0] & 0xffff_ffff, 1);
+    equal!(vm.exit[9] & 0xffff_ff00, 0x8000_0000);
     equal!(vm.enter(), status::HOST_ROUTED_ASYNC);
     equal!(host::read_port(0xec), 0);
     vm.call_returns()
@@ -190,5 +193,56 @@ pub fn hypercalls_use_shared_pages(_: &mut Vm, memory: &Memory) -> Outcome {
     equal!(call(0x50 | ONE_REP, private), 5);
     // The page is fresh: partition 0 is not L1's.
     equal!(call(0x50 | ONE_REP, shared), SELF_PARTITION_MISSING);
+    Ok(())
+}
+
+pub fn entry_of_a_page_is_held_by_the_host(vm: &mut Vm, memory: &Memory) -> Outcome {
+    const OPERAND_BUSY_RCX: u64 = 0x8000_0200_0000_0001;
+    let page = memory.start + SPARE + 0x1000;
+    let rights = 0x8007 << (16 * vm.number);
+    let mask = 7 << (16 * vm.number);
+    equal!(ask(BUSY_PAGES, 3), DONE);
+    let accept = || tdx::call(leaf::MEM_PAGE_ACCEPT, page, 0, 0, 0);
+    equal!(accept()[0], OPERAND_BUSY_RCX);
+    let read = tdx::call(leaf::MEM_PAGE_ATTR_RD, page, 5, 0, 0);
+    equal!(read[0], OPERAND_BUSY_RCX);
+    equal!(read[1] | read[2], 0);
+    let write = tdx::call(leaf::MEM_PAGE_ATTR_WR, page, rights, mask, 0);
+    equal!(write[0], OPERAND_BUSY_RCX);
+    equal!(write[1] | write[2], 0);
+    equal!(accept()[0] >> 63, 0);
+    equal!(
+        tdx::call(leaf::MEM_PAGE_ATTR_WR, page, rights, mask, 0)[0],
+        0
+    );
+    equal!(tdx::call(leaf::MEM_PAGE_ATTR_RD, page, 5, 0, 0)[2], rights);
+    Ok(())
+}
+
+/// A call that is interrupted is executed again without L1's doing; only the count of its leaf, which
+/// the log has, tells.
+pub fn long_calls_are_interrupted_and_go_on(vm: &mut Vm, memory: &Memory) -> Outcome {
+    const LIST: u64 = 1;
+    let page = memory.start + SPARE + 0x20_0000;
+    equal!(ask(INTERRUPTED_CALLS, 100), DONE);
+    let accepted = tdx::call(leaf::MEM_PAGE_ACCEPT, page | 1, 0, 0, 0);
+    equal!(accepted[0], 0);
+    for at in (page..page + 0x20_0000).step_by(0x1000) {
+        equal!(peek(at), 0);
+    }
+    equal!(ask(INTERRUPTED_CALLS, 3), DONE);
+    for entry in 0..8 {
+        poke(page + 8 * entry, 0x1000 * entry);
+    }
+    let list = tdx::call(
+        leaf::VP_INVGLA,
+        (vm.number << 52) | LIST,
+        page | (8 << 52),
+        0,
+        0,
+    );
+    equal!(list[0], 0);
+    equal!(list[2], page | 8);
+    equal!(ask(INTERRUPTED_CALLS, 0), DONE);
     Ok(())
 }

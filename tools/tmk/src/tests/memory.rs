@@ -249,3 +249,24 @@ pub fn shared_address_goes_to_the_host(vm: &mut Vm, _: &Memory) -> Outcome {
     equal!(vm.exit[13], 0);
     Ok(())
 }
+
+pub fn invalidation_ends_at_the_edge_of_the_canonical_addresses(
+    vm: &mut Vm,
+    memory: &Memory,
+) -> Outcome {
+    const LIST: u64 = 1;
+    const LAST: u64 = 0x7fff_ffff_f000;
+    let number = vm.number << 52;
+    let status = |rcx, rdx| call(leaf::VP_INVGLA, rcx, rdx, 0, 0);
+    equal!(status(number, LAST)[0], 0);
+    equal!(status(number, LAST | 1)[0] >> 32, status::GLA_NOT_CANONICAL);
+    let list = page(memory);
+    poke(list, 0x1000);
+    poke(list + 8, LAST | 1);
+    let refused = status(number | LIST, list | (2 << 52));
+    equal!(refused[0] >> 32, status::GLA_NOT_CANONICAL);
+    equal!(refused[2], list | (2 << 52));
+    // What has been done is counted off.
+    equal!(status(number | LIST, list | (1 << 52))[2], list | 1);
+    Ok(())
+}

@@ -205,3 +205,42 @@ pub fn bad_control_fields_fail_the_entry(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.call(guest::l2_nop());
     vm.call_returns()
 }
+
+pub fn leaves_that_the_module_does_not_virtualize_are_ve(_: &mut Vm, _: &Memory) -> Outcome {
+    /// CPUID_CONTROL of leaf 7, subleaf 0: the fifth of the module's table.
+    const CONTROL_OF_LEAF_7: u64 = 0xa120_0000_0000_0005;
+    const FOR_THE_KERNEL: u64 = 1;
+    let ve = |leaf, subleaf| {
+        cpu::catch_ve(|| {
+            cpu::cpuid(leaf, subleaf);
+        })
+    };
+    for (leaf, subleaf) in [
+        (2, 0),
+        (0xb, 0),
+        (4, 5),
+        (7, 3),
+        (0x4000_0000, 0),
+        (0x8000_0002, 0),
+    ] {
+        equal!(ve(leaf, subleaf).unwrap_or(0), reason::CPUID);
+    }
+    for (leaf, subleaf) in [
+        (0, 0),
+        (4, 4),
+        (7, 2),
+        (0x21, 0),
+        (0x8000_0001, 0),
+        (0x24, 0),
+    ] {
+        equal!(u64::from(ve(leaf, subleaf).is_some()), 0);
+    }
+    equal!(u64::from(cpu::cpuid(0x8000_0000, 0).eax), 0x8000_0008);
+    // L1 can have a #VE for others too.
+    equal!(tdx::write(CONTROL_OF_LEAF_7, FOR_THE_KERNEL, 3), 0);
+    equal!(ve(7, 0).unwrap_or(0), reason::CPUID);
+    equal!(u64::from(ve(7, 1).is_some()), 0);
+    equal!(tdx::write(CONTROL_OF_LEAF_7, 0, 3), 0);
+    equal!(u64::from(ve(7, 0).is_some()), 0);
+    Ok(())
+}
