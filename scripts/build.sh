@@ -56,7 +56,7 @@ build_tools() {
 		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl -p vtl \
 		--bins --examples --target "$HOST_TRIPLE"
 	cp "$TARGET/$HOST_TRIPLE/release/vtlctl" "$BUILD/vtlctl"
-	cp "$TARGET/$HOST_TRIPLE/release/examples"/{first_paravisor,every_command} "$BUILD/"
+	cp "$TARGET/$HOST_TRIPLE/release/examples"/{first_paravisor,secret,every_command} "$BUILD/"
 	build_manual
 }
 
@@ -115,7 +115,7 @@ build_initramfs() {
 	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
 	cp "$ROOT/usr/bin/busybox" "$tree/bin/busybox"
 	cp "$TOP/scripts/init" "$tree/init"
-	cp "$BUILD"/{vtlctl,first_paravisor,every_command} "$tree/bin/"
+	cp "$BUILD"/{vtlctl,first_paravisor,secret,every_command} "$tree/bin/"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
 	rm -f "$tree"/selftests/*.o

@@ -18,6 +18,7 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
+use crate::abi::ExitInfo;
 use crate::field;
 use crate::run_page::{Canceller, Flush, RunPage};
 use crate::{Error, Exit, Result, Status, Vtl, sys};
@@ -173,25 +174,33 @@ impl Vp {
     /// [`Error::EntryRefused`] with the TDX module's status, [`Error::Run`]
     /// with the kernel's errno otherwise.
     pub fn run(&mut self) -> Result<Exit<'_>> {
+        match self.enter()? {
+            Some(info) => self.finish(info),
+            None => Ok(Exit::Interrupted),
+        }
+    }
+
+    /// Runs once; returns the registers of the last TDG.VP.ENTER, or `None` without an exit. If the
+    /// kernel switches VTLs, the exit may be another VM's.
+    pub(crate) fn enter(&self) -> Result<Option<ExitInfo>> {
         self.page.aim(self.vm);
         if self.is_new.get() {
             self.page.request_flush(Flush::All);
         }
         match sys::return_to_lower_vtl(&self.vtl) {
-            Ok(()) => {}
-            Err(Errno::INTR) => return Ok(Exit::Interrupted),
-            Err(Errno::IO) => {
-                return Err(Error::EntryRefused(Status::from_raw(
-                    self.page.exit_info().rax,
-                )));
-            }
-            Err(errno) => {
-                return Err(Error::Run {
-                    errno: errno.into(),
-                });
-            }
+            Ok(()) => Ok(Some(self.page.exit_info())),
+            Err(Errno::INTR) => Ok(None),
+            Err(Errno::IO) => Err(Error::EntryRefused(Status::from_raw(
+                self.page.exit_info().rax,
+            ))),
+            Err(errno) => Err(Error::Run {
+                errno: errno.into(),
+            }),
         }
-        let info = self.page.exit_info();
+    }
+
+    /// Decodes an exit of this VM, after what has to follow it.
+    pub(crate) fn finish(&self, info: ExitInfo) -> Result<Exit<'_>> {
         if let Some(redelivery) = Redelivery::of(&info) {
             self.redeliver(redelivery)?;
         }
