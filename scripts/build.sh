@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds one part of the project inside the build root:
-#   build.sh module | emulator | tmk | tools | selftests | bench | initramfs | kexec | guest
+#   build.sh module | emulator | tmk | vtl1 | tools | selftests | bench | initramfs | kexec | guest
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -39,11 +39,18 @@ build_tmk() {
 	in_root objcopy -O binary "$TARGET/$EMU_TRIPLE/release/tmk" "$BUILD/tmk"
 }
 
+# The secure kernel for VTL1, likewise. Its ciphers use no vector registers: those are shared with
+# VTL0.
+build_vtl1() {
+	BARE_METAL_FLAGS="--cfg chacha20_force_soft --cfg poly1305_force_soft" build_bare_metal vtl1
+	in_root objcopy -O binary "$TARGET/$EMU_TRIPLE/release/vtl1" "$BUILD/vtl1"
+}
+
 build_bare_metal() {
 	cargo_in_root env RUSTC_BOOTSTRAP=1 \
 		CARGO_PROFILE_RELEASE_OPT_LEVEL=s \
 		CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
-		RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings" \
+		RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings ${BARE_METAL_FLAGS:-}" \
 		cargo build --locked --release --manifest-path "$MANIFEST" -p "$1" \
 		--target "$EMU_TRIPLE" -Zbuild-std=core,compiler_builtins \
 		-Zbuild-std-features=compiler-builtins-mem
@@ -52,11 +59,12 @@ build_bare_metal() {
 # Static, so that it runs in an initramfs without a C library. The examples of the
 # library are what its test in a TD runs.
 build_tools() {
+	build_vtl1
 	cargo_in_root env RUSTFLAGS="-Ctarget-feature=+crt-static -Dwarnings" \
-		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl -p vtl \
+		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl -p vtl -p vtl1_host \
 		--bins --examples --target "$HOST_TRIPLE"
-	cp "$TARGET/$HOST_TRIPLE/release/vtlctl" "$BUILD/vtlctl"
-	cp "$TARGET/$HOST_TRIPLE/release/examples"/{first_paravisor,every_command} "$BUILD/"
+	cp "$TARGET/$HOST_TRIPLE/release"/{vtlctl,vtl1_test} "$BUILD/"
+	cp "$TARGET/$HOST_TRIPLE/release/examples"/{first_paravisor,secret,every_command} "$BUILD/"
 	build_manual
 }
 
@@ -115,7 +123,8 @@ build_initramfs() {
 	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
 	cp "$ROOT/usr/bin/busybox" "$tree/bin/busybox"
 	cp "$TOP/scripts/init" "$tree/init"
-	cp "$BUILD"/{vtlctl,first_paravisor,every_command} "$tree/bin/"
+	cp "$BUILD"/{vtlctl,first_paravisor,secret,every_command,vtl1_test} "$tree/bin/"
+	cp "$BUILD/vtl1" "$tree/lib/"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
 	rm -f "$tree"/selftests/*.o
@@ -185,6 +194,6 @@ in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
 need_root "building"
 mkdir -p "$BUILD"
 case ${1:-} in
-module | emulator | tmk | tools | selftests | bench | initramfs | kexec | guest) "build_$1" ;;
-*) die "unknown part '${1:-}'" "known: module emulator tmk tools selftests bench initramfs kexec guest" ;;
+module | emulator | tmk | vtl1 | tools | selftests | bench | initramfs | kexec | guest) "build_$1" ;;
+*) die "unknown part '${1:-}'" "known: module emulator tmk vtl1 tools selftests bench initramfs kexec guest" ;;
 esac

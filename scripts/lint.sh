@@ -31,7 +31,7 @@ lint_clippy() {
 	in_root env CARGO_TARGET_DIR="$BUILD/cargo" cargo clippy --locked --workspace \
 		--all-targets --manifest-path "$MANIFEST" --quiet -- -D warnings
 	in_root env CARGO_TARGET_DIR="$BUILD/cargo" RUSTC_BOOTSTRAP=1 cargo clippy --locked \
-		-p tdxemu -p tmk --target x86_64-unknown-none -Zbuild-std=core,compiler_builtins \
+		-p tdxemu -p tmk -p vtl1 --target x86_64-unknown-none -Zbuild-std=core,compiler_builtins \
 		--manifest-path "$MANIFEST" --quiet -- -D warnings
 	clippy_module
 	say "clippy: ok"
@@ -136,7 +136,7 @@ house_unsafe() {
 	blocks=$(git grep -lE 'unsafe *\{' -- rust | wc -l)
 	[ "$blocks" -le 12 ] || complain "rust/: unsafe blocks in $blocks files, and coding-style.rst allows 12"
 	local area
-	for area in rust tools/vtl tools/vtlctl tools/vtlvmm tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/checks/fuzz; do
+	for area in rust tools/vtl tools/vtlctl tools/vtlvmm tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/vtl1 tools/checks/fuzz; do
 		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done

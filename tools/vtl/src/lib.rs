@@ -10,6 +10,7 @@
 //!   rights, kicks, poll files, redirected interrupts;
 //! * [`LowerVtl`]: one lower VTL and its memory rights;
 //! * [`Vp`]: one lower VTL on one virtual processor, bound to its CPU and to this thread;
+//! * [`VtlPair`]: VTL0 and VTL1 of one virtual processor, which call each other;
 //! * [`RunPage`]: the page a `Vp` shares with the kernel; [`VapicPage`]: the APIC of VTL0;
 //! * [`LowerMemory`]: memory of the lower VTLs, mapped into this process;
 //! * [`XsaveImage`]: the extended state of the lower VTLs;
@@ -40,6 +41,7 @@ pub mod run_page;
 pub mod sint;
 pub mod stats;
 pub mod status;
+pub mod switch;
 mod sys;
 pub mod tdcall;
 pub mod vapic;
@@ -61,6 +63,7 @@ pub use run_page::{
 };
 pub use stats::Stats;
 pub use status::Status;
+pub use switch::{Left, PrivateState, SwitchEnable, SwitchPage, VtlPair};
 pub use sys::tsc;
 pub use vapic::{ApicRegister, VapicPage};
 pub use vectors::Vectors;

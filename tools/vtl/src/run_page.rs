@@ -172,6 +172,16 @@ impl RunPage {
         self.set_u64(context!(guest.rflags), rflags | RFLAGS_FIXED);
     }
 
+    /// Shadow-stack pointer.
+    pub fn ssp(&self) -> u64 {
+        self.u64(context!(guest.ssp))
+    }
+
+    /// Sets the shadow-stack pointer.
+    pub fn set_ssp(&self, ssp: u64) {
+        self.set_u64(context!(guest.ssp), ssp);
+    }
+
     /// A register that the kernel switches.
     pub fn switched(&self, register: SwitchedState) -> u64 {
         self.u64(switched_offset(register))
@@ -189,7 +199,7 @@ impl RunPage {
             gprs: core::array::from_fn(|number| self.u64(gpr_offset(number))),
             rflags: self.rflags(),
             rip: self.rip(),
-            ssp: self.u64(context!(guest.ssp)),
+            ssp: self.ssp(),
             rvi,
             svi,
             switched: SwitchedState::ALL.map(|register| self.switched(register)),
@@ -212,7 +222,7 @@ impl RunPage {
         }
         self.set_rflags(rflags);
         self.set_rip(rip);
-        self.set_u64(context!(guest.ssp), ssp);
+        self.set_ssp(ssp);
         self.set_interrupt_status(rvi, svi);
         for (register, value) in SwitchedState::ALL.into_iter().zip(switched) {
             self.set_switched(register, value);
@@ -247,6 +257,13 @@ impl RunPage {
             0 => rcx | flush as u64,
             _ => (rcx & !ENTRY_INVD_MASK) | Flush::All as u64,
         });
+    }
+
+    /// The VM that the next run enters.
+    pub(crate) fn aimed_at(&self) -> Vm {
+        let vm = self.entry_rcx() >> ENTRY_VM_SHIFT & 3;
+        let is_it = |of_td: &Vm| of_td.index() == vm;
+        Vm::ALL.into_iter().find(is_it).unwrap_or(Vm::VTL0)
     }
 
     /// Makes the next entry one to `vm`, whatever the page says now. Returns true if a flush was

@@ -21,6 +21,7 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
+use crate::abi::ExitInfo;
 use crate::field;
 use crate::run_page::{Canceller, Flush, RunPage};
 use crate::{Error, Exit, Result, Status, Vtl, sys};
@@ -201,27 +202,38 @@ impl Vp {
     /// [`Error::EntryRefused`] with the TDX module's status, [`Error::Run`]
     /// with the kernel's errno otherwise.
     pub fn run(&mut self) -> Result<Exit<'_>> {
+        match self.enter()? {
+            Some(info) => self.finish(info),
+            None => Ok(Exit::Interrupted),
+        }
+    }
+
+    /// Runs once; returns the registers of the last TDG.VP.ENTER, or `None` without an exit. If the
+    /// kernel switches VTLs, the exit may be another VM's.
+    pub(crate) fn enter(&self) -> Result<Option<ExitInfo>> {
         let epoch = self.prepare()?;
         match sys::return_to_lower_vtl(&self.vtl) {
-            Ok(()) => {}
-            Err(Errno::INTR) => return Ok(Exit::Interrupted),
-            Err(Errno::IO) => {
-                return Err(Error::EntryRefused(Status::from_raw(
-                    self.page.exit_info().rax,
-                )));
+            Ok(()) => {
+                let info = self.page.exit_info();
+                if redelivery::has_run(&info) {
+                    self.has_run_in.set(Some(epoch));
+                }
+                Ok(Some(info))
             }
-            Err(errno) => {
-                return Err(Error::Run {
-                    errno: errno.into(),
-                });
-            }
+            Err(Errno::INTR) => Ok(None),
+            Err(Errno::IO) => Err(Error::EntryRefused(Status::from_raw(
+                self.page.exit_info().rax,
+            ))),
+            Err(errno) => Err(Error::Run {
+                errno: errno.into(),
+            }),
         }
-        let info = self.page.exit_info();
+    }
+
+    /// Decodes an exit of this VM, after what has to follow it.
+    pub(crate) fn finish(&self, info: ExitInfo) -> Result<Exit<'_>> {
         if let Some(redelivery) = Redelivery::of(&info) {
             self.redeliver(redelivery)?;
-        }
-        if redelivery::has_run(&info) {
-            self.has_run_in.set(Some(epoch));
         }
         Ok(Exit::decode(self, info))
     }
@@ -233,13 +245,24 @@ impl Vp {
             // It was requested for another VM, whose handle does not find it in the page any more.
             flush_all_vms();
         }
-        let epoch = Epoch {
-            renewals: self.binding.renewals(),
-            flushes: FLUSHES.load(Ordering::SeqCst),
-        };
+        let epoch = self.epoch();
         if self.has_run_in.get() != Some(epoch) {
             self.page.request_flush(Flush::All);
         }
         Ok(epoch)
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch {
+            renewals: self.binding.renewals(),
+            flushes: FLUSHES.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Returns true, once in an epoch, if the next entry of this VM has to invalidate. For a VM that
+    /// the kernel may enter without [`Self::enter`]: the caller requests it by the switch page.
+    pub(crate) fn is_flush_due(&self) -> bool {
+        let epoch = Some(self.epoch());
+        self.has_run_in.replace(epoch) != epoch
     }
 }

@@ -14,7 +14,7 @@ use crate::info::Info;
 use crate::run_page::{Flush, RunPage};
 use crate::stats::Stats;
 use crate::vp::{self, Vm, Vp};
-use crate::{Error, GpaRange, LowerVtl, Result, VapicPage, device, sys};
+use crate::{Error, GpaRange, LowerVtl, Result, SwitchPage, VapicPage, device, sys};
 
 /// A VTL file. Clones share the descriptor, which is available by [`AsFd`].
 #[derive(Clone, Debug)]
@@ -87,6 +87,14 @@ impl Vtl {
     /// [`Error::Map`].
     pub fn map_vapic_page(&self, cpu: u32) -> Result<VapicPage> {
         VapicPage::map(self, cpu).map_err(|errno| map_error("the virtual-APIC page", cpu, errno))
+    }
+
+    /// Maps the switch page of `cpu`.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn map_switch_page(&self, cpu: u32) -> Result<SwitchPage> {
+        SwitchPage::map(self, cpu).map_err(|errno| map_error("the switch page", cpu, errno))
     }
 
     /// Maps the audit ring of `cpu`; [`Info::audit_records`] is its length in records.

@@ -6,6 +6,7 @@
 
 mod memory;
 mod nodes;
+mod pair;
 mod run;
 mod state;
 
@@ -109,6 +110,8 @@ const CASES: &[Case] = &[
         "an_interrupt_that_is_asked_for_is_taken_once",
         run::interrupt,
     ),
+    ("a_pair_runs_alike_whoever_switches", pair::switched),
+    ("an_invalid_vtl_call_is_an_exit", pair::refused),
     ("counters_and_audit_ring_tell_of_all_that", run::records),
 ];
 

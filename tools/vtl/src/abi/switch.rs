@@ -18,6 +18,11 @@ pub struct SwitchSetup {
     pub flags: u64,
 }
 
+impl SwitchSetup {
+    // CAST: asserted below.
+    pub(crate) const SIZE: u32 = size_of::<Self>() as u32;
+}
+
 /// Private state of the VTL that does not run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -59,6 +59,28 @@ macro_rules! timer {
     };
 }
 
+impl Halt {
+    /// Decodes the halt bits of the offload flags; `None` if none is set.
+    pub(crate) const fn from_reasons(byte: u8) -> Option<Self> {
+        match byte & (HALT_OTHER | HALT_HLT | HALT_IDLE) {
+            0 => None,
+            byte if byte & HALT_OTHER != 0 => Some(Self::Userspace),
+            byte if byte & HALT_HLT != 0 => Some(Self::Hlt),
+            _ => Some(Self::GuestIdle),
+        }
+    }
+
+    /// Encodes it as bits of the offload flags.
+    pub(crate) const fn reasons(self) -> u8 {
+        match self {
+            Self::Hlt => HALT_HLT,
+            Self::GuestIdle => HALT_IDLE,
+            Self::Userspace => HALT_OTHER,
+            Self::Plain => 0,
+        }
+    }
+}
+
 impl RunPage {
     /// Requests an interrupt of VTL0, from any thread. Call [`crate::Vtl::kick`] afterwards if the
     /// virtual processor may be running or halted.
@@ -127,22 +149,12 @@ impl RunPage {
             return None;
         }
         let byte = self.offload_byte().load(Ordering::Relaxed);
-        Some(match byte & (HALT_OTHER | HALT_HLT | HALT_IDLE) {
-            0 => Halt::Plain,
-            byte if byte & HALT_OTHER != 0 => Halt::Userspace,
-            byte if byte & HALT_HLT != 0 => Halt::Hlt,
-            _ => Halt::GuestIdle,
-        })
+        Some(Halt::from_reasons(byte).unwrap_or(Halt::Plain))
     }
 
     /// Halts the lower VTL, or ends a halt. Only while the virtual processor is not running.
     pub fn set_halt(&self, halt: Option<Halt>) {
-        let reason = match halt {
-            Some(Halt::Hlt) => HALT_HLT,
-            Some(Halt::GuestIdle) => HALT_IDLE,
-            Some(Halt::Userspace) => HALT_OTHER,
-            Some(Halt::Plain) | None => 0,
-        };
+        let reason = halt.map_or(0, Halt::reasons);
         let byte = self.offload_byte().load(Ordering::Relaxed) & OFFLOADS;
         self.offload_byte().store(byte | reason, Ordering::Relaxed);
         let flags = if halt.is_some() { RUN_HALTED } else { 0 };

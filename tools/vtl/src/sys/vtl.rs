@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::request::{InPlace, Request};
 use crate::abi::operands::{self, Head};
-use crate::abi::{Tdcall, command};
+use crate::abi::{SwitchSetup, Tdcall, command};
 use crate::xsave::XsaveImage;
 use crate::{Error, Vtl};
 
@@ -103,6 +103,22 @@ pub(crate) fn reset(fd: impl AsFd) -> Result<(), Errno> {
     };
     let request = Request::<{ command::VTL_RESET }, _> { operand };
     // SAFETY: the kernel reads as many bytes as the head says, which is the operand's size.
+    unsafe { rustix::ioctl::ioctl(fd, request) }?;
+    Ok(())
+}
+
+/// Lets the kernel carry out VTL switches on `cpu`, with VTL1's assist page at `assist`; 0 ends it.
+pub(crate) fn set_up_switch(fd: impl AsFd, cpu: u32, assist: u64) -> Result<(), Errno> {
+    let operand = SwitchSetup {
+        size: SwitchSetup::SIZE,
+        cpu,
+        assist,
+        flags: 0,
+    };
+    let request = Request::<{ command::VTL_SWITCH_SETUP }, _> { operand };
+    // SAFETY: the kernel reads as many bytes as the head says, which is the operand's size. It
+    // accesses the page at `assist` as this process could, and only words that are shared with a
+    // lower VTL (`Mapping`).
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! there the counting plugin (tools/checks/insn_count) finds the paths by their markers.
 
 mod floor;
+mod switch;
 
 use anyhow::{Context as _, bail};
 use vtl::{Exit, Extension, GpaRange, Mode, Mshv, PageRights, Vm, Vp};
@@ -52,8 +53,20 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 
     let null_ioctl = measure(arguments.iterations, || null_ioctl(&mshv))?;
     let round_trip = measure(arguments.iterations, || user_round_trip(&mut vp))?;
-    let paths = [("null_ioctl", null_ioctl), ("user_round_trip", round_trip)];
+    let mut paths = vec![("null_ioctl", null_ioctl), ("user_round_trip", round_trip)];
     let has_floor = floor::run(&vp, WARM_UP + arguments.iterations)? == floor::FloorOutcome::Done;
+    let has_vtl1 = mshv.info()?.num_l2_vms > 1;
+    if has_vtl1 {
+        drop(vp);
+        let mut pair = switch::start(&vtl, arguments.cpu, memory)?;
+        for (name, by) in [
+            ("vtl_call_return", switch::By::Kernel),
+            ("vtl_call_return_user", switch::By::Userspace),
+        ] {
+            let passage = || switch::call_return(&mut pair, by);
+            paths.push((name, measure(arguments.iterations, passage)?));
+        }
+    }
     if arguments.json {
         println!("{}", to_json(&paths));
         return Ok(ExitStatus::Success);
@@ -63,6 +76,9 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     }
     if !has_floor {
         println!("BENCH name=floor left out: the test module vtl_floor is not loaded");
+    }
+    if !has_vtl1 {
+        println!("BENCH name=vtl_call_return left out: the TD has one L2 VM");
     }
     Ok(ExitStatus::Success)
 }
