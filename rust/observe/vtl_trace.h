@@ -12,14 +12,6 @@
 #include <linux/tracepoint.h>
 #include <asm/vmx.h>
 
-/* The high half of RAX after TDG.VP.ENTER; other values are printed as numbers. */
-#define VTL_ENTER_STATUS                                \
-	{ 0, "SUCCESS" },                               \
-	{ 0x1100, "L2_EXIT_HOST_ROUTED_ASYNC" },        \
-	{ 0x1101, "L2_EXIT_HOST_ROUTED_TDVMCALL" },     \
-	{ 0x1102, "L2_EXIT_PENDING_INTERRUPT" },        \
-	{ 0x80001103, "L2_VM_ENTRY_FAILED" }
-
 TRACE_EVENT(vtl_enter, TP_PROTO(u8 vm, u8 reason, u64 rip),
 	    TP_ARGS(vm, reason, rip),
 	    TP_STRUCT__entry(__field(u64, rip) __field(u8, vm)
@@ -43,10 +35,13 @@ TRACE_EVENT(
 	TP_printk(
 		"vm=%u status=%s reason=%s qualification=%#llx rip=%#llx cycles=%llu",
 		__entry->vm,
-		__print_symbolic(__entry->rax >> 32, VTL_ENTER_STATUS),
+		__print_symbolic(__entry->rax >> 32, { 0, "SUCCESS" },
+				 { 0x1100, "L2_EXIT_HOST_ROUTED_ASYNC" },
+				 { 0x1101, "L2_EXIT_HOST_ROUTED_TDVMCALL" },
+				 { 0x1102, "L2_EXIT_PENDING_INTERRUPT" },
+				 { 0x80001103, "L2_VM_ENTRY_FAILED" }),
 		__print_symbolic(__entry->rax & 0xffff, VMX_EXIT_REASONS),
-		__entry->qualification,
-		__entry->rip, __entry->cycles));
+		__entry->qualification, __entry->rip, __entry->cycles));
 
 TRACE_EVENT(vtl_refused, TP_PROTO(u32 command, u64 operand, u64 answer),
 	    TP_ARGS(command, operand, answer),
