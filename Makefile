@@ -9,9 +9,8 @@
 
 SHELL := /bin/bash
 S := scripts
-RUN := build/run.log
-TEST := build/test.log
-export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
+export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM \
+	SHARE RUN EXTRA GDB ROOTLESS DEBIAN_MIRROR
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
@@ -35,7 +34,7 @@ doctor: ## say what is present, missing or broken, and what to do
 modules: setup ## build the kernel module, build/module/mshv_vtl_tdx.ko
 	@$(S)/build.sh module
 
-emulator: setup ## build the emulator of the TDX module and its host, build/tdxemu
+emulator: setup ## build the emulator of the TDX module and its host, build/tdxemu [ROOTLESS=1]
 	@$(S)/build.sh emulator
 
 tools: setup ## build the companion command, build/vtlctl
@@ -95,14 +94,14 @@ bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round t
 	@$(S)/build.sh tmk
 	@$(S)/bench-emu.sh
 
-boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X, or Ctrl-C, ends it)
+boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X ends it)
 	@$(S)/build.sh guest
 	@INITRAMFS=build/guest-initramfs $(S)/td.sh guestshell build/boot.log
 
-shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
-	@$(S)/td.sh shell build/shell.log
+shell: image ## a shell in the VTL2 Linux of a TD [SHARE=folder] [EXTRA=folder] [RUN=command]
+	@$(S)/td.sh $(if $(RUN),command,shell) build/shell.log
 
-emu-run: emulator ## boot any TDX kernel as a TD: KERNEL= INITRD= [CMDLINE=] [EMU=]
+emu-run: emulator ## boot any TDX kernel as a TD: KERNEL= INITRD= [CMDLINE=] [EMU=] [GDB=1] [ROOTLESS=1]
 	@$(S)/emu-run.sh
 
 check: fmtcheck clippy lint test-host docs ## before each commit: format, lints, host tests, docs
