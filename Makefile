@@ -10,11 +10,11 @@
 SHELL := /bin/bash
 S := scripts
 export N VCPUS T TARGET SEED KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM \
-	SHARE RUN EXTRA GDB ROOTLESS DEBIAN_MIRROR
+	SHARE RUN EXTRA GDB ROOTLESS DEBIAN_MIRROR DESTDIR PREFIX
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec test-guest bench bench-emu fuzz miri debug-kernel test-deep storm soak boot shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest test-install install dist bench bench-emu fuzz miri debug-kernel test-deep storm soak boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -68,6 +68,15 @@ test-kexec: image ## a kernel that another one has started, in a TD, only
 
 test-guest: modules emulator tools ## a Linux at VTL0, in a TD, only
 	@$(S)/test.sh guest
+
+test-install: image ## release, make install, Debian packages in a clean system (ten minutes, needs the network)
+	@$(S)/test-install.sh
+
+install: ## install what was built: module, vtlctl, tdxemu, documents [DESTDIR=] [PREFIX=/usr/local]
+	@$(S)/install.sh
+
+dist: setup ## a release that builds without git and network, build/mshv_vtl_tdx-VERSION.tar.xz
+	@$(S)/dist.sh
 
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
