@@ -9,13 +9,12 @@
 
 SHELL := /bin/bash
 S := scripts
-RUN := build/run.log
-TEST := build/test.log
-export N VCPUS T TARGET SEED TRACE KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM
+export N VCPUS T TARGET SEED TRACE KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM \
+	SHARE RUN EXTRA GDB ROOTLESS DEBIAN_MIRROR DESTDIR PREFIX
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec test-guest bench bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest test-install install dist bench bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -35,7 +34,7 @@ doctor: ## say what is present, missing or broken, and what to do
 modules: setup ## build the kernel module, build/module/mshv_vtl_tdx.ko
 	@$(S)/build.sh module
 
-emulator: setup ## build the emulator of the TDX module and its host, build/tdxemu
+emulator: setup ## build the emulator of the TDX module and its host, build/tdxemu [ROOTLESS=1]
 	@$(S)/build.sh emulator
 
 tools: setup ## build the companion command, build/vtlctl
@@ -70,6 +69,15 @@ test-kexec: image ## a kernel that another one has started, in a TD, only
 test-guest: modules emulator tools ## a Linux at VTL0, in a TD, only
 	@$(S)/test.sh guest
 
+test-install: image ## release, make install, Debian packages in a clean system (ten minutes, needs the network)
+	@$(S)/test-install.sh
+
+install: ## install what was built: module, vtlctl, tdxemu, documents [DESTDIR=] [PREFIX=/usr/local]
+	@$(S)/install.sh
+
+dist: setup ## a release that builds without git and network, build/mshv_vtl_tdx-VERSION.tar.xz
+	@$(S)/dist.sh
+
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
 
@@ -101,14 +109,14 @@ bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round t
 	@$(S)/build.sh tmk
 	@$(S)/bench-emu.sh
 
-boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X, or Ctrl-C, ends it)
+boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X ends it)
 	@$(S)/build.sh guest
 	@INITRAMFS=build/guest-initramfs $(S)/td.sh guestshell build/boot.log
 
-shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
-	@$(S)/td.sh shell build/shell.log
+shell: image ## a shell in the VTL2 Linux of a TD [SHARE=folder] [EXTRA=folder] [RUN=command]
+	@$(S)/td.sh $(if $(RUN),command,shell) build/shell.log
 
-emu-run: emulator ## boot any TDX kernel as a TD: KERNEL= INITRD= [CMDLINE=] [EMU=]
+emu-run: emulator ## boot any TDX kernel as a TD: KERNEL= INITRD= [CMDLINE=] [EMU=] [GDB=1] [ROOTLESS=1]
 	@$(S)/emu-run.sh
 
 check: fmtcheck clippy lint test-host docs ## before each commit: format, lints, host tests, docs

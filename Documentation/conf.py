@@ -5,6 +5,13 @@ project = "mshv_vtl_tdx"
 author = "mshv_vtl_tdx maintainers"
 master_doc = "index"
 html_theme = "alabaster"
-html_theme_options = {"description": "Lower VTLs of a TDX trust domain"}
+html_theme_options = {
+    "description": "Lower VTLs of a TDX trust domain",
+    "page_width": "72em",
+    "sidebar_width": "16em",
+    "fixed_sidebar": True,
+}
+# A block is text unless it says what else: diagrams and sessions are no Python.
+highlight_language = "none"
 html_show_sourcelink = False
 html_copy_source = False

@@ -12,6 +12,10 @@ MANIFEST=$TOP/tools/Cargo.toml
 HOST_TRIPLE=x86_64-unknown-linux-gnu
 EMU_TRIPLE=x86_64-unknown-none
 
+# A newer compiler of a user may warn of more.
+DENY=-Dwarnings
+[ -z "${ROOTLESS:-}" ] || DENY=
+
 cargo_in_root() { in_root env CARGO_TARGET_DIR="$TARGET" "$@"; }
 
 # Objects go to $BUILD/module; the sources stay clean.
@@ -47,20 +51,33 @@ build_vtl1() {
 }
 
 build_bare_metal() {
+	local core=("-Zbuild-std=core,compiler_builtins" -Zbuild-std-features=compiler-builtins-mem)
+	[ -z "${ROOTLESS:-}" ] || choose_core
 	cargo_in_root env RUSTC_BOOTSTRAP=1 \
 		CARGO_PROFILE_RELEASE_OPT_LEVEL=s \
 		CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
-		RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld -Dwarnings ${BARE_METAL_FLAGS:-}" \
+		RUSTFLAGS="-Clinker=ld -Clinker-flavor=ld $DENY ${BARE_METAL_FLAGS:-}" \
 		cargo build --locked --release --manifest-path "$MANIFEST" -p "$1" \
-		--target "$EMU_TRIPLE" -Zbuild-std=core,compiler_builtins \
-		-Zbuild-std-features=compiler-builtins-mem
+		--target "$EMU_TRIPLE" "${core[@]}"
+}
+
+# The user's compiler may have the core library compiled for this target; or its sources.
+choose_core() {
+	local lib
+	lib=$(rustc --print sysroot)/lib/rustlib
+	if [ -d "$lib/$EMU_TRIPLE" ]; then
+		core=()
+	elif [ ! -e "$lib/src/rust/library/core/Cargo.toml" ]; then
+		die "this Rust compiler has no core library for $EMU_TRIPLE" \
+			"rustup target add $EMU_TRIPLE, or install the sources (Debian: rust-src)"
+	fi
 }
 
 # Static, so that it runs in an initramfs without a C library. The examples of the
 # library are what its test in a TD runs.
 build_tools() {
 	build_vtl1
-	cargo_in_root env RUSTFLAGS="-Ctarget-feature=+crt-static -Dwarnings" \
+	cargo_in_root env RUSTFLAGS="-Ctarget-feature=+crt-static $DENY" \
 		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl -p vtl -p vtl1_host \
 		--bins --examples --target "$HOST_TRIPLE"
 	cp "$TARGET/$HOST_TRIPLE/release"/{vtlctl,vtl1_test} "$BUILD/"
@@ -181,8 +198,15 @@ build_guest_drivers() {
 	build_driver drivers/char/hw_random virtio-rng.ko guest-drivers
 }
 
-# pack TREE FILE
+# pack TREE FILE: without debug information, which nobody reads in a TD, and unpacking takes time.
 pack() {
+	# shellcheck disable=SC2016 # not this shell expands it
+	in_root sh -ec 'find "$1" -type f -size +8k | while read -r file; do
+		case $(head -c 4 "$file" | tr -d "\0"),$file in
+			?ELF,*.ko) strip --strip-debug "$file" ;;
+			?ELF,*) strip "$file" ;;
+		esac
+	done' sh "$1"
 	(cd "$1" && find . | LC_ALL=C sort | in_root_cpio) >"$2.cpio.new"
 	gzip -1 -n -c "$2.cpio.new" >"$2.new"
 	rm "$2.cpio.new"
@@ -192,7 +216,17 @@ pack() {
 in_root_cpio() { in_root cpio --quiet -o -H newc --owner=0:0 --reproducible; }
 
 need_root "building"
-mkdir -p "$BUILD"
+need_plain_paths
+case ${ROOTLESS:+rootless}-${1:-} in
+rootless-emulator | rootless-tmk | rootless-tools | -*) ;;
+*) die "ROOTLESS=1 is for the emulator and the tools, not for '${1:-}'" \
+	"the module needs no root either: make -C YOUR_KERNEL_TREE M=\$PWD modules" ;;
+esac
+if ! mkdir -p "$BUILD" || ! touch "$BUILD/.lock"; then
+	die "cannot write to $BUILD" "another user has built here: remove $BUILD, or build as that user"
+fi
+exec 8<"$BUILD/.lock"
+flock -n 8 || { say "another build of this clone is running, waiting for it"; flock 8; }
 case ${1:-} in
 module | emulator | tmk | vtl1 | tools | selftests | bench | initramfs | kexec | guest) "build_$1" ;;
 *) die "unknown part '${1:-}'" "known: module emulator tmk vtl1 tools selftests bench initramfs kexec guest" ;;

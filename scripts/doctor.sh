@@ -6,6 +6,7 @@
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
+. "$TOP/scripts/archive.sh"
 
 missing=0
 
@@ -22,10 +23,23 @@ if [ "$(id -u)" = 0 ]; then good "root"; else lacks "root" "run as root: the bui
 if unshare --mount true 2>/dev/null; then good "private mount namespaces"; else
 	lacks "permission to make mount namespaces" "run outside a restricted container"
 fi
-if command -v mmdebstrap >/dev/null; then good "mmdebstrap"; else
-	lacks "mmdebstrap" "make setup installs it by apt; elsewhere install it by hand"
+if plain=$(need_plain_paths 2>&1); then good "paths that make can use"; else
+	lacks "paths that make can use: ${plain%%$'\n'*}" "move this clone, or set MSHV_VTL_CACHE"
 fi
-free=$(df -Pm "$(dirname "$CACHE")" 2>/dev/null | awk 'NR == 2 { print $4 }')
+if [ -e "$ROOT/.complete" ]; then
+	good "build root: nothing more is needed from Debian's archive"
+else
+	if command -v mmdebstrap >/dev/null; then good "mmdebstrap"; else
+		lacks "mmdebstrap" "make setup installs it by apt; elsewhere install it by hand"
+	fi
+	if mirror=$(find_mirror); then good "mirror of Debian: $mirror"; else
+		lacks "a mirror of Debian in the apt sources" "make setup DEBIAN_MIRROR=http://YOUR.MIRROR/debian"
+	fi
+	if [ -e "$DEBIAN_KEYS" ]; then good "keys of Debian"; else
+		lacks "keys of Debian" "apt-get install debian-archive-keyring"
+	fi
+fi
+free=$(free_mib "$CACHE") || free=
 if [ -e "$CACHE/stamp/tree" ] || [ "${free:-0}" -ge "$NEED_MIB" ]; then
 	good "room: ${free:-?} MiB free"
 else
@@ -42,6 +56,9 @@ for part in "root:$ROOT/.complete:build root" "kernel:$KIMAGE:stock kernel" \
 		lacks "$text: was set up, but $file is gone" "rm $CACHE/stamp/$name && make setup"
 	else lacks "$text" "make setup"; fi
 done
+if tree_was_moved; then
+	lacks "prepared kernel tree: the cache was moved" "make setup prepares the tree again, in five minutes"
+fi
 if [ -s "$CACHE/kernel/SHA256SUMS" ]; then
 	if (cd "$CACHE/kernel" && sha256sum --quiet -c SHA256SUMS) >/dev/null 2>&1; then
 		good "checksums of the kernel files"

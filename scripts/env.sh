@@ -11,6 +11,11 @@
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source-path=SCRIPTDIR
+. "$TOP/scripts/say.sh"
+
+[ -n "${MSHV_VTL_CACHE:-}${XDG_CACHE_HOME:-}${HOME:-}" ] ||
+	die "there is no HOME, and so no place for the cache" "set MSHV_VTL_CACHE to a folder"
 CACHE=${MSHV_VTL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mshv_vtl_tdx}
 BUILD=${BUILD:-$TOP/build}
 
@@ -25,32 +30,18 @@ KSRC=$CACHE/kernel/src			# unpacked linux-source
 KOBJ=$(realpath -m "${KDIR:-$CACHE/kernel/obj}")	# prepared object tree; it may be named relatively
 case ${RT:-0} in 0) RT_SUFFIX='' ;; *) RT_SUFFIX=-rt ;; esac
 DEBUG_OBJ=$CACHE/kernel-debug$RT_SUFFIX/obj	# the debug kernel's (scripts/debug-kernel.sh)
-KIMAGE=${KIMAGE:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
+VTL_VERSION=$(awk '/^#define VTL_(MAJOR|MINOR|PATCH) / { printf "%s%s", dot, $3; dot = "." }' \
+	"$TOP/rust/glue/version.h")	# of module, tools and packages alike
+KIMAGE_GIVEN=${KIMAGE:-${KERNEL:-}}	# both names, for every target
+KIMAGE=${KIMAGE_GIVEN:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
 CARGO_CACHE=$CACHE/cargo		# CARGO_HOME inside the build root
 
 # Free space a cold set-up needs, in MiB.
 NEED_MIB=${NEED_MIB:-9000}
 
-if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
-	BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' PLAIN=$'\e[0m'
-else
-	BOLD='' DIM='' RED='' PLAIN=''
-fi
-
-say()  { printf '%s\n' "${BOLD}==>${PLAIN} $*"; }
-note() { printf '%s\n' "    ${DIM}$*${PLAIN}"; }
-
-# die WHAT [HINT...]: prints what went wrong in one line, then what to do about it.
-die() {
-	printf '%s\n' "${RED}error:${PLAIN} $1" >&2
-	shift
-	local hint
-	for hint in "$@"; do printf '       %s\n' "$hint" >&2; done
-	exit 1
-}
-
+# With ROOTLESS=1 the emulator and the tools are built and run with what this system has.
 need_root() {
-	[ "$(id -u)" = 0 ] || die "$1 needs root (it enters a build root with chroot)" \
+	[ -n "${ROOTLESS:-}" ] || [ "$(id -u)" = 0 ] || die "$1 needs root (it enters a build root with chroot)" \
 		"run the same command as root"
 }
 
@@ -59,15 +50,41 @@ need_space() {
 	local dir=$1 want=$2 have
 	mkdir -p "$dir" 2>/dev/null || die "cannot create $dir" \
 		"set MSHV_VTL_CACHE to a folder you may write to"
-	have=$(df -Pm "$dir" | awk 'NR == 2 { print $4 }')
+	have=$(free_mib "$dir")
 	[ "$have" -ge "$want" ] || die "not enough room in $dir: need $want MiB, have $have MiB" \
 		"free some, or set MSHV_VTL_CACHE to a folder on another disk"
+}
+
+# Neither make nor Kbuild can have them in a path.
+need_plain_paths() {
+	local path
+	for path in "$TOP" "$CACHE" "$KOBJ"; do
+		case $path in *[[:space:]:\;\$\#]*) die "'$path' has a space or another character that make takes for its own" \
+			"move this clone, or set MSHV_VTL_CACHE" ;; esac
+	done
+}
+
+# free_mib DIR: of the file system that it is on, or will be.
+free_mib() {
+	local dir=$1
+	until [ -d "$dir" ]; do dir=$(dirname "$dir"); done
+	df -Pm "$dir" | awk 'NR == 2 { print $4 }'
+}
+
+# The prepared tree has the path of its sources in it. True if it is another than now.
+tree_was_moved() {
+	local source=$CACHE/kernel/obj/source
+	[ -L "$source" ] && [ "$(readlink -m "$source")" != "$(realpath -m "$KSRC")" ]
 }
 
 # in_root COMMAND...: runs a command inside the build root, in a mount namespace of its own. Clone
 # and cache have the same paths inside, so that compiler messages and dependency files are valid
 # outside, too.
 in_root() {
+	if [ -n "${ROOTLESS:-}" ]; then
+		"$@"
+		return
+	fi
 	need_root "this step"
 	[ -e "$ROOT/.complete" ] || die "the build root is missing" "run: make setup"
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
@@ -91,4 +108,17 @@ kernel_make() {
 	[ -n "${KDIR:-}" ] || release_arg=(KERNELRELEASE="$(cat "$CACHE/kernel/release")")
 	in_root make -C "$KOBJ" ARCH=x86 CROSS_COMPILE=x86_64-linux-gnu- \
 		CC=x86_64-linux-gnu-gcc-14 "${release_arg[@]}" "$@"
+}
+
+# tracked PATTERN...: names of files of the project. A release has no git, and nothing else in it than
+# these; the patterns of find and of git are the same.
+tracked() {
+	local args=() pattern
+	if (cd "$TOP" && git rev-parse --git-dir) >/dev/null 2>&1; then
+		git -C "$TOP" ls-files -- "$@"
+		return
+	fi
+	for pattern; do args+=(-o -path "./$pattern"); done
+	(cd "$TOP" && find . \( -path ./build -o -path ./tools/vendor -o -path ./.cargo -o -path ./debian/home \) -prune \
+		-o -type f \( "${args[@]:1}" \) -print) | sed 's|^[.]/||' | LC_ALL=C sort
 }

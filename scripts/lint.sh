@@ -5,12 +5,13 @@
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
+. "$TOP/scripts/lint-reference.sh"
 
 MANIFEST=$TOP/tools/Cargo.toml
 cd "$TOP"
 
-c_sources()      { git ls-files '*.c' '*.h'; }
-module_sources() { git ls-files 'rust/*.rs'; }
+c_sources()      { tracked '*.c' '*.h'; }
+module_sources() { tracked 'rust/*.rs'; }
 
 lint_fmt() { format; }
 lint_fmtcheck() { format --check; }
@@ -59,10 +60,10 @@ lint_house() {
 	local file
 	while read -r file; do
 		head -n 3 "$file" | grep -q 'SPDX-License-Identifier:' || complain "$file: no SPDX line"
-	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh' '*.toml' '*.rst' '*.ld' Makefile Kbuild '*/Makefile' '*/Kbuild')
+	done < <(tracked '*.rs' '*.c' '*.h' '*.S' '*.sh' '*.toml' '*.rst' '*.ld' Makefile Kbuild '*/Makefile' '*/Kbuild')
 	while read -r file; do
 		[[ $file =~ $LONG_FILES ]] || [ "$(wc -l <"$file")" -le 500 ] || complain "$file: over 500 lines"
-	done < <(git ls-files '*.rs' '*.c' '*.h' '*.S' '*.sh')
+	done < <(tracked '*.rs' '*.c' '*.h' '*.S' '*.sh')
 	house_unsafe
 	house_layers
 	house_kunit
@@ -71,6 +72,9 @@ lint_house() {
 	house_abi
 	house_c
 	house_commits
+	house_versions
+	house_licences
+	house_reference
 	house_checkpatch
 	house_shellcheck
 	[ "$bad" = 0 ] || die "$bad complaint(s) of the house lints"
@@ -105,9 +109,9 @@ house_checkpatch() {
 # A script is checked together with those that it sources, so one new one brings all.
 house_shellcheck() {
 	local new
-	new=$(git ls-files 'scripts/*.sh' scripts/init scripts/guest-init .ci/run | unseen shellcheck)
+	new=$(tracked 'scripts/*.sh' scripts/init scripts/guest-init scripts/tdxemu dkms.conf .ci/run | unseen shellcheck)
 	[ -n "$new" ] || return 0
-	if in_root shellcheck -x scripts/*.sh scripts/init scripts/guest-init .ci/run; then
+	if in_root shellcheck -x scripts/*.sh scripts/init scripts/guest-init scripts/tdxemu dkms.conf .ci/run; then
 		printf '%s\n' "$new" >>"$CLEAN"
 	else
 		complain "shellcheck has complaints"
@@ -117,27 +121,27 @@ house_shellcheck() {
 # Each unsafe block names the fact it rests on, in the lines just above it.
 house_unsafe() {
 	local found
-	found=$(git ls-files '*.rs' | xargs -r awk '
+	found=$(tracked '*.rs' | xargs -r awk '
 		FNR == 1 { seen = -99 }
 		/SAFETY:/ { seen = FNR }
 		/unsafe *\{/ && FNR - seen > 8 { print FILENAME ":" FNR ": unsafe without SAFETY" }')
 	[ -z "$found" ] || complain "$found"
 	while read -r found; do
 		grep -q '^// UNSAFETY: ' "$found" || complain "$found: unsafe, and no UNSAFETY line that says what kind"
-	done < <(git ls-files 'rust/*.rs' | xargs -r grep -lE '(^|[^_a-z])unsafe([^_a-z]|$).*[{]')
+	done < <(tracked 'rust/*.rs' | xargs -r grep -lE '(^|[^_a-z])unsafe([^_a-z]|$).*[{]')
 	# The head of the crate has the list of the module's.
-	found=$(comm -3 <(git ls-files 'rust/*.rs' | xargs -r grep -lE 'unsafe *\{' | sort) \
+	found=$(comm -3 <(tracked 'rust/*.rs' | xargs -r grep -lE 'unsafe *\{' | sort) \
 		<(sed -nE '/^\/\/! ([a-z]+\/[a-z_]+ *)+$/s/\/\/! //p' rust/mshv_vtl_tdx_main.rs |
 			tr -s ' ' '\n' | sed 's/.*/rust\/&.rs/' | sort))
 	[ -z "$found" ] || complain "rust/mshv_vtl_tdx_main.rs: its list of files with unsafe blocks differs in $found"
 	local blocks
-	blocks=$(git grep -hE 'unsafe *\{' -- rust | wc -l)
+	blocks=$(tracked 'rust/*' | xargs grep -hE 'unsafe *\{' | wc -l)
 	[ "$blocks" -le 60 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 60"
-	blocks=$(git grep -lE 'unsafe *\{' -- rust | wc -l)
+	blocks=$(tracked 'rust/*' | xargs grep -lE 'unsafe *\{' | wc -l)
 	[ "$blocks" -le 12 ] || complain "rust/: unsafe blocks in $blocks files, and coding-style.rst allows 12"
 	local area
 	for area in rust tools/vtl tools/vtlctl tools/vtlvmm tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/vtl1 tools/checks/fuzz; do
-		note "unsafe blocks in $area: $(git ls-files "$area/*.rs" "$area/**/*.rs" | sort -u |
+		note "unsafe blocks in $area: $(tracked "$area/*.rs" "$area/**/*.rs" | sort -u |
 			xargs -r cat | grep -cE 'unsafe *\{' || :)"
 	done
 }
@@ -146,7 +150,7 @@ house_unsafe() {
 house_citations() {
 	local found tags
 	tags=$(sed -nE 's/^([A-Z]+[0-9]?)  +[A-Zt].*/\1/p' Documentation/bibliography.rst | paste -sd'|')
-	found=$(git grep -nE '\[(SDM|APM|ABI|TDP|GHCI|TLFS|BASE|ACPI)[^]]*\]' -- rust tools selftests |
+	found=$(tracked 'rust/*' 'tools/*' 'selftests/*' | xargs grep -nE '\[(SDM|APM|ABI|TDP|GHCI|TLFS|BASE|ACPI)[^]]*\]' |
 		grep -vE "\\[($tags)[] ]" || :)
 	[ -z "$found" ] || complain "$found"
 }
@@ -157,14 +161,14 @@ house_paths() {
 	# shellcheck disable=SC2016 # the grave accents are the document's
 	while IFS=: read -r page path; do
 		compgen -G "$path" >/dev/null || complain "$page: there is no $path"
-	done < <(git ls-files 'Documentation/*.rst' '*.rst' | sort -u | xargs -r grep -oHE \
+	done < <(tracked 'Documentation/*.rst' '*.rst' | sort -u | xargs -r grep -oHE \
 		'``(rust|tools|selftests|scripts|include)/[a-zA-Z0-9_/.*]+``' | tr -d '`')
 }
 
 # Imports and calls of C between the folders of rust/ point downwards only; and so do the call paths
 # of the overview, which name existing files and functions.
 house_layers() {
-	{ git ls-files 'rust/*.c'; git ls-files 'rust/*.rs'; } | xargs -r awk -f scripts/layers.awk ||
+	{ tracked 'rust/*.c'; tracked 'rust/*.rs'; } | xargs -r awk -f scripts/layers.awk ||
 		complain "rust/: an arrow points up"
 	awk -f scripts/journeys.awk Documentation/overview.rst || complain "Documentation/overview.rst: a call path does not match the code"
 }
@@ -173,7 +177,7 @@ house_layers() {
 house_kunit() {
 	local found
 	# shellcheck disable=SC2016 # the dollars are Perl's
-	found=$(git ls-files 'rust/*.rs' | xargs -r grep -lw kunit_tests | xargs -r perl -0ne '
+	found=$(tracked 'rust/*.rs' | xargs -r grep -lw kunit_tests | xargs -r perl -0ne '
 		s/.*?\bkunit_tests\b//s;
 		print "$ARGV: an assertion with a message: $1\n" while
 			/\b(assert!\([^;]*,\s*"[^;]*|assert_(?:eq|ne)!\([^;]*,\s*"[^"]*\{[^;]*)\);/g')
@@ -197,11 +201,11 @@ house_c() {
 	# shellcheck disable=SC2016 # the grave accents are the document's
 	while read -r name; do
 		complain "$page: the table of C files and rust/ differ in $name"
-	done < <(comm -3 <(git ls-files 'rust/*.c' | sed 's/^rust.//' | sort) \
+	done < <(comm -3 <(tracked 'rust/*.c' | sed 's/^rust.//' | sort) \
 		<(sed -n '/^What is C$/,/^Names$/p' "$page" | sed -nE 's/^``([a-z_/]+\.c)`` .*/\1/p' | sort))
 	while read -r name; do
 		complain "$name: no 'Stays C:' in its head"
-	done < <(git ls-files 'rust/*.c' | xargs -r awk 'FNR == 1 { if (name && !good) print name; name = FILENAME; good = 0 }
+	done < <(tracked 'rust/*.c' | xargs -r awk 'FNR == 1 { if (name && !good) print name; name = FILENAME; good = 0 }
 		FNR <= 25 && /Stays C: / { good = 1 } END { if (!good) print name }')
 }
 
@@ -222,6 +226,43 @@ house_commits() {
 		git log -1 --format=%B "$hash" | grep -q '^Signed-off-by: ' ||
 			complain "commit $hash: no Signed-off-by line"
 	done < <(git log --no-merges --format=%h "$FORM_SINCE"..HEAD)
+}
+
+# One number: rust/glue/version.h has it, and what can't read that says the same.
+house_versions() {
+	local place text
+	while IFS=: read -r place text; do
+		grep -qxF -- "$text" "$place" || complain "$place: no line '$text', and rust/glue/version.h says $VTL_VERSION"
+	done <<-END
+	tools/Cargo.toml:version = "$VTL_VERSION"
+	tools/Cargo.toml:tdx_model = { path = "tdx_model", version = "$VTL_VERSION" }
+	tools/Cargo.toml:vtl = { path = "vtl", version = "$VTL_VERSION" }
+	dkms.conf:PACKAGE_VERSION="$VTL_VERSION"
+	END
+	[ "$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)" = "$VTL_VERSION" ] ||
+		complain "debian/changelog: does not begin with $VTL_VERSION"
+	[ "$(grep -m 1 -E '^[0-9.]+$' CHANGELOG.rst)" = "$VTL_VERSION" ] ||
+		complain "CHANGELOG.rst: does not begin with $VTL_VERSION"
+}
+
+# The files of a crate have the licence of the crate; and what compiles the module's sources, its.
+house_licences() {
+	local manifest crate licence text
+	mkdir -p "$BUILD/log"
+	while read -r manifest; do
+		crate=$(dirname "$manifest")
+		licence=$(sed -nE 's/^license = "(.*)"/\1/p; s/^license.workspace = true/MIT OR GPL-2.0-only/p' "$manifest")
+		tracked "$crate/*.rs" "$crate/*.S" "$crate/*.toml" | xargs grep -LE "SPDX-License-Identifier: $licence( |$)" |
+			while read -r text; do echo "$text: not $licence, which $manifest says"; done
+		if tracked "$crate/src/*.rs" | xargs grep -qE 'path = "[./]*rust/' && [ "$licence" != GPL-2.0-only ]; then
+			echo "$manifest: $licence, and it compiles sources of the module"
+		fi
+	done < <(tracked 'tools/*/Cargo.toml') >"$BUILD/log/licences"
+	tracked '*.rs' '*.c' '*.h' '*.S' '*.sh' '*.toml' '*.rst' | xargs head -qn 2 | grep -ohE 'SPDX-License-Identifier: .*' |
+		sed 's/.*: //; s/ *[*]\/$//; s/ OR /\n/; s/ WITH /\n/; s/-only//g' | sort -u | while read -r text; do
+		[ -e "LICENSES/$text" ] || echo "LICENSES/$text: missing"
+	done >>"$BUILD/log/licences"
+	[ ! -s "$BUILD/log/licences" ] || complain "$(cat "$BUILD/log/licences")"
 }
 
 lint_docs() {

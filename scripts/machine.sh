@@ -1,28 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The QEMU machine that the emulator runs on. Sourced after env.sh.
+# The QEMU machine that the emulator runs on. Sourced after env.sh; by the installed command tdxemu
+# after say.sh only.
+
+# Where the emulator is, and the oldest QEMU that it was tested with: older ones hang.
+EMULATOR=${EMULATOR:-${BUILD:-}/tdxemu}
+QEMU_MAJOR=10
+
+# need_qemu: this system's QEMU is there, and new enough. The build root's is.
+need_qemu() {
+	local version
+	version=$(qemu-system-x86_64 --version 2>/dev/null | sed -nE '1s/.*version ([0-9.]+).*/\1/p')
+	[ -n "$version" ] || die "there is no qemu-system-x86_64" "install it: $QEMU_MAJOR.0 or later is needed"
+	[ "${version%%.*}" -ge "$QEMU_MAJOR" ] ||
+		die "QEMU $version is too old: $QEMU_MAJOR.0 or later is needed" \
+			"install a newer qemu-system-x86_64; the project's build root has one: make emu-run, as root, without ROOTLESS=1"
+}
+
+# in_reach WHAT FILE: dies if there is no such file, or if the build root can't reach it.
+in_reach() {
+	[ -e "$2" ] || die "$1: there is no file $2"
+	if [ ! -f "$2" ] || [ ! -r "$2" ]; then die "$1: $2 is not a file that can be read"; fi
+	[ -s "$2" ] || die "$1: $2 is empty"
+	[ -z "${ROOTLESS:-}" ] || return 0
+	case $(realpath "$2") in
+	"$CACHE"/* | "$TOP"/*) ;;
+	*) die "$1: $2 lies neither in $TOP nor in $CACHE" "copy it to $BUILD" ;;
+	esac
+}
 
 # machine KERNEL INITRD EMU_LOG EMULATOR_OPTIONS KERNEL_COMMAND_LINE: sets the
 # array $qemu. The TD has SMP processors. Where these are several, QEMU's first one is
-# not among them (Documentation/emulator.rst). With ICOUNT=1 one instruction is a nanosecond and one
+# not among them (Documentation/emulator.rst). With GDB=1, or a port, QEMU waits for a
+# debugger before the first instruction. With ICOUNT=1 one instruction is a nanosecond and one
 # CPU runs at a time; with COUNT_TO=FILE a plugin also counts instructions into FILE, and with
 # PROFILE=... where each path executes them.
 # RDRAND stays: a TD's kernel refuses to boot without it.
 machine() {
-	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 file vcpus=${SMP:-2}
+	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 vcpus=${SMP:-2}
 	local mem=${MEM:-1536M} mib=0
 	local accel=(-accel "tcg,thread=multi")
+	local console=()
 	local cpu="max,vendor=GenuineIntel,+svm,+npt,phys-bits=48"
-	for file in "$BUILD/tdxemu" "$kernel" "$initrd"; do
-		[ -s "$file" ] || die "$file is missing or empty" "build it with: make image"
-		case $(realpath "$file") in
-		"$CACHE"/* | "$TOP"/*) ;;
-		*) die "$file lies neither in $TOP nor in $CACHE" "copy it to $BUILD" ;;
-		esac
-	done
+	[ -s "$EMULATOR" ] || die "$EMULATOR is missing or empty" "build it with: make emulator"
+	in_reach KERNEL "$kernel"
+	in_reach INITRD "$initrd"
 	case $vcpus in
-	'' | 0* | *[!0-9]*) die "SMP=$vcpus is not a number of processors" "example: SMP=4" ;;
+	'' | 0* | *[!0-9]* | ????*) die "SMP=$vcpus is not a number of processors" "example: SMP=4" ;;
 	esac
 	[ "$vcpus" = 1 ] || vcpus=$((vcpus + 1))
 	case $mem in
@@ -33,6 +58,13 @@ machine() {
 	esac
 	[ "$mib" -ge 1024 ] || die "MEM=$mem is not 1G or more, which the emulator needs" \
 		"example: MEM=1536M"
+	# A person's Ctrl-C is the TD's, and Ctrl-A X ends QEMU.
+	case ${CONSOLE:-} in
+	'') console=(-serial stdio) ;;
+	shell) console=(-serial mon:stdio) ;;
+	raw) console=(-chardev "stdio,id=console,signal=off" -serial chardev:console) ;;
+	esac
+	[ -z "${SECOND_SERIAL:-}" ] || console+=(-serial "file:$SECOND_SERIAL")
 	if [ -n "${COUNT_TO:-}${ICOUNT:-}" ]; then
 		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
 			-rtc "base=2026-01-01,clock=vm" -seed 1)
@@ -45,9 +77,31 @@ machine() {
 	# shellcheck disable=SC2034 # the caller runs it
 	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"
 		-m "$mem" -smp "$vcpus" -nodefaults -no-reboot -display none
-		-serial stdio -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
+		"${console[@]}" -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
 		-device "isa-debug-exit,iobase=0xf4"
-		-kernel "$BUILD/tdxemu" -initrd "$initrd"
+		-kernel "$EMULATOR" -initrd "$initrd"
 		-device "loader,file=$kernel,addr=0x30000000,force-raw=on"
 		-append "$options -- $command_line")
+	case ${GDB:-} in
+	'') ;;
+	1) qemu+=(-S -gdb tcp:localhost:1234) ;;
+	*[!0-9]*) die "GDB=$GDB is not a port" "example: GDB=1, which is port 1234" ;;
+	*) qemu+=(-S -gdb "tcp:localhost:$GDB") ;;
+	esac
+}
+
+# What a person at the console needs to know.
+banner_of_machine() {
+	[ -t 0 ] || return 0
+	note "Ctrl-C goes to the TD; Ctrl-A X ends it"
+	[ -z "${GDB:-}" ] || note "waiting for a debugger: ${qemu[*]: -1}"
+}
+
+# why_machine_ended STATUS EMU_LOG: says why, unless the TD powered itself off, and returns the status.
+why_machine_ended() {
+	[ "$1" != 0 ] || return 0
+	printf '\n' >&2
+	[ ! -s "$2" ] || tail -n 25 "$2" >&2
+	printf '%s\n' "${RED}error:${PLAIN} the machine ended with status $1" "       its messages: $2" >&2
+	return "$1"
 }

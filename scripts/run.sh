@@ -6,9 +6,13 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
 . "$TOP/scripts/image.sh"
+. "$TOP/scripts/machine.sh"
 
+# What can't be right is said before anything is built.
+[ -z "$KIMAGE_GIVEN" ] || in_reach KIMAGE "$KIMAGE"
 build_guest_image
-release=$(cat "$CACHE/kernel/release" 2>/dev/null || echo '(KIMAGE)')
-say "a TD: stock kernel $release at VTL2, and the same at VTL0"
+kernel="kernel $KIMAGE_GIVEN"
+[ -n "$KIMAGE_GIVEN" ] || kernel="stock kernel $(cat "$CACHE/kernel/release")"
+say "a TD: $kernel at VTL2, and the same at VTL0"
 INITRAMFS=$BUILD/guest-initramfs "$TOP/scripts/td.sh" guest "$BUILD/run.log"
 say "passed; the complete console is in ${BUILD#"$TOP"/}/run.log"

@@ -10,6 +10,7 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
 . "$TOP/scripts/progress.sh"
+. "$TOP/scripts/archive.sh"
 
 STEP_COUNT=6
 
@@ -24,29 +25,18 @@ ROOT_PACKAGES=(
 )
 
 install_host_tools() {
-	command -v mmdebstrap >/dev/null && return
-	command -v apt-get >/dev/null || die "mmdebstrap is not installed, and this is no Debian" \
-		"install mmdebstrap with this system's package manager"
+	if command -v mmdebstrap >/dev/null && [ -e "$DEBIAN_KEYS" ]; then return; fi
+	command -v apt-get >/dev/null || die "mmdebstrap and Debian's keys are needed, and this system has no apt" \
+		"install mmdebstrap, and the keys as $DEBIAN_KEYS"
 	apt-get update
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap
-}
-
-# The mirror this machine already uses for Debian: no other host is assumed.
-debian_mirror() {
-	local uri
-	# shellcheck disable=SC2016 # not this shell expands it
-	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' |
-		grep -v -- '-security' | head -n 1)
-	[ -n "$uri" ] || uri=$(sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([^ ]+).*/\3/p' \
-		/etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -m 1 '/debian/*$')
-	[ -n "$uri" ] || die "found no Debian mirror in this machine's apt sources" \
-		"set DEBIAN_MIRROR to one"
-	echo "$uri"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+		mmdebstrap debian-archive-keyring
 }
 
 make_root() {
 	local mirror sources
-	mirror=${DEBIAN_MIRROR:-$(debian_mirror)}
+	mirror=$(debian_mirror)
+	need_debian_keys
 	sources=$CACHE/root-sources.list
 	rm -rf --one-file-system "$ROOT" "$ROOT.new"
 	printf 'deb %s %s main\n' "$mirror" "$SUITE" "$mirror" "$SUITE-backports" >"$sources"
@@ -132,6 +122,7 @@ remove_cache() {
 	rmdir "$CACHE" 2>/dev/null || :
 }
 
+[ -z "${ROOTLESS:-}" ] || { note "ROOTLESS=1: this system's compilers and QEMU are used"; exit; }
 need_root "the set-up"
 case ${1:-} in
 '') ;;
@@ -139,11 +130,18 @@ case ${1:-} in
 *) die "unknown option '$1'" "known: --remove" ;;
 esac
 [ "$(uname -m)" = x86_64 ] || die "this project needs an x86-64 machine, this is $(uname -m)"
+need_plain_paths
 mkdir -p "$CACHE" 2>/dev/null || die "cannot create the cache folder $CACHE" \
 	"set MSHV_VTL_CACHE to a folder you may write to"
 exec 9>"$CACHE/.lock"
 flock -n 9 || { say "another set-up is running, waiting for it"; flock 9; }
 [ -e "$CACHE/stamp/tree" ] || need_space "$CACHE" "$NEED_MIB"
+
+if tree_was_moved; then
+	say "the cache was moved here from $(dirname "$(dirname "$(readlink -m "$CACHE/kernel/obj/source")")"): the kernel tree is prepared again"
+	rm -f "$CACHE/stamp/tree"
+	mv "$CACHE/kernel/obj" "$CACHE/kernel/obj.moved" && rm -rf --one-file-system "$CACHE/kernel/obj.moved"
+fi
 
 PACKAGES=$(printf '%s\n' "${ROOT_PACKAGES[@]}" | sha256sum | cut -c1-16)
 CRATES=$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)

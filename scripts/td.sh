@@ -10,19 +10,32 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
 . "$TOP/scripts/machine.sh"
+. "$TOP/scripts/share.sh"
 
 what=$1 log=$2
 shift 2
 emu_log=${log%.log}.emu.log
 limit=${LIMIT:-600}
 mkdir -p "$(dirname "$log")"
-machine "$KIMAGE" "${INITRAMFS:-$BUILD/initramfs}" "$emu_log" "$*" \
+initramfs=$(with_user_files "${INITRAMFS:-$BUILD/initramfs}")
+back=$BUILD/share-back.tar.gz
+rm -f "$back"
+[ -z "${SHARE:-}" ] || SECOND_SERIAL=$back
+case $what in
+shell) CONSOLE=shell ;;
+guestshell) CONSOLE=raw ;;
+esac
+machine "$KIMAGE" "$initramfs" "$emu_log" "$* ${EMU:-}" \
 	"console=ttyS0 panic=-1 vtl.do=$what ${CMDLINE:-}"
 
 # A shell is for a person: nothing is filtered, nothing ends it.
 case $what in
 shell | guestshell)
-	in_root "${qemu[@]}" | tee "$log"
+	[ "$what" = guestshell ] || banner_of_machine
+	status=0
+	in_root "${qemu[@]}" | tee "$log" || status=$?
+	share_back "$back"
+	why_machine_ended "$status" "$emu_log"
 	exit
 	;;
 esac
@@ -48,4 +61,5 @@ fi
 grep -q 'tdx: Guest detected' "$log" || die "the kernel did not find itself in a TD" "console: $log"
 inner=$(sed -n 's/^=== VTL2 status: //p' "$log" | tail -n 1)
 [ -n "$inner" ] || die "the TD ended without a result" "console: $log" "emulator: $emu_log"
-[ "$inner" = 0 ] || die "'$what' failed inside the TD with status $inner" "console: $log"
+share_back "$back"
+[ "$inner" = 0 ] || die "'${RUN:-$what}' failed inside the TD with status $inner" "console: $log"

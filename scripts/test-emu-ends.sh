@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..25"
+echo "1..27"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -158,6 +158,50 @@ ICOUNT=1 boot "emu.hide_time=1" time
 	ICOUNT=1 boot "emu.hide_time=1 emu.log=debug" time
 [ "$status" = 0 ] && [ "$(grep -c '^time: ' "$work/first")" = 7 ] && cmp "$work/first" "$work/console"
 verdict two_runs_give_the_same_ticks
+
+# The installed command needs no root, and finds nothing of this clone but what it installs.
+cp -r "$TOP/scripts" "$work"/ && mkdir -p "$work/clone/rust/glue" "$work/clone/build" &&
+	mv "$work/scripts" "$work/clone/" && cp "$TOP/rust/glue/version.h" "$work/clone/rust/glue/" &&
+	cp "$BUILD/tdxemu" "$BUILD/tmk" "$work/clone/build/" && status=0
+# shellcheck disable=SC2016 # not this shell expands it
+in_root sh -c 'cp -r "$1/clone" /tmp && chmod -R a+rX /tmp/clone && cd /tmp/clone &&
+	exec setpriv --reuid=4321 --regid=4321 --clear-groups --no-new-privs timeout 60 scripts/tdxemu --smp 1 --memory 1G \
+	--append tmk.do=end_triple_fault build/tmk build/tmk emu.vtl0=64M@top' sh "$work" >"$work/console" 2>&1 </dev/null || status=$?
+[ "$status" = 35 ] && grep -q 'L1 shut down (triple fault)' "$work/console" && grep -q 'the machine ended with status 35' "$work/console"
+verdict a_user_without_root_boots_a_td_and_is_told_how_it_ended
+
+# As a debugger speaks: packet TEXT sends one, answer reads one.
+packet() {
+	local sum=0 n
+	for ((n = 0; n < ${#1}; n++)); do sum=$((sum + $(printf '%d' "'${1:n:1}"))); done
+	printf '$%s#%02x' "$1" $((sum % 256)) >&6
+}
+answer() {
+	local text
+	IFS= read -r -t 30 -d '#' text <&6 && read -r -N 2 -t 30 _ <&6 && printf '+' >&6 && echo "${text##*$}"
+}
+
+# A breakpoint in L1 stops it, and memory is read as L1 sees it.
+debug_l1() {
+	local port=$((20000 + RANDOM % 20000)) elf=$BUILD/cargo/x86_64-unknown-none/release/tmk at tries
+	at=$(in_root nm "$elf" | awk '/4ends4stop/ { print $1; exit }')
+	GDB=$port SMP=1 MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top" "tmk.do=end_stop"
+	in_root timeout --foreground 60 "${qemu[@]}" </dev/null >"$work/console" &
+	for ((tries = 0; tries < 50; tries++)); do
+		sleep 0.2
+		exec 6<>"/dev/tcp/localhost/$port" && break
+	done 2>/dev/null
+	packet "Z1,$at,1" && [ "$(answer)" = OK ] && packet c && [[ $(answer) == T05* ]] &&
+		packet p10 && answer >"$work/rip" && packet "m$at,8" && answer >"$work/memory" && packet k
+	exec 6>&-
+	wait $! || :
+	[ "$(cat "$work/rip")" = "$(fold -w 2 <<<"$at" | tac | tr -d '\n')" ] &&
+		[ "$(in_root objdump -s --start-address="0x$at" --stop-address=$((16#$at + 8)) "$elf" |
+			awk '{ line = $0 } END { sub(/^ [0-9a-f]+ /, "", line); gsub(/ /, "", line); print substr(line, 1, 16) }')" = "$(cat "$work/memory")" ]
+}
+status=0
+debug_l1
+verdict a_debugger_stops_l1_and_reads_its_memory
 set -e
 
 echo "# totals: pass:$((number - failed)) fail:$failed skip:0"

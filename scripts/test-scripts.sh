@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..16"
+echo "1..43"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -58,11 +58,74 @@ else
 	failed=$((failed + 1))
 fi
 
+# `make doctor` says what is missing wherever it runs, and reaches its last line.
+doctor_in() {
+	local cache=$1
+	shift
+	MSHV_VTL_CACHE=$cache timeout 60 "$@" "$TOP/scripts/doctor.sh"
+}
+expect 'thing(s) missing' doctor_ends_where_no_folder_is doctor_in "$work/no/such/folder" env
+expect 'thing(s) missing' doctor_ends_without_a_network doctor_in "$work/no" unshare --net
+expect 'room: .* MiB free, a set-up needs' doctor_names_too_little_room doctor_in "$work/small/cache" env
+expect 'there is no HOME' a_missing_home_is_named env -u HOME -u XDG_CACHE_HOME -u MSHV_VTL_CACHE "$TOP/scripts/doctor.sh"
+expect 'has a space' a_path_with_a_space_is_named setup_in "$work/a cache" env
+
+# A machine with Ubuntu's sources and keys.
+mkdir -p "$work/apt/sources.list.d" "$work/keys"
+echo 'deb http://archive.ubuntu.invalid/ubuntu noble main' >"$work/apt/sources.list"
+# shellcheck disable=SC2016 # not this shell expands it
+ubuntu=(unshare --mount --propagation private -- sh -c 'mount --bind "$1/apt" /etc/apt &&
+	mount --bind "$1/keys" /usr/share/keyrings && shift && exec "$@"' sh "$work")
+expect 'make setup DEBIAN_MIRROR=' a_missing_mirror_is_named doctor_in "$work/no" "${ubuntu[@]}"
+expect 'apt-get install debian-archive-keyring' missing_keys_are_named doctor_in "$work/no" "${ubuntu[@]}"
+
+# A cache that was moved: its kernel tree has the path of its sources in it.
+mkdir -p "$work/moved/kernel/obj"
+ln -s /elsewhere/mshv_vtl_tdx/kernel/src "$work/moved/kernel/obj/source"
+expect 'the cache was moved' doctor_names_a_moved_cache doctor_in "$work/moved" env
+expect 'moved here from /elsewhere/mshv_vtl_tdx' a_moved_cache_is_prepared_again \
+	setup_in "$work/moved" env NEED_MIB=1 unshare --net
+
 mkdir "$work/tree"
+# shellcheck disable=SC2016 # not this shell expands it
+expect "$work/tree is not a kernel tree" a_relative_tree_is_looked_for_from_here \
+	sh -c 'cd "$1" && KDIR=tree "$2/scripts/build.sh" module' sh "$work" "$TOP"
+# shellcheck disable=SC2016
+expect 'another build of this clone' two_builds_at_once_wait \
+	sh -c 'flock "$1/.lock" sleep 2 & sleep 0.5; KDIR="$2/tree" "$3/scripts/build.sh" module' sh "$BUILD" "$work" "$TOP"
 expect 'not a kernel tree prepared' a_wrong_kernel_tree_is_refused \
 	env KDIR="$work/tree" "$TOP/scripts/build.sh" module
-expect 'is missing or empty' a_missing_kernel_is_named \
-	env KERNEL="$work/none" INITRD="$work/none" "$TOP/scripts/emu-run.sh"
+
+# Every reason for which emu-run can't start, or ends, is on the terminal.
+emu_run() { env KERNEL="$work/file" INITRD="$work/file" "$@" timeout 60 "$TOP/scripts/emu-run.sh"; }
+echo 'no kernel' >"$work/file"
+expect 'KERNEL: there is no file .*/none' a_missing_kernel_is_named emu_run KERNEL="$work/none"
+expect 'INITRD: there is no file .*/none' a_missing_initrd_is_named emu_run INITRD="$work/none"
+expect 'KERNEL: .* is not a file that can be read' a_folder_is_no_kernel emu_run KERNEL="$work"
+expect 'KERNEL: /dev/null is not a file' a_device_is_no_kernel emu_run KERNEL=/dev/null
+: >"$work/empty"
+expect 'KERNEL: .*/empty is empty' an_empty_kernel_is_named emu_run KERNEL="$work/empty"
+expect 'lies neither in' a_kernel_out_of_reach_is_named emu_run KERNEL=/etc/passwd
+expect 'no bzImage at' a_file_that_is_no_kernel_is_named emu_run
+expect 'its messages: .*emu-run.emu.log' the_log_of_the_emulator_is_named emu_run
+expect 'unknown option or value: emu.none=1' emu_run_names_an_unknown_option emu_run EMU=emu.none=1
+expect 'processors' emu_run_names_too_many_processors emu_run SMP=300
+expect 'SMP=2000 is not a number of processors' more_processors_than_qemu_has_are_refused emu_run SMP=2000
+expect 'MEM=64M is not 1G or more' emu_run_names_too_little_memory emu_run MEM=64M
+expect 'GDB=here is not a port' a_wrong_port_of_a_debugger_is_named emu_run GDB=here
+expect 'KIMAGE: there is no file' a_missing_kernel_is_named_before_anything_is_built \
+	env KIMAGE="$work/none" "$TOP/scripts/run.sh"
+
+# This system's QEMU and compilers, with ROOTLESS=1.
+mkdir "$work/old" "$work/sysroot"
+printf '#!/bin/sh\necho QEMU emulator version 8.2.2\n' >"$work/old/qemu-system-x86_64"
+printf '#!/bin/sh\necho %s/sysroot\n' "$work" >"$work/old/rustc"
+chmod +x "$work/old"/*
+expect 'QEMU 8.2.2 is too old: 10.0 or later' an_old_qemu_is_named emu_run ROOTLESS=1 PATH="$work/old:$PATH"
+expect 'no core library for x86_64-unknown-none' a_compiler_without_the_target_is_named \
+	env ROOTLESS=1 PATH="$work/old:$PATH" "$TOP/scripts/build.sh" emulator
+expect 'ROOTLESS=1 is for the emulator and the tools' a_part_that_needs_root_is_named \
+	env ROOTLESS=1 "$TOP/scripts/build.sh" initramfs
 expect 'KERNEL= and INITRD= are needed' emu_run_says_what_it_needs "$TOP/scripts/emu-run.sh"
 expect 'hide_time' an_unknown_emulator_option_lists_the_known_ones \
 	env LIMIT=60 "$TOP/scripts/td.sh" run "$work/td.log" emu.no_such_option=1

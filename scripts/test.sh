@@ -4,7 +4,7 @@
 # `make test`: host tests of the crates, bad input to the scripts, the guest test
 # microkernel on the emulator, the kselftests inside a TD, inside one whose host is
 # Hyper-V and inside one with much memory, a kexec, then a guest in a TD whose host is
-# hostile, and a kernel without XSAVE.
+# hostile, a shell at a terminal, and a kernel without XSAVE.
 # Everything is printed and kept in build/test.log; the last line counts.
 #   test.sh PART      only that part
 
@@ -19,7 +19,7 @@ package_log=$BUILD/test-package.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
 kexec_log=$BUILD/test-kexec.log hostile_log=$BUILD/test-hostile.log noxsave_log=$BUILD/test-noxsave.log
-guest_log=$BUILD/test-guest.log
+guest_log=$BUILD/test-guest.log shell_log=$BUILD/test-shell.log
 mkdir -p "$BUILD/log"
 
 # Adds the figures of cargo's closing lines. A log without one is a failure:
@@ -51,6 +51,11 @@ run_scripts() {
 	run_script test-scripts.sh "$scripts_log"
 	say "the crates as packages"
 	run_script test-package.sh "$package_log"
+}
+
+run_shell() {
+	say "a shell in a TD, at a terminal"
+	run_script test-shell.sh "$shell_log"
 }
 
 # run_script NAME LOG: a script that prints KTAP.
@@ -162,7 +167,7 @@ run_noxsave() {
 	fi
 }
 
-parts="host scripts tmk td hyperv memory kexec hostile guest noxsave"
+parts="host scripts tmk td hyperv memory kexec hostile guest shell noxsave"
 failing=()
 
 # run_part NAME: runs it, and remembers a failure.
@@ -206,7 +211,7 @@ all)
 esac
 
 cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
-	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
+	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
 say_failing
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

@@ -75,6 +75,20 @@ static int call(const struct growing *growing, void *at, unsigned int size,
 	return ioctl(growing->fd, growing->command, at) ? -errno : 0;
 }
 
+/* The version that modinfo and sysfs show; 0 if there is none. */
+static uint64_t loaded_version(void)
+{
+	FILE *file = fopen("/sys/module/mshv_vtl_tdx/version", "r");
+	unsigned int major = 0, minor = 0, patch = 0;
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%u.%u.%u", &major, &minor, &patch) != 3)
+		major = minor = patch = 0;
+	fclose(file);
+	return (uint64_t)major << 32 | (uint64_t)minor << 16 | patch;
+}
+
 TEST_F(info, tells_what_the_td_has)
 {
 	struct mshv_vtl_info info = { .head.size = sizeof(info) };
@@ -83,6 +97,7 @@ TEST_F(info, tells_what_the_td_has)
 	ASSERT_EQ(0, ioctl(self->mshv, MSHV_VTL_INFO, &info));
 	EXPECT_EQ(sizeof(info), info.head.size);
 	EXPECT_LT(0, info.version);
+	EXPECT_EQ(loaded_version(), info.version);
 	ASSERT_EQ(0, vtl_read_field(self->vtl, TDG_VM_RD, FIELD_NUM_L2_VMS,
 				    &value));
 	EXPECT_EQ(value, info.num_l2_vms);

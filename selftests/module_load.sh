@@ -107,6 +107,13 @@ defences_can_be_listed() {
 
 works_after_reload() { ./vp_run >/dev/null 2>&1; }
 
+# Of one release, the module and the command have one number.
+one_version_everywhere() {
+	version=$(cat /sys/module/$NAME/version) && [ -n "$version" ] || return 1
+	[ "$(vtlctl --version)" = "vtlctl $version" ] || { vtlctl --version | sed 's/^/# /'; return 1; }
+	vtlctl probe | grep -q "kernel module .*version $version (source [0-9A-F]*)"
+}
+
 no_kernel_complaint() {
 	if dmesg | grep -E 'WARNING:|BUG:|Oops|general protection'; then
 		return 1
@@ -114,7 +121,7 @@ no_kernel_complaint() {
 }
 
 echo "TAP version 13"
-echo "1..11"
+echo "1..12"
 for node in mshv mshv_vtl mshv_vtl_low; do
 	refused_while_open "/dev/$node"
 	result $? "unload_is_refused_while_${node}_is_open"
@@ -135,6 +142,8 @@ result $? "defences_can_be_listed"
 is_loaded || insmod "$MODULE"
 works_after_reload
 result $? "a_guest_runs_after_the_reloads"
+one_version_everywhere
+result $? "module_and_command_have_one_version"
 no_kernel_complaint
 result $? "the_kernel_log_has_no_complaint"
 [ $failed = 0 ]

@@ -34,7 +34,7 @@ each_event_is_there() {
 enter_and_exit_are_traced() {
 	traced vtl_enter vtl_exit || { echo "# the traced program failed"; return 1; }
 	has 'vtl_enter: vm=1 reason=0 rip=0x[0-9a-f]+' &&
-		has 'vtl_exit: vm=1 status=0(x0)? reason=10 qualification=.* rip=0x[0-9a-f]+ cycles=[0-9]+'
+		has 'vtl_exit: vm=1 status=SUCCESS reason=CPUID qualification=.* rip=0x[0-9a-f]+ cycles=[0-9]+'
 }
 
 refusals_are_traced() {

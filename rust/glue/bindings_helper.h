@@ -14,6 +14,7 @@
 
 #include "cpu/helpers.h"
 #include "glue/helpers.h"
+#include "glue/version.h"
 #include "hv/helpers.h"
 #include "mem/helpers.h"
 #include "nodes/helpers.h"

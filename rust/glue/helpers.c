@@ -11,6 +11,7 @@
 #include <linux/ioport.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
@@ -23,6 +24,10 @@
 #include <asm/tsc.h>
 
 #include "helpers.h"
+#include "version.h"
+
+/* module! has no version. */
+MODULE_VERSION(VTL_VERSION);
 
 /*
  * Softirqs wait for the end of the section in which the registers are the lower

@@ -6,7 +6,8 @@ use pin_init::init_zeroed;
 
 use crate::cpu::tdcall;
 use crate::glue::abi::{
-    mshv_vtl_exit_stats, mshv_vtl_head, mshv_vtl_info, mshv_vtl_policy, mshv_vtl_stats,
+    mshv_vtl_exit_stats, mshv_vtl_head, mshv_vtl_info, mshv_vtl_policy, mshv_vtl_stats, VTL_MAJOR,
+    VTL_MINOR, VTL_PATCH,
 };
 use crate::nodes::args::{Argument, Growing};
 use crate::pure::audit::ExitKind;
@@ -19,7 +20,7 @@ use crate::pure::uapi::{self, info, policy, stats};
 use crate::vp::machine::Machine;
 
 /// Major, minor and patch number, 16 bits each.
-const VERSION: u64 = 1 << 16;
+const VERSION: u64 = (VTL_MAJOR as u64) << 32 | (VTL_MINOR as u64) << 16 | VTL_PATCH as u64; // CAST: u32 fits
 /// Unit of TSC_FREQUENCY.
 const TSC_UNIT_KHZ: u64 = 25_000;
 

@@ -10,6 +10,7 @@
 #define _MSHV_VTL_TDX_TRACE_H
 
 #include <linux/tracepoint.h>
+#include <asm/vmx.h>
 
 TRACE_EVENT(vtl_enter, TP_PROTO(u8 vm, u8 reason, u64 rip),
 	    TP_ARGS(vm, reason, rip),
@@ -32,10 +33,15 @@ TRACE_EVENT(
 		       __entry->rip = rip; __entry->cycles = cycles;
 		       __entry->vm = vm;),
 	TP_printk(
-		"vm=%u status=%#x reason=%u qualification=%#llx rip=%#llx cycles=%llu",
-		__entry->vm, (u32)(__entry->rax >> 32),
-		(u32)(__entry->rax & 0xffff), __entry->qualification,
-		__entry->rip, __entry->cycles));
+		"vm=%u status=%s reason=%s qualification=%#llx rip=%#llx cycles=%llu",
+		__entry->vm,
+		__print_symbolic(__entry->rax >> 32, { 0, "SUCCESS" },
+				 { 0x1100, "L2_EXIT_HOST_ROUTED_ASYNC" },
+				 { 0x1101, "L2_EXIT_HOST_ROUTED_TDVMCALL" },
+				 { 0x1102, "L2_EXIT_PENDING_INTERRUPT" },
+				 { 0x80001103, "L2_VM_ENTRY_FAILED" }),
+		__print_symbolic(__entry->rax & 0xffff, VMX_EXIT_REASONS),
+		__entry->qualification, __entry->rip, __entry->cycles));
 
 TRACE_EVENT(vtl_refused, TP_PROTO(u32 command, u64 operand, u64 answer),
 	    TP_ARGS(command, operand, answer),

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! The counters by which a paravisor invalidates translations of a VTL that may not be running:
 //! `flush` of the switch page, as `Switching` in `rust/run/switch.rs` reads it.
 //! `rust/pure/vtl_switch.rs` itself decides which changes are due.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! Requested interrupts: a bit in `proxy_irr`, then `scan_proxy_irr`, then a kick by the requester
 //! that found that flag clear. The thread clears the flag, then takes the bits. The names are those
 //! of `rust/vp/run_page/interrupts.rs`. `tests` proves that a kick arrives; here it is assumed.

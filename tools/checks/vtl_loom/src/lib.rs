@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! Models of what CPUs, userspace and the kernel share without a lock, checked in every order of
 //! memory accesses that the memory model allows: kicks of a VP's thread (`model`, `tests`),
 //! requests to invalidate (`request`, `flush`), requested interrupts (`interrupts`), the audit ring

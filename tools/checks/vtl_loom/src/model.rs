@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! One VP, its CPU and its thread's sleep. The names are those of `rust/vp/wake.rs`.
 //!
 //! The kernel's full barrier is a SeqCst fence; its fully ordered exchange has one on both sides.

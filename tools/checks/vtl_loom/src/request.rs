@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! Requests to invalidate translations, in the low bits of `entry_rcx`: taken from the page before
 //! an entry, put back if the entry does not happen. The names are those of `rust/vp/run_page.rs`
 //! and `rust/run/context.rs`; the meaning of the word comes from `rust/pure/vp_enter.rs` itself.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! A slot of the audit ring, which is overwritten while userspace reads it. The writer is
 //! `Ring::write` of `rust/observe/audit.rs`, the reader does what Documentation/audit.rst says.
 

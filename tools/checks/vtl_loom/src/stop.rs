@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! A CPU comes online during shutdown: `Machine::bring_up` and `Machine::stop` of
 //! `rust/vp/machine.rs`. Whatever the order, in the end the TDX module has no page of the VP
 //! registered.

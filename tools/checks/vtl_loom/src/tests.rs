@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! What must hold in every order, and that loom sees it when it doesn't.
 
 use loom::model::Builder;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! Shadow of the kernel module's `rust/pure`: compiles the same files for the host, so that their
 //! tests, and others that examine the decisions, run without a kernel.
 

@@ -141,18 +141,23 @@ fn tdx_guest() -> (&'static str, Finding) {
 
 fn module() -> (&'static str, Finding) {
     let finding = if Path::new(MODULE_FOLDER).is_dir() {
-        let version = std::fs::read_to_string(format!("{MODULE_FOLDER}/srcversion"));
-        Finding::Found(match version {
-            Ok(version) => format!("loaded (source version {})", version.trim()),
-            Err(_) => "loaded".to_owned(),
+        let read = |name| std::fs::read_to_string(format!("{MODULE_FOLDER}/{name}"));
+        Finding::Found(match (read("version"), read("srcversion")) {
+            (Ok(version), Ok(source)) => loaded(&version, &source),
+            _ => "loaded".to_owned(),
         })
     } else {
         Finding::Missing(
-            "mshv_vtl_tdx is not loaded: insmod it, and read the kernel log if that fails"
+            "mshv_vtl_tdx is not loaded: modprobe it, and read the kernel log if that fails"
                 .to_owned(),
         )
     };
     ("kernel module", finding)
+}
+
+/// The version number, and the sum of the sources, which also tells apart builds between two releases.
+fn loaded(version: &str, source: &str) -> String {
+    format!("version {} (source {})", version.trim(), source.trim())
 }
 
 /// What each switch does against speculation.

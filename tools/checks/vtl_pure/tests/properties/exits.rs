@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! What follows an exit, which the lower VTL and the host would like to bend.
 
 use proptest::prelude::*;

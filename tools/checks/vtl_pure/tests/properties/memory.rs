@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! Everything that decides about memory: no allowed TDCALL accesses memory outside the list,
 //! whatever list is accepted; no mapping extends beyond its VMA; and no accepted XSAVE image makes
 //! XRSTOR fault or changes components that are not exchanged.

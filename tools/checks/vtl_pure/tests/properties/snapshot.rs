@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! The check of the run page, all of which userspace can write.
 
 use proptest::prelude::*;

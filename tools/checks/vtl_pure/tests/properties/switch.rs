@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! The decision about VTL calls and returns, for every combination of values on both sides of each
 //! boundary, compared with Documentation/vtl-switch.rst.
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The tables of Documentation/reference.rst, and the sources, have the same names. Sourced by lint.sh.
+
+# documented SECTION: the names in the first column of its table.
+documented() {
+	# shellcheck disable=SC2016 # the grave accents are the document's
+	awk -v section="$1" '$0 == section { on = 1; next }
+		on && /^=+$/ && seen++ { exit }
+		on' Documentation/reference.rst | sed -n '/^=.* =/,$p' | sed -nE 's/^``([A-Za-z0-9_]+)``  +.*/\1/p'
+}
+
+# same SECTION: standard input has the names of the sources, one a line.
+same() {
+	local found
+	found=$(comm -3 <(LC_ALL=C sort -u) <(documented "$1" | LC_ALL=C sort) | tr -d '\t' | paste -sd' ')
+	[ -z "$found" ] || complain "Documentation/reference.rst: '$1' and the sources differ in: $found"
+}
+
+house_reference() {
+	{
+		sed -n '/^    params: {/,/^    }/p' rust/mshv_vtl_tdx_main.rs | sed -nE 's/^ {8}([a-z0-9_]+): .*\{$/\1/p'
+		tracked 'rust/*.c' | xargs sed -nE 's/^(module_param_[a-z]+\(|__module_param_call\(MODULE_PARAM_PREFIX, )([a-z0-9_]+),.*/\2/p'
+	} | same 'Module parameters'
+	tracked 'rust/*.rs' | xargs sed -nE 's/.*_file\(c"([a-z_]+)".*/\1/p' | same 'Files in debugfs'
+	tr -d '\n' <rust/observe/vtl_trace.h | grep -oE 'TRACE_EVENT\(\s*[a-z_]+' | sed 's/.*[( \t]//' | same 'Tracepoints'
+	sed -n '/^const STATUS_HELP/,/;$/p' tools/vtlctl/src/main.rs | sed -nE 's/^  ([0-9]+)  .*/\1/p' |
+		same 'Exit statuses of vtlctl'
+	{ echo MSHV_VTL_CACHE && sed -n '/^export /,/[^\\]$/p' Makefile | grep -oE '\b[A-Z_]+\b'; } | same 'Variables of make'
+	house_commands
+}
+
+# Each command of vtlctl is somewhere in the documents, and each option of tdxemu in its manual page.
+# (The pages of vtlctl come from the same source as its --help.)
+house_commands() {
+	local name
+	while read -r name; do
+		grep -qE "vtlctl $name\b" Documentation/*.rst || complain "Documentation: nothing about vtlctl $name"
+	done < <(sed -n '/^enum Command {/,/^}/p' tools/vtlctl/src/main.rs | sed -nE 's/^    ([A-Z][a-z]+)\(.*/\L\1/p')
+	while read -r name; do
+		sed 's/\\-/-/g' scripts/tdxemu.1 | grep -qF -- "$name" || complain "scripts/tdxemu.1: nothing about $name"
+		grep -qE "^	(.*\| )?$name(=[*])?( \|.*)?\)" scripts/tdxemu || complain "scripts/tdxemu: --help has $name, which it does not take"
+	done < <(sed -nE 's/^	  (--[a-z]+).*/\1/p' scripts/tdxemu)
+}
