@@ -46,23 +46,31 @@ static uint64_t call(int fd, struct mshv_tdcall call)
 }
 
 /* The host holds the page once, so the same call succeeds the second time. */
-#define EXPECT_BUSY_ONCE(operand, then, ...)                              \
-	do {                                                              \
-		struct mshv_tdcall _call = { __VA_ARGS__ };               \
-		ASSERT_EQ(0, debug_port(ACTION_BUSY_PAGES, 1));           \
-		EXPECT_EQ((uint64_t)TDX_OPERAND_BUSY << 32 | (operand),   \
-			  call(self->vtl, _call));                        \
-		EXPECT_EQ((then), call(self->vtl, _call) >> 32);          \
+#define EXPECT_BUSY_ONCE(operand, then, ...)                            \
+	do {                                                            \
+		struct mshv_tdcall _call = { __VA_ARGS__ };             \
+		ASSERT_EQ(0, debug_port(ACTION_BUSY_PAGES, 1));         \
+		EXPECT_EQ((uint64_t)TDX_OPERAND_BUSY << 32 | (operand), \
+			  call(self->vtl, _call));                      \
+		EXPECT_EQ((then), call(self->vtl, _call) >> 32);        \
 	} while (0)
 
+/* Each names the page by its size: nothing is held for the part of a larger one. */
 TEST_F(busy, a_call_on_a_page_says_so_and_succeeds_the_second_time)
 {
+	struct mshv_tdcall look = { .rax = TDG_MEM_PAGE_ATTR_RD,
+				    .rcx = self->gpa };
+	uint64_t page;
+
+	ASSERT_EQ(0, vtl_tdcall(self->vtl, &look));
+	ASSERT_EQ(TDX_SUCCESS, look.rax);
+	page = self->gpa | (look.rcx & 7);
 	EXPECT_BUSY_ONCE(OPERAND_RCX, TDX_PAGE_ALREADY_ACCEPTED,
-			 .rax = TDG_MEM_PAGE_ACCEPT, .rcx = self->gpa);
+			 .rax = TDG_MEM_PAGE_ACCEPT, .rcx = page);
 	EXPECT_BUSY_ONCE(OPERAND_RCX, TDX_SUCCESS, .rax = TDG_MEM_PAGE_ATTR_RD,
 			 .rcx = self->gpa);
 	EXPECT_BUSY_ONCE(OPERAND_RCX, TDX_SUCCESS, .rax = TDG_MEM_PAGE_ATTR_WR,
-			 .rcx = self->gpa, .rdx = 0x800f0000, .r8 = 0xf0000);
+			 .rcx = page, .rdx = 0x800f0000, .r8 = 0xf0000);
 }
 
 /* The kernel itself looks at these pages before the TDX module does. */
@@ -89,27 +97,27 @@ TEST_F(busy, an_access_by_a_mapping_waits)
 TEST_F(busy, an_interrupted_list_is_done_to_its_end)
 {
 	volatile uint64_t *list = vtl_map_low(self->gpa, VTL_PAGE_SIZE);
-	struct mshv_tdcall call = {
-		.rax = TDG_VP_INVGLA,
-		.rcx = 1ULL << 52 | 1,
-		.rdx = self->gpa | ENTRIES << 52,
-	};
+	/* Once, then three times from the third entry on. */
+	static const uint64_t interrupts[] = { 1, 2 << 16 | 3 };
 	size_t i;
 
 	ASSERT_NE(MAP_FAILED, (void *)list);
 	for (i = 0; i < ENTRIES; i++)
 		list[i] = 0x7654000 + i * VTL_PAGE_SIZE;
 	munmap((void *)list, VTL_PAGE_SIZE);
-	/* Once, then three times from the third entry on. */
-	ASSERT_EQ(0, debug_port(ACTION_INTERRUPTED_CALLS, 1));
-	ASSERT_EQ(0, vtl_tdcall(self->vtl, &call));
-	EXPECT_EQ(TDX_SUCCESS, call.rax);
-	EXPECT_EQ(self->gpa | ENTRIES, call.rdx);
-	call.rdx = self->gpa | ENTRIES << 52;
-	ASSERT_EQ(0, debug_port(ACTION_INTERRUPTED_CALLS, 2 << 16 | 3));
-	ASSERT_EQ(0, vtl_tdcall(self->vtl, &call));
-	EXPECT_EQ(TDX_SUCCESS, call.rax);
-	EXPECT_EQ(self->gpa | ENTRIES, call.rdx);
+	for (i = 0; i < ARRAY_SIZE(interrupts); i++) {
+		struct mshv_tdcall call = {
+			.rax = TDG_VP_INVGLA,
+			.rcx = 1ULL << 52 | 1,
+			.rdx = self->gpa | ENTRIES << 52,
+		};
+
+		ASSERT_EQ(0, debug_port(ACTION_INTERRUPTED_CALLS,
+					interrupts[i]));
+		ASSERT_EQ(0, vtl_tdcall(self->vtl, &call));
+		EXPECT_EQ(TDX_SUCCESS, call.rax);
+		EXPECT_EQ(self->gpa | ENTRIES, call.rdx);
+	}
 }
 
 TEST_HARNESS_MAIN

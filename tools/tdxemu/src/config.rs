@@ -100,7 +100,7 @@ impl Config {
 }
 
 /// Printed after a refusal: the options that exist.
-pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top[,...] (multiples of 2M) emu.l2=0..3 \
+pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top[,SIZE@BASE] (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.feature_level=0|1|2 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
      emu.extra_msrs=0|1 emu.timer_rate=0..31 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
@@ -301,7 +301,7 @@ mod tests {
                 let value = match value {
                     "SIZE" => "2M",
                     "SIZE@BASE" => "2M@4M",
-                    "SIZE@top" => "2M@top",
+                    "SIZE@top[,SIZE@BASE]" => "2M@top,2M@4M",
                     "0..3" => "3",
                     "0..31" => "31",
                     value if value.starts_with("SEED") => "7,irq",
