@@ -73,7 +73,7 @@ test-guest: modules emulator tools ## a Linux at VTL0, in a TD, only
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
 
-fuzz: setup ## random guests and hosts against the model [T=seconds] [TARGET= SEED=]
+fuzz: setup ## random guests and hosts against the model, random files against the verifier [T=seconds] [TARGET= SEED=]
 	@$(S)/fuzz.sh
 
 miri: ## the tests of tdx_model and rust/pure under Miri (fetches it once; needs rustup)
