@@ -94,7 +94,7 @@ count_tmk() {
 # The second CPU comes online later: see selftests/cpu_online.c.
 run_td() {
 	say "kselftests in a TD"
-	CMDLINE="maxcpus=1 ${CMDLINE:-}" run_kselftests "test" "$td_log"
+	CMDLINE="maxcpus=1 ${CMDLINE:-}" run_kselftests "test" "$td_log" emu.quote=1
 }
 
 # The tests of what only such a host and such a processor offer. VTL2's Linux has four-level paging

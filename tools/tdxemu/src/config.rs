@@ -11,6 +11,7 @@
 //! | `emu.feature_level` | 0, 1 | `1` | 1 adds features of later TDX modules to version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | who adds tables to the L2 secure EPTs, and when |
 //! | `emu.stale` | `use`, `report`, `off` | `use` | rights of an L2 that are revoked without a flush |
+//! | `emu.quote` | 0, 1 | `0` | quotes, of a quoting enclave that has no key |
 //! | `emu.extra_msrs` | 0, 1 | `0` | MSRs that a processor with TDX has and QEMU's lacks |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | lowest level that the debug console shows |
 //! | `emu.bench` | 0, 1 | `0` | measure the processor's own exits before L1 starts |
@@ -60,6 +61,8 @@ pub struct Config {
     pub l2_tables: L2Tables,
     /// What happens to rights that are revoked without a flush.
     pub stale: Stale,
+    /// True if the host makes quotes, with a quoting enclave that has no key.
+    pub has_quotes: bool,
     /// True if there are registers that QEMU's processor lacks.
     pub has_extra_msrs: bool,
     /// Log level.
@@ -83,6 +86,7 @@ impl Config {
         feature_level: FeatureLevel::Later,
         l2_tables: L2Tables::Given,
         stale: Stale::Use,
+        has_quotes: false,
         has_extra_msrs: false,
         log: Level::Info,
         is_time_hidden: false,
@@ -94,7 +98,7 @@ impl Config {
 pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.feature_level=0|1 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
-     emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
+     emu.quote=0|1 emu.extra_msrs=0|1 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
 
 /// The first invalid word of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +158,7 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
                 _ => return None,
             }
         }
+        "quote" => config.has_quotes = switch(value)?,
         "extra_msrs" => config.has_extra_msrs = switch(value)?,
         "log" => config.log = Level::from_name(value)?,
         "hide_time" => config.is_time_hidden = switch(value)?,
@@ -297,6 +302,7 @@ mod tests {
             "emu.bench=yes",
             "emu.hide_time=2",
             "emu.extra_msrs=all",
+            "emu.quote=2",
             "emu.hostile=exit",
             "emu.x=1",
             "quiet",
