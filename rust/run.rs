@@ -76,7 +76,8 @@ impl RunCall {
 ///
 /// EINTR: there is no exit. EBUSY, ENXIO: there is no VP to run, or the thread is no longer on its
 /// CPU. EINVAL: invalid contents of the run page. EIO: the TDX module refused, or would have; the
-/// status is in `exit_info.rax`.
+/// status is in `exit_info.rax`. EIO, too, if attestation is required and broken; then there is no
+/// exit.
 pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Result {
     let stay = MigrateOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
@@ -90,7 +91,12 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     if let Some(switching) = &call.switching {
         switching.end(claimed.vp());
     }
-    if let Err(EINTR | ENXIO) = result {
+    let has_no_exit = match result {
+        Err(EINTR | ENXIO) => true,
+        Err(EIO) => claimed.vp().is_refused(),
+        _ => false,
+    };
+    if has_no_exit {
         // Store a not-entered or interrupted status, so that userspace can't mistake an earlier
         // exit for a new one, and learns if the lower VTL has run.
         let exit = RawExit::without_information(Status::interrupted(call.has_run));
@@ -114,6 +120,7 @@ fn run(
             After::Halt(vm) => halt::wait(claimed, vm)?,
         }
         ffi::handle_guest_work()?;
+        claimed.make_room();
         stay = MigrateOff::new();
     }
 }
@@ -184,7 +191,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
 /// Fails if the VP is not ready, or if userspace has cancelled the run.
 fn may_enter(vp: &Vp) -> Result {
     if !vp.is_ready() {
-        Err(ENXIO)
+        Err(vp.why_not_ready())
     } else if vp.run_page.read_cancel() {
         Err(EINTR)
     } else {
@@ -232,6 +239,9 @@ fn run_loaded(
         Switching::take_flush(&mut loaded);
     }
     loop {
+        if loaded.private.switches.is_at_limit() {
+            return Ok(Stop::Again);
+        }
         let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
             return Ok(Stop::Again);
         };

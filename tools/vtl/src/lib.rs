@@ -15,6 +15,7 @@
 //! * [`XsaveImage`]: the extended state of the lower VTLs;
 //! * [`Exit`]: why the lower VTL stopped, and how to answer;
 //! * [`audit::Ring`], [`Stats`]: the latest switches of a virtual processor, and its counters;
+//! * [`attest`], [`tdx_guest`]: the attested log of switches, and reports and quotes that prove it;
 //! * [`hvcall::HypercallFile`], [`sint::MessageFile`]: hypercalls and messages, if the host is
 //!   Hyper-V.
 //!
@@ -22,6 +23,7 @@
 //! [`field`] and [`status`] have the TDX definitions. Unsafe code is only in `sys`.
 
 pub mod abi;
+pub mod attest;
 pub mod audit;
 pub mod device;
 pub mod errno;
@@ -42,6 +44,7 @@ pub mod stats;
 pub mod status;
 mod sys;
 pub mod tdcall;
+pub mod tdx_guest;
 pub mod vapic;
 pub mod vectors;
 pub mod vp;
