@@ -100,7 +100,7 @@ boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X,
 	@INITRAMFS=build/guest-initramfs $(S)/td.sh guestshell build/boot.log
 
 shell: image ## a shell in the VTL2 Linux of a TD (Ctrl-C ends it)
-	@$(S)/td.sh shell build/shell.log
+	@$(S)/td.sh shell build/shell.log emu.quote=1
 
 emu-run: emulator ## boot any TDX kernel as a TD: KERNEL= INITRD= [CMDLINE=] [EMU=]
 	@$(S)/emu-run.sh
