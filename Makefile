@@ -81,7 +81,7 @@ dist: setup ## a release that builds without git and network, build/mshv_vtl_tdx
 bench: ## count instructions of each path, deterministically (build/bench.json)
 	@$(S)/bench.sh
 
-fuzz: setup ## random guests and hosts against the model [T=seconds] [TARGET= SEED=]
+fuzz: setup ## random guests and hosts against the model, random files against the verifier [T=seconds] [TARGET= SEED=]
 	@$(S)/fuzz.sh
 
 oracle: setup ## replay recorded calls of a TDX module against the model, and name what differs [TRACE=file]
@@ -114,7 +114,7 @@ boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X 
 	@INITRAMFS=build/guest-initramfs $(S)/td.sh guestshell build/boot.log
 
 shell: image ## a shell in the VTL2 Linux of a TD [SHARE=folder] [EXTRA=folder] [RUN=command]
-	@$(S)/td.sh $(if $(RUN),command,shell) build/shell.log
+	@$(S)/td.sh $(if $(RUN),command,shell) build/shell.log emu.quote=1
 
 emu-run: emulator ## boot any TDX kernel as a TD: KERNEL= INITRD= [CMDLINE=] [EMU=] [GDB=1] [ROOTLESS=1]
 	@$(S)/emu-run.sh

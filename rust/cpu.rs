@@ -6,6 +6,7 @@ pub(crate) mod debug_regs;
 pub(crate) mod features;
 pub(crate) mod fpu;
 pub(crate) mod guards;
+pub(crate) mod measure;
 pub(crate) mod mitigation;
 pub(crate) mod msr;
 pub(crate) mod tdcall;

@@ -44,7 +44,7 @@ use kernel::miscdevice::{MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use nodes::{debugfs, device, hyper_v, redirect, shutdown};
+use nodes::{attest, debugfs, device, hyper_v, redirect, shutdown};
 use observe::event;
 use vp::machine;
 
@@ -63,6 +63,22 @@ module! {
             default: 20,
             description: "Largest distance in microseconds between two of the 1024 host-caused exits that make an exit storm; 0 disables detection",
         },
+        attest_rtmr: u32 {
+            default: 3,
+            description: "Run-time measurement register that attestation extends: 2 or 3",
+        },
+        attest_interval: u32 {
+            default: 10,
+            description: "Seconds from one checkpoint of the attested log to the next, at most 86400; 0: only those that are asked for",
+        },
+        attest_batch: u32 {
+            default: 4,
+            description: "Pages of records after which a VP has them hashed: 1 to 1024",
+        },
+        audit_leaves: u32 {
+            default: 4096,
+            description: "Hashes in the ring of each stream of the attested log: a power of two from 64 to 65536",
+        },
     },
 }
 
@@ -80,6 +96,7 @@ struct MshvVtlTdx {
     _low: MiscDeviceRegistration<device::Low>,
     _on_hyper_v: Option<hyper_v::Nodes>,
     _debugfs: debugfs::Debugfs,
+    _attested: attest::Session,
     _shutdown: shutdown::Notified,
     _hotplug: machine::Hotplug,
     _events: event::Pending,
@@ -96,13 +113,17 @@ impl kernel::InPlaceModule for MshvVtlTdx {
         try_pin_init!(Self {
             _withdrawn: mem::withdrawn::WithdrawnReady::new()?,
             _registry: mem::registered::Registry::new(),
-            _published: machine::Published::new(module_parameters::audit_records.value())?,
+            _published: machine::Published::new(
+                module_parameters::audit_records.value(),
+                attest::settings()?,
+            )?,
             _claims: mem::ranges::Claims::new()?,
             _interrupts: machine::Interrupts::start(machine::machine().ok_or(ENODEV)?),
             _redirects: redirect::RedirectReady::new()?,
             _events: event::Pending::new(),
             _hotplug: machine::Hotplug::new()?,
             _shutdown: shutdown::Notified::new(),
+            _attested: attest::Session::open(machine::machine().ok_or(ENODEV)?)?,
             _debugfs: debugfs::Debugfs::new(loaded()?)?,
             // Nodes last: an open() right after registration finds everything else in place.
             _on_hyper_v: hyper_v::Nodes::register()?,
@@ -118,6 +139,11 @@ fn loaded() -> Result<Arc<machine::Machine>> {
     let machine = machine::machine().ok_or(ENODEV)?;
     let num_l2_vms = machine.features().limits.num_l2_vms;
     let lower_bytes = mem::ranges::lower_memory().len_bytes();
-    event::loaded(num_l2_vms, machine.audit_records(), lower_bytes);
+    event::loaded(
+        machine.control(),
+        num_l2_vms,
+        machine.audit_records(),
+        lower_bytes,
+    );
     Ok(machine)
 }

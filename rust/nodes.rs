@@ -7,6 +7,7 @@
 //! mappings.
 
 pub(crate) mod args;
+pub(crate) mod attest;
 mod c;
 pub(crate) mod commands;
 pub(crate) mod debugfs;

@@ -77,7 +77,8 @@ impl RunCall {
 ///
 /// EINTR: there is no exit. EBUSY, ENXIO: there is no VP to run, or the thread is no longer on its
 /// CPU. EINVAL: invalid contents of the run page. EIO: the TDX module refused, or would have; the
-/// status is in `exit_info.rax`.
+/// status is in `exit_info.rax`. EIO, too, if attestation is required and broken; then there is no
+/// exit.
 pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Result {
     let stay = MigrateOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
@@ -107,6 +108,7 @@ fn end_without_exit(claimed: &mut Claimed<'_>, call: &RunCall, error: Error) {
     let is_told = match error {
         EINTR | ENXIO => true,
         EINVAL => call.has_run,
+        EIO => claimed.vp().is_refused(),
         _ => false,
     };
     if is_told {
@@ -132,6 +134,7 @@ fn run(
             After::Halt(vm) => halt::wait(claimed, vm)?,
         }
         ffi::handle_guest_work()?;
+        claimed.make_room();
         stay = MigrateOff::new();
     }
 }
@@ -206,7 +209,7 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
 /// Fails if the VP is not ready, or if userspace has cancelled the run.
 fn may_enter(vp: &Vp) -> Result {
     if !vp.is_ready() {
-        Err(ENXIO)
+        Err(vp.why_not_ready())
     } else if vp.run_page.read_cancel() {
         Err(EINTR)
     } else {
@@ -250,6 +253,9 @@ fn run_loaded(
         loaded.take_flush();
     }
     loop {
+        if loaded.private.switches.is_at_limit() {
+            return Ok(Stop::Again);
+        }
         let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
             return Ok(Stop::Again);
         };

@@ -18,9 +18,11 @@ pub(crate) mod users;
 pub(crate) mod vapic;
 pub(crate) mod wake;
 
-use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use kernel::prelude::*;
+use kernel::sync::barrier::{smp_mb, Full};
 use kernel::sync::{new_mutex, Mutex};
 
 use crate::cpu::debug_regs::DebugRegs;
@@ -30,8 +32,10 @@ use crate::cpu::guards::PreemptOff;
 use crate::cpu::msr::{HostMsrs, Unseen};
 use crate::glue::ffi;
 use crate::glue::page::SharedPage;
+use crate::observe::attest::{Sealer, Settings};
 use crate::observe::audit::{Ring, Switches};
 use crate::observe::stats::Stats;
+use crate::pure::attest::Stream;
 use crate::pure::audit::EntryReason;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{PerVm, VmIndex};
@@ -69,6 +73,8 @@ pub(crate) struct Vp {
     pub(crate) apic_pages: ApicPages,
     /// Audit records of its switches.
     pub(crate) ring: Ring,
+    /// What hashes it, where there is attestation.
+    pub(crate) sealer: Option<Pin<KBox<Sealer>>>,
     /// Counters.
     pub(crate) stats: Stats,
     /// Quota for redirected vectors of its CPU.
@@ -83,6 +89,8 @@ pub(crate) struct Vp {
     /// True while the TDX module has the virtual-APIC page and the CPU is not going offline. It is
     /// read before each entry, so it is one of `core`'s atomics, like those of `stats`.
     ready: AtomicBool,
+    /// The VP must not become ready: attestation is required, and broken.
+    refused: AtomicBool,
     /// State for the thread that runs the VP only; the lock is the claim to the VP.
     #[pin]
     private: Mutex<Private>,
@@ -194,9 +202,17 @@ impl Vp {
         index: u32,
         features: &Features,
         audit_records: u32,
+        attest: Option<&Settings>,
     ) -> Result<Pin<KBox<Self>>> {
         let cpu = u16::try_from(index)?;
         let ring = Ring::new(audit_records)?;
+        let sealer = match attest {
+            Some(settings) => Some(Sealer::new(index, &settings.parameters)?),
+            None => None,
+        };
+        let limit = sealer
+            .as_ref()
+            .map_or(u64::MAX, |s| s.first_limit(audit_records));
         let stats = Stats::new(features.storm_spacing_ticks)?;
         let wake = Wake::new(index);
         let run_page = RunPage::new(SharedPage::new()?);
@@ -212,12 +228,14 @@ impl Vp {
                 vapic,
                 apic_pages <- ApicPages::new(),
                 ring,
+                sealer,
                 stats,
                 redirected: Quota::default(),
                 wake,
                 entry_check: EntryCheck::new(),
                 users <- new_mutex!(0, "mshv_vtl_tdx::users"),
                 ready: AtomicBool::new(false),
+                refused: AtomicBool::new(false),
                 private <- new_mutex!(Private {
                     extended,
                     pkru: 0,
@@ -229,7 +247,7 @@ impl Vp {
                     owner: None,
                     debug: DebugRegs::new(),
                     mtrrs: Mtrrs::START,
-                    switches: Switches::default(),
+                    switches: Switches::new(limit),
                     unrecorded: EntryReason::USERSPACE,
                     halt_poll: HaltPoll::new(),
                     deadlines: Deadlines::default(),
@@ -246,6 +264,44 @@ impl Vp {
         // ORDERING: pairs with the load in `is_ready`: a thread that sees the VP ready knows that
         // the page is registered.
         self.ready.store(true, Release);
+        // ORDERING: with the barrier in `refuse`: one of the two leaves it not ready.
+        smp_mb(Full);
+        if self.refused.load(Relaxed) {
+            self.ready.store(false, Release);
+        }
+    }
+
+    /// Has it never enter again, and takes it out of the lower VTL.
+    fn refuse(&self) {
+        self.refused.store(true, Relaxed);
+        // ORDERING: with the barrier in `set_ready`.
+        smp_mb(Full);
+        self.ready.store(false, Release);
+        self.wake.kick();
+    }
+
+    /// Why it is not ready: ENXIO, or EIO without attestation that there has to be.
+    #[cold]
+    pub(crate) fn why_not_ready(&self) -> Error {
+        if self.is_refused() {
+            EIO
+        } else {
+            ENXIO
+        }
+    }
+
+    /// Returns true if attestation is required, and broken.
+    pub(crate) fn is_refused(&self) -> bool {
+        // ORDERING: written before what a caller has seen in `is_ready`.
+        self.refused.load(Relaxed)
+    }
+
+    /// Hashes all that is recorded of its switches.
+    pub(crate) fn seal(&self) -> Stream {
+        let sealer = self.sealer.as_ref();
+        sealer.map_or(Stream::new(self.cpu.into()), |sealer| {
+            sealer.seal_all(&self.ring)
+        })
     }
 
     /// Makes the TDX module forget the virtual-APIC pages, before the CPU goes offline.

@@ -112,11 +112,14 @@ build_test_module() {
 }
 
 # Drivers of the kernel that its image does not contain and tests need: a block device for direct
-# I/O, and MSRs. Another kernel tree may have them built in.
+# I/O, MSRs, and what requests quotes. Another kernel tree may have them built in.
 build_drivers() {
 	[ -z "${KDIR:-}" ] || return 0
 	build_driver drivers/block brd.ko
 	build_driver arch/x86/kernel msr.ko
+	build_driver fs/configfs configfs.ko
+	build_driver drivers/virt/coco/guest tsm_report.ko
+	build_driver drivers/virt/coco/tdx-guest tdx-guest.ko
 }
 
 # build_driver DIRECTORY MODULE [FOLDER]

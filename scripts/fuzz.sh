@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make fuzz T=seconds`: random guests and hosts against tdx_model, each target
-# (a leaf, the dispatcher, exits) for its share of the time. Integer overflow is
+# `make fuzz T=seconds`: random guests and hosts against tdx_model, random files
+# against vtl_audit, each target (a leaf, the dispatcher, exits, audit) for its share
+# of the time. Integer overflow is
 # an error here. TARGET= and SEED= run one target, or one case with T=0.
 
 # shellcheck source-path=SCRIPTDIR

@@ -66,12 +66,13 @@ documents_itself() {
 }
 
 echo "KTAP version 1"
-echo "1..9"
-for crate in vtl tdx_model; do
+echo "1..14"
+for crate in vtl vtl_audit tdx_model; do
 	check "${crate}_builds_from_its_archive_alone" package "$crate"
 	check "${crate}_has_its_texts" has "$crate" README.md LICENSE-MIT LICENSE-GPL-2.0 src/lib.rs
 	check "${crate}_describes_itself" describes_itself "$crate"
 	check "${crate}_pins_no_version" pins_nothing "$crate"
 done
 check vtl_documents_every_item_and_link documents_itself vtl
+check vtl_audit_documents_every_item_and_link documents_itself vtl_audit
 [ "$failed" = 0 ]

@@ -100,7 +100,7 @@ count_tmk() {
 # run too early.
 run_td() {
 	say "kselftests in a TD"
-	CMDLINE="maxcpus=1 ${CMDLINE:-}" run_kselftests "test" "$td_log" emu.timer_rate=22
+	CMDLINE="maxcpus=1 ${CMDLINE:-}" run_kselftests "test" "$td_log" emu.timer_rate=22 emu.quote=1
 }
 
 # The tests of what only such a host and such a processor offer. VTL2's Linux has four-level paging

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A CPU that comes online while the module is loaded gets a virtual processor.
- * To test that, boot with maxcpus=1 and run this first.
+ * A CPU that comes online while the module is loaded gets a virtual processor, whose
+ * switches are attested from the first one on. To test that, boot with maxcpus=1 and run
+ * this first. Loads the module anew, and at last as it was.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "attested.h"
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
@@ -59,6 +61,8 @@ FIXTURE_SETUP(cpu)
 {
 	if (is_online() == 0)
 		SKIP(return, "no second CPU, or one that is always online");
+	ASSERT_EQ(0, vtl_unload_module(0));
+	ASSERT_EQ(0, vtl_load_module_with("attest=try attest_interval=0"));
 	self->fd = vtl_create();
 	ASSERT_LE(0, self->fd);
 }
@@ -66,14 +70,41 @@ FIXTURE_SETUP(cpu)
 FIXTURE_TEARDOWN(cpu)
 {
 	close(self->fd);
+	vtl_unload_module(0);
+	EXPECT_EQ(0, vtl_load_module());
+}
+
+/* What an event says of the CPU. */
+static struct attested_head head_in(int fd, int64_t number)
+{
+	static union {
+		struct attested_event event;
+		uint8_t bytes[ATTESTED_EVENT_BYTES];
+	} event;
+	const struct attested_head *heads = (const void *)(&event.event + 1);
+
+	memset(&event, 0, sizeof(event));
+	attested_read(fd, number, &event, sizeof(event));
+	return heads[CPU];
 }
 
 TEST_F(cpu, coming_online_makes_a_vp)
 {
 	struct vtl_guest guest;
+	struct attested_head head;
+	struct attested log;
 
 	if (is_online() == '1')
 		SKIP(return, "the second CPU is online: start with maxcpus=1");
+	ASSERT_EQ(0, attested_open(&log, self->fd))
+	{
+		TH_LOG("%s", log.why);
+	}
+	EXPECT_EQ(1, attested_checkpoint(self->fd, NULL, 0));
+	head = head_in(self->fd, 1);
+	EXPECT_EQ(CPU, head.id);
+	EXPECT_EQ(ATTESTED_OFFLINE, head.flags);
+	EXPECT_EQ(1, head.next);
 	EXPECT_EQ(EINVAL, run_page_errno(self->fd));
 	ASSERT_EQ(0, set_online("1"));
 	EXPECT_EQ(0, run_page_errno(self->fd));
@@ -85,6 +116,12 @@ TEST_F(cpu, coming_online_makes_a_vp)
 		  vtl_guest_load(&guest, vtl_guest_exits, vtl_guest_exits_end));
 	EXPECT_EQ(0, vtl_run(&guest));
 	EXPECT_EQ(EXIT_CPUID, vtl_exit_reason(&guest));
+	EXPECT_EQ(2, attested_checkpoint(self->fd, NULL, 0));
+	head = head_in(self->fd, 2);
+	EXPECT_EQ(0, head.flags);
+	EXPECT_LT(1, head.next);
+	EXPECT_STREQ("", attested_verdict(&log));
+	attested_close(&log);
 	vtl_guest_close(&guest);
 }
 

@@ -6,9 +6,14 @@
 
 use core::arch::asm;
 
+use kernel::page::PAGE_SIZE;
+
+use crate::cpu::measure as measure_page;
+use crate::glue::page::SharedPage;
 use crate::pure::controls::Flush;
 use crate::pure::field::VmIndex;
 use crate::pure::leaf;
+use crate::pure::measure::{self, REPORT_BYTES};
 use crate::pure::status::Status;
 use crate::pure::tdcall::{virtual_apic_write, Call, Registers, Tdcall};
 
@@ -39,6 +44,23 @@ pub(crate) unsafe fn set_virtual_apic_page(vm: VmIndex, gpa: u64) -> Result<(), 
     let answer = unsafe { execute(virtual_apic_write(vm, gpa)) };
     answer.succeeded().map(|_| ())
 }
+
+/// Has the TDX module write a report of the TD, with the REPORTDATA of `page`, to `page`.
+///
+/// # Errors
+///
+/// The status, when it is not SUCCESS.
+pub(super) fn report(page: &SharedPage) -> Result<(), Status> {
+    let gpa = page.phys();
+    let at = |offset: usize| gpa + offset as u64; // CAST: within a page
+    let call = measure::report(at(measure_page::REPORT), at(measure_page::REPORT_DATA));
+    // SAFETY: `Features::detect` made sure that this is a TD before anything could call this. The report
+    // is written within the page, by the assertion below; `page` owns it, and there are no references.
+    let answer = unsafe { execute(call) };
+    answer.succeeded().map(|_| ())
+}
+
+const _: () = assert!(measure_page::REPORT + REPORT_BYTES <= PAGE_SIZE);
 
 /// Executes the instruction.
 ///

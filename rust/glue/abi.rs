@@ -33,7 +33,9 @@ use kernel::types::ForeignOwnable;
 
 use kernel::prelude::Zeroable;
 
-use crate::pure::uapi::{info, policy, run, stats, switch, timer, HVCALL_STATUS};
+use crate::pure::uapi::{
+    checkpoint, event, info, policy, run, stats, switch, timer, HVCALL_STATUS,
+};
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
 
@@ -62,12 +64,16 @@ plain! {
         mshv_vtl_set_eventfd
         mshv_sint_mask
         mshv_map_device_intr
+        mshv_vtl_audit_checkpoint
+        mshv_vtl_audit_event
         mshv_vtl_head
         mshv_vtl_switch
         mshv_vtl_xsave;
     AsBytes:
         mshv_register
         mshv_tdcall
+        mshv_vtl_audit_checkpoint
+        mshv_vtl_audit_event
         mshv_vtl_head
         mshv_vtl_info
         mshv_vtl_policy
@@ -102,6 +108,20 @@ unsafe impl<T> PassedAs<*mut T> for Valid<'_, T> {}
 /// It is valid for `'a`, by the invariant of the type that it was made from.
 #[repr(transparent)]
 pub(crate) struct Valid<'a, T>(*mut T, PhantomData<&'a ()>);
+
+/// Bytes, as C reads them.
+#[repr(transparent)]
+pub(crate) struct Bytes<'a>(vtl_bytes, PhantomData<&'a [u8]>);
+
+// SAFETY: A transparent structure around it, which `From` has made of bytes that stay for `'a`.
+unsafe impl PassedAs<*const vtl_bytes> for &Bytes<'_> {}
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        let (start, len) = (bytes.as_ptr(), bytes.len());
+        Self(vtl_bytes { start, len }, PhantomData)
+    }
+}
 
 impl<'a> From<&'a Page> for Valid<'a, page> {
     fn from(page: &'a Page) -> Self {
@@ -391,6 +411,22 @@ assert_offsets! {
         rip => 40, thread => 48, vp => 52, vm => 54, entry_reason => 55, exit_kind => 56,
         flags => 57,
     }
+    mshv_vtl_control_record: {
+        sequence => 0, tsc => 8, result => 16, operands => 24, process => 48, op => 52,
+        reserved1 => 54, user => 56, reserved2 => 60,
+    }
+    mshv_vtl_audit_leaf: {
+        segment => 0, first => 8, count => 16, stream => 20, reserved => 24, leaf => 32,
+    }
+    mshv_vtl_audit_checkpoint: {
+        nonce => checkpoint::NONCE, flags => checkpoint::FLAGS, number => checkpoint::NUMBER,
+    }
+    mshv_vtl_audit_event: {
+        number => event::NUMBER, buffer => event::BUFFER, size => event::ROOM,
+        state => event::STATE, first => event::FIRST, next => event::NEXT, mode => event::MODE,
+        rtmr => event::RTMR, streams => event::STREAMS, leaves => event::LEAVES,
+        interval => event::INTERVAL, batch => event::BATCH,
+    }
 }
 
 // SAFETY: Integers, for all of which zero is a value.
@@ -405,6 +441,10 @@ const _: () = assert!(size_of::<mshv_vtl_switch>() == 24);
 const _: () = assert!(size_of::<mshv_vtl_parked>() == switch::PARKED_SIZE);
 const _: () = assert!(size_of::<mshv_vtl_switch_page>() == switch::END);
 const _: () = assert!(size_of::<mshv_vtl_audit_record>() == 64);
+const _: () = assert!(size_of::<mshv_vtl_control_record>() == 64);
+const _: () = assert!(size_of::<mshv_vtl_audit_leaf>() == 64);
+const _: () = assert!(size_of::<mshv_vtl_audit_checkpoint>() == checkpoint::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_audit_event>() == event::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_signal_event>() == 8);
 const _: () = assert!(size_of::<mshv_vtl_sint_post_msg>() == 24);
 const _: () = assert!(size_of::<mshv_vtl_set_eventfd>() == 8);

@@ -7,6 +7,8 @@
 //! layouts, and `run/enter.rs` what the entry stub expects.
 
 use super::abi;
+use crate::pure::attest::{self, State};
+use crate::pure::attest_event::Op;
 use crate::pure::audit::{flag, ExitKind, RECORD_WORDS};
 use crate::pure::mitigation::{Facts, Scrub};
 use crate::pure::uapi::{self, check_extension};
@@ -66,6 +68,20 @@ assert_same! {
 }
 const _: () = assert!(size_of::<abi::mshv_vtl_audit_record>() == RECORD_WORDS * 8);
 
+// The attested log.
+assert_same! {
+    attest::CONTROL_ID => MSHV_VTL_CONTROL_STREAM,
+    State::Open.number() => MSHV_VTL_ATTEST_OPEN,
+    State::Broken.number() => MSHV_VTL_ATTEST_BROKEN,
+    State::Closed.number() => MSHV_VTL_ATTEST_CLOSED,
+    Op::Load.number() => MSHV_VTL_CONTROL_LOAD,
+    Op::CreateVtl.number() => MSHV_VTL_CONTROL_CREATE_VTL,
+    Op::PageAttributes.number() => MSHV_VTL_CONTROL_PAGE_ATTR_WR,
+    Op::TdcallRefused.number() => MSHV_VTL_CONTROL_TDCALL_REFUSED,
+    Op::HypercallRefused.number() => MSHV_VTL_CONTROL_HVCALL_REFUSED,
+    uapi::checkpoint::KICK => MSHV_VTL_CHECKPOINT_KICK,
+}
+
 // The run page.
 assert_same! {
     uapi::RUN_HALTED => MSHV_VTL_RUN_HALTED,
@@ -99,6 +115,9 @@ assert_same! {
     Left::NotEnterable => MSHV_VTL_LEFT_NOT_ENTERABLE,
     Left::Notice => MSHV_VTL_LEFT_NOTICE,
     Left::Assist => MSHV_VTL_LEFT_ASSIST,
+    uapi::MMAP_LEAVES => MSHV_VTL_MMAP_LEAVES,
+    uapi::MMAP_CONTROL_RING => MSHV_VTL_MMAP_CONTROL_RING,
+    uapi::MMAP_CONTROL_LEAVES => MSHV_VTL_MMAP_CONTROL_LEAVES,
     uapi::MMAP_KIND_SHIFT => MSHV_VTL_MMAP_KIND_SHIFT,
     mapping::SHARED_PAGE << mapping::PAGE_SHIFT => MSHV_VTL_LOW_SHARED,
     ranges::SHARED => MSHV_VTL_RAM_SHARED,
@@ -142,6 +161,7 @@ assert_answers! {
     MSHV_CAP_POLICY => 1,
     MSHV_CAP_XSAVE => 1,
     MSHV_CAP_VTL_SWITCH => 1,
+    MSHV_CAP_ATTEST => 1,
     MSHV_CAP_RESET => 1,
     MSHV_CAP_TIMER => 1,
 }

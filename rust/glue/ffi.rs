@@ -15,7 +15,7 @@ use kernel::processor::cpu_relax;
 use kernel::sync::SetOnce;
 use kernel::types::Opaque;
 
-use crate::glue::abi::{self, safe_in_c, ErrPtr, Made, PassedAs, TakenBack, Valid};
+use crate::glue::abi::{self, safe_in_c, Bytes, ErrPtr, Made, PassedAs, TakenBack, Valid};
 use crate::pure::sleep::Sleep;
 
 // They read state of the caller, the processor, a page or a clock, reschedule, or walk the resource tree
@@ -41,6 +41,15 @@ safe_in_c! {
     fn vtl_has_guest_work() -> bool;
     fn local_clock() -> u64;
     fn vtl_yield() -> bool;
+    fn vtl_random(bytes: &mut [u8; 32] as *mut u8);
+    fn vtl_sha256(bytes: &Bytes<'_> as *const abi::vtl_bytes, hash: &mut [u8; 32] as *mut u8);
+    fn vtl_sha384(bytes: &Bytes<'_> as *const abi::vtl_bytes, digest: &mut [u8; 48] as *mut u8);
+    fn vtl_page_sha256(
+        page: Valid<'_, bindings::page> as *mut bindings::page,
+        offset: u32,
+        len: u32,
+        hash: &mut [u8; 32] as *mut u8
+    );
 }
 
 /// Result of CPUID.
@@ -61,6 +70,34 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
         ecx: result.ecx,
         edx: result.edx,
     }
+}
+
+/// SHA-256. Slow while the processor has a lower VTL's state, because SIMD can't be used then.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    vtl_sha256(&bytes.into(), &mut hash);
+    hash
+}
+
+/// SHA-384, likewise.
+pub(crate) fn sha384(bytes: &[u8]) -> [u8; 48] {
+    let mut digest = [0; 48];
+    vtl_sha384(&bytes.into(), &mut digest);
+    digest
+}
+
+/// SHA-256 of what of a range is in a page.
+pub(crate) fn page_sha256(page: &Page, offset: u32, len_bytes: u32) -> [u8; 32] {
+    let mut hash = [0; 32];
+    vtl_page_sha256(page.into(), offset, len_bytes, &mut hash);
+    hash
+}
+
+/// Random bytes, from the kernel's generator.
+pub(crate) fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    vtl_random(&mut bytes);
+    bytes
 }
 
 /// Returns the address of a page by its private alias.

@@ -10,11 +10,14 @@
 #include <linux/interrupt.h>
 #include <linux/ioport.h>
 #include <linux/kvm_host.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
+#include <linux/random.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
+#include <crypto/sha2.h>
 #include <asm/coco.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
@@ -233,4 +236,30 @@ u64 vtl_without_shared(u64 gpa)
 void vtl_eventfd_signal(struct eventfd_ctx *eventfd)
 {
 	eventfd_signal(eventfd);
+}
+
+/* @hash has room for 32 bytes. */
+void vtl_sha256(const struct vtl_bytes *bytes, u8 *hash)
+{
+	sha256(bytes->start, bytes->len, hash);
+}
+
+/* @digest has room for 48 bytes. */
+void vtl_sha384(const struct vtl_bytes *bytes, u8 *digest)
+{
+	sha384(bytes->start, bytes->len, digest);
+}
+
+/* Of what of the range is in the page. */
+void vtl_page_sha256(struct page *page, u32 offset, u32 len, u8 *hash)
+{
+	offset = min_t(u32, offset, PAGE_SIZE);
+	len = min_t(u32, len, PAGE_SIZE - offset);
+	sha256(page_address(page) + offset, len, hash);
+}
+
+/* 32 bytes. */
+void vtl_random(u8 *bytes)
+{
+	get_random_bytes(bytes, 32);
 }

@@ -61,6 +61,17 @@ u64 vtl_page_phys(struct page *page);
 
 bool vtl_is_system_ram(u64 start, u64 len_bytes);
 
+/* Bytes of the caller's. */
+struct vtl_bytes {
+	const u8 *start;
+	size_t len;
+};
+
+void vtl_sha256(const struct vtl_bytes *bytes, u8 *hash);
+void vtl_sha384(const struct vtl_bytes *bytes, u8 *digest);
+void vtl_page_sha256(struct page *page, u32 offset, u32 len, u8 *hash);
+void vtl_random(u8 *bytes);
+
 int vtl_cpuhp_setup(int (*online)(unsigned int cpu),
 		    int (*offline)(unsigned int cpu));
 

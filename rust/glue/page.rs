@@ -123,6 +123,11 @@ impl SharedPage {
         }
     }
 
+    /// SHA-256 of a part of the page, which nobody writes meanwhile.
+    pub(crate) fn sha256(&self, offset: u32, len_bytes: u32) -> [u8; 32] {
+        ffi::page_sha256(&self.page, offset, len_bytes)
+    }
+
     /// Stores x87 and SSE state in the page, in FXSAVE format.
     pub(crate) fn store_fx_state(&self, offset: usize) {
         const IMAGE_BYTES: usize = 512;

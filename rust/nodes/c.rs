@@ -27,9 +27,11 @@ use crate::nodes::sint::{Sint, SintFile};
 use crate::vp::machine::Machine;
 use crate::vp::Vp;
 
-// After the first returns, no registered function is called any more. The second only compares
-// pointers.
+// The first starts what the second stops. After the second and the third return, no registered
+// function is called any more. The fourth only compares pointers.
 safe_in_c! {
+    fn vtl_attest_start(interval_s: u32);
+    fn vtl_attest_stop();
     fn vtl_shutdown_unregister();
     fn vtl_was_last_descriptor(file: *const bindings::file, table: *const c_void) -> bool;
 }
@@ -186,11 +188,12 @@ impl Callback for OnReadable {
 pub(super) struct BeforeShutdown(());
 
 impl BeforeShutdown {
-    /// Registers a function of this module, which is called in a task that may sleep.
-    pub(super) fn new(begins: extern "C" fn()) -> Self {
-        // SAFETY: The function belongs to this module, and `drop` unregisters it before the module
-        // goes away.
-        unsafe { abi::vtl_shutdown_register(Some(begins)) };
+    /// Registers functions of this module, which are called in a task that may sleep: one before
+    /// shutdown, the other one while there are [`Checkpoints`].
+    pub(super) fn new(begins: extern "C" fn(), checkpoint: extern "C" fn()) -> Self {
+        // SAFETY: The functions belong to this module, and `drop`, here and of `Checkpoints`,
+        // unregisters them before the module goes away.
+        unsafe { abi::vtl_shutdown_register(Some(begins), Some(checkpoint)) };
         Self(())
     }
 }
@@ -198,5 +201,22 @@ impl BeforeShutdown {
 impl Drop for BeforeShutdown {
     fn drop(&mut self) {
         vtl_shutdown_unregister();
+    }
+}
+
+/// Periodic checkpoints; after the drop none is being made any more.
+pub(super) struct Checkpoints(());
+
+impl Checkpoints {
+    /// Starts them, by the function that [`BeforeShutdown`] was given.
+    pub(super) fn every(interval_s: u32) -> Self {
+        vtl_attest_start(interval_s);
+        Self(())
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        vtl_attest_stop();
     }
 }

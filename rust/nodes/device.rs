@@ -14,6 +14,7 @@ use crate::glue::ffi;
 use crate::mem;
 use crate::mem::registered;
 use crate::nodes::args::Argument;
+use crate::nodes::attest;
 use crate::nodes::commands;
 use crate::nodes::descriptor::{self, Table};
 use crate::nodes::info;
@@ -162,7 +163,7 @@ impl MiscDevice for Mshv {
             commands::CREATE_VTL => {
                 let vtl = VtlFile::new(machine.into())?;
                 let number = descriptor::new(vtl)?;
-                event::vtl_created();
+                event::vtl_created(machine.control());
                 Ok(number)
             }
             commands::VTL_INFO => info::info(&machine, argument),
@@ -209,6 +210,8 @@ impl MiscDevice for Vtl {
             commands::KICK_CPUS => kick::kick_cpus(&vtl.machine, argument),
             commands::MAP_REDIRECTED_DEVICE_INTERRUPT => redirect::map(&vtl, argument),
             commands::SET_POLL_FILE => kick::set_poll_file(&vtl, file, argument),
+            commands::VTL_AUDIT_CHECKPOINT => attest::checkpoint(&vtl.machine, argument),
+            commands::VTL_AUDIT_EVENT => attest::event(&vtl.machine, argument),
             _ => Err(ENOTTY),
         }
     }

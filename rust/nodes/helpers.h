@@ -22,7 +22,7 @@ struct vtl_redirect *vtl_redirect_new(u32 cpu, irq_handler_t handler,
 u32 vtl_redirect_vector(const struct vtl_redirect *redirect);
 void vtl_redirect_free(struct vtl_redirect *redirect);
 
-void vtl_shutdown_register(void (*begins)(void));
+void vtl_shutdown_register(void (*begins)(void), void (*checkpoint)(void));
 void vtl_shutdown_unregister(void);
 
 struct vtl_poll *vtl_poll_new(struct file *file, void (*wake)(void *argument),

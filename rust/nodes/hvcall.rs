@@ -104,7 +104,7 @@ impl HvCallFile {
         }
         let errno = u64::from(EPERM.to_errno().unsigned_abs());
         trace::vtl_refused(commands::HVCALL, control, errno);
-        event::hypercall_refused(control);
+        event::hypercall_refused(self.machine.control(), control);
     }
 
     /// `MSHV_HVCALL`. A refusal by the host is an answer, in `status`.

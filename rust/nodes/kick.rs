@@ -105,6 +105,19 @@ fn kick_and_wait(machine: &Machine, mask: &[u64], flags: u64) -> Result {
     wait(&kicked)
 }
 
+/// Takes every VP out of the lower VTL, and returns when it has left: the switch is recorded.
+///
+/// # Errors
+///
+/// ENOMEM. EINTR when killed while waiting.
+pub(super) fn all(machine: &Machine) -> Result {
+    let mut kicked = KVec::new();
+    for vp in (0..machine.num_cpus()).filter_map(|cpu| machine.vp(cpu)) {
+        kicked.push((vp, vp.wake.kick()), GFP_KERNEL)?;
+    }
+    wait(&kicked)
+}
+
 /// Spins until every kicked VP has left the lower VTL. That takes about one IPI, so spinning is
 /// quicker than sleeping; but a host that delays interrupts must not hang the caller, so it can be
 /// killed.

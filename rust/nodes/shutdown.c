@@ -11,6 +11,7 @@
 #include <linux/reboot.h>
 
 #include "helpers.h"
+#include "observe/helpers.h"
 
 static void (*shutdown_begins)(void);
 
@@ -25,10 +26,14 @@ static struct notifier_block shutdown_block = {
 	.notifier_call = shutdown_notify,
 };
 
-/* Registers @begins, which is called in a task that may sleep. */
-void vtl_shutdown_register(void (*begins)(void))
+/*
+ * Registers @begins, which is called in a task that may sleep, and @checkpoint, which
+ * is called once vtl_attest_start() has said how often.
+ */
+void vtl_shutdown_register(void (*begins)(void), void (*checkpoint)(void))
 {
 	shutdown_begins = begins;
+	vtl_attest_prepare(checkpoint);
 	register_reboot_notifier(&shutdown_block);
 }
 

@@ -9,6 +9,7 @@
 use kernel::prelude::*;
 
 use crate::mem::withdrawn;
+use crate::nodes::attest;
 use crate::nodes::c::BeforeShutdown;
 use crate::pure::hv_call;
 use crate::vp::machine::{self, Machine};
@@ -22,7 +23,7 @@ impl Notified {
     /// To be created after the machine.
     pub(crate) fn new() -> Self {
         Self {
-            _registered: BeforeShutdown::new(begins),
+            _registered: BeforeShutdown::new(begins, attest::tick),
         }
     }
 }
@@ -32,6 +33,8 @@ extern "C" fn begins() {
         return;
     };
     machine.stop();
+    // From here on no VP switches.
+    attest::close(&machine);
     pr_info!("stopped: the host and the TDX module use no page of this kernel any more\n");
     match take_back(&machine) {
         Ok(0) => (),

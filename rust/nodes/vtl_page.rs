@@ -11,12 +11,13 @@ use crate::pure::mapping::VtlPage;
 use crate::vp::machine::Machine;
 use crate::vp::users::UsedPages;
 
-/// Maps run page, switch page, virtual-APIC page or audit ring, depending on the offset. `used`
-/// belongs to the VTL file.
+/// Maps run page, switch page, virtual-APIC page or a ring, depending on the offset. `used` belongs
+/// to the VTL file.
 ///
 /// # Errors
 ///
-/// EINVAL if the ABI doesn't allow the mapping, and for CPUs without a VP.
+/// EINVAL if the ABI doesn't allow the mapping, for CPUs without a VP, and without attestation for its
+/// rings.
 pub(crate) fn map(machine: &Machine, used: &UsedPages, vma: &VmaNew) -> Result {
     prepare(vma)?;
     vma.set_io();
@@ -30,6 +31,9 @@ pub(crate) fn map(machine: &Machine, used: &UsedPages, vma: &VmaNew) -> Result {
         VtlPage::Vapic { cpu } => &vp(cpu)?.vapic,
         VtlPage::Switch { cpu } => vp(cpu)?.switch_page.page(),
         VtlPage::Audit { cpu } => return vp(cpu)?.ring.map(vma),
+        VtlPage::Leaves { cpu } => return vp(cpu)?.sealer.as_ref().ok_or(EINVAL)?.map(vma),
+        VtlPage::Control => return machine.control().ok_or(EINVAL)?.map(vma),
+        VtlPage::ControlLeaves => return machine.control().ok_or(EINVAL)?.map_leaves(vma),
     };
     if vma.end() - vma.start() != PAGE_SIZE {
         return Err(EINVAL);

@@ -15,6 +15,7 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 use crate::glue::page::SharedPage;
+use crate::pure::attest::{Hash, Segment};
 use crate::pure::audit::{slot, SwitchRecord, RECORD_WORDS};
 
 const RECORD_BYTES: usize = RECORD_WORDS * 8;
@@ -61,12 +62,18 @@ impl Ring {
         self.write(switches.count, &switch.words());
     }
 
-    fn write(&self, sequence: u64, words: &[u64; RECORD_WORDS - 1]) {
+    /// Where the record with a number stands.
+    fn place(&self, sequence: u64) -> Option<(&SharedPage, usize)> {
         let slot = slot(sequence, self.records);
-        let Some(page) = self.pages.get(slot / RECORDS_PER_PAGE) else {
-            return; // never: a slot is below the number of records
+        let page = self.pages.get(slot / RECORDS_PER_PAGE)?; // a slot is below the number of records
+        Some((page, slot % RECORDS_PER_PAGE * RECORD_BYTES))
+    }
+
+    /// Writes the words of a record, and its number. Nobody else writes.
+    pub(super) fn write(&self, sequence: u64, words: &[u64; RECORD_WORDS - 1]) {
+        let Some((page, base)) = self.place(sequence) else {
+            return;
         };
-        let base = slot % RECORDS_PER_PAGE * RECORD_BYTES;
         page.write_u64(base, 0);
         // ORDERING: a reader that sees a new word also sees that the old sequence number is gone.
         fence(Ordering::Release);
@@ -75,10 +82,62 @@ impl Ring {
         fence(Ordering::Release);
         page.write_u64(base, sequence);
     }
+
+    /// How many records the ring has.
+    pub(super) fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Returns true if the record with a number is there and whole.
+    pub(super) fn has(&self, sequence: u64) -> bool {
+        let is_there = |(page, base): (&SharedPage, usize)| page.read_u64(base) == sequence;
+        let has = self.place(sequence).is_some_and(is_there);
+        // ORDERING: with the fences of `write`: what is read from here on is the record's.
+        fence(Ordering::Acquire);
+        has
+    }
+
+    /// SHA-256 of the records of a segment. They are there, and stay.
+    pub(super) fn hash(&self, segment: Segment) -> Hash {
+        // CAST: an offset in a page; a record has 64 bytes.
+        let bytes = segment.count.saturating_mul(RECORD_BYTES as u32);
+        let hash = |(page, base): (&SharedPage, usize)| page.sha256(base as u32, bytes);
+        self.place(segment.first).map_or([0; 32], hash)
+    }
 }
 
-/// Number of switches of a VP. Belongs to the thread that has the claim to the VP.
-#[derive(Default)]
+/// Number of records in a ring, and the number up to which it may be written. Belongs to the writer; of
+/// a VP's ring that is the thread that has the claim to the VP.
 pub(crate) struct Switches {
     count: u64,
+    limit: u64,
+}
+
+impl Switches {
+    /// None yet, and `limit` at first; `u64::MAX` where nobody wants them hashed.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { count: 0, limit }
+    }
+
+    /// Returns true if what is there has to be hashed before there is more.
+    #[inline]
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.count == self.limit
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// There may be more, up to this one.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Writes one more record, not of a switch.
+    pub(super) fn record(&mut self, ring: &Ring, words: &[u64; RECORD_WORDS - 1]) {
+        self.count = self.count.wrapping_add(1);
+        ring.write(self.count, words);
+    }
 }

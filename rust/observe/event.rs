@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Events of the control plane: to the kernel's audit subsystem while it is enabled, otherwise to
-//! the log.
+//! the log; with attestation, also as a record.
 //!
-//! They are rare in normal use. Each kind has a rate limit of its own, so that a flood of one does
-//! not hide another; statistics also count what the limit suppresses.
+//! They are rare in normal use. Each kind of text has a rate limit of its own, so that a flood of one
+//! does not hide another; statistics also count what the limit suppresses. Records have no limit.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -13,6 +13,9 @@ use kernel::prelude::*;
 use kernel::str::CString;
 
 use crate::glue::abi::{self, safe_in_c, Valid};
+use crate::observe::attest_control::Control;
+use crate::pure::attest::Digest;
+use crate::pure::attest_event::{Event, Op};
 use crate::pure::audit::ExitKind;
 use crate::pure::leaf;
 use crate::pure::status::Status;
@@ -41,11 +44,18 @@ pub(crate) enum Kind {
     TdcallRefused = abi::vtl_event_VTL_EVENT_TDCALL_REFUSED,
     /// A hypercall was not in the list of its file, or the policy refused it.
     HypercallRefused = abi::vtl_event_VTL_EVENT_HYPERCALL_REFUSED,
+    /// An event of the attested log that was not merely periodic; attestation is broken.
+    Attested = abi::vtl_event_VTL_EVENT_ATTESTED,
     // `event.c` itself uses another kind for exit storms.
 }
 
+/// With attestation, where the control plane is recorded.
+type Records<'a> = Option<&'a Control>;
+
 /// The module is loaded; these are its parameters.
-pub(crate) fn loaded(num_l2_vms: u8, audit_records: u32, lower_bytes: u64) {
+pub(crate) fn loaded(records: Records<'_>, num_l2_vms: u8, audit_records: u32, lower_bytes: u64) {
+    let operands = [num_l2_vms.into(), audit_records.into(), lower_bytes];
+    record(records, Op::Load, operands, 0);
     log(
         Kind::Loaded,
         fmt!("op=load l2_vms={num_l2_vms} audit_records={audit_records} lower_bytes={lower_bytes:#x}"),
@@ -53,17 +63,19 @@ pub(crate) fn loaded(num_l2_vms: u8, audit_records: u32, lower_bytes: u64) {
 }
 
 /// A VTL file descriptor was created.
-pub(crate) fn vtl_created() {
+pub(crate) fn vtl_created(records: Records<'_>) {
+    record(records, Op::CreateVtl, [0; 3], 0);
     log(Kind::VtlCreated, fmt!("op=create_vtl"));
 }
 
 /// A TDCALL was executed. It is an event if it changes who may access memory.
-pub(crate) fn tdcall_executed(request: &Registers, status: Status) {
+pub(crate) fn tdcall_executed(records: Records<'_>, request: &Registers, status: Status) {
     if request.rax != leaf::TDG_MEM_PAGE_ATTR_WR {
         return;
     }
     let Registers { rcx, rdx, r8, .. } = *request;
     let status = status.0;
+    record(records, Op::PageAttributes, [rcx, rdx, r8], status);
     log(
         Kind::PageAttributes,
         fmt!("op=page_attr_wr mapping={rcx:#x} attributes={rdx:#x} flags={r8:#x} res={status:#x}"),
@@ -71,9 +83,10 @@ pub(crate) fn tdcall_executed(request: &Registers, status: Status) {
 }
 
 /// The policy refused a TDCALL.
-pub(crate) fn tdcall_refused(request: &Registers, status: Status) {
+pub(crate) fn tdcall_refused(records: Records<'_>, request: &Registers, status: Status) {
     let Registers { rax, rcx, rdx, .. } = *request;
     let status = status.0;
+    record(records, Op::TdcallRefused, [rax, rcx, rdx], status);
     log(
         Kind::TdcallRefused,
         fmt!("op=tdcall_refused leaf={rax:#x} rcx={rcx:#x} rdx={rdx:#x} res={status:#x}"),
@@ -104,11 +117,47 @@ impl Drop for Pending {
 }
 
 /// A hypercall was not in the list of its file, or the policy refused it.
-pub(crate) fn hypercall_refused(control: u64) {
+pub(crate) fn hypercall_refused(records: Records<'_>, control: u64) {
+    record(records, Op::HypercallRefused, [control, 0, 0], 0);
     log(
         Kind::HypercallRefused,
         fmt!("op=hvcall_refused control={control:#x}"),
     );
+}
+
+/// The register has a new event.
+pub(crate) fn attested(event: &Event, digest: &Digest) {
+    if event.is_routine() {
+        return;
+    }
+    let Event { number, .. } = *event;
+    let (kind, flags) = (event.kind(), event.flags());
+    let digest = Hex(digest);
+    log(
+        Kind::Attested,
+        fmt!("op=attest event={number} kind={kind} flags={flags} digest={digest}"),
+    );
+}
+
+/// The register can't have one.
+pub(crate) fn attestation_broken(status: Status) {
+    let status = status.0;
+    log(Kind::Attested, fmt!("op=attest_broken res={status:#x}"));
+}
+
+/// Bytes as hexadecimal digits.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn record(records: Records<'_>, op: Op, operands: [u64; 3], result: u64) {
+    if let Some(control) = records {
+        control.record(op, operands, result);
+    }
 }
 
 fn log(kind: Kind, text: fmt::Arguments<'_>) {

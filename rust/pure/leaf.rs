@@ -3,6 +3,10 @@
 
 /// TDG.VP.VMCALL: only for calls of the module itself, never for userspace.
 pub const TDG_VP_VMCALL: u64 = 0;
+/// TDG.MR.RTMR.EXTEND: for the module's own calls, and not for userspace.
+pub const TDG_MR_RTMR_EXTEND: u64 = 2;
+/// TDG.MR.REPORT: likewise.
+pub const TDG_MR_REPORT: u64 = 4;
 /// TDG.MEM.PAGE.ACCEPT.
 pub const TDG_MEM_PAGE_ACCEPT: u64 = 6;
 /// TDG.VM.RD.

@@ -2,7 +2,8 @@
 //! Decodes the offsets of the two kinds of mmap.
 
 use super::uapi::{
-    MMAP_AUDIT_RING, MMAP_KIND_SHIFT, MMAP_RUN_PAGE, MMAP_SWITCH_PAGE, MMAP_VAPIC_PAGE,
+    MMAP_AUDIT_RING, MMAP_CONTROL_LEAVES, MMAP_CONTROL_RING, MMAP_KIND_SHIFT, MMAP_LEAVES,
+    MMAP_RUN_PAGE, MMAP_SWITCH_PAGE, MMAP_VAPIC_PAGE,
 };
 
 /// What a VTL file descriptor maps: a page, or a ring of several.
@@ -28,6 +29,15 @@ pub enum VtlPage {
         /// CPU of the VP.
         cpu: u32,
     },
+    /// Leaves of the audit ring of the VP.
+    Leaves {
+        /// CPU of the VP.
+        cpu: u32,
+    },
+    /// Ring of the control plane.
+    Control,
+    /// Leaves of the ring of the control plane.
+    ControlLeaves,
 }
 
 impl VtlPage {
@@ -39,6 +49,9 @@ impl VtlPage {
             MMAP_VAPIC_PAGE => Some(Self::Vapic { cpu }),
             MMAP_SWITCH_PAGE => Some(Self::Switch { cpu }),
             MMAP_AUDIT_RING => Some(Self::Audit { cpu }),
+            MMAP_LEAVES => Some(Self::Leaves { cpu }),
+            MMAP_CONTROL_RING if cpu == 0 => Some(Self::Control),
+            MMAP_CONTROL_LEAVES if cpu == 0 => Some(Self::ControlLeaves),
             _ => None,
         }
     }
@@ -145,13 +158,19 @@ mod tests {
     #[test]
     fn only_run_vapic_switch_and_audit_pages_are_there() {
         assert_eq!(VtlPage::decode(0x10_0001), Some(VtlPage::Audit { cpu: 1 }));
+        assert_eq!(VtlPage::decode(0x12_0001), Some(VtlPage::Leaves { cpu: 1 }));
+        assert_eq!(VtlPage::decode(0x13_0000), Some(VtlPage::Control));
+        assert_eq!(VtlPage::decode(0x14_0000), Some(VtlPage::ControlLeaves));
+        // The control plane is not a CPU's.
+        assert_eq!(VtlPage::decode(0x13_0001), None);
+        assert_eq!(VtlPage::decode(0x14_ffff), None);
         assert_eq!(VtlPage::decode(7), Some(VtlPage::Run { cpu: 7 }));
         assert_eq!(
             VtlPage::decode((3 << 16) | 0xffff),
             Some(VtlPage::Vapic { cpu: 0xffff })
         );
         assert_eq!(VtlPage::decode(0x11_0002), Some(VtlPage::Switch { cpu: 2 }));
-        for kind in [1, 2, 4, 5, 0xf, 0x12, 1 << 20, u64::MAX >> 16] {
+        for kind in [1, 2, 4, 5, 0xf, 0x15, 1 << 20, u64::MAX >> 16] {
             assert_eq!((kind, VtlPage::decode(kind << 16)), (kind, None));
         }
     }

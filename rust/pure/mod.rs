@@ -13,6 +13,8 @@
 
 pub mod accepted;
 pub mod apic;
+pub mod attest;
+pub mod attest_event;
 pub mod audit;
 pub mod components;
 pub mod controls;
@@ -30,6 +32,7 @@ pub mod intercepts;
 pub mod leaf;
 pub mod lower;
 pub mod mapping;
+pub mod measure;
 pub mod mitigation;
 pub mod msr;
 pub mod mtrr;

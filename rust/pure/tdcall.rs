@@ -106,6 +106,25 @@ fn read(tdcall: &mut impl Tdcall, leaf: u64, field: FieldId) -> Result<u64, Stat
     out.succeeded().map(|out| out.r8)
 }
 
+/// Extends a run-time measurement register by the digest at an address. [ABI TDG.MR.RTMR.EXTEND]
+///
+/// # Errors
+///
+/// The status, if it is not SUCCESS.
+pub fn tdg_mr_rtmr_extend(
+    tdcall: &mut impl Tdcall,
+    index: u32,
+    digest_gpa: u64,
+) -> Result<(), Status> {
+    let out = tdcall.tdcall(Call(Registers {
+        rax: leaf::TDG_MR_RTMR_EXTEND,
+        rcx: digest_gpa,
+        rdx: index.into(),
+        ..Registers::default()
+    }));
+    out.succeeded().map(|_| ())
+}
+
 /// Sets the TSC deadline, in ticks, at which runs of a VM of the current VP end. [ABI TDG.VP.WR]
 ///
 /// # Errors
@@ -249,6 +268,14 @@ mod tests {
             (asked.rax, asked.rcx, asked.rdx),
             (7, 0, FieldId::NUM_L2_VMS.0)
         );
+    }
+
+    #[test]
+    fn an_extend_names_register_and_digest() {
+        let mut tdx = Answering(Registers::default(), None);
+        assert_eq!(tdg_mr_rtmr_extend(&mut tdx, 3, 0x3800), Ok(()));
+        let asked = tdx.1.unwrap();
+        assert_eq!((asked.rax, asked.rcx, asked.rdx), (2, 0x3800, 3));
     }
 
     #[test]

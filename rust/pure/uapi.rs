@@ -87,6 +87,50 @@ pub mod stats {
     pub const SIZE: usize = 2656;
 }
 
+/// Byte offsets in the operand of `MSHV_VTL_AUDIT_CHECKPOINT`.
+pub mod checkpoint {
+    /// 32 bytes.
+    pub const NONCE: usize = 8;
+    /// u32.
+    pub const FLAGS: usize = 40;
+    /// u64.
+    pub const NUMBER: usize = 48;
+    /// Size of the first version.
+    pub const SIZE: usize = 56;
+    /// In the flags: kick the VPs.
+    pub const KICK: u32 = 1;
+}
+
+/// Byte offsets in the operand of `MSHV_VTL_AUDIT_EVENT`.
+pub mod event {
+    /// u64.
+    pub const NUMBER: usize = 8;
+    /// u64.
+    pub const BUFFER: usize = 16;
+    /// u32.
+    pub const ROOM: usize = 24;
+    /// u32.
+    pub const STATE: usize = 28;
+    /// u64.
+    pub const FIRST: usize = 32;
+    /// u64.
+    pub const NEXT: usize = 40;
+    /// u32.
+    pub const MODE: usize = 48;
+    /// u32.
+    pub const RTMR: usize = 52;
+    /// u32.
+    pub const STREAMS: usize = 56;
+    /// u32.
+    pub const LEAVES: usize = 60;
+    /// u32.
+    pub const INTERVAL: usize = 64;
+    /// u32.
+    pub const BATCH: usize = 68;
+    /// Size of the first version.
+    pub const SIZE: usize = 72;
+}
+
 /// Byte offsets in the run page.
 pub mod run {
     /// u32, non-zero: do not enter.
@@ -195,16 +239,22 @@ pub const MMAP_VAPIC_PAGE: u64 = 3;
 pub const MMAP_AUDIT_RING: u64 = 0x10;
 /// Kind of the page that says how VTLs are switched.
 pub const MMAP_SWITCH_PAGE: u64 = 0x11;
+/// Kind of the leaves of that ring.
+pub const MMAP_LEAVES: u64 = 0x12;
+/// Kind of the ring of the control plane.
+pub const MMAP_CONTROL_RING: u64 = 0x13;
+/// Kind of the leaves of that.
+pub const MMAP_CONTROL_LEAVES: u64 = 0x14;
 /// The kind stands above the CPU number.
 pub const MMAP_KIND_SHIFT: u32 = 16;
 
 /// VTL calls are served.
 const CAP_VTL_SWITCH: u32 = 0x105;
 
-/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; RESET,
-/// TIMER; and VTL_SWITCH where there are two VTLs to switch between.
+/// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; ATTEST;
+/// RESET, TIMER; and VTL_SWITCH where there are two VTLs to switch between.
 pub const fn own_capabilities(num_l2_vms: u8) -> u64 {
-    0x31f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
+    0x35f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
 }
 
 /// Returns true if a TD with so many L2 VMs has a VTL1.
@@ -221,7 +271,7 @@ pub const fn check_extension(capability: u32, num_l2_vms: u8) -> Option<u32> {
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
         3 => Some(1), // DR6_SHARED: TDX switches DR7 only
         4 => Some(1), // LOWER_VTL_TIMER_VIRT: deadlines are programmed
-        0x100..=0x104 | 0x108 | 0x109 => Some(1),
+        0x100..=0x104 | 0x106 | 0x108 | 0x109 => Some(1),
         _ => None,
     }
 }

@@ -78,6 +78,16 @@ impl<'m> Claimed<'m> {
         self.private.keep_unrecorded(reason);
     }
 
+    /// Has records hashed, if the next one would be too many. May sleep.
+    pub(crate) fn make_room(&mut self) {
+        let switches = &mut self.private.switches;
+        if switches.is_at_limit() {
+            if let Some(sealer) = &self.vp.sealer {
+                sealer.make_room(&self.vp.ring, switches);
+            }
+        }
+    }
+
     /// Regains access to the VP's CPU state, if the thread is on its CPU.
     ///
     /// # Errors

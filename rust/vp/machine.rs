@@ -15,6 +15,10 @@ use crate::cpu::tdcall;
 use crate::glue::abi::{self, safe_in_c};
 use crate::glue::ffi::{self, call_back};
 use crate::hv::Host;
+use crate::observe::attest::Settings;
+use crate::observe::attest_control::Control;
+use crate::observe::attest_log::Attest;
+use crate::pure::attest::{Reason, Stream};
 use crate::pure::audit::is_ring_size;
 use crate::pure::field::VmIndex;
 use crate::pure::status::Status;
@@ -46,6 +50,8 @@ pub(crate) struct Machine {
     host: Option<Host>,
     /// Records in the audit ring of each VP.
     audit_records: u32,
+    /// Attestation of the records, if it is enabled.
+    attest: Option<Pin<KBox<Attest>>>,
     /// Indexed by CPU number; filled when a CPU first comes online, never emptied.
     vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
     /// CPUs whose VP could not be brought up.
@@ -58,17 +64,26 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn new(audit_records: u32) -> Result<Arc<Self>> {
+    fn new(audit_records: u32, attest: Option<Settings>) -> Result<Arc<Self>> {
         let features = Features::detect()?;
         let mut vps = KVec::new();
         for _ in 0..kernel::cpu::nr_cpu_ids() {
             vps.push(SetOnce::new(), GFP_KERNEL)?;
         }
         let host = Host::detect()?;
+        let num_cpus = kernel::cpu::nr_cpu_ids();
+        let attest = match attest {
+            Some(settings) => {
+                let l2_vms = features.limits.num_l2_vms;
+                Some(Attest::new(settings, num_cpus, audit_records, l2_vms)?)
+            }
+            None => None,
+        };
         let init = pin_init!(Self {
             features,
             host,
             audit_records,
+            attest,
             vps,
             failed: Atomic::new(0),
             is_stopped: Atomic::new(false),
@@ -97,6 +112,34 @@ impl Machine {
         self.audit_records
     }
 
+    /// Attestation, if there is any.
+    pub(crate) fn attest(&self) -> Option<&Attest> {
+        self.attest.as_deref()
+    }
+
+    /// Where attestation has events of the control plane recorded.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.attest().map(|attest| &*attest.control)
+    }
+
+    /// Makes an event of the attested log, and returns its number.
+    ///
+    /// # Errors
+    ///
+    /// EOPNOTSUPP without attestation; the others as `Attest::checkpoint`.
+    pub(crate) fn checkpoint(&self, reason: Reason) -> Result<u64> {
+        let attest = self.attest().ok_or(EOPNOTSUPP)?;
+        let seal = |cpu| self.vp(cpu).map_or(Stream::new(cpu), Vp::seal);
+        let made = attest.checkpoint(reason, seal);
+        if attest.refuses() {
+            // ORDERING: with that in `bring_up`: a VP that comes to life now is found here, or finds out.
+            smp_mb(Full);
+            let vps = (0..self.num_cpus()).filter_map(|cpu| self.vp(cpu));
+            vps.for_each(Vp::refuse);
+        }
+        made
+    }
+
     /// One more than the highest possible CPU number.
     pub(crate) fn num_cpus(&self) -> u32 {
         self.vps.len() as u32 // CAST: made from a u32
@@ -117,7 +160,9 @@ impl Machine {
     fn bring_up(&self, cpu: u32) -> Result {
         let slot = self.vps.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
         if slot.as_ref().is_none() {
-            slot.populate(Vp::new(cpu, &self.features, self.audit_records)?);
+            let settings = self.attest().map(|attest| &attest.settings);
+            let vp = Vp::new(cpu, &self.features, self.audit_records, settings)?;
+            slot.populate(vp);
         }
         let alone = PreemptOff::new();
         let on_cpu = OnCpu::new(self, &alone).ok_or(ENXIO)?;
@@ -129,9 +174,12 @@ impl Machine {
             pr_err!("CPU {cpu}: virtual APIC page refused, status {status:#x}\n");
             EIO
         })?;
-        // ORDERING: pairs with the barrier in `stop`: either `stop` sends its IPI to this CPU after
-        // the stores above, or the load below sees `is_stopped`.
+        // ORDERING: pairs with the barriers in `stop` and `checkpoint`: either they reach this CPU after
+        // the stores above, or the loads below see what they have written.
         smp_mb(Full);
+        if self.attest().is_some_and(Attest::refuses) {
+            on_cpu.refuse();
+        }
         if self.is_stopped.load(Relaxed) {
             self.take_down(&alone);
         }
@@ -222,7 +270,7 @@ impl Published {
     /// # Errors
     ///
     /// ENODEV if the driver can't work here, EINVAL for an invalid module parameter, ENOMEM.
-    pub(crate) fn new(audit_records: u32) -> Result<Self> {
+    pub(crate) fn new(audit_records: u32, attest: Option<Settings>) -> Result<Self> {
         if !is_ring_size(audit_records) {
             pr_err!(
                 "not loaded: audit_records={audit_records} is not a power of two from 64 to 65536\n"
@@ -232,7 +280,7 @@ impl Published {
         // SAFETY: Called once per load: only the module's init makes a `Published`, before any use
         // of the lock, and each load gets fresh statics.
         unsafe { MACHINE.init() };
-        let machine = Machine::new(audit_records)?;
+        let machine = Machine::new(audit_records, attest)?;
         *MACHINE.lock() = Some(machine);
         Ok(Self(()))
     }

@@ -34,13 +34,33 @@ int vtl_unload_module(int flags)
 								      0;
 }
 
-int vtl_load_module(void)
+int vtl_load_module_with(const char *parameters)
 {
 	int file = open("/lib/" NAME ".ko", O_RDONLY | O_CLOEXEC), result = 0;
 
 	if (file < 0)
 		return -errno;
-	if (syscall(SYS_finit_module, file, "", 0))
+	if (syscall(SYS_finit_module, file, parameters, 0))
+		result = -errno;
+	close(file);
+	return result;
+}
+
+int vtl_load_module(void)
+{
+	return vtl_load_module_with("");
+}
+
+int vtl_load_helper(const char *name)
+{
+	char path[64];
+	int file, result = 0;
+
+	snprintf(path, sizeof(path), "/lib/%s.ko", name);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return -errno;
+	if (syscall(SYS_finit_module, file, "", 0) && errno != EEXIST)
 		result = -errno;
 	close(file);
 	return result;

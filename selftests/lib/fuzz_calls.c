@@ -99,12 +99,15 @@ void fuzz_put_file(struct fuzz_thread *thread, int file)
 
 static void make_head(struct fuzz_thread *thread, void *operand)
 {
-	static const uint32_t sizes[] = { 0,
-					  7,
-					  8,
-					  sizeof(struct mshv_vtl_info),
-					  sizeof(struct mshv_vtl_stats),
-					  FUZZ_OPERAND };
+	static const uint32_t sizes[] = {
+		0,
+		7,
+		8,
+		sizeof(struct mshv_vtl_info),
+		sizeof(struct mshv_vtl_stats),
+		sizeof(struct mshv_vtl_audit_checkpoint),
+		FUZZ_OPERAND
+	};
 	struct mshv_vtl_head *head = operand;
 
 	memset(operand, 0, FUZZ_OPERAND);
@@ -420,6 +423,10 @@ static const struct {
 	{ MSHV_VTL_XSAVE_SET, sizeof(struct mshv_vtl_xsave), make_xsave },
 	{ MSHV_VTL_RESET, sizeof(struct mshv_vtl_head), make_head },
 	{ MSHV_VTL_SWITCH_SETUP, sizeof(struct mshv_vtl_switch), make_switch },
+	{ MSHV_VTL_AUDIT_CHECKPOINT, sizeof(struct mshv_vtl_audit_checkpoint),
+	  make_head },
+	{ MSHV_VTL_AUDIT_EVENT, sizeof(struct mshv_vtl_audit_event),
+	  make_head },
 	{ MSHV_SET_POLL_FILE, 8, make_poll_file },
 	{ MSHV_KICK_CPUS, 24, make_kick },
 	{ MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, 16, make_redirect },

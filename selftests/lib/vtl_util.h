@@ -170,7 +170,10 @@ int vtl_set_rights_of(int fd, int vm, uint64_t base, uint64_t size,
 		      unsigned int rights);
 /* The module itself: 0 or the negative errno. */
 int vtl_load_module(void);
+int vtl_load_module_with(const char *parameters);
 int vtl_unload_module(int flags);
+/* A module for tests, which may be loaded already: 0 or the negative errno. */
+int vtl_load_helper(const char *name);
 /* Drivers of the kernel, loaded if necessary; -1 if there is none. */
 int vtl_open_ramdisk(int flags);
 int vtl_open_msrs(int cpu);

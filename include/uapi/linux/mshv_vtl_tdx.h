@@ -58,7 +58,8 @@
  * ENOSPC	too many ranges of memory, or no interrupt vector left.
  * E2BIG	a structure that may grow has a field set that this module does
  *		not know.
- * EIO		the TDX module refused; its status is in ``exit_info.rax``.
+ * EIO		the TDX module refused; its status is in ``exit_info.rax``. Or
+ *		attestation is broken.
  *
  * A call that fails with EINVAL or EOPNOTSUPP has changed nothing; for
  * %MSHV_RETURN_TO_LOWER_VTL that is so before the lower VTL has run, except for
@@ -112,6 +113,8 @@
 #define MSHV_CAP_XSAVE 0x104
 /* MSHV_VTL_SWITCH_SETUP is supported: the TD has at least two L2 VMs. */
 #define MSHV_CAP_VTL_SWITCH 0x105
+/* MSHV_VTL_AUDIT_CHECKPOINT and MSHV_VTL_AUDIT_EVENT are supported. */
+#define MSHV_CAP_ATTEST 0x106
 /* MSHV_VTL_RESET is supported. */
 #define MSHV_CAP_RESET 0x108
 /* struct mshv_vtl_timer in the run page is served. */
@@ -824,15 +827,100 @@ struct mshv_vtl_stats {
  */
 #define MSHV_VTL_STATS _IOWR(MSHV_IOCTL, 0x61, struct mshv_vtl_head)
 
+/* How attestation stands: events can be made. */
+#define MSHV_VTL_ATTEST_OPEN 1
+/* The register could not be extended, or something else has extended it. */
+#define MSHV_VTL_ATTEST_BROKEN 2
+/* The last event was made; the system is about to reboot. */
+#define MSHV_VTL_ATTEST_CLOSED 3
+
+/**
+ * struct mshv_vtl_audit_checkpoint - Operand of MSHV_VTL_AUDIT_CHECKPOINT
+ * @head: the selector is zero
+ * @nonce: goes into the event
+ * @flags: MSHV_VTL_CHECKPOINT_*
+ * @reserved: zero
+ * @number: in: not looked at; out: number of the event
+ */
+struct mshv_vtl_audit_checkpoint {
+	struct mshv_vtl_head head;
+	__u8 nonce[32];
+	__u32 flags;
+	__u32 reserved;
+	__u64 number;
+};
+
+/* Take every VP out of the lower VTL first, so that long stays are recorded. */
+#define MSHV_VTL_CHECKPOINT_KICK (1U << 0)
+
+/**
+ * MSHV_VTL_AUDIT_CHECKPOINT - Have all records so far attested
+ *
+ * Argument: struct mshv_vtl_audit_checkpoint. When the call returns, the register
+ * was extended with the event. EOPNOTSUPP: the module was loaded without
+ * attestation. EINVAL: a field is not as described. EIO: attestation is broken.
+ * ENXIO: the system is about to reboot. EINTR: killed while waiting for a VP.
+ */
+#define MSHV_VTL_AUDIT_CHECKPOINT _IOWR(MSHV_IOCTL, 0x66, struct mshv_vtl_head)
+
+/**
+ * struct mshv_vtl_audit_event - Operand of MSHV_VTL_AUDIT_EVENT
+ * @head: the selector is zero
+ * @number: of the event
+ * @buffer: pointer to room for it
+ * @size: in: bytes of room; 0: no event, only what is below; out: bytes of the
+ *	event, 0 without one
+ * @state: out, as the others below: MSHV_VTL_ATTEST_*
+ * @first: number of the oldest event that is kept
+ * @next: number of the next event
+ * @mode: 1: ``attest=try``; 2: ``attest=require``
+ * @rtmr: index of the register that is extended
+ * @streams: streams of records, one for each CPU number and the control plane's
+ * @leaves: slots in a ring of leaves, a power of two
+ * @interval: seconds from one checkpoint to the next; 0: only those asked for
+ * @batch: pages of records after which a VP has them hashed
+ */
+struct mshv_vtl_audit_event {
+	struct mshv_vtl_head head;
+	__u64 number;
+	__u64 buffer;
+	__u32 size;
+	__u32 state;
+	__u64 first;
+	__u64 next;
+	__u32 mode;
+	__u32 rtmr;
+	__u32 streams;
+	__u32 leaves;
+	__u32 interval;
+	__u32 batch;
+};
+
+/**
+ * MSHV_VTL_AUDIT_EVENT - Read an event of the attested log, and how that stands
+ *
+ * Argument: struct mshv_vtl_audit_event. EOPNOTSUPP: the module was loaded
+ * without attestation. ENXIO: there is no such event yet, or not any more.
+ * EINVAL: @size is too small for it, or the selector is not zero.
+ */
+#define MSHV_VTL_AUDIT_EVENT _IOWR(MSHV_IOCTL, 0x67, struct mshv_vtl_head)
+
 /*
  * What a VTL file descriptor maps: one page, MAP_SHARED, not executable; the
- * offset in pages selects it. The audit ring is mapped as a whole, @audit_records
- * of struct mshv_vtl_audit_record, and for reading only.
+ * offset in pages selects it. Rings are mapped as a whole, and for reading only:
+ * the audit ring of a VP, @audit_records of struct mshv_vtl_audit_record; and with
+ * attestation the leaves of that, @leaves of struct mshv_vtl_audit_leaf, the
+ * records of the control plane, @audit_records of struct
+ * mshv_vtl_control_record, and the leaves of that. The last two have CPU 0 in the
+ * offset.
  */
 #define MSHV_VTL_MMAP_RUN_PAGE 0 /* struct mshv_vtl_run */
 #define MSHV_VTL_MMAP_VAPIC_PAGE 3 /* virtual APIC page of VM 1 */
 #define MSHV_VTL_MMAP_AUDIT_RING 0x10 /* struct mshv_vtl_audit_record[] */
 #define MSHV_VTL_MMAP_SWITCH_PAGE 0x11 /* struct mshv_vtl_switch_page */
+#define MSHV_VTL_MMAP_LEAVES 0x12 /* struct mshv_vtl_audit_leaf[] */
+#define MSHV_VTL_MMAP_CONTROL_RING 0x13 /* struct mshv_vtl_control_record[] */
+#define MSHV_VTL_MMAP_CONTROL_LEAVES 0x14 /* struct mshv_vtl_audit_leaf[] */
 #define MSHV_VTL_MMAP_KIND_SHIFT 16
 #define MSHV_VTL_MMAP_PGOFF(kind, cpu) \
 	(((kind) << MSHV_VTL_MMAP_KIND_SHIFT) | (cpu))
@@ -880,6 +968,66 @@ struct mshv_vtl_audit_record {
 #define MSHV_VTL_AUDIT_EVENT_CUT_OFF (1 << 1)
 /* The entry asked the TDX module to invalidate translations. */
 #define MSHV_VTL_AUDIT_INVALIDATED (1 << 2)
+
+/**
+ * struct mshv_vtl_control_record - One event of the control plane
+ * @sequence: number of the event, as that of a switch
+ * @tsc: TSC when it was written
+ * @result: RAX of the TDCALL, else zero
+ * @operands: by @op
+ * @process: process that caused it
+ * @op: MSHV_VTL_CONTROL_*
+ * @reserved1: zero
+ * @user: real user id of the process, in the initial namespace
+ * @reserved2: zero
+ *
+ * It is read as struct mshv_vtl_audit_record is.
+ */
+struct mshv_vtl_control_record {
+	__u64 sequence;
+	__u64 tsc;
+	__u64 result;
+	__u64 operands[3];
+	__u32 process;
+	__u16 op;
+	__u16 reserved1;
+	__u32 user;
+	__u32 reserved2;
+};
+
+/* Module loaded: number of L2 VMs, records of a ring, bytes of lower memory. */
+#define MSHV_VTL_CONTROL_LOAD 1
+/* VTL descriptor made by MSHV_CREATE_VTL. */
+#define MSHV_VTL_CONTROL_CREATE_VTL 2
+/* TDG.MEM.PAGE.ATTR.WR executed: RCX, RDX, R8. */
+#define MSHV_VTL_CONTROL_PAGE_ATTR_WR 3
+/* TDCALL refused by the policy: RAX, RCX, RDX. */
+#define MSHV_VTL_CONTROL_TDCALL_REFUSED 4
+/* Hypercall refused: control word. */
+#define MSHV_VTL_CONTROL_HVCALL_REFUSED 5
+
+/**
+ * struct mshv_vtl_audit_leaf - Hash of some records of a stream
+ * @segment: its number in the stream, from 1; stands in slot @segment % leaves. 0:
+ *	none yet, or being written
+ * @first: number of the first of the records
+ * @count: how many, at most 64
+ * @stream: CPU whose they are; MSHV_VTL_CONTROL_STREAM: the control plane's
+ * @reserved: zero
+ * @leaf: SHA-256
+ *
+ * It is read as struct mshv_vtl_audit_record is.
+ */
+struct mshv_vtl_audit_leaf {
+	__u64 segment;
+	__u64 first;
+	__u32 count;
+	__u32 stream;
+	__u64 reserved;
+	__u8 leaf[32];
+};
+
+#define MSHV_VTL_CONTROL_STREAM 0xffff
 
 /**
  * struct mshv_tdx_exit_info - Registers as TDG.VP.ENTER left them

@@ -35,7 +35,7 @@ pub(crate) fn tdcall(vtl: &VtlFile, argument: Argument) -> Result<isize> {
     let allowed = policy::decide(&request, lower_memory());
     let answer = match allowed.and_then(|allowed| execute(vtl, allowed)) {
         Ok(answer) => {
-            event::tdcall_executed(&request, Status(answer.rax));
+            event::tdcall_executed(vtl.machine().control(), &request, Status(answer.rax));
             answer
         }
         Err(status) => {
@@ -55,7 +55,7 @@ fn refused(machine: &Machine, request: &Registers, status: Status) {
         vp.stats.refused(RefusalKind::Tdcall);
     }
     trace::vtl_refused(commands::TDCALL, request.rax, status.0);
-    event::tdcall_refused(request, status);
+    event::tdcall_refused(machine.control(), request, status);
 }
 
 /// Executes a request, or refuses it because of the state of a page.

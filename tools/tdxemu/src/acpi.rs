@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! ACPI: finding the processors, and telling L1 how to wake them.
 //!
-//! Firmware's root table is copied with one change: the MADT is replaced by one that lists L1's
+//! Firmware's root table is copied with two changes: the MADT is replaced by one that lists L1's
 //! processors by L1's numbers, with a Multiprocessor Wakeup entry (type 16), because INIT and
-//! start-up IPIs do not exist in a TD. [ACPI 6.4 5.2.12]
+//! start-up IPIs do not exist in a TD [ACPI 6.4 5.2.12]; and there is one table more, which says
+//! where the event log of the boot is [GHCI CCEL].
+
+use crate::mem::map::Range;
 
 /// Multiprocessor Wakeup mailbox, as offsets from its page.
 pub mod mailbox {
@@ -23,6 +26,9 @@ const CHECKSUM: usize = 9;
 const RSDP_CHECKSUM: usize = 8;
 const MADT_ENTRIES: usize = 44;
 const WAKEUP_ENTRY_BYTES: usize = 16;
+const CCEL_BYTES: usize = 56;
+/// A trust domain.
+const CC_TYPE_TDX: u8 = 2;
 
 /// Access to the physical memory that holds the tables.
 pub trait Physical {
@@ -140,7 +146,16 @@ pub fn processors(memory: &impl Physical, tables: &Tables) -> impl Iterator<Item
     })
 }
 
-/// Writes the three tables for L1 into `area`, which will be at `area_pa`. `number` maps an APIC ID
+/// What the tables for L1 name.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// Multiprocessor Wakeup mailbox.
+    pub mailbox_pa: u64,
+    /// Event log of the boot.
+    pub log: Range,
+}
+
+/// Writes the tables for L1 into `area`, which will be at `area_pa`. `number` maps an APIC ID
 /// to the number of one of L1's processors. Returns the address of the root pointer.
 ///
 /// # Errors
@@ -150,40 +165,53 @@ pub fn build(
     memory: &impl Physical,
     tables: &Tables,
     number: impl Fn(u32) -> Option<u8>,
-    mailbox_pa: u64,
+    places: &Places,
     area: &mut [u8],
     area_pa: u64,
 ) -> Result<u64, &'static str> {
     const TOO_BIG: &str = "firmware's ACPI tables are larger than expected";
-    let rsdt_len = table_len(memory, tables.rsdt);
+    let old_rsdt_len = table_len(memory, tables.rsdt);
+    let rsdt_len = old_rsdt_len + 4;
     let madt_len = table_len(memory, tables.madt);
     let rsdt_at = 64;
-    let madt_at = (rsdt_at + rsdt_len).next_multiple_of(16);
+    let ccel_at = (rsdt_at + rsdt_len).next_multiple_of(16);
+    let madt_at = (ccel_at + CCEL_BYTES).next_multiple_of(16);
     let end = madt_at + madt_len + WAKEUP_ENTRY_BYTES;
     if end > area.len() || rsdt_len < HEADER_BYTES || madt_len < MADT_ENTRIES {
         return Err(TOO_BIG);
     }
     // CAST: the tables lie below 4 GiB, as ACPI 1.0 root tables require.
-    let (rsdt_pa, madt_pa) = (
-        area_pa as u32 + rsdt_at as u32,
-        area_pa as u32 + madt_at as u32,
-    );
+    let pa = |at: usize| area_pa as u32 + at as u32;
 
     let rsdp = &mut area[..RSDP_BYTES];
     memory.read(tables.rsdp, rsdp);
     rsdp[15] = 0; // revision 0: no XSDT
-    rsdp[16..20].copy_from_slice(&rsdt_pa.to_le_bytes());
+    rsdp[16..20].copy_from_slice(&pa(rsdt_at).to_le_bytes());
     fix_checksum(rsdp, RSDP_CHECKSUM);
 
     let rsdt = &mut area[rsdt_at..rsdt_at + rsdt_len];
-    memory.read(tables.rsdt, rsdt);
+    memory.read(tables.rsdt, &mut rsdt[..old_rsdt_len]);
     let slot = HEADER_BYTES + 4 * tables.madt_slot;
-    rsdt[slot..slot + 4].copy_from_slice(&madt_pa.to_le_bytes());
+    rsdt[slot..slot + 4].copy_from_slice(&pa(madt_at).to_le_bytes());
+    rsdt[old_rsdt_len..].copy_from_slice(&pa(ccel_at).to_le_bytes());
+    rsdt[4..8].copy_from_slice(&(rsdt_len as u32).to_le_bytes()); // CAST: fits the area
     fix_checksum(rsdt, CHECKSUM);
+    write_ccel(&places.log, &mut area[ccel_at..ccel_at + CCEL_BYTES]);
 
     let madt = &mut area[madt_at..end];
-    write_madt(memory, tables, number, mailbox_pa, madt);
+    write_madt(memory, tables, number, places.mailbox_pa, madt);
     Ok(area_pa)
+}
+
+fn write_ccel(log: &Range, ccel: &mut [u8]) {
+    ccel[..4].copy_from_slice(b"CCEL");
+    ccel[4..8].copy_from_slice(&(CCEL_BYTES as u32).to_le_bytes()); // CAST: 56
+    ccel[8] = 1; // revision
+    ccel[10..24].copy_from_slice(b"TDXEMUTDXEMU\0\0"); // who made it
+    ccel[36] = CC_TYPE_TDX;
+    ccel[40..48].copy_from_slice(&log.len_bytes().to_le_bytes());
+    ccel[48..56].copy_from_slice(&log.start.to_le_bytes());
+    fix_checksum(ccel, CHECKSUM);
 }
 
 /// Writes the MADT for L1. `madt` has room for firmware's and one more entry.
@@ -242,6 +270,11 @@ mod tests {
         }
     }
 
+    const PLACES: Places = Places {
+        mailbox_pa: 0,
+        log: Range::new(0x7000, 0x9000),
+    };
+
     const IOAPIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
 
     /// All processors but the first, numbered as L1 sees them.
@@ -285,18 +318,41 @@ mod tests {
         let firmware = firmware();
         let tables = find(&firmware, 0x10).unwrap();
         let mut area = vec![0; 4096];
-        let rsdp = build(&firmware, &tables, number, 0x1234_5000, &mut area, 0x8000).unwrap();
+        let places = Places {
+            mailbox_pa: 0x1234_5000,
+            ..PLACES
+        };
+        let rsdp = build(&firmware, &tables, number, &places, &mut area, 0x8000).unwrap();
         assert_eq!(rsdp, 0x8000);
         let sum = |table: &[u8]| table.iter().fold(0u8, |s, b| s.wrapping_add(*b));
         assert_eq!(sum(&area[..20]), 0);
-        assert_eq!(sum(&area[64..108]), 0);
+        assert_eq!(sum(&area[64..112]), 0);
         let copy = ToyFirmware([vec![0; 0x8000], area.clone()].concat());
         let again = find(&copy, rsdp).unwrap();
-        assert_eq!(again.madt, 0x8000 + 112);
-        let madt = &area[112..112 + 88];
+        assert_eq!(again.madt, 0x8000 + 176);
+        let madt = &area[176..176 + 88];
         assert_eq!((sum(madt), madt[4..8].to_vec()), (0, vec![88, 0, 0, 0]));
         assert_eq!(madt[72..74], [16, 16]);
         assert_eq!(madt[80..88], 0x1234_5000u64.to_le_bytes());
+    }
+
+    #[test]
+    fn one_table_more_says_where_the_log_of_the_boot_is() {
+        let firmware = firmware();
+        let tables = find(&firmware, 0x10).unwrap();
+        let mut area = vec![0; 4096];
+        build(&firmware, &tables, number, &PLACES, &mut area, 0x8000).unwrap();
+        assert_eq!(area[68..72], 48u32.to_le_bytes());
+        assert_eq!(area[108..112], 0x8070u32.to_le_bytes());
+        let ccel = &area[112..168];
+        assert_eq!(&ccel[..4], b"CCEL");
+        assert_eq!((ccel[4], ccel[36]), (56, 2));
+        assert_eq!(ccel[40..48], 0x2000u64.to_le_bytes());
+        assert_eq!(ccel[48..56], 0x7000u64.to_le_bytes());
+        assert_eq!(
+            ccel.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)),
+            0
+        );
     }
 
     #[test]
@@ -304,8 +360,8 @@ mod tests {
         let firmware = firmware();
         let tables = find(&firmware, 0x10).unwrap();
         let mut area = vec![0; 4096];
-        build(&firmware, &tables, number, 0, &mut area, 0x8000).unwrap();
-        let madt = &area[112..];
+        build(&firmware, &tables, number, &PLACES, &mut area, 0x8000).unwrap();
+        let madt = &area[176..];
         assert_eq!(madt[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
         assert_eq!(madt[52..64], IOAPIC);
         assert_eq!(madt[64..72], [0, 8, 1, 1, 1, 0, 0, 0]);
@@ -316,6 +372,6 @@ mod tests {
     fn tables_that_do_not_fit_are_refused() {
         let firmware = firmware();
         let tables = find(&firmware, 0x10).unwrap();
-        assert!(build(&firmware, &tables, number, 0, &mut [0; 128], 0x8000).is_err());
+        assert!(build(&firmware, &tables, number, &PLACES, &mut [0; 128], 0x8000).is_err());
     }
 }

@@ -11,6 +11,7 @@
 //! | `emu.feature_level` | 0 to 2 | `1` | adds features of later TDX modules to version 1.5 |
 //! | `emu.l2_tables` | `given`, `ondemand`, `withheld` | `given` | who adds tables to the L2 secure EPTs, and when |
 //! | `emu.stale` | `use`, `report`, `off` | `use` | rights of an L2 that are revoked without a flush |
+//! | `emu.quote` | 0, 1 | `0` | quotes, of a quoting enclave that has no key |
 //! | `emu.extra_msrs` | 0, 1 | `0` | MSRs that a processor with TDX has and QEMU's lacks |
 //! | `emu.timer_rate` | 0 to 31 | `5` | a deadline of an L2 is rounded down to 2^rate ticks from its entry |
 //! | `emu.log` | `error`, `warn`, `info`, `debug` | `info` | lowest level that the debug console shows |
@@ -61,6 +62,8 @@ pub struct Config {
     pub l2_tables: L2Tables,
     /// What happens to rights that are revoked without a flush.
     pub stale: Stale,
+    /// True if the host makes quotes, with a quoting enclave that has no key.
+    pub has_quotes: bool,
     /// True if there are registers that QEMU's processor lacks.
     pub has_extra_msrs: bool,
     /// Rate of the VMX-preemption timer: IA32_VMX_MISC 4:0.
@@ -91,6 +94,7 @@ impl Config {
         feature_level: FeatureLevel::Later,
         l2_tables: L2Tables::Given,
         stale: Stale::Use,
+        has_quotes: false,
         has_extra_msrs: false,
         timer_rate: 5,
         log: Level::Info,
@@ -103,7 +107,8 @@ impl Config {
 pub const KNOWN: &str = "emu.vtl0=SIZE|SIZE@BASE|SIZE@top[,SIZE@BASE] (multiples of 2M) emu.l2=0..3 \
      emu.host=generic|hyperv emu.hostile=SEED[,irq][,msg][,result][,page][,exit] \
      emu.feature_level=0|1|2 emu.l2_tables=given|ondemand|withheld emu.stale=use|report|off \
-     emu.extra_msrs=0|1 emu.timer_rate=0..31 emu.log=error|warn|info|debug emu.hide_time=0|1 emu.bench=0|1";
+     emu.quote=0|1 emu.extra_msrs=0|1 emu.timer_rate=0..31 emu.log=error|warn|info|debug \
+     emu.hide_time=0|1 emu.bench=0|1";
 
 /// The first invalid word of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +168,7 @@ fn apply(config: &mut Config, word: &str) -> Option<()> {
                 _ => return None,
             }
         }
+        "quote" => config.has_quotes = switch(value)?,
         "extra_msrs" => config.has_extra_msrs = switch(value)?,
         "timer_rate" => config.timer_rate = value.parse().ok().filter(|rate| *rate < 32)?,
         "log" => config.log = Level::from_name(value)?,
@@ -337,6 +343,7 @@ mod tests {
             "emu.extra_msrs=all",
             "emu.timer_rate=32",
             "emu.timer_rate=-1",
+            "emu.quote=2",
             "emu.hostile=exit",
             "emu.x=1",
             "quiet",

@@ -7,6 +7,7 @@
 pub mod cpuid;
 pub mod debug_port;
 pub mod fatal;
+pub mod get_quote;
 pub mod hlt;
 pub mod hypercall;
 pub mod io;
@@ -136,7 +137,8 @@ fn standard_call(vp: &mut Vp, gprs: &mut Gprs) {
             result
         }
         function::REPORT_FATAL_ERROR => fatal::report(gprs),
-        // No quoting service, so nothing that would ever notify, and no other service.
+        function::GET_QUOTE if vp.platform.config.has_quotes => get_quote::get_quote(vp, r12, r13),
+        // A quote is there at once, so nothing would ever notify; and there is no other service.
         function::GET_QUOTE | function::SETUP_EVENT_NOTIFY | function::SERVICE => {
             status::SUBFUNC_UNSUPPORTED
         }

@@ -65,6 +65,13 @@ pub struct Kernel {
     pub cmdline_bytes: u64,
 }
 
+impl Kernel {
+    /// Length of the image, as far as its header tells. What a signature appends is not in it.
+    pub const fn image_bytes(&self) -> u64 {
+        self.payload_offset + self.payload_bytes
+    }
+}
+
 /// Where a processor starts in a kernel that was put to an address.
 pub const fn entry_pa(load_pa: u64) -> u64 {
     load_pa + ENTRY_64

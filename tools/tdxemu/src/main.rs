@@ -28,7 +28,9 @@ mod hyperv;
 mod l1_apic;
 mod loader;
 mod log;
+mod measure;
 mod mem;
+mod quote;
 
 #[cfg(target_os = "none")]
 mod bench;

@@ -18,10 +18,10 @@ use crate::cpu::tsc;
 use crate::loader::{self, BootParams, Facts, Kernel};
 use crate::mem::frame::FramePool;
 use crate::mem::guest::GuestMemory;
-use crate::mem::layout::{self, Ram, Taken};
+use crate::mem::layout::{self, Layout, Ram, Taken};
 use crate::mem::map::{MemoryMap, Range};
 use crate::mem::npt::AddressSpaces;
-use crate::{log, smp};
+use crate::{log, measure, smp};
 use core::fmt::Write;
 use spin::{Mutex, Once};
 use tdx_model::td::Td;
@@ -121,6 +121,19 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     };
     let layout = layout::plan(&handover.map, &taken, &config.vtl0, &kernel)?;
     let map = layout.l1_map(&handover.map);
+    // While they are where QEMU put them.
+    let digests = [
+        Range::new(
+            loader::BZIMAGE_PA,
+            loader::BZIMAGE_PA + kernel.image_bytes(),
+        ),
+        handover.initrd,
+    ]
+    .map(|range| {
+        measure::digest(range.len_bytes(), |at, piece| {
+            Firmware.read(range.start + at, piece)
+        })
+    });
     // SAFETY: this is RAM (and the ROM below 1 MiB) without image and pool, where all of the
     // emulator's references point.
     let memory = unsafe { GuestMemory::new(&layout.guests()) };
@@ -128,14 +141,14 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     if !memory.relocate(handover.initrd, layout.initrd.start) {
         return Err("the initial RAM disk does not fit");
     }
-    write_cmdline(&memory, &kernel, l1_cmdline, &layout.vtl0)?;
+    let cmdline = write_cmdline(&memory, &kernel, l1_cmdline, &layout.vtl0)?;
 
     // SAFETY: `layout` gives the pool RAM that no one else has, L1's map says reserved, and the
     // page table of the TD never maps.
     let pool = unsafe { FramePool::new(layout.pool) };
-    let nvs = layout.firmware.start + layout::FIRMWARE_ACPI_PAGES * 4096;
+    let nvs = layout.nvs().start;
     let start_cr3 = write_start_tables(&memory, nvs + 4096)?;
-    let rsdp_pa = write_acpi(&memory, &tables, nvs, layout.firmware.start)?;
+    let rsdp_pa = write_acpi(&memory, &tables, &layout)?;
     let facts = Facts {
         initrd_pa: layout.initrd.start,
         initrd_bytes: layout.initrd.len_bytes(),
@@ -161,7 +174,14 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
         start_cr3,
         world: Once::new(),
     });
-    let world = td::build(platform, &layout)?;
+    let mut world = td::build(platform, &layout)?;
+    measure_boot(
+        &memory,
+        &mut world.td,
+        digests,
+        cmdline.bytes(),
+        layout.log(),
+    )?;
     platform.world.call_once(|| Mutex::new(world));
     log!(
         Info,
@@ -216,6 +236,12 @@ struct Line {
     len: usize,
 }
 
+impl Line {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+}
+
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         // One byte stays for the terminating zero.
@@ -237,7 +263,7 @@ fn write_cmdline(
     kernel: &Kernel,
     given: &str,
     vtl0: &MemoryMap,
-) -> Result<(), &'static str> {
+) -> Result<Line, &'static str> {
     const TOO_LONG: &str = "the kernel command line is too long";
     let mut line = Line {
         bytes: [0; loader::CMDLINE_BYTES],
@@ -253,7 +279,32 @@ fn write_cmdline(
     if line.len as u64 > kernel.cmdline_bytes || !memory.write(loader::CMDLINE_PA, &line.bytes) {
         return Err(TOO_LONG);
     }
-    Ok(())
+    Ok(line)
+}
+
+/// Extends the registers as a firmware does, and leaves the log of it.
+fn measure_boot(
+    memory: &GuestMemory,
+    td: &mut Td<'_>,
+    [kernel, initrd]: [measure::Digest; 2],
+    cmdline: &[u8],
+    place: Range,
+) -> Result<(), &'static str> {
+    let mut log = [0; 4096 * layout::FIRMWARE_LOG_PAGES as usize];
+    let boot = measure::Boot {
+        kernel,
+        initrd,
+        cmdline,
+    };
+    measure::measure(
+        &boot,
+        |rtmr, digest| td.measurements.extend(rtmr, digest),
+        &mut log,
+    )?;
+    match memory.write(place.start, &log) {
+        true => Ok(()),
+        false => Err("no memory for the event log of the boot"),
+    }
 }
 
 /// Writes an identity map of 512 GiB into two pages and returns the value for CR3.
@@ -275,12 +326,16 @@ fn write_start_tables(memory: &GuestMemory, start: u64) -> Result<u64, &'static 
 fn write_acpi(
     memory: &GuestMemory,
     tables: &acpi::Tables,
-    mailbox_pa: u64,
-    start: u64,
+    layout: &Layout,
 ) -> Result<u64, &'static str> {
-    let mut area = [0; 4096 * layout::FIRMWARE_ACPI_PAGES as usize];
+    let mut area = [0; 4096 * layout::FIRMWARE_TABLE_PAGES as usize];
     let number = |apic_id| smp::index_of(apic_id).and_then(|index| u8::try_from(index).ok());
-    let rsdp_pa = acpi::build(&Firmware, tables, number, mailbox_pa, &mut area, start)?;
+    let (start, mailbox_pa) = (layout.tables().start, layout.nvs().start);
+    let places = acpi::Places {
+        mailbox_pa,
+        log: layout.log(),
+    };
+    let rsdp_pa = acpi::build(&Firmware, tables, number, &places, &mut area, start)?;
     if !memory.write(start, &area) || !memory.zero(mailbox_pa, 4096) {
         return Err("no memory for the ACPI tables");
     }

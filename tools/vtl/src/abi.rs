@@ -41,6 +41,10 @@ pub mod command {
     /// Makes the current CPU's virtual processor new; the number carries the
     /// size of the head.
     pub const VTL_RESET: u32 = 0x4008_b868;
+    /// Has all records so far attested; the number carries the size of the head.
+    pub const VTL_AUDIT_CHECKPOINT: u32 = 0xc008_b866;
+    /// Reads an event of the attested log, and how that stands; likewise.
+    pub const VTL_AUDIT_EVENT: u32 = 0xc008_b867;
     /// Sets the time of the partition, which always fails in a trust domain.
     pub const RESTORE_PARTITION_TIME: u32 = 0x4018_b813;
     /// Makes memory usable for direct I/O.
@@ -94,6 +98,12 @@ pub const PAGE_KIND_VAPIC: u32 = 3;
 pub const PAGE_KIND_SWITCH: u32 = 0x11;
 /// Mapping kind of the audit ring.
 pub const PAGE_KIND_AUDIT: u32 = 0x10;
+/// Mapping kind of the leaves of that.
+pub const PAGE_KIND_LEAVES: u32 = 0x12;
+/// Mapping kind of the records of the control plane.
+pub const PAGE_KIND_CONTROL: u32 = 0x13;
+/// Mapping kind of the leaves of those.
+pub const PAGE_KIND_CONTROL_LEAVES: u32 = 0x14;
 /// In the offset of a mapping of [`DEV_MSHV_VTL_LOW`]: the alias that is shared
 /// with the host.
 pub const VTL_LOW_SHARED: u64 = 1 << 63;
@@ -201,6 +211,8 @@ mod tests {
             (command::VTL_XSAVE_SET, 1, 0x64, size_of::<Xsave>()),
             (command::VTL_SWITCH_SETUP, 1, 0x65, size_of::<Head>()),
             (command::VTL_RESET, 1, 0x68, size_of::<Head>()),
+            (command::VTL_AUDIT_CHECKPOINT, 3, 0x66, size_of::<Head>()),
+            (command::VTL_AUDIT_EVENT, 3, 0x67, size_of::<Head>()),
             (
                 command::RESTORE_PARTITION_TIME,
                 1,

@@ -38,6 +38,8 @@ pub enum Extension {
     Xsave = 0x104,
     /// The kernel carries out VTL calls and returns: the trust domain has a VTL1.
     VtlSwitch = 0x105,
+    /// [`abi::command::VTL_AUDIT_CHECKPOINT`] and `VTL_AUDIT_EVENT` are supported.
+    Attest = 0x106,
     /// [`crate::Vp::renew`] is supported.
     Reset = 0x108,
     /// The kernel serves the timer of VTL0's APIC, see [`crate::RunPage::set_timer_vector`].
@@ -58,6 +60,7 @@ impl Extension {
         Self::Policy,
         Self::Xsave,
         Self::VtlSwitch,
+        Self::Attest,
         Self::Reset,
         Self::Timer,
     ];
@@ -76,6 +79,7 @@ impl Extension {
             Self::Policy => "POLICY",
             Self::Xsave => "XSAVE",
             Self::VtlSwitch => "VTL_SWITCH",
+            Self::Attest => "ATTEST",
             Self::Reset => "RESET",
             Self::Timer => "TIMER",
         }

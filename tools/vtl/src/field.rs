@@ -36,6 +36,11 @@ pub const TDX_FEATURES0: u64 = 0x0a00_0003_0000_0008;
 /// Bit of [`TDX_FEATURES0`]: TD partitioning.
 pub const TDX_FEATURES0_TD_PARTITIONING: u64 = 1 << 7;
 
+/// A word, 0 to 5, of a run-time measurement register, 0 to 3.
+pub const fn rtmr(index: u64, word: u64) -> u64 {
+    0x1310_0003_0000_0040 + 6 * index + word
+}
+
 /// Per-VP controls of the L2 VM `vm`.
 pub const fn l2_ctls(vm: Vm) -> u64 {
     0xa020_0003_0000_0050 + vm.index()

@@ -16,6 +16,7 @@
 //! * [`XsaveImage`]: the extended state of the lower VTLs;
 //! * [`Exit`]: why the lower VTL stopped, and how to answer;
 //! * [`audit::Ring`], [`Stats`]: the latest switches of a virtual processor, and its counters;
+//! * [`attest`], [`tdx_guest`]: the attested log of switches, and reports and quotes that prove it;
 //! * [`hvcall::HypercallFile`], [`sint::MessageFile`]: hypercalls and messages, if the host is
 //!   Hyper-V.
 //!
@@ -23,6 +24,7 @@
 //! [`field`] and [`status`] have the TDX definitions. Unsafe code is only in `sys`.
 
 pub mod abi;
+pub mod attest;
 pub mod audit;
 pub mod device;
 pub mod errno;
@@ -44,6 +46,7 @@ pub mod status;
 pub mod switch;
 mod sys;
 pub mod tdcall;
+pub mod tdx_guest;
 pub mod vapic;
 pub mod vectors;
 pub mod vp;

@@ -19,6 +19,6 @@ pub(crate) use mapping::{Mapping, Protection};
 pub use tsc::tsc;
 pub(crate) use vtl::{
     Grows, add_memory, check_extension, cr4_fixed1, create_vtl, get_registers, kick, map_interrupt,
-    query, reset, restore_time, return_to_lower_vtl, set_poll_file, set_registers, set_up_switch,
-    tdcall, xsave_get, xsave_set,
+    query, read_event, reset, restore_time, return_to_lower_vtl, set_poll_file, set_registers,
+    set_up_switch, tdcall, tdx_report, xsave_get, xsave_set,
 };

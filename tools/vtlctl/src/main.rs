@@ -65,7 +65,10 @@ const STATUS_HELP: &str = "Exit status:
   4  the guest failed: triple fault, forbidden access, unsupported exit
   5  the guest was stopped by --max-exits, --timeout or Ctrl-A X
   6  a file of audit records is not as the kernel wrote it
-  7  a file of audit records is incomplete";
+  7  a file of audit records is incomplete
+  8  an audit log is attested with gaps
+  9  of an audit log only the end is attested
+ 10  an audit log is not attested";
 
 /// Exit status of the process; the numbers are those of [`STATUS_HELP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,9 @@ enum ExitStatus {
     Limit = 5,
     Tampered = 6,
     Incomplete = 7,
+    WithGaps = 8,
+    SuffixOnly = 9,
+    NotAttested = 10,
 }
 
 /// An error with the exit status it ends the process with.
@@ -124,7 +130,7 @@ fn main() -> ExitCode {
         eprintln!("vtlctl: {:#}", failure.error);
         failure.status
     });
-    // CAST: the discriminants are below 8.
+    // CAST: the discriminants are below 11.
     ExitCode::from(status as u8)
 }
 

@@ -28,6 +28,42 @@ pub(crate) fn number(text: &str) -> anyhow::Result<u64> {
     }
 }
 
+/// Parses `N` bytes as hexadecimal digits.
+pub(crate) fn hex<const N: usize>(text: &str) -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let is_long_enough = text.len() == 2 * N && text.is_ascii();
+    let pairs = bytes.iter_mut().zip((0..).step_by(2));
+    for (byte, at) in pairs.filter(|_| is_long_enough) {
+        let pair = text.get(at..at + 2).filter(|pair| !pair.starts_with('+'));
+        *byte = u8::from_str_radix(pair.unwrap_or("-"), 16)
+            .with_context(|| format!("'{text}' has other letters than hexadecimal digits"))?;
+    }
+    match is_long_enough {
+        true => Ok(bytes),
+        false => bail!("'{text}' has not {} hexadecimal digits", 2 * N),
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An event of an audit log: session and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EventName(pub(crate) [u8; 16], pub(crate) u64);
+
+/// Parses `SESSION:NUMBER`.
+pub(crate) fn event_name(text: &str) -> anyhow::Result<EventName> {
+    let Some((session, number)) = text.split_once(':') else {
+        bail!("'{text}' names no event (expected SESSION:NUMBER)");
+    };
+    let number = number
+        .parse()
+        .with_context(|| format!("'{number}' is no number of an event"))?;
+    Ok(EventName(hex(session)?, number))
+}
+
 /// Parses `BASE,SIZE`.
 pub(crate) fn range(text: &str) -> anyhow::Result<GpaRange> {
     let Some((base, size)) = text.split_once(',') else {
@@ -91,6 +127,24 @@ mod tests {
         }
         for text in ["", "K", "0x", "12x", "-1", "0xffffffffffG"] {
             assert!(number(text).is_err(), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_and_names_of_events_are_hexadecimal_digits() -> anyhow::Result<()> {
+        assert_eq!(hex::<2>("0aF0")?, [0x0a, 0xf0]);
+        assert_eq!(digits(&[0x0a, 0xf0]), "0af0");
+        for text in ["", "0a", "0a0b0c", "0a0g", "+a+b", "0aß"] {
+            assert!(hex::<2>(text).is_err(), "{text}");
+        }
+        let session = "0f".repeat(16);
+        assert_eq!(
+            event_name(&format!("{session}:7"))?,
+            EventName([0x0f; 16], 7)
+        );
+        for text in [session.as_str(), "0f:7", &format!("{session}:x")] {
+            assert!(event_name(text).is_err(), "{text}");
         }
         Ok(())
     }

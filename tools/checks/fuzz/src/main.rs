@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Random guests and hosts against `tdx_model`: `tdx_fuzz SECONDS [TARGET [SEED]]`.
+//! Random guests and hosts against `tdx_model`, and random files against `vtl_audit`:
+//! `tdx_fuzz SECONDS [TARGET [SEED]]`.
 //!
-//! A target is a leaf by its number, `dispatch` (any RAX) or `exits` (L2 exits and the host's
-//! answers). Every case starts with a fresh TD and depends on its seed alone; a panic prints target
-//! and seed, with which the case can be repeated. `random.rs` makes the input, `machine.rs`
-//! replaces the emulator and panics where the emulator would stop.
+//! A target is a leaf by its number, `dispatch` (any RAX), `exits` (L2 exits and the host's
+//! answers) or `audit` (logs, and evidence for them, `audit.rs`). Every case of the model starts with
+//! a fresh TD; every case depends on its seed alone, and a panic prints target and seed, with which it
+//! can be repeated. `random.rs` makes the input, `machine.rs` replaces the emulator and panics where
+//! the emulator would stop.
 
+mod audit;
 mod machine;
 mod random;
 
@@ -31,6 +34,7 @@ enum Target {
     Leaf(u16),
     Dispatch,
     Exits,
+    Audit,
 }
 
 impl Target {
@@ -38,7 +42,7 @@ impl Target {
         let leaves = (0..64).filter(|leaf| leaf_name(*leaf).is_some());
         leaves
             .map(Self::Leaf)
-            .chain([Self::Dispatch, Self::Exits])
+            .chain([Self::Dispatch, Self::Exits, Self::Audit])
             .collect()
     }
 
@@ -46,6 +50,7 @@ impl Target {
         match word {
             "dispatch" => Some(Self::Dispatch),
             "exits" => Some(Self::Exits),
+            "audit" => Some(Self::Audit),
             _ => word.parse().ok().map(Self::Leaf),
         }
     }
@@ -57,6 +62,7 @@ impl std::fmt::Display for Target {
             Self::Leaf(leaf) => f.pad(&leaf.to_string()),
             Self::Dispatch => f.pad("dispatch"),
             Self::Exits => f.pad("exits"),
+            Self::Audit => f.pad("audit"),
         }
     }
 }
@@ -104,6 +110,10 @@ fn config(random: &mut Random) -> TdConfig {
 /// One case: a fresh TD and some forty steps.
 fn run(target: Target, seed: u64, machine: &mut Array) {
     let mut random = Random::new(seed);
+    if target == Target::Audit {
+        audit::run(&mut random);
+        return;
+    }
     let mut entries = vec![PageEntry::FREE; MEMORY_BYTES >> 12];
     let mut pages = Pages::new(&mut entries);
     pages.host_add_mapped(Gpa(0), MEMORY_BYTES as u64 / 4);
@@ -151,7 +161,7 @@ fn call(
     gprs.rax = match target {
         Target::Leaf(leaf) => u64::from(leaf) | ((random.below(8) / 7) << 16),
         Target::Dispatch => random.value(),
-        Target::Exits => VP_ENTER,
+        Target::Exits | Target::Audit => VP_ENTER,
     };
     if target == Target::Exits {
         (gprs.rcx, gprs.rdx) = ((1 + random.below(3)) << 52, STATE);
@@ -287,7 +297,7 @@ fn main() -> ExitCode {
     };
     let seed = word(2).map_or(Ok(1), str::parse);
     let (Some(seconds), Some(targets), Ok(seed)) = (seconds, targets, seed) else {
-        eprintln!("usage: tdx_fuzz SECONDS [LEAF|dispatch|exits [SEED]]");
+        eprintln!("usage: tdx_fuzz SECONDS [LEAF|dispatch|exits|audit [SEED]]");
         return ExitCode::from(2);
     };
     let report = std::panic::take_hook();
@@ -301,7 +311,7 @@ fn main() -> ExitCode {
     for target in targets {
         let name = match target {
             Target::Leaf(leaf) => leaf_name(leaf).unwrap_or("unknown leaf"),
-            Target::Dispatch | Target::Exits => "",
+            Target::Dispatch | Target::Exits | Target::Audit => "",
         };
         println!(
             "{target:>10} {name:<24} {} cases",

@@ -7,7 +7,7 @@
 //! benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
-pub const PATHS: [&str; 10] = [
+pub const PATHS: [&str; 11] = [
     "floor",
     "null_ioctl",
     "user_round_trip",
@@ -18,11 +18,12 @@ pub const PATHS: [&str; 10] = [
     "user_round_trip_host_routed",
     "vtl_call_return_user",
     "vtl_call_return",
+    "user_round_trips_256",
 ];
 
 /// Settings of module and machine for which paths are counted separately. The first is the default,
 /// which has no name.
-pub const SETTINGS: [&str; 11] = [
+pub const SETTINGS: [&str; 12] = [
     "",
     "mitigation_off",
     "mitigation_verw",
@@ -34,6 +35,7 @@ pub const SETTINGS: [&str; 11] = [
     "mitigation_full",
     "mitigation_user",
     "extra_msrs",
+    "attest",
 ];
 
 const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];

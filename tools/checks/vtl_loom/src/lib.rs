@@ -2,7 +2,7 @@
 //! Models of what CPUs, userspace and the kernel share without a lock, checked in every order of
 //! memory accesses that the memory model allows: kicks of a VP's thread (`model`, `tests`),
 //! requests to invalidate (`request`, `flush`), requested interrupts (`interrupts`), the audit ring
-//! (`ring`), and shutdown (`stop`).
+//! (`ring`) and its hashes (`seal`), and shutdown (`stop`).
 //!
 //! `model` repeats `rust/vp/wake.rs` and the parts of `rust/run.rs` and `rust/vp/wake.c` that it
 //! works with, step by step, with loom's atomics in place of the kernel's; the word that says where
@@ -22,6 +22,8 @@ mod model;
 mod request;
 #[cfg(test)]
 mod ring;
+#[cfg(test)]
+mod seal;
 #[cfg(test)]
 mod stop;
 #[cfg(test)]

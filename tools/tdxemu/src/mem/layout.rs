@@ -33,8 +33,11 @@ pub const LOW_BUILT: [Range; 3] = [
     Range::new(VGA.end, SYSTEM_ROM.start),
 ];
 
-/// ACPI tables: root pointer, root table, MADT.
-pub const FIRMWARE_ACPI_PAGES: u64 = 2;
+/// ACPI tables: root pointer, root table, MADT, CCEL.
+pub const FIRMWARE_TABLE_PAGES: u64 = 2;
+/// What CCEL points to: the event log of the boot, which has the command line in it.
+pub const FIRMWARE_LOG_PAGES: u64 = 2;
+const FIRMWARE_ACPI_PAGES: u64 = FIRMWARE_TABLE_PAGES + FIRMWARE_LOG_PAGES;
 /// Mailbox, and the page tables processors start with.
 pub const FIRMWARE_NVS_PAGES: u64 = 3;
 /// What has to be left for L1 when everything has its place.
@@ -123,6 +126,23 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The ACPI tables.
+    pub const fn tables(&self) -> Range {
+        let start = self.firmware.start;
+        Range::new(start, start + FIRMWARE_TABLE_PAGES * PAGE)
+    }
+
+    /// The event log of the boot.
+    pub const fn log(&self) -> Range {
+        let start = self.tables().end;
+        Range::new(start, start + FIRMWARE_LOG_PAGES * PAGE)
+    }
+
+    /// The mailbox, and the page tables that processors start with.
+    pub const fn nvs(&self) -> Range {
+        Range::new(self.log().end, self.firmware.end)
+    }
+
     /// Returns true if VTL0's memory begins at 0.
     pub fn is_vtl0_low(&self) -> bool {
         self.vtl0.kind_at(0).is_some()
@@ -184,9 +204,9 @@ impl Layout {
         for (range, _) in self.vtl0.iter() {
             map.add(range, Kind::Reserved);
         }
-        let nvs = self.firmware.start + FIRMWARE_ACPI_PAGES * PAGE;
-        map.add(Range::new(self.firmware.start, nvs), Kind::Acpi);
-        map.add(Range::new(nvs, self.firmware.end), Kind::Nvs);
+        map.add(self.tables(), Kind::Acpi);
+        map.add(self.log(), Kind::Acpi);
+        map.add(self.nvs(), Kind::Nvs);
         map
     }
 }

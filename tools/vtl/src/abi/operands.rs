@@ -68,6 +68,70 @@ pub(crate) struct Policy {
 
 assert_layout!(Policy, 176, 0 head, 8 leaf, 16 lines, 20 reserved, 24 name, 48 reason);
 
+/// Operand of [`super::command::VTL_AUDIT_CHECKPOINT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct AuditCheckpoint {
+    /// The selector is zero.
+    pub(crate) head: Head,
+    /// Goes into the event.
+    pub(crate) nonce: [u8; 32],
+    /// Bit 0: kick every VP first.
+    pub(crate) flags: u32,
+    /// Zero.
+    pub(crate) reserved: u32,
+    /// Out: number of the event.
+    pub(crate) number: u64,
+}
+
+assert_layout!(AuditCheckpoint, 56, 0 head, 8 nonce, 40 flags, 44 reserved, 48 number);
+
+/// Operand of [`super::command::VTL_AUDIT_EVENT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct AuditEvent {
+    /// The selector is zero.
+    pub(crate) head: Head,
+    /// Number of the event.
+    pub(crate) number: u64,
+    /// Address of room for it.
+    pub(crate) buffer: u64,
+    /// In: bytes of room; 0: no event. Out: bytes of the event.
+    pub(crate) size: u32,
+    /// Out, as the others below: state of attestation.
+    pub(crate) state: u32,
+    /// Number of the oldest event that is kept.
+    pub(crate) first: u64,
+    /// Number of the next event.
+    pub(crate) next: u64,
+    /// 1: try, 2: require.
+    pub(crate) mode: u32,
+    /// Index of the register.
+    pub(crate) rtmr: u32,
+    /// Streams of records.
+    pub(crate) streams: u32,
+    /// Slots in a ring of leaves.
+    pub(crate) leaves: u32,
+    /// Seconds between checkpoints.
+    pub(crate) interval: u32,
+    /// Pages of records that are hashed at once.
+    pub(crate) batch: u32,
+}
+
+assert_layout!(AuditEvent, 72, 0 head, 8 number, 16 buffer, 24 size, 28 state, 32 first, 40 next, 48 mode, 52 rtmr, 56 streams, 60 leaves, 64 interval, 68 batch);
+
+/// Operand of TDX_CMD_GET_REPORT0 of Linux's driver `tdx-guest`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct TdxReport {
+    /// In: REPORTDATA.
+    pub(crate) data: [u8; 64],
+    /// Out: the TDREPORT.
+    pub(crate) report: [u8; 1024],
+}
+
+assert_layout!(TdxReport, 1088, 0 data, 64 report);
+
 /// Exits of one kind.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

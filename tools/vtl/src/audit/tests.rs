@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Tests of [`super`], with anonymous memory in place of the kernel's ring.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use super::*;
 use crate::Status;
+use crate::sys::Mapping;
 
 const RECORDS: u64 = 64;
 
 fn ring() -> Result<Ring, Errno> {
-    Ok(Ring {
+    let slots = Slots {
         mapping: Mapping::anonymous(4096)?,
-        records: RECORDS,
-    })
+        count: RECORDS,
+    };
+    Ok(Ring { slots })
 }
 
 /// Stores a word as the kernel does.
-fn store(ring: &Ring, slot: u64, index: usize, value: u64) {
+fn store(slots: &Slots, slot: u64, index: usize, value: u64) {
     let offset = slot as usize * RECORD_LEN + index * 8;
-    ring.mapping
+    slots
+        .mapping
         .word::<AtomicU64>(offset)
         .store(value, Ordering::Relaxed);
 }
@@ -41,15 +44,15 @@ fn record(sequence: u64) -> Record {
     }
 }
 
-fn write(ring: &Ring, sequence: u64) {
+fn write(slots: &Slots, sequence: u64) {
     let slot = sequence % RECORDS;
-    store(ring, slot, 0, 0);
+    store(slots, slot, 0, 0);
     fence(Ordering::Release);
     for (index, word) in record(sequence).to_words().into_iter().enumerate().skip(1) {
-        store(ring, slot, index, word);
+        store(slots, slot, index, word);
     }
     fence(Ordering::Release);
-    store(ring, slot, 0, sequence);
+    store(slots, slot, 0, sequence);
 }
 
 #[test]
@@ -66,7 +69,7 @@ fn records_are_found_by_their_number() -> Result<(), Errno> {
     assert_eq!(ring.newest(), 0);
     assert_eq!(ring.read(1), Found::NotYet);
     for sequence in 1..=70 {
-        write(&ring, sequence);
+        write(&ring.slots, sequence);
     }
     assert_eq!(ring.newest(), 70);
     assert_eq!(ring.read(70), Found::Record(record(70)));
@@ -80,9 +83,9 @@ fn records_are_found_by_their_number() -> Result<(), Errno> {
 fn a_record_that_is_never_finished_is_not_there() -> Result<(), Errno> {
     let ring = ring()?;
     for sequence in 1..=64 {
-        write(&ring, sequence);
+        write(&ring.slots, sequence);
     }
-    store(&ring, 65 % RECORDS, 0, 0);
+    store(&ring.slots, 65 % RECORDS, 0, 0);
     assert_eq!(ring.read(65), Found::NotYet);
     assert_eq!(ring.read(1), Found::NotYet);
     Ok(())
@@ -92,9 +95,9 @@ fn a_record_that_is_never_finished_is_not_there() -> Result<(), Errno> {
 fn a_record_being_written_is_not_the_record_of_switch_zero() -> Result<(), Errno> {
     let ring = ring()?;
     for sequence in 1..=64 {
-        write(&ring, sequence);
+        write(&ring.slots, sequence);
     }
-    store(&ring, 0, 0, 0);
+    store(&ring.slots, 0, 0, 0);
     assert_eq!(ring.read(0), Found::NotYet);
     assert_eq!(ring.read(64), Found::NotYet);
     Ok(())
@@ -104,7 +107,7 @@ fn a_record_being_written_is_not_the_record_of_switch_zero() -> Result<(), Errno
 fn nothing_is_missed_that_could_still_be_read() -> Result<(), Errno> {
     let ring = ring()?;
     for sequence in 1..=10 {
-        write(&ring, sequence);
+        write(&ring.slots, sequence);
     }
     let mut follower = Follower::from_oldest(ring);
     for sequence in 1..=10 {
@@ -112,7 +115,7 @@ fn nothing_is_missed_that_could_still_be_read() -> Result<(), Errno> {
     }
     assert_eq!(follower.step(), None);
     for sequence in 11..=200 {
-        write(&follower.ring, sequence);
+        write(&follower.0.slots, sequence);
     }
     // 137 is the oldest one there.
     assert_eq!(follower.step(), Some(Step::Missed(137 - 11)));
@@ -127,18 +130,18 @@ fn nothing_is_missed_that_could_still_be_read() -> Result<(), Errno> {
 fn a_follower_that_is_overrun_twice_takes_some_room() -> Result<(), Errno> {
     let mut follower = Follower::from_oldest(ring()?);
     for sequence in 1..=100 {
-        write(&follower.ring, sequence);
+        write(&follower.0.slots, sequence);
     }
     assert_eq!(follower.step(), Some(Step::Missed(36)));
     for sequence in 101..=200 {
-        write(&follower.ring, sequence);
+        write(&follower.0.slots, sequence);
     }
     // 137 is the oldest one there; eight more are left out, so that it gets ahead of the writer.
     assert_eq!(follower.step(), Some(Step::Missed(145 - 37)));
     assert_eq!(follower.step(), Some(Step::Record(record(145))));
-    write(&follower.ring, 201);
+    write(&follower.0.slots, 201);
     for sequence in 202..=300 {
-        write(&follower.ring, sequence);
+        write(&follower.0.slots, sequence);
     }
     // Once it has read one, it begins anew with the oldest.
     assert_eq!(follower.step(), Some(Step::Missed(237 - 146)));
@@ -148,10 +151,10 @@ fn a_follower_that_is_overrun_twice_takes_some_room() -> Result<(), Errno> {
 #[test]
 fn a_follower_can_begin_now() -> Result<(), Errno> {
     let ring = ring()?;
-    write(&ring, 1);
+    write(&ring.slots, 1);
     let mut follower = Follower::from_now(ring);
     assert_eq!(follower.step(), None);
-    write(&follower.ring, 2);
+    write(&follower.0.slots, 2);
     assert_eq!(follower.step(), Some(Step::Record(record(2))));
     Ok(())
 }
@@ -165,7 +168,7 @@ fn no_torn_record_is_taken_for_whole() -> Result<(), Errno> {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for sequence in 1..=LAST {
-                write(&ring, sequence);
+                write(&ring.slots, sequence);
             }
             is_done.store(true, Ordering::Release);
         });

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::ioctl::Opcode;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, FromZeros as _, IntoBytes};
 
 use super::request::{InPlace, Request};
 use crate::abi::operands::{self, Head};
@@ -93,6 +93,33 @@ pub(crate) fn query<const COMMAND: Opcode, T: Grows>(
     // the structure; whatever it writes is a value (`FromBytes`).
     unsafe { rustix::ioctl::ioctl(fd, request) }?;
     Ok(())
+}
+
+/// Reads an event of the attested log; how many bytes it has.
+pub(crate) fn read_event(fd: impl AsFd, number: u64, event: &mut [u8]) -> Result<usize, Errno> {
+    let mut operand = operands::AuditEvent::new_zeroed();
+    operand.number = number;
+    operand.buffer = address_mut(event);
+    // An event never has 4 GiB; the kernel writes no more than there is room.
+    operand.size = u32::try_from(event.len()).unwrap_or(u32::MAX);
+    // The kernel accesses the operand as `query` says, and writes the event, no more bytes of
+    // which than the size says: the slice is borrowed for the call.
+    query::<{ command::VTL_AUDIT_EVENT }, _>(fd, 0, &mut operand)?;
+    // CAST: u32 fits.
+    Ok(operand.size as usize)
+}
+
+/// Has Linux's driver `tdx-guest` make a TDREPORT.
+pub(crate) fn tdx_report(fd: impl AsFd, data: &[u8; 64]) -> Result<[u8; 1024], Errno> {
+    const GET_REPORT0: Opcode = 0xc440_5401;
+    let mut operand = operands::TdxReport {
+        data: *data,
+        report: [0; 1024],
+    };
+    let request = InPlace::<GET_REPORT0, _>(&mut operand);
+    // SAFETY: the command reads and writes 1088 bytes, as its number says: the operand's size.
+    unsafe { rustix::ioctl::ioctl(fd, request) }?;
+    Ok(operand.report)
 }
 
 /// Makes the virtual processor of the current CPU new.

@@ -2,9 +2,15 @@
 //! `vtlctl audit`: follows the audit rings, saves them to a file, shows and
 //! verifies such a file.
 
+mod attest;
+mod attested;
+mod boot;
+mod cel;
 mod file;
 mod identity;
+mod log;
 mod print;
+mod show;
 mod verify;
 
 use std::io::Write as _;
@@ -13,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
+use vtl::attest::Attestation;
 use vtl::audit::{Follower, Record, Step};
 use vtl::{Info, Mshv, Vtl};
 
@@ -32,18 +39,32 @@ enum AuditCommand {
     Follow(Follow),
     /// Write the contents of the rings, and what is added while it runs, to a file.
     Save(Save),
+    /// Have the running module make an event with a nonce, save the log, and add a quote of it.
+    Attest(attest::Arguments),
     /// Print the records of a saved file.
     Show(Show),
-    /// Look for gaps and contradictions in a saved file.
+    /// Look for gaps and contradictions in a saved file, or say what evidence proves of it.
     #[command(after_help = VERIFY_HELP)]
     Verify(Verify),
+    /// Write the events of a saved file as a Canonical Event Log (CEL-TLV).
+    Cel(cel::Arguments),
+    /// Hold the event log of this boot against the measurement registers, and say what the
+    /// kernel's command line leaves open to root.
+    Boot(boot::Arguments),
 }
 
 const VERIFY_HELP: &str = "Exit status:
   0  no switch is missing, and no record contradicts itself or another
   3  the file cannot be read
   6  it is not as the kernel wrote it
-  7  it is incomplete: switches are missing, or its end";
+  7  it is incomplete: switches are missing, or its end
+
+With --quote or --report, and of a file that has events:
+  0  ATTESTED
+  3  a file cannot be read, or there is no evidence
+  8  ATTESTED WITH GAPS
+  9  SUFFIX ONLY
+ 10  NOT ATTESTED";
 
 #[derive(clap::Args)]
 struct Show {
@@ -59,6 +80,8 @@ struct Show {
 
 #[derive(clap::Args)]
 struct Verify {
+    #[command(flatten)]
+    attested: attested::Arguments,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -104,8 +127,11 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     match &arguments.command {
         AuditCommand::Follow(arguments) => follow(arguments),
         AuditCommand::Save(arguments) => save(arguments),
+        AuditCommand::Attest(arguments) => attest::main(arguments),
         AuditCommand::Show(arguments) => show(arguments),
         AuditCommand::Verify(arguments) => verify(arguments),
+        AuditCommand::Cel(arguments) => cel::main(arguments),
+        AuditCommand::Boot(arguments) => boot::main(arguments),
     }
 }
 
@@ -168,6 +194,11 @@ fn follow(arguments: &Follow) -> Result<ExitStatus, Failure> {
 }
 
 fn save(arguments: &Save) -> Result<ExitStatus, Failure> {
+    let mshv = Mshv::open()?;
+    let (info, vtl) = (mshv.info()?, mshv.create_vtl()?);
+    if let (Some(attestation), None) = (vtl.attestation()?, arguments.cpu) {
+        return save_attested(arguments, &vtl, &info, &attestation);
+    }
     let (info, mut followers) = followers(arguments.cpu, true)?;
     let identity = identity::of_this_machine(&info);
     let mut writer = file::Writer::create(&arguments.file, &identity)?;
@@ -202,6 +233,41 @@ fn save(arguments: &Save) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Success)
 }
 
+/// With attestation there is more to save, in a file that goes on.
+fn save_attested(
+    arguments: &Save,
+    vtl: &Vtl,
+    info: &Info,
+    attestation: &Attestation,
+) -> Result<ExitStatus, Failure> {
+    let mut saver = log::Saver::open(vtl, info, attestation, &arguments.file)?;
+    let end = Instant::now() + Duration::from_secs(arguments.duration);
+    loop {
+        let is_last = Instant::now() >= end;
+        saver.pass()?;
+        if is_last {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let log::Counts {
+        records,
+        missed,
+        leaves,
+        events,
+    } = saver.counts;
+    if arguments.json {
+        let counts =
+            json!({ "saved": records, "missed": missed, "leaves": leaves, "events": events });
+        println!("{counts}");
+    } else {
+        println!(
+            "{records} records saved, {missed} missed while saving, {leaves} leaves, {events} events"
+        );
+    }
+    Ok(ExitStatus::Success)
+}
+
 /// A file that can't be read has an exit status of its own: it says nothing about the records.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path)
@@ -217,6 +283,9 @@ fn saved<'a>(path: &Path, bytes: &'a [u8]) -> Result<file::Saved<'a>, Failure> {
 
 fn show(arguments: &Show) -> Result<ExitStatus, Failure> {
     let bytes = read(&arguments.file)?;
+    if vtl_audit::file::version(&bytes) == Some(vtl_audit::file::VERSION) {
+        return show::main(&arguments.file, &bytes, arguments.cpu, arguments.json);
+    }
     let saved = saved(&arguments.file, &bytes)?;
     let mut out = std::io::stdout().lock();
     let head = if arguments.json {
@@ -246,6 +315,10 @@ fn show(arguments: &Show) -> Result<ExitStatus, Failure> {
 
 fn verify(arguments: &Verify) -> Result<ExitStatus, Failure> {
     let bytes = read(&arguments.file)?;
+    let is_attested = vtl_audit::file::version(&bytes) == Some(vtl_audit::file::VERSION);
+    if is_attested || arguments.attested.is_given() {
+        return attested::main(&bytes, &arguments.attested, arguments.json);
+    }
     let report = verify::verify(&saved(&arguments.file, &bytes)?);
     if arguments.json {
         println!("{}", report.to_json());

@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# An attested log from one end to the other: the module makes it, `vtlctl` saves it, is killed, goes on,
+# has it attested with a nonce and a quote, and verifies it; then it is tampered with.
+# Prints KTAP.
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/vtlctl_common.sh"
+
+MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
+REPORTS=/sys/kernel/config/tsm/report
+NONCE=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
+
+skip() { echo "1..0 # SKIP $1"; exit 4; }
+
+# load NAME FILE
+load() {
+	[ -d "/sys/module/$1" ] || [ ! -e "/lib/$2" ] || insmod "/lib/$2"
+	[ -d "/sys/module/$1" ] || skip "no module $1"
+}
+
+modinfo "$MODULE" 2>/dev/null | grep -q attest_interval || grep -q attest_interval "$MODULE" ||
+	skip "a module without attestation"
+load configfs configfs.ko
+load tsm_report tsm_report.ko
+load tdx_guest tdx-guest.ko
+[ -d "$REPORTS" ] || mount -t configfs none /sys/kernel/config || exit 1
+
+# mov $200, %esi; 1: xor %eax, %eax; cpuid; dec %esi; jnz 1b; hlt
+printf '\276\310\0\0\0\61\300\17\242\116\165\371\364' >"$work/exits"
+# What others have extended the register with before.
+register=$("$VTLCTL" audit boot --register 3)
+reload() { rmmod mshv_vtl_tdx && insmod "$MODULE" "$@"; }
+trap 'rm -rf "$work"; reload' EXIT
+
+echo "TAP version 13"
+echo "1..21"
+expect 1 "without attestation" a_module_without_attestation_is_told \
+	audit attest --nonce "$NONCE" "$work/log"
+reload attest=try attest_interval=0
+result $? the_module_is_loaded_with_attestation
+expect 0 "HLT" a_guest_runs run --mode prot32 "$work/exits"
+expect 0 "records saved, 0 missed while saving, .* 1 events" its_log_is_saved audit save "$work/log"
+
+# A saver that is killed in the middle of a frame leaves a part of it.
+"$VTLCTL" audit save --duration 60 "$work/log" &
+saver=$!
+sleep 1
+expect 1 "another process writes it" a_second_saver_is_refused audit save "$work/log"
+kill -9 $saver
+wait $saver 2>/dev/null
+printf '\1\0\0\0\377\0\0\0\0\0' >>"$work/log"
+expect 0 "HLT" another_guest_runs run --mode prot32 "$work/exits"
+expect 0 "event 1 carries the nonce" the_log_goes_on_and_is_attested \
+	audit attest --nonce "$NONCE" --kick "$work/log"
+verify() {
+	wanted=$1 pattern=$2 name=$3
+	shift 3
+	expect "$wanted" "$pattern" "$name" audit verify --open-register "$register" "$@"
+}
+verify 0 "^ATTESTED: events 0 to 1, open" it_verifies --nonce "$NONCE" "$work/log"
+grep -qE "^CPU 0: [1-9][0-9]* records covered, [1-9][0-9]* of them proved, 0 others not" "$work/out"
+result $? with_every_record
+verify 0 '"verdict":"attested"' as_json_too --json "$work/log"
+verify 10 "no event carries the nonce" not_with_another_nonce --nonce "$(echo $NONCE | tr 0 1)" "$work/log"
+expect 0 "^event 1 CHECKPOINT" it_is_shown audit show "$work/log"
+expect 0 "^ctrl +[0-9]+ create_vtl" with_what_the_control_plane_did audit show "$work/log"
+
+expect 0 "^2 events written" its_events_are_exported_for_others audit cel "$work/log" "$work/cel"
+# Number of the record, register, digest: types and lengths, the most significant byte first.
+[ "$(head -c 29 "$work/cel" | od -An -v -tx1 | tr -d ' \n')" = \
+	"0000000008""0000000000000000""6c00000001""04""0300000035""0c00000030" ]
+result $? in_the_form_of_a_canonical_event_log
+head -c $(($(wc -c <"$work/log") / 2)) "$work/log" >"$work/cut"
+expect 7 "events are missing" an_export_without_events_says_so audit cel "$work/cut" "$work/cel"
+
+# One byte of the last record that is in the file: its instruction pointer.
+cp "$work/log" "$work/changed"
+at=$(tail -c +$(($(wc -c <"$work/log") / 2)) "$work/log" | head -c 1 | od -An -tu1)
+printf "\\$(printf %o $((at ^ 1)))" |
+	dd of="$work/changed" bs=1 seek=$(($(wc -c <"$work/log") / 2 - 1)) conv=notrunc 2>/dev/null
+verify 10 "^NOT ATTESTED" a_changed_byte_is_found "$work/changed"
+verify 3 "no quote and no report" a_cut_file_has_no_evidence "$work/cut"
+expect 0 "event 2 carries the nonce" a_report_will_do audit attest --report --nonce "$NONCE" "$work/log"
+# The quote is of before.
+verify 0 "^not covered by the evidence: 1 later events" an_older_quote_proves_what_was_before "$work/log"
+reload attest=try attest_interval=0
+expect 1 "another load of the module" a_file_of_another_load_is_left_alone audit save "$work/log"
+[ "$failed" = 0 ]

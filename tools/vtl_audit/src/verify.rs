@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The verdict.
+
+use crate::event::Session;
+use crate::evidence::Evidence;
+use crate::file::Contents;
+use crate::finding::{Finding, Gap, Reason};
+use crate::hash::{Digest, Hash, report_data};
+use crate::replay::replay;
+use crate::streams;
+
+/// What a verifier wants besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// A nonce that the evidence has to be made for. Without one, a log may be old.
+    pub nonce: Option<Hash>,
+    /// What the register held when the module was loaded: zeros, where nobody else uses it.
+    pub open_register: Digest,
+    /// The highest event that is known of a session: a log may not end before.
+    pub at_least: Option<(Session, u64)>,
+}
+
+impl Policy {
+    /// Nobody else uses the register, and the log may be old.
+    pub const DEFAULT: Self = Self {
+        nonce: None,
+        open_register: [0; 48],
+        at_least: None,
+    };
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Reads a file and says what `evidence` proves of it.
+///
+/// Time and memory are bounded by the length of the file, whatever is in it.
+#[must_use]
+pub fn verify(file: &[u8], evidence: &Evidence, policy: &Policy) -> Finding {
+    match Contents::read(file) {
+        Ok(contents) => judge(&contents, evidence, policy),
+        Err(why) => refused(Reason::File(why), policy),
+    }
+}
+
+/// A finding that nothing is proved.
+fn refused(reason: Reason, policy: &Policy) -> Finding {
+    let mut finding = Finding::nothing_yet(policy.nonce);
+    finding.reasons.push(reason);
+    finding.conclude()
+}
+
+/// Says what `evidence` proves of a file that was read.
+#[must_use]
+pub fn judge(contents: &Contents<'_>, evidence: &Evidence, policy: &Policy) -> Finding {
+    let events = contents.events.as_slice();
+    let replay = match replay(events, &policy.open_register) {
+        Ok(replay) => replay,
+        Err(reason) => return refused(reason, policy),
+    };
+    let register = events
+        .first()
+        .and_then(|event| evidence.register(event.register));
+    let covered = register.and_then(|register| replay.events_to(register));
+    let Some(covered) = covered.and_then(|count| events.get(..count)) else {
+        let foreign = replay.foreign.map(|number| Reason::Foreign { number });
+        return refused(foreign.unwrap_or(Reason::Register), policy);
+    };
+    let mut finding = Finding::nothing_yet(policy.nonce);
+    if evidence.is_debug() {
+        finding.reasons.push(Reason::Debug);
+    }
+    if contents.odd_bytes != 0 {
+        let bytes = contents.odd_bytes;
+        finding.gaps.push(Gap::Tail { bytes });
+    }
+    finding.later_events = (events.len() - covered.len()) as u64;
+    if let (Some(first), Some(last)) = (covered.first(), covered.last()) {
+        finding.session = Some(first.session);
+        finding.first_event = first.number;
+        finding.last_event = Some(last.number);
+        finding.is_closed = last.is_last;
+        let fault = at_least(policy, &first.session, last.number);
+        finding.reasons.extend(fault);
+    }
+    if let Some(nonce) = policy.nonce {
+        let asked = covered.iter().rfind(|event| event.nonce == Some(nonce));
+        finding.nonce_event = asked.map(|event| event.number);
+        match asked.map(|event| report_data(&nonce, &event.digest())) {
+            None => finding.reasons.push(Reason::Nonce),
+            Some(data) if data != evidence.report_data => finding.reasons.push(Reason::ReportData),
+            Some(_) => {}
+        }
+    }
+    streams::check(contents, covered, &mut finding);
+    finding.conclude()
+}
+
+fn at_least(policy: &Policy, session: &Session, last: u64) -> Option<Reason> {
+    let (known, number) = policy.at_least?;
+    if known != *session {
+        Some(Reason::OtherSession)
+    } else if last < number {
+        Some(Reason::Older { number: last })
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Tests of `attested.rs`. What proves what is tested in `vtl_audit`.
+
+use std::io::Write as _;
+
+use super::*;
+use clap::Parser as _;
+use vtl_audit::event::CONTROL;
+use vtl_audit::file::{Frame, write};
+use vtl_audit::hash::report_data;
+use vtl_audit::testing::{Module, boot_log, quote};
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+fn arguments(line: &[&str]) -> Arguments {
+    Line::parse_from(std::iter::once(&"verify").chain(line)).arguments
+}
+
+fn module() -> Module {
+    let mut module = Module::load(&[0, CONTROL]);
+    module.run(100);
+    module.checkpoint(Some([0xab; 32]));
+    module
+}
+
+/// The log with a frame more.
+fn with(module: &Module, kind: Frame, body: &[u8]) -> Vec<u8> {
+    let frame = write::frame(kind, body).unwrap_or_default();
+    [module.file(), frame].concat()
+}
+
+fn outcome(file: &[u8], line: &[&str]) -> Result<ExitStatus, Failure> {
+    main(file, &arguments(line), false)
+}
+
+#[test]
+fn each_verdict_has_its_status() {
+    let module = module();
+    let report = module.report(&[0; 64]);
+    let whole = with(&module, Frame::Report, &report);
+    assert_eq!(outcome(&whole, &[]).ok(), Some(ExitStatus::Success));
+    let cut = &whole[..whole.len() - 1];
+    assert!(outcome(cut, &[]).is_err(), "the report was cut off");
+    let odd = [whole.as_slice(), &[1]].concat();
+    assert_eq!(outcome(&odd, &[]).ok(), Some(ExitStatus::WithGaps));
+    let frames = |wanted: fn(&Vec<u8>) -> bool| {
+        let mut frames = module.frames();
+        frames.retain(wanted);
+        let report = write::frame(Frame::Report, &report).unwrap_or_default();
+        [module.head(), frames.concat(), report].concat()
+    };
+    let suffix = frames(|frame| !(frame[0] == 2 && frame[24] == 0));
+    assert_eq!(outcome(&suffix, &[]).ok(), Some(ExitStatus::SuffixOnly));
+    let none = frames(|frame| frame[0] != 2);
+    assert_eq!(outcome(&none, &[]).ok(), Some(ExitStatus::NotAttested));
+}
+
+#[test]
+fn a_nonce_and_a_known_event_are_asked_for() {
+    let module = module();
+    let digest = vtl_audit::hash::digest(&module.events()[1]);
+    let report = module.report(&report_data(&[0xab; 32], &digest));
+    let file = with(&module, Frame::Report, &report);
+    let right = "ab".repeat(32);
+    assert_eq!(
+        outcome(&file, &["--nonce", &right]).ok(),
+        Some(ExitStatus::Success)
+    );
+    let wrong = "ac".repeat(32);
+    assert_eq!(
+        outcome(&file, &["--nonce", &wrong]).ok(),
+        Some(ExitStatus::NotAttested)
+    );
+    let session = "01".repeat(16);
+    let known = |number: u8| format!("{session}:{number}");
+    assert_eq!(
+        outcome(&file, &["--at-least", &known(1)]).ok(),
+        Some(ExitStatus::Success)
+    );
+    assert_eq!(
+        outcome(&file, &["--at-least", &known(2)]).ok(),
+        Some(ExitStatus::NotAttested)
+    );
+    let other = "00".repeat(48);
+    assert_eq!(
+        outcome(&file, &["--open-register", &other]).ok(),
+        Some(ExitStatus::Success)
+    );
+    let other = "01".repeat(48);
+    assert_eq!(
+        outcome(&file, &["--open-register", &other]).ok(),
+        Some(ExitStatus::NotAttested)
+    );
+}
+
+#[test]
+fn without_evidence_there_is_no_verdict() {
+    let failure = outcome(&module().file(), &[]).err();
+    let failure = failure.map(|failure| (failure.status, failure.error.to_string()));
+    match failure {
+        Some((ExitStatus::File, text)) => assert!(text.contains("--quote or --report"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn evidence_comes_from_files_too() -> anyhow::Result<()> {
+    let module = module();
+    let folder = std::env::temp_dir().join(format!("vtlctl-attested-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let store = |name: &str, bytes: &[u8]| -> anyhow::Result<String> {
+        let path = folder.join(name);
+        std::fs::File::create(&path)?.write_all(bytes)?;
+        Ok(path.display().to_string())
+    };
+    let quote = store("quote", &module.quote(4, &[0; 64]))?;
+    let report = store("report", &module.report(&[0; 64]))?;
+    let file = module.file();
+    assert_eq!(
+        outcome(&file, &["--quote", &quote]).ok(),
+        Some(ExitStatus::Success)
+    );
+    assert_eq!(
+        outcome(&file, &["--report", &report]).ok(),
+        Some(ExitStatus::Success)
+    );
+    let swapped = outcome(&file, &["--report", &quote]).err();
+    assert_eq!(
+        swapped.map(|failure| failure.status),
+        Some(ExitStatus::File)
+    );
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// What is printed about a log with this boot log, of a boot with `measured`.
+fn printed(logged: &str, measured: &str) -> anyhow::Result<String> {
+    let module = module();
+    let measured = boot_log(measured);
+    let boot = BootLog::parse(&measured).map_err(|why| anyhow::anyhow!("{why}"))?;
+    let mut registers = boot.rtmr;
+    registers[3] = module.register;
+    let quote = quote(4, &registers, &[0; 64]);
+    let file = with(&module, Frame::BootLog, &boot_log(logged));
+    let contents = Contents::read(&file).ok();
+    let evidence = evidence(&quote, Evidence::from_quote)?;
+    let finding = verify(&file, &evidence, &Policy::DEFAULT);
+    let kernel = arguments(&[]).kernel(contents.as_ref(), &evidence);
+    let kernel = kernel.map_err(|failure| failure.error)?;
+    Ok(print::text(&finding, &evidence, &kernel))
+}
+
+#[test]
+fn the_measured_command_line_says_if_root_can_be_the_kernel() -> anyhow::Result<()> {
+    let shut = "lockdown=confidentiality module.sig_enforce=1";
+    let text = printed(shut, shut)?;
+    assert!(text.contains("ATTESTED: events 0 to 1, open\n"), "{text}");
+    assert!(
+        text.contains("gives root no way to become the kernel"),
+        "{text}"
+    );
+    let text = printed("quiet", "quiet")?;
+    assert!(
+        text.contains("root can become the kernel: it is not locked down"),
+        "{text}"
+    );
+    assert!(
+        text.contains("root can become the kernel: it loads modules"),
+        "{text}"
+    );
+    // A log that says what would be good to hear, of a boot that was another.
+    let text = printed(shut, "quiet")?;
+    assert!(
+        text.contains("kernel: the boot log is of another boot"),
+        "{text}"
+    );
+    assert!(!text.contains("no way to become"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn findings_are_told_as_json() -> anyhow::Result<()> {
+    let module = module();
+    let evidence = evidence(&module.report(&[0; 64]), Evidence::from_report)?;
+    let finding = verify(&module.file(), &evidence, &Policy::DEFAULT);
+    let json = print::object(&finding, &evidence, &Kernel::NoLog);
+    assert_eq!(json["verdict"], "attested");
+    assert_eq!(json["session"], "01".repeat(16));
+    assert_eq!(
+        (&json["last_event"], &json["closed"]),
+        (&1.into(), &false.into())
+    );
+    assert_eq!(json["streams"][0]["proved"], 100);
+    assert_eq!(json["signature"], "not checked");
+    let text = print::text(&finding, &evidence, &Kernel::NoLog);
+    assert!(text.contains("TDREPORT, UNSIGNED"), "{text}");
+    assert!(
+        text.contains("control plane: 100 records covered"),
+        "{text}"
+    );
+    Ok(())
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Saves an attested log: records, leaves and events of the running module into a file, which a
+//! later process can go on with, whatever became of this one.
+
+mod disk;
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use vtl::attest::{Attestation, LogRing, State};
+use vtl::audit::{RECORD_LEN, RECORD_WORDS, SlotFollower, SlotStep};
+use vtl::{Info, Vtl};
+use vtl_audit::Contents;
+use vtl_audit::event::CONTROL;
+use vtl_audit::file::{Frame, write};
+
+use disk::Disk;
+
+/// Records in a frame.
+const BATCH: usize = 4096;
+/// Records of one stream that are taken before another has its turn: one that is written faster than
+/// this must not keep the saver.
+const TURN: usize = 1 << 17;
+/// What names the stream of a leaf, in its third word: count, then id.
+const STREAM_SHIFT: u32 = 32;
+
+type Words = [u64; RECORD_WORDS];
+
+/// A stream of the module, and how far it is saved.
+struct Stream {
+    id: u32,
+    records: SlotFollower,
+    leaves: SlotFollower,
+    /// Last record, and first record of the last leaf, that the file has already.
+    last: u64,
+    last_leaf: u64,
+}
+
+/// What was saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) records: u64,
+    pub(super) missed: u64,
+    pub(super) leaves: u64,
+    pub(super) events: u64,
+}
+
+/// Saves a log to a file.
+pub(super) struct Saver<'v> {
+    vtl: &'v Vtl,
+    disk: Disk,
+    streams: Vec<Stream>,
+    next_event: u64,
+    pub(super) counts: Counts,
+}
+
+impl<'v> Saver<'v> {
+    /// Begins a file, or goes on with one of the same load of the module.
+    pub(super) fn open(
+        vtl: &'v Vtl,
+        info: &Info,
+        attestation: &Attestation,
+        path: &Path,
+    ) -> anyhow::Result<Self> {
+        let identity = super::identity::of_this_machine(info);
+        let (disk, bytes) = Disk::open(path, &identity)?;
+        let contents = match Contents::read(&bytes) {
+            Ok(contents) => contents,
+            Err(why) => bail!("cannot go on with {}: {why}", path.display()),
+        };
+        let next_event = next_event(vtl, attestation, &contents)?;
+        let mut streams = Vec::new();
+        for id in (0..attestation.streams.saturating_sub(1)).chain([CONTROL]) {
+            streams.push(Stream::open(vtl, info, attestation, &contents, id)?);
+        }
+        Ok(Self {
+            vtl,
+            disk,
+            streams,
+            next_event,
+            counts: Counts::default(),
+        })
+    }
+
+    /// Saves what there is. What an event covers is in the file before the event is.
+    pub(super) fn pass(&mut self) -> anyhow::Result<State> {
+        let attestation = self.vtl.attestation()?.context("attestation has gone")?;
+        for stream in &mut self.streams {
+            stream.save_records(&mut self.disk, &mut self.counts)?;
+            stream.save_leaves(&mut self.disk, &mut self.counts)?;
+        }
+        // Those that are no longer kept are missed; a verifier finds that.
+        self.next_event = self.next_event.max(attestation.first_event);
+        while self.next_event < attestation.next_event {
+            if let Some(event) = self.vtl.event(self.next_event, &attestation)? {
+                self.disk.frame(Frame::Event, &event)?;
+                self.counts.events += 1;
+            }
+            self.next_event += 1;
+        }
+        self.disk.sync()?;
+        Ok(attestation.state)
+    }
+
+    /// Adds what somebody said of the log.
+    pub(super) fn add(&mut self, kind: Frame, body: &[u8]) -> anyhow::Result<()> {
+        self.disk.frame(kind, body)?;
+        self.disk.sync()
+    }
+}
+
+/// The event that the file needs next.
+fn next_event(
+    vtl: &Vtl,
+    attestation: &Attestation,
+    contents: &Contents<'_>,
+) -> anyhow::Result<u64> {
+    let Some(last) = contents.events.last() else {
+        return Ok(attestation.first_event);
+    };
+    let bytes = vtl.event(attestation.first_event, attestation)?;
+    let bytes = bytes.context("the module keeps no event")?;
+    let running = match vtl_audit::Event::parse(&bytes) {
+        Ok(event) => event.session,
+        Err(why) => bail!("the module's event cannot be read: {why}"),
+    };
+    if running != last.session {
+        bail!("the file is of another load of the module: give a new file");
+    }
+    Ok(last.number.saturating_add(1))
+}
+
+impl Stream {
+    fn open(
+        vtl: &Vtl,
+        info: &Info,
+        attestation: &Attestation,
+        contents: &Contents<'_>,
+        id: u32,
+    ) -> anyhow::Result<Self> {
+        let (records, leaves) = match id {
+            CONTROL => (LogRing::Control, LogRing::ControlLeaves),
+            cpu => (LogRing::Records(cpu), LogRing::Leaves(cpu)),
+        };
+        let last = contents.last_record(id);
+        let map = |ring| vtl.map_log_ring(ring, info, attestation);
+        Ok(Self {
+            id,
+            records: SlotFollower::from(map(records)?, last.saturating_add(1)),
+            leaves: SlotFollower::from(map(leaves)?, 1),
+            last,
+            last_leaf: contents.last_leaf(id),
+        })
+    }
+
+    fn save_records(&mut self, disk: &mut Disk, counts: &mut Counts) -> anyhow::Result<()> {
+        let mut batch: Vec<[u8; RECORD_LEN]> = Vec::new();
+        let mut first = 0;
+        for _ in 0..TURN {
+            match self.records.step() {
+                Some(SlotStep::Slot(words)) => {
+                    let [number, ..] = words;
+                    if batch.is_empty() {
+                        first = number;
+                    }
+                    batch.push(bytes(&words));
+                    self.last = number;
+                    counts.records += 1;
+                }
+                Some(SlotStep::Missed(count)) => {
+                    counts.missed += count;
+                    disk.records(self.id, first, &mut batch)?;
+                }
+                None => break,
+            }
+            if batch.len() == BATCH {
+                disk.records(self.id, first, &mut batch)?;
+            }
+        }
+        disk.records(self.id, first, &mut batch)
+    }
+
+    fn save_leaves(&mut self, disk: &mut Disk, counts: &mut Counts) -> anyhow::Result<()> {
+        while let Some(step) = self.leaves.step() {
+            let SlotStep::Slot(words) = step else {
+                continue;
+            };
+            let [_, first, place, _, hash @ ..] = words;
+            if first <= self.last_leaf {
+                continue;
+            }
+            self.last_leaf = first;
+            // CAST: two halves of a word.
+            let (count, stream) = (place as u32, (place >> STREAM_SHIFT) as u32);
+            let hash: [[u8; 8]; 4] = hash.map(u64::to_le_bytes);
+            let mut leaf = [0; 32];
+            leaf.copy_from_slice(hash.as_flattened());
+            let frame = write::leaf(stream, first, count, &leaf);
+            disk.append(&frame.context("a leaf is too large")?)?;
+            counts.leaves += 1;
+        }
+        Ok(())
+    }
+}
+
+fn bytes(words: &Words) -> [u8; RECORD_LEN] {
+    let mut bytes = [0; RECORD_LEN];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
