@@ -41,19 +41,19 @@ impl Vp {
 
     /// Carries out what [`Self::note_step`] noted, as far as the next entry depends on it.
     pub(super) fn finish_step(&self) -> Result<()> {
-        self.finish(Rest::of(self.page.rflags()))
+        self.carry_out(Rest::of(self.page.rflags()))
     }
 
     /// Carries out all of it, for somebody who is going to look: an NMI, which RFLAGS.IF does not hold
     /// back, can't be injected while MOV SS blocks it.
     pub(super) fn finish_step_wholly(&self) -> Result<()> {
-        self.finish(Rest {
+        self.carry_out(Rest {
             ends_blocking: true,
             ..Rest::of(self.page.rflags())
         })
     }
 
-    fn finish(&self, rest: Rest) -> Result<()> {
+    fn carry_out(&self, rest: Rest) -> Result<()> {
         /// BS of the pending debug exceptions.
         const SINGLE_STEP: u64 = 1 << 14;
         /// BTF of DEBUGCTL: branches are trapped, not instructions.
