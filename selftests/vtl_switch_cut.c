@@ -24,11 +24,11 @@
 	} while (0)
 
 /* Puts VM @vm at a HLT again, with nothing requested in the run page. */
-#define AGAIN(vm)                                                          \
-	do {                                                               \
-		self->state->rip = pair_address(&self->pair, pair_halt);   \
-		self->run->tdx.entry_rcx = (uint64_t)vm                    \
-					   << MSHV_TDX_ENTRY_VM_SHIFT;     \
+#define AGAIN(vm)                                                        \
+	do {                                                             \
+		self->state->rip = pair_address(&self->pair, pair_halt); \
+		self->run->tdx.entry_rcx = (uint64_t)vm                  \
+					   << MSHV_TDX_ENTRY_VM_SHIFT;   \
 	} while (0)
 
 /* Number of entries of VM @vm that have invalidated, of those not counted yet. */

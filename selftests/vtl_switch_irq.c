@@ -118,6 +118,7 @@ TEST_F(pair, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 		{ 0x002, 0, 0, 0 },
 		{ 0x202, 0x40, 0, 0 },
 	};
+	uint32_t left;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -138,8 +139,8 @@ TEST_F(pair, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 		EXPECT_EQ(cases[i].asserted, *vina(&self->pair));
 		EXPECT_EQ(2, pair_vm(&self->pair));
 		/* What tells this EINTR from others. */
-		EXPECT_EQ(cases[i].result ? MSHV_VTL_LEFT_NOTICE : 0,
-			  self->page->left);
+		left = self->page->left;
+		EXPECT_EQ(cases[i].result != 0, left == MSHV_VTL_LEFT_NOTICE);
 	}
 }
 

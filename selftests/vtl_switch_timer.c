@@ -68,7 +68,6 @@ static void arm(struct vtl_pair *pair, uint64_t deadline)
 	do {                                                             \
 		struct sigaction _action = { .sa_handler = on_alarm };   \
 		const uint64_t _value = value;                           \
-                                                                         \
 		sigaction(SIGALRM, &_action, NULL);                      \
 		START(pair_wrmsr_call, vtl1);                            \
 		ASSERT_EQ(0, pair_deliver(&self->pair));                 \
@@ -80,15 +79,15 @@ static void arm(struct vtl_pair *pair, uint64_t deadline)
 	} while (0)
 
 /* Nothing of it remains for the next test. */
-#define END_TIMER()                                           \
-	do {                                                  \
-		alarm_ms(0);                                  \
-		timer(&self->pair)->vector = 0;               \
-		timer(&self->pair)->deadline = 0;             \
-		arm(&self->pair, 0);                          \
-		self->run->cancel = 1;                        \
+#define END_TIMER()                                              \
+	do {                                                     \
+		alarm_ms(0);                                     \
+		timer(&self->pair)->vector = 0;                  \
+		timer(&self->pair)->deadline = 0;                \
+		arm(&self->pair, 0);                             \
+		self->run->cancel = 1;                           \
 		EXPECT_EQ(-EINTR, vtl_enter(&self->pair.guest)); \
-		self->run->cancel = 0;                        \
+		self->run->cancel = 0;                           \
 	} while (0)
 
 /* Without PROXY userspace sees that it has passed; VTL0 gets the interrupt at once
@@ -187,19 +186,25 @@ TEST_F(pair, with_vina_userspace_is_told_of_vtl0s_timer)
 /* Also in a halt of VTL1, which userspace has begun. */
 TEST_F(pair, the_timer_of_vtl0_ends_a_halt_of_vtl1)
 {
-	uint64_t deadline = irq_tsc() + SOON_TICKS;
+	unsigned int tries = 0;
+	uint64_t deadline;
 
-	START_TIMER(deadline, pair_halt);
-	alarm_ms(20000);
-	ASSERT_EQ(0, vtl_run(&self->pair.guest));
-	if (vtl_exit_reason(&self->pair.guest) == EXIT_HLT) {
-		ASSERT_EQ(2, pair_vm(&self->pair));
-		self->run->flags = MSHV_VTL_RUN_HALTED;
+	/* Again if it has passed before VTL0 has called. */
+	do {
+		deadline = irq_tsc() + (SOON_TICKS << tries);
+		START_TIMER(deadline, pair_halt);
 		ASSERT_EQ(0, vtl_run(&self->pair.guest));
+		ASSERT_EQ(2, pair_vm(&self->pair));
+	} while (!timer(&self->pair)->deadline && ++tries < TRIES);
+	if (vtl_exit_reason(&self->pair.guest) == EXIT_HLT) {
+		self->run->flags = MSHV_VTL_RUN_HALTED;
+		alarm_ms(20000);
+		EXPECT_EQ(0, vtl_enter(&self->pair.guest));
 		self->run->flags = 0;
 	}
 	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->pair.guest));
 	EXPECT_LE(deadline, irq_tsc());
+	EXPECT_EQ(2, pair_vm(&self->pair));
 	END_TIMER();
 }
 

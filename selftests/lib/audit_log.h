@@ -34,11 +34,11 @@ static inline int audit_open(struct audit_log *log, int fd, int cpu)
 		return -1;
 	close(mshv);
 	*log = (struct audit_log){ .records = info.audit_records };
-	log->ring = mmap(NULL, log->records * sizeof(*log->ring), PROT_READ,
-			 MAP_SHARED, fd,
-			 (off_t)MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_AUDIT_RING,
-						    cpu) *
-				 VTL_PAGE_SIZE);
+	log->ring =
+		mmap(NULL, log->records * sizeof(*log->ring), PROT_READ,
+		     MAP_SHARED, fd,
+		     (off_t)MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_AUDIT_RING, cpu) *
+			     VTL_PAGE_SIZE);
 	if (log->ring == MAP_FAILED)
 		return -1;
 	audit_skip(log);
