@@ -56,7 +56,8 @@ void vtl_note_quiescent_state(unsigned long *noted)
  * Between the two state changes RCU may not watch this CPU, and lockdep assumes
  * that interrupts are on, as for every guest; only the stub may run.
  */
-static noinline noinstr void vtl_guest_enter(struct vtl_enter_operands *operands)
+static noinline noinstr void
+vtl_guest_enter(struct vtl_enter_operands *operands)
 {
 	guest_timing_enter_irqoff();
 	instrumentation_begin();
@@ -81,11 +82,11 @@ static noinline noinstr void vtl_guest_enter(struct vtl_enter_operands *operands
  * only Xen PV needs, and that is never a TD. Volatile, unlike in native_get_debugreg():
  * the compiler must not take a value from before the entry for one from after it.
  */
-#define VTL_READ_DR(number)                                             \
-	({                                                              \
-		u64 dr;                                                 \
-		asm volatile("mov %%db" #number ", %0" : "=r"(dr));     \
-		dr;                                                     \
+#define VTL_READ_DR(number)                                         \
+	({                                                          \
+		u64 dr;                                             \
+		asm volatile("mov %%db" #number ", %0" : "=r"(dr)); \
+		dr;                                                 \
 	})
 
 #define VTL_LOAD_DR(number, value)                            \
