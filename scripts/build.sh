@@ -43,10 +43,9 @@ build_tmk() {
 	in_root objcopy -O binary "$TARGET/$EMU_TRIPLE/release/tmk" "$BUILD/tmk"
 }
 
-# The secure kernel for VTL1, likewise. Its ciphers use no vector registers: those are shared with
-# VTL0.
+# The secure kernel for VTL1, likewise.
 build_vtl1() {
-	BARE_METAL_FLAGS="--cfg chacha20_force_soft --cfg poly1305_force_soft" build_bare_metal vtl1
+	BARE_METAL_FLAGS=$SOFT_CIPHERS build_bare_metal vtl1
 	in_root objcopy -O binary "$TARGET/$EMU_TRIPLE/release/vtl1" "$BUILD/vtl1"
 }
 

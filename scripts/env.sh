@@ -36,6 +36,9 @@ KIMAGE_GIVEN=${KIMAGE:-${KERNEL:-}}	# both names, for every target
 KIMAGE=${KIMAGE_GIVEN:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
 CARGO_CACHE=$CACHE/cargo		# CARGO_HOME inside the build root
 
+# The ciphers of VTL1 without vector registers, which are shared with VTL0.
+SOFT_CIPHERS="--cfg chacha20_force_soft --cfg poly1305_force_soft"
+
 # Free space a cold set-up needs, in MiB.
 NEED_MIB=${NEED_MIB:-9000}
 

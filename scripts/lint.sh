@@ -31,7 +31,8 @@ format() {
 lint_clippy() {
 	in_root env CARGO_TARGET_DIR="$BUILD/cargo" cargo clippy --locked --workspace \
 		--all-targets --manifest-path "$MANIFEST" --quiet -- -D warnings
-	in_root env CARGO_TARGET_DIR="$BUILD/cargo" RUSTC_BOOTSTRAP=1 cargo clippy --locked \
+	in_root env CARGO_TARGET_DIR="$BUILD/cargo" RUSTC_BOOTSTRAP=1 \
+		RUSTFLAGS="$SOFT_CIPHERS" cargo clippy --locked \
 		-p tdxemu -p tmk -p vtl1 --target x86_64-unknown-none -Zbuild-std=core,compiler_builtins \
 		--manifest-path "$MANIFEST" --quiet -- -D warnings
 	clippy_module

@@ -60,9 +60,9 @@ machine() {
 		"example: MEM=1536M"
 	# A person's Ctrl-C is the TD's, and Ctrl-A X ends QEMU.
 	case ${CONSOLE:-} in
-	'') console=(-serial stdio) ;;
 	shell) console=(-serial mon:stdio) ;;
 	raw) console=(-chardev "stdio,id=console,signal=off" -serial chardev:console) ;;
+	*) console=(-serial stdio) ;;
 	esac
 	[ -z "${SECOND_SERIAL:-}" ] || console+=(-serial "file:$SECOND_SERIAL")
 	if [ -n "${COUNT_TO:-}${ICOUNT:-}" ]; then

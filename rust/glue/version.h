@@ -12,7 +12,8 @@
 #define VTL_MINOR 2
 #define VTL_PATCH 0
 
-#define VTL_VERSION \
-	__stringify(VTL_MAJOR) "." __stringify(VTL_MINOR) "." __stringify(VTL_PATCH)
+#define VTL_VERSION                                                        \
+	__stringify(VTL_MAJOR) "." __stringify(VTL_MINOR) "." __stringify( \
+		VTL_PATCH)
 
 #endif

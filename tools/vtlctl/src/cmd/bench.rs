@@ -33,22 +33,23 @@ pub(crate) struct Arguments {
 
 /// Passages before counting starts: caches, lazy mappings, branch predictors.
 const WARM_UP: u32 = 20;
-const PAGE: u64 = 4096;
+const LARGE_PAGE: u64 = 2 << 20;
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let usage = |error| Failure::new(ExitStatus::Usage, error);
     let memory = options::vtl0_memory(arguments.memory).map_err(usage)?;
     let mshv = Mshv::open()?;
     let vtl = mshv.create_vtl()?;
-    let page = GpaRange::new(memory.base(), PAGE)?;
+    // A whole large page: the rights of a part would split it for whoever uses it next.
+    let piece = GpaRange::new(memory.base(), memory.len().min(LARGE_PAGE))?;
     let code = vtl
-        .accept_zeroed(page)
+        .accept_zeroed(piece)
         .context("cannot accept VTL0's memory")?;
-    vtl.set_rights(&page, Vm::VTL0, PageRights::ALL)
+    vtl.set_rights(&piece, Vm::VTL0, PageRights::ALL)
         .context("cannot give VTL0 its memory")?;
     code.write(0, &CPUID_LOOP)?;
     let mut vp = vtl.bind(arguments.cpu, Vm::VTL0)?;
-    vp.reset(Mode::Protected32, page.base())?;
+    vp.reset(Mode::Protected32, piece.base())?;
     vp.canceller().clear();
 
     let null_ioctl = measure(arguments.iterations, || null_ioctl(&mshv))?;
@@ -58,7 +59,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let has_vtl1 = mshv.info()?.num_l2_vms > 1;
     if has_vtl1 {
         drop(vp);
-        let mut pair = switch::start(&vtl, arguments.cpu, memory)?;
+        let mut pair = switch::start(&vtl, arguments.cpu, piece)?;
         for (name, by) in [
             ("vtl_call_return", switch::By::Kernel),
             ("vtl_call_return_user", switch::By::Userspace),
@@ -66,6 +67,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
             let passage = || switch::call_return(&mut pair, by);
             paths.push((name, measure(arguments.iterations, passage)?));
         }
+        drop(pair);
+        vtl.set_rights(&piece, Vm::VTL1, PageRights::NONE)?;
     }
     if arguments.json {
         println!("{}", to_json(&paths));

@@ -7,7 +7,6 @@ use anyhow::bail;
 use vtl::field::L2Field;
 use vtl::{Exit, GpaRange, Gpr, LowerMemory, PageRights, SwitchEnable, Vm, Vtl, VtlPair};
 
-use super::PAGE;
 use crate::layout::{Layout, ModeName};
 
 /// VTL0. Calls VTL1, and exits by CPUID with the ticks in R9:
@@ -20,21 +19,17 @@ const VTL0: &[u8] =
     \x0f\x31\x48\xc1\xe2\x20\x4c\x8d\x0c\x10\x4d\x29\xc1\x0f\xa2\xeb\xdb";
 /// VTL1, a fast return: `1: mov eax, 1; mov ecx, 0x12; vmcall; jmp 1b`.
 const VTL1: &[u8] = b"\xb8\x01\x00\x00\x00\xb9\x12\x00\x00\x00\x0f\x01\xc1\xeb\xf1";
+const PAGE: u64 = 4096;
 /// Where they are, from the load offset of the layout, with VTL1's assist and virtual-APIC page.
 const VTL1_AT: u64 = PAGE;
 const ASSIST_AT: u64 = 2 * PAGE;
 const APIC_AT: u64 = 3 * PAGE;
-const LEN: u64 = 4 * PAGE;
 
-/// Prepares both VTLs in `memory`, on `cpu`.
+/// Prepares both VTLs in `memory`, to which VTL0 has all rights, on `cpu`.
 pub(super) fn start(vtl: &Vtl, cpu: u32, memory: GpaRange) -> anyhow::Result<VtlPair> {
     let layout = Layout::new(ModeName::Long, memory, None)?;
-    let used = GpaRange::new(memory.base(), layout.load_offset() + LEN)?;
-    vtl.accept(&used)?;
-    for vm in [Vm::VTL0, Vm::VTL1] {
-        vtl.set_rights(&used, vm, PageRights::ALL)?;
-    }
-    let mapped = LowerMemory::map(used)?;
+    vtl.set_rights(&memory, Vm::VTL1, PageRights::ALL)?;
+    let mapped = LowerMemory::map(memory)?;
     for (offset, table) in layout.tables()? {
         mapped.write(offset, &table)?;
     }
