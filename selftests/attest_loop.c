@@ -10,7 +10,7 @@
 #include "vtl_harness.h"
 #include "vtl_pair.h"
 
-#define PARAMETERS                                                 \
+#define PARAMETERS                                       \
 	"attest=try attest_interval=0 audit_records=64 " \
 	"attest_batch=1 audit_leaves=65536"
 #define EXITS 60000

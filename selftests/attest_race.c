@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Attestation while other things happen: two virtual processors lap their rings during
- * a thousand checkpoints, a process is killed inside a lower VTL. Afterwards the log is
- * whole. Loads the module anew for each case, and at last as it was.
+ * a thousand checkpoints, a process is killed inside a lower VTL, the module is unloaded
+ * when a checkpoint is due. Afterwards the log is whole. Loads the module anew for each
+ * case, and at last as it was.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -151,6 +152,25 @@ TEST_F(race, who_is_killed_in_a_lower_vtl_leaves_a_whole_log)
 	}
 	EXPECT_EQ(round, attested_checkpoint(self->fd, NULL, 0));
 	EXPECT_STREQ("", attested_verdict(&self->log));
+}
+
+/* Checkpoints are due all the time: one may be in the making, or about to begin. */
+TEST(unloading_meets_periodic_checkpoints)
+{
+	uint64_t base, size;
+	int round;
+
+	if (!vtl_memory(&base, &size))
+		SKIP(return, "no vtl0_mem= on the kernel command line");
+	for (round = 0; round < 12; round++) {
+		ASSERT_EQ(0, vtl_unload_module(0));
+		ASSERT_EQ(0, vtl_load_module_with(
+				     "attest=require attest_interval=1"));
+		usleep(round * 100 * 1000);
+	}
+	ASSERT_EQ(0, vtl_unload_module(0));
+	EXPECT_EQ(0, vtl_load_module());
+	EXPECT_EQ(NULL, vtl_kernel_complaint());
 }
 
 TEST_HARNESS_MAIN

@@ -12,7 +12,7 @@ plain() { sed -E 's/0x[0-9a-f]+|[0-9]+(\.[0-9]+)?/N/g; s/[[:space:]]+/ /g; s/^ |
 
 typed() {
 	command=$1
-	(cd "$work" && eval "$command") >"$work/out" 2>&1
+	eval "$command" >"$work/out" 2>&1
 	plain <"$work/out" >"$work/rest"
 	echo "# $command"
 	head -n 60 "$work/out" | sed 's/^/#   /'
@@ -29,6 +29,9 @@ says() {
 
 echo "TAP version 13"
 echo "1..$(grep -c ^says tutorial.list)"
+list=$PWD/tutorial.list
+# One shell for all, as the reader has it: its variables stay.
+cd "$work" || exit 1
 # shellcheck source=/dev/null
-. ./tutorial.list
+. "$list"
 [ "$failed" = 0 ]

@@ -35,7 +35,7 @@ reload() { rmmod mshv_vtl_tdx && insmod "$MODULE" "$@"; }
 trap 'rm -rf "$work"; reload' EXIT
 
 echo "TAP version 13"
-echo "1..21"
+echo "1..25"
 expect 1 "without attestation" a_module_without_attestation_is_told \
 	audit attest --nonce "$NONCE" "$work/log"
 reload attest=try attest_interval=0
@@ -87,4 +87,15 @@ expect 0 "event 2 carries the nonce" a_report_will_do audit attest --report --no
 verify 0 "^not covered by the evidence: 1 later events" an_older_quote_proves_what_was_before "$work/log"
 reload attest=try attest_interval=0
 expect 1 "another load of the module" a_file_of_another_load_is_left_alone audit save "$work/log"
+
+# A ring that is too small for who saves it. The register is read without attestation: CLOSE is in it.
+reload
+register=$("$VTLCTL" audit boot --register 3)
+reload attest=try attest_interval=0 audit_records=64
+expect 0 "HLT" a_guest_laps_its_ring run --mode prot32 "$work/exits"
+expect 0 "event 1 carries the nonce" what_is_left_is_saved_and_attested \
+	audit attest --report --nonce "$NONCE" "$work/lapped"
+verify 8 "^ATTESTED WITH GAPS: events 0 to 1, open" what_was_overwritten_is_a_gap "$work/lapped"
+grep -qE "^gap: CPU 0: records 1 to 63 " "$work/out"
+result $? with_its_first_and_last_record
 [ "$failed" = 0 ]

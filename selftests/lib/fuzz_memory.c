@@ -15,14 +15,12 @@
 
 static uint64_t map_offset(struct fuzz_thread *thread)
 {
-	static const unsigned int kinds[] = { MSHV_VTL_MMAP_RUN_PAGE,
-					      MSHV_VTL_MMAP_VAPIC_PAGE,
-					      MSHV_VTL_MMAP_SWITCH_PAGE,
-					      MSHV_VTL_MMAP_AUDIT_RING,
-					      MSHV_VTL_MMAP_LEAVES,
-					      MSHV_VTL_MMAP_CONTROL_RING,
-					      MSHV_VTL_MMAP_CONTROL_LEAVES,
-					      1 };
+	static const unsigned int kinds[] = {
+		MSHV_VTL_MMAP_RUN_PAGE,	      MSHV_VTL_MMAP_VAPIC_PAGE,
+		MSHV_VTL_MMAP_SWITCH_PAGE,    MSHV_VTL_MMAP_AUDIT_RING,
+		MSHV_VTL_MMAP_LEAVES,	      MSHV_VTL_MMAP_CONTROL_RING,
+		MSHV_VTL_MMAP_CONTROL_LEAVES, 1
+	};
 	unsigned int cpu = fuzz_below(thread, thread->shared->cpus + 1);
 
 	switch (fuzz_below(thread, 4)) {

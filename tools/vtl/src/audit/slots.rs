@@ -146,11 +146,7 @@ impl SlotFollower {
                 // The oldest one that is still there. If that is lost while it is read, the next time
                 // with some room.
                 let was_overrun = core::mem::replace(&mut self.was_overrun, true);
-                let room = if was_overrun {
-                    self.slots.count / 8
-                } else {
-                    0
-                };
+                let room = if was_overrun { self.slots.count / 8 } else { 0 };
                 let resume = self.slots.oldest() + room;
                 let missed = resume.saturating_sub(self.next).max(1);
                 self.next += missed;

@@ -2,6 +2,7 @@
 //! What an attacker can do to a log, and what becomes of it.
 
 mod events;
+mod real;
 mod records;
 
 use alloc::vec::Vec;
