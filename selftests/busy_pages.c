@@ -112,8 +112,8 @@ TEST_F(busy, an_interrupted_list_is_done_to_its_end)
 			.rdx = self->gpa | ENTRIES << 52,
 		};
 
-		ASSERT_EQ(0, debug_port(ACTION_INTERRUPTED_CALLS,
-					interrupts[i]));
+		ASSERT_EQ(0,
+			  debug_port(ACTION_INTERRUPTED_CALLS, interrupts[i]));
 		ASSERT_EQ(0, vtl_tdcall(self->vtl, &call));
 		EXPECT_EQ(TDX_SUCCESS, call.rax);
 		EXPECT_EQ(self->gpa | ENTRIES, call.rdx);

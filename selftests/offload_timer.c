@@ -153,10 +153,12 @@ TEST_F(timer, a_write_is_carried_out_and_ends_a_halt_in_time)
 
 TEST_F(timer, the_interrupt_comes_into_a_guest_that_never_exits)
 {
-	uint64_t deadline = irq_tsc() + 100 * self->ticks_per_ms;
+	/* Far enough away that it has not passed when the guest sets it. */
+	uint64_t deadline = irq_tsc() + 2000 * self->ticks_per_ms;
 	uint64_t ends = handled(&self->irq, EXIT_TIMER);
 
 	ASSERT_EQ(EXIT_VMCALL, write_deadline(&self->irq, deadline));
+	ASSERT_EQ(deadline, self->timer->deadline);
 	go_on(&self->irq, irq_guest_spin);
 	do {
 		alarm_ms(200);
