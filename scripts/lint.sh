@@ -137,7 +137,7 @@ house_unsafe() {
 	[ -z "$found" ] || complain "rust/mshv_vtl_tdx_main.rs: its list of files with unsafe blocks differs in $found"
 	local blocks
 	blocks=$(tracked 'rust/*' | xargs grep -hE 'unsafe *\{' | wc -l)
-	[ "$blocks" -le 60 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 60"
+	[ "$blocks" -le 61 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 61"
 	blocks=$(tracked 'rust/*' | xargs grep -lE 'unsafe *\{' | wc -l)
 	[ "$blocks" -le 12 ] || complain "rust/: unsafe blocks in $blocks files, and coding-style.rst allows 12"
 	local area

@@ -110,8 +110,10 @@ TEST_F(top, virtual_processors_are_shown_until_a_key_ends_it)
 
 TEST(without_a_terminal_it_says_what_to_use)
 {
-	ASSERT_EQ(0, system("vtlctl top </dev/null >/tmp/top.out 2>&1; "
-			    "test $? = 2 && grep -q 'stats --watch' /tmp/top.out"));
+	ASSERT_EQ(
+		0,
+		system("vtlctl top </dev/null >/tmp/top.out 2>&1; "
+		       "test $? = 2 && grep -q 'stats --watch' /tmp/top.out"));
 	unlink("/tmp/top.out");
 }
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only
 //! Records that are hashed while their writer goes on: the writer is `Ring::write` with the limit of
 //! `Sealer::make_room`, a checkpoint is `Sealer::seal_all`, both of `rust/observe/attest.rs`. A page has one
 //! record here, and the ring two.
