@@ -19,15 +19,21 @@ same() {
 }
 
 house_reference() {
-	{
+	# Not by a pipe: its last part would count complaints in a shell of its own.
+	same 'Module parameters' < <(
 		sed -n '/^    params: {/,/^    }/p' rust/mshv_vtl_tdx_main.rs | sed -nE 's/^ {8}([a-z0-9_]+): .*\{$/\1/p'
 		tracked 'rust/*.c' | xargs sed -nE 's/^(module_param_[a-z]+\(|__module_param_call\(MODULE_PARAM_PREFIX, )([a-z0-9_]+),.*/\2/p'
-	} | same 'Module parameters'
-	tracked 'rust/*.rs' | xargs sed -nE 's/.*_file\(c"([a-z_]+)".*/\1/p' | same 'Files in debugfs'
-	tr -d '\n' <rust/observe/vtl_trace.h | grep -oE 'TRACE_EVENT\(\s*[a-z_]+' | sed 's/.*[( \t]//' | same 'Tracepoints'
-	sed -n '/^const STATUS_HELP/,/;$/p' tools/vtlctl/src/main.rs | sed -nE 's/^  ([0-9]+)  .*/\1/p' |
-		same 'Exit statuses of vtlctl'
-	{ echo MSHV_VTL_CACHE && sed -n '/^export /,/[^\\]$/p' Makefile | grep -oE '\b[A-Z_]+\b'; } | same 'Variables of make'
+	)
+	same 'Files in debugfs' < <(tracked 'rust/*.rs' | xargs sed -nE 's/.*_file\(c"([a-z_]+)".*/\1/p')
+	same 'Tracepoints' < <(
+		tr -d '\n' <rust/observe/vtl_trace.h | grep -oE 'TRACE_EVENT\(\s*[a-z_]+' | sed 's/.*[( \t]//'
+	)
+	same 'Exit statuses of vtlctl' < <(
+		sed -n '/^const STATUS_HELP/,/;$/p' tools/vtlctl/src/main.rs | sed -nE 's/^ {1,2}([0-9]+)  .*/\1/p'
+	)
+	same 'Variables of make' < <(
+		echo MSHV_VTL_CACHE && sed -n '/^export /,/[^\\]$/p' Makefile | grep -oE '\b[A-Z_]+\b'
+	)
 	house_commands
 }
 
