@@ -77,10 +77,10 @@ for line in open(table):
 whole, without = (paths.get(name) for name in ("user_round_trip_host_routed", "user_round_trip_avx"))
 if whole and without:
     paths["host_routed"] = {kind: whole[kind] - without[kind] for kind in kinds}
-# What attestation adds to each of 256 switches, rounded up.
-whole, without = (paths.get(name + "user_round_trips_256") for name in ("attest_", ""))
+# What hashing adds to each of 256 switches, rounded up.
+whole, without = (paths.get("attest_" + name) for name in ("user_round_trips_256", "user_round_trip_avx"))
 if whole and without:
-    paths["attested_switch"] = {kind: -((without[kind] - whole[kind]) // 256) for kind in kinds}
+    paths["attested_switch"] = {kind: -((256 * without[kind] - whole[kind]) // 256) for kind in kinds}
 if "host_routed" in paths or "attested_switch" in paths:
     with open(path, "w") as file:
         json.dump(report, file, indent=2)

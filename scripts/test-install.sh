@@ -15,7 +15,7 @@ need_root "test-install"
 [ -n "${INNER:-}" ] || INNER=1 exec unshare --mount --propagation private -- "$0" "$@"
 
 work=$(mktemp -d "$BUILD/test-install.XXXXXX")
-trap 'umount -R "$work"/{build,clean}/root 2>/dev/null; rm -rf --one-file-system "$work"' EXIT
+trap 'umount -R "$work"/{build,clean}/root 2>/dev/null || :; rm -rf --one-file-system "$work"' EXIT
 release=mshv_vtl_tdx-$VTL_VERSION
 kernel=$(cat "$CACHE/kernel/release")
 number=0 failed=0

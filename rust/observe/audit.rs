@@ -59,18 +59,26 @@ impl Ring {
     pub(crate) fn record(&self, switches: &mut Switches, switch: &SwitchRecord<'_>) {
         // The first record has number 1: 0 marks an empty slot.
         switches.count = switches.count.wrapping_add(1);
-        self.write(switches.count, &switch.words());
+        self.put(switches.count, &switch.words());
     }
 
     /// Where the record with a number stands.
+    #[inline(always)]
     fn place(&self, sequence: u64) -> Option<(&SharedPage, usize)> {
         let slot = slot(sequence, self.records);
         let page = self.pages.get(slot / RECORDS_PER_PAGE)?; // a slot is below the number of records
         Some((page, slot % RECORDS_PER_PAGE * RECORD_BYTES))
     }
 
-    /// Writes the words of a record, and its number. Nobody else writes.
+    /// Writes the words of a record that is no switch's, and its number. Nobody else writes.
+    #[cold]
     pub(super) fn write(&self, sequence: u64, words: &[u64; RECORD_WORDS - 1]) {
+        self.put(sequence, words);
+    }
+
+    /// The same, inlined: otherwise a switch has a call more, and its words are copied once more.
+    #[inline(always)]
+    fn put(&self, sequence: u64, words: &[u64; RECORD_WORDS - 1]) {
         let Some((page, base)) = self.place(sequence) else {
             return;
         };

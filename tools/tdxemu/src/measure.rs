@@ -190,7 +190,7 @@ mod tests {
         let word = |at: usize| u32::from_le_bytes(area[at..at + 4].try_into().unwrap());
         assert_eq!((word(0), word(4), word(28)), (0, 3, 33));
         assert_eq!(&area[32..48], b"Spec ID Event03\0");
-        assert_eq!((word(56), word(60)), (1, 48 << 16 | 0x0c));
+        assert_eq!((word(56), word(60)), (1, (48 << 16) | 0x0c));
         let mut at = 32 + 33;
         for (rtmr, digest) in extends {
             assert_eq!((word(at) as usize, word(at + 8)), (rtmr + 1, 1));

@@ -201,7 +201,7 @@ impl Module {
             Why::Asked(nonce) => (1, nonce),
             _ => (0, [0; 32]),
         };
-        let flags = asked | u32::from(is_foreign) << 1 | u32::from(is_last) << 2;
+        let flags = asked | (u32::from(is_foreign) << 1) | (u32::from(is_last) << 2);
         let mut event = b"VTLATEVT\x01\0".to_vec();
         event.extend(kind.to_le_bytes());
         event.extend((self.streams.len() as u32).to_le_bytes()); // CAST: few

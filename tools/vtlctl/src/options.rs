@@ -2,6 +2,8 @@
 //! Numbers and memory ranges: from the command line, and from the list of lower-VTL memory that the
 //! kernel module has claimed.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context as _, bail};
 use vtl::GpaRange;
 
@@ -46,7 +48,11 @@ pub(crate) fn hex<const N: usize>(text: &str) -> anyhow::Result<[u8; N]> {
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 /// An event of an audit log: session and number.

@@ -40,8 +40,11 @@ impl Frame {
     }
 }
 
-/// Type and body of the frame at `at`, and where the next one is. `None` where no whole one is.
-pub(super) fn next(file: &[u8], at: usize) -> Result<Option<(u32, &[u8], usize)>, BadFile> {
+/// Type and body of a frame, and where the next one is.
+type Whole<'a> = (u32, &'a [u8], usize);
+
+/// The frame at `at`; `None` where no whole one is.
+pub(super) fn next(file: &[u8], at: usize) -> Result<Option<Whole<'_>>, BadFile> {
     let (Some(kind), Some(len)) = (word32(file, at), word32(file, at.saturating_add(4))) else {
         return Ok(None);
     };

@@ -52,7 +52,7 @@ pub fn leaf(stream: u32, first: u64, count: u32, leaf: &Hash) -> Option<Vec<u8>>
 }
 
 fn place(stream: u32, count: u32, first: u64) -> [u8; 16] {
-    let place = u128::from(stream) | u128::from(count) << 32 | u128::from(first) << 64;
+    let place = u128::from(stream) | (u128::from(count) << 32) | (u128::from(first) << 64);
     place.to_le_bytes()
 }
 
