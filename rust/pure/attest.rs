@@ -171,7 +171,7 @@ impl Segment {
         let mut words = [0; RECORD_WORDS - 1];
         let [first, numbers, _, hash @ ..] = &mut words;
         *first = self.first;
-        *numbers = self.count as u64 | ((id as u64) << 32);
+        *numbers = u64::from(self.count) | (u64::from(id) << 32);
         for (word, bytes) in hash.iter_mut().zip(leaf.chunks_exact(8)) {
             *word = bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
         }

@@ -2,7 +2,6 @@
 //! A secret at VTL1: VTL0 may guess it, but can neither read it nor try for long. With the argument
 //! `userspace`, the kernel carries out no VTL calls, and nothing else changes.
 
-use vtl::field::L2Field;
 use vtl::{
     Exit, GpaRange, Gpr, LowerMemory, Mode, Mshv, PageRights, SwitchEnable, Vm, Vtl, VtlPair,
 };
@@ -35,12 +34,11 @@ const VTL0: &[u8] = b"\x48\x8b\x3b\x48\x83\xc3\x08\x48\x85\xff\x74\x10\x31\xc0\x
     \x0f\x01\xc1\x89\xf0\xe6\xe9\xeb\xe4\x48\x8b\x02\xf4";
 const LIST_OFFSET: u64 = 0x40;
 
-/// Offsets in the memory of each VTL: three levels of page tables, then its code. VTL1's has two more
-/// pages: its assist page and its virtual-APIC page.
+/// Offsets in the memory of each VTL: three levels of page tables, then its code. VTL1's has one more
+/// page: its assist page.
 const CODE: u64 = 3 * PAGE;
 const ASSIST: u64 = 4 * PAGE;
-const APIC: u64 = 5 * PAGE;
-const USED: u64 = 6 * PAGE;
+const USED: u64 = 5 * PAGE;
 const PAGE: u64 = 4096;
 /// Memory of each VTL: a large page, whose rights are one.
 const LEN: u64 = 2 << 20;
@@ -69,7 +67,7 @@ fn give(vtl: &Vtl, vm: Vm, range: GpaRange, code: &[u8]) -> Outcome<LowerMemory>
     entry(0, base >> 39, base + PAGE)?;
     entry(PAGE, (base >> 30) & 511, base + 2 * PAGE)?;
     for index in 0..512 {
-        entry(2 * PAGE, index, (base >> 30 << 30) + (index << 21) | LARGE)?;
+        entry(2 * PAGE, index, ((base >> 30 << 30) + (index << 21)) | LARGE)?;
     }
     memory.write(CODE, code)?;
     Ok(memory)
@@ -96,8 +94,7 @@ fn start(vtl: &Vtl, base: u64) -> Outcome<VtlPair> {
     let assist = LowerMemory::map(GpaRange::new(vtl1_base + ASSIST, PAGE)?)?;
     let pair = VtlPair::new(vtl0, assist)?;
     pair.start_vtl1(Mode::Long64 { cr3: vtl1_base }, vtl1_base + CODE, 0)?;
-    pair.vp(Vm::VTL1)
-        .write(L2Field::VIRTUAL_APIC_ADDRESS, vtl1_base + APIC)?;
+    pair.vp(Vm::VTL1).new_apic_page()?;
     Ok(pair)
 }
 

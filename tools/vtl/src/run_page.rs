@@ -261,7 +261,7 @@ impl RunPage {
 
     /// The VM that the next run enters.
     pub(crate) fn aimed_at(&self) -> Vm {
-        let vm = self.entry_rcx() >> ENTRY_VM_SHIFT & 3;
+        let vm = (self.entry_rcx() >> ENTRY_VM_SHIFT) & 3;
         let is_it = |of_td: &Vm| of_td.index() == vm;
         Vm::ALL.into_iter().find(is_it).unwrap_or(Vm::VTL0)
     }

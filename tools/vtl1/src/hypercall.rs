@@ -38,7 +38,7 @@ impl ProtectInput {
 
     /// Words of the input page, with their numbers.
     pub fn words(&self) -> impl Iterator<Item = (usize, u64)> {
-        let header = [SELF, u64::from(READ_EXECUTE) | u64::from(TARGET_VTL0) << 32];
+        let header = [SELF, u64::from(READ_EXECUTE) | (u64::from(TARGET_VTL0) << 32)];
         let gpa = self.gpa;
         // CAST: widening.
         let list = (0..self.pages.min(MOST_PAGES)).map(move |page| (gpa >> 12) + page as u64);
@@ -55,7 +55,7 @@ impl ProtectInput {
             return Err(status::INVALID_CODE);
         }
         let reps = (control >> REPS_SHIFT) & REPS_MASK;
-        if control & !(0xffff | REPS_MASK << REPS_SHIFT) != 0 {
+        if control & !(0xffff | (REPS_MASK << REPS_SHIFT)) != 0 {
             return Err(status::INVALID_INPUT);
         }
         let mut words = input.chunks_exact(8).map(|word| {
@@ -63,7 +63,7 @@ impl ProtectInput {
             bytes.copy_from_slice(word);
             u64::from_le_bytes(bytes)
         });
-        let rights = u64::from(READ_EXECUTE) | u64::from(TARGET_VTL0) << 32;
+        let rights = u64::from(READ_EXECUTE) | (u64::from(TARGET_VTL0) << 32);
         if words.next() != Some(SELF) || words.next() != Some(rights) {
             return Err(status::INVALID_PARAMETER);
         }
@@ -158,9 +158,9 @@ mod tests {
             decode(control & !0xffff | 0x0d, &page),
             Err(status::INVALID_CODE)
         );
-        assert_eq!(decode(control | 1 << 16, &page), Err(status::INVALID_INPUT));
-        assert_eq!(decode(control | 1 << 48, &page), Err(status::INVALID_INPUT));
-        let more = control | REPS_MASK << REPS_SHIFT;
+        assert_eq!(decode(control | (1 << 16), &page), Err(status::INVALID_INPUT));
+        assert_eq!(decode(control | (1 << 48), &page), Err(status::INVALID_INPUT));
+        let more = control | (REPS_MASK << REPS_SHIFT);
         assert_eq!(decode(more, &page), Err(status::INVALID_INPUT));
         for at in [0, 8, 12] {
             let mut changed = page.clone();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! VTL0 and VTL1 as a pair: the same program, switched by the kernel, by userspace, and by both.
 
-use vtl::field::L2Field;
 use vtl::{
     Exit, GpaRange, Gpr, Left, LowerMemory, Mode, PageRights, PrivateState, SwitchEnable, Vm,
     VtlPair,
@@ -26,10 +25,9 @@ const VTL1: &[u8] = b"\x48\xff\xc6\x48\x83\xec\x08\x48\x89\x75\x10\x48\x89\x65\x
     \x83\xe0\x01\xb9\x12\x00\x00\x00\x0f\x01\xc1\xeb\xe2";
 
 const PAGE: u64 = 0x1000;
-/// Offsets in the memory: three levels of page tables, code of both, assist and virtual-APIC page.
+/// Offsets in the memory: three levels of page tables, code of both, assist page.
 const CODE: [u64; 2] = [3 * PAGE, 4 * PAGE];
 const ASSIST: u64 = 5 * PAGE;
-const APIC: u64 = 6 * PAGE;
 
 const CALLS: u64 = 10;
 /// RSP of VTL1 before its first call; it is never used as a stack.
@@ -74,8 +72,7 @@ fn start(bed: &Bed) -> Result<VtlPair, Box<dyn std::error::Error>> {
     let assist = LowerMemory::map(GpaRange::new(base + ASSIST, PAGE)?)?;
     let pair = VtlPair::new(vtl0, assist)?;
     pair.start_vtl1(Mode::Long64 { cr3: base }, base + CODE[1], VTL1_RSP)?;
-    pair.vp(Vm::VTL1)
-        .write(L2Field::VIRTUAL_APIC_ADDRESS, base + APIC)?;
+    pair.vp(Vm::VTL1).new_apic_page()?;
     Ok(pair)
 }
 

@@ -95,7 +95,7 @@ mod tests {
                     0x13,
                     0x1_0011,
                     0x1_0012,
-                    0x11 | 1 << 63,
+                    0x11 | (1 << 63),
                 ] {
                     let expected = match (vm, rcx, rax) {
                         (Vm::VTL0, 0x11, 0) => Some(Direction::Call),
@@ -122,11 +122,11 @@ mod tests {
                 ..vmcall()
             },
             ExitInfo {
-                rax: 1 << 31 | 18,
+                rax: (1 << 31) | 18,
                 ..vmcall()
             },
             ExitInfo {
-                rax: 0x1100 << 32 | 18,
+                rax: (0x1100 << 32) | 18,
                 ..vmcall()
             },
             ExitInfo {
@@ -152,7 +152,7 @@ mod tests {
     fn a_single_step_or_the_end_of_the_address_space_is_no_switch() -> Result<(), Errno> {
         let page = loose_page()?;
         page.set_gpr(Gpr::Rcx, CODE_CALL);
-        let mut at = |rip, rflags| {
+        let at = |rip, rflags| {
             page.set_rip(rip);
             page.set_rflags(rflags);
             decide(Vm::VTL0, &vmcall(), &page).map(|(_, next_rip)| next_rip)

@@ -86,9 +86,9 @@ impl Mapping {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // Shared, so that a fork does not move it.
         let flags = MapFlags::SHARED | MapFlags::LOCKED;
-        // SAFETY: as in `new`.
-        let start =
-            unsafe { rustix::mm::mmap_anonymous(core::ptr::null_mut(), len, protection, flags) }?;
+        let anywhere = core::ptr::null_mut();
+        // SAFETY: A new mapping, at an address that the kernel chooses, changes no memory in use.
+        let start = unsafe { rustix::mm::mmap_anonymous(anywhere, len, protection, flags) }?;
         let start = NonNull::new(start.cast()).ok_or(Errno::INVAL)?;
         Ok(Self { start, len })
     }

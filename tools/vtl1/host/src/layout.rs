@@ -18,8 +18,7 @@ pub const VTL1_LEN: u64 = 2 << 20;
 pub(crate) const BOOT: u64 = 0;
 pub(crate) const ASSIST: u64 = PAGE;
 pub(crate) const HYPERCALL: u64 = 2 * PAGE;
-pub(crate) const APIC: u64 = 3 * PAGE;
-const STACK: u64 = 4 * PAGE;
+const STACK: u64 = 3 * PAGE;
 const FAULT_STACK: u64 = STACK + STACK_LEN;
 /// Where the image is.
 pub(crate) const IMAGE: u64 = FAULT_STACK + FAULT_STACK_LEN;

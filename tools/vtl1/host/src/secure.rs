@@ -3,7 +3,6 @@
 
 use core::ops::ControlFlow;
 
-use vtl::field::L2Field;
 use vtl::{
     Exception, Exit, GpaRange, Gpr, LowerMemory, Mode, PageRights, SwitchEnable, Vm, Vp, Vtl,
     VtlPair,
@@ -14,7 +13,7 @@ use vtl1::image::Image;
 use vtl1::keys::SEED_LEN;
 use vtl1::ranges::{MOST_RANGES, PAGE, Range};
 
-use crate::layout::{self, APIC, ASSIST, BOOT, HYPERCALL, IMAGE, VTL1_LEN};
+use crate::layout::{self, ASSIST, BOOT, HYPERCALL, IMAGE, VTL1_LEN};
 use crate::tables::{Access, Tables};
 use crate::{CrashReport, Error, Result};
 
@@ -85,8 +84,7 @@ impl SecureVtl {
         let pair = VtlPair::new(vp, assist)?;
         let mode = Mode::Long64 { cr3: tables.root() };
         pair.start_vtl1(mode, IMAGE_VA + image.entry, STACK_END_VA)?;
-        pair.vp(Vm::VTL1)
-            .write(L2Field::VIRTUAL_APIC_ADDRESS, base + APIC)?;
+        pair.vp(Vm::VTL1).new_apic_page()?;
         pair.set_enable(SwitchEnable::new().with_calls(true).with_returns(true));
         Ok(Self {
             pair,

@@ -49,16 +49,28 @@ pub(super) struct Counts {
 pub(super) struct Saver<'v> {
     vtl: &'v Vtl,
     disk: Disk,
+    info: &'v Info,
     streams: Vec<Stream>,
+    /// What the file has already of each stream that is not open yet: a CPU that has not been online
+    /// has no virtual processor.
+    closed: Vec<Saved>,
     next_event: u64,
     pub(super) counts: Counts,
+}
+
+/// What a file has of a stream.
+#[derive(Clone, Copy)]
+struct Saved {
+    id: u32,
+    last_record: u64,
+    last_leaf: u64,
 }
 
 impl<'v> Saver<'v> {
     /// Begins a file, or goes on with one of the same load of the module.
     pub(super) fn open(
         vtl: &'v Vtl,
-        info: &Info,
+        info: &'v Info,
         attestation: &Attestation,
         path: &Path,
     ) -> anyhow::Result<Self> {
@@ -69,14 +81,18 @@ impl<'v> Saver<'v> {
             Err(why) => bail!("cannot go on with {}: {why}", path.display()),
         };
         let next_event = next_event(vtl, attestation, &contents)?;
-        let mut streams = Vec::new();
-        for id in (0..attestation.streams.saturating_sub(1)).chain([CONTROL]) {
-            streams.push(Stream::open(vtl, info, attestation, &contents, id)?);
-        }
+        let ids = (0..attestation.streams.saturating_sub(1)).chain([CONTROL]);
+        let closed = ids.map(|id| Saved {
+            id,
+            last_record: contents.last_record(id),
+            last_leaf: contents.last_leaf(id),
+        });
         Ok(Self {
             vtl,
             disk,
-            streams,
+            info,
+            streams: Vec::new(),
+            closed: closed.collect(),
             next_event,
             counts: Counts::default(),
         })
@@ -85,6 +101,7 @@ impl<'v> Saver<'v> {
     /// Saves what there is. What an event covers is in the file before the event is.
     pub(super) fn pass(&mut self) -> anyhow::Result<State> {
         let attestation = self.vtl.attestation()?.context("attestation has gone")?;
+        self.open_streams(&attestation)?;
         for stream in &mut self.streams {
             stream.save_records(&mut self.disk, &mut self.counts)?;
             stream.save_leaves(&mut self.disk, &mut self.counts)?;
@@ -100,6 +117,20 @@ impl<'v> Saver<'v> {
         }
         self.disk.sync()?;
         Ok(attestation.state)
+    }
+
+    /// Opens the streams that have come since the last time. After the number of events was read: so
+    /// each stream that one of them covers is open.
+    fn open_streams(&mut self, attestation: &Attestation) -> anyhow::Result<()> {
+        for saved in core::mem::take(&mut self.closed) {
+            if saved.id == CONTROL || self.vtl.stats(saved.id)?.is_some() {
+                let stream = Stream::open(self.vtl, self.info, attestation, saved)?;
+                self.streams.push(stream);
+            } else {
+                self.closed.push(saved);
+            }
+        }
+        Ok(())
     }
 
     /// Adds what somebody said of the log.
@@ -135,21 +166,19 @@ impl Stream {
         vtl: &Vtl,
         info: &Info,
         attestation: &Attestation,
-        contents: &Contents<'_>,
-        id: u32,
+        saved: Saved,
     ) -> anyhow::Result<Self> {
-        let (records, leaves) = match id {
+        let (records, leaves) = match saved.id {
             CONTROL => (LogRing::Control, LogRing::ControlLeaves),
             cpu => (LogRing::Records(cpu), LogRing::Leaves(cpu)),
         };
-        let last = contents.last_record(id);
         let map = |ring| vtl.map_log_ring(ring, info, attestation);
         Ok(Self {
-            id,
-            records: SlotFollower::from(map(records)?, last.saturating_add(1)),
+            id: saved.id,
+            records: SlotFollower::from(map(records)?, saved.last_record.saturating_add(1)),
             leaves: SlotFollower::from(map(leaves)?, 1),
-            last,
-            last_leaf: contents.last_leaf(id),
+            last: saved.last_record,
+            last_leaf: saved.last_leaf,
         })
     }
 

@@ -4,7 +4,6 @@
 //! VTL0 reads the time-stamp counter before and after its call, so the figures contain nothing else.
 
 use anyhow::bail;
-use vtl::field::L2Field;
 use vtl::{Exit, GpaRange, Gpr, LowerMemory, PageRights, SwitchEnable, Vm, Vtl, VtlPair};
 
 use crate::layout::{Layout, ModeName};
@@ -20,10 +19,9 @@ const VTL0: &[u8] =
 /// VTL1, a fast return: `1: mov eax, 1; mov ecx, 0x12; vmcall; jmp 1b`.
 const VTL1: &[u8] = b"\xb8\x01\x00\x00\x00\xb9\x12\x00\x00\x00\x0f\x01\xc1\xeb\xf1";
 const PAGE: u64 = 4096;
-/// Where they are, from the load offset of the layout, with VTL1's assist and virtual-APIC page.
+/// Where they are, from the load offset of the layout, with VTL1's assist page.
 const VTL1_AT: u64 = PAGE;
 const ASSIST_AT: u64 = 2 * PAGE;
-const APIC_AT: u64 = 3 * PAGE;
 
 /// Prepares both VTLs in `memory`, to which VTL0 has all rights, on `cpu`.
 pub(super) fn start(vtl: &Vtl, cpu: u32, memory: GpaRange) -> anyhow::Result<VtlPair> {
@@ -41,8 +39,7 @@ pub(super) fn start(vtl: &Vtl, cpu: u32, memory: GpaRange) -> anyhow::Result<Vtl
     let assist = LowerMemory::map(GpaRange::new(entry + ASSIST_AT, PAGE)?)?;
     let pair = VtlPair::new(vtl0, assist)?;
     pair.start_vtl1(layout.start_mode(), entry + VTL1_AT, 0)?;
-    pair.vp(Vm::VTL1)
-        .write(L2Field::VIRTUAL_APIC_ADDRESS, entry + APIC_AT)?;
+    pair.vp(Vm::VTL1).new_apic_page()?;
     Ok(pair)
 }
 
