@@ -67,7 +67,11 @@ fn give(vtl: &Vtl, vm: Vm, range: GpaRange, code: &[u8]) -> Outcome<LowerMemory>
     entry(0, base >> 39, base + PAGE)?;
     entry(PAGE, (base >> 30) & 511, base + 2 * PAGE)?;
     for index in 0..512 {
-        entry(2 * PAGE, index, ((base >> 30 << 30) + (index << 21)) | LARGE)?;
+        entry(
+            2 * PAGE,
+            index,
+            ((base >> 30 << 30) + (index << 21)) | LARGE,
+        )?;
     }
     memory.write(CODE, code)?;
     Ok(memory)

@@ -38,7 +38,10 @@ impl ProtectInput {
 
     /// Words of the input page, with their numbers.
     pub fn words(&self) -> impl Iterator<Item = (usize, u64)> {
-        let header = [SELF, u64::from(READ_EXECUTE) | (u64::from(TARGET_VTL0) << 32)];
+        let header = [
+            SELF,
+            u64::from(READ_EXECUTE) | (u64::from(TARGET_VTL0) << 32),
+        ];
         let gpa = self.gpa;
         // CAST: widening.
         let list = (0..self.pages.min(MOST_PAGES)).map(move |page| (gpa >> 12) + page as u64);
@@ -158,8 +161,14 @@ mod tests {
             decode(control & !0xffff | 0x0d, &page),
             Err(status::INVALID_CODE)
         );
-        assert_eq!(decode(control | (1 << 16), &page), Err(status::INVALID_INPUT));
-        assert_eq!(decode(control | (1 << 48), &page), Err(status::INVALID_INPUT));
+        assert_eq!(
+            decode(control | (1 << 16), &page),
+            Err(status::INVALID_INPUT)
+        );
+        assert_eq!(
+            decode(control | (1 << 48), &page),
+            Err(status::INVALID_INPUT)
+        );
         let more = control | (REPS_MASK << REPS_SHIFT);
         assert_eq!(decode(more, &page), Err(status::INVALID_INPUT));
         for at in [0, 8, 12] {
