@@ -156,6 +156,7 @@ impl Private {
         self.mtrrs = Mtrrs::START;
         // What was requested for one guest tells nothing about the next: its first entry of each VM
         // invalidates.
+        self.flushes = Flushes::default();
         self.undone = PerVm::new([INVALIDATE_ALL; 3]);
     }
 

@@ -16,6 +16,9 @@
 #define VECTOR 0x51
 #define NEVER (~0ULL)
 
+/* By how much an exit may come too early here. */
+#define EARLIEST_MS 10
+
 static void on_alarm(int signal)
 {
 	(void)signal;
@@ -293,7 +296,8 @@ TEST_F(timer, the_guest_can_not_take_userspaces_deadline)
 		go_on(&self->irq, irq_guest_spin);
 		alarm_ms(20000);
 		EXPECT_EQ(EXIT_TIMER, run_until(&self->irq));
-		EXPECT_LE(own, irq_tsc());
+		/* The TDX module may end a run slightly early. */
+		EXPECT_LE(own, irq_tsc() + EARLIEST_MS * ms);
 		EXPECT_EQ(i == 1 ? 0 : written[i], self->timer->deadline);
 	}
 }
