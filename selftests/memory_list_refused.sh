@@ -51,11 +51,15 @@ the_memory_of_the_crash_kernel_is_refused() {
 	collides "$crash,4096" "collides with memory of the crash kernel"
 }
 
-# The tables that Linux uses are recognized, wherever they are: the kernel's log has their addresses.
+# The tables that Linux uses are recognized, wherever they are.
 the_page_of_a_table_is_refused_as_such() {
-	madt=$(dmesg | sed -n 's/.*ACPI: APIC 0x\([0-9A-Fa-f]*\) .*/\1/p' | head -n 1)
-	[ -n "$madt" ] || { echo "# the kernel's log names no MADT"; return 1; }
-	refused "$(hex $((0x$madt / 4096 * 4096))),4096" "collides with an ACPI table"
+	page=0
+	at=$(first 'ACPI Tables')
+	while [ $page -lt 2 ]; do
+		! refused "$(hex $((at + 4096 * page))),4096" "collides with an ACPI table" >/dev/null || return 0
+		page=$((page + 1))
+	done
+	return 1
 }
 
 what_a_driver_has_is_refused() {
