@@ -8,8 +8,8 @@
 
 # mov (%rdi), %al; out %al, $0xe9; hlt
 printf '\212\007\346\351\364' >"$work/reads"
-# 1: mov %eax, 0x180000(%rdi); add $1, %eax; jmp 1b
-printf '\211\207\000\000\030\000\203\300\001\353\365' >"$work/writes"
+# 1: mov %eax, 0x280000(%rdi); add $1, %eax; jmp 1b
+printf '\211\207\000\000\050\000\203\300\001\353\365' >"$work/writes"
 printf 'seen from VTL2' >"$work/text"
 
 echo "TAP version 13"
@@ -37,10 +37,11 @@ expect 1 "0x[0-9a-f]" what_is_not_a_lower_vtls_is_refused mem read 0x70000000000
 "$VTLCTL" run --timeout 120 "$work/writes" >"$work/run" 2>&1 &
 run=$!
 while kill -0 $run 2>/dev/null &&
-	[ "$("$VTLCTL" mem read --raw "$((memory + 0x180000))" 4 2>/dev/null | tr -d '\0' | wc -c)" = 0 ]; do
+	[ "$("$VTLCTL" mem read --raw "$((memory + 0x280000))" 4 2>/dev/null | tr -d '\0' | wc -c)" = 0 ]; do
 	sleep 0.2
 done
-"$VTLCTL" mem rights "$memory" 2M rx >/dev/null
+# Not those of its code and page tables, which are in the first large page.
+"$VTLCTL" mem rights "$((memory + 0x200000))" 2M rx >/dev/null
 wait $run
 [ $? = 4 ] && grep -q "may not write" "$work/run"
 status=$?
