@@ -33,6 +33,8 @@ DEBUG_OBJ=$CACHE/kernel-debug$RT_SUFFIX/obj	# the debug kernel's (scripts/debug-
 VTL_VERSION=$(awk '/^#define VTL_(MAJOR|MINOR|PATCH) / { printf "%s%s", dot, $3; dot = "." }' \
 	"$TOP/rust/glue/version.h")	# of module, tools and packages alike
 KIMAGE_GIVEN=${KIMAGE:-${KERNEL:-}}	# both names, for every target
+# make exports the name even if nobody has set it; then a script of ours would take the default for given.
+[ -n "$KIMAGE_GIVEN" ] || export -n KIMAGE
 KIMAGE=${KIMAGE_GIVEN:-$CACHE/kernel/vmlinuz}	# the kernel that is started as a TD
 CARGO_CACHE=$CACHE/cargo		# CARGO_HOME inside the build root
 
