@@ -219,6 +219,9 @@ pub fn doze() {
     unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
+/// Some milliseconds.
+const SPINS_PER_KICK: u32 = 1 << 20;
+
 /// Makes sure that no other processor uses a nested translation older than this call.
 pub fn shootdown(own_index: usize) {
     let epoch = EPOCH.fetch_add(1, Ordering::SeqCst) + 1;
@@ -230,9 +233,15 @@ pub fn shootdown(own_index: usize) {
         if index == own_index || !needs_kick(shared) {
             continue;
         }
-        kick(index);
+        // Again now and then, because QEMU may lose an NMI as it may lose an interrupt (`vp`).
         while needs_kick(shared) {
-            core::hint::spin_loop();
+            kick(index);
+            for _ in 0..SPINS_PER_KICK {
+                if !needs_kick(shared) {
+                    break;
+                }
+                core::hint::spin_loop();
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `run.rs` drives it, `l1.rs` and `l2.rs` handle what it stops for. It belongs to one physical
 //! processor and is never shared.
 
-use crate::cpu::{cr, msr, svm_mode, tsc};
+use crate::cpu::{apic, cr, msr, svm_mode, tsc};
 use crate::extra_msrs::ExtraMsrs;
 use crate::mem::frame::FramePool;
 use crate::mem::overlay::Overlay;
@@ -197,9 +197,16 @@ impl Vp {
         if guest.has_interrupt() {
             smp::kick(self.index);
         }
+        let has_window = guest.vmcb.control.int_ctl.v_irq();
         self.shared.enter_guest();
         let exit = guest.run_to_exit(&self.ready);
         self.shared.leave_guest();
+        if has_window {
+            // VMRUN with V_IRQ changes QEMU's word of pending interrupts without its lock, so one
+            // that another thread raised at that moment may be lost there, while the APIC still
+            // has it.
+            apic::look_again();
+        }
         if guest.has_lost_state() {
             end_by_machine(format_args!(
                 "the state of VM {number}, which exited ({exit:x?})"

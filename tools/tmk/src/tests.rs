@@ -134,6 +134,7 @@ tests! { ALL:
         deadline_in_the_past_ends_at_once
         pending_interrupt_refuses_entry
         interrupt_while_in_l2
+        one_that_meets_an_interrupt_window_is_not_lost
     }
     vapic {
         same_class_waits_for_the_eoi

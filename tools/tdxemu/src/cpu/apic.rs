@@ -11,6 +11,7 @@ use super::msr;
 
 /// APIC ID.
 pub const ID: u32 = 0x802;
+const TPR: u32 = 0x808;
 const PPR: u32 = 0x80a;
 const EOI: u32 = 0x80b;
 /// Logical ID.
@@ -77,6 +78,12 @@ pub fn send(apic_id: u32, command: u32) {
 /// Ends the interrupt in service.
 pub fn end_of_interrupt() {
     write(EOI, 0);
+}
+
+/// Makes QEMU look again whether an interrupt is pending for this processor: a write to TPR does so,
+/// whatever the value.
+pub fn look_again() {
+    write(TPR, read(TPR));
 }
 
 /// Starts a timer that interrupts about every millisecond.

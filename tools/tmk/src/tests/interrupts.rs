@@ -204,3 +204,31 @@ pub fn interrupt_while_in_l2(vm: &mut Vm, _: &Memory) -> Outcome {
     equal!(taken_vector(), 0x60);
     Ok(())
 }
+
+/// Every entry with a virtual interrupt that the L2 blocks opens an interrupt window. QEMU is not
+/// careful there with an interrupt that another of its threads raises at the same moment.
+pub fn one_that_meets_an_interrupt_window_is_not_lost(vm: &mut Vm, _: &Memory) -> Outcome {
+    const INTERRUPTS: u64 = 30_000;
+    const TICKS: u64 = 20_000;
+    start(vm)?;
+    vm.request(0x41);
+    vm.set_interrupt_status(0x41);
+    vm.call(guest::l2_nop());
+    for _ in 0..INTERRUPTS {
+        arm_timer(0x60, TICKS);
+        loop {
+            match vm.enter() {
+                status::SUCCESS => {
+                    equal!(vm.exit[0] & 0xffff_ffff, reason::VMCALL);
+                    vm.skip();
+                }
+                status::PENDING_INTERRUPT | status::L2_EXIT_PENDING_INTERRUPT => break,
+                other => equal!(other, status::SUCCESS),
+            }
+        }
+        take_interrupts();
+        equal!(taken_vector(), 0x60);
+    }
+    equal!(vm.interrupt_status(), 0x41);
+    Ok(())
+}
