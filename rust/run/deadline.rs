@@ -144,6 +144,12 @@ pub(super) fn expire(
     true
 }
 
+/// Returns true if the timer's deadline has ended a run of `vm` before its time.
+pub(super) fn is_early(vp: &Vp, deadlines: &mut Deadlines, vm: VmIndex) -> bool {
+    let passed = deadlines.passed(vm, vp.run_page.read_timer(), ffi::tsc());
+    passed == Passed::NotYet && is_ours(deadlines, vm)
+}
+
 /// Returns true if an exit says that a deadline has passed, and nothing else.
 pub(super) fn is_passed(exit: &RawExit) -> bool {
     classify(exit) == Exit::ForL1

@@ -90,12 +90,13 @@ impl Switching {
 
     /// A deadline has ended a run or a halt of VTL1: posts the interrupt of VTL0's timer, as if the
     /// host had requested it. Returns false if userspace has to see the exit, also because VTL1 has
-    /// to be notified; then it is posted, and `left` has the reason.
+    /// to be notified; then it is posted, and `left` has the reason. Nobody sees one that comes
+    /// before its time.
     #[cold]
     pub(super) fn take_timer(&mut self, vp: &Vp, deadlines: &mut Deadlines) -> bool {
         let offload = Offload::new(vp.run_page.read_offload(), VmIndex::VM1);
         let Some(enable) = self.proxy(vp).filter(|_| offload.takes_interrupts()) else {
-            return false;
+            return deadline::is_early(vp, deadlines, VmIndex::VM2);
         };
         let vapic = VirtualApic(&vp.vapic);
         let mut is_posted = false;
