@@ -29,11 +29,8 @@ FIXTURE_SETUP(loop)
 
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
-	ASSERT_EQ(0, vtl_unload_module(0));
-	ASSERT_EQ(0, vtl_load_module_with(PARAMETERS));
-	self->fd = vtl_create();
-	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(0, attested_open(&self->log, self->fd))
+	self->fd = attested_load(&self->log, PARAMETERS);
+	ASSERT_LE(0, self->fd)
 	{
 		TH_LOG("%s", self->log.why);
 	}
@@ -41,10 +38,7 @@ FIXTURE_SETUP(loop)
 
 FIXTURE_TEARDOWN(loop)
 {
-	attested_close(&self->log);
-	close(self->fd);
-	vtl_unload_module(0);
-	EXPECT_EQ(0, vtl_load_module());
+	EXPECT_EQ(0, attested_unload(&self->log));
 }
 
 /* Number of records of CPU 0 that the newest event covers. */

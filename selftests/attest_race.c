@@ -34,11 +34,8 @@ FIXTURE_SETUP(race)
 		SKIP(return, "needs two CPUs");
 	if (!attested_has_helpers())
 		SKIP(return, "no modules for tests");
-	ASSERT_EQ(0, vtl_unload_module(0));
-	ASSERT_EQ(0, vtl_load_module_with(PARAMETERS));
-	self->fd = vtl_create();
-	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(0, attested_open(&self->log, self->fd))
+	self->fd = attested_load(&self->log, PARAMETERS);
+	ASSERT_LE(0, self->fd)
 	{
 		TH_LOG("%s", self->log.why);
 	}
@@ -46,10 +43,7 @@ FIXTURE_SETUP(race)
 
 FIXTURE_TEARDOWN(race)
 {
-	attested_close(&self->log);
-	close(self->fd);
-	vtl_unload_module(0);
-	EXPECT_EQ(0, vtl_load_module());
+	EXPECT_EQ(0, attested_unload(&self->log));
 }
 
 struct runner {

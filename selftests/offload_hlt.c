@@ -5,9 +5,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "vtl_harness.h"
@@ -15,11 +13,6 @@
 
 #define VECTOR 0x51
 #define MSR_GUEST_IDLE 0x400000f0
-
-static void on_alarm(int signal)
-{
-	(void)signal;
-}
 
 FIXTURE(offload)
 {
@@ -30,10 +23,9 @@ FIXTURE(offload)
 
 FIXTURE_SETUP(offload)
 {
-	struct sigaction action = { .sa_handler = on_alarm };
 	uint64_t base, size;
 
-	sigaction(SIGALRM, &action, NULL);
+	ASSERT_EQ(0, vtl_catch_alarms());
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
 	ASSERT_EQ(0, irq_guest_open(&self->irq, 0))
@@ -57,13 +49,6 @@ FIXTURE_TEARDOWN(offload)
 		}                                                        \
 		self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT; \
 	} while (0)
-
-static void alarm_ms(unsigned int ms)
-{
-	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
-
-	setitimer(ITIMER_REAL, &soon, NULL);
-}
 
 /* Requests VECTOR 200 ms from now, on any CPU. */
 static void *ask_later(void *argument)
@@ -151,9 +136,9 @@ TEST_F(offload, the_shadow_of_sti_ends_with_the_halt)
 {
 	START(irq_guest_halt_once);
 	irq_proxy(self->run, VECTOR);
-	alarm_ms(2000);
+	vtl_alarm_ms(2000);
 	ASSERT_EQ(0, vtl_run(&self->irq.guest));
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
 }
@@ -165,12 +150,12 @@ TEST_F(offload, a_halt_sleeps_until_an_interrupt)
 	long sleeps;
 
 	START(irq_guest_halt);
-	alarm_ms(5000);
+	vtl_alarm_ms(5000);
 	ASSERT_EQ(0, vtl_thread_anywhere(&thread, ask_later, &self->irq));
 	sleeps = vtl_times_slept();
 	ASSERT_EQ(0, vtl_enter(&self->irq.guest));
 	sleeps = vtl_times_slept() - sleeps;
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	pthread_join(thread, NULL);
 	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
@@ -181,7 +166,7 @@ TEST_F(offload, a_halt_sleeps_until_an_interrupt)
 TEST_F(offload, a_run_is_interrupted_for_an_interrupt)
 {
 	START(irq_guest_spin);
-	alarm_ms(1000);
+	vtl_alarm_ms(1000);
 	EXPECT_EQ(-EINTR, enter_and_ask(&self->irq));
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
 	EXPECT_EQ(0, self->run->scan_proxy_irr);
@@ -190,7 +175,7 @@ TEST_F(offload, a_run_is_interrupted_for_an_interrupt)
 TEST_F(offload, userspace_learns_of_the_halt_and_may_resume_it)
 {
 	START(irq_guest_halt);
-	alarm_ms(200);
+	vtl_alarm_ms(200);
 	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
 	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_HLT,
@@ -199,9 +184,9 @@ TEST_F(offload, userspace_learns_of_the_halt_and_may_resume_it)
 		  self->state->rip);
 	EXPECT_EQ(TDX_L2_EXIT_PENDING_INTERRUPT,
 		  self->run->tdx.exit_info.rax >> 32);
-	alarm_ms(5000);
+	vtl_alarm_ms(5000);
 	ASSERT_EQ(0, enter_and_ask(&self->irq));
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	EXPECT_EQ(EXIT_VMCALL, vtl_exit_reason(&self->irq.guest));
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
 	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT, self->run->offload_flags);
@@ -232,7 +217,7 @@ TEST_F(offload, priority_holds_an_interrupt_back_until_it_is_lowered)
 	START(irq_guest_halt);
 	self->irq.vapic[0x80] = 0x5f;
 	irq_proxy(self->run, VECTOR);
-	alarm_ms(200);
+	vtl_alarm_ms(200);
 	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
 	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
@@ -270,7 +255,7 @@ TEST_F(offload, a_halt_of_userspace_is_not_ended_by_an_interrupt)
 	self->run->flags = MSHV_VTL_RUN_HALTED;
 	self->state->rflags = 2 | RFLAGS_IF;
 	irq_proxy(self->run, VECTOR);
-	alarm_ms(200);
+	vtl_alarm_ms(200);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
 	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
@@ -283,7 +268,7 @@ TEST_F(offload, guest_idle_halts_even_with_interrupts_off)
 	self->state->gpr[RCX] = MSR_GUEST_IDLE;
 	self->state->gpr[RAX] = 0x11;
 	self->state->gpr[RDX] = 0x22;
-	alarm_ms(200);
+	vtl_alarm_ms(200);
 	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
 	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_IDLE,

@@ -4,9 +4,7 @@
  * of a deadline that has passed.
  */
 #include <errno.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "vtl_harness.h"
@@ -19,18 +17,6 @@
 /* By how much an exit may come too early here. */
 #define EARLIEST_MS 10
 
-static void on_alarm(int signal)
-{
-	(void)signal;
-}
-
-static void alarm_ms(unsigned int ms)
-{
-	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
-
-	setitimer(ITIMER_REAL, &soon, NULL);
-}
-
 FIXTURE(timer)
 {
 	struct irq_guest irq;
@@ -42,11 +28,10 @@ FIXTURE(timer)
 FIXTURE_SETUP(timer)
 {
 	struct mshv_vtl_info info = { .head.size = sizeof(info) };
-	struct sigaction action = { .sa_handler = on_alarm };
 	uint64_t base, size;
 	int mshv;
 
-	sigaction(SIGALRM, &action, NULL);
+	ASSERT_EQ(0, vtl_catch_alarms());
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
 	mshv = vtl_open(DEV_MSHV);
@@ -66,7 +51,7 @@ FIXTURE_SETUP(timer)
 
 FIXTURE_TEARDOWN(timer)
 {
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	self->timer->vector = 0;
 	self->timer->deadline = 0;
 	vtl_guest_write_field(&self->irq.guest, FIELD_TSC_DEADLINE(1), NEVER,
@@ -152,7 +137,7 @@ TEST_F(timer, a_write_is_carried_out_and_ends_a_halt_in_time)
 	EXPECT_EQ(deadline, field(&self->irq));
 	EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
 	go_on(&self->irq, irq_guest_halt);
-	alarm_ms(20000);
+	vtl_alarm_ms(20000);
 	ASSERT_EQ(EXIT_VMCALL, run_until(&self->irq));
 	EXPECT_LE(deadline, irq_tsc());
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
@@ -172,7 +157,7 @@ TEST_F(timer, the_interrupt_comes_into_a_guest_that_never_exits)
 	ASSERT_EQ(deadline, self->timer->deadline);
 	go_on(&self->irq, irq_guest_spin);
 	do {
-		alarm_ms(200);
+		vtl_alarm_ms(200);
 		ASSERT_EQ(-EINTR, run_until(&self->irq));
 	} while (irq_tsc() < deadline + 200 * self->ticks_per_ms);
 	EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
@@ -262,7 +247,7 @@ TEST_F(timer, a_deadline_of_userspaces_own_is_an_exit)
 		irq_tsc() + 10 * self->ticks_per_ms;
 	self->run->tdx.l2_tsc_deadline.update = 1;
 	go_on(&self->irq, irq_guest_spin);
-	alarm_ms(5000);
+	vtl_alarm_ms(5000);
 	EXPECT_EQ(EXIT_TIMER, run_until(&self->irq));
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
 	EXPECT_EQ(deadline, self->timer->deadline);
@@ -294,7 +279,7 @@ TEST_F(timer, the_guest_can_not_take_userspaces_deadline)
 			TH_LOG("case %zu", i);
 		}
 		go_on(&self->irq, irq_guest_spin);
-		alarm_ms(20000);
+		vtl_alarm_ms(20000);
 		EXPECT_EQ(EXIT_TIMER, run_until(&self->irq));
 		/* The TDX module may end a run slightly early. */
 		EXPECT_LE(own, irq_tsc() + EARLIEST_MS * ms);
@@ -318,7 +303,7 @@ TEST_F(timer, userspaces_deadline_does_not_take_the_guests)
 		self->run->tdx.l2_tsc_deadline.update = 1;
 		go_on(&self->irq, irq_guest_spin);
 		do {
-			alarm_ms(200);
+			vtl_alarm_ms(200);
 			run_until(&self->irq);
 		} while (irq_tsc() < deadline + 500 * ms);
 		EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
@@ -378,7 +363,7 @@ TEST_F(timer, a_guest_whose_timer_always_expires_can_be_stopped)
 	for (i = 0; i < 5; i++) {
 		uint32_t taken = self->irq.data->taken[VECTOR];
 
-		alarm_ms(100);
+		vtl_alarm_ms(100);
 		ASSERT_EQ(-EINTR, run_until(&self->irq));
 		EXPECT_NE(taken, self->irq.data->taken[VECTOR]);
 	}

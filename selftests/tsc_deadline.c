@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The timer of the lower VTL: l2_tsc_deadline of the run page. */
 #include <errno.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "vtl_harness.h"
@@ -12,11 +10,6 @@
 /* By how much an exit may come too early here. */
 #define EARLIEST_MS 10
 
-static void on_alarm(int signal)
-{
-	(void)signal;
-}
-
 FIXTURE(deadline)
 {
 	struct irq_guest irq;
@@ -24,21 +17,13 @@ FIXTURE(deadline)
 	uint64_t ticks_per_ms;
 };
 
-static void alarm_ms(unsigned int ms)
-{
-	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
-
-	setitimer(ITIMER_REAL, &soon, NULL);
-}
-
 FIXTURE_SETUP(deadline)
 {
 	struct mshv_vtl_info info = { .head.size = sizeof(info) };
-	struct sigaction action = { .sa_handler = on_alarm };
 	uint64_t base, size;
 	int mshv;
 
-	sigaction(SIGALRM, &action, NULL);
+	ASSERT_EQ(0, vtl_catch_alarms());
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
 	mshv = vtl_open(DEV_MSHV);
@@ -56,7 +41,7 @@ FIXTURE_SETUP(deadline)
 
 FIXTURE_TEARDOWN(deadline)
 {
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	vtl_guest_write_field(&self->irq.guest, FIELD_TSC_DEADLINE(1), ~0ULL,
 			      ~0ULL);
 	irq_guest_close(&self->irq);
@@ -120,7 +105,7 @@ TEST_F(deadline, it_ends_a_run)
 	uint64_t field;
 
 	arm(self->run, deadline);
-	alarm_ms(5000);
+	vtl_alarm_ms(5000);
 	ASSERT_EQ(0, run_past(&self->irq, deadline, self->ticks_per_ms));
 	EXPECT_EQ(0, self->run->tdx.l2_tsc_deadline.update);
 	EXPECT_NE(0, self->irq.data->spins);
@@ -139,12 +124,12 @@ TEST_F(deadline, a_past_one_ends_a_run_at_once_and_then_is_forgotten)
 	ASSERT_EQ(0, read_field(&self->irq, &field));
 	EXPECT_EQ(~0ULL, field);
 	/* The guest runs until something else stops it. */
-	alarm_ms(200);
+	vtl_alarm_ms(200);
 	EXPECT_EQ(-EINTR, run_until(&self->irq));
 	/* Nothing is armed without the update. */
 	for (i = 0; i < 3; i++) {
 		self->run->tdx.l2_tsc_deadline.deadline = 1;
-		alarm_ms(50);
+		vtl_alarm_ms(50);
 		EXPECT_EQ(-EINTR, run_until(&self->irq));
 	}
 }
@@ -161,7 +146,7 @@ TEST_F(deadline, zero_and_what_is_too_far_away_never_come)
 		ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 		self->run->cancel = 0;
 		arm(self->run, never[i]);
-		alarm_ms(100);
+		vtl_alarm_ms(100);
 		EXPECT_EQ(-EINTR, run_until(&self->irq));
 		EXPECT_EQ(0, self->run->tdx.l2_tsc_deadline.update);
 		ASSERT_EQ(0, read_field(&self->irq, &field));
@@ -192,7 +177,7 @@ TEST_F(deadline, a_call_that_ends_before_the_guest_runs_has_armed_it)
 	self->run->cancel = 0;
 	self->run->scan_proxy_irr = 0;
 	self->run->flags = MSHV_VTL_RUN_HALTED;
-	alarm_ms(20000);
+	vtl_alarm_ms(20000);
 	ASSERT_EQ(0, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(EXIT_TIMER, self->run->tdx.exit_info.rax);
 	EXPECT_LE(deadline, irq_tsc());
@@ -219,9 +204,9 @@ TEST_F(deadline, it_stays_armed_over_several_calls)
 	uint64_t deadline = irq_tsc() + 300 * self->ticks_per_ms;
 
 	arm(self->run, deadline);
-	alarm_ms(50);
+	vtl_alarm_ms(50);
 	ASSERT_EQ(-EINTR, run_until(&self->irq));
-	alarm_ms(5000);
+	vtl_alarm_ms(5000);
 	ASSERT_EQ(0, run_past(&self->irq, deadline, self->ticks_per_ms));
 }
 
@@ -233,7 +218,7 @@ TEST_F(deadline, it_ends_a_halt_that_sleeps)
 
 	self->run->flags = MSHV_VTL_RUN_HALTED;
 	arm(self->run, deadline);
-	alarm_ms(5000);
+	vtl_alarm_ms(5000);
 	ASSERT_EQ(0, vtl_enter(&self->irq.guest));
 	sleeps = vtl_times_slept() - sleeps;
 	EXPECT_EQ(EXIT_TIMER, self->run->tdx.exit_info.rax);
@@ -252,7 +237,7 @@ TEST_F(deadline, it_ends_a_halt_of_the_kernel)
 	ASSERT_EQ(0, irq_guest_start(&self->irq, irq_guest_halt));
 	self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT;
 	arm(self->run, deadline);
-	alarm_ms(5000);
+	vtl_alarm_ms(5000);
 	ASSERT_EQ(0, run_until(&self->irq));
 	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->irq.guest));
 	EXPECT_LE(deadline, irq_tsc());
@@ -269,12 +254,12 @@ TEST_F(deadline, one_that_userspace_took_back_itself_ends_no_halt)
 {
 	arm(self->run, irq_tsc() + 50 * self->ticks_per_ms);
 	self->run->flags = MSHV_VTL_RUN_HALTED;
-	alarm_ms(10);
+	vtl_alarm_ms(10);
 	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	ASSERT_EQ(0,
 		  vtl_guest_write_field(&self->irq.guest, FIELD_TSC_DEADLINE(1),
 					~0ULL, ~0ULL));
-	alarm_ms(200);
+	vtl_alarm_ms(200);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 }
 

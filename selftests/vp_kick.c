@@ -12,17 +12,11 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "vtl_harness.h"
 #include "vtl_util.h"
-
-static void on_alarm(int signal)
-{
-	(void)signal;
-}
 
 FIXTURE(kick)
 {
@@ -32,10 +26,9 @@ FIXTURE(kick)
 
 FIXTURE_SETUP(kick)
 {
-	struct sigaction action = { .sa_handler = on_alarm };
 	uint64_t base, size;
 
-	sigaction(SIGALRM, &action, NULL);
+	ASSERT_EQ(0, vtl_catch_alarms());
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
 	self->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -92,13 +85,6 @@ static bool drain(int event)
 	return read(event, &count, sizeof(count)) == sizeof(count);
 }
 
-static void alarm_ms(unsigned int ms)
-{
-	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
-
-	setitimer(ITIMER_REAL, &soon, NULL);
-}
-
 static uint64_t now_ns(clockid_t clock)
 {
 	struct timespec now;
@@ -148,7 +134,7 @@ TEST_F(kick, a_halted_processor_sleeps_until_a_signal)
 	long sleeps = vtl_times_slept();
 
 	self->guest.run->flags = MSHV_VTL_RUN_HALTED;
-	alarm_ms(500);
+	vtl_alarm_ms(500);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
 	sleeps = vtl_times_slept() - sleeps;
 	EXPECT_LE(400000000ULL, now_ns(CLOCK_MONOTONIC) - wall);
@@ -176,7 +162,7 @@ TEST_F(kick, a_call_without_an_exit_tells_if_the_guest_ran)
 	EXPECT_EQ(0, exit->r10);
 	self->guest.run->cancel = 0;
 	exit->r10 = 0x80000b0d;
-	alarm_ms(200);
+	vtl_alarm_ms(200);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->guest));
 	EXPECT_NE(0, self->guest.run->tdx.l2_enter_guest_state.gpr[RAX]);
 	EXPECT_EQ((uint64_t)TDX_L2_EXIT_PENDING_INTERRUPT << 32 | 1, exit->rax);
@@ -232,7 +218,7 @@ TEST_F(kick, a_kick_alone_lets_the_guest_go_on)
 				 .flags = MSHV_KICK_WAIT };
 	uint64_t wall = now_ns(CLOCK_MONOTONIC);
 
-	alarm_ms(600);
+	vtl_alarm_ms(600);
 	EXPECT_EQ(-EINTR, enter_while(&action));
 	EXPECT_EQ(0, action.result);
 	EXPECT_EQ(0, self->guest.run->cancel);
@@ -465,7 +451,7 @@ TEST_F(kick, no_wake_up_is_lost)
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two CPUs");
 	ASSERT_EQ(0, set_poll_file(self->guest.fd, 0, self->event));
-	alarm_ms(25000);
+	vtl_alarm_ms(25000);
 	ASSERT_EQ(0, vtl_thread_on(&thread, 1, throw, &game));
 	/* Three seconds, or longer where a busy host makes few of them. */
 	while (now_ns(CLOCK_MONOTONIC) < end || game.taken <= 100) {
@@ -486,7 +472,7 @@ TEST_F(kick, no_wake_up_is_lost)
 	}
 	game.is_over = true;
 	pthread_join(thread, NULL);
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	TH_LOG("%llu events, %llu waits", (unsigned long long)game.taken,
 	       (unsigned long long)round);
 	EXPECT_LT(100, game.taken);

@@ -4,10 +4,8 @@
  * switch, or after a request to invalidate was seen. Nothing of it may be lost.
  */
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/time.h>
 
 #include "audit_log.h"
 #include "irq_guest.h"
@@ -138,31 +136,18 @@ TEST_F(pair, after_a_reset_each_vm_invalidates_whatever_the_counters_were)
 	audit_close(&log);
 }
 
-static void on_alarm(int signal)
-{
-	(void)signal;
-}
-
-static void alarm_ms(unsigned int ms)
-{
-	struct itimerval soon = { .it_value.tv_usec = ms * 1000 };
-
-	setitimer(ITIMER_REAL, &soon, NULL);
-}
-
 /*
  * VTL1 returns in the kernel to a VTL0 that is halted, so that the run ends before
  * VTL0 is entered.
  */
 TEST_F(pair, the_record_of_a_switch_comes_with_the_next_entry_of_any_run)
 {
-	struct sigaction action = { .sa_handler = on_alarm };
 	const volatile struct mshv_vtl_audit_record *record;
 	struct mshv_vtl_stats before, after;
 	unsigned int vm = 2, switches = 0, tries = 0;
 	struct audit_log log;
 
-	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, vtl_catch_alarms());
 	START(pair_sti_hlt, pair_return_fast);
 	ASSERT_EQ(0, pair_deliver(&self->pair));
 	pair_exchange(&self->pair);
@@ -173,10 +158,10 @@ TEST_F(pair, the_record_of_a_switch_comes_with_the_next_entry_of_any_run)
 	ASSERT_EQ(0, audit_open(&log, self->pair.guest.fd, 0));
 	before = pair_stats(&self->pair);
 	do {
-		alarm_ms(100);
+		vtl_alarm_ms(100);
 		ASSERT_EQ(-EINTR, vtl_enter(&self->pair.guest));
 	} while (pair_vm(&self->pair) == 2 && ++tries < 100);
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	ASSERT_EQ(1, pair_vm(&self->pair));
 	irq_proxy(self->run, VECTOR);
 	EXPECT_EXIT(1, EXIT_HLT);

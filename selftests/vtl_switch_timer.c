@@ -4,10 +4,8 @@
  * VTLs: it passes in VTL1, is moved or taken back by VTL0, and stands beside a
  * deadline of userspace's own.
  */
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/time.h>
 
 #include "irq_guest.h"
 #include "pair_fixture.h"
@@ -19,18 +17,6 @@
 /* First attempt: long enough unless the machine is very busy. */
 #define SOON_TICKS 100000000ULL
 #define TRIES 6
-
-static void on_alarm(int signal)
-{
-	(void)signal;
-}
-
-static void alarm_ms(unsigned int ms)
-{
-	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
-
-	setitimer(ITIMER_REAL, &soon, NULL);
-}
 
 static volatile struct mshv_vtl_timer *timer(struct vtl_pair *pair)
 {
@@ -66,9 +52,8 @@ static void arm(struct vtl_pair *pair, uint64_t deadline)
 /* VTL0 is about to write its IA32_TSC_DEADLINE and then to call VTL1. */
 #define START_TIMER(value, vtl1)                                         \
 	do {                                                             \
-		struct sigaction _action = { .sa_handler = on_alarm };   \
 		const uint64_t _value = value;                           \
-		sigaction(SIGALRM, &_action, NULL);                      \
+		ASSERT_EQ(0, vtl_catch_alarms());                        \
 		START(pair_wrmsr_call, vtl1);                            \
 		ASSERT_EQ(0, pair_deliver(&self->pair));                 \
 		self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT; \
@@ -81,7 +66,7 @@ static void arm(struct vtl_pair *pair, uint64_t deadline)
 /* Nothing of it remains for the next test. */
 #define END_TIMER()                                              \
 	do {                                                     \
-		alarm_ms(0);                                     \
+		vtl_alarm_ms(0);                                 \
 		timer(&self->pair)->vector = 0;                  \
 		timer(&self->pair)->deadline = 0;                \
 		arm(&self->pair, 0);                             \
@@ -103,7 +88,7 @@ TEST_F(pair, the_timer_of_vtl0_ends_a_run_of_vtl1)
 	do {
 		deadline = irq_tsc() + (SOON_TICKS << tries);
 		START_TIMER(deadline, pair_spin);
-		alarm_ms(5000);
+		vtl_alarm_ms(5000);
 		result = vtl_enter(&self->pair.guest);
 	} while (result && !timer(&self->pair)->deadline && ++tries < TRIES);
 	ASSERT_EQ(0, result);
@@ -115,13 +100,13 @@ TEST_F(pair, the_timer_of_vtl0_ends_a_run_of_vtl1)
 	EXPECT_EQ(0, self->page->left);
 	/* VTL1 is told once, or until some microseconds have gone by. */
 	do {
-		alarm_ms(100);
+		vtl_alarm_ms(100);
 		result = vtl_enter(&self->pair.guest);
 	} while (!result);
 	EXPECT_EQ(-EINTR, result);
 	EXPECT_EQ(NEVER, field(&self->pair, 2));
 	EXPECT_EQ(deadline, field(&self->pair, 1));
-	alarm_ms(0);
+	vtl_alarm_ms(0);
 	/* It returns, and VTL0 halts with interrupts off. */
 	self->state->rip = pair_address(&self->pair, pair_return_fast);
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
@@ -143,7 +128,7 @@ TEST_F(pair, with_proxy_the_timer_of_vtl0_is_posted_while_vtl1_runs)
 		START_TIMER(irq_tsc() + (SOON_TICKS << tries), pair_spin);
 		self->page->enable = BOTH | MSHV_VTL_SWITCH_PROXY;
 		do {
-			alarm_ms(200);
+			vtl_alarm_ms(200);
 			ASSERT_EQ(-EINTR, vtl_enter(&self->pair.guest));
 		} while (timer(&self->pair)->deadline &&
 			 field(&self->pair, 2) != NEVER);
@@ -170,7 +155,7 @@ TEST_F(pair, with_vina_userspace_is_told_of_vtl0s_timer)
 		self->state->rflags = 0x202;
 		self->page->enable = BOTH | MSHV_VTL_SWITCH_PROXY |
 				     MSHV_VTL_SWITCH_VINA;
-		alarm_ms(5000);
+		vtl_alarm_ms(5000);
 		result = vtl_enter(&self->pair.guest);
 	} while (self->pair.data[0]->taken && ++tries < TRIES);
 	ASSERT_EQ(0, result);
@@ -198,7 +183,7 @@ TEST_F(pair, the_timer_of_vtl0_ends_a_halt_of_vtl1)
 	} while (!timer(&self->pair)->deadline && ++tries < TRIES);
 	if (vtl_exit_reason(&self->pair.guest) == EXIT_HLT) {
 		self->run->flags = MSHV_VTL_RUN_HALTED;
-		alarm_ms(20000);
+		vtl_alarm_ms(20000);
 		EXPECT_EQ(0, vtl_enter(&self->pair.guest));
 		self->run->flags = 0;
 	}

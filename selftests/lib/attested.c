@@ -83,7 +83,7 @@ static void *map(int fd, unsigned int kind, unsigned int cpu, size_t size)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-/* The rings of a stream, the control plane's behind those of all CPUs. */
+/* The rings of a stream, the control plane's after those of all CPUs. */
 static void map_stream(struct attested *log, unsigned int stream)
 {
 	bool is_control = stream == log->state.streams - 1;
@@ -310,6 +310,27 @@ int attested_verify(struct attested *log)
 const char *attested_verdict(struct attested *log)
 {
 	return attested_verify(log) ? log->why : "";
+}
+
+int attested_load(struct attested *log, const char *parameters)
+{
+	int fd;
+
+	memset(log, 0, sizeof(*log));
+	if (vtl_unload_module(0) || vtl_load_module_with(parameters))
+		return WRONG(log, "the module can't be loaded anew");
+	fd = vtl_create();
+	if (fd < 0)
+		return WRONG(log, "no VTL file");
+	return attested_open(log, fd) ? -1 : fd;
+}
+
+int attested_unload(struct attested *log)
+{
+	attested_close(log);
+	close(log->fd);
+	vtl_unload_module(0);
+	return vtl_load_module();
 }
 
 int attested_start(struct attested *log, struct vtl_guest *guest)

@@ -71,6 +71,10 @@ int attested_verify(struct attested *log);
 /* What is wrong then; an empty text for nothing. */
 const char *attested_verdict(struct attested *log);
 
+/* The module with these parameters, a VTL file of it, and its log. Returns the file. */
+int attested_load(struct attested *log, const char *parameters);
+/* Ends both, and loads the module as it was. */
+int attested_unload(struct attested *log);
 /* A guest of exits, and the log of the module as it is loaded. */
 int attested_start(struct attested *log, struct vtl_guest *guest);
 /* Ends both, if they are there. */

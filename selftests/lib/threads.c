@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "kselftest.h"
@@ -23,6 +24,25 @@ int vtl_pin(int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+}
+
+int vtl_catch_alarms(void)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+
+	return sigaction(SIGALRM, &action, NULL);
+}
+
+void vtl_alarm_ms(unsigned int ms)
+{
+	struct itimerval soon = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
+
+	setitimer(ITIMER_REAL, &soon, NULL);
 }
 
 static int start_thread(pthread_t *thread, const cpu_set_t *cpus,

@@ -152,6 +152,10 @@ bool vtl_memory_named(const char *name, uint64_t *gpa);
 /* A line of the kernel's log that says that something is wrong, printed, or NULL. */
 const char *vtl_kernel_complaint(void);
 int vtl_pin(int cpu);
+/* From now on SIGALRM interrupts a call, and does nothing else. */
+int vtl_catch_alarms(void);
+/* Has one come after so many milliseconds; 0: no more. */
+void vtl_alarm_ms(unsigned int ms);
 int vtl_thread_on(pthread_t *thread, int cpu, void *(*run)(void *argument),
 		  void *argument);
 int vtl_thread_anywhere(pthread_t *thread, void *(*run)(void *argument),
