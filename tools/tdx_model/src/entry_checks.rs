@@ -289,7 +289,7 @@ fn is_ssp_valid(v: &Vmcs) -> bool {
     ssp & 3 == 0 && is_canonical(v, ssp)
 }
 
-/// Pending debug exceptions have no reserved bits; behind STI or MOV SS, single-step is pending if and
+/// Pending debug exceptions have no reserved bits; after STI or MOV SS, single-step is pending if and
 /// only if the L2 steps [SDM3 26.3.1.5].
 fn are_pending_debug_exceptions_valid(config: &TdConfig, v: &Vmcs) -> bool {
     /// 10:4, 13, 15 and 63:17.

@@ -4,6 +4,7 @@
 
 use vtl::{
     Exit, GpaRange, Gpr, LowerMemory, Mode, Mshv, PageRights, SwitchEnable, Vm, Vtl, VtlPair,
+    identity_tables,
 };
 
 const SECRET: u64 = 7777;
@@ -47,8 +48,6 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Returns memory that only `vm` has rights to, with page tables for its gigabyte, and `code`.
 fn give(vtl: &Vtl, vm: Vm, range: GpaRange, code: &[u8]) -> Outcome<LowerMemory> {
-    const PRESENT_WRITABLE: u64 = 3;
-    const LARGE: u64 = 1 << 7;
     vtl.accept(&range)?;
     for other in [Vm::VTL0, Vm::VTL1] {
         let rights = if other == vm {
@@ -61,18 +60,7 @@ fn give(vtl: &Vtl, vm: Vm, range: GpaRange, code: &[u8]) -> Outcome<LowerMemory>
     let memory = LowerMemory::map(range)?;
     let base = range.base();
     memory.write(0, &vec![0; usize::try_from(USED)?])?;
-    let entry = |table, index, value: u64| {
-        memory.write(table + 8 * index, &(value | PRESENT_WRITABLE).to_le_bytes())
-    };
-    entry(0, base >> 39, base + PAGE)?;
-    entry(PAGE, (base >> 30) & 511, base + 2 * PAGE)?;
-    for index in 0..512 {
-        entry(
-            2 * PAGE,
-            index,
-            ((base >> 30 << 30) + (index << 21)) | LARGE,
-        )?;
-    }
+    memory.write(0, &identity_tables(base))?;
     memory.write(CODE, code)?;
     Ok(memory)
 }

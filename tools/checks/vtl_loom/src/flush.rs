@@ -21,6 +21,23 @@ enum Read {
     WithTheSwitchOnly,
 }
 
+/// The counter, and whether the other thread relies on the right being gone.
+type Shared = Arc<(AtomicU64, AtomicU64)>;
+
+/// The thread that removes a right: it increments the counter, kicks, and relies on that after the
+/// end of the stay that the kick has seen.
+fn revoker(vp: &Arc<Vp>, shared: &Shared) -> thread::JoinHandle<()> {
+    let (kicked, page) = (vp.clone(), shared.clone());
+    thread::spawn(move || {
+        let (flush, relied_on) = &*page;
+        flush.fetch_add(1, AcqRel);
+        let place = kicked.kick();
+        if !place.is_still(place) || kicked.has_ended(place) {
+            relied_on.store(1, Relaxed);
+        }
+    })
+}
+
 /// VTL1 runs, and returns; then VTL0 runs, all in one stay. Meanwhile another thread removes a
 /// right from VTL0, increments the counter, kicks, and relies on it after the end of the stay that
 /// the kick has seen.
@@ -28,15 +45,7 @@ fn revoke(without: Without, read: Read) {
     check(None, move || {
         let vp = Arc::new(Vp::new(without));
         let shared = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
-        let (kicked, page) = (vp.clone(), shared.clone());
-        let kicker = thread::spawn(move || {
-            let (flush, relied_on) = &*page;
-            flush.fetch_add(1, AcqRel);
-            let place = kicked.kick();
-            if !place.is_still(place) || kicked.has_ended(place) {
-                relied_on.store(1, Relaxed);
-            }
-        });
+        let kicker = revoker(&vp, &shared);
         let (flush, relied_on) = &*shared;
         let mut place = vp.begin_stay();
         let first_stay = place;
@@ -71,15 +80,7 @@ fn cut_off(note: Note) {
     check(None, move || {
         let vp = Arc::new(Vp::new(Without::Nothing));
         let shared = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
-        let (kicked, page) = (vp.clone(), shared.clone());
-        let kicker = thread::spawn(move || {
-            let (flush, relied_on) = &*page;
-            flush.fetch_add(1, AcqRel);
-            let place = kicked.kick();
-            if !place.is_still(place) || kicked.has_ended(place) {
-                relied_on.store(1, Relaxed);
-            }
-        });
+        let kicker = revoker(&vp, &shared);
         let (flush, relied_on) = &*shared;
         let mut flushes = Flushes::default();
         let place = vp.begin_stay();

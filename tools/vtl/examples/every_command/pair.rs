@@ -3,7 +3,7 @@
 
 use vtl::{
     Exit, GpaRange, Gpr, Left, LowerMemory, Mode, PageRights, PrivateState, SwitchEnable, Vm,
-    VtlPair,
+    VtlPair, identity_tables,
 };
 
 use crate::{Bed, Outcome, ensure};
@@ -43,15 +43,8 @@ struct Trace {
 }
 
 fn write_guests(memory: &LowerMemory, base: u64) -> Outcome {
-    const PRESENT_WRITABLE: u64 = 3;
-    const LARGE: u64 = 1 << 7;
     memory.write(0, &[0; 0x7000])?;
-    let entry = |table: u64, index: u64, value: u64| {
-        memory.write(table + 8 * index, &(value | PRESENT_WRITABLE).to_le_bytes())
-    };
-    entry(0, base >> 39, base + PAGE)?;
-    entry(PAGE, (base >> 30) & 511, base + 2 * PAGE)?;
-    entry(2 * PAGE, (base >> 21) & 511, base | LARGE)?;
+    memory.write(0, &identity_tables(base))?;
     memory.write(CODE[0], VTL0)?;
     memory.write(CODE[1], VTL1)?;
     Ok(())

@@ -8,7 +8,7 @@
 
 use core::ops::ControlFlow;
 
-use vtl::{Exit, GpaRange, Gpr, LowerMemory, Mode, Mshv, PageRights, Vm, Vtl};
+use vtl::{Exit, GpaRange, Gpr, LowerMemory, Mode, Mshv, PageRights, Vm, Vtl, identity_tables};
 use vtl1::keys::{Keys, SEAL_OVERHEAD, SEED_LEN, TAG_LEN};
 use vtl1::ranges::{PAGE, Range};
 use vtl1::request::{Command, MAX_INPUT, Request, Status};
@@ -82,27 +82,13 @@ fn find_memory() -> Outcome<u64> {
 
 impl Bed {
     fn new(image: &[u8]) -> Outcome<Self> {
-        const PRESENT_WRITABLE: u64 = 3;
-        const LARGE: u64 = 1 << 7;
         let base = find_memory()?;
         let vtl = Mshv::open()?.create_vtl()?;
         vtl.accept(&GpaRange::new(base, VTL0_LEN + VTL1_LEN)?)?;
         let vtl0 = GpaRange::new(base, VTL0_LEN)?;
         vtl.set_rights(&vtl0, Vm::VTL0, PageRights::ALL)?;
         let memory = LowerMemory::map(vtl0)?;
-        memory.write(0, &vec![0; 3 * 4096])?;
-        let entry = |table: u64, index: u64, value: u64| {
-            memory.write(table + 8 * index, &(value | PRESENT_WRITABLE).to_le_bytes())
-        };
-        entry(0, base >> 39, base + PAGE)?;
-        entry(PAGE, (base >> 30) & 511, base + 2 * PAGE)?;
-        for index in 0..512 {
-            entry(
-                2 * PAGE,
-                index,
-                ((base >> 30 << 30) + (index << 21)) | LARGE,
-            )?;
-        }
+        memory.write(0, &identity_tables(base))?;
         memory.write(CODE, VTL0)?;
         let vp = vtl.bind(0, Vm::VTL0)?;
         vp.reset(Mode::Long64 { cr3: base }, base + CODE)?;
