@@ -166,7 +166,7 @@ impl Stream {
 }
 
 impl Segment {
-    /// The words of its slot in the ring of leaves, behind the number of the segment.
+    /// The words of its slot in the ring of leaves, after the number of the segment.
     pub fn leaf_words(&self, id: u32, leaf: &Hash) -> [u64; RECORD_WORDS - 1] {
         let mut words = [0; RECORD_WORDS - 1];
         let [first, numbers, _, hash @ ..] = &mut words;

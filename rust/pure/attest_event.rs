@@ -144,7 +144,7 @@ pub struct Opening {
     pub batch_pages: u32,
     /// Of the module; zeros if the kernel keeps none.
     pub build_id: [u8; 20],
-    /// Of the kernel, with zeros behind it.
+    /// Of the kernel, padded with zeros.
     pub release: [u8; 64],
 }
 
@@ -208,7 +208,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// The words of the record behind the sequence number.
+    /// The words of the record after the sequence number.
     pub const fn words(&self) -> [u64; 7] {
         let [first, second, third] = self.operands;
         [

@@ -85,7 +85,7 @@ pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) 
         });
     }
     // Before the choice of the action, so that carrying it out can follow that at once.
-    let next_rip = behind(exit, guest.rflags, guest.rip)?;
+    let next_rip = rip_after(exit, guest.rflags, guest.rip)?;
     let action = match (reason, guest.rcx as u32) {
         // With interrupts disabled only an NMI would end the halt, and NMIs are userspace's.
         (REASON_HLT, _) if guest.rflags & RFLAGS_IF != 0 => Action::Halt(Halt::Hlt),
@@ -111,7 +111,7 @@ const fn written(guest: &Guest) -> u64 {
 
 /// Returns RIP after the instruction; `None` if advancing it has effects of its own.
 #[inline]
-pub(super) fn behind(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
+pub(super) fn rip_after(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
     let len_bytes = exit.r11 >> 32;
     let is_user = exit.r12 & 0x3 != 0;
     if rflags & RFLAGS_TF != 0 || is_user || !(1..=15).contains(&len_bytes) {

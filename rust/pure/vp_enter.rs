@@ -28,9 +28,6 @@ const fn stronger(one: u64, other: u64) -> u64 {
 pub struct EntryRcx(u64);
 
 impl EntryRcx {
-    /// Request to invalidate all translations of the VM.
-    pub const INVALIDATE_ALL: u64 = 1;
-
     /// Returns what any word asks to be invalidated, and nothing else of it.
     pub const fn invalidation_of(word: u64) -> u64 {
         word & INVD_TRANSLATIONS

@@ -10,7 +10,7 @@
 use super::apic::Priorities;
 use super::exit::{classify, Exit, RawExit};
 use super::field::{PerVm, VmIndex};
-use super::handled::{behind, CS_LONG, RFLAGS_IF};
+use super::handled::{rip_after, CS_LONG, RFLAGS_IF};
 use super::msr::{Limits, SharedMsrs};
 use super::offload::{HALTS, HALT_OTHER};
 use super::uapi::RUN_HALTED;
@@ -337,7 +337,7 @@ fn check(
     }
     let is_64_bit = exit.rsi & CS_LONG != 0;
     let is_whole = exit.r11 >> 32 == VMCALL_BYTES;
-    let next_rip = behind(exit, caller.own.rflags, caller.own.rip);
+    let next_rip = rip_after(exit, caller.own.rflags, caller.own.rip);
     let next_rip = next_rip
         .filter(|_| is_64_bit && is_whole)
         .ok_or(Left::Mode)?;

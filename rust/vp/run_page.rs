@@ -15,7 +15,7 @@ use crate::pure::msr::SharedMsrs;
 use crate::pure::offload::{offload_of_quiet, Offload};
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::RUN_HALTED;
-use crate::pure::vp_enter::EntryRcx;
+use crate::pure::vp_enter::{EntryRcx, INVALIDATE_ALL};
 use crate::pure::xsave::{FX_STATE_WORDS, FX_WORDS};
 
 /// Word of an FXSAVE image whose low half is MXCSR.
@@ -55,8 +55,7 @@ impl RunPage {
             self.0.replace_u64(offset::ENTRY_RCX, word, kept)
         });
         if !is_done {
-            self.0
-                .write_u64(offset::ENTRY_RCX, EntryRcx::INVALIDATE_ALL);
+            self.0.write_u64(offset::ENTRY_RCX, INVALIDATE_ALL);
         }
     }
 
