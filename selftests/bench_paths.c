@@ -21,7 +21,7 @@
 #define HOST_ROUNDS 10
 /* Switches of a VP between two pauses in which its records are hashed. */
 #define TOGETHER 256
-#define TIMES_TOGETHER 8
+#define TIMES_TOGETHER 32
 #define SELF_VECTOR 0x71
 /* Command of the debug port: the host preempts that many runs of L2s. */
 #define TAKE_ONE_RUN "2 1"
