@@ -236,12 +236,9 @@ pub fn shootdown(own_index: usize) {
         // Again now and then, because QEMU may lose an NMI as it may lose an interrupt (`vp`).
         while needs_kick(shared) {
             kick(index);
-            for _ in 0..SPINS_PER_KICK {
-                if !needs_kick(shared) {
-                    break;
-                }
-                core::hint::spin_loop();
-            }
+            (0..SPINS_PER_KICK)
+                .take_while(|_| needs_kick(shared))
+                .for_each(|_| core::hint::spin_loop());
         }
     }
 }
