@@ -18,7 +18,7 @@
 //!
 //! ```text
 //! run/enter  vp/machine  nodes/c  nodes/redirect  mem/fault  mem/registered
-//! cpu/fpu  cpu/msr  cpu/tdcall  glue/abi  glue/ffi  glue/page
+//! cpu/debug_regs  cpu/fpu  cpu/msr  cpu/tdcall  glue/abi  glue/ffi  glue/page
 //! ```
 
 #![deny(unsafe_code)]

@@ -33,7 +33,7 @@ use kernel::prelude::*;
 use crate::cpu::guards::{IrqsOff, MigrateOff, OnOneCpu};
 use crate::glue::error;
 use crate::glue::ffi;
-use crate::pure::audit::EntryReason;
+use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::controls::{Entry, Refusal};
 use crate::pure::exit::{Exit, RawExit};
 use crate::pure::field::VmIndex;
@@ -45,6 +45,7 @@ use crate::pure::vtl_switch;
 use crate::vp::assist::Assists;
 use crate::vp::claim::{Claimed, Pinned};
 use crate::vp::machine::Machine;
+use crate::vp::wake::Inside;
 use crate::vp::Vp;
 use context::Loaded;
 use deadline::HaltEnd;
@@ -272,30 +273,25 @@ fn run_loaded(
         if !loaded.take_invalidation()? {
             return Ok(Stop::Again);
         }
-        let entering = Entering::new(vp, loaded.operands.rcx, call.reason);
-        let class = loaded.enter(&irqs);
-        let switches = &mut loaded.private.switches;
-        let kind = entering.record(vp, switches, loaded.thread, class, &loaded.operands);
-        if class.has_run() {
-            loaded.note_progress();
-            call.has_run = true;
-        }
-        let exit = &loaded.operands.exit;
+        let (kind, rest) = loaded.without_irqs(&irqs, |loaded| {
+            enter_repeatedly(machine, loaded, &inside, call, offload, &irqs)
+        });
         // The interrupt that stopped the lower VTL is handled here.
         drop(irqs);
-        let is_done = match next(class, exit, offload, || vp.run_page.read_guest()) {
-            Next::EnterAgain => !note_stall(vp, class, &mut call.stall),
-            Next::Handle(handled) => {
+        let is_done = match rest {
+            Rest::Nothing | Rest::Is(Next::EnterAgain) => true,
+            Rest::Stalled => false,
+            Rest::Is(Next::Handle(handled)) => {
                 let deadlines = &mut loaded.private.deadlines;
                 let has_vtl1 = call.switching.is_some();
                 offload::carry_out(machine, vp, deadlines, has_vtl1, offload, &handled)
             }
-            Next::Userspace => match &mut call.switching {
+            Rest::Is(Next::Userspace) => match &mut call.switching {
                 Some(switching) => switching.switch_vtl_state(&mut loaded),
                 None => false,
             },
-            Next::Fail => {
-                vp.run_page.store_status(exit.rax);
+            Rest::Is(Next::Fail) => {
+                vp.run_page.store_status(loaded.operands.exit.rax);
                 call.reason = EntryReason::USERSPACE;
                 return Err(EIO);
             }
@@ -307,6 +303,78 @@ fn run_loaded(
         }
         call.reason = EntryReason::after(kind);
     }
+}
+
+/// What is left to do about the last exit.
+enum Rest {
+    Nothing,
+    /// Userspace has to see that the lower VTL makes no progress.
+    Stalled,
+    Is(Next),
+}
+
+/// Enters, and enters again at once after each exit that asks nothing of VTL2 but to be handled, as
+/// long as nobody asks this thread for something.
+///
+/// An interrupt that arrives meanwhile stays pending; TDG.VP.ENTER then returns, and it is handled. An
+/// exit that the host took first is no sign of one, which would have a status of its own.
+#[inline(always)]
+fn enter_repeatedly(
+    machine: &Machine,
+    loaded: &mut Loaded<'_>,
+    inside: &Inside<'_>,
+    call: &mut RunCall,
+    offload: Offload,
+    irqs: &IrqsOff,
+) -> (ExitKind, Rest) {
+    let vp = loaded.vp.vp();
+    let mut offload = offload;
+    loop {
+        let entering = Entering::new(vp, loaded.operands.rcx, call.reason);
+        let class = loaded.enter(irqs);
+        let switches = &mut loaded.private.switches;
+        let kind = entering.record(vp, switches, loaded.who, class, &loaded.operands);
+        if class.has_run() {
+            loaded.note_progress();
+            call.has_run = true;
+        }
+        let exit = &loaded.operands.exit;
+        let next = next(class, exit, offload, || vp.run_page.read_guest());
+        let is_done = match &next {
+            Next::EnterAgain if note_stall(vp, class, &mut call.stall) => {
+                return (kind, Rest::Stalled);
+            }
+            Next::EnterAgain => class.is_of_host(),
+            Next::Handle(handled) => {
+                let deadlines = &mut loaded.private.deadlines;
+                let has_vtl1 = call.switching.is_some();
+                offload::carry_out_at_once(machine, vp, deadlines, has_vtl1, offload, handled)
+            }
+            Next::Userspace | Next::Fail => false,
+        };
+        if !is_done {
+            return (kind, Rest::Is(next));
+        }
+        match quiet_offload(loaded, inside) {
+            Some(quiet) => offload = quiet,
+            None => return (kind, Rest::Nothing),
+        }
+        call.reason = EntryReason::after(kind);
+    }
+}
+
+/// Returns what the kernel may handle by itself if there is nothing else to do before an entry.
+#[inline(always)]
+fn quiet_offload(loaded: &Loaded<'_>, inside: &Inside<'_>) -> Option<Offload> {
+    let vp = loaded.vp.vp();
+    let is_quiet = !inside.is_kicked()
+        && !loaded.private.switches.is_at_limit()
+        && vp.is_ready()
+        && !vp.run_page.read_cancel()
+        && !vp.entry_check.is_due(loaded.vm())
+        && loaded.is_asked_for_nothing();
+    let offload = is_quiet.then(|| vp.run_page.read_quiet_offload())??;
+    Some(Offload::new(offload, loaded.vm()))
 }
 
 /// Posts requested interrupts. Returns what the kernel may handle by itself; `None` if the lower VTL

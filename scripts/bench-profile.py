@@ -24,7 +24,7 @@ PURPOSES = [
     ("MSRs", r"cpu/msr|vtl_(rd|wr)msr|host_msrs"),
     ("FPU", r"cpu/fpu|pure/xsave|kernel_fpu|fpregs|fpu__|save_fpregs|restore_fpregs|switch_fpu|os_xsave"
             r"|fx_state|legacy_image"),
-    ("debug registers", r"debug_regs|vtl_debug_"),
+    ("debug registers", r"debug_regs|vtl_debug_|vtl_breakpoints_"),
     ("speculation, entry", r"cpu/mitigation|pure/mitigation|vtl_vp_enter"),
     ("audit", r"observe/|run/record|pure/audit|pure/storm"),
     ("decision", r"pure/(exit|next|handled|offload|icr|apic|stall|status)|run/offload|vp/vapic"

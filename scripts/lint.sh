@@ -137,9 +137,9 @@ house_unsafe() {
 	[ -z "$found" ] || complain "rust/mshv_vtl_tdx_main.rs: its list of files with unsafe blocks differs in $found"
 	local blocks
 	blocks=$(tracked 'rust/*' | xargs grep -hE 'unsafe *\{' | wc -l)
-	[ "$blocks" -le 61 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 61"
+	[ "$blocks" -le 64 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 64"
 	blocks=$(tracked 'rust/*' | xargs grep -lE 'unsafe *\{' | wc -l)
-	[ "$blocks" -le 12 ] || complain "rust/: unsafe blocks in $blocks files, and coding-style.rst allows 12"
+	[ "$blocks" -le 13 ] || complain "rust/: unsafe blocks in $blocks files, and coding-style.rst allows 13"
 	local area
 	for area in rust tools/vtl tools/vtl_audit tools/vtlctl tools/vtlvmm tools/svm tools/tdxemu tools/tdx_model tools/tmk tools/vtl1 tools/checks/fuzz; do
 		note "unsafe blocks in $area: $(tracked "$area/*.rs" "$area/**/*.rs" | sort -u |

@@ -14,12 +14,15 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "debug_port.h"
 #include "patterns.h"
 #include "vtl_harness.h"
 #include "vtl_util.h"
 
 #define ROUNDS_SHORT 3
 #define ROUNDS_LONG 300000
+/* Not so many that userspace sees one. */
+#define TAKEN 1000
 
 FIXTURE(patterns)
 {
@@ -330,6 +333,24 @@ TEST_F(patterns, a_thread_with_a_breakpoint_keeps_both_sides)
 		EXPECT_EQ(round, hits);
 	}
 	close(event);
+}
+
+/* After an exit that the host took, the guest is entered again with interrupts off. */
+TEST_F(patterns, what_the_host_takes_keeps_both_sides)
+{
+	int event = -1, round;
+
+	ASSERT_EQ(0, vtl_load_helper("vtl_debug_port"));
+	for (round = 0; round < 2; round++) {
+		ASSERT_EQ(0, start(&self->guest, self->data, 0x48 + round,
+				   ROUNDS_LONG / 10));
+		ASSERT_EQ(0, debug_port(ACTION_TAKE, TAKEN));
+		EXPECT_TRUE(run_to_halt(&self->guest, 0xd8));
+		/* Once more, with a breakpoint of VTL2. */
+		if (!round)
+			event = set_breakpoint();
+	}
+	EXPECT_EQ(0, close(event));
 }
 
 /* Another VP, on the other CPU. */

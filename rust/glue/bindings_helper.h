@@ -10,6 +10,7 @@
 #include <linux/eventfd.h>
 #include <linux/gfp.h>
 #include <linux/sched/clock.h>
+#include <asm/debugreg.h>
 #include <asm/fpu/api.h>
 
 #include "cpu/helpers.h"

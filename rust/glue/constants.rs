@@ -43,12 +43,10 @@ assert_same! {
     Facts::KERNEL_OFF.0 => vtl_fact_VTL_KERNEL_OFF,
 }
 
-// SINTs of the host; debug registers; lengths of lists.
+// SINTs of the host; lengths of lists.
 assert_same! {
     hv_message::SINT_INTERCEPTION => vtl_sint_VTL_SINT_INTERCEPTION,
     hv_message::SINT_VMBUS => vtl_sint_VTL_SINT_VMBUS,
-    registers::INDEX_DR6 => VTL_PLACE_DR6,
-    registers::DEBUG_START.len() - 1 => VTL_PLACE_DR6,
     lower::MAX_RANGES => VTL_MAX_RANGES,
 }
 

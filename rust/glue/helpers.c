@@ -184,6 +184,27 @@ u32 vtl_apic_id(u32 cpu)
 	return cpu_possible(cpu) ? cpu_physical_id(cpu) : BAD_APICID;
 }
 
+/* With interrupts off. */
+void vtl_breakpoints_stop(struct vtl_breakpoints *own)
+{
+	own->dr7 = local_db_save();
+	get_debugreg(own->address[0], 0);
+	get_debugreg(own->address[1], 1);
+	get_debugreg(own->address[2], 2);
+	get_debugreg(own->address[3], 3);
+}
+
+/* Likewise. */
+void vtl_breakpoints_resume(struct vtl_breakpoints *own)
+{
+	set_debugreg(own->address[0], 0);
+	set_debugreg(own->address[1], 1);
+	set_debugreg(own->address[2], 2);
+	set_debugreg(own->address[3], 3);
+	local_db_restore(own->dr7);
+	own->dr7 = 0;
+}
+
 /* Clears the registers in which VTL2 has no breakpoint. */
 void vtl_debug_forget(void)
 {

@@ -39,21 +39,14 @@ int vtl_user_read_pair(u64 *first, u64 *second, u64 address);
 bool vtl_is_user_page(u64 address);
 u32 vtl_apic_id(u32 cpu);
 u32 vtl_tsc_khz(void);
-/*
- * Debug registers: DR0 to DR3, and DR6 in this place. needs_addresses: the lower VTL
- * can use DR0 to DR3. has_addresses: this entry has loaded them. must_forget: one has,
- * since they were cleared. host_dr7 is zero unless VTL2 has breakpoints.
- */
-#define VTL_PLACE_DR6 4
-struct vtl_debug {
-	u64 lower[VTL_PLACE_DR6 + 1];
-	u64 host[4];
-	u64 host_dr7;
-	bool needs_addresses;
-	bool has_addresses;
-	bool must_forget;
+/* Breakpoints of VTL2 that are disabled; dr7 is zero if there are none. */
+struct vtl_breakpoints {
+	u64 address[4];
+	u64 dr7;
 };
 
+void vtl_breakpoints_stop(struct vtl_breakpoints *own);
+void vtl_breakpoints_resume(struct vtl_breakpoints *own);
 void vtl_debug_forget(void);
 
 void *vtl_page_address(struct page *page);

@@ -5,6 +5,7 @@
 //! `rust/run/record.rs` writes the records, `rust/observe/stats.rs` counts by kind.
 
 use super::exit::{Exit, RawExit};
+use super::field::VmIndex;
 use super::vp_enter::EntryRcx;
 use super::vtl_switch::REASON_VMCALL;
 
@@ -82,6 +83,30 @@ impl EntryReason {
     }
 }
 
+/// Thread, VP and VM of a switch: bits 0 to 31, 32 to 47 and 48 to 55 of a word of the record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Who(u64);
+
+impl Who {
+    const VM_SHIFT: u32 = 48;
+
+    /// The thread with this ID runs a VM on the VP of this CPU.
+    pub const fn new(thread: u32, vp: u16, vm: VmIndex) -> Self {
+        Self(thread as u64 | ((vp as u64) << 32)).in_vm(vm)
+    }
+
+    /// The same thread, in another VM.
+    pub const fn in_vm(self, vm: VmIndex) -> Self {
+        let others = self.0 & !(0xff << Self::VM_SHIFT);
+        Self(others | ((vm.get() as u64) << Self::VM_SHIFT))
+    }
+
+    /// ID of the thread.
+    pub const fn thread(self) -> u32 {
+        self.0 as u32 // CAST: the low half
+    }
+}
+
 /// One switch to a lower VTL and back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SwitchRecord<'a> {
@@ -91,10 +116,8 @@ pub struct SwitchRecord<'a> {
     pub cycles: u64,
     /// Instruction pointer of the lower VTL after the exit.
     pub rip: u64,
-    /// Thread ID of the thread that ran the VP.
-    pub thread: u32,
-    /// CPU number of the VP.
-    pub vp: u16,
+    /// Who switched.
+    pub who: Who,
     /// RCX of TDG.VP.ENTER.
     pub entry_rcx: EntryRcx,
     /// Why it was entered.
@@ -137,7 +160,6 @@ impl SwitchRecord<'_> {
         if self.entry_rcx.invalidates() {
             flags |= flag::INVALIDATED;
         }
-        let vm = self.entry_rcx.vm_number() as u64;
         let reason = self.reason.number() as u64;
         [
             self.entry_tsc,
@@ -145,7 +167,7 @@ impl SwitchRecord<'_> {
             self.exit.rax,
             qualification,
             self.rip,
-            self.thread as u64 | ((self.vp as u64) << 32) | (vm << 48) | (reason << 56),
+            self.who.0 | (reason << 56),
             kind | (flags << 8),
         ]
     }

@@ -99,6 +99,11 @@ impl Exit {
             Self::NotEntered | Self::Refused => false,
         }
     }
+
+    /// Returns true if the host took the exit first.
+    pub const fn is_of_host(self) -> bool {
+        matches!(self, Self::HostRouted | Self::HostCalled)
+    }
 }
 
 /// Classifies by the status alone: the low half is an exit reason only for some statuses.

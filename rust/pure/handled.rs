@@ -117,14 +117,14 @@ pub(super) fn rip_after(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
     if rflags & RFLAGS_TF != 0 || is_user || !(1..=15).contains(&len_bytes) {
         return None;
     }
-    let next = rip.checked_add(len_bytes)?;
-    let (base, bits) = if exit.rsi & CS_LONG != 0 {
-        // The next instruction must not be at a non-canonical address.
-        (rip, 47)
+    let next = rip.wrapping_add(len_bytes);
+    let is_beyond = if exit.rsi & CS_LONG != 0 {
+        // The next instruction must not be at a non-canonical address, nor at the other end.
+        (next ^ rip) >> 47 != 0
     } else {
-        (0, 32)
+        (next | rip) >> 32 != 0
     };
-    if (next ^ base) >> bits != 0 {
+    if is_beyond {
         return None;
     }
     Some(next)

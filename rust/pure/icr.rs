@@ -34,6 +34,8 @@ pub enum Target {
 const NOT_PLAIN: u64 = (0x7 << 8) | (1 << 12) | (1 << 13) | (1 << 15) | (0x3 << 16) | (0xfff << 20);
 const IS_LOGICAL: u64 = 1 << 11;
 const BROADCAST: u32 = u32::MAX;
+/// Shorthand: the sender.
+const OWN: u64 = 1;
 
 impl Ipi {
     /// Decodes a write. Returns `None` if it is no such interrupt, or has to fault; userspace
@@ -55,12 +57,21 @@ impl Ipi {
         self.vector
     }
 
+    /// Returns true if the shorthand says that it is for the sender itself.
+    pub const fn is_to_self(self) -> bool {
+        self.shorthand() == OWN
+    }
+
+    const fn shorthand(self) -> u64 {
+        (self.icr >> 18) & 0x3
+    }
+
     /// The destination.
     #[inline]
     pub const fn target(self) -> Target {
         let destination = (self.icr >> 32) as u32; // CAST: the high half
-        match (self.icr >> 18) & 0x3 {
-            1 => Target::Own,
+        match self.shorthand() {
+            OWN => Target::Own,
             2 => Target::All,
             3 => Target::Others,
             _ if destination == BROADCAST => Target::All,

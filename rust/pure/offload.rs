@@ -77,6 +77,11 @@ impl Offload {
         raw & (INTR_INJECT | X2APIC | HALT_OTHER) == INTR_INJECT | X2APIC
     }
 
+    /// Returns true if only userspace can end a halt.
+    pub const fn is_halted_otherwise(self) -> bool {
+        self.raw & HALT_OTHER != 0
+    }
+
     /// Value of `offload_flags` after the lower VTL has halted itself.
     pub const fn halted(self, halt: Halt) -> u8 {
         match halt {

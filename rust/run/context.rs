@@ -15,12 +15,13 @@
 //! | general registers | run page, by the TDX module | kernel stack, by the stub | each entry |
 //! | CR2 | [`Loaded`], run page | not needed | each entry |
 //! | SPEC_CTRL | VP, for each VM | [`Loaded`] | each entry, by the stub |
-//! | PKRU | VP | [`Loaded`]: it belongs to the task | each entry |
-//! | DR0 to DR3, DR6 | VP | VP, while the lower VTL runs | each entry |
+//! | PKRU | VP | [`Loaded`]: it belongs to the task | with interrupts disabled |
+//! | DR0 to DR3 | VP | VP, while the lower VTL runs | with interrupts disabled |
+//! | DR6 | VP | a constant | each entry |
 //!
 //! What is exchanged with [`Loaded`] stays loaded while the kernel handles an exit, with interrupts
-//! enabled: interrupt handlers use none of it. What an interrupt handler could use is exchanged at
-//! each entry. [TDP 2.5]
+//! enabled: interrupt handlers use none of it. What an interrupt handler could use is exchanged when
+//! interrupts are disabled and enabled; what the kernel itself could use, at each entry. [TDP 2.5]
 //!
 //! State that a lower VTL can't change without an exit still has the value that was loaded, and is
 //! not read back (`pure/intercepts.rs`). DR0 to DR3 of a VTL that can't access them are not
@@ -40,6 +41,7 @@ use crate::cpu::guards::IrqsOff;
 use crate::cpu::mitigation;
 use crate::cpu::msr::{self, Xfd};
 use crate::glue::ffi;
+use crate::pure::audit::Who;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit};
 use crate::pure::field::VmIndex;
@@ -66,8 +68,8 @@ pub(super) struct Loaded<'a> {
     /// Operands of the next entry, and results of the last one. Kept in place: copies would cost
     /// more than the decisions that use them.
     pub(super) operands: Operands<'a>,
-    /// Thread ID.
-    pub(super) thread: u32,
+    /// For the records of its switches.
+    pub(super) who: Who,
     /// The VM that runs, and RCX of its entries when they invalidate nothing.
     vm: VmIndex,
     plain_rcx: EntryRcx,
@@ -126,7 +128,7 @@ impl<'a> Loaded<'a> {
                 spec_ctrl,
                 mitigations.scrub,
             ),
-            thread: ffi::thread(),
+            who: Who::new(ffi::thread(), vp.vp().cpu, vm),
             vm,
             plain_rcx: rcx,
             host_xfd,
@@ -138,22 +140,39 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// Executes TDG.VP.ENTER once; `operands` has the results.
+    /// Calls `act`, which enters, while the processor has the state that an interrupt handler could
+    /// use: PKRU and DR0 to DR3 of the lower VTL.
     ///
     /// Reports a quiescent state to RCU only on the first entry after loading. A grace period that
     /// waits for this CPU makes the tick raise a softirq or set NEED_RESCHED, which makes us unload
     /// and load again, and report again.
-    #[inline]
-    pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
+    #[inline(always)]
+    pub(super) fn without_irqs<T>(
+        &mut self,
+        irqs: &IrqsOff,
+        act: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         if self.is_first {
             self.is_first = false;
             enter::note_quiescent_state(&mut self.private.quiescent_at, irqs);
         }
-        let private = &mut *self.private;
-        fpu::change_pkru(self.host_pkru, private.pkru, irqs);
-        enter::tdg_vp_enter(&mut self.operands, &mut private.debug, irqs);
-        private.pkru = fpu::read_pkru(self.features.has_pkru, &self.section);
-        fpu::change_pkru(private.pkru, self.host_pkru, irqs);
+        self.private.debug.load_addresses(irqs);
+        fpu::change_pkru(self.host_pkru, self.private.pkru, irqs);
+        let result = act(self);
+        let pkru = fpu::read_pkru(self.features.has_pkru, &self.section);
+        fpu::change_pkru(pkru, self.host_pkru, irqs);
+        self.private.pkru = pkru;
+        self.private.debug.store_addresses(irqs);
+        result
+    }
+
+    /// Executes TDG.VP.ENTER once; `operands` has the results.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
+        let debug = &mut self.private.debug;
+        debug.load_dr6(irqs);
+        enter::tdg_vp_enter(&mut self.operands, irqs);
+        debug.store_dr6(irqs);
         classify(&self.operands.exit)
     }
 
@@ -168,11 +187,16 @@ impl<'a> Loaded<'a> {
     /// EINVAL for a value that the TDX module would refuse.
     #[inline]
     pub(super) fn take_invalidation(&mut self) -> Result<bool> {
-        let word = self.vp.run_page.read_entry_rcx();
-        if word == self.plain_rcx.raw() {
+        if self.is_asked_for_nothing() {
             return Ok(true);
         }
-        self.take_from(word)
+        self.take_from(self.vp.run_page.read_entry_rcx())
+    }
+
+    /// Returns true if the run page names this VM and nothing to invalidate.
+    #[inline]
+    pub(super) fn is_asked_for_nothing(&self) -> bool {
+        self.vp.run_page.read_entry_rcx() == self.plain_rcx.raw()
     }
 
     #[cold]
@@ -266,6 +290,7 @@ impl<'a> Loaded<'a> {
         self.operands.rcx = rcx.with_invalidation_of(undone);
         self.vm = vm;
         self.plain_rcx = rcx;
+        self.who = self.who.in_vm(vm);
         private.heed_intercepts(vm);
         let mitigations = &self.features.mitigations;
         mitigation::change_owner(&mut private.owner, vm, mitigations, &self.section);

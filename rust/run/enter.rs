@@ -8,7 +8,6 @@
 use core::marker::PhantomData;
 use core::mem::offset_of;
 
-use crate::cpu::debug_regs::DebugRegs;
 use crate::cpu::guards::IrqsOff;
 use crate::glue::abi::{self, mshv_tdx_exit_info, vtl_enter_operands};
 use crate::pure::exit::RawExit;
@@ -53,17 +52,15 @@ impl<'a> Operands<'a> {
     }
 }
 
-/// Enters a lower VTL with its debug registers; `run/context.rs` has loaded its other state.
+/// Enters a lower VTL; `run/context.rs` has loaded its state.
 #[inline]
-pub(crate) fn tdg_vp_enter(operands: &mut Operands<'_>, debug: &mut DebugRegs, _irqs: &IrqsOff) {
+pub(crate) fn tdg_vp_enter(operands: &mut Operands<'_>, _irqs: &IrqsOff) {
     let operands = core::ptr::from_mut(operands).cast();
     // SAFETY: The stub saves and restores every register that belongs to its caller. `_irqs` proves
     // that interrupts are disabled. `operands` is valid for the call and has the layout that the
     // stub expects, by the assertions below. The guest state is in a run page, which `RunPage`
-    // allocated for the TDX module to write to, and which `Operands` borrows. Debug registers can
-    // at most make the kernel take a #DB, and not even that while DR7 is clear; DR7 is only set to
-    // the value that it had before.
-    unsafe { abi::vtl_enter_lower(operands, debug.registers()) };
+    // allocated for the TDX module to write to, and which `Operands` borrows.
+    unsafe { abi::vtl_guest_enter(operands) };
 }
 
 /// Reports a quiescent state of this CPU to RCU: nothing that RCU protects is held when entering a

@@ -99,11 +99,50 @@ fn priorities(vp: &Vp) -> Priorities {
     vp.run_page.read_priorities(VirtualApic(&vp.vapic).tpr())
 }
 
+/// As [`carry_out`], with interrupts disabled, if the exit concerns nobody but this VP, which can be
+/// entered again at once. Otherwise returns false, and [`carry_out`] has to handle it.
+#[inline(always)]
+pub(super) fn carry_out_at_once(
+    machine: &Machine,
+    vp: &Vp,
+    deadlines: &mut Deadlines,
+    has_vtl1: bool,
+    offload: Offload,
+    handled: &Handled,
+) -> bool {
+    let is_done = match handled.action {
+        Action::Send(ipi) => {
+            ipi.is_to_self() && ends_shadow(handled) && {
+                post(vp, ipi.vector());
+                true
+            }
+        }
+        Action::Halt(halt) => {
+            ends_at_once(vp, offload) && ends_shadow(handled) && {
+                store_idle(vp, halt);
+                true
+            }
+        }
+        Action::SetTimer(_) | Action::Expire => {
+            return carry_out(machine, vp, deadlines, has_vtl1, offload, handled);
+        }
+    };
+    if is_done {
+        vp.run_page.store_rip(handled.next_rip);
+    }
+    is_done
+}
+
+/// Returns true if an interrupt that is deliverable already ends a halt.
+fn ends_at_once(vp: &Vp, offload: Offload) -> bool {
+    !offload.is_halted_otherwise() && priorities(vp).is_deliverable()
+}
+
 /// Handles an exit of the lower VTL. Returns false if it has to be left to userspace. Then the
 /// registers are unchanged: the instruction has not been executed, and userspace, which executes
 /// it, may find its timer set, or the interrupt posted, already. `has_vtl1` is true if the kernel
 /// switches between the VTLs.
-#[inline]
+#[inline(never)]
 pub(super) fn carry_out(
     machine: &Machine,
     vp: &Vp,
@@ -133,11 +172,16 @@ fn ends_shadow(handled: &Handled) -> bool {
 }
 
 fn store_halt(vp: &Vp, offload: Offload, halt: Halt) -> bool {
+    store_idle(vp, halt);
+    vp.run_page.store_halt(offload.halted(halt), RUN_HALTED);
+    true
+}
+
+/// Stores what the RDMSR of guest idle reads.
+fn store_idle(vp: &Vp, halt: Halt) {
     if halt == Halt::GuestIdle {
         vp.run_page.store_msr_zero();
     }
-    vp.run_page.store_halt(offload.halted(halt), RUN_HALTED);
-    true
 }
 
 /// Sends an interrupt. Returns false if it has to be left to userspace.

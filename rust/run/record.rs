@@ -7,7 +7,7 @@ use crate::glue::ffi;
 use crate::observe::audit::Switches;
 use crate::observe::event;
 use crate::observe::trace;
-use crate::pure::audit::{EntryReason, ExitKind, SwitchRecord};
+use crate::pure::audit::{EntryReason, ExitKind, SwitchRecord, Who};
 use crate::pure::exit::Exit;
 use crate::pure::vp_enter::EntryRcx;
 use crate::vp::Vp;
@@ -35,7 +35,7 @@ impl Entering {
         self,
         vp: &Vp,
         switches: &mut Switches,
-        thread: u32,
+        who: Who,
         class: Exit,
         operands: &Operands<'_>,
     ) -> ExitKind {
@@ -50,8 +50,7 @@ impl Entering {
             entry_tsc: self.entry_tsc,
             cycles: exit_tsc.wrapping_sub(self.entry_tsc),
             rip: vp.run_page.read_rip(),
-            thread,
-            vp: vp.cpu,
+            who,
             entry_rcx: *entry_rcx,
             reason: self.reason,
             exit,
@@ -61,7 +60,7 @@ impl Entering {
         vp.ring.record(switches, &switch);
         let storm = vp.stats.count(self.reason, kind, switch.cycles, exit_tsc);
         if let Some(ticks) = storm {
-            event::exit_storm(vp.cpu, kind, thread, ticks);
+            event::exit_storm(vp.cpu, kind, who.thread(), ticks);
         }
         trace::vtl_exit(entry_rcx.vm().get(), exit, switch.rip, switch.cycles);
         kind

@@ -60,9 +60,7 @@ struct vtl_enter_operands {
 void vtl_vp_enter(struct vtl_enter_operands *operands);
 
 void vtl_note_quiescent_state(unsigned long *noted);
-struct vtl_debug;
-void vtl_enter_lower(struct vtl_enter_operands *operands,
-		     struct vtl_debug *debug);
+void vtl_guest_enter(struct vtl_enter_operands *operands);
 #endif
 
 #endif
