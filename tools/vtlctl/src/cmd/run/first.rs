@@ -23,6 +23,8 @@ const MACHINE_CHECK: u64 = 1 << 18;
 pub(crate) fn find(vp: &mut Vp) -> vtl::Result<Option<First>> {
     let mask = EVERY_EXCEPTION & !MACHINE_CHECK;
     vp.write_masked(L2Field::EXCEPTION_BITMAP, EVERY_EXCEPTION, mask)?;
+    // Not the event whose delivery failed, which would fail again.
+    vp.write(L2Field::ENTRY_INTERRUPTION_INFO, 0)?;
     let found = again(vp);
     vp.write_masked(L2Field::EXCEPTION_BITMAP, 0, mask)?;
     found
