@@ -151,6 +151,8 @@ if stamped host 1 && stamped root "$PACKAGES" && stamped kernel 1 && stamped sou
 	exit
 fi
 
+# Said before anything is installed.
+stamped root "$PACKAGES" || debian_mirror >/dev/null
 step host 1 20 "tools on this machine (mmdebstrap)" install_host_tools
 step root "$PACKAGES" 150 "build root ($SUITE: compilers, QEMU)" make_root
 step kernel 1 30 "kernel packages ($KERNEL_WANTED)" fetch_kernel

@@ -49,7 +49,7 @@ esac
 show() {
 	if [ -n "${V:-}" ]; then cat; else
 		awk '/^=== VTL2 userspace/ { on = 1 }
-		     on || /tdx: Guest detected|Kernel panic|Hypervisor detected/ { print; fflush() }'
+		     on || /Linux version|tdx: Guest detected|Kernel panic|Hypervisor detected|Run \/init/ { print; fflush() }'
 	fi
 }
 
