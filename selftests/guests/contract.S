@@ -66,7 +66,7 @@ _start:
 	outb	%al, $0x80
 	mov	$0x40000000, %eax
 	cpuid
-	cmp	$0x6c747476, %ebx	# "vtlc"
+	cmp	$0x636c7476, %ebx	# "vtlc"
 	promise			# the leaf of the hypervisor
 	mov	$0x40000010, %eax
 	cpuid
