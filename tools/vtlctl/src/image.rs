@@ -58,7 +58,10 @@ fn check_kind(bytes: &[u8]) -> anyhow::Result<()> {
             "it is a Linux kernel (boot it by 'vtlctl boot --kernel')"
         ));
     }
-    match BEGINNINGS.iter().find(|(bytes_of, _)| bytes.starts_with(bytes_of)) {
+    match BEGINNINGS
+        .iter()
+        .find(|(bytes_of, _)| bytes.starts_with(bytes_of))
+    {
         Some((_, what)) => Err(anyhow!("it is {what}")),
         None => Ok(()),
     }

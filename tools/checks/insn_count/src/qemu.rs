@@ -194,7 +194,11 @@ unsafe fn observe_boot(insn: *mut Opaque, bytes: &[u8], address: u64) {
         unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_init, NO_REGS, data) };
         return;
     }
-    let offset = if crate::is_kernel(address) { KERNEL } else { ELSE };
+    let offset = if crate::is_kernel(address) {
+        KERNEL
+    } else {
+        ELSE
+    };
     let word = since_reset(offset);
     // SAFETY: as above; the scoreboard lives as long as the process.
     unsafe { qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, ADD, word, 1) };

@@ -163,10 +163,6 @@ fn serve(
         }
         let exit = vp.run()?;
         tally.count(exit.name());
-        if matches!(exit, Exit::TripleFault) {
-            drop(exit);
-            return Ok(End::Failed(triple_fault(vp, last_fault)?));
-        }
         match exit {
             Exit::Cpuid(cpuid) => {
                 let answer = services::virtual_cpuid(cpuid.leaf(), cpu);
@@ -202,6 +198,7 @@ fn serve(
             // this loop spin.
             Exit::Interrupted => vp.canceller().clear(),
             Exit::NotEntered(_) => {}
+            Exit::TripleFault => return Ok(End::Failed(triple_fault(vp, last_fault)?)),
             other => return Ok(End::Failed(describe(&other))),
         }
     }
