@@ -65,7 +65,7 @@ clean_system() {
 	else
 		mirror=$(debian_mirror)
 	fi
-	mmdebstrap --mode=root --variant=minbase --include=make "${options[@]}" "$1" "$root" "$mirror" &&
+	mmdebstrap --mode=root --variant=minbase --include=make,apt "${options[@]}" "$1" "$root" "$mirror" &&
 		mkdir -p "$root$TOP" && cp /etc/resolv.conf "$root/etc/resolv.conf" &&
 		mount --bind "$root" "$root" && mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" &&
 		mount --bind -o ro "$TOP" "$root$TOP"

@@ -101,7 +101,7 @@ result $status the_options_of_the_guide_are_those_of_the_kernel_that_boots "$wor
 status=0
 # shellcheck disable=SC2016 # not this shell expands it
 in_root sh -ec 'cd "$1" && . ./guide' sh "$work" && [ -s "$work/archive" ] &&
-	KERNEL=$KIMAGE INITRD=$work/archive CMDLINE=quiet timeout 300 "$TOP/scripts/emu-run.sh" >"$work/out" 2>&1 </dev/null &&
+	KERNEL=$KIMAGE INITRD=$work/archive timeout 300 "$TOP/scripts/emu-run.sh" >"$work/out" 2>&1 </dev/null &&
 	grep -q 'tdx: Guest detected' "$work/out" &&
 	grep -q "^hello from $(cat "$CACHE/kernel/release"), in a TD" "$work/out" || status=1
 result $status the_kernel_of_the_guide_boots "$work/out"
