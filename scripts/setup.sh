@@ -40,7 +40,8 @@ make_root() {
 	sources=$CACHE/root-sources.list
 	rm -rf --one-file-system "$ROOT" "$ROOT.new"
 	printf 'deb %s %s main\n' "$mirror" "$SUITE" "$mirror" "$SUITE-backports" >"$sources"
-	mmdebstrap --mode=root --variant=minbase \
+	# The keys are named, because apt of another distribution does not trust Debian's.
+	mmdebstrap --mode=root --variant=minbase --keyring="$DEBIAN_KEYS" \
 		--aptopt='APT::Install-Recommends "false"' \
 		--include="$(IFS=,; echo "${ROOT_PACKAGES[*]}")" \
 		"$SUITE" "$ROOT.new" "$sources"
