@@ -66,7 +66,8 @@ clean_system() {
 		mirror=$(debian_mirror)
 	fi
 	mmdebstrap --mode=root --variant=minbase --include=make,apt "${options[@]}" "$1" "$root" "$mirror" &&
-		mkdir -p "$root$TOP" && cp /etc/resolv.conf "$root/etc/resolv.conf" &&
+		mkdir -p "$root$TOP" "$root/etc/ssl/certs" && cp /etc/resolv.conf "$root/etc/resolv.conf" &&
+		cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" &&
 		mount --bind "$root" "$root" && mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" &&
 		mount --bind -o ro "$TOP" "$root$TOP"
 }
