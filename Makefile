@@ -14,7 +14,7 @@ export N VCPUS T TARGET SEED TRACE KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP M
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec test-guest test-install install dist bench bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest test-install test-hosts install dist bench bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -72,6 +72,9 @@ test-guest: modules emulator tools ## a Linux at VTL0, in a TD, only
 test-install: image ## release, make install, Debian packages in a clean system (ten minutes, needs the network)
 	@$(S)/test-install.sh
 
+test-hosts: ## set up a clean Debian 12, Debian 13 and Ubuntu 24.04 (half an hour, needs the network) [HOSTS=]
+	@$(S)/test-hosts.sh
+
 install: ## install what was built: module, vtlctl, tdxemu, documents [DESTDIR=] [PREFIX=/usr/local]
 	@$(S)/install.sh
 
@@ -105,8 +108,9 @@ soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=2
 soak-guest: ## boot two kernel versions at VTL0 with 1, 2 and 4 processors, N times each (N=10)
 	@$(S)/soak-guest.sh
 
-bench-emu: image ## the emulator's cost: ratio of a boot, ratio of an L2 round trip [RUNS=]
+bench-emu: image ## the emulator's cost: instructions and ratio of a boot, ratio of an L2 round trip [RUNS=]
 	@$(S)/build.sh tmk
+	@$(S)/build.sh bench
 	@$(S)/bench-emu.sh
 
 boot: modules emulator tools ## the prompt of a Linux at VTL0 in a TD (Ctrl-A X ends it)

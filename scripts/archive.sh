@@ -16,14 +16,16 @@ find_mirror() {
 	# shellcheck disable=SC2016 # not this shell expands it
 	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
 		grep -v -- '-security' | head -n 1)
-	[ -n "$uri" ] || uri=$(sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([^ ]+).*/\3/p' \
+	# Before the first apt-get update nothing has an origin. On other systems, folders of that name are
+	# not Debian's.
+	[ -n "$uri" ] || ! grep -qx 'ID=debian' /etc/os-release || uri=$(sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([^ ]+).*/\3/p' \
 		/etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -m 1 '/debian/*$')
 	[ -n "$uri" ] && echo "$uri"
 }
 
 debian_mirror() {
 	find_mirror || die "this machine's apt sources have no mirror of Debian" \
-		"name one: make setup DEBIAN_MIRROR=http://YOUR.MIRROR/debian"
+		"name one: make setup DEBIAN_MIRROR=http://deb.debian.org/debian"
 }
 
 need_debian_keys() {

@@ -5,7 +5,8 @@
 # TD with the same kernel directly on QEMU, and a round trip L1 to L2 to L1 with a plain exit of L1
 # (reading the instruction, a refusal, VMRUN). The last line has the two ratios; a bare exit,
 # without reading the instruction, is shown too. The cheapest of RUNS runs counts, and within a run
-# the cheapest batch of round trips: a busy machine makes things slower, never faster.
+# the cheapest batch of round trips: a busy machine makes things slower, never faster. Before that,
+# the instructions from reset to init are counted, under -icount, which are the same in each run.
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -36,9 +37,28 @@ boots() {
 	done | smallest
 }
 
+# count_boot ARCHIVE: prints how many millions of instructions a boot with it takes, up to the first one
+# of init, and how many of these are the kernel's.
+count_boot() {
+	local tree=$BUILD/bench-emu.d json=$BUILD/bench-emu.json
+	rm -rf "$tree" "$json"
+	mkdir "$tree"
+	cp "$BUILD/bench/init" "$tree/bench-init"
+	{ cat "$1" && (cd "$tree" && find . | in_root cpio --quiet -o -H newc --owner=0:0) | gzip -1; } >"$tree.initramfs"
+	SMP=1 COUNT_TO=$json COUNT_BOOT=1 machine "$KIMAGE" "$tree.initramfs" "$emu_log" emu.hide_time=1 \
+		"console=ttyS0 panic=-1 quiet nokaslr rdinit=/bench-init"
+	LIMIT=900 cpu_seconds "${qemu[@]}" >/dev/null
+	awk '/"(instructions|kernel)": [0-9]/ { gsub(/,/, ""); figure[++n] = sprintf("%.1f", $2 / 1e6) }
+	     END { if (n != 2) exit 1; print figure[1], figure[2] }' "$json" || die "a figure is missing" "console: $log"
+}
+
+say "counting instructions from reset to init"
+read -r small small_kernel < <(count_boot "$BUILD/initramfs-run")
+read -r full full_kernel < <(count_boot "$BUILD/initramfs")
+
 command_line="console=ttyS0 panic=-1 quiet vtl.do=boot"
 say "booting as a TD, $runs times"
-machine "$KIMAGE" "$BUILD/initramfs" "$emu_log" "" "$command_line"
+machine "$KIMAGE" "$BUILD/initramfs-run" "$emu_log" "" "$command_line"
 td=$(boots "${qemu[@]}")
 say "booting without the emulator, $runs times"
 direct=()
@@ -51,7 +71,7 @@ for word in "${qemu[@]}"; do
 	*) [ "$skip" = 1 ] || direct+=("$word"); skip=0 ;;
 	esac
 done
-plain=$(boots "${direct[@]}" -smp "${SMP:-2}" -kernel "$KIMAGE" -initrd "$BUILD/initramfs" -append "$command_line")
+plain=$(boots "${direct[@]}" -smp "${SMP:-2}" -kernel "$KIMAGE" -initrd "$BUILD/initramfs-run" -append "$command_line")
 
 say "round trips, $runs times"
 SMP=1 MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top emu.bench=1" "tmk.do=bench"
@@ -69,6 +89,8 @@ for figure in "$trip" "$plain_exit" "$bare"; do
 	[ "${figure:-0}" -gt 0 ] || die "a figure is missing" "console: $log" "emulator: $emu_log"
 done
 
+printf 'reset to init, 10^6 instructions: %s, of which %s of the kernel; with all tests %s, %s\n' \
+	"$small" "$small_kernel" "$full" "$full_kernel"
 printf 'boot to userspace, CPU seconds:  %s as a TD, %s directly\n' "$td" "$plain"
 printf 'TSC ticks:                       %s for a round trip, %s for a plain exit, %s for a bare one\n' \
 	"$trip" "$plain_exit" "$bare"

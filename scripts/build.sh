@@ -129,38 +129,46 @@ build_driver() {
 	kernel_make M="$KSRC/$1" MO="$out" "$2"
 }
 
-# The plugin that counts, and the floor that everything is compared with.
+# The plugin that counts, the floor that everything is compared with, and what ends a boot.
 build_bench() {
 	cargo_in_root cargo build --locked --release --manifest-path "$MANIFEST" -p insn_count
 	mkdir -p "$BUILD/bench"
+	in_root gcc-14 -nostdlib -static -o "$BUILD/bench/init" "$TOP/selftests/bench/init.S"
 	kernel_make M="$TOP/selftests/bench" MO="$BUILD/bench" modules
 }
 
+# start_tree TREE [INIT]: what every initial RAM disk has.
+start_tree() {
+	rm -rf "$1"
+	mkdir -p "$1"/{bin,dev,proc,sys,tmp,lib}
+	cp "$ROOT/usr/bin/busybox" "$1/bin/busybox"
+	cp "${2:-$TOP/scripts/init}" "$1/init"
+	chmod 755 "$1/init"
+}
+
+# The TD unpacks what is in it at each boot: where no tests run, none are in it.
 build_initramfs() {
 	local tree=$BUILD/initramfs.d
-	rm -rf "$tree"
-	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
-	cp "$ROOT/usr/bin/busybox" "$tree/bin/busybox"
-	cp "$TOP/scripts/init" "$tree/init"
-	cp "$BUILD"/{vtlctl,first_paravisor,secret,every_command,vtl1_test} "$tree/bin/"
-	cp "$BUILD/vtl1" "$tree/lib/"
+	start_tree "$tree"
+	cp "$BUILD/vtlctl" "$tree/bin/"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
+	pack "$tree" "$BUILD/initramfs-run"
+	mkdir "$tree/selftests"
+	cp "$BUILD"/{first_paravisor,secret,every_command,vtl1_test} "$tree/bin/"
+	cp "$BUILD/vtl1" "$tree/lib/"
 	cp -r "$BUILD/selftests/." "$tree/selftests/"
 	rm -f "$tree"/selftests/*.o
 	[ ! -e "$BUILD/bench/vtl_floor.ko" ] || cp "$BUILD/bench/vtl_floor.ko" "$tree/lib/"
 	find "$BUILD/drivers" -name '*.ko' -exec cp -t "$tree/lib" {} + 2>/dev/null || :
 	find "$BUILD"/{debug_port,plug} -name '*.ko' -exec cp -t "$tree/lib" {} + 2>/dev/null || :
-	chmod 755 "$tree/init"
 	pack "$tree" "$BUILD/initramfs"
 }
 
 # A kernel that starts another one, with an initramfs in the initramfs.
 build_kexec() {
 	local from=$BUILD/initramfs.d tree=$BUILD/kexec.d
-	rm -rf "$tree"
-	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
-	cp "$from/bin/busybox" "$tree/bin/"
-	cp "$from/init" "$tree/"
+	start_tree "$tree"
+	mkdir "$tree/selftests"
 	cp "$from"/lib/{mshv_vtl_tdx,vtl_left_behind}.ko "$tree/lib/"
 	cp "$from"/selftests/{vp_run,kexec_into,left_behind.sh,result.sh} "$tree/selftests/"
 	pack "$tree" "$BUILD/kexec.second"
@@ -174,15 +182,11 @@ build_kexec() {
 build_guest() {
 	local tree=$BUILD/guest.d
 	build_guest_drivers
-	rm -rf "$tree"
-	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib}
-	cp "$ROOT/usr/bin/busybox" "$tree/bin/"
-	cp "$TOP/scripts/guest-init" "$tree/init"
+	start_tree "$tree" "$TOP/scripts/guest-init"
 	find "$BUILD/guest-drivers" -name '*.ko' -exec cp -t "$tree/lib" {} +
 	pack "$tree" "$BUILD/guest.inner"
-	rm "$tree"/lib/*
+	start_tree "$tree"
 	cp "$BUILD/vtlctl" "$tree/bin/"
-	cp "$TOP/scripts/init" "$tree/init"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	mkdir "$tree/guest"
 	mv "$BUILD/guest.inner" "$tree/guest/initramfs"

@@ -35,6 +35,21 @@ house_reference() {
 		echo MSHV_VTL_CACHE && sed -n '/^export /,/[^\\]$/p' Makefile | grep -oE '\b[A-Z_]+\b'
 	)
 	house_commands
+	house_messages
+}
+
+# Each message in the tables of the troubleshooting page is one of ours, or of those that are named here.
+house_messages() {
+	local page=Documentation/troubleshooting.rst all=$BUILD/log/messages text
+	mkdir -p "$BUILD/log"
+	tracked 'scripts/*.sh' 'rust/*.rs' 'rust/*.c' 'tools/*.rs' Kbuild | xargs cat | tr -s '\\\n ' ' ' >"$all"
+	# shellcheck disable=SC2016 # the grave accents are the document's
+	while read -r text; do
+		case $text in
+		'make: command not found' | 'disagrees about version of symbol' | 'Key was rejected by service') continue ;;
+		esac
+		grep -qF -- "$text" "$all" || complain "$page: nobody says '$text'"
+	done < <(sed -nE 's/^``(.*)``  +.*/\1/p' "$page")
 }
 
 # Each command of vtlctl is somewhere in the documents, and each option of tdxemu in its manual page.

@@ -40,7 +40,8 @@ make_root() {
 	sources=$CACHE/root-sources.list
 	rm -rf --one-file-system "$ROOT" "$ROOT.new"
 	printf 'deb %s %s main\n' "$mirror" "$SUITE" "$mirror" "$SUITE-backports" >"$sources"
-	mmdebstrap --mode=root --variant=minbase \
+	# The keys are named, because apt of another distribution does not trust Debian's.
+	mmdebstrap --mode=root --variant=minbase --keyring="$DEBIAN_KEYS" \
 		--aptopt='APT::Install-Recommends "false"' \
 		--include="$(IFS=,; echo "${ROOT_PACKAGES[*]}")" \
 		"$SUITE" "$ROOT.new" "$sources"
@@ -151,6 +152,8 @@ if stamped host 1 && stamped root "$PACKAGES" && stamped kernel 1 && stamped sou
 	exit
 fi
 
+# Said before anything is installed.
+stamped root "$PACKAGES" || debian_mirror >/dev/null
 step host 1 20 "tools on this machine (mmdebstrap)" install_host_tools
 step root "$PACKAGES" 150 "build root ($SUITE: compilers, QEMU)" make_root
 step kernel 1 30 "kernel packages ($KERNEL_WANTED)" fetch_kernel

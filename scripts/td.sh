@@ -17,7 +17,12 @@ shift 2
 emu_log=${log%.log}.emu.log
 limit=${LIMIT:-600}
 mkdir -p "$(dirname "$log")"
-initramfs=$(with_user_files "${INITRAMFS:-$BUILD/initramfs}")
+# Without tests there is less to unpack.
+case $what in
+run | boot | noxsave) initramfs=$BUILD/initramfs-run ;;
+*) initramfs=$BUILD/initramfs ;;
+esac
+initramfs=$(with_user_files "${INITRAMFS:-$initramfs}")
 back=$BUILD/share-back.tar.gz
 rm -f "$back"
 [ -z "${SHARE:-}" ] || SECOND_SERIAL=$back
@@ -44,7 +49,7 @@ esac
 show() {
 	if [ -n "${V:-}" ]; then cat; else
 		awk '/^=== VTL2 userspace/ { on = 1 }
-		     on || /tdx: Guest detected|Kernel panic|Hypervisor detected/ { print; fflush() }'
+		     on || /Linux version|tdx: Guest detected|Kernel panic|Hypervisor detected|Run \/init/ { print; fflush() }'
 	fi
 }
 

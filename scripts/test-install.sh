@@ -145,8 +145,10 @@ commands_say_their_version() {
 # What the tools in the kernel tree need, a package of headers would depend on.
 dkms_builds_and_installs() {
 	apt_install clean pahole libelf1t64 libdw1t64 kmod
+	# As the kernel's package makes it; there is none here.
+	mkdir -p "$work/clean/root/lib/modules/$kernel"
 	within clean dkms install "mshv-vtl-tdx/$VTL_VERSION" -k "$kernel" --kernelsourcedir "$CACHE/kernel/obj" || {
-		cat "$work/clean/root/var/lib/dkms/mshv-vtl-tdx/$VTL_VERSION/build/make.log"
+		cat "$work/clean/root/var/lib/dkms/mshv-vtl-tdx/$VTL_VERSION"/{build,"$kernel"/x86_64/log}/make.log || :
 		return 1
 	}
 	[ "$(within clean sh -c "modinfo -F version /lib/modules/$kernel/updates/dkms/mshv_vtl_tdx.ko*")" = "$VTL_VERSION" ]

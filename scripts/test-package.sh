@@ -65,8 +65,24 @@ documents_itself() {
 		cargo doc --locked --no-deps --manifest-path "$TOP/tools/Cargo.toml" -p "$1"
 }
 
+# What the guide has its reader type (Documentation/paravisor.rst), but for the network.
+guide_builds_in_rust() {
+	# shellcheck disable=SC2016 # not this shell expands it
+	in_root env CARGO_TARGET_DIR="$work/target" sh -ec 'cd "$1" && cargo new --vcs none my_paravisor && cd my_paravisor &&
+		cargo add --offline vtl --path "$2/tools/vtl" && cp "$2/tools/vtl/examples/first_paravisor.rs" src/main.rs &&
+		RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --offline --release --target x86_64-unknown-linux-gnu' \
+		sh "$work" "$TOP" && is_static "$work/target/x86_64-unknown-linux-gnu/release/my_paravisor"
+}
+
+guide_builds_in_c() {
+	in_root gcc-14 -static -D_GNU_SOURCE -I"$TOP/include/uapi" -o "$work/in_c" "$TOP/selftests/plain_paravisor.c" &&
+		is_static "$work/in_c"
+}
+
+is_static() { ! in_root readelf -l "$1" | grep -q INTERP; }
+
 echo "KTAP version 1"
-echo "1..14"
+echo "1..16"
 for crate in vtl vtl_audit tdx_model; do
 	check "${crate}_builds_from_its_archive_alone" package "$crate"
 	check "${crate}_has_its_texts" has "$crate" README.md LICENSE-MIT LICENSE-GPL-2.0 src/lib.rs
@@ -75,4 +91,6 @@ for crate in vtl vtl_audit tdx_model; do
 done
 check vtl_documents_every_item_and_link documents_itself vtl
 check vtl_audit_documents_every_item_and_link documents_itself vtl_audit
+check a_project_of_ones_own_builds_the_paravisor_of_the_guide guide_builds_in_rust
+check the_header_alone_builds_the_paravisor_of_the_guide guide_builds_in_c
 [ "$failed" = 0 ]

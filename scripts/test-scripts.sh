@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..43"
+echo "1..49"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -96,10 +96,27 @@ expect 'another build of this clone' two_builds_at_once_wait \
 expect 'not a kernel tree prepared' a_wrong_kernel_tree_is_refused \
 	env KDIR="$work/tree" "$TOP/scripts/build.sh" module
 
+expect 'another user has built here' a_folder_that_cannot_be_written_is_named \
+	env BUILD=/proc/none ROOTLESS=1 "$TOP/scripts/build.sh" emulator
+
+# A clone that another user owns, in which git refuses to work.
+mkdir "$work/clone"
+git -C "$work/clone" init -q 2>/dev/null || :
+: >"$work/clone/file"
+chown -R 4321:4321 "$work/clone"
+number=$((number + 1))
+if [ "$(TOP=$work/clone tracked 'fil*')" = file ]; then
+	echo "ok $number a_clone_of_another_user_has_its_files"
+else
+	echo "not ok $number a_clone_of_another_user_has_its_files"
+	failed=$((failed + 1))
+fi
+
 # Every reason for which emu-run can't start, or ends, is on the terminal.
 emu_run() { env KERNEL="$work/file" INITRD="$work/file" "$@" timeout 60 "$TOP/scripts/emu-run.sh"; }
 echo 'no kernel' >"$work/file"
 expect 'KERNEL: there is no file .*/none' a_missing_kernel_is_named emu_run KERNEL="$work/none"
+expect 'there is no file /boot/none' a_missing_kernel_of_the_system_is_named emu_run KERNEL=/boot/none
 expect 'INITRD: there is no file .*/none' a_missing_initrd_is_named emu_run INITRD="$work/none"
 expect 'KERNEL: .* is not a file that can be read' a_folder_is_no_kernel emu_run KERNEL="$work"
 expect 'KERNEL: /dev/null is not a file' a_device_is_no_kernel emu_run KERNEL=/dev/null
@@ -115,6 +132,8 @@ expect 'MEM=64M is not 1G or more' emu_run_names_too_little_memory emu_run MEM=6
 expect 'GDB=here is not a port' a_wrong_port_of_a_debugger_is_named emu_run GDB=here
 expect 'KIMAGE: there is no file' a_missing_kernel_is_named_before_anything_is_built \
 	env KIMAGE="$work/none" "$TOP/scripts/run.sh"
+expect 'KIMAGE: there is no file' the_other_name_of_that_variable_is_the_same \
+	env KERNEL="$work/none" "$TOP/scripts/run.sh"
 
 # This system's QEMU and compilers, with ROOTLESS=1.
 mkdir "$work/old" "$work/sysroot"
@@ -129,6 +148,8 @@ expect 'ROOTLESS=1 is for the emulator and the tools' a_part_that_needs_root_is_
 expect 'KERNEL= and INITRD= are needed' emu_run_says_what_it_needs "$TOP/scripts/emu-run.sh"
 expect 'hide_time' an_unknown_emulator_option_lists_the_known_ones \
 	env LIMIT=60 "$TOP/scripts/td.sh" run "$work/td.log" emu.no_such_option=1
+expect 'unknown option or value: emu.none=1' a_shell_takes_options_of_the_emulator \
+	env EMU=emu.none=1 "$TOP/scripts/td.sh" shell "$work/td.log"
 expect 'MEM=1000M is not 1G or more' too_little_memory_is_named \
 	env MEM=1000M "$TOP/scripts/td.sh" run "$work/td.log"
 
@@ -157,6 +178,10 @@ result() {
 status=0
 plain modules >"$work/out" 2>&1 && [ -s "$work/plain/mshv_vtl_tdx.ko" ] || status=1
 result $status plain_kbuild_builds_the_module
+status=0
+in_root modinfo -F parm "$work/plain/mshv_vtl_tdx.ko" >"$work/out" || status=1
+[ "$(wc -l <"$work/out")" -ge 9 ] && ! grep -v ' ([a-z0-9]*)$' "$work/out" || status=1
+result $status each_parameter_has_a_meaning_and_a_type
 status=0
 plain modules_install >"$work/out" 2>&1 &&
 	find "$work/installed" -name 'mshv_vtl_tdx.ko*' | grep -q . || status=1

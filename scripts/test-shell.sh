@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # `make shell` as a person uses it, at a terminal: banner, files in and out, Ctrl-C, and how to leave;
-# then RUN=. Prints KTAP; needs a finished image.
+# then RUN=; then the guide to a kernel of one's own. Prints KTAP; needs a finished image.
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -27,7 +27,7 @@ mkdir "$work/share" "$work/extra"
 echo 'from outside' >"$work/share/note"
 echo 'more' >"$work/extra/file"
 echo "KTAP version 1"
-echo "1..7"
+echo "1..9"
 
 # A terminal of its own; what is written to descriptor 5 is typed.
 mkfifo "$work/keys"
@@ -90,4 +90,19 @@ status=0
 SHARE=$work/none "$TOP/scripts/td.sh" command "$work/run.log" >"$work/out" 2>&1 </dev/null || status=$?
 { [ "$status" != 0 ] && grep -q 'SHARE=.*/none is not a folder' "$work/out"; } && status=0 || status=1
 result $status a_missing_folder_is_named "$work/out"
+
+# The guide's commands, from the block that begins with mkdir, in the build root, which has its busybox.
+guide=$TOP/Documentation/own-kernel.rst
+sed -n '/^\tmkdir -p root.bin$/,/^$/s/^\t//p' "$guide" >"$work/guide"
+sed -nE 's/^\t(CONFIG_[A-Z0-9_]+=y)$/\1/p' "$guide" >"$work/options"
+status=0
+[ "$(wc -l <"$work/options")" -ge 5 ] && ! grep -vxFf "$CACHE/kernel/obj/.config" "$work/options" >"$work/out" || status=1
+result $status the_options_of_the_guide_are_those_of_the_kernel_that_boots "$work/out"
+status=0
+# shellcheck disable=SC2016 # not this shell expands it
+in_root sh -ec 'cd "$1" && . ./guide' sh "$work" && [ -s "$work/archive" ] &&
+	KERNEL=$KIMAGE INITRD=$work/archive timeout 300 "$TOP/scripts/emu-run.sh" >"$work/out" 2>&1 </dev/null &&
+	grep -q 'tdx: Guest detected' "$work/out" &&
+	grep -q "^hello from $(cat "$CACHE/kernel/release"), in a TD" "$work/out" || status=1
+result $status the_kernel_of_the_guide_boots "$work/out"
 [ "$failed" = 0 ]

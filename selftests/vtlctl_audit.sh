@@ -10,13 +10,16 @@
 printf '\276\310\0\0\0\61\300\17\242\116\165\371\364' >"$work/exits"
 
 echo "TAP version 13"
-echo "1..31"
+echo "1..34"
 expect 0 "27 +0 +VP.INVGLA" probe_prints_the_tdcall_policy probe --policy
 expect 0 "0xdb  ModifyHostVisibility" and_that_of_hypercalls probe --policy
 expect 0 '"name":"VP.INVGLA"' and_as_json probe --policy --json
 # Nodes that only a Hyper-V host brings.
 expect 0 "mshv_hvcall +(can be opened|not there)" probe_knows_hypercalls probe
 expect 0 "mshv_sint +(can be opened|not there)" probe_knows_messages probe
+expect 0 "parameters +attest=(off|try|require) mitigations=auto" probe_knows_the_parameters probe
+expect 0 "debugfs +/sys/kernel/debug/mshv_vtl_tdx: mitigations, policy, stats" probe_knows_debugfs probe
+expect 0 "tracepoints +(/sys/.*vtl_enter, vtl_exit, vtl_refused|no folder of the module)" probe_knows_the_tracepoints probe
 expect 0 "speculation +auto: spec_ctrl .*rsb" probe_knows_what_a_switch_does_against_speculation probe
 expect 0 "HLT" a_guest_makes_some_exits run --mode prot32 "$work/exits"
 expect 0 "CPUID +[0-9]+" stats_show_them_in_a_table stats

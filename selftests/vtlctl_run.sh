@@ -14,6 +14,10 @@ printf '\364\353\375' >"$work/halts"
 printf '\353\376' >"$work/spins"
 # ud2 without an exception handler: a triple fault.
 printf '\017\013' >"$work/faults"
+# movb $0, 0x123456789000 by RAX: no page there
+printf '\110\270\0\220\170\126\064\022\0\0\306\0\0' >"$work/unmapped"
+# movl $0x12345, %ecx; rdmsr: a register that there is not
+printf '\271\105\043\001\0\017\062' >"$work/rdmsr"
 # pushq $0x1fa0; ldmxcsr (%rsp); ud2
 printf '\150\240\037\0\0\017\256\024\044\017\013' >"$work/mxcsr"
 # movl $0xfd000000, %ecx; movl %eax, (%rcx): a device that nothing emulates
@@ -30,16 +34,26 @@ list=$(cat /sys/module/mshv_vtl_tdx/parameters/vtl0_mem)
 rest=${list#*,}
 first=${list%%,*},${rest%%,*}
 
+printf '\177ELF\002\001\001' >"$work/elf"
+printf '#!/bin/sh\n' >"$work/script"
+
 echo "TAP version 13"
-echo "1..16"
+echo "1..22"
 expect 3 "$work/missing" a_missing_file_is_named run "$work/missing"
 expect 3 empty an_empty_file_is_refused run "$work/empty"
 expect 3 "larg|fit" a_file_larger_than_the_memory_is_refused run "$work/large"
 expect 3 "no regular file" a_directory_is_no_guest run "$work"
+expect 3 "it is an ELF file .*objcopy" an_elf_file_is_not_executed run "$work/elf"
+expect 3 "it is a script" a_script_is_not_executed run "$work/script"
 expect 2 mode an_unknown_mode_lists_the_known_ones run --mode vm86 "$work/halts"
+expect 2 "not memory of the lower VTLs, which vtl0_mem= names: 0x" memory_of_this_kernel_is_refused_with_the_list \
+	run --memory 0x100000000000,2M "$work/halts"
+expect 1 "there is no such CPU" a_cpu_that_there_is_not_is_named run --cpu 4000 "$work/halts"
 expect 0 HLT a_guest_that_halts_ends_well run "$work/halts"
 expect 5 "limit|time" a_guest_that_spins_is_ended run --timeout 1 "$work/spins"
-expect 4 triple a_guest_that_faults_is_reported run "$work/faults"
+expect 4 "triple fault.*, #UD at 0x[0-9a-f]+ " a_guest_that_faults_is_reported_with_its_first_exception run "$work/faults"
+expect 4 "#PF with error code 0x2 for address 0x123456789000 at 0x" a_page_fault_has_its_address run "$work/unmapped"
+expect 4 "triple fault.*, after #GP for RDMSR 0x12345 " a_register_that_there_is_not_is_named run "$work/rdmsr"
 expect 4 "may not write guest-physical address 0xfd000000" a_guest_that_wants_a_device_is_reported run "$work/device"
 expect 4 "mxcsr 0000000000001f80" a_failed_guest_has_its_extended_state_shown run "$work/faults"
 expect 4 "mxcsr 0000000000001fa0" it_is_what_the_guest_made_of_it run "$work/mxcsr"

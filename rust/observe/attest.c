@@ -41,6 +41,7 @@ static const struct kernel_param_ops vtl_attest_ops = {
 };
 
 module_param_cb(attest, &vtl_attest_ops, NULL, 0444);
+__MODULE_PARM_TYPE(attest, "string");
 MODULE_PARM_DESC(
 	attest,
 	"Attestation of the audit: off (default), try, or require: no lower VTL runs without it");

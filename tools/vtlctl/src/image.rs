@@ -29,9 +29,42 @@ pub(crate) fn read(path: &Path, room: u64) -> Result<Vec<u8>, Failure> {
         .map_err(guest_file)?;
     // CAST: widening. The file may have changed in between.
     check_size(bytes.len() as u64, room)
+        .and_then(|()| check_kind(&bytes))
         .with_context(|| format!("cannot use the guest file {shown}"))
         .map_err(guest_file)?;
     Ok(bytes)
+}
+
+/// Refuses files whose first bytes are no instructions: executed, they would do anything.
+fn check_kind(bytes: &[u8]) -> anyhow::Result<()> {
+    /// Where a Linux kernel has the signature of its boot protocol.
+    const KERNEL_SIGNATURE: usize = 0x202;
+    const BEGINNINGS: [(&[u8], &str); 6] = [
+        (
+            b"\x7fELF",
+            "an ELF file (make it flat by 'objcopy -O binary', or boot it by 'vtlctl boot --kernel')",
+        ),
+        (b"\x1f\x8b", "compressed by gzip (decompress it)"),
+        (b"\xfd7zXZ\0", "compressed by xz (decompress it)"),
+        (b"\x28\xb5\x2f\xfd", "compressed by zstd (decompress it)"),
+        (b"#!", "a script (expected a flat binary)"),
+        (b"MZ", "an EFI program (expected a flat binary)"),
+    ];
+    if bytes
+        .get(KERNEL_SIGNATURE..)
+        .is_some_and(|rest| rest.starts_with(b"HdrS"))
+    {
+        return Err(anyhow!(
+            "it is a Linux kernel (boot it by 'vtlctl boot --kernel')"
+        ));
+    }
+    match BEGINNINGS
+        .iter()
+        .find(|(bytes_of, _)| bytes.starts_with(bytes_of))
+    {
+        Some((_, what)) => Err(anyhow!("it is {what}")),
+        None => Ok(()),
+    }
 }
 
 fn check_size(size: u64, room: u64) -> anyhow::Result<()> {
@@ -79,5 +112,27 @@ mod tests {
         );
         std::fs::remove_dir_all(&folder)?;
         Ok(())
+    }
+
+    #[test]
+    fn what_is_no_code_is_refused_by_its_name() {
+        let mut kernel = vec![0; 0x1000];
+        kernel[..2].copy_from_slice(b"MZ");
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        for (bytes, what) in [
+            (&b"\x7fELF\x02\x01\x01"[..], "an ELF file"),
+            (b"\x1f\x8b\x08", "gzip"),
+            (b"\xfd7zXZ\0", "xz"),
+            (b"\x28\xb5\x2f\xfd", "zstd"),
+            (b"#!/bin/sh\n", "a script"),
+            (b"MZ\x90", "an EFI program"),
+            (&kernel, "a Linux kernel"),
+        ] {
+            let said = check_kind(bytes).map_err(|error| error.to_string());
+            assert!(said.is_err_and(|said| said.contains(what)), "{what}");
+        }
+        for code in [&b"\xf4"[..], b"\x7fEL", b"MO", &[0x90; 0x1000]] {
+            assert!(check_kind(code).is_ok(), "{code:x?}");
+        }
     }
 }

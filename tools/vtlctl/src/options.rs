@@ -95,10 +95,26 @@ fn list(text: &str) -> anyhow::Result<Vec<GpaRange>> {
 
 /// VTL0's memory: `given`, or 64 MiB of the largest range of the list.
 pub(crate) fn vtl0_memory(given: Option<GpaRange>) -> anyhow::Result<GpaRange> {
-    if let Some(range) = given {
+    let list = lower_memory()?;
+    match given {
+        Some(range) => within(&list, range),
+        None => largest(&list),
+    }
+}
+
+/// The range, if it is completely in one of the list: the kernel would refuse its pages one by one.
+fn within(list: &[GpaRange], range: GpaRange) -> anyhow::Result<GpaRange> {
+    if list
+        .iter()
+        .any(|own| own.base() <= range.base() && range.end() <= own.end())
+    {
         return Ok(range);
     }
-    largest(&lower_memory()?)
+    let all: Vec<String> = list.iter().map(ToString::to_string).collect();
+    anyhow::bail!(
+        "{range} is not memory of the lower VTLs, which vtl0_mem= names: {}",
+        all.join(", ")
+    )
 }
 
 /// Of the largest range as much as a small guest needs, in large pages: accepting memory takes time.
@@ -133,6 +149,21 @@ mod tests {
         }
         for text in ["", "K", "0x", "12x", "-1", "0xffffffffffG"] {
             assert!(number(text).is_err(), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn memory_of_others_is_refused_with_the_list() -> anyhow::Result<()> {
+        let list = list("0x200000,0x400000,0x10000000,0x1000")?;
+        let inside = GpaRange::new(0x40_0000, 0x20_0000)?;
+        assert_eq!(within(&list, inside)?, inside);
+        for (base, len) in [(0x40_0000, 0x20_1000), (0x800_0000, 0x1000), (0, 0x1000)] {
+            let said = within(&list, GpaRange::new(base, len)?).map_err(|error| error.to_string());
+            assert!(
+                said.is_err_and(|said| said.contains("0x200000..0x600000, 0x10000000..0x10001000")),
+                "{base:#x}"
+            );
         }
         Ok(())
     }

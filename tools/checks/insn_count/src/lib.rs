@@ -8,7 +8,8 @@
 //! counted (`is_kernel`): the emulator, lower VTLs, and the program that makes the calls, so that
 //! its language and the way it was linked make no difference. The
 //! path's cheapest passage is its figure (`tally`), because an interrupt may
-//! fall into any other; the plugin can also say at which addresses that passage was.
+//! fall into any other; the plugin can also say at which addresses that passage was. Or it counts
+//! all that is executed from reset to the first instruction of L1's first process.
 //! `qemu` is the only part that talks to QEMU.
 
 pub mod classify;

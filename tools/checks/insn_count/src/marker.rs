@@ -3,8 +3,8 @@
 //!
 //! `nopl 0x5654PPKK(%rax,%rax)`: `PP` is the path's index in [`PATHS`], `KK`
 //! is 1 where the path begins and 2 where it ends. With a `KK` of 3 it says under which of
-//! [`SETTINGS`] all paths are counted from now on. Executed outside the
-//! benchmark machine they do nothing.
+//! [`SETTINGS`] all paths are counted from now on, and with 4 that the boot is over. Executed outside
+//! the benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
 pub const PATHS: [&str; 11] = [
@@ -50,6 +50,8 @@ pub enum Marker {
     End(u8),
     /// What follows is counted under the setting with this index in [`SETTINGS`].
     Setting(u8),
+    /// The first process of L1 begins.
+    Init,
 }
 
 impl Marker {
@@ -66,6 +68,7 @@ impl Marker {
             1 if index < PATHS.len() => Some(Marker::Begin(path)),
             2 if index < PATHS.len() => Some(Marker::End(path)),
             3 if index < SETTINGS.len() => Some(Marker::Setting(path)),
+            4 if index == 0 => Some(Marker::Init),
             _ => None,
         }
     }
@@ -83,6 +86,8 @@ mod tests {
         assert_eq!(Marker::decode(&end), Some(Marker::End(0)));
         let setting = [0x0f, 0x1f, 0x84, 0x00, 3, 6, 0x54, 0x56];
         assert_eq!(Marker::decode(&setting), Some(Marker::Setting(6)));
+        let init = [0x0f, 0x1f, 0x84, 0x00, 4, 0, 0x54, 0x56];
+        assert_eq!(Marker::decode(&init), Some(Marker::Init));
     }
 
     #[test]
@@ -99,7 +104,7 @@ mod tests {
             None
         );
         assert_eq!(
-            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 4, 0, 0x54, 0x56]),
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 5, 0, 0x54, 0x56]),
             None
         );
     }

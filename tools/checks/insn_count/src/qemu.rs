@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The edge to QEMU: its plugin interface, of which only what is needed
 //! is declared here. Arguments: `out=FILE`, and `profile=on` if the report shall
-//! have the addresses.
+//! have the addresses; or `boot=on`, then what is executed from reset to init is counted instead.
 
 // UNSAFETY: FFI. QEMU calls into this file and is called from it.
 #![expect(unsafe_code)]
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::classify::classify;
 use crate::marker::Marker;
-use crate::tally::Tally;
+use crate::tally::{Boot, Tally};
 
 /// The oldest interface whose functions are as declared below (instruction
 /// bytes are copied out).
@@ -42,6 +42,8 @@ struct Word {
 const NO_REGS: c_int = 0;
 /// `QEMU_PLUGIN_COND_NE`.
 const NOT_EQUAL: c_int = 3;
+/// `QEMU_PLUGIN_INLINE_ADD_U64`.
+const ADD: c_int = 0;
 
 unsafe extern "C" {
     fn qemu_plugin_register_vcpu_tb_trans_cb(
@@ -72,17 +74,41 @@ unsafe extern "C" {
         immediate: u64,
         data: *mut c_void,
     );
+    fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+        insn: *mut Opaque,
+        operation: c_int,
+        word: Word,
+        immediate: u64,
+    );
     fn qemu_plugin_scoreboard_new(element_size: usize) -> Scoreboard;
     fn qemu_plugin_u64_set(word: Word, vcpu: c_uint, value: u64);
+    fn qemu_plugin_u64_sum(word: Word) -> u64;
 }
 
 /// Address of the scoreboard whose value is one while its vCPU is on a path. QEMU tests it in
 /// translated code, so that code outside of paths stays fast.
 static ON_PATH: AtomicUsize = AtomicUsize::new(0);
 
+/// Address of the scoreboard with what the vCPU has executed since reset: of the kernel, and of all
+/// else.
+static SINCE_RESET: AtomicUsize = AtomicUsize::new(0);
+const KERNEL: usize = 0;
+const ELSE: usize = size_of::<u64>();
+
 fn on_path() -> Word {
     let board = std::ptr::with_exposed_provenance_mut(ON_PATH.load(Ordering::Relaxed));
     Word { board, offset: 0 }
+}
+
+fn since_reset(offset: usize) -> Word {
+    let board = std::ptr::with_exposed_provenance_mut(SINCE_RESET.load(Ordering::Relaxed));
+    Word { board, offset }
+}
+
+fn new_board(element_size: usize) -> usize {
+    // SAFETY: any size is valid; scoreboards are never freed.
+    let board = unsafe { qemu_plugin_scoreboard_new(element_size) };
+    board.expose_provenance()
 }
 
 static TALLY: Mutex<Tally> = Mutex::new(Tally::new());
@@ -126,7 +152,7 @@ unsafe fn observe(insn: *mut Opaque, bytes: &[u8], address: u64) {
         Some(Marker::Begin(path)) => Some(usize::from(path)),
         Some(Marker::End(path)) => Some(ENDS | usize::from(path)),
         Some(Marker::Setting(setting)) => Some(SETS | usize::from(setting)),
-        None => None,
+        Some(Marker::Init) | None => None,
     };
     if let Some(word) = marker {
         let data = std::ptr::without_provenance_mut(word);
@@ -156,6 +182,41 @@ unsafe fn observe(insn: *mut Opaque, bytes: &[u8], address: u64) {
     }
 }
 
+/// Has QEMU count each execution of `insn`, and call this file where init begins.
+///
+/// # Safety
+///
+/// As for [`observe`].
+unsafe fn observe_boot(insn: *mut Opaque, bytes: &[u8], address: u64) {
+    if Marker::decode(bytes) == Some(Marker::Init) {
+        let data = std::ptr::null_mut();
+        // SAFETY: `insn` by this function's contract; the callback ignores its pointer.
+        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_init, NO_REGS, data) };
+        return;
+    }
+    let offset = if crate::is_kernel(address) {
+        KERNEL
+    } else {
+        ELSE
+    };
+    let word = since_reset(offset);
+    // SAFETY: as above; the scoreboard lives as long as the process.
+    unsafe { qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, ADD, word, 1) };
+}
+
+extern "C" fn on_init(_vcpu: c_uint, _word: *mut c_void) {
+    // SAFETY: the scoreboard was made in `qemu_plugin_install` and is never freed.
+    let kernel = unsafe { qemu_plugin_u64_sum(since_reset(KERNEL)) };
+    // SAFETY: as above.
+    let instructions = kernel + unsafe { qemu_plugin_u64_sum(since_reset(ELSE)) };
+    if let Ok(mut tally) = TALLY.lock() {
+        tally.booted(Boot {
+            instructions,
+            kernel,
+        });
+    }
+}
+
 /// Called by QEMU for each block of code it translates.
 ///
 /// # Safety
@@ -172,8 +233,14 @@ unsafe extern "C" fn on_translation(_id: PluginId, block: *mut Opaque) {
         let mut bytes = [0u8; 16];
         // SAFETY: `insn` as above; the buffer has the length that is passed.
         let len = unsafe { qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len()) };
-        // SAFETY: `insn` belongs to the block that is being translated.
-        unsafe { observe(insn, &bytes[..len.min(bytes.len())], address) };
+        let bytes = &bytes[..len.min(bytes.len())];
+        if SINCE_RESET.load(Ordering::Relaxed) != 0 {
+            // SAFETY: `insn` belongs to the block that is being translated.
+            unsafe { observe_boot(insn, bytes, address) };
+        } else {
+            // SAFETY: as above.
+            unsafe { observe(insn, bytes, address) };
+        }
     }
 }
 
@@ -185,6 +252,8 @@ extern "C" fn on_exit(_id: PluginId, _data: *mut c_void) {
         eprintln!("insn_count: cannot write {out}: {error}");
     }
 }
+
+const ARGUMENTS: &str = "out=FILE profile=on boot=on";
 
 /// Entry point that QEMU looks up by name.
 ///
@@ -200,6 +269,7 @@ unsafe extern "C" fn qemu_plugin_install(
 ) -> c_int {
     let mut path = None;
     let mut has_profiles = false;
+    let mut counts_boot = false;
     for index in 0..usize::try_from(argc).unwrap_or(0) {
         // SAFETY: `index` is below `argc`, which is the array's length.
         let slot = unsafe { argv.add(index) };
@@ -212,8 +282,9 @@ unsafe extern "C" fn qemu_plugin_install(
         match argument.split_once('=') {
             Some(("out", file)) => path = Some(file.to_owned()),
             Some(("profile", "on")) => has_profiles = true,
+            Some(("boot", "on")) => counts_boot = true,
             _ => {
-                eprintln!("insn_count: unknown argument '{argument}', known: out=FILE profile=on");
+                eprintln!("insn_count: unknown argument '{argument}', known: {ARGUMENTS}");
                 return -1;
             }
         }
@@ -226,9 +297,10 @@ unsafe extern "C" fn qemu_plugin_install(
     if let (true, Ok(mut tally)) = (has_profiles, TALLY.lock()) {
         tally.keep_profiles();
     }
-    // SAFETY: any size is valid; the scoreboard is never freed.
-    let board = unsafe { qemu_plugin_scoreboard_new(size_of::<u64>()) };
-    ON_PATH.store(board.expose_provenance(), Ordering::Relaxed);
+    ON_PATH.store(new_board(size_of::<u64>()), Ordering::Relaxed);
+    if counts_boot {
+        SINCE_RESET.store(new_board(2 * size_of::<u64>()), Ordering::Relaxed);
+    }
     // SAFETY: `id` is this plugin's; the callback lives as long as the process.
     unsafe { qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation) };
     // SAFETY: as above; the callback ignores its pointer.

@@ -33,6 +33,15 @@ impl Cost {
     }
 }
 
+/// What was executed from reset to the first instruction of L1's first process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Boot {
+    /// All instructions: of the emulator, of L1's decompressor, of its kernel.
+    pub instructions: u64,
+    /// Those of the kernel.
+    pub kernel: u64,
+}
+
 /// How often each instruction was executed, by its address.
 type Profile = BTreeMap<u64, u64>;
 
@@ -62,6 +71,7 @@ pub struct Tally {
     has_profiles: bool,
     /// Those of the cheapest passages.
     profiles: BTreeMap<(u8, u8), Profile>,
+    boot: Option<Boot>,
 }
 
 /// Name of a path in the report; `None` if there is no such path or setting.
@@ -83,7 +93,13 @@ impl Tally {
             cheapest: BTreeMap::new(),
             has_profiles: false,
             profiles: BTreeMap::new(),
+            boot: None,
         }
+    }
+
+    /// The boot is over. Only the first one counts.
+    pub fn booted(&mut self, boot: Boot) {
+        self.boot.get_or_insert(boot);
     }
 
     /// The report shall say at which addresses the passages were.
@@ -113,6 +129,7 @@ impl Tally {
                 _ => {}
             },
             Marker::Setting(setting) => self.setting = setting,
+            Marker::Init => {}
         }
     }
 
@@ -148,6 +165,8 @@ impl Tally {
             paths: BTreeMap<String, Cost>,
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             profiles: BTreeMap<String, BTreeMap<String, u64>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reset_to_init: Option<Boot>,
         }
         let paths = self
             .cheapest
@@ -167,13 +186,19 @@ impl Tally {
                 Some((name(*setting, *path)?, in_hex(profile)))
             })
             .collect();
-        serde_json::to_string_pretty(&Report { paths, profiles }).unwrap_or_default() + "\n"
+        let reset_to_init = self.boot;
+        let report = Report {
+            paths,
+            profiles,
+            reset_to_init,
+        };
+        serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, Kind, Marker, Tally};
+    use super::{Boot, Cost, Kind, Marker, Tally};
 
     const PLAIN: Kind = Kind {
         msr: false,
@@ -261,6 +286,22 @@ mod tests {
                 "user_round_trip": { "ffff8000": 1 },
             })
         );
+    }
+
+    #[test]
+    fn the_first_boot_is_reported() {
+        let mut tally = Tally::new();
+        assert!(!tally.to_json().contains("reset_to_init"));
+        for instructions in [9, 5] {
+            let kernel = instructions - 1;
+            tally.booted(Boot {
+                instructions,
+                kernel,
+            });
+        }
+        let report: serde_json::Value = serde_json::from_str(&tally.to_json()).unwrap();
+        assert_eq!(report["reset_to_init"]["instructions"], 9);
+        assert_eq!(report["reset_to_init"]["kernel"], 8);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use vtl::{Extension, Mshv, PolicyLine, Vtl, abi, field};
 
 use crate::{ExitStatus, Failure, options};
 
+mod settings;
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Print one JSON object instead of text
@@ -40,6 +42,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         return print_policy(arguments.json);
     }
     let mut findings = vec![tdx_guest(), module(), defences()];
+    findings.extend(settings::findings());
     findings.extend(devices());
     findings.extend(extensions());
     findings.extend(tdx_facts());

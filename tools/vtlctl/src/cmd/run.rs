@@ -15,6 +15,7 @@ use crate::services::{self, PortService};
 use crate::tally::Tally;
 use crate::{ExitStatus, Failure, asm, dump, image, json, options};
 
+mod first;
 mod limit;
 mod msr;
 
@@ -197,18 +198,21 @@ fn serve(
             // this loop spin.
             Exit::Interrupted => vp.canceller().clear(),
             Exit::NotEntered(_) => {}
-            other => return Ok(End::Failed(describe(&other) + &hint(&other, last_fault))),
+            Exit::TripleFault => return Ok(End::Failed(triple_fault(vp, last_fault)?)),
+            other => return Ok(End::Failed(describe(&other))),
         }
     }
 }
 
-/// What may have led to a triple fault: a guest without handlers dies of the
-/// first exception it gets.
-fn hint(exit: &Exit<'_>, last_fault: Option<Fault>) -> String {
-    match (exit, last_fault) {
-        (Exit::TripleFault, Some(fault)) => format!(", after {fault}"),
-        _ => String::new(),
-    }
+/// A guest without handlers dies of the first exception it gets: of its own, or of one that was raised
+/// here.
+fn triple_fault(vp: &mut Vp, last_fault: Option<Fault>) -> vtl::Result<String> {
+    let text = "triple fault: the guest could not handle an exception";
+    Ok(match (first::find(vp)?, last_fault) {
+        (Some(first), _) => format!("{text}, {first} at {:#x}", vp.page().rip()),
+        (None, Some(fault)) => format!("{text}, after {fault}"),
+        (None, None) => text.to_owned(),
+    })
 }
 
 fn describe(exit: &Exit<'_>) -> String {
@@ -234,7 +238,6 @@ fn describe(exit: &Exit<'_>) -> String {
                 ""
             },
         ),
-        Exit::TripleFault => "triple fault: the guest could not handle an exception".to_owned(),
         Exit::EntryFailure {
             reason,
             qualification,
