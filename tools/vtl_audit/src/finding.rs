@@ -150,6 +150,11 @@ pub enum Reason {
         /// Its number.
         number: u64,
     },
+    /// The log is of another register than the module was told to extend.
+    NotAsked {
+        /// Index of the log's register.
+        register: u32,
+    },
     /// The register had been used when the module was loaded.
     OpenRegister,
     /// Somebody else has extended the register.
@@ -235,6 +240,10 @@ impl fmt::Display for Reason {
             Self::Streams { number } => {
                 write!(f, "event {number} has other streams than the one before")
             }
+            Self::NotAsked { register } => write!(
+                f,
+                "the log is of RTMR{register}, which is not the register that the module was to extend"
+            ),
             Self::OpenRegister => f.write_str(
                 "the register had another value than expected when the module was loaded: \
                  it was loaded before, or somebody else uses the register",

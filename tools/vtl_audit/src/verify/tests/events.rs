@@ -172,6 +172,33 @@ fn a_second_session_is_never_the_first() {
     assert_eq!(finding.verdict, Verdict::Attested);
 }
 
+/// Register 2 is free where the module has register 3, and the other way round: root can extend it by
+/// anything from its first value on, with all the secrets of a log that root has made up.
+#[test]
+fn a_log_on_another_register_than_the_modules_is_refused() {
+    let (module, made_up) = (module(), {
+        let mut made_up = Module::load_with(&STREAMS, 2, [0; 48], 9);
+        made_up.run(7);
+        made_up.checkpoint(None);
+        made_up
+    });
+    let mut evidence = evidence(&module);
+    evidence.rtmr[2] = made_up.register;
+    let finding = verify(&made_up.file(), &evidence, &Policy::DEFAULT);
+    assert_eq!(reason(&finding), Reason::NotAsked { register: 2 });
+    let finding = verify(&module.file(), &evidence, &Policy::DEFAULT);
+    assert_eq!(finding.verdict, Verdict::Attested);
+    // Who had the module use register 2 says so.
+    let policy = Policy {
+        register: 2,
+        ..Policy::DEFAULT
+    };
+    let finding = verify(&made_up.file(), &evidence, &policy);
+    assert_eq!(finding.verdict, Verdict::Attested);
+    let finding = verify(&module.file(), &evidence, &policy);
+    assert_eq!(reason(&finding), Reason::NotAsked { register: 3 });
+}
+
 #[test]
 fn an_event_after_the_last_one_is_found() {
     let mut module = module();

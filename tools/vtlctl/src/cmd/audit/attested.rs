@@ -31,6 +31,9 @@ pub(super) struct Arguments {
     /// What the register held when the module was loaded, if not zeros: 96 hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = options::hex::<48>)]
     open_register: Option<[u8; 48]>,
+    /// Register that the module was told to extend (attest_rtmr=): 2 or 3
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..4))]
+    rtmr: u32,
     /// Event log of the boot, if not the one in the file
     #[arg(long, value_name = "FILE")]
     boot_log: Option<PathBuf>,
@@ -55,6 +58,7 @@ impl Arguments {
     fn policy(&self) -> Policy {
         Policy {
             nonce: self.nonce,
+            register: self.rtmr,
             open_register: self.open_register.unwrap_or([0; 48]),
             at_least: self
                 .at_least

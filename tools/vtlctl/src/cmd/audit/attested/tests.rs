@@ -98,6 +98,20 @@ fn a_nonce_and_a_known_event_are_asked_for() {
 }
 
 #[test]
+fn the_register_is_the_callers_choice() {
+    let mut module = Module::load_with(&[0, CONTROL], 2, [0; 48], 1);
+    module.run(3);
+    module.checkpoint(None);
+    let file = with(&module, Frame::Report, &module.report(&[0; 64]));
+    assert_eq!(outcome(&file, &[]).ok(), Some(ExitStatus::NotAttested));
+    assert_eq!(
+        outcome(&file, &["--rtmr", "2"]).ok(),
+        Some(ExitStatus::Success)
+    );
+    assert!(Line::try_parse_from(["verify", "--rtmr", "1"]).is_err());
+}
+
+#[test]
 fn without_evidence_there_is_no_verdict() {
     let failure = outcome(&module().file(), &[]).err();
     let failure = failure.map(|failure| (failure.status, failure.error.to_string()));
