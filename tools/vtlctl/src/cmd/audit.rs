@@ -13,7 +13,7 @@ mod print;
 mod show;
 mod verify;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -268,9 +268,41 @@ fn save_attested(
     Ok(ExitStatus::Success)
 }
 
+/// A file of records. What is none is not read beyond its first bytes, however long it is.
+///
 /// A file that can't be read has an exit status of its own: it says nothing about the records.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path)
+    const START: u64 = 12;
+    let all = || {
+        let mut file = std::fs::File::open(path)?;
+        let mut bytes = Vec::new();
+        std::io::Read::by_ref(&mut file)
+            .take(START)
+            .read_to_end(&mut bytes)?;
+        if vtl_audit::file::version(&bytes).is_some() {
+            file.read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    };
+    or_status(path, all())
+}
+
+/// A quote, a report or an event log of a boot, which are short.
+fn read_short(path: &Path) -> Result<Vec<u8>, Failure> {
+    const LIMIT: u64 = 16 << 20;
+    let all = || {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        match file.take(LIMIT + 1).read_to_end(&mut bytes)? as u64 {
+            len if len <= LIMIT => Ok(bytes),
+            _ => Err(std::io::Error::other("it has more than 16 MiB")),
+        }
+    };
+    or_status(path, all())
+}
+
+fn or_status(path: &Path, bytes: std::io::Result<Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    bytes
         .with_context(|| format!("cannot read {}", path.display()))
         .map_err(|error| Failure::new(ExitStatus::File, error))
 }
