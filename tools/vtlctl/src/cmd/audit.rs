@@ -59,7 +59,7 @@ const VERIFY_HELP: &str = "Exit status:
   6  it is not as the kernel wrote it
   7  it is incomplete: switches are missing, or its end
 
-With --quote or --report, and of a file that has events:
+With any option but --json, and of a file that has events:
   0  ATTESTED
   3  a file cannot be read, or there is no evidence
   8  ATTESTED WITH GAPS

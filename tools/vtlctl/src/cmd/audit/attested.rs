@@ -31,9 +31,9 @@ pub(super) struct Arguments {
     /// What the register held when the module was loaded, if not zeros: 96 hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = options::hex::<48>)]
     open_register: Option<[u8; 48]>,
-    /// Register that the module was told to extend (attest_rtmr=): 2 or 3
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..4))]
-    rtmr: u32,
+    /// Register that the module was told to extend (attest_rtmr=): 2, or 3 if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..4))]
+    rtmr: Option<u32>,
     /// Event log of the boot, if not the one in the file
     #[arg(long, value_name = "FILE")]
     boot_log: Option<PathBuf>,
@@ -50,15 +50,30 @@ enum Kernel {
 }
 
 impl Arguments {
-    /// Returns true if there is anything to hold the file against.
+    /// Returns true if somebody wants to know what is proved. Then a file of an older version, which
+    /// anybody can make, must not be looked at as if nobody had asked.
     pub(super) fn is_given(&self) -> bool {
-        self.quote.is_some() || self.report.is_some()
+        let Self {
+            quote,
+            report,
+            nonce,
+            at_least,
+            open_register,
+            rtmr,
+            boot_log,
+        } = self;
+        let files = [quote, report, boot_log];
+        files.into_iter().any(Option::is_some)
+            || nonce.is_some()
+            || at_least.is_some()
+            || open_register.is_some()
+            || rtmr.is_some()
     }
 
     fn policy(&self) -> Policy {
         Policy {
             nonce: self.nonce,
-            register: self.rtmr,
+            register: self.rtmr.unwrap_or(Policy::DEFAULT.register),
             open_register: self.open_register.unwrap_or([0; 48]),
             at_least: self
                 .at_least

@@ -3,12 +3,13 @@
 
 use std::io::Write as _;
 
+use super::super::{Verify, file as older};
 use super::*;
 use clap::Parser as _;
 use vtl_audit::event::CONTROL;
 use vtl_audit::file::{Frame, write};
-use vtl_audit::hash::report_data;
-use vtl_audit::testing::{Module, boot_log, quote};
+use vtl_audit::hash::{self, report_data};
+use vtl_audit::testing::{Module, boot_log, quote, record};
 
 #[derive(clap::Parser)]
 struct Line {
@@ -95,6 +96,47 @@ fn a_nonce_and_a_known_event_are_asked_for() {
         outcome(&file, &["--open-register", &other]).ok(),
         Some(ExitStatus::NotAttested)
     );
+}
+
+/// A file of an older version has no events, and who made it may have written anything: to who asks for
+/// what is proved it is nothing, whichever way he asks.
+#[test]
+fn a_file_without_events_is_no_answer_to_who_wants_a_proof() -> anyhow::Result<()> {
+    let path = std::env::temp_dir().join(format!("vtlctl-older-{}", std::process::id()));
+    let records = (1..4).flat_map(|number| record(number, 0));
+    let file: Vec<u8> = older::head(&serde_json::json!({}))?
+        .into_iter()
+        .chain(records)
+        .collect();
+    std::fs::write(&path, file)?;
+    let nonce = "00".repeat(32);
+    let event = format!("{}:1", "01".repeat(16));
+    let register = "00".repeat(48);
+    let asked = [
+        &["--nonce", &nonce][..],
+        &["--at-least", &event],
+        &["--open-register", &register],
+        &["--rtmr", "3"],
+        &["--boot-log", "/dev/null"],
+    ];
+    let status = |line: &[&str]| {
+        let request = Verify {
+            attested: arguments(line),
+            json: false,
+            file: path.clone(),
+        };
+        super::super::verify(&request).map_or_else(|failure| failure.status, |status| status)
+    };
+    assert_eq!(
+        status(&[]),
+        ExitStatus::Success,
+        "the file is as it is written"
+    );
+    for line in asked {
+        assert_eq!(status(line), ExitStatus::File, "{line:?}");
+    }
+    std::fs::remove_file(&path)?;
+    Ok(())
 }
 
 #[test]
