@@ -10,6 +10,7 @@ mod file;
 mod identity;
 mod log;
 mod print;
+mod quote;
 mod show;
 mod verify;
 
@@ -46,6 +47,8 @@ enum AuditCommand {
     /// Look for gaps and contradictions in a saved file, or say what evidence proves of it.
     #[command(after_help = VERIFY_HELP)]
     Verify(Verify),
+    /// Write the newest quote in a saved file to a file of its own, for who checks its signature.
+    Quote(quote::Arguments),
     /// Write the events of a saved file as a Canonical Event Log (CEL-TLV).
     Cel(cel::Arguments),
     /// Hold the event log of this boot against the measurement registers, and say what the
@@ -130,6 +133,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         AuditCommand::Attest(arguments) => attest::main(arguments),
         AuditCommand::Show(arguments) => show(arguments),
         AuditCommand::Verify(arguments) => verify(arguments),
+        AuditCommand::Quote(arguments) => quote::main(arguments),
         AuditCommand::Cel(arguments) => cel::main(arguments),
         AuditCommand::Boot(arguments) => boot::main(arguments),
     }
