@@ -159,7 +159,7 @@ build_kexec() {
 	local from=$BUILD/initramfs.d tree=$BUILD/kexec.d
 	rm -rf "$tree"
 	mkdir -p "$tree"/{bin,dev,proc,sys,tmp,lib,selftests}
-	cp "$from/bin/busybox" "$tree/bin/"
+	cp "$from"/bin/{busybox,vtlctl} "$tree/bin/"
 	cp "$from/init" "$tree/"
 	cp "$from"/lib/{mshv_vtl_tdx,vtl_left_behind}.ko "$tree/lib/"
 	cp "$from"/selftests/{vp_run,kexec_into,left_behind.sh,result.sh} "$tree/selftests/"
