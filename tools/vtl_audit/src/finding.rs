@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::event::{CONTROL, Session};
 use crate::file::BadFile;
-use crate::hash::Hash;
+use crate::hash::{Digest, Hash};
 use crate::record::Contradiction;
 
 /// How much of a log is proved.
@@ -312,6 +312,9 @@ pub struct Finding {
     pub verdict: Verdict,
     /// The load of the module that the log is of.
     pub session: Option<Session>,
+    /// RTMR0 to 2 when the module was loaded, if that is proved. Root can extend them later: evidence does
+    /// not tell what the boot has measured.
+    pub boot_registers: Option<[Digest; 3]>,
     /// First event of the file.
     pub first_event: u64,
     /// The event up to which it is proved.
@@ -338,6 +341,7 @@ impl Finding {
         Self {
             verdict: Verdict::NotAttested,
             session: None,
+            boot_registers: None,
             first_event: 0,
             last_event: None,
             later_events: 0,
@@ -361,6 +365,9 @@ impl Finding {
         } else {
             Verdict::Attested
         };
+        if self.verdict == Verdict::NotAttested {
+            self.boot_registers = None;
+        }
         self
     }
 }

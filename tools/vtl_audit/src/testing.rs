@@ -30,6 +30,8 @@ pub struct Module {
     session: [u8; 16],
     /// Index of the register.
     index: u32,
+    /// RTMR0 to 2 when it was loaded.
+    boot: [Digest; 3],
     /// The register as the TDX module has it.
     pub register: Digest,
     /// What the events so far make of it.
@@ -64,6 +66,21 @@ impl Module {
     /// The same, with a register of this index: 2 or 3.
     #[must_use]
     pub fn load_with(ids: &[u32], index: u32, register: Digest, session: u8) -> Self {
+        let mut boot = [[1; 48], [2; 48], [3; 48]];
+        if index == 2 {
+            boot[2] = register;
+        }
+        Self::load_after(ids, boot, (index, register), session)
+    }
+
+    /// The same, after a boot that has left these values in RTMR0 to 2.
+    #[must_use]
+    pub fn load_after(
+        ids: &[u32],
+        boot: [Digest; 3],
+        (index, register): (u32, Digest),
+        session: u8,
+    ) -> Self {
         let streams = ids.iter().map(|id| Stream {
             id: *id,
             records: Vec::new(),
@@ -75,6 +92,7 @@ impl Module {
             streams: streams.collect(),
             session: [session; 16],
             index,
+            boot,
             register,
             replay: register,
             events: Vec::new(),
@@ -133,9 +151,10 @@ impl Module {
     }
 
     fn registers(&self) -> [Digest; 4] {
+        let [first, second, third] = self.boot;
         match self.index {
-            2 => [[1; 48], [2; 48], self.register, [0; 48]],
-            _ => [[1; 48], [2; 48], [3; 48], self.register],
+            2 => [first, second, self.register, [0; 48]],
+            _ => [first, second, third, self.register],
         }
     }
 
@@ -238,6 +257,7 @@ impl Module {
             .for_each(|stream| event.extend(head(stream)));
         if why == Why::Open {
             event.extend(trailer());
+            event.extend(self.boot.as_flattened());
         }
         event
     }

@@ -88,6 +88,7 @@ pub fn judge(contents: &Contents<'_>, evidence: &Evidence, policy: &Policy) -> F
     finding.later_events = (events.len() - covered.len()) as u64;
     if let (Some(first), Some(last)) = (covered.first(), covered.last()) {
         finding.session = Some(first.session);
+        finding.boot_registers = first.boot_registers();
         finding.first_event = first.number;
         finding.last_event = Some(last.number);
         finding.is_closed = last.is_last;
