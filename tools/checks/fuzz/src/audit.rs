@@ -102,7 +102,7 @@ fn made_up(random: &mut Random, module: &Module, frames: &[Vec<u8>]) {
         events.remove(0);
     }
     let mut evidence = Evidence::from_report(&module.report(&[0; 64])).expect("it is one");
-    let mut register = None;
+    let mut register: Option<hash::Digest> = None;
     for event in &mut events {
         // The first event has to say that nothing has begun.
         let heads = match event[10] {
@@ -115,9 +115,9 @@ fn made_up(random: &mut Random, module: &Module, frames: &[Vec<u8>]) {
                 head[at..at + 8].copy_from_slice(&odd_number(random).to_le_bytes());
             }
         }
-        if let Some(register) = register {
-            event[64..112].copy_from_slice(&register);
-            event[112..160].copy_from_slice(&register);
+        if let Some(register) = &register {
+            event[64..112].copy_from_slice(register);
+            event[112..160].copy_from_slice(register);
         }
         let before = event[64..112].try_into().expect("48 bytes");
         evidence.rtmr[3] = hash::extend(&before, &hash::digest(event));
