@@ -169,6 +169,7 @@ build_kexec() {
 	local from=$BUILD/initramfs.d tree=$BUILD/kexec.d
 	start_tree "$tree"
 	mkdir "$tree/selftests"
+	cp "$from/bin/vtlctl" "$tree/bin/"
 	cp "$from"/lib/{mshv_vtl_tdx,vtl_left_behind}.ko "$tree/lib/"
 	cp "$from"/selftests/{vp_run,kexec_into,left_behind.sh,result.sh} "$tree/selftests/"
 	pack "$tree" "$BUILD/kexec.second"

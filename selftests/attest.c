@@ -128,6 +128,7 @@ TEST_F(attest, the_first_event_tells_parameters_and_the_log_is_whole)
 		uint8_t bytes[ATTESTED_EVENT_BYTES];
 	} first;
 	const struct attested_head *heads = (const void *)(&first.event + 1);
+	uint8_t boot[SHA384_BYTES];
 	uint32_t facts[4];
 	unsigned int i, streams;
 	int size;
@@ -147,7 +148,7 @@ TEST_F(attest, the_first_event_tells_parameters_and_the_log_is_whole)
 	EXPECT_EQ(0, self->log.state.first);
 	size = attested_read(self->guest.fd, 0, &first, sizeof(first));
 	streams = self->log.state.streams;
-	ASSERT_EQ(256 + 64 * streams + 128, size);
+	ASSERT_EQ(256 + 64 * streams + ATTESTED_OPEN_BYTES, size);
 	EXPECT_EQ(ATTESTED_KIND_OPEN, first.event.kind);
 	EXPECT_EQ(0, first.event.flags);
 	for (i = 0; i < streams; i++) {
@@ -161,6 +162,12 @@ TEST_F(attest, the_first_event_tells_parameters_and_the_log_is_whole)
 	EXPECT_EQ(128, facts[0]);
 	EXPECT_EQ(3600, facts[2]);
 	EXPECT_EQ(2, facts[3]);
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, attested_register(self->guest.fd, i, boot));
+		EXPECT_EQ(0, memcmp(boot,
+				    first.bytes + size - (3 - i) * SHA384_BYTES,
+				    SHA384_BYTES));
+	}
 	EXPECT_STREQ("", attested_verdict(&self->log));
 }
 

@@ -157,4 +157,43 @@ TEST_F(broken, where_it_is_required_a_break_stops_the_lower_vtls)
 	EXPECT_EQ(0, vtl_run(&self->guest));
 }
 
+/* Stays in a lower VTL until somebody takes it out. */
+static void *stay(void *argument)
+{
+	volatile int *result = argument;
+	struct vtl_guest guest;
+
+	*result = vtl_guest_open(&guest, 0);
+	if (!*result)
+		*result = vtl_guest_load(&guest, vtl_guest_spin,
+					 vtl_guest_spin_end);
+	while (!*result)
+		*result = vtl_enter(&guest);
+	vtl_guest_close(&guest);
+	return NULL;
+}
+
+TEST_F(broken, where_it_is_required_a_break_takes_out_who_is_inside)
+{
+	const volatile struct mshv_vtl_audit_record *ring;
+	volatile int result = 0;
+	pthread_t thread;
+
+	RELOAD("attest=require attest_interval=0");
+	ASSERT_EQ(0, attested_start(&self->log, &self->guest));
+	ASSERT_EQ(0, vtl_thread_on(&thread, 0, stay, (void *)&result));
+	/* Each kick takes it out, which is a record, and it enters again. */
+	ring = self->log.streams[0].records;
+	do {
+		usleep(10 * 1000);
+		ASSERT_LT(0, attested_checkpoint(self->guest.fd, NULL,
+						 MSHV_VTL_CHECKPOINT_KICK));
+	} while (!result && !ring[2].sequence);
+	ASSERT_EQ(0, result);
+	ASSERT_EQ(0, debug_port(ACTION_EXTENDS, 1));
+	EXPECT_EQ(-EIO, attested_checkpoint(self->guest.fd, NULL, 0));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(-EIO, result);
+}
+
 TEST_HARNESS_MAIN

@@ -88,8 +88,29 @@ static struct attested_head head_in(int fd, int64_t number)
 	return heads[CPU];
 }
 
+/* Makes checkpoints until told to stop. */
+struct checkpoints {
+	int fd;
+	volatile bool may_end;
+	volatile int64_t last;
+};
+
+static void *make_checkpoints(void *argument)
+{
+	struct checkpoints *made = argument;
+
+	do {
+		made->last = attested_checkpoint(made->fd, NULL, 0);
+		/* The module keeps some thousand. */
+		usleep(5000);
+	} while (made->last >= 0 && !made->may_end);
+	return NULL;
+}
+
 TEST_F(cpu, coming_online_makes_a_vp)
 {
+	struct checkpoints made = { .fd = self->fd };
+	pthread_t thread;
 	struct vtl_guest guest;
 	struct attested_head head;
 	struct attested log;
@@ -106,6 +127,9 @@ TEST_F(cpu, coming_online_makes_a_vp)
 	EXPECT_EQ(ATTESTED_OFFLINE, head.flags);
 	EXPECT_EQ(1, head.next);
 	EXPECT_EQ(EINVAL, run_page_errno(self->fd));
+	ASSERT_EQ(0, vtl_thread_on(&thread, 0, make_checkpoints, &made));
+	while (!made.last)
+		sched_yield();
 	ASSERT_EQ(0, set_online("1"));
 	EXPECT_EQ(0, run_page_errno(self->fd));
 	ASSERT_EQ(0, vtl_guest_open(&guest, CPU))
@@ -116,8 +140,11 @@ TEST_F(cpu, coming_online_makes_a_vp)
 		  vtl_guest_load(&guest, vtl_guest_exits, vtl_guest_exits_end));
 	EXPECT_EQ(0, vtl_run(&guest));
 	EXPECT_EQ(EXIT_CPUID, vtl_exit_reason(&guest));
-	EXPECT_EQ(2, attested_checkpoint(self->fd, NULL, 0));
-	head = head_in(self->fd, 2);
+	made.may_end = true;
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_LT(1, made.last);
+	EXPECT_EQ(made.last + 1, attested_checkpoint(self->fd, NULL, 0));
+	head = head_in(self->fd, made.last + 1);
 	EXPECT_EQ(0, head.flags);
 	EXPECT_LT(1, head.next);
 	EXPECT_STREQ("", attested_verdict(&log));

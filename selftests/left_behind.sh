@@ -44,11 +44,16 @@ unloads_clean() { rmmod $NAME && nothing_is_left; }
 # After a kexec: nothing is left except by the kernel before.
 if [ "${1:-}" = first ]; then
 	echo "TAP version 13"
-	echo "1..4"
+	echo "1..5"
 	nothing_is_left
 	result $? "a_kexec_leaves_nothing"
 	insmod "$MODULE"
 	result $? "the_next_kernel_loads_the_module"
+	# Nobody but the last event of its attested log extends the register between two kernels.
+	before=$(sed -n 's/.*vtl\.register=\([0-9a-f]*\).*/\1/p' /proc/cmdline)
+	after=$(vtlctl audit boot --register 3)
+	[ ${#before} = 96 ] && [ ${#after} = 96 ] && [ "$after" != "$before" ]
+	result $? "the_kernel_before_has_closed_its_log"
 	./kexec_into
 	result $? "and_can_use_what_the_host_was_given"
 	./vp_run

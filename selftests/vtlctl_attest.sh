@@ -35,7 +35,7 @@ reload() { rmmod mshv_vtl_tdx && insmod "$MODULE" "$@"; }
 trap 'rm -rf "$work"; reload' EXIT
 
 echo "TAP version 13"
-echo "1..25"
+echo "1..30"
 expect 1 "without attestation" a_module_without_attestation_is_told \
 	audit attest --nonce "$NONCE" "$work/log"
 reload attest=try attest_interval=0
@@ -51,6 +51,9 @@ expect 1 "another process writes it" a_second_saver_is_refused audit save "$work
 kill -9 $saver
 wait $saver 2>/dev/null
 printf '\1\0\0\0\377\0\0\0\0\0' >>"$work/log"
+# Whoever asks for a proof gets none from a file that anybody can make.
+printf 'VTLAUDIT\2\0\0\0\100\0\0\0\2\0\0\0\0\0\0\0{}\0\0\0\0\0\0' >"$work/older"
+expect 3 "no quote and no report" a_file_without_events_is_no_proof audit verify --nonce "$NONCE" "$work/older"
 expect 0 "HLT" another_guest_runs run --mode prot32 "$work/exits"
 expect 0 "event 1 carries the nonce" the_log_goes_on_and_is_attested \
 	audit attest --nonce "$NONCE" --kick "$work/log"
@@ -67,6 +70,14 @@ verify 10 "no event carries the nonce" not_with_another_nonce --nonce "$(echo $N
 expect 0 "^event 1 CHECKPOINT" it_is_shown audit show "$work/log"
 expect 0 "^ctrl +[0-9]+ create_vtl" with_what_the_control_plane_did audit show "$work/log"
 
+expect 0 "^a quote of [0-9]+ bytes written" its_quote_comes_out_for_who_checks_signatures \
+	audit quote "$work/log" "$work/quote"
+grep -q "THIS IS NO SIGNATURE" "$work/quote"
+result $? as_the_host_made_it
+verify 0 "^ATTESTED: events 0 to 1, open" and_verifies_from_there \
+	--quote "$work/quote" --nonce "$NONCE" "$work/log"
+# The other register is nobody's: it may hold a log that somebody has made up.
+verify 10 "of RTMR3, which is not the register" not_where_another_register_was_asked_for --rtmr 2 "$work/log"
 expect 0 "^2 events written" its_events_are_exported_for_others audit cel "$work/log" "$work/cel"
 # Number of the record, register, digest: types and lengths, the most significant byte first.
 [ "$(head -c 29 "$work/cel" | od -An -v -tx1 | tr -d ' \n')" = \

@@ -21,7 +21,7 @@ use crate::glue::abi::{self, safe_in_c};
 use crate::glue::ffi;
 use crate::pure::attest::{commitment, extended, kept_events, Digest, Hash, Reason, State, Stream};
 use crate::pure::attest_event::{
-    head, Event, Opening, EVENT_BYTES, HEAD_BYTES, HEAD_OFFLINE, OPENING_BYTES,
+    head, put_boot_registers, Event, Opening, EVENT_BYTES, HEAD_BYTES, HEAD_OFFLINE, OPENING_BYTES,
 };
 use crate::pure::status::Status;
 
@@ -159,7 +159,7 @@ impl Attest {
         Ok(KVec::with_capacity(len_bytes, GFP_KERNEL)?)
     }
 
-    /// All of an event that is not in [`Event`], for which it leaves room.
+    /// All of an event that `Log::make` does not put there, for which it leaves room.
     fn fill(&self, bytes: &mut KVec<u8>, reason: Reason, seal: impl Fn(u32) -> Stream) -> Result {
         bytes.extend_from_slice(&[0; EVENT_BYTES], GFP_KERNEL)?;
         for cpu in 0..self.num_cpus {
@@ -252,6 +252,11 @@ impl Log {
             .and_then(|event| {
                 for (to, from) in bytes.iter_mut().zip(event.bytes()) {
                     *to = from;
+                }
+                if let Reason::Open = reason {
+                    // As of the report that told what the register holds.
+                    let registers = [0, 1, 2].map(|index| self.measurements.reported(index));
+                    put_boot_registers(&mut bytes, &registers);
                 }
                 let digest = ffi::sha384(&bytes);
                 self.measurements.extend(self.index, &digest)?;

@@ -9,7 +9,9 @@ pub const EVENT_BYTES: usize = 256;
 /// Bytes of the head of a stream.
 pub const HEAD_BYTES: usize = 64;
 /// Bytes after the heads of the first event.
-pub const OPENING_BYTES: usize = 128;
+pub const OPENING_BYTES: usize = 128 + BOOT_REGISTERS * 48;
+/// RTMR0 to 2 belong to who measures the boot; the first event has what they hold when the module is loaded.
+pub const BOOT_REGISTERS: usize = 3;
 
 const MAGIC: &[u8; 8] = b"VTLATEVT";
 const VERSION: u16 = 1;
@@ -149,7 +151,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Its bytes.
+    /// Its bytes, with room for what [`put_boot_registers`] puts there.
     pub fn bytes(&self) -> [u8; OPENING_BYTES] {
         let mut bytes = [0; OPENING_BYTES];
         put(&mut bytes, 0, &self.audit_records.to_le_bytes());
@@ -160,6 +162,13 @@ impl Opening {
         put(&mut bytes, 48, &self.release);
         bytes
     }
+}
+
+/// Completes the first event by what RTMR0 to 2 hold.
+pub fn put_boot_registers(event: &mut [u8], registers: &[Digest; BOOT_REGISTERS]) {
+    let registers = registers.as_flattened();
+    let at = event.len().saturating_sub(registers.len());
+    put(event, at, registers);
 }
 
 /// What happened in the control plane.

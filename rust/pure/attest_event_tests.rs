@@ -91,7 +91,8 @@ fn an_opening_is_what_the_format_says() {
         build_id: [0x11; 20],
         release: [0x21; 64],
     };
-    let bytes = opening.bytes();
+    let mut bytes = opening.bytes();
+    put_boot_registers(&mut bytes, &[[0x31; 48], [0x32; 48], [0x33; 48]]);
     assert_eq!(
         bytes[..16],
         [2, 1, 0, 0, 3, 0, 0, 0, 5, 4, 0, 0, 6, 0, 0, 0]
@@ -99,7 +100,10 @@ fn an_opening_is_what_the_format_says() {
     assert_eq!(bytes[16..36], [0x11; 20]);
     assert_eq!(bytes[36..48], [0; 12]);
     assert_eq!(bytes[48..112], [0x21; 64]);
-    assert_eq!(bytes[112..], [0; 16]);
+    assert_eq!(bytes[112..128], [0; 16]);
+    assert_eq!(bytes[128..176], [0x31; 48]);
+    assert_eq!(bytes[176..224], [0x32; 48]);
+    assert_eq!(bytes[224..], [0x33; 48]);
 }
 
 #[test]

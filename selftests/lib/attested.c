@@ -217,8 +217,8 @@ static int follow(struct attested *log, unsigned int index,
 static int check_event(struct attested *log, const struct attested_event *event,
 		       const struct attested_event *before, int size)
 {
-	size_t wanted =
-		sizeof(*event) + 64UL * log->state.streams + (before ? 0 : 128);
+	size_t wanted = sizeof(*event) + 64UL * log->state.streams +
+			(before ? 0 : ATTESTED_OPEN_BYTES);
 	uint8_t input[48] = "VTLAUDIT-COMMIT", commit[SHA256_BYTES];
 	unsigned long long number = event->number;
 

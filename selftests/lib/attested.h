@@ -13,7 +13,10 @@
 #include "vtl_util.h"
 
 #define ATTESTED_CPUS 64
-#define ATTESTED_EVENT_BYTES (256 + 64 * (ATTESTED_CPUS + 1) + 128)
+/* What the first event has after the heads; RTMR0 to 2 are its end. */
+#define ATTESTED_OPEN_BYTES (128 + 3 * SHA384_BYTES)
+#define ATTESTED_EVENT_BYTES \
+	(256 + 64 * (ATTESTED_CPUS + 1) + ATTESTED_OPEN_BYTES)
 #define ATTESTED_KIND_OPEN 1
 #define ATTESTED_KIND_CHECKPOINT 2
 #define ATTESTED_KIND_CLOSE 3

@@ -83,8 +83,9 @@ impl Vtl {
     /// # Errors
     /// [`Error::Query`].
     pub fn event(&self, number: u64, attestation: &Attestation) -> Result<Option<Vec<u8>>> {
-        // Head, trailer of the first one, a head for each stream.
-        let len = 384u32.saturating_add(attestation.streams.saturating_mul(64));
+        // Before and after the heads of the streams; the first one has most.
+        const REST: u32 = 256 + 272;
+        let len = REST.saturating_add(attestation.streams.saturating_mul(64));
         // CAST: u32 fits.
         let mut event = vec![0; len.min(EVENT_MAX) as usize];
         match sys::read_event(self, number, &mut event) {

@@ -126,9 +126,13 @@ impl<'a> BootLog<'a> {
     }
 
     /// The command line, if the register that it was measured into vouches for it.
+    ///
+    /// `rtmr` are registers from RTMR0 on, as they were when nobody but who measures the boot could have
+    /// extended them: those of [`crate::Finding::boot_registers`], not those of later evidence. Root can
+    /// extend registers, too, by what looks like a command line.
     #[must_use]
-    pub fn proved_cmdline(&self, rtmr: &[Digest; 4]) -> Option<&'a str> {
-        let same = |index| self.rtmr.get(index) == rtmr.get(index);
+    pub fn proved_cmdline(&self, rtmr: &[Digest]) -> Option<&'a str> {
+        let same = |index| rtmr.get(index).is_some() && self.rtmr.get(index) == rtmr.get(index);
         self.cmdline.filter(|_| same(self.cmdline_rtmr))
     }
 }

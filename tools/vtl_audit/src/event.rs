@@ -15,7 +15,9 @@ const MAGIC: [u8; 8] = *b"VTLATEVT";
 const VERSION: u16 = 1;
 const HEADS: usize = 256;
 const HEAD_LEN: usize = 64;
-const OPEN_LEN: usize = 128;
+const OPEN_LEN: usize = 128 + 3 * 48;
+/// Offset in what the first event has after the heads.
+const BOOT: usize = 128;
 const FOREIGN: u32 = 1 << 1;
 const ASKED: u32 = 1 << 0;
 const LAST: u32 = 1 << 2;
@@ -265,6 +267,15 @@ impl<'a> Event<'a> {
         let text = self.bytes.get(at..at + 64)?;
         let text = text.split(|byte| *byte == 0).next()?;
         core::str::from_utf8(text).ok()
+    }
+
+    /// RTMR0 to 2 when the module was loaded: what was measured until then, whoever has extended them since.
+    /// Only the first event tells.
+    #[must_use]
+    pub fn boot_registers(&self) -> Option<[Digest; 3]> {
+        let at = HEADS + self.heads.len() + BOOT;
+        let register = |index: usize| array(self.bytes, at + 48 * index);
+        Some([register(0)?, register(1)?, register(2)?])
     }
 
     /// What the register is extended with.

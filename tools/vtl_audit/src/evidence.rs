@@ -15,8 +15,9 @@ use crate::hash::{Digest, ReportData};
 
 /// Length of a TDREPORT.
 pub const REPORT_LEN: usize = 1024;
-/// ATTRIBUTES.DEBUG: the host can read and change the trust domain.
-pub const DEBUG: u64 = 1 << 0;
+/// ATTRIBUTES.TUD, of which DEBUG is bit 0: with any of them the host can see into the trust domain, which
+/// then is not to be trusted.
+pub const UNDER_DEBUG: u64 = 0xff;
 
 const TDX: u32 = 0x81;
 /// Offsets in a TDREPORT.
@@ -197,10 +198,10 @@ impl Evidence {
         quote_body(body, is_intel).ok_or(BadEvidence::Length)
     }
 
-    /// Returns true if the host can read and change the trust domain.
+    /// Returns true if the host can see into the trust domain.
     #[must_use]
     pub fn is_debug(&self) -> bool {
-        self.attributes & DEBUG != 0
+        self.attributes & UNDER_DEBUG != 0
     }
 
     /// A run-time measurement register.
@@ -311,9 +312,12 @@ mod tests {
     #[test]
     fn a_domain_that_can_be_debugged_says_so() {
         let module = Module::load(&[0]);
-        let mut report = module.report(&[0; 64]);
-        report[0x200] = 1;
-        crate::testing::rehash(&mut report);
-        assert!(Evidence::from_report(&report).unwrap().is_debug());
+        for bit in 0..16 {
+            let mut report = module.report(&[0; 64]);
+            report[0x200 + bit / 8] = 1 << (bit % 8);
+            crate::testing::rehash(&mut report);
+            let evidence = Evidence::from_report(&report).unwrap();
+            assert_eq!(evidence.is_debug(), bit < 8, "bit {bit}");
+        }
     }
 }

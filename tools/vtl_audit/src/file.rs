@@ -346,15 +346,19 @@ pub fn version(file: &[u8]) -> Option<u32> {
     file.strip_prefix(&MAGIC).and_then(|rest| word32(rest, 0))
 }
 
-/// Returns how many bytes the head of a file and its whole frames have; `None` if the head is not
-/// whole. A program that goes on with a file whose writer was killed cuts it there.
-#[must_use]
-pub fn whole(file: &[u8]) -> Option<usize> {
-    let (_, mut at) = head(file).ok()?;
-    while let Ok(Some((_, _, next))) = frame::next(file, at) {
+/// Returns how many bytes the head of a file and its whole frames have. A program that goes on with a file
+/// whose writer was killed cuts it there.
+///
+/// # Errors
+///
+/// The head is not whole, or a frame is damaged: what comes after that is not the rest of a frame, and is not
+/// to be cut off.
+pub fn whole(file: &[u8]) -> Result<usize, BadFile> {
+    let (_, mut at) = head(file)?;
+    while let Some((_, _, next)) = frame::next(file, at)? {
         at = next;
     }
-    Some(at)
+    Ok(at)
 }
 
 /// The text of the head, and where the frames begin.

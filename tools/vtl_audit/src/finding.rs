@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::event::{CONTROL, Session};
 use crate::file::BadFile;
-use crate::hash::Hash;
+use crate::hash::{Digest, Hash};
 use crate::record::Contradiction;
 
 /// How much of a log is proved.
@@ -150,6 +150,11 @@ pub enum Reason {
         /// Its number.
         number: u64,
     },
+    /// The log is of another register than the module was told to extend.
+    NotAsked {
+        /// Index of the log's register.
+        register: u32,
+    },
     /// The register had been used when the module was loaded.
     OpenRegister,
     /// Somebody else has extended the register.
@@ -235,6 +240,10 @@ impl fmt::Display for Reason {
             Self::Streams { number } => {
                 write!(f, "event {number} has other streams than the one before")
             }
+            Self::NotAsked { register } => write!(
+                f,
+                "the log is of RTMR{register}, which is not the register that the module was to extend"
+            ),
             Self::OpenRegister => f.write_str(
                 "the register had another value than expected when the module was loaded: \
                  it was loaded before, or somebody else uses the register",
@@ -303,6 +312,9 @@ pub struct Finding {
     pub verdict: Verdict,
     /// The load of the module that the log is of.
     pub session: Option<Session>,
+    /// RTMR0 to 2 when the module was loaded, if that is proved. Root can extend them later: evidence does
+    /// not tell what the boot has measured.
+    pub boot_registers: Option<[Digest; 3]>,
     /// First event of the file.
     pub first_event: u64,
     /// The event up to which it is proved.
@@ -329,6 +341,7 @@ impl Finding {
         Self {
             verdict: Verdict::NotAttested,
             session: None,
+            boot_registers: None,
             first_event: 0,
             last_event: None,
             later_events: 0,
@@ -352,6 +365,9 @@ impl Finding {
         } else {
             Verdict::Attested
         };
+        if self.verdict == Verdict::NotAttested {
+            self.boot_registers = None;
+        }
         self
     }
 }

@@ -28,6 +28,10 @@ struct Stream {
 pub struct Module {
     streams: Vec<Stream>,
     session: [u8; 16],
+    /// Index of the register.
+    index: u32,
+    /// RTMR0 to 2 when it was loaded.
+    boot: [Digest; 3],
     /// The register as the TDX module has it.
     pub register: Digest,
     /// What the events so far make of it.
@@ -56,6 +60,27 @@ impl Module {
     /// Loads it in a TD whose register has a value. `session` tells loads apart.
     #[must_use]
     pub fn load_again(ids: &[u32], register: Digest, session: u8) -> Self {
+        Self::load_with(ids, 3, register, session)
+    }
+
+    /// The same, with a register of this index: 2 or 3.
+    #[must_use]
+    pub fn load_with(ids: &[u32], index: u32, register: Digest, session: u8) -> Self {
+        let mut boot = [[1; 48], [2; 48], [3; 48]];
+        if index == 2 {
+            boot[2] = register;
+        }
+        Self::load_after(ids, boot, (index, register), session)
+    }
+
+    /// The same, after a boot that has left these values in RTMR0 to 2.
+    #[must_use]
+    pub fn load_after(
+        ids: &[u32],
+        boot: [Digest; 3],
+        (index, register): (u32, Digest),
+        session: u8,
+    ) -> Self {
         let streams = ids.iter().map(|id| Stream {
             id: *id,
             records: Vec::new(),
@@ -66,6 +91,8 @@ impl Module {
         let mut module = Self {
             streams: streams.collect(),
             session: [session; 16],
+            index,
+            boot,
             register,
             replay: register,
             events: Vec::new(),
@@ -124,7 +151,11 @@ impl Module {
     }
 
     fn registers(&self) -> [Digest; 4] {
-        [[1; 48], [2; 48], [3; 48], self.register]
+        let [first, second, third] = self.boot;
+        match self.index {
+            2 => [first, second, self.register, [0; 48]],
+            _ => [first, second, third, self.register],
+        }
     }
 
     /// The head of a file.
@@ -210,7 +241,7 @@ impl Module {
         }
         event.extend(self.session);
         event.extend(flags.to_le_bytes());
-        event.extend(3u32.to_le_bytes());
+        event.extend(self.index.to_le_bytes());
         event.extend(self.replay);
         event.extend(self.register);
         let (reveal, next) = (self.secret(number), self.secret(number + 1));
@@ -226,6 +257,7 @@ impl Module {
             .for_each(|stream| event.extend(head(stream)));
         if why == Why::Open {
             event.extend(trailer());
+            event.extend(self.boot.as_flattened());
         }
         event
     }

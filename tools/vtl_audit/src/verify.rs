@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The verdict.
 
-use crate::event::Session;
+use crate::event::{Event, Session};
 use crate::evidence::Evidence;
 use crate::file::Contents;
 use crate::finding::{Finding, Gap, Reason};
@@ -14,6 +14,9 @@ use crate::streams;
 pub struct Policy {
     /// A nonce that the evidence has to be made for. Without one, a log may be old.
     pub nonce: Option<Hash>,
+    /// Index of the register that the module was told to extend. Root can extend the other one as it
+    /// likes, so a log does not choose.
+    pub register: u32,
     /// What the register held when the module was loaded: zeros, where nobody else uses it.
     pub open_register: Digest,
     /// The highest event that is known of a session: a log may not end before.
@@ -21,9 +24,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Nobody else uses the register, and the log may be old.
+    /// RTMR3, which nobody else uses, and the log may be old.
     pub const DEFAULT: Self = Self {
         nonce: None,
+        register: 3,
         open_register: [0; 48],
         at_least: None,
     };
@@ -57,13 +61,17 @@ fn refused(reason: Reason, policy: &Policy) -> Finding {
 #[must_use]
 pub fn judge(contents: &Contents<'_>, evidence: &Evidence, policy: &Policy) -> Finding {
     let events = contents.events.as_slice();
+    // The others have the same register as the first.
+    let other = |event: &&Event<'_>| event.register != policy.register;
+    if let Some(event) = events.first().filter(other) {
+        let register = event.register;
+        return refused(Reason::NotAsked { register }, policy);
+    }
     let replay = match replay(events, &policy.open_register) {
         Ok(replay) => replay,
         Err(reason) => return refused(reason, policy),
     };
-    let register = events
-        .first()
-        .and_then(|event| evidence.register(event.register));
+    let register = evidence.register(policy.register);
     let covered = register.and_then(|register| replay.events_to(register));
     let Some(covered) = covered.and_then(|count| events.get(..count)) else {
         let foreign = replay.foreign.map(|number| Reason::Foreign { number });
@@ -80,6 +88,7 @@ pub fn judge(contents: &Contents<'_>, evidence: &Evidence, policy: &Policy) -> F
     finding.later_events = (events.len() - covered.len()) as u64;
     if let (Some(first), Some(last)) = (covered.first(), covered.last()) {
         finding.session = Some(first.session);
+        finding.boot_registers = first.boot_registers();
         finding.first_event = first.number;
         finding.last_event = Some(last.number);
         finding.is_closed = last.is_last;

@@ -55,6 +55,18 @@ pub(crate) fn digits(bytes: &[u8]) -> String {
     })
 }
 
+/// A text of somebody else's for a terminal: no line of it can look like one of ours.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
 /// An event of an audit log: session and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventName(pub(crate) [u8; 16], pub(crate) u64);

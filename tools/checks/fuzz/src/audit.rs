@@ -4,8 +4,9 @@
 
 use crate::random::Random;
 use vtl_audit::event::CONTROL;
+use vtl_audit::file::{Frame, write};
 use vtl_audit::testing::Module;
-use vtl_audit::{Contents, Evidence, Policy, Verdict, verify};
+use vtl_audit::{Contents, Evidence, Policy, Reason, Verdict, hash, verify};
 
 /// Processor time that a file may take, of at most some MiB.
 const LIMIT_NS: u64 = 2_000_000_000;
@@ -82,6 +83,62 @@ fn peak_kib() -> u64 {
     word.and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
+/// A number that is near where arithmetic ends, or where a page does.
+fn odd_number(random: &mut Random) -> u64 {
+    let near = [0, 1, 64, 128, 1 << 32, 1 << 63, u64::MAX][random.below(7) as usize]; // CAST: below 7
+    near.wrapping_add(random.below(3)).wrapping_sub(1)
+}
+
+/// Whoever makes a file may make evidence, too: events that say anything of their streams, each the next of
+/// the one before, and a register to which they lead.
+fn made_up(random: &mut Random, module: &Module, frames: &[Vec<u8>]) {
+    const HEADS: usize = 256;
+    const HEAD_LEN: usize = 64;
+    let mut events = module.events().to_vec();
+    let is_event = |frame: &Vec<u8>| frame.first() == Some(&(Frame::Event as u8));
+    let mut file = module.head();
+    file.extend(frames.iter().filter(|frame| !is_event(frame)).flatten());
+    if random.below(4) == 0 {
+        events.remove(0);
+    }
+    let mut evidence = Evidence::from_report(&module.report(&[0; 64])).expect("it is one");
+    let mut register: Option<hash::Digest> = None;
+    for event in &mut events {
+        // The first event has to say that nothing has begun.
+        let heads = match event[10] {
+            1 => 0,
+            _ => (event.len() - HEADS) / HEAD_LEN,
+        };
+        for head in event[HEADS..].chunks_exact_mut(HEAD_LEN).take(heads) {
+            if random.below(3) == 0 {
+                let at = [8, 16, 24][random.below(3) as usize]; // CAST: below 3
+                head[at..at + 8].copy_from_slice(&odd_number(random).to_le_bytes());
+            }
+        }
+        if let Some(register) = &register {
+            event[64..112].copy_from_slice(register);
+            event[112..160].copy_from_slice(register);
+        }
+        let before = event[64..112].try_into().expect("48 bytes");
+        evidence.rtmr[3] = hash::extend(&before, &hash::digest(event));
+        register = Some(evidence.rtmr[3]);
+        file.extend(write::frame(Frame::Event, event).expect("it is short"));
+    }
+    let before = spent_ns();
+    let finding = verify(&file, &evidence, &Policy::DEFAULT);
+    let spent = spent_ns().saturating_sub(before);
+    assert!(spent < LIMIT_NS, "{spent} ns for {} bytes", file.len());
+    // They are taken for events; what they say of their streams is what is in question.
+    let is_of_streams = |reason: &Reason| {
+        use Reason::{Backwards, Chain, File, Leaf, NoEvents};
+        matches!(
+            reason,
+            Backwards { .. } | Chain { .. } | Leaf { .. } | File(_) | NoEvents
+        )
+    };
+    assert!(finding.reasons.iter().all(is_of_streams), "{finding:?}");
+}
+
 /// One case.
 pub(crate) fn run(random: &mut Random) {
     let module = module(random);
@@ -90,6 +147,7 @@ pub(crate) fn run(random: &mut Random) {
     let evidence = Evidence::from_report(&report).expect("the report is as it was made");
     let mut frames = module.frames();
     shuffle(random, &mut frames);
+    made_up(random, &module, &frames);
     let mut file = [module.head(), frames.concat()].concat();
     damage(random, &mut file);
 

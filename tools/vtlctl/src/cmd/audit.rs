@@ -10,10 +10,11 @@ mod file;
 mod identity;
 mod log;
 mod print;
+mod quote;
 mod show;
 mod verify;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ enum AuditCommand {
     /// Look for gaps and contradictions in a saved file, or say what evidence proves of it.
     #[command(after_help = VERIFY_HELP)]
     Verify(Verify),
+    /// Write the newest quote in a saved file to a file of its own, for who checks its signature.
+    Quote(quote::Arguments),
     /// Write the events of a saved file as a Canonical Event Log (CEL-TLV).
     Cel(cel::Arguments),
     /// Hold the event log of this boot against the measurement registers, and say what the
@@ -59,7 +62,7 @@ const VERIFY_HELP: &str = "Exit status:
   6  it is not as the kernel wrote it
   7  it is incomplete: switches are missing, or its end
 
-With --quote or --report, and of a file that has events:
+With any option but --json, and of a file that has events:
   0  ATTESTED
   3  a file cannot be read, or there is no evidence
   8  ATTESTED WITH GAPS
@@ -130,6 +133,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         AuditCommand::Attest(arguments) => attest::main(arguments),
         AuditCommand::Show(arguments) => show(arguments),
         AuditCommand::Verify(arguments) => verify(arguments),
+        AuditCommand::Quote(arguments) => quote::main(arguments),
         AuditCommand::Cel(arguments) => cel::main(arguments),
         AuditCommand::Boot(arguments) => boot::main(arguments),
     }
@@ -268,9 +272,41 @@ fn save_attested(
     Ok(ExitStatus::Success)
 }
 
+/// A file of records. What is none is not read beyond its first bytes, however long it is.
+///
 /// A file that can't be read has an exit status of its own: it says nothing about the records.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path)
+    const START: u64 = 12;
+    let all = || {
+        let mut file = std::fs::File::open(path)?;
+        let mut bytes = Vec::new();
+        std::io::Read::by_ref(&mut file)
+            .take(START)
+            .read_to_end(&mut bytes)?;
+        if vtl_audit::file::version(&bytes).is_some() {
+            file.read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    };
+    or_status(path, all())
+}
+
+/// A quote, a report or an event log of a boot, which are short.
+fn read_short(path: &Path) -> Result<Vec<u8>, Failure> {
+    const LIMIT: u64 = 16 << 20;
+    let all = || {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        match file.take(LIMIT + 1).read_to_end(&mut bytes)? as u64 {
+            len if len <= LIMIT => Ok(bytes),
+            _ => Err(std::io::Error::other("it has more than 16 MiB")),
+        }
+    };
+    or_status(path, all())
+}
+
+fn or_status(path: &Path, bytes: std::io::Result<Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    bytes
         .with_context(|| format!("cannot read {}", path.display()))
         .map_err(|error| Failure::new(ExitStatus::File, error))
 }

@@ -25,6 +25,7 @@ fn without_its_first_events_a_log_is_a_suffix() {
     let finding = judge_frames(&module, &frames);
     assert_eq!(finding.verdict, Verdict::SuffixOnly, "{finding:?}");
     assert_eq!((finding.first_event, finding.last_event), (1, Some(2)));
+    assert_eq!(finding.boot_registers, None, "OPEN has them");
     let stream = &finding.streams[0];
     assert_eq!(
         (stream.last, stream.proved, stream.unproved),
@@ -79,6 +80,29 @@ fn a_report_of_another_domain_proves_nothing() {
     let both = [ours.file(), other.frames().concat()].concat();
     let finding = verify(&both, &evidence(&ours), &Policy::DEFAULT);
     assert_eq!(reason(&finding), Reason::File(BadFile::TwoSessions));
+}
+
+/// What was measured when the module was loaded stays so, whatever the registers hold later; and a log
+/// that is refused says nothing of it.
+#[test]
+fn the_registers_of_the_boot_are_those_of_the_first_event() {
+    let module = module();
+    let mut evidence = evidence(&module);
+    evidence.rtmr[..3].copy_from_slice(&[[7; 48]; 3]);
+    let finding = verify(&module.file(), &evidence, &Policy::DEFAULT);
+    let boot = [[1; 48], [2; 48], [3; 48]];
+    assert_eq!(finding.boot_registers, Some(boot));
+    evidence.attributes |= 1;
+    let finding = verify(&module.file(), &evidence, &Policy::DEFAULT);
+    assert_eq!(finding.boot_registers, None);
+    // They are hashed with the rest.
+    let mut frames = module.frames();
+    let open = frames.iter_mut().find(|frame| frame[0] == EVENT).unwrap();
+    open[8 + 256 + 64 * STREAMS.len() + 128] ^= 1;
+    assert_eq!(
+        reason(&judge_frames(&module, &frames)),
+        Reason::Before { number: 1 }
+    );
 }
 
 #[test]
@@ -170,6 +194,33 @@ fn a_second_session_is_never_the_first() {
     };
     let finding = verify(&second.file(), &evidence(&second), &policy);
     assert_eq!(finding.verdict, Verdict::Attested);
+}
+
+/// Register 2 is free where the module has register 3, and the other way round: root can extend it by
+/// anything from its first value on, with all the secrets of a log that root has made up.
+#[test]
+fn a_log_on_another_register_than_the_modules_is_refused() {
+    let (module, made_up) = (module(), {
+        let mut made_up = Module::load_with(&STREAMS, 2, [0; 48], 9);
+        made_up.run(7);
+        made_up.checkpoint(None);
+        made_up
+    });
+    let mut evidence = evidence(&module);
+    evidence.rtmr[2] = made_up.register;
+    let finding = verify(&made_up.file(), &evidence, &Policy::DEFAULT);
+    assert_eq!(reason(&finding), Reason::NotAsked { register: 2 });
+    let finding = verify(&module.file(), &evidence, &Policy::DEFAULT);
+    assert_eq!(finding.verdict, Verdict::Attested);
+    // Who had the module use register 2 says so.
+    let policy = Policy {
+        register: 2,
+        ..Policy::DEFAULT
+    };
+    let finding = verify(&made_up.file(), &evidence, &policy);
+    assert_eq!(finding.verdict, Verdict::Attested);
+    let finding = verify(&module.file(), &evidence, &policy);
+    assert_eq!(reason(&finding), Reason::NotAsked { register: 3 });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use vtl_audit::{BootLog, Contents, Evidence, Finding, Policy, Verdict, verify};
 
-use super::read;
+use super::read_short;
 use crate::options::{self, EventName};
 use crate::{ExitStatus, Failure};
 
@@ -31,6 +31,9 @@ pub(super) struct Arguments {
     /// What the register held when the module was loaded, if not zeros: 96 hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = options::hex::<48>)]
     open_register: Option<[u8; 48]>,
+    /// Register that the module was told to extend (attest_rtmr=): 2, or 3 if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..4))]
+    rtmr: Option<u32>,
     /// Event log of the boot, if not the one in the file
     #[arg(long, value_name = "FILE")]
     boot_log: Option<PathBuf>,
@@ -42,19 +45,35 @@ enum Kernel {
     NoLog,
     /// It is damaged, has no command line, or is of another boot.
     NotProved(String),
-    /// The command line that the evidence vouches for.
+    /// The command line that the registers vouch for as they were when the module was loaded.
     CommandLine(String),
 }
 
 impl Arguments {
-    /// Returns true if there is anything to hold the file against.
+    /// Returns true if somebody wants to know what is proved. Then a file of an older version, which
+    /// anybody can make, must not be looked at as if nobody had asked.
     pub(super) fn is_given(&self) -> bool {
-        self.quote.is_some() || self.report.is_some()
+        let Self {
+            quote,
+            report,
+            nonce,
+            at_least,
+            open_register,
+            rtmr,
+            boot_log,
+        } = self;
+        let files = [quote, report, boot_log];
+        files.into_iter().any(Option::is_some)
+            || nonce.is_some()
+            || at_least.is_some()
+            || open_register.is_some()
+            || rtmr.is_some()
     }
 
     fn policy(&self) -> Policy {
         Policy {
             nonce: self.nonce,
+            register: self.rtmr.unwrap_or(Policy::DEFAULT.register),
             open_register: self.open_register.unwrap_or([0; 48]),
             at_least: self
                 .at_least
@@ -65,7 +84,7 @@ impl Arguments {
     /// The evidence that is named, or else the newest in the file.
     fn evidence(&self, contents: Option<&Contents<'_>>) -> Result<Evidence, Failure> {
         let named = |path: &Path, parse: Parse| -> Result<_, Failure> {
-            let bytes = read(path)?;
+            let bytes = read_short(path)?;
             evidence(&bytes, parse)
                 .with_context(|| format!("cannot use {}", path.display()))
                 .map_err(|error| Failure::new(ExitStatus::File, error))
@@ -91,10 +110,10 @@ impl Arguments {
     fn kernel(
         &self,
         contents: Option<&Contents<'_>>,
-        evidence: &Evidence,
+        finding: &Finding,
     ) -> Result<Kernel, Failure> {
         let bytes = match &self.boot_log {
-            Some(path) => Some(read(path)?),
+            Some(path) => Some(read_short(path)?),
             None => contents
                 .and_then(|contents| contents.boot_logs.last())
                 .map(|log| log.to_vec()),
@@ -102,14 +121,19 @@ impl Arguments {
         let Some(bytes) = bytes else {
             return Ok(Kernel::NoLog);
         };
-        Ok(match BootLog::parse(&bytes) {
-            Err(why) => Kernel::NotProved(why.to_string()),
-            Ok(log) => match (log.proved_cmdline(&evidence.rtmr), log.cmdline) {
-                (Some(line), _) => Kernel::CommandLine(line.to_owned()),
-                (None, Some(_)) => Kernel::NotProved("the boot log is of another boot".to_owned()),
-                (None, None) => Kernel::NotProved("the boot log has no command line".to_owned()),
-            },
-        })
+        let not_proved = |why: &str| Ok(Kernel::NotProved(why.to_owned()));
+        let log = match BootLog::parse(&bytes) {
+            Err(why) => return not_proved(&why.to_string()),
+            Ok(log) => log,
+        };
+        let Some(registers) = &finding.boot_registers else {
+            return not_proved("what was measured before the module was loaded is not proved");
+        };
+        match (log.proved_cmdline(registers), log.cmdline) {
+            (Some(line), _) => Ok(Kernel::CommandLine(line.to_owned())),
+            (None, Some(_)) => not_proved("the boot log is of another boot"),
+            (None, None) => not_proved("the boot log has no command line"),
+        }
     }
 }
 
@@ -129,7 +153,7 @@ pub(super) fn main(
     let contents = Contents::read(file).ok();
     let evidence = arguments.evidence(contents.as_ref())?;
     let finding = verify(file, &evidence, &arguments.policy());
-    let kernel = arguments.kernel(contents.as_ref(), &evidence)?;
+    let kernel = arguments.kernel(contents.as_ref(), &finding)?;
     if is_json {
         println!("{}", print::object(&finding, &evidence, &kernel));
     } else {

@@ -10,8 +10,8 @@ use vtl_audit::BootLog;
 use vtl_audit::cmdline::openings;
 use vtl_audit::hash::Digest;
 
-use super::read;
-use crate::options::digits;
+use super::read_short;
+use crate::options::{digits, one_line};
 use crate::{ExitStatus, Failure};
 
 /// Where Linux shows the log.
@@ -41,7 +41,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         return Ok(ExitStatus::Success);
     }
     let path = arguments.file.clone().unwrap_or_else(|| LOG.into());
-    let bytes = read(&path)?;
+    let bytes = read_short(&path)?;
     let log = BootLog::parse(&bytes).map_err(|why| {
         let error = anyhow::anyhow!("cannot use {}: {why}", path.display());
         Failure::new(ExitStatus::File, error)
@@ -107,7 +107,7 @@ impl<'a> Told<'a> {
             format!("RTMR{index} {}: {verdict}\n", digits(register))
         });
         let line = match self.cmdline {
-            Some(line) => format!("command line: {line}\n"),
+            Some(line) => format!("command line: {}\n", one_line(line)),
             None => "command line: not proved\n".to_owned(),
         };
         let open = self.cmdline.map(openings).into_iter().flatten();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use vtl::Info;
 
 use crate::json::word;
+use crate::options::one_line;
 
 /// The identity for the head of a file. It is not needed for reading the records; what this machine
 /// does not report is null.
@@ -40,8 +41,8 @@ pub(super) fn lines(identity: &Value) -> String {
     let known = object.iter().filter(|(_, value)| !value.is_null());
     known
         .map(|(name, value)| match value.as_str() {
-            Some(text) => format!("# {name}: {text}\n"),
-            None => format!("# {name}: {value}\n"),
+            Some(text) => one_line(&format!("# {name}: {text}")) + "\n",
+            None => one_line(&format!("# {name}: {value}")) + "\n",
         })
         .collect()
 }
@@ -49,6 +50,15 @@ pub(super) fn lines(identity: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever writes a file writes its head, too.
+    #[test]
+    fn no_text_makes_a_line_of_its_own() {
+        let identity = json!({ "host": "a\nevent 7\u{1b}[2J", "b\nc": ["d\ne"] });
+        let lines = lines(&identity);
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert!(lines.contains("# host: a\\nevent 7\\u{1b}[2J\n"), "{lines}");
+    }
 
     #[test]
     fn a_machine_says_which_it_is() {

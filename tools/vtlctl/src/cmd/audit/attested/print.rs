@@ -10,7 +10,7 @@ use vtl_audit::evidence::Source;
 use vtl_audit::{Evidence, Finding, Verdict};
 
 use super::Kernel;
-use crate::options::digits;
+use crate::options::{digits, one_line};
 
 /// More lines of one kind are counted only.
 const SHOWN: usize = 20;
@@ -86,7 +86,7 @@ fn write_kernel(out: &mut String, kernel: &Kernel) -> std::fmt::Result {
         Kernel::NotProved(why) => return writeln!(out, "kernel: {why}: nothing is known of it"),
         Kernel::CommandLine(line) => line,
     };
-    writeln!(out, "kernel: measured command line: {line}")?;
+    writeln!(out, "kernel: measured command line: {}", one_line(line))?;
     let mut is_open = false;
     for opening in openings(line) {
         is_open = true;

@@ -3,12 +3,13 @@
 
 use std::io::Write as _;
 
+use super::super::{Verify, file as older};
 use super::*;
 use clap::Parser as _;
 use vtl_audit::event::CONTROL;
 use vtl_audit::file::{Frame, write};
-use vtl_audit::hash::report_data;
-use vtl_audit::testing::{Module, boot_log, quote};
+use vtl_audit::hash::{self, report_data};
+use vtl_audit::testing::{Module, boot_log, quote, record};
 
 #[derive(clap::Parser)]
 struct Line {
@@ -97,6 +98,61 @@ fn a_nonce_and_a_known_event_are_asked_for() {
     );
 }
 
+/// A file of an older version has no events, and who made it may have written anything: to who asks for
+/// what is proved it is nothing, whichever way he asks.
+#[test]
+fn a_file_without_events_is_no_answer_to_who_wants_a_proof() -> anyhow::Result<()> {
+    let path = std::env::temp_dir().join(format!("vtlctl-older-{}", std::process::id()));
+    let records = (1..4).flat_map(|number| record(number, 0));
+    let file: Vec<u8> = older::head(&serde_json::json!({}))?
+        .into_iter()
+        .chain(records)
+        .collect();
+    std::fs::write(&path, file)?;
+    let nonce = "00".repeat(32);
+    let event = format!("{}:1", "01".repeat(16));
+    let register = "00".repeat(48);
+    let asked = [
+        &["--nonce", &nonce][..],
+        &["--at-least", &event],
+        &["--open-register", &register],
+        &["--rtmr", "3"],
+        &["--boot-log", "/dev/null"],
+    ];
+    let status = |line: &[&str]| {
+        let request = Verify {
+            attested: arguments(line),
+            json: false,
+            file: path.clone(),
+        };
+        super::super::verify(&request).unwrap_or_else(|failure| failure.status)
+    };
+    assert_eq!(
+        status(&[]),
+        ExitStatus::Success,
+        "the file is as it is written"
+    );
+    for line in asked {
+        assert_eq!(status(line), ExitStatus::File, "{line:?}");
+    }
+    std::fs::remove_file(&path)?;
+    Ok(())
+}
+
+#[test]
+fn the_register_is_the_callers_choice() {
+    let mut module = Module::load_with(&[0, CONTROL], 2, [0; 48], 1);
+    module.run(3);
+    module.checkpoint(None);
+    let file = with(&module, Frame::Report, &module.report(&[0; 64]));
+    assert_eq!(outcome(&file, &[]).ok(), Some(ExitStatus::NotAttested));
+    assert_eq!(
+        outcome(&file, &["--rtmr", "2"]).ok(),
+        Some(ExitStatus::Success)
+    );
+    assert!(Line::try_parse_from(["verify", "--rtmr", "1"]).is_err());
+}
+
 #[test]
 fn without_evidence_there_is_no_verdict() {
     let failure = outcome(&module().file(), &[]).err();
@@ -128,6 +184,19 @@ fn evidence_comes_from_files_too() -> anyhow::Result<()> {
         outcome(&file, &["--report", &report]).ok(),
         Some(ExitStatus::Success)
     );
+    // What has no end is no evidence, and no log.
+    for endless in ["--report", "--quote", "--boot-log"] {
+        let line = ["--quote", &quote, endless, "/dev/zero"];
+        let line = match endless {
+            "--boot-log" => &line[..],
+            _ => &line[2..],
+        };
+        let failure = outcome(&file, line).err();
+        let failure = failure.map(|failure| failure.status);
+        assert_eq!(failure, Some(ExitStatus::File), "{endless}");
+    }
+    let zeros = super::super::read(Path::new("/dev/zero"));
+    assert_eq!(zeros.map(|bytes| bytes.len()).ok(), Some(12));
     let swapped = outcome(&file, &["--report", &quote]).err();
     assert_eq!(
         swapped.map(|failure| failure.status),
@@ -137,21 +206,58 @@ fn evidence_comes_from_files_too() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is printed about a log with this boot log, of a boot with `measured`.
-fn printed(logged: &str, measured: &str) -> anyhow::Result<String> {
-    let module = module();
+/// What is printed about a log with this boot log, of a boot with `measured`. `later` is what root has
+/// extended RTMR2 by since.
+fn printed_after(logged: &[u8], measured: &str, later: &[u8]) -> anyhow::Result<String> {
     let measured = boot_log(measured);
     let boot = BootLog::parse(&measured).map_err(|why| anyhow::anyhow!("{why}"))?;
-    let mut registers = boot.rtmr;
-    registers[3] = module.register;
+    let [first, second, third, _] = boot.rtmr;
+    let mut module = Module::load_after(&[0, CONTROL], [first, second, third], (3, [0; 48]), 1);
+    module.checkpoint(None);
+    let mut registers = [first, second, third, module.register];
+    if !later.is_empty() {
+        registers[2] = hash::extend(&third, &hash::digest(later));
+    }
     let quote = quote(4, &registers, &[0; 64]);
-    let file = with(&module, Frame::BootLog, &boot_log(logged));
+    let file = with(&module, Frame::BootLog, logged);
     let contents = Contents::read(&file).ok();
     let evidence = evidence(&quote, Evidence::from_quote)?;
     let finding = verify(&file, &evidence, &Policy::DEFAULT);
-    let kernel = arguments(&[]).kernel(contents.as_ref(), &evidence);
+    let kernel = arguments(&[]).kernel(contents.as_ref(), &finding);
     let kernel = kernel.map_err(|failure| failure.error)?;
     Ok(print::text(&finding, &evidence, &kernel))
+}
+
+fn printed(logged: &str, measured: &str) -> anyhow::Result<String> {
+    printed_after(&boot_log(logged), measured, &[])
+}
+
+/// Root has a kernel that is not locked down, extends RTMR2 by another command line, and adds it to the log.
+#[test]
+fn a_command_line_that_root_measures_later_is_not_believed() -> anyhow::Result<()> {
+    let shut = "lockdown=confidentiality module.sig_enforce=1";
+    // The entry of a log that has this line; what comes after the last entry is filling.
+    let of = |line: &str| -> anyhow::Result<_> {
+        let log = boot_log(line);
+        let text = [b"kernel_cmdline: ", line.as_bytes()].concat();
+        let at = log.windows(text.len()).position(|window| window == text);
+        let at = at.context("the log has its line")?;
+        Ok((log, at - 66, at + text.len()))
+    };
+    let (mut forged, _, end) = of("quiet")?;
+    let (shut_log, from, to) = of(shut)?;
+    forged.splice(end..end, shut_log[from..to].iter().copied());
+    let text = printed_after(&forged, "quiet", shut.as_bytes())?;
+    assert!(text.starts_with("ATTESTED"), "{text}");
+    assert!(!text.contains("no way to become"), "{text}");
+    assert!(
+        text.contains("kernel: the boot log is of another boot"),
+        "{text}"
+    );
+    // What root does to the register later takes nothing from the log of the boot.
+    let text = printed_after(&boot_log(shut), shut, b"anything")?;
+    assert!(text.contains("no way to become"), "{text}");
+    Ok(())
 }
 
 #[test]
@@ -172,6 +278,9 @@ fn the_measured_command_line_says_if_root_can_be_the_kernel() -> anyhow::Result<
         text.contains("root can become the kernel: it loads modules"),
         "{text}"
     );
+    // One that would like to be a line of the verdict.
+    let text = printed("a\nkernel: fine", "a\nkernel: fine")?;
+    assert!(text.contains("command line: a\\nkernel: fine\n"), "{text}");
     // A log that says what would be good to hear, of a boot that was another.
     let text = printed(shut, "quiet")?;
     assert!(

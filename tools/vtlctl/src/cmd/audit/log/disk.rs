@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use vtl_audit::file::{self, Frame, write};
@@ -49,7 +49,8 @@ impl Disk {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&bytes).with_context(cannot)?;
         } else {
-            let whole = file::whole(&bytes).context("its head is damaged")?;
+            let damaged = |why| anyhow!("cannot go on with {}: {why}", path.display());
+            let whole = file::whole(&bytes).map_err(damaged)?;
             bytes.truncate(whole);
             // CAST: widening.
             file.set_len(whole as u64).with_context(cannot)?;
@@ -96,7 +97,8 @@ impl Disk {
 
 /// Returns true if there is a whole head.
 fn is_begun(bytes: &[u8]) -> bool {
-    file::whole(bytes).is_some()
+    use file::BadFile::{Head, Magic, Version};
+    !matches!(file::whole(bytes), Err(Magic | Version(_) | Head))
 }
 
 /// Returns true for the start of a head that a killed process had begun.
@@ -167,6 +169,26 @@ mod tests {
             (contents.last_record(0), contents.last_leaf(CONTROL)),
             (100, 64)
         );
+        Ok(())
+    }
+
+    /// A byte between two frames has changed: what comes after it is evidence all the same.
+    #[test]
+    fn a_damaged_file_is_not_cut() -> anyhow::Result<()> {
+        let place = Place::new("damaged");
+        let module = Module::load(&[0, CONTROL]);
+        let odd = write::frame(Frame::Quote, &[1; 5]).context("it is short")?;
+        let mut file = [module.head(), odd, module.frames().concat()].concat();
+        file[module.head().len() + 8 + 5] = 7;
+        std::fs::write(&place.0, &file)?;
+        match Disk::open(&place.0, &json!({})) {
+            Err(error) => assert!(
+                error.to_string().contains("not as it is written"),
+                "{error:#}"
+            ),
+            Ok(_) => panic!("it was opened"),
+        }
+        assert_eq!(std::fs::read(&place.0)?, file);
         Ok(())
     }
 
