@@ -33,7 +33,7 @@ PURPOSES = [
     ("time, RCU", r"vtl_guest_enter|vtime_|context_tracking|rcu_|guest_(state|timing)|vtl_note_quiesc"),
     ("state of the switch", r"run/context|run/enter"),
     ("kick", r"nodes/kick"),
-    ("run loop", r"rust/run\.rs|: .*run_loaded|: .*return_to_lower"),
+    ("run loop", r"rust/run\.rs|run/entries|: .*return_to_lower"),
     ("memory of the kernel", r"kmalloc|kfree|krealloc|slab|__check_object|usercopy|kvfree|_copy_from_user"
                              r"|vrealloc|kvrealloc|copy_from|UserSlice"),
     ("system call", r"syscall|entry_|do_vfs|ioctl|security_|fdget|fput|exit_to_user|bpf_lsm|nodes/|aa_"),

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Entries while the lower VTL's state is loaded: with interrupts disabled for each, and for as many as
+//! nothing else asks for this thread.
+
+use kernel::prelude::*;
+
+use super::context::Loaded;
+use super::offload;
+use super::record::Entering;
+use super::switch::Switching;
+use super::{may_enter, RunCall};
+use crate::cpu::guards::IrqsOff;
+use crate::glue::error;
+use crate::pure::audit::{EntryReason, ExitKind};
+use crate::pure::controls::Entry;
+use crate::pure::exit::Exit;
+use crate::pure::next::{next, Next};
+use crate::pure::offload::Offload;
+use crate::pure::stall::Stall;
+use crate::pure::status::Status;
+use crate::vp::claim::Pinned;
+use crate::vp::machine::Machine;
+use crate::vp::wake::Inside;
+use crate::vp::Vp;
+
+/// Why the lower VTL's state is unloaded.
+pub(super) enum Stop {
+    /// The task has work to do, or the run page names another VM.
+    Again,
+    Halted,
+    /// An exit with this status; the run page has the rest.
+    Exit(Status),
+}
+
+/// Enters, and enters again after each exit that the kernel handles by itself, until VTL2's state
+/// has to be restored.
+pub(super) fn run_loaded(
+    machine: &Machine,
+    pinned: &mut Pinned<'_>,
+    entry: &mut Entry,
+    call: &mut RunCall,
+) -> Result<Stop> {
+    let mut loaded = Loaded::new(pinned, entry);
+    let vp = loaded.vp.vp();
+    // From here on a kick interrupts this CPU; what was written before the kick is seen below.
+    let mut inside = vp.wake.enter();
+    if call.switching.is_some() {
+        loaded.take_flush();
+    }
+    loop {
+        if loaded.private.switches.is_at_limit() {
+            return Ok(Stop::Again);
+        }
+        let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
+            return Ok(Stop::Again);
+        };
+        if inside.answer_kick() && call.switching.is_some() {
+            loaded.take_flush();
+        }
+        // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
+        // before.
+        may_enter(vp)?;
+        let Some(offload) = offload_for_entry(&loaded, &mut call.switching)? else {
+            return Ok(Stop::Halted);
+        };
+        loaded.pass_entry_check(&irqs)?;
+        if !loaded.take_invalidation()? {
+            return Ok(Stop::Again);
+        }
+        let (kind, rest) = loaded.without_irqs(&irqs, |loaded| {
+            enter_repeatedly(machine, loaded, &inside, call, offload, &irqs)
+        });
+        // The interrupt that stopped the lower VTL is handled here.
+        drop(irqs);
+        let is_done = match rest {
+            Rest::Nothing | Rest::Is(Next::EnterAgain) => true,
+            Rest::Stalled => false,
+            Rest::Is(Next::Handle(handled)) => {
+                let deadlines = &mut loaded.private.deadlines;
+                let has_vtl1 = call.switching.is_some();
+                offload::carry_out(machine, vp, deadlines, has_vtl1, offload, &handled)
+            }
+            Rest::Is(Next::Userspace) => match &mut call.switching {
+                Some(switching) => switching.switch_vtl_state(&mut loaded),
+                None => false,
+            },
+            Rest::Is(Next::Fail) => {
+                vp.run_page.store_status(loaded.operands.exit.rax);
+                call.reason = EntryReason::USERSPACE;
+                return Err(EIO);
+            }
+        };
+        if !is_done {
+            let exit = &loaded.operands.exit;
+            vp.run_page.store_exit(exit);
+            return Ok(Stop::Exit(exit.status()));
+        }
+        call.reason = EntryReason::after(kind);
+    }
+}
+
+/// What is left to do about the last exit.
+enum Rest {
+    Nothing,
+    /// Userspace has to see that the lower VTL makes no progress.
+    Stalled,
+    Is(Next),
+}
+
+/// Enters, and enters again at once after each exit that asks nothing of VTL2 but to be handled, as
+/// long as nobody asks this thread for something.
+///
+/// An interrupt that arrives meanwhile stays pending; TDG.VP.ENTER then returns, and it is handled. An
+/// exit that the host took first is no sign of one, which would have a status of its own.
+#[inline(always)]
+fn enter_repeatedly(
+    machine: &Machine,
+    loaded: &mut Loaded<'_>,
+    inside: &Inside<'_>,
+    call: &mut RunCall,
+    offload: Offload,
+    irqs: &IrqsOff,
+) -> (ExitKind, Rest) {
+    let vp = loaded.vp.vp();
+    let mut offload = offload;
+    loop {
+        let entering = Entering::new(vp, loaded.operands.rcx, call.reason);
+        let class = loaded.enter(irqs);
+        let switches = &mut loaded.private.switches;
+        let kind = entering.record(vp, switches, loaded.who, class, &loaded.operands);
+        if class.has_run() {
+            loaded.note_progress();
+            call.has_run = true;
+        }
+        let exit = &loaded.operands.exit;
+        let next = next(class, exit, offload, || vp.run_page.read_guest());
+        let is_done = match &next {
+            Next::EnterAgain if note_stall(vp, class, &mut call.stall) => {
+                return (kind, Rest::Stalled);
+            }
+            Next::EnterAgain => class.is_of_host(),
+            Next::Handle(handled) => {
+                let deadlines = &mut loaded.private.deadlines;
+                let has_vtl1 = call.switching.is_some();
+                offload::carry_out_at_once(machine, vp, deadlines, has_vtl1, offload, handled)
+            }
+            Next::Userspace | Next::Fail => false,
+        };
+        if !is_done {
+            return (kind, Rest::Is(next));
+        }
+        match quiet_offload(loaded, inside) {
+            Some(quiet) => offload = quiet,
+            None => return (kind, Rest::Nothing),
+        }
+        call.reason = EntryReason::after(kind);
+    }
+}
+
+/// Returns what the kernel may handle by itself if there is nothing else to do before an entry.
+#[inline(always)]
+fn quiet_offload(loaded: &Loaded<'_>, inside: &Inside<'_>) -> Option<Offload> {
+    let vp = loaded.vp.vp();
+    let is_quiet = !inside.is_kicked()
+        && !loaded.private.switches.is_at_limit()
+        && vp.is_ready()
+        && !vp.run_page.read_cancel()
+        && !vp.entry_check.is_due(loaded.vm())
+        && loaded.is_asked_for_nothing();
+    let offload = is_quiet.then(|| vp.run_page.read_quiet_offload())??;
+    Some(Offload::new(offload, loaded.vm()))
+}
+
+/// Posts requested interrupts. Returns what the kernel may handle by itself; `None` if the lower VTL
+/// must not be entered because it is halted.
+///
+/// One word of the run page tells if there is anything to do.
+#[inline]
+fn offload_for_entry(
+    loaded: &Loaded<'_>,
+    switching: &mut Option<Switching>,
+) -> Result<Option<Offload>> {
+    let vp = loaded.vp.vp();
+    if let Some(offload) = vp.run_page.read_quiet_offload() {
+        return Ok(Some(Offload::new(offload, loaded.vm())));
+    }
+    let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
+    let is_halted = offload::prepare(vp, offload, is_halted, switching)?;
+    Ok((!is_halted).then_some(offload))
+}
+
+/// Counts an exit that the host may have routed to VTL2. Returns true if it has routed so many at the
+/// same instruction that userspace has to see one.
+fn note_stall(vp: &Vp, class: Exit, stall: &mut Stall) -> bool {
+    let has_stalled = class == Exit::HostRouted && stall.note(vp.run_page.read_rip());
+    if has_stalled {
+        vp.stats.stalled();
+    }
+    has_stalled
+}
