@@ -343,7 +343,7 @@ TEST_F(patterns, what_the_host_takes_keeps_both_sides)
 	ASSERT_EQ(0, vtl_load_helper("vtl_debug_port"));
 	for (round = 0; round < 2; round++) {
 		ASSERT_EQ(0, start(&self->guest, self->data, 0x48 + round,
-				   ROUNDS_LONG / 10));
+				   ROUNDS_LONG / 100));
 		ASSERT_EQ(0, debug_port(ACTION_TAKE, TAKEN));
 		EXPECT_TRUE(run_to_halt(&self->guest, 0xd8));
 		/* Once more, with a breakpoint of VTL2. */
