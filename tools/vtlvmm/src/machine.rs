@@ -306,8 +306,10 @@ fn processors(vtl: &Vtl, count: u32) -> Result<Processors> {
     Ok(Processors::new(vtl.clone(), &ids)?)
 }
 
-/// The x2APIC ID of a CPU: CPUID reports that of the CPU which executes it.
+/// The x2APIC ID of a CPU: CPUID reports that of the CPU which executes it. In a TD leaf 0xb may be a
+/// #VE, for which the kernel answers zeros; then the ID of leaf 1 is all there is.
 fn apic_id_of(cpu: u32) -> Result<u32> {
+    const FEATURES: u32 = 1;
     const TOPOLOGY: u32 = 0xb;
     let bind = |errno: rustix::io::Errno| vtl::Error::Bind {
         cpu,
@@ -318,7 +320,11 @@ fn apic_id_of(cpu: u32) -> Result<u32> {
     // CAST: widening.
     only_this.set(cpu as usize);
     sched_setaffinity(None, &only_this).map_err(bind)?;
-    let id = raw_cpuid::cpuid!(TOPOLOGY).edx;
+    let topology = raw_cpuid::cpuid!(TOPOLOGY);
+    let id = match topology.ebx {
+        0 => raw_cpuid::cpuid!(FEATURES).ebx >> 24,
+        _ => topology.edx,
+    };
     sched_setaffinity(None, &before).map_err(bind)?;
     Ok(id)
 }
