@@ -59,6 +59,10 @@ image unmapped "\276\000\000\300\376\110\277\000\000\000\100\001\000\000\000\244
 image ends '\146\272\364\000\260\007\356'
 # movw $0x602, %dx; movb $1, %al; outb %al, %dx
 image resets '\146\272\002\006\260\001\356'
+# movl $0xffff0, %eax; jmp *%rax: where firmware would begin
+image restarts '\270\360\377\017\000\377\340'
+# movl $0xc0000080, %ecx; rdmsr; andb $0xf7, %ah; wrmsr: EFER.NXE; off
+image nxe "\271\200\000\000\300\017\062\200\344\367\017\060$off"
 # movl $0x830, %ecx; movl $0x4500, %eax; xorl %edx, %edx; wrmsr: INIT to itself
 image inits '\271\060\010\000\000\270\000\105\000\000\061\322\017\060\364\353\375'
 # movb $'.', %al; outb %al, $0xe9, and a reset
@@ -108,7 +112,7 @@ head -c 600 "$work/off" >"$work/short"
 : >"$work/disk"
 
 echo "TAP version 13"
-echo "1..46"
+echo "1..48"
 boots 3 "cannot use the kernel .*missing: No such" a_missing_kernel_is_named --kernel "$work/missing"
 boots 3 "is empty" an_empty_kernel_is_refused --kernel "$work/empty"
 boots 3 "no bzImage.*too short" a_short_file_is_refused --kernel "$work/text"
@@ -128,6 +132,8 @@ boots 0 "the guest powered itself off" a_multiboot_kernel_finds_its_table_and_it
 boots 3 "not served.* Multiboot" a_multiboot_kernel_that_wants_a_screen_is_refused --kernel "$work/video"
 boots 0 "the guest halted" a_guest_that_halts_for_good_ends --kernel "$work/halts"
 boots 0 "wanted a reset" a_guest_resets --kernel "$work/resets" --no-reboot
+boots 0 "wanted a reset" a_guest_that_jumps_to_its_firmware_resets --kernel "$work/restarts" --no-reboot
+boots 0 "powered itself off" a_guest_may_clear_nxe --kernel "$work/nxe"
 boots 4 "ended with 7" a_guest_ends_with_a_number --kernel "$work/ends"
 boots 4 "triple fault" a_guest_that_faults_is_reported --kernel "$work/faults"
 boots 4 "fetch of guest-physical address 0xb0000000.*no memory to execute" \

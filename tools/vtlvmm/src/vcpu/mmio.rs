@@ -12,7 +12,9 @@ use vtl::{Exception, Gpr, Vm, Vp};
 use super::{Next, is_64_bit, set_gpr, step_over};
 use crate::board::{Board, End};
 use crate::decode::{self, Access, Decoded, Extend, Operand, Part};
-use crate::memory::LowerRam;
+use crate::memory::{LowerRam, Range};
+use crate::platform::RESET_ENTRY;
+use crate::platform::power::Power;
 use crate::walk::{Kind, Miss, Paging, Privilege};
 
 /// Bytes of the longest instruction.
@@ -63,6 +65,8 @@ pub(super) fn emulate(
     let paging = paging(vp)?;
     let outcome = if board.memory.find_region(GuestAddress(gpa)).is_some() {
         own_page(board, gpa, wanted)
+    } else if wanted == Wanted::Fetch && RESET_ENTRY.contains(Range::new(gpa, gpa + 1)) {
+        return Ok(Next::End(End::Power(Power::Reset)));
     } else if wanted == Wanted::Fetch {
         Err(Problem::Failed("there is no memory to execute".to_owned()))
     } else {
