@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds one part of the project inside the build root:
-#   build.sh module | emulator | tmk | vtl1 | tools | selftests | bench | initramfs | kexec | guest
+#   build.sh module | emulator | tmk | vtl1 | client | tools | selftests | bench | initramfs | kexec | guest
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -49,6 +49,12 @@ build_vtl1() {
 	in_root objcopy -O binary "$TARGET/$EMU_TRIPLE/release/vtl1" "$BUILD/vtl1"
 }
 
+# The driver of a Linux at VTL0 for it.
+build_client() {
+	mkdir -p "$BUILD/vtl1_client"
+	kernel_make M="$TOP/tools/vtl1/driver" MO="$BUILD/vtl1_client" ${V:+V=$V} ${CLIPPY:+CLIPPY=$CLIPPY} modules
+}
+
 build_bare_metal() {
 	local core=("-Zbuild-std=core,compiler_builtins" -Zbuild-std-features=compiler-builtins-mem)
 	[ -z "${ROOTLESS:-}" ] || choose_core
@@ -77,9 +83,9 @@ choose_core() {
 build_tools() {
 	build_vtl1
 	cargo_in_root env RUSTFLAGS="-Ctarget-feature=+crt-static $DENY" \
-		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl -p vtl -p vtl1_host \
+		cargo build --locked --release --manifest-path "$MANIFEST" -p vtlctl -p vtl -p vtl1_host -p vtl1ctl \
 		--bins --examples --target "$HOST_TRIPLE"
-	cp "$TARGET/$HOST_TRIPLE/release"/{vtlctl,vtl1_test} "$BUILD/"
+	cp "$TARGET/$HOST_TRIPLE/release"/{vtlctl,vtl1_test,vtl1ctl} "$BUILD/"
 	cp "$TARGET/$HOST_TRIPLE/release/examples"/{first_paravisor,secret,every_command} "$BUILD/"
 	build_manual
 }
@@ -179,17 +185,25 @@ build_kexec() {
 	pack "$tree" "$BUILD/kexec-initramfs"
 }
 
-# A kernel with an initramfs for VTL0, and a disk, in the initramfs.
+# A kernel with an initramfs for VTL0, and what runs at VTL1, in the initramfs.
 build_guest() {
 	local tree=$BUILD/guest.d
 	build_guest_drivers
+	build_client
+	build_test_module vtl1_calls
 	start_tree "$tree" "$TOP/scripts/guest-init"
+	cp "$TOP/scripts/guest-vtl1" "$tree/vtl1-test"
+	cp "$BUILD/vtl1ctl" "$tree/bin/"
+	cp "$BUILD/vtl1_client/vtl1_client.ko" "$BUILD/vtl1_calls/vtl1_calls.ko" "$tree/lib/"
 	find "$BUILD/guest-drivers" -name '*.ko' -exec cp -t "$tree/lib" {} +
 	pack "$tree" "$BUILD/guest.inner"
 	start_tree "$tree"
 	cp "$BUILD/vtlctl" "$tree/bin/"
 	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
 	mkdir "$tree/guest"
+	cp "$BUILD/vtl1" "$tree/guest/"
+	# Known to everybody, so that what is signed with its keys can be checked.
+	printf "VTL1's seed for demonstrations.." | tee "$BUILD/guest.seed" >"$tree/guest/seed"
 	mv "$BUILD/guest.inner" "$tree/guest/initramfs"
 	cp "${GUEST_KIMAGE:-$KIMAGE}" "$tree/guest/kernel"
 	pack "$tree" "$BUILD/guest-initramfs"
@@ -235,6 +249,6 @@ fi
 exec 8<"$BUILD/.lock"
 flock -n 8 || { say "another build of this clone is running, waiting for it"; flock 8; }
 case ${1:-} in
-module | emulator | tmk | vtl1 | tools | selftests | bench | initramfs | kexec | guest) "build_$1" ;;
-*) die "unknown part '${1:-}'" "known: module emulator tmk vtl1 tools selftests bench initramfs kexec guest" ;;
+module | emulator | tmk | vtl1 | client | tools | selftests | bench | initramfs | kexec | guest) "build_$1" ;;
+*) die "unknown part '${1:-}'" "known: module emulator tmk vtl1 client tools selftests bench initramfs kexec guest" ;;
 esac

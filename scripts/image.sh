@@ -10,8 +10,18 @@
 TD_PARTS=(module:40 emulator:60 tools:90 selftests:20)
 
 build_image() { build_parts "${TD_PARTS[@]}" initramfs:2; }
-build_guest_image() { build_parts module:40 emulator:60 tools:90 guest:20; }
+build_guest_image() { build_parts module:40 emulator:60 tools:90 guest:30; }
 build_bench_image() { build_parts "${TD_PARTS[@]}" bench:30 initramfs:2; }
+
+# is_signed LOG: VTL0 has shown the signature of its first process's file, and it is right.
+is_signed() {
+	local expected
+	expected=$(in_root python3 "$TOP/scripts/vtl1-sign.py" "$BUILD/guest.seed" "$TOP/scripts/guest-init" init)
+	grep -qxF "$expected" "$1" || {
+		note "expected in ${1#"$TOP"/}: $expected"
+		return 1
+	}
+}
 
 # build_parts PART:SECONDS...: an up-to-date part costs a second or two.
 build_parts() {

@@ -39,6 +39,8 @@ install_tools() {
 	local file
 	built "$BUILD/vtlctl" tools
 	put 755 "$BUILD/vtlctl" "$to/bin"
+	put 755 "$BUILD/vtl1ctl" "$to/bin"
+	put 644 "$BUILD/vtl1" "$to/lib/vtlctl"
 	(cd "$BUILD/share" && find . -type f) | while read -r file; do
 		put 644 "$BUILD/share/$file" "$to/share/$(dirname "$file")"
 	done

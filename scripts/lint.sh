@@ -11,7 +11,7 @@ MANIFEST=$TOP/tools/Cargo.toml
 cd "$TOP"
 
 c_sources()      { tracked '*.c' '*.h'; }
-module_sources() { tracked 'rust/*.rs'; }
+module_sources() { tracked 'rust/*.rs' 'tools/vtl1/driver/*.rs'; }
 
 lint_fmt() { format; }
 lint_fmtcheck() { format --check; }
@@ -35,19 +35,20 @@ lint_clippy() {
 		RUSTFLAGS="$SOFT_CIPHERS" cargo clippy --locked \
 		-p tdxemu -p tmk -p vtl1 --target x86_64-unknown-none -Zbuild-std=core,compiler_builtins \
 		--manifest-path "$MANIFEST" --quiet -- -D warnings
-	clippy_module
+	clippy_module module mshv_vtl_tdx_main.o
+	clippy_module client vtl1_client.o
 	say "clippy: ok"
 }
 
-# Kbuild lints only what it compiles, so the crate root is made to look new.
+# clippy_module PART OBJECT: Kbuild lints only what it compiles, so the crate root is made to look new.
 clippy_module() {
-	local log=$BUILD/log/clippy-module.log
+	local log=$BUILD/log/clippy-$1.log
 	mkdir -p "$BUILD/log"
-	find "$BUILD/module" -name 'mshv_vtl_tdx_main.o' -delete 2>/dev/null || :
-	CLIPPY=1 "$TOP/scripts/build.sh" module >"$log" 2>&1 || { cat "$log"; die "the module does not build"; }
+	find "$BUILD"/{module,vtl1_client} -name "$2" -delete 2>/dev/null || :
+	CLIPPY=1 "$TOP/scripts/build.sh" "$1" >"$log" 2>&1 || { cat "$log"; die "the $1 does not build"; }
 	if grep -E '^(warning|error)' "$log"; then
 		cat "$log"
-		die "clippy has complaints about the module"
+		die "clippy has complaints about the $1"
 	fi
 }
 
@@ -110,9 +111,9 @@ house_checkpatch() {
 # A script is checked together with those that it sources, so one new one brings all.
 house_shellcheck() {
 	local new
-	new=$(tracked 'scripts/*.sh' scripts/init scripts/guest-init scripts/tdxemu dkms.conf .ci/run | unseen shellcheck)
+	new=$(tracked 'scripts/*.sh' scripts/init scripts/guest-init scripts/guest-vtl1 scripts/tdxemu dkms.conf .ci/run | unseen shellcheck)
 	[ -n "$new" ] || return 0
-	if in_root shellcheck -x scripts/*.sh scripts/init scripts/guest-init scripts/tdxemu dkms.conf .ci/run; then
+	if in_root shellcheck -x scripts/*.sh scripts/init scripts/guest-init scripts/guest-vtl1 scripts/tdxemu dkms.conf .ci/run; then
 		printf '%s\n' "$new" >>"$CLEAN"
 	else
 		complain "shellcheck has complaints"

@@ -13,6 +13,8 @@
 build_guest_image
 kernel="kernel $KIMAGE_GIVEN"
 [ -n "$KIMAGE_GIVEN" ] || kernel="stock kernel $(cat "$CACHE/kernel/release")"
-say "a TD: $kernel at VTL2, and the same at VTL0"
+say "a TD: $kernel at VTL2, the same at VTL0, and a secure kernel at VTL1"
 INITRAMFS=$BUILD/guest-initramfs "$TOP/scripts/td.sh" guest "$BUILD/run.log"
+is_signed "$BUILD/run.log" || die "the secure kernel's signature is missing or wrong" "console: $BUILD/run.log"
+say "the signature is that of scripts/guest-init by the secure kernel at VTL1"
 say "passed; the complete console is in ${BUILD#"$TOP"/}/run.log"

@@ -95,6 +95,7 @@ install_puts_each_file() {
 		diff - <(sort <<-END
 		./lib/modules/$kernel/updates/mshv_vtl_tdx.ko
 		./usr/bin/tdxemu
+		./usr/bin/vtl1ctl
 		./usr/bin/vtlctl
 		./usr/include/linux/mshv_vtl_tdx.h
 		./usr/lib/tdxemu/machine.sh
@@ -102,6 +103,7 @@ install_puts_each_file() {
 		./usr/lib/tdxemu/tdxemu
 		./usr/lib/tdxemu/version.h
 		./usr/lib/udev/rules.d/60-mshv-vtl.rules
+		./usr/lib/vtlctl/vtl1
 		./usr/share/bash-completion/completions/vtlctl
 		./usr/share/fish/vendor_completions.d/vtlctl.fish
 		./usr/share/man/man1/tdxemu.1

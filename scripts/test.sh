@@ -19,7 +19,8 @@ package_log=$BUILD/test-package.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
 kexec_log=$BUILD/test-kexec.log hostile_log=$BUILD/test-hostile.log noxsave_log=$BUILD/test-noxsave.log
-guest_log=$BUILD/test-guest.log shell_log=$BUILD/test-shell.log
+guest_log=$BUILD/test-guest.log vtl1_log=$BUILD/test-vtl1.log vtl1_up_log=$BUILD/test-vtl1-up.log
+shell_log=$BUILD/test-shell.log
 mkdir -p "$BUILD/log"
 
 # Adds the figures of cargo's closing lines. A log without one is a failure:
@@ -142,19 +143,28 @@ run_hostile() {
 	fi
 }
 
-# An unmodified Linux boots, reads its disk, and powers itself off.
+# An unmodified Linux boots, reads its disk, has the secure kernel sign a file, and powers itself off.
+# Then it tests the secure kernel on two processors, and on one.
 run_guest() {
-	say "a Linux at VTL0"
+	say "a Linux at VTL0, and a secure kernel at VTL1"
 	local sum
 	sum=$(head -c 1048576 "$KIMAGE" | sha256sum | cut -d ' ' -f 1)
 	if "$TOP/scripts/build.sh" guest &&
 		INITRAMFS=$BUILD/guest-initramfs "$TOP/scripts/td.sh" guest "$guest_log" &&
 		grep -q "^$sum .* /dev/vda" "$guest_log" && grep -q 'ttyS0' "$guest_log" &&
-		grep -q '^the guest powered itself off' "$guest_log"; then
+		is_signed "$guest_log" && grep -q '^the guest powered itself off' "$guest_log"; then
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))
 	fi
+	run_vtl1 2 "$vtl1_log"
+	run_vtl1 1 "$vtl1_up_log"
+}
+
+# run_vtl1 PROCESSORS LOG
+run_vtl1() {
+	say "the services of VTL1 for a Linux with $1 processor(s)"
+	INITRAMFS=$BUILD/guest-initramfs CMDLINE="guest.vps=$1 ${CMDLINE:-}" run_kselftests guestvtl "$2"
 }
 
 # The boot loader that the reference has leaves XSAVE off: the module says what to change.
@@ -182,6 +192,7 @@ logs_of() {
 	case $1 in
 	scripts) echo "$scripts_log" "$package_log" ;;
 	tmk) echo "$tmk_log" "$smp_log" "$ends_log" ;;
+	guest) echo "$guest_log" "$vtl1_log" "$vtl1_up_log" ;;
 	*) local log=$1_log && echo "${!log}" ;;
 	esac
 }
@@ -211,7 +222,7 @@ all)
 esac
 
 cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
-	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
+	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
 say_failing
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

@@ -59,6 +59,10 @@ image unmapped "\276\000\000\300\376\110\277\000\000\000\100\001\000\000\000\244
 image ends '\146\272\364\000\260\007\356'
 # movw $0x602, %dx; movb $1, %al; outb %al, %dx
 image resets '\146\272\002\006\260\001\356'
+# movl $0xffff0, %eax; jmp *%rax: where firmware would begin
+image restarts '\270\360\377\017\000\377\340'
+# movl $0xc0000080, %ecx; rdmsr; andb $0xf7, %ah; wrmsr: EFER.NXE; off
+image nxe "\271\200\000\000\300\017\062\200\344\367\017\060$off"
 # movl $0x830, %ecx; movl $0x4500, %eax; xorl %edx, %edx; wrmsr: INIT to itself
 image inits '\271\060\010\000\000\270\000\105\000\000\061\322\017\060\364\353\375'
 # movb $'.', %al; outb %al, $0xe9, and a reset
@@ -71,6 +75,11 @@ image leaves "\273\000\040\000\001\203\073\000\307\003\132\132\132\132\164\007\1
 image keeps '\273\000\040\000\001\307\003\132\132\132\132\353\376'
 # movw $0x3f8, %dx; outsb
 image strings '\146\272\370\003\156'
+# A VTL call with a request of zeros, at 4 KiB: xorl %eax, %eax; movl $0x11, %ecx; movl $0x1000, %edi;
+# vmcall; cmpl $2, %eax; jne 1f; off; 1: ud2. Without a VTL1: cmpl $-1000, %eax.
+call='\061\300\271\021\000\000\000\277\000\020\000\000\017\001\301'
+image calls "$call\203\370\002\165\007$off\017\013"
+image misses "$call\075\030\374\377\377\165\007$off\017\013"
 image large "$off"
 put "$work/large" 611 '\020'
 image old "$off"
@@ -87,13 +96,23 @@ multiboot() {
 mb="\075\002\260\255\053\165\022\213\163\020\201\076\155\165\154\164\165\007$off\017\013"
 multiboot multi '\000\000\001\000' '\376\117\121\344' "$mb"
 multiboot video '\004\000\001\000' '\372\117\121\344' "$mb"
+# secure NAME CODE: an image of a VTL1 that is one page of code.
+secure() {
+	put "$work/$1" 0 'VTL1IMG\000\040\000\000\000\000\020\000\000\000\020\000\000\000\020\000\000\000\020\000\000'
+	put "$work/$1" 32 "$2"
+	put "$work/$1" 4095 '\000'
+}
+secure vtl1_faults '\017\013'
+secure vtl1_spins '\353\376'
+head -c 8192 /lib/vtl1 >"$work/vtl1_short"
+head -c 31 /dev/urandom >"$work/seed"
 echo "no kernel" >"$work/text"
 head -c 600 "$work/off" >"$work/short"
 : >"$work/empty"
 : >"$work/disk"
 
 echo "TAP version 13"
-echo "1..33"
+echo "1..48"
 boots 3 "cannot use the kernel .*missing: No such" a_missing_kernel_is_named --kernel "$work/missing"
 boots 3 "is empty" an_empty_kernel_is_refused --kernel "$work/empty"
 boots 3 "no bzImage.*too short" a_short_file_is_refused --kernel "$work/text"
@@ -113,6 +132,8 @@ boots 0 "the guest powered itself off" a_multiboot_kernel_finds_its_table_and_it
 boots 3 "not served.* Multiboot" a_multiboot_kernel_that_wants_a_screen_is_refused --kernel "$work/video"
 boots 0 "the guest halted" a_guest_that_halts_for_good_ends --kernel "$work/halts"
 boots 0 "wanted a reset" a_guest_resets --kernel "$work/resets" --no-reboot
+boots 0 "wanted a reset" a_guest_that_jumps_to_its_firmware_resets --kernel "$work/restarts" --no-reboot
+boots 0 "powered itself off" a_guest_may_clear_nxe --kernel "$work/nxe"
 boots 4 "ended with 7" a_guest_ends_with_a_number --kernel "$work/ends"
 boots 4 "triple fault" a_guest_that_faults_is_reported --kernel "$work/faults"
 boots 4 "fetch of guest-physical address 0xb0000000.*no memory to execute" \
@@ -127,6 +148,28 @@ boots 0 "the guest halted" a_guest_whose_processors_all_wait_has_halted --kernel
 boots 0 "powered itself off" a_guest_leaves_something_in_memory --kernel "$work/leaves"
 boots 0 "powered itself off" the_next_guest_finds_no_memory_of_the_last --kernel "$work/leaves"
 boots 5 "stopped after 1 s" a_guest_that_spins_is_ended --kernel "$work/spins" --timeout 1
+
+boots 3 "cannot use the secure kernel .*missing: No such" a_missing_secure_kernel_is_named \
+	--kernel "$work/off" --vtl1 "$work/missing"
+boots 3 "text is no image of one" another_file_is_no_secure_kernel --kernel "$work/off" --vtl1 "$work/text"
+boots 3 "vtl1_short is no image of one, or not all of it" a_truncated_secure_kernel_is_refused \
+	--kernel "$work/off" --vtl1 "$work/vtl1_short"
+[ "$(wc -l <"$work/out")" = 1 ]
+result $? a_refused_secure_kernel_is_one_line
+boots 3 "seed .* has not exactly 32 bytes" a_seed_of_another_length_is_refused \
+	--kernel "$work/off" --vtl1 /lib/vtl1 --vtl1-seed "$work/seed"
+boots 3 "has no number of starts" a_file_without_a_number_of_starts_is_refused \
+	--kernel "$work/off" --vtl1 /lib/vtl1 --vtl1-starts "$work/text"
+boots 2 "required" a_seed_without_a_secure_kernel_is_refused --kernel "$work/off" --vtl1-seed "$work/seed"
+expect 2 "no large page for VTL1" too_little_memory_for_a_secure_kernel_is_refused \
+	boot --kernel "$work/off" --memory 2M --vtl1 /lib/vtl1
+boots 0 "powered itself off" a_guest_calls_the_secure_kernel --kernel "$work/calls" --vtl1 /lib/vtl1
+boots 0 "powered itself off" a_vtl_call_without_vtl1_is_an_unknown_hypercall --kernel "$work/misses"
+boots 4 "VTL1 has failed" a_secure_kernel_that_faults_ends_the_guest \
+	--kernel "$work/calls" --vtl1 "$work/vtl1_faults"
+boots 5 "stopped after 1 s" a_secure_kernel_that_never_returns_is_ended \
+	--kernel "$work/calls" --vtl1 "$work/vtl1_spins" --timeout 1
+boots 0 "powered itself off" the_next_guest_has_a_vtl1_again --kernel "$work/calls" --vtl1 /lib/vtl1
 
 # Nothing of a killed one hinders the next.
 "$VTLCTL" boot --memory 32M --kernel "$work/keeps" >/dev/null 2>&1 </dev/null &

@@ -68,7 +68,7 @@ pub use run_page::{
 };
 pub use stats::Stats;
 pub use status::Status;
-pub use switch::{Left, PrivateState, SwitchEnable, SwitchPage, VtlPair};
+pub use switch::{Left, PrivateState, SwitchEnable, SwitchPage, Turn, VtlPair};
 pub use sys::tsc;
 pub use vapic::{ApicRegister, VapicPage};
 pub use vectors::Vectors;

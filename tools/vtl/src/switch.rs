@@ -60,6 +60,21 @@ pub struct VtlPair {
     assist: Rc<LowerMemory>,
 }
 
+/// How [`VtlPair::turn`] ended.
+#[derive(Debug)]
+pub enum Turn<'a> {
+    /// An exit, and the VTL whose exit it is.
+    Exit(Vm, Exit<'a>),
+    /// The other VTL is [`VtlPair::current`] now, and has not run yet.
+    Switched,
+}
+
+/// The same, before the exit is decoded; `None` if the run was interrupted.
+enum Step {
+    Exit(Vm, Option<ExitInfo>),
+    Switched,
+}
+
 impl VtlPair {
     /// Takes over the virtual processor of `vtl0`, whose registers are in the run page, and VTL1's
     /// assist page, the first 4096 bytes of `assist`. VTL1's private state is zero
@@ -153,23 +168,46 @@ impl VtlPair {
     /// Those of [`Vp::run`].
     pub fn run(&mut self) -> Result<(Vm, Exit<'_>)> {
         loop {
-            // The kernel may enter the other one as well.
-            let other = match self.current() {
-                Vm::VTL1 => Vm::VTL0,
-                _ => Vm::VTL1,
-            };
-            if self.vp(other).is_flush_due() {
-                self.page.request_flush(other);
+            if let Step::Exit(vm, info) = self.step()? {
+                return Ok((vm, self.finish(vm, info)?));
             }
-            let Some(info) = self.vp(self.current()).enter()? else {
-                return Ok((self.current(), Exit::Interrupted));
-            };
-            // The kernel may have switched, any number of times.
-            let vm = self.current();
-            if !self.switch_vtl_state(vm, &info)? {
-                let exit = self.vp(vm).finish(info)?;
-                return Ok((vm, exit));
-            }
+        }
+    }
+
+    /// Like [`Self::run`], but also returns after each switch that the kernel left, before the other
+    /// VTL is entered: for what has to happen between a return and VTL0's next instruction.
+    ///
+    /// # Errors
+    /// Those of [`Vp::run`].
+    pub fn turn(&mut self) -> Result<Turn<'_>> {
+        Ok(match self.step()? {
+            Step::Switched => Turn::Switched,
+            Step::Exit(vm, info) => Turn::Exit(vm, self.finish(vm, info)?),
+        })
+    }
+
+    fn step(&mut self) -> Result<Step> {
+        // The kernel may enter the other one as well.
+        let other = match self.current() {
+            Vm::VTL1 => Vm::VTL0,
+            _ => Vm::VTL1,
+        };
+        if self.vp(other).is_flush_due() {
+            self.page.request_flush(other);
+        }
+        let info = self.vp(self.current()).enter()?;
+        // The kernel may have switched, any number of times.
+        let vm = self.current();
+        Ok(match info {
+            Some(info) if self.switch_vtl_state(vm, &info)? => Step::Switched,
+            info => Step::Exit(vm, info),
+        })
+    }
+
+    fn finish(&self, vm: Vm, info: Option<ExitInfo>) -> Result<Exit<'_>> {
+        match info {
+            Some(info) => self.vp(vm).finish(info),
+            None => Ok(Exit::Interrupted),
         }
     }
 

@@ -9,6 +9,7 @@
 mod aml;
 mod dsdt;
 
+use crate::memory::Range;
 use crate::platform::{IO_APIC_BASE, Ports};
 use crate::virtio::Slot;
 
@@ -19,6 +20,8 @@ pub struct Tables<'a> {
     pub apic_ids: &'a [u32],
     /// The virtio devices.
     pub virtio: &'a [Slot],
+    /// Memory of the secure kernel at VTL1, if there is one.
+    pub vtl1: Option<Range>,
 }
 
 const HEADER_LEN: usize = 36;
@@ -38,7 +41,7 @@ impl Tables<'_> {
             block.extend(table);
             at
         };
-        let dsdt = place(table(b"DSDT", 2, &dsdt::terms(self.virtio)));
+        let dsdt = place(table(b"DSDT", 2, &dsdt::terms(self.virtio, self.vtl1)));
         let fadt = place(fadt(dsdt));
         let madt = place(madt(self.apic_ids));
         let entries: Vec<u8> = [fadt, madt]
@@ -169,6 +172,7 @@ mod tests {
         Tables {
             apic_ids: &[0, 1, 300],
             virtio: &virtio,
+            vtl1: Some(Range::new(0x7e0_0000, 0x800_0000)),
         }
         .at(BASE)
     }

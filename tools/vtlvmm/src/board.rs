@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::memory::{Ram, Range};
+use crate::memory::{Protected, Ram, Range};
 use crate::parking::Mutex;
 use crate::platform::interrupts::Interrupts;
 use crate::platform::ports::PortDevices;
@@ -36,6 +36,10 @@ pub enum End {
 pub struct Board<M> {
     /// Memory.
     pub memory: M,
+    /// The same without what VTL1 protects: for what is written because VTL0 says so.
+    pub device_memory: M,
+    /// What VTL1 protects.
+    pub protected: Arc<Protected>,
     /// Devices with ports.
     pub ports: PortDevices,
     /// The I/O APIC.
@@ -79,9 +83,10 @@ impl<M: Ram> Board<M> {
             Some(DeviceAt::IoApic(offset)) => self.interrupts.write(offset, value as u32),
             Some(DeviceAt::Virtio(device, offset)) => {
                 let is_over = self.processors.is_over();
+                let _writing = self.protected.writing();
                 device
                     .lock()
-                    .write(&self.memory, is_over, offset, size, value);
+                    .write(&self.device_memory, is_over, offset, size, value);
             }
             Some(DeviceAt::Rom(_)) | None => {}
         }

@@ -60,6 +60,14 @@ pub enum Error {
         /// As many there are.
         there: usize,
     },
+    /// The trust domain has no VM for VTL1.
+    #[error(
+        "there is no VM for VTL1: the trust domain has {vms} L2 VM, and needs 2; start it with 2"
+    )]
+    NoVtl1 {
+        /// Its number of L2 VMs.
+        vms: u32,
+    },
     /// The guest's memory refuses an access.
     #[error("cannot write to the guest's memory: {0}")]
     GuestMemory(#[from] vm_memory::GuestMemoryError),
@@ -74,7 +82,7 @@ impl Error {
         match self {
             Self::File { .. } | Self::Content { .. } => Fault::File,
             Self::Memory(_) | Self::CommandLine { .. } | Self::Processors { .. } => Fault::Usage,
-            Self::GuestMemory(_) | Self::Vtl(_) => Fault::System,
+            Self::NoVtl1 { .. } | Self::GuestMemory(_) | Self::Vtl(_) => Fault::System,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! * [`cpuid`], [`msr`], [`apic`], [`decode`], [`walk`]: decisions that need no processor;
 //! * [`platform`], [`virtio`], [`acpi`], [`smbios`]: the devices, and the tables that describe them;
 //! * [`processors`]: how processors start and interrupt each other;
+//! * [`secure`]: the secure kernel at VTL1, if the guest has one;
 //! * [`memory`]: layout of the guest's memory. Unsafe code is only in `memory/lower.rs`.
 //!
 //! Nothing that a guest does may panic, hang or harm this VTL: if the guest can't continue, the
@@ -29,6 +30,7 @@ pub mod multiboot;
 pub mod parking;
 pub mod platform;
 pub mod processors;
+pub mod secure;
 pub mod smbios;
 mod vcpu;
 pub mod virtio;

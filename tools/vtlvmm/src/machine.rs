@@ -8,19 +8,22 @@ use std::sync::{Arc, Weak};
 use std::thread;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use vm_memory::GuestMemory as _;
 use vtl::{GpaRange, Info, Mshv, Vtl};
+use vtl1_host::Prepared;
 
 use crate::acpi::Tables;
 use crate::board::{Board, End, Tally};
 use crate::error::{Error, Result};
 use crate::image::{Image, Start};
-use crate::memory::{self, Lent, LowerRam, Range, place};
+use crate::memory::{self, Lent, LowerRam, Piece, Protected, Range, place};
 use crate::parking::Mutex;
 use crate::platform::Gsi;
 use crate::platform::interrupts::{Deliver, Interrupts};
 use crate::platform::ports::PortDevices;
 use crate::platform::serial::{Output, SerialPort};
 use crate::processors::Processors;
+use crate::secure::{self, Secrets, SecureKernel};
 use crate::vcpu::Vcpu;
 use crate::virtio::Slot;
 use crate::virtio::block::{Block, SECTOR};
@@ -39,6 +42,8 @@ pub struct Parts {
     pub processors: u32,
     /// The disk.
     pub disk: Option<Disk>,
+    /// What runs at VTL1.
+    pub vtl1: Option<(SecureKernel, Secrets)>,
     /// Where the guest's characters go.
     pub output: Output,
 }
@@ -92,9 +97,9 @@ impl Disk {
 }
 
 /// A machine that has not begun.
-#[derive(Debug)]
 pub struct Machine {
     board: Arc<Board<LowerRam>>,
+    secure: Option<Prepared>,
     lent: Lent<Vtl>,
     start: Start,
     info: Info,
@@ -138,10 +143,28 @@ impl Machine {
     /// Whatever is wrong with the parts; nothing of the guest has run then.
     pub fn build(mshv: &Mshv, parts: Parts) -> Result<Self> {
         let info = mshv.info()?;
-        let ram = guest_memory(&parts.memory, parts.limit)?;
+        let mut ram = guest_memory(&parts.memory, parts.limit)?;
+        let (vtl1, secure) = match parts.vtl1 {
+            Some(_) if info.num_l2_vms < 2 => {
+                return Err(Error::NoVtl1 {
+                    vms: info.num_l2_vms,
+                });
+            }
+            Some((kernel, secrets)) => {
+                let own = secure::take_memory(&mut ram)?;
+                (Some(own), Some(kernel.prepare(&secrets, own, &ram)?))
+            }
+            None => (None, None),
+        };
         let vtl = mshv.create_vtl()?;
         let processors = Arc::new(processors(&vtl, parts.processors)?);
+        let protected = Arc::new(Protected::default());
         let (memory, lent) = give_memory(&vtl, &ram)?;
+        let for_devices = memory.iter().map(|piece| piece.for_devices(&protected));
+        let device_memory = whole(for_devices.collect())?;
+        if let Some(own) = vtl1 {
+            vtl.accept(&GpaRange::new(own.start, own.len())?)?;
+        }
         let interrupts = Interrupts::new(Arc::clone(&processors) as Arc<dyn Deliver>);
         let virtio = virtio_devices(&interrupts, parts.disk)?;
         let apic_ids: Vec<u32> = processors.list().iter().map(|it| it.apic_id).collect();
@@ -149,6 +172,7 @@ impl Machine {
         let tables = Tables {
             apic_ids: &apic_ids,
             virtio: &slots,
+            vtl1,
         };
         let start = parts
             .image
@@ -157,12 +181,15 @@ impl Machine {
         Ok(Self {
             board: Arc::new(Board {
                 memory,
+                device_memory,
+                protected,
                 ports: PortDevices::new(serial),
                 interrupts,
                 virtio,
                 processors,
                 end: Mutex::new(None),
             }),
+            secure,
             lent,
             start,
             info,
@@ -207,14 +234,15 @@ impl Machine {
         })
     }
 
-    fn spawn(&self, number: usize) -> thread::JoinHandle<vtl::Result<Tally>> {
+    fn spawn(&mut self, number: usize) -> thread::JoinHandle<vtl::Result<Tally>> {
         let board = Arc::clone(&self.board);
-        let start = (number == 0).then_some(self.start);
+        // VTL1 is on the boot processor only.
+        let begin = (number == 0).then(|| (self.start, self.secure.take()));
         let (tsc_khz, num_l2_vms) = (self.info.tsc_khz, self.info.num_l2_vms);
         thread::spawn(move || {
             // Whatever becomes of this thread, the others must not wait for it.
             let _stop = StopOnDrop(Arc::clone(&board));
-            Vcpu::new(board, number, tsc_khz).run(start, num_l2_vms)
+            Vcpu::new(board, number, tsc_khz).run(begin, num_l2_vms)
         })
     }
 }
@@ -255,10 +283,11 @@ fn give_memory(vtl: &Vtl, ram: &[Range]) -> Result<(LowerRam, Lent<Vtl>)> {
         Ok(memory.into())
     });
     let pieces = pieces.collect::<Result<Vec<_>>>()?;
-    match LowerRam::from_regions(pieces) {
-        Ok(memory) => Ok((memory, lent)),
-        Err(error) => Err(Error::Memory(error.to_string())),
-    }
+    Ok((whole(pieces)?, lent))
+}
+
+fn whole(pieces: Vec<Piece>) -> Result<LowerRam> {
+    LowerRam::from_regions(pieces).map_err(|error| Error::Memory(error.to_string()))
 }
 
 /// Processors on the first CPUs. Their x2APIC IDs are the CPUs' own, which the kernel uses, too.
@@ -277,8 +306,10 @@ fn processors(vtl: &Vtl, count: u32) -> Result<Processors> {
     Ok(Processors::new(vtl.clone(), &ids)?)
 }
 
-/// The x2APIC ID of a CPU: CPUID reports that of the CPU which executes it.
+/// The x2APIC ID of a CPU: CPUID reports that of the CPU which executes it. In a TD leaf 0xb may be a
+/// #VE, for which the kernel answers zeros; then the ID of leaf 1 is all there is.
 fn apic_id_of(cpu: u32) -> Result<u32> {
+    const FEATURES: u32 = 1;
     const TOPOLOGY: u32 = 0xb;
     let bind = |errno: rustix::io::Errno| vtl::Error::Bind {
         cpu,
@@ -289,7 +320,11 @@ fn apic_id_of(cpu: u32) -> Result<u32> {
     // CAST: widening.
     only_this.set(cpu as usize);
     sched_setaffinity(None, &only_this).map_err(bind)?;
-    let id = raw_cpuid::cpuid!(TOPOLOGY).edx;
+    let topology = raw_cpuid::cpuid!(TOPOLOGY);
+    let id = match topology.ebx {
+        0 => raw_cpuid::cpuid!(FEATURES).ebx >> 24,
+        _ => topology.edx,
+    };
     sched_setaffinity(None, &before).map_err(bind)?;
     Ok(id)
 }

@@ -4,11 +4,13 @@
 
 mod lent;
 mod lower;
+mod protected;
 
 use vm_memory::{GuestMemory, GuestMemoryRegion};
 
 pub(crate) use lent::Lent;
 pub use lower::{LowerRam, Piece};
+pub use protected::{Protected, Writing};
 
 /// Memory of a guest, without a log of dirty pages.
 pub trait Ram: GuestMemory<R = <Self as Ram>::Region> {

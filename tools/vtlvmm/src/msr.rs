@@ -9,6 +9,8 @@ use vtl::run_page::SwitchedState;
 pub enum Msr {
     /// A field of the L2 VMCS.
     Field(L2Field),
+    /// IA32_EFER, a field with bits that do not change.
+    Efer,
     /// A register of the run page.
     Switched(SwitchedState),
     /// The time-stamp counter, read only.
@@ -44,7 +46,7 @@ pub const fn msr(index: u32) -> Msr {
         0x6e0 => Msr::Deadline,
         // CAST: below 0x100.
         0x800..=0x8ff => Msr::X2Apic((index - 0x800) as u8),
-        0xc000_0080 => Msr::Field(L2Field::GUEST_IA32_EFER),
+        0xc000_0080 => Msr::Efer,
         0xc000_0081 => Msr::Switched(SwitchedState::Star),
         0xc000_0082 => Msr::Switched(SwitchedState::Lstar),
         // IA32_CSTAR: no Intel processor uses it.
@@ -126,6 +128,20 @@ fn bits_of(index: u32) -> (u64, u64) {
     (reads, WRITES + reads)
 }
 
+/// IA32_EFER after a write that exits, `None` for #GP. NXE stays set, as the TDX module wants it: a kernel
+/// that clears it has turned paging off, where it means nothing.
+pub const fn efer_after(old: u64, value: u64, is_paging: bool) -> Option<u64> {
+    const SCE: u64 = 1 << 0;
+    const LME: u64 = 1 << 8;
+    const LMA: u64 = 1 << 10;
+    const NXE: u64 = 1 << 11;
+    let is_unknown = value & !(SCE | LME | LMA | NXE) != 0;
+    if is_unknown || (is_paging && (old ^ value) & LME != 0) {
+        return None;
+    }
+    Some((value & (SCE | LME)) | (old & LMA) | NXE)
+}
+
 /// Returns true if the processor takes this value; the kernel refuses to enter the guest with
 /// another.
 pub const fn is_loadable(register: SwitchedState, value: u64) -> bool {
@@ -189,6 +205,18 @@ mod tests {
             assert_eq!(msr(index), Msr::Unknown, "{index:#x}");
         }
         assert_eq!(msr(0x830), Msr::X2Apic(0x30));
+    }
+
+    #[test]
+    fn efer_keeps_nxe_and_lma_and_changes_lme_without_paging_only() {
+        assert_eq!(efer_after(0x901, 0, false), Some(0x800));
+        assert_eq!(efer_after(0xd01, 0x501, true), Some(0xd01));
+        assert_eq!(efer_after(0x800, 0xd01, false), Some(0x901));
+        assert_eq!(efer_after(0xd01, 0x900, true), Some(0xd00));
+        assert_eq!(efer_after(0xd01, 0xc01, true), None);
+        for unknown in [1 << 1, 1 << 12, 1 << 63] {
+            assert_eq!(efer_after(0x901, 0x901 | unknown, false), None);
+        }
     }
 
     #[test]

@@ -9,10 +9,15 @@ pub mod ports;
 pub mod power;
 pub mod serial;
 
+use crate::memory::Range;
+
 /// Guest-physical address of the I/O APIC.
 pub const IO_APIC_BASE: u32 = 0xfec0_0000;
 /// Bytes of its registers.
 pub const IO_APIC_LEN: u32 = 0x1000;
+
+/// Where a PC starts after a reset, in the firmware's ROM. A kernel without another way to reset jumps there.
+pub const RESET_ENTRY: Range = Range::new(0xf_fff0, 0x10_0000);
 
 /// A line to the I/O APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,6 +133,16 @@ impl Processors {
         self.vtl.kick([target.cpu], Kick::new().with_cancel(true))
     }
 
+    /// Has all processors but `own` invalidate their translations, after the guest has lost rights to
+    /// memory.
+    ///
+    /// # Errors
+    /// [`vtl::Error::Command`].
+    pub fn flush_others(&self, own: &Processor) -> vtl::Result<()> {
+        let others = self.list.iter().filter(|it| it.cpu != own.cpu);
+        self.vtl.flush(others.map(|it| &it.page))
+    }
+
     /// Returns true if any processor could still do something.
     pub fn has_live(&self) -> bool {
         activity::has_live(self.list.iter().map(|it| &it.activity))

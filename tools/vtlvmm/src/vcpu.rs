@@ -5,6 +5,7 @@
 //! devices are the [`Board`]'s.
 
 mod control;
+mod guest;
 mod mmio;
 mod registers;
 mod start;
@@ -14,6 +15,7 @@ use std::sync::atomic::Ordering;
 
 use vtl::exit::Direction;
 use vtl::{Exception, Exit, Gpr, Vm, Vp, reason};
+use vtl1_host::Prepared;
 
 use crate::apic::{Effect, LocalApic};
 use crate::board::{Board, End, Tally};
@@ -21,6 +23,8 @@ use crate::cpuid;
 use crate::image::Start;
 use crate::memory::LowerRam;
 use crate::processors::{Phase, Processor};
+
+use guest::{Guest, Ran};
 
 /// A virtual processor with its registers that the TDX module does not keep.
 #[derive(Debug)]
@@ -64,27 +68,39 @@ impl Vcpu {
     }
 
     /// Runs the processor in this thread until the machine has ended. The boot processor begins as
-    /// `start` says, the others where their start-up IPI says.
-    pub(crate) fn run(mut self, start: Option<Start>, num_l2_vms: u32) -> vtl::Result<Tally> {
+    /// `begin` says, perhaps with a VTL1; the others where their start-up IPI says.
+    pub(crate) fn run(
+        mut self,
+        begin: Option<(Start, Option<Prepared>)>,
+        num_l2_vms: u32,
+    ) -> vtl::Result<Tally> {
         let board = Arc::clone(&self.board);
         let own = &board.processors.list()[self.number];
         let mut vp = board.processors.vtl().bind(own.cpu, Vm::VTL0)?;
         vp.renew(num_l2_vms)?;
-        let outcome = self.serve(&mut vp, own, start);
+        let outcome = self.serve(vp.sibling(Vm::VTL0), own, begin);
         // Nothing that belongs to this guest stays with the processor, however it ended.
         let renewed = vp.renew(num_l2_vms);
         outcome.and(renewed)?;
         Ok(self.tally)
     }
 
-    fn serve(&mut self, vp: &mut Vp, own: &Processor, start: Option<Start>) -> vtl::Result<()> {
+    fn serve(
+        &mut self,
+        vp: Vp,
+        own: &Processor,
+        begin: Option<(Start, Option<Prepared>)>,
+    ) -> vtl::Result<()> {
         let board = Arc::clone(&self.board);
-        if let Some(start) = start {
-            start::begin(vp, start)?;
+        let mut secure = None;
+        if let Some((start, prepared)) = begin {
+            start::begin(&vp, start)?;
+            secure = prepared;
         }
+        let mut guest = Guest::new(vp, secure)?;
         while !board.processors.is_over().load(Ordering::SeqCst) {
-            if self.attend(vp, own)? {
-                let next = self.turn(vp)?;
+            if self.attend(&guest, own)? {
+                let next = self.turn(&mut guest, own)?;
                 if let Next::End(end) = next {
                     board.end(end);
                 }
@@ -94,8 +110,12 @@ impl Vcpu {
     }
 
     /// Handles what other processors request of this one. Returns true if it may run then.
-    fn attend(&mut self, vp: &Vp, own: &Processor) -> vtl::Result<bool> {
+    fn attend(&mut self, guest: &Guest, own: &Processor) -> vtl::Result<bool> {
         let activity = &own.activity;
+        if guest.is_in_call(activity.has_request()) {
+            return Ok(true);
+        }
+        let vp = guest.vp();
         match activity.phase() {
             Phase::Running => {
                 if activity.take_nmi() && !control::deliver_nmi(vp)? {
@@ -130,12 +150,16 @@ impl Vcpu {
     }
 
     /// One run, and the answer to what it ended with.
-    fn turn(&mut self, vp: &mut Vp) -> vtl::Result<Next> {
-        let canceller = vp.canceller();
-        let exit = vp.run()?;
+    fn turn(&mut self, guest: &mut Guest, own: &Processor) -> vtl::Result<Next> {
+        let board = Arc::clone(&self.board);
+        let exit = match guest.run(&board, own)? {
+            Ran::Exit(exit) => exit,
+            Ran::Served => return Ok(Next::Run),
+            Ran::End(end) => return Ok(Next::End(end)),
+        };
         *self.tally.entry(exit.name()).or_default() += 1;
         match exit {
-            Exit::Interrupted => canceller.clear(),
+            Exit::Interrupted => guest.vp().canceller().clear(),
             Exit::NotEntered(_) => {}
             Exit::Cpuid(exit) => {
                 let answer = self.cpuid(exit.vp(), exit.leaf(), exit.subleaf())?;
@@ -145,13 +169,15 @@ impl Vcpu {
             Exit::MsrRead(exit) => self.read_msr(exit)?,
             Exit::MsrWrite(exit) => return self.write_msr(exit),
             Exit::Deadline => {
+                let vp = guest.vp();
                 self.note_timer(vp);
                 if let Some(vector) = self.apic.expire(vtl::tsc()) {
                     vp.page().request_interrupt(vector);
                 }
                 self.arm(vp);
             }
-            // KVM's answer to an unknown hypercall.
+            // KVM's answer to an unknown hypercall: also to a VTL call where there is no VTL1, and to
+            // one that is not valid.
             Exit::Vmcall(exit) => exit.answer(NO_HYPERCALL),
             Exit::Halt(exit) => {
                 let vp = exit.vp();
@@ -175,12 +201,12 @@ impl Vcpu {
                 exit.complete();
             }
             Exit::Mmio(exit) if !exit.is_shared() => {
-                return mmio::emulate(&self.board, vp, exit.gpa, exit.access());
+                return mmio::emulate(&self.board, guest.vp(), exit.gpa, exit.access());
             }
             Exit::EptViolation(exit) if !exit.is_pending => {
-                return mmio::emulate(&self.board, vp, exit.gpa, exit.access());
+                return mmio::emulate(&self.board, guest.vp(), exit.gpa, exit.access());
             }
-            Exit::NmiWindow => control::ignore_nmi_window(vp)?,
+            Exit::NmiWindow => control::ignore_nmi_window(guest.vp())?,
             Exit::Unknown(exit) => return control::refuse(exit),
             other => return Ok(Next::End(End::Failed(describe(&other)))),
         }

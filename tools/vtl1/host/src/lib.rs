@@ -2,17 +2,21 @@
 //! VTL2's side of the secure kernel at VTL1 (`tools/vtl1`): puts it into memory, starts it, and
 //! serves its hypercalls and reports.
 //!
-//! `tables` makes VTL1's page tables, `layout` says what is where in its memory, and
-//! [`SecureVtl`] runs VTL0 and VTL1 as a [`vtl::VtlPair`].
+//! `tables` makes VTL1's page tables, `layout` says what is where in its memory, [`Prepared`] is
+//! all that needs no processor, [`SecureVtl`] runs VTL0 and VTL1 as a [`vtl::VtlPair`], and `server`
+//! answers VTL1's exits.
 
 #![forbid(unsafe_code)]
 
 mod layout;
+mod prepare;
 mod secure;
+mod server;
 mod tables;
 
 pub use layout::VTL1_LEN;
-pub use secure::{Ended, Secrets, SecureVtl};
+pub use prepare::{Prepared, Secrets, is_image};
+pub use secure::{Ended, SecureVtl, Turn};
 
 /// Why something failed.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //!
 //! The machine is the crate `vtlvmm`; here are the command line, the terminal, and the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,17 @@ use vtlvmm::image::Image;
 use vtlvmm::linux::Linux;
 use vtlvmm::machine::{Disk, Machine, Parts, Remote, Report};
 use vtlvmm::platform::power::Power;
+use vtlvmm::secure::{Secrets, SecureKernel};
 
 use crate::cmd::boot::guest::Current;
 use crate::cmd::boot::handled::Handled;
+use crate::cmd::boot::secrets::Source;
 use crate::cmd::boot::terminal::Terminal;
 use crate::{ExitStatus, Failure, options};
 
 mod guest;
 mod handled;
+mod secrets;
 mod terminal;
 
 #[derive(clap::Args)]
@@ -45,6 +48,17 @@ pub(crate) struct Arguments {
     /// Disk image or block device, as a virtio disk
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
+    /// Secure kernel for VTL1: an image, such as build/vtl1
+    #[arg(long, value_name = "FILE")]
+    vtl1: Option<PathBuf>,
+    /// 32 bytes from which VTL1's keys are derived [default: random ones, as long as this command
+    /// runs]
+    #[arg(long, value_name = "FILE", requires = "vtl1")]
+    vtl1_seed: Option<PathBuf>,
+    /// File that counts the starts of VTL1, so that its counter never goes back; made if it is missing
+    /// [default: counted as long as this command runs]
+    #[arg(long, value_name = "FILE", requires = "vtl1")]
+    vtl1_starts: Option<PathBuf>,
     /// End when the guest reboots
     #[arg(long)]
     no_reboot: bool,
@@ -73,7 +87,11 @@ fn failed(error: vtlvmm::Error) -> Failure {
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let begun = Instant::now();
-    let mut machine = build(arguments)?;
+    let mut source = Source::new(
+        arguments.vtl1_seed.as_deref(),
+        arguments.vtl1_starts.clone(),
+    )?;
+    let mut machine = build(arguments, &mut source)?;
     let vtl = Vtl::open()?;
     let before = Handled::of(&vtl, arguments.vps)?;
     let guest = Arc::new(Current::new());
@@ -85,7 +103,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         guest.attach(machine.remote());
         let report = machine.run().map_err(failed)?;
         if report.end == End::Power(Power::Reset) && !arguments.no_reboot {
-            machine = build(arguments)?;
+            machine = build(arguments, &mut source)?;
             continue;
         }
         drop(terminal);
@@ -103,7 +121,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 }
 
 /// Everything that can be wrong is found before the terminal changes.
-fn build(arguments: &Arguments) -> Result<Machine, Failure> {
+fn build(arguments: &Arguments, source: &mut Source) -> Result<Machine, Failure> {
     let linux = Linux {
         kernel: arguments.kernel.clone(),
         initrd: arguments.initrd.clone(),
@@ -121,9 +139,22 @@ fn build(arguments: &Arguments) -> Result<Machine, Failure> {
         memory: options::lower_memory().map_err(usage)?,
         limit: arguments.memory,
         processors: arguments.vps,
+        vtl1: secure_kernel(arguments.vtl1.as_deref(), source)?,
         output: Box::new(std::io::stdout()),
     };
     Machine::build(&Mshv::open()?, parts).map_err(failed)
+}
+
+/// The counter's file is only touched if the image is one.
+fn secure_kernel(
+    path: Option<&Path>,
+    source: &mut Source,
+) -> Result<Option<(SecureKernel, Secrets)>, Failure> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let kernel = SecureKernel::open(path).map_err(failed)?;
+    Ok(Some((kernel, source.next()?)))
 }
 
 /// A thread that stops the guest when its time is over, how often it may have been reset.

@@ -96,6 +96,11 @@ impl Activity {
         self.has_nmi.load(Ordering::Relaxed) && self.has_nmi.swap(false, Ordering::SeqCst)
     }
 
+    /// Returns true if another processor wants something of it while it runs: an NMI or INIT.
+    pub fn has_request(&self) -> bool {
+        self.has_nmi.load(Ordering::Relaxed) || self.phase() != Phase::Running
+    }
+
     /// Puts an NMI back that can't be delivered yet, unless an INIT has arrived meanwhile.
     pub fn keep_nmi(&self) {
         let phase = self.phase.lock();

@@ -13,7 +13,7 @@ use crate::cpuid::XCR0_MOST;
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
 const CR0_WP: u64 = 1 << 16;
-const CR0_PG: u64 = 1 << 31;
+pub(super) const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;

@@ -7,12 +7,14 @@
 use vm_memory::{Bytes as _, GuestAddress, GuestMemory as _};
 use vtl::exit::Access as Wanted;
 use vtl::field::L2Field;
-use vtl::{Exception, Gpr, Vp};
+use vtl::{Exception, Gpr, Vm, Vp};
 
 use super::{Next, is_64_bit, set_gpr, step_over};
 use crate::board::{Board, End};
 use crate::decode::{self, Access, Decoded, Extend, Operand, Part};
-use crate::memory::LowerRam;
+use crate::memory::{LowerRam, Range};
+use crate::platform::RESET_ENTRY;
+use crate::platform::power::Power;
 use crate::walk::{Kind, Miss, Paging, Privilege};
 
 /// Bytes of the longest instruction.
@@ -61,11 +63,12 @@ pub(super) fn emulate(
     wanted: Wanted,
 ) -> vtl::Result<Next> {
     let paging = paging(vp)?;
-    let failed = |problem: &str| Err(Problem::Failed(problem.to_owned()));
     let outcome = if board.memory.find_region(GuestAddress(gpa)).is_some() {
-        failed("VTL0 has no right to its own page")
+        own_page(board, gpa, wanted)
+    } else if wanted == Wanted::Fetch && RESET_ENTRY.contains(Range::new(gpa, gpa + 1)) {
+        return Ok(Next::End(End::Power(Power::Reset)));
     } else if wanted == Wanted::Fetch {
-        failed("there is no memory to execute")
+        Err(Problem::Failed("there is no memory to execute".to_owned()))
     } else {
         instruction(board, vp, &paging).and_then(|decoded| {
             let is_write = wanted == Wanted::Write;
@@ -94,6 +97,22 @@ pub(super) fn emulate(
         }
     }
     Ok(Next::Run)
+}
+
+/// An access to the guest's own memory that its rights do not allow. VTL1 takes the right to write, and
+/// VTL0 learns that by #GP.
+fn own_page(board: &Board<LowerRam>, gpa: u64, wanted: Wanted) -> Result<(), Problem> {
+    let rights = board
+        .processors
+        .vtl()
+        .page_attributes(gpa)?
+        .rights(Vm::VTL0);
+    if wanted == Wanted::Write && rights.read() && !rights.write() {
+        return Err(Problem::Fault(Exception::GeneralProtection));
+    }
+    Err(Problem::Failed(
+        "VTL0 has no right to its own page".to_owned(),
+    ))
 }
 
 /// How the guest translates. In 64-bit code only CR3 is to be read, which is a call each.
@@ -392,7 +411,11 @@ impl<'a> OtherSide<'a> {
         let mut rest = value;
         for (gpa, size) in place.iter().copied().filter(|(_, size)| *size != 0) {
             let bytes = &rest.to_le_bytes()[..usize::from(size)];
-            let written = self.board.memory.write_slice(bytes, GuestAddress(gpa));
+            // What VTL1 protects is no memory for this.
+            let writing = self.board.protected.writing();
+            let memory = &self.board.device_memory;
+            let written = memory.write_slice(bytes, GuestAddress(gpa));
+            drop(writing);
             if written.is_err() {
                 self.board.write(gpa, size, rest & decode::mask(size));
             }

@@ -3,8 +3,10 @@
 //! processor would.
 
 use vtl::exit::{MsrRead, MsrWrite};
+use vtl::field::L2Field;
 use vtl::{Exception, Vp};
 
+use super::control::CR0_PG;
 use super::{Next, Vcpu};
 use crate::msr::{self, Msr};
 
@@ -21,6 +23,7 @@ impl Vcpu {
     fn msr_value(&self, vp: &Vp, index: u32) -> vtl::Result<Option<u64>> {
         Ok(match msr::msr(index) {
             Msr::Field(field) => Some(vp.read(field)?),
+            Msr::Efer => Some(vp.read(L2Field::GUEST_IA32_EFER)?),
             Msr::Switched(register) => Some(vp.page().switched(register)),
             Msr::Tsc => Some(vtl::tsc()),
             Msr::ApicBase => Some(self.apic.base()),
@@ -48,6 +51,7 @@ impl Vcpu {
         match msr::msr(index) {
             // The TDX module checks the value of the field.
             Msr::Field(field) => Ok(vp.write(field, value).is_ok()),
+            Msr::Efer => set_efer(vp, value),
             Msr::Switched(register) => {
                 let is_taken = msr::is_loadable(register, value);
                 if is_taken {
@@ -68,4 +72,14 @@ impl Vcpu {
             Msr::Tsc | Msr::Unknown => Ok(false),
         }
     }
+}
+
+fn set_efer(vp: &Vp, value: u64) -> vtl::Result<bool> {
+    let is_paging = vp.read(L2Field::GUEST_CR0)? & CR0_PG != 0;
+    let old = vp.read(L2Field::GUEST_IA32_EFER)?;
+    let Some(new) = msr::efer_after(old, value, is_paging) else {
+        return Ok(false);
+    };
+    vp.write(L2Field::GUEST_IA32_EFER, new)?;
+    Ok(true)
 }

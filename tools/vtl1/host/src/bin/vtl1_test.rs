@@ -12,7 +12,7 @@ use vtl::{Exit, GpaRange, Gpr, LowerMemory, Mode, Mshv, PageRights, Vm, Vtl, ide
 use vtl1::keys::{Keys, SEAL_OVERHEAD, SEED_LEN, TAG_LEN};
 use vtl1::ranges::{PAGE, Range};
 use vtl1::request::{Command, MAX_INPUT, Request, Status};
-use vtl1_host::{CrashReport, Ended, Secrets, SecureVtl, VTL1_LEN};
+use vtl1_host::{CrashReport, Ended, Secrets, SecureVtl, Turn, VTL1_LEN};
 
 type Failure = Box<dyn std::error::Error>;
 type Outcome<T = ()> = Result<T, Failure>;
@@ -391,6 +391,28 @@ fn by_the_kernel(bed: &mut Bed) -> Outcome {
     Ok(())
 }
 
+/// What VTL0 gets before its next instruction can be given to it then.
+fn held_return(bed: &mut Bed) -> Outcome {
+    const AFTER_CALL: u64 = CALL + 10;
+    let page = bed.secure.pair().vp(Vm::VTL0).page().clone();
+    page.set_rip(bed.base + CODE + CALL);
+    // No request is there.
+    page.set_gpr(Gpr::Rdi, bed.base + 1);
+    bed.secure.hold_returns(true);
+    let turn = bed.secure.turn()?;
+    ensure!(matches!(turn, Turn::Served), "{turn:?}");
+    ensure!(!bed.secure.is_in_vtl1(), "VTL1 has not returned");
+    let (rip, rax) = (page.rip() - bed.base - CODE, page.gpr(Gpr::Rax));
+    ensure!(
+        (rip, rax) == (AFTER_CALL, Status::BadAddress as u64),
+        "RIP {rip:#x}, RAX {rax}"
+    );
+    bed.secure.hold_returns(false);
+    let turn = bed.secure.turn()?;
+    ensure!(matches!(turn, Turn::Exit(Exit::Halt(_))), "{turn:?}");
+    Ok(())
+}
+
 /// The last case: VTL1 does not survive it.
 fn crash(bed: &mut Bed) -> Outcome {
     let mut state = bed.secure.pair().page().parked(Vm::VTL1);
@@ -408,13 +430,14 @@ fn crash(bed: &mut Bed) -> Outcome {
 
 type Case = (&'static str, fn(&mut Bed) -> Outcome);
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     ("each_service_does_what_it_says", services),
     ("vtl0_gets_no_key_by_itself", keys_stay),
     ("a_hostile_request_changes_nothing", hostile),
     ("a_changed_seal_is_noticed", changed_seal),
     ("protected_pages_are_not_written_by_either_vtl", protect),
     ("the_kernel_carries_out_the_calls", by_the_kernel),
+    ("a_return_can_be_held_before_vtl0_continues", held_return),
     ("an_exception_in_vtl1_ends_in_a_report", crash),
 ];
 
