@@ -262,6 +262,52 @@ TEST_F(offload, a_halt_of_userspace_is_not_ended_by_an_interrupt)
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
 }
 
+#define BUSY_TURNS 400
+#define BUSY_VECTOR 0x71
+#define BUSY_ROUNDS 40
+
+/* Sets a flag shortly before the guest halts, and ends the halt. */
+static void *set_flag(void *argument)
+{
+	struct irq_guest *irq = argument;
+	volatile struct mshv_vtl_run *run = irq->guest.run;
+
+	while (irq->data->taken[BUSY_VECTOR] < BUSY_TURNS - 20)
+		;
+	__atomic_fetch_or(&run->offload_flags, MSHV_VTL_HALT_OTHER,
+			  __ATOMIC_SEQ_CST);
+	while (!run->flags)
+		usleep(100);
+	irq_kick(irq, MSHV_KICK_CANCEL);
+	return NULL;
+}
+
+/* The kernel has answered many exits since it last left the lower VTL. */
+TEST_F(offload, a_flag_that_another_thread_sets_outlives_a_halt)
+{
+	pthread_t thread;
+	int round;
+
+	for (round = 0; round < BUSY_ROUNDS; round++) {
+		START(irq_guest_busy);
+		self->run->offload_flags |= MSHV_VTL_OFFLOAD_X2APIC;
+		self->run->flags = 0;
+		self->state->gpr[RBX] = BUSY_TURNS;
+		self->irq.data->taken[BUSY_VECTOR] = 0;
+		ASSERT_EQ(0, vtl_thread_on(&thread, 1, set_flag, &self->irq));
+		vtl_alarm_ms(20000);
+		ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+		pthread_join(thread, NULL);
+		self->run->cancel = 0;
+		EXPECT_EQ(BUSY_TURNS, self->irq.data->taken[BUSY_VECTOR]);
+		ASSERT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT |
+				  MSHV_VTL_OFFLOAD_X2APIC |
+				  MSHV_VTL_HALT_OTHER | MSHV_VTL_HALT_HLT,
+			  self->run->offload_flags);
+	}
+	vtl_alarm_ms(0);
+}
+
 TEST_F(offload, guest_idle_halts_even_with_interrupts_off)
 {
 	START(irq_guest_rdmsr);

@@ -11,6 +11,7 @@ use super::switch::Switching;
 use super::{may_enter, RunCall};
 use crate::cpu::guards::IrqsOff;
 use crate::glue::error;
+use crate::glue::ffi;
 use crate::pure::audit::{EntryReason, ExitKind};
 use crate::pure::controls::Entry;
 use crate::pure::exit::Exit;
@@ -60,7 +61,7 @@ pub(super) fn run_loaded(
         // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
         // before.
         may_enter(vp)?;
-        let Some(offload) = offload_for_entry(&loaded, &mut call.switching)? else {
+        let Some(mut offload) = offload_for_entry(&loaded, &mut call.switching)? else {
             return Ok(Stop::Halted);
         };
         loaded.pass_entry_check(&irqs)?;
@@ -68,7 +69,7 @@ pub(super) fn run_loaded(
             return Ok(Stop::Again);
         }
         let (kind, rest) = loaded.without_irqs(&irqs, |loaded| {
-            enter_repeatedly(machine, loaded, &inside, call, offload, &irqs)
+            enter_repeatedly(machine, loaded, &inside, call, &mut offload, &irqs)
         });
         // The interrupt that stopped the lower VTL is handled here.
         drop(irqs);
@@ -108,7 +109,8 @@ enum Rest {
 }
 
 /// Enters, and enters again at once after each exit that asks nothing of VTL2 but to be handled, as
-/// long as nobody asks this thread for something.
+/// long as nobody asks this thread for something. `offload` is what the run page said before the last
+/// entry.
 ///
 /// An interrupt that arrives meanwhile stays pending; TDG.VP.ENTER then returns, and it is handled. An
 /// exit that the host took first is no sign of one, which would have a status of its own.
@@ -118,11 +120,10 @@ fn enter_repeatedly(
     loaded: &mut Loaded<'_>,
     inside: &Inside<'_>,
     call: &mut RunCall,
-    offload: Offload,
+    offload: &mut Offload,
     irqs: &IrqsOff,
 ) -> (ExitKind, Rest) {
     let vp = loaded.vp.vp();
-    let mut offload = offload;
     loop {
         let entering = Entering::new(vp, loaded.operands.rcx, call.reason);
         let class = loaded.enter(irqs);
@@ -133,7 +134,7 @@ fn enter_repeatedly(
             call.has_run = true;
         }
         let exit = &loaded.operands.exit;
-        let next = next(class, exit, offload, || vp.run_page.read_guest());
+        let next = next(class, exit, *offload, || vp.run_page.read_guest());
         let is_done = match &next {
             Next::EnterAgain if note_stall(vp, class, &mut call.stall) => {
                 return (kind, Rest::Stalled);
@@ -142,7 +143,7 @@ fn enter_repeatedly(
             Next::Handle(handled) => {
                 let deadlines = &mut loaded.private.deadlines;
                 let has_vtl1 = call.switching.is_some();
-                offload::carry_out_at_once(machine, vp, deadlines, has_vtl1, offload, handled)
+                offload::carry_out_at_once(machine, vp, deadlines, has_vtl1, *offload, handled)
             }
             Next::Userspace | Next::Fail => false,
         };
@@ -150,7 +151,7 @@ fn enter_repeatedly(
             return (kind, Rest::Is(next));
         }
         match quiet_offload(loaded, inside) {
-            Some(quiet) => offload = quiet,
+            Some(quiet) => *offload = quiet,
             None => return (kind, Rest::Nothing),
         }
         call.reason = EntryReason::after(kind);
@@ -158,12 +159,16 @@ fn enter_repeatedly(
 }
 
 /// Returns what the kernel may handle by itself if there is nothing else to do before an entry.
+///
+/// Other CPUs send an interrupt when they give this task work to do; this one does not, for instance when
+/// it has woken a task to report an exit storm. A VP that must not be entered any more was kicked, or its
+/// CPU needs this task to go.
 #[inline(always)]
 fn quiet_offload(loaded: &Loaded<'_>, inside: &Inside<'_>) -> Option<Offload> {
     let vp = loaded.vp.vp();
     let is_quiet = !inside.is_kicked()
         && !loaded.private.switches.is_at_limit()
-        && vp.is_ready()
+        && !ffi::has_guest_work()
         && !vp.run_page.read_cancel()
         && !vp.entry_check.is_due(loaded.vm())
         && loaded.is_asked_for_nothing();

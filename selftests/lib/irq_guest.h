@@ -19,7 +19,7 @@ extern const unsigned char irq_guest_halt[], irq_guest_halt_cli[],
 	irq_guest_halt_once[], irq_guest_rdmsr[], irq_guest_wrmsr[],
 	irq_guest_spin[], irq_guest_sleep[], irq_guest_storm[],
 	irq_guest_tick[], irq_guest_late[], irq_guest_bench_icr[],
-	irq_guest_bench_hlt[];
+	irq_guest_bench_hlt[], irq_guest_busy[];
 
 /* What the guest and the test share. */
 struct irq_data {

@@ -172,6 +172,22 @@ irq_guest_bench_icr:
 	vmcall
 	jmp	irq_guest_bench_icr
 
+/* EBX interrupts to itself, then a halt. */
+	.globl	irq_guest_busy
+irq_guest_busy:
+	movl	$0x830, %ecx
+	movl	$0x40071, %eax
+	xorl	%edx, %edx
+	wrmsr
+	sti
+	nop
+	cli
+	decl	%ebx
+	jnz	irq_guest_busy
+	sti
+	hlt
+	jmp	irq_guest_busy
+
 /* STI holds the interrupt back until HLT was executed. */
 	.globl	irq_guest_bench_hlt
 irq_guest_bench_hlt:
