@@ -21,7 +21,6 @@ use crate::pure::stall::Stall;
 use crate::pure::status::Status;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
-use crate::vp::wake::Inside;
 use crate::vp::Vp;
 
 /// Why the lower VTL's state is unloaded.
@@ -69,7 +68,7 @@ pub(super) fn run_loaded(
             return Ok(Stop::Again);
         }
         let (kind, rest) = loaded.without_irqs(&irqs, |loaded| {
-            enter_repeatedly(machine, loaded, &inside, call, &mut offload, &irqs)
+            enter_repeatedly(machine, loaded, call, &mut offload, &irqs)
         });
         // The interrupt that stopped the lower VTL is handled here.
         drop(irqs);
@@ -118,7 +117,6 @@ enum Rest {
 fn enter_repeatedly(
     machine: &Machine,
     loaded: &mut Loaded<'_>,
-    inside: &Inside<'_>,
     call: &mut RunCall,
     offload: &mut Offload,
     irqs: &IrqsOff,
@@ -150,7 +148,7 @@ fn enter_repeatedly(
         if !is_done {
             return (kind, Rest::Is(next));
         }
-        match quiet_offload(loaded, inside) {
+        match quiet_offload(loaded) {
             Some(quiet) => *offload = quiet,
             None => return (kind, Rest::Nothing),
         }
@@ -160,14 +158,13 @@ fn enter_repeatedly(
 
 /// Returns what the kernel may handle by itself if there is nothing else to do before an entry.
 ///
-/// Other CPUs send an interrupt when they give this task work to do; this one does not, for instance when
-/// it has woken a task to report an exit storm. A VP that must not be entered any more was kicked, or its
-/// CPU needs this task to go.
+/// Other CPUs send an interrupt when they give this task work to do, and so does a kick, also for a VP
+/// that must not be entered any more. This CPU sends none, for instance when it has woken a task to report
+/// an exit storm.
 #[inline(always)]
-fn quiet_offload(loaded: &Loaded<'_>, inside: &Inside<'_>) -> Option<Offload> {
+fn quiet_offload(loaded: &Loaded<'_>) -> Option<Offload> {
     let vp = loaded.vp.vp();
-    let is_quiet = !inside.is_kicked()
-        && !loaded.private.switches.is_at_limit()
+    let is_quiet = !loaded.private.switches.is_at_limit()
         && !ffi::has_guest_work()
         && !vp.run_page.read_cancel()
         && !vp.entry_check.is_due(loaded.vm())

@@ -132,18 +132,13 @@ pub(crate) struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    /// Returns true if there was a kick during this stay.
-    pub(crate) fn is_kicked(&self) -> bool {
-        self.wake.place.load(Relaxed) != self.place.0
-    }
-
     /// To be called with interrupts disabled before each further entry. A kick sends one IPI for
     /// each stay; when it has arrived, the next stay begins, so that a thread that waits for the
     /// end of the old one continues, and the next kick sends an IPI again. The IPI of a kick after
     /// this call finds interrupts disabled and makes TDG.VP.ENTER return. Returns true if there was
     /// a kick.
     pub(crate) fn answer_kick(&mut self) -> bool {
-        let is_kicked = self.is_kicked();
+        let is_kicked = self.wake.place.load(Relaxed) != self.place.0;
         if is_kicked {
             self.place = self.wake.begin_stay();
         }
