@@ -46,6 +46,9 @@ refused() {
 # first NAME: where the first resource of this name starts.
 first() { awk -v name="$1" '$0 ~ name "$" { sub(/^ */, ""); sub(/-.*/, ""); print "0x" $0; exit }' /proc/iomem; }
 
+# last NAME: its last byte.
+last() { awk -v name="$1" '$0 ~ name "$" { sub(/^ *[0-9a-f]*-/, ""); sub(/ .*/, ""); print "0x" $0; exit }' /proc/iomem; }
+
 works_after_reload() { load && ./vp_run >/dev/null 2>&1; }
 
 no_kernel_complaint() { ! dmesg | grep -E 'WARNING:|BUG:|Oops|general protection|resource sanity'; }

@@ -51,13 +51,13 @@ the_memory_of_the_crash_kernel_is_refused() {
 	collides "$crash,4096" "collides with memory of the crash kernel"
 }
 
-# The tables that Linux uses are recognized, wherever they are.
+# The tables that Linux uses are recognized, wherever they are: the event log of the boot, of any length,
+# may be before them.
 the_page_of_a_table_is_refused_as_such() {
-	page=0
-	at=$(first 'ACPI Tables')
-	while [ $page -lt 2 ]; do
-		! refused "$(hex $((at + 4096 * page))),4096" "collides with an ACPI table" >/dev/null || return 0
-		page=$((page + 1))
+	at=$(first 'ACPI Tables') end=$(last 'ACPI Tables')
+	while [ $((at)) -lt $((end)) ]; do
+		! refused "$at,4096" "collides with an ACPI table" >/dev/null || return 0
+		at=$(hex $((at + 4096)))
 	done
 	return 1
 }
