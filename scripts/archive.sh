@@ -25,7 +25,7 @@ find_mirror() {
 
 debian_mirror() {
 	find_mirror || die "this machine's apt sources have no mirror of Debian" \
-		"name one: make setup DEBIAN_MIRROR=http://deb.debian.org/debian"
+		"name one: make setup DEBIAN_MIRROR=http://YOUR.MIRROR/debian"
 }
 
 need_debian_keys() {

@@ -33,7 +33,7 @@ else
 		lacks "mmdebstrap" "make setup installs it by apt; elsewhere install it by hand"
 	fi
 	if mirror=$(find_mirror); then good "mirror of Debian: $mirror"; else
-		lacks "a mirror of Debian in the apt sources" "make setup DEBIAN_MIRROR=http://deb.debian.org/debian"
+		lacks "a mirror of Debian in the apt sources" "make setup DEBIAN_MIRROR=http://YOUR.MIRROR/debian"
 	fi
 	if [ -e "$DEBIAN_KEYS" ]; then good "keys of Debian"; else
 		lacks "keys of Debian" "apt-get install debian-archive-keyring"

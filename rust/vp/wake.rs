@@ -132,8 +132,8 @@ pub(crate) struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    /// To be called with interrupts disabled before each further entry. A kick sends one IPI for
-    /// each stay; when it has arrived, the next stay begins, so that a thread that waits for the
+    /// To be called whenever interrupts were enabled, and are disabled for an entry. A kick sends one IPI
+    /// for each stay; when it has arrived, the next stay begins, so that a thread that waits for the
     /// end of the old one continues, and the next kick sends an IPI again. The IPI of a kick after
     /// this call finds interrupts disabled and makes TDG.VP.ENTER return. Returns true if there was
     /// a kick.

@@ -18,7 +18,7 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const MOST: usize = (16 << 10) + 44;
 
 const REQUEST_LEN: usize = 64;
-/// Where input and output are, behind the request: page by page, so that nothing overlaps.
+/// Where input and output are, after the request: page by page, so that nothing overlaps.
 const INPUT: usize = 0x1000;
 const OUTPUT: usize = INPUT + MOST.next_multiple_of(0x1000);
 const LEN: usize = OUTPUT + MOST.next_multiple_of(0x1000);

@@ -66,7 +66,7 @@ struct Entry<'a> {
 }
 
 impl<'a> BootLog<'a> {
-    /// Reads a log. What is behind it in its area is not looked at.
+    /// Reads a log. What follows it in its area is not looked at.
     ///
     /// # Errors
     ///
