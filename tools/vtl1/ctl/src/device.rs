@@ -6,22 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Most bytes that VTL1 signs or seals.
-pub(crate) const MOST_INPUT: usize = 16 << 10;
-/// Bytes by which sealed data is longer.
-pub(crate) const SEAL_OVERHEAD: usize = 44;
-/// Most bytes that it unseals.
-pub(crate) const MOST_SEALED: usize = MOST_INPUT + SEAL_OVERHEAD;
-
-/// A service, by its number in a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    Identify = 1,
-    Sign = 2,
-    Count = 3,
-    Seal = 4,
-    Unseal = 5,
-}
+use vtl1::request::Command;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +64,7 @@ impl Device {
 impl<F: Read + Write> Device<F> {
     /// Has VTL1 carry out a command; returns the output.
     pub(crate) fn ask(mut self, command: Command, input: &[u8]) -> Result<Vec<u8>, Error> {
-        // CAST: a number below 6.
+        // CAST: a small number.
         let mut request = (command as u64).to_le_bytes().to_vec();
         request.extend_from_slice(input);
         // One write: the rest of a request would be another one.

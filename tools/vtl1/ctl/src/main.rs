@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use vtl1::keys::SEAL_OVERHEAD;
+use vtl1::request::{Command, MAX_INPUT, MAX_OUTPUT};
 
-use device::{Command, Device, MOST_INPUT, MOST_SEALED, SEAL_OVERHEAD};
+use device::Device;
 
 /// Use the secure kernel at VTL1: sign, seal, count. Its keys never leave it.
 #[derive(Parser)]
@@ -122,10 +124,10 @@ fn request(what: &What) -> Result<(Command, Vec<u8>), Error> {
     Ok(match what {
         What::Identify => (Command::Identify, Vec::new()),
         What::Counter => (Command::Count, Vec::new()),
-        What::Sign { file } => (Command::Sign, read(file, MOST_INPUT, SHORTER)?),
-        What::Seal => (Command::Seal, read(stdin, MOST_INPUT, SHORTER)?),
+        What::Sign { file } => (Command::Sign, read(file, MAX_INPUT, SHORTER)?),
+        What::Seal => (Command::Seal, read(stdin, MAX_INPUT, SHORTER)?),
         What::Unseal => {
-            let sealed = read(stdin, MOST_SEALED, OTHER)?;
+            let sealed = read(stdin, MAX_OUTPUT, OTHER)?;
             // VTL1 would call it malformed, which is less than what is known.
             if sealed.len() < SEAL_OVERHEAD {
                 return Err(device::Error::NotSealed.into());
