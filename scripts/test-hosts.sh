@@ -19,22 +19,7 @@ UBUNTU_MIRROR=${UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu}
 mkdir -p "$BUILD"
 work=$(mktemp -d "$BUILD/test-hosts.XXXXXX")
 trap 'umount -R "$work"/*/root 2>/dev/null || :; rm -rf --one-file-system "$work"' EXIT
-number=0 failed=0
-
-# check NAME COMMAND...
-check() {
-	local name=$1 status=0
-	shift
-	number=$((number + 1))
-	"$@" >"$work/out" 2>&1 </dev/null || status=$?
-	if [ "$status" = 0 ]; then
-		echo "ok $number $name"
-		return
-	fi
-	tail -n 40 "$work/out" | sed 's/^/# /'
-	echo "not ok $number $name"
-	failed=$((failed + 1))
-}
+. "$TOP/scripts/check.sh"
 
 # says PATTERN COMMAND...: it fails, and says so in one line.
 says() {

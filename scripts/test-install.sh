@@ -18,22 +18,7 @@ work=$(mktemp -d "$BUILD/test-install.XXXXXX")
 trap 'umount -R "$work"/{build,clean}/root 2>/dev/null || :; rm -rf --one-file-system "$work"' EXIT
 release=mshv_vtl_tdx-$VTL_VERSION
 kernel=$(cat "$CACHE/kernel/release")
-number=0 failed=0
-
-# check NAME COMMAND...
-check() {
-	local name=$1 status=0
-	shift
-	number=$((number + 1))
-	"$@" >"$work/out" 2>&1 </dev/null || status=$?
-	if [ "$status" = 0 ]; then
-		echo "ok $number $name"
-		return
-	fi
-	tail -n 60 "$work/out" | sed 's/^/# /'
-	echo "not ok $number $name"
-	failed=$((failed + 1))
-}
+. "$TOP/scripts/check.sh"
 
 # overlay NAME LOWER: a root of which $LOWER does not change.
 overlay() {

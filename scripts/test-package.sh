@@ -10,21 +10,7 @@
 
 work=$(mktemp -d "$BUILD/test-package.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
-number=0 failed=0
-
-# check NAME COMMAND...
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/out" 2>&1 </dev/null; then
-		echo "ok $number $name"
-		return
-	fi
-	sed 's/^/# /' "$work/out"
-	echo "not ok $number $name"
-	failed=$((failed + 1))
-}
+. "$TOP/scripts/check.sh"
 
 # What is not committed is packaged, too: it is what will be.
 package() {
