@@ -197,16 +197,22 @@ logs_of() {
 	esac
 }
 
+# say_failure LOG: its failed tests, and the end of one that broke off.
+say_failure() {
+	[ -e "$1" ] || return 0
+	{
+		grep -E '^ *not ok |^test .* FAILED$|^error(\[|:)' "$1" | head -n 20 || :
+		! grep -qE '^=== QEMU status|Kernel panic' "$1" || tail -n 20 "$1"
+	} | sed "s|^|    ${1#"$TOP"/}: |"
+}
+
 # The last lines say what failed, and where to read on: of a long run, often only its
 # end is kept.
 say_failing() {
 	local name log
 	for name in "${failing[@]}"; do
 		echo "failed: make test, part $name (alone: scripts/test.sh $name)"
-		for log in $(logs_of "$name"); do
-			[ ! -e "$log" ] || grep -HE '^ *not ok |^test .* FAILED$|^error(\[|:)' "$log" |
-				sed "s|^$TOP/||; s|^|    |" | head -n 20 || :
-		done
+		for log in $(logs_of "$name"); do say_failure "$log"; done
 	done
 }
 
