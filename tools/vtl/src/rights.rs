@@ -180,8 +180,21 @@ impl Vtl {
     /// # Errors
     /// [`Error::Tdcall`] for the first page that was refused.
     pub fn set_rights(&self, range: &GpaRange, vm: Vm, rights: PageRights) -> Result<()> {
-        let attributes = PageRights::word_of(vm, u64::from(rights.with_valid(true).into_bits()));
-        let changed = PageRights::word_of(vm, PageRights::CHANGED);
+        self.set_rights_of_vms(range, &[(vm, rights)])
+    }
+
+    /// Sets the rights of several L2 VMs, which takes as long as those of one: see
+    /// [`Self::set_rights`].
+    ///
+    /// # Errors
+    /// [`Error::Tdcall`] for the first page that was refused.
+    pub fn set_rights_of_vms(&self, range: &GpaRange, all: &[(Vm, PageRights)]) -> Result<()> {
+        let (mut attributes, mut changed) = (0, 0);
+        for (vm, rights) in all {
+            let rights = rights.with_valid(true).into_bits();
+            attributes |= PageRights::word_of(*vm, u64::from(rights));
+            changed |= PageRights::word_of(*vm, PageRights::CHANGED);
+        }
         self.for_each_page(range, |vtl, step| {
             let call = vtl.tdcall_until_idle(Tdcall {
                 rax: leaf::TDG_MEM_PAGE_ATTR_WR,

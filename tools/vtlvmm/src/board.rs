@@ -13,7 +13,7 @@ use crate::platform::{IO_APIC_BASE, IO_APIC_LEN};
 use crate::processors::Processors;
 use crate::smbios;
 use crate::virtio::Slot;
-use crate::virtio::mmio::Transport;
+use crate::virtio::mmio::{Limits, Transport};
 
 /// Number of exits of each kind that reached userspace.
 pub type Tally = BTreeMap<&'static str, u64>;
@@ -82,11 +82,13 @@ impl<M: Ram> Board<M> {
             // CAST: its registers have 32 bits.
             Some(DeviceAt::IoApic(offset)) => self.interrupts.write(offset, value as u32),
             Some(DeviceAt::Virtio(device, offset)) => {
-                let is_over = self.processors.is_over();
-                let _writing = self.protected.writing();
+                let limits = Limits {
+                    is_over: self.processors.is_over(),
+                    protected: &self.protected,
+                };
                 device
                     .lock()
-                    .write(&self.device_memory, is_over, offset, size, value);
+                    .write(&self.device_memory, &limits, offset, size, value);
             }
             Some(DeviceAt::Rom(_)) | None => {}
         }

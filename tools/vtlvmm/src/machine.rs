@@ -16,7 +16,7 @@ use crate::acpi::Tables;
 use crate::board::{Board, End, Tally};
 use crate::error::{Error, Result};
 use crate::image::{Image, Start};
-use crate::memory::{self, Lent, LowerRam, Piece, Protected, Range, place};
+use crate::memory::{self, Lent, LowerRam, OfTd, Piece, Protected, Range, place};
 use crate::parking::Mutex;
 use crate::platform::Gsi;
 use crate::platform::interrupts::{Deliver, Interrupts};
@@ -100,7 +100,7 @@ impl Disk {
 pub struct Machine {
     board: Arc<Board<LowerRam>>,
     secure: Option<Prepared>,
-    lent: Lent<Vtl>,
+    lent: Lent<OfTd>,
     start: Start,
     info: Info,
 }
@@ -159,7 +159,7 @@ impl Machine {
         let vtl = mshv.create_vtl()?;
         let processors = Arc::new(processors(&vtl, parts.processors)?);
         let protected = Arc::new(Protected::default());
-        let (memory, lent) = give_memory(&vtl, &ram)?;
+        let (memory, lent) = give_memory(&vtl, info.num_l2_vms, &ram)?;
         let for_devices = memory.iter().map(|piece| piece.for_devices(&protected));
         let device_memory = whole(for_devices.collect())?;
         if let Some(own) = vtl1 {
@@ -274,8 +274,11 @@ fn guest_memory(list: &[GpaRange], limit: Option<u64>) -> Result<Vec<Range>> {
 }
 
 /// Accepts memory, which is zero then, maps it, gives VTL0 its rights.
-fn give_memory(vtl: &Vtl, ram: &[Range]) -> Result<(LowerRam, Lent<Vtl>)> {
-    let mut lent = Lent::new(vtl.clone());
+fn give_memory(vtl: &Vtl, num_l2_vms: u32, ram: &[Range]) -> Result<(LowerRam, Lent<OfTd>)> {
+    let mut lent = Lent::new(OfTd {
+        vtl: vtl.clone(),
+        num_l2_vms,
+    });
     let pieces = ram.iter().map(|piece| {
         let range = GpaRange::new(piece.start, piece.len())?;
         let memory = vtl.accept_zeroed(range)?;

@@ -8,7 +8,7 @@ mod protected;
 
 use vm_memory::{GuestMemory, GuestMemoryRegion};
 
-pub(crate) use lent::Lent;
+pub(crate) use lent::{Lent, OfTd};
 pub use lower::{LowerRam, Piece};
 pub use protected::{Protected, Writing};
 

@@ -32,6 +32,15 @@ pub enum Kind {
     Fetch,
 }
 
+/// Memory with the guest's tables.
+#[derive(Debug)]
+pub struct Tables<'a, M> {
+    /// All of it.
+    pub memory: &'a M,
+    /// What the guest may write, where entries are marked.
+    pub writable: &'a M,
+}
+
 /// Whose access it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Privilege {
@@ -50,6 +59,8 @@ pub enum Miss {
     NotCanonical,
     /// Another processor has changed the tables meanwhile: the guest has to try again.
     Changed,
+    /// An entry has to be marked, and is where the guest must not write.
+    Protected,
 }
 
 const PRESENT: u64 = 1;
@@ -83,14 +94,14 @@ impl Paging {
     }
 
     /// Translates an access of the processor as the processor does: checks its rights, and marks the
-    /// entries accessed, and the page dirty. Protection keys and shadow stacks are not checked; the
+    /// entries accessed, and the page dirty, where the guest may write. Protection keys and shadow stacks are not checked; the
     /// guest has neither.
     ///
     /// # Errors
     /// What the guest gets instead of the access.
     pub fn access<M: GuestMemory>(
         &self,
-        memory: &M,
+        tables: &Tables<'_, M>,
         linear: u64,
         kind: Kind,
         privilege: Privilege,
@@ -100,8 +111,12 @@ impl Paging {
         }
         let walk = Walk {
             paging: self,
-            memory,
-            checked: Some((kind, privilege)),
+            memory: tables.memory,
+            checked: Some(Checked {
+                kind,
+                privilege,
+                writable: tables.writable,
+            }),
         };
         walk.translate(linear)
     }
@@ -124,7 +139,14 @@ impl Paging {
 struct Walk<'a, M> {
     paging: &'a Paging,
     memory: &'a M,
-    checked: Option<(Kind, Privilege)>,
+    checked: Option<Checked<'a, M>>,
+}
+
+/// An access that the processor would make, with its consequences.
+struct Checked<'a, M> {
+    kind: Kind,
+    privilege: Privilege,
+    writable: &'a M,
 }
 
 /// An entry that was read, and the rights of all entries up to it: those bits that give one are set,
@@ -218,7 +240,10 @@ impl<M: GuestMemory> Walk<'_, M> {
 
     /// Checks the rights to the page of the last entry, and marks the entry.
     fn use_page<T: Entry>(&self, found: Found) -> Result<(), Miss> {
-        let Some((kind, privilege)) = self.checked else {
+        let Some(Checked {
+            kind, privilege, ..
+        }) = self.checked
+        else {
             return Ok(());
         };
         if !self.is_allowed(found.rights, kind, privilege) {
@@ -255,11 +280,14 @@ impl<M: GuestMemory> Walk<'_, M> {
     /// Sets bits of an entry, if it is still the one that was read.
     fn mark<T: Entry>(&self, found: Found, bits: u64) -> Result<(), Miss> {
         let Found { at, entry, .. } = found;
-        if self.checked.is_none() || entry & bits == bits {
+        let Some(Checked { writable, .. }) = self.checked else {
+            return Ok(());
+        };
+        if entry & bits == bits {
             return Ok(());
         }
-        let slice = self.memory.get_slice(GuestAddress(at), size_of::<T>());
-        let slice = slice.map_err(|_| self.fault(0))?;
+        let slice = writable.get_slice(GuestAddress(at), size_of::<T>());
+        let slice = slice.map_err(|_| Miss::Protected)?;
         let word = slice.get_atomic_ref::<T::Atomic>(0);
         let word = word.map_err(|_| self.fault(0))?;
         if T::replace(word, entry, entry | bits) {
@@ -271,7 +299,10 @@ impl<M: GuestMemory> Walk<'_, M> {
 
     /// #PF; `present` is bit 0 of its error code.
     fn fault(&self, present: u32) -> Miss {
-        let Some((kind, privilege)) = self.checked else {
+        let Some(Checked {
+            kind, privilege, ..
+        }) = self.checked
+        else {
             return Miss::Fault(present);
         };
         let Paging { cr4, efer, .. } = *self.paging;

@@ -1,18 +1,30 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Rights of VTL0 to memory, which it has as long as a machine exists and no longer, whatever becomes
-//! of the machine.
+//! of the machine. Those of VTL1 are given later, and end earlier or at the same time; a command that was
+//! killed has left them.
 
 use vtl::{GpaRange, PageRights, Vm, Vtl};
 
 /// What sets rights of VTL0.
 pub(crate) trait Rights {
-    /// Sets its rights to a range.
+    /// Sets its rights to a range; other VTLs have none then.
     fn set(&self, range: &GpaRange, rights: PageRights) -> vtl::Result<()>;
 }
 
-impl Rights for Vtl {
+/// Rights of a TD's VMs.
+#[derive(Debug)]
+pub(crate) struct OfTd {
+    pub(crate) vtl: Vtl,
+    /// How many VMs it has.
+    pub(crate) num_l2_vms: u32,
+}
+
+impl Rights for OfTd {
     fn set(&self, range: &GpaRange, rights: PageRights) -> vtl::Result<()> {
-        self.set_rights(range, Vm::VTL0, rights)
+        let all = [(Vm::VTL0, rights), (Vm::VTL1, PageRights::NONE)];
+        // CAST: one or two.
+        let count = self.num_l2_vms.min(2) as usize;
+        self.vtl.set_rights_of_vms(range, &all[..count])
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use super::Range;
+use super::{Range, joined};
 
 /// The pages, and who is writing for VTL0 at the moment.
 #[derive(Debug, Default)]
@@ -21,12 +21,9 @@ impl Protected {
     /// Protects ranges. On return no write to them goes on.
     pub fn add(&self, ranges: impl IntoIterator<Item = Range>) {
         let mut all = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
-        for range in ranges {
-            match all.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => all.push(range),
-            }
-        }
+        all.extend(ranges);
+        // VTL0 may have the same page protected again and again.
+        *all = joined(&all, u64::MAX);
         drop(all);
         // Whoever has found a page free before has written by now.
         drop(self.writers.write().unwrap_or_else(PoisonError::into_inner));
@@ -53,7 +50,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn every_byte_of_a_protected_page_is_and_no_other() {
+    fn every_byte_of_a_protected_page_is_and_no_other_however_often() {
         let protected = Protected::default();
         protected.add([Range::new(0x2000, 0x3000), Range::new(0x3000, 0x4000)]);
         protected.add([Range::new(0x8000, 0x9000)]);
@@ -70,6 +67,10 @@ mod tests {
                 is_protected,
                 "{start:#x}"
             );
+        }
+        assert_eq!(protected.ranges.read().map(|all| all.len()).ok(), Some(2));
+        for start in [0x8000, 0x2000, 0x3000, 0x8000] {
+            protected.add([Range::new(start, start + 0x1000)]);
         }
         assert_eq!(protected.ranges.read().map(|all| all.len()).ok(), Some(2));
     }

@@ -14,7 +14,7 @@ use virtio_queue::{Queue, QueueT};
 
 use super::block::Block;
 use super::rng::Random;
-use crate::memory::Ram;
+use crate::memory::{Protected, Ram};
 use crate::platform::interrupts::Line;
 
 /// Descriptors that the queue can have.
@@ -25,6 +25,15 @@ const VERSION: u32 = 2;
 const VENDOR: u32 = u32::from_le_bytes(*b"VTL0");
 const USED_BUFFER: u32 = 1 << 0;
 const CONFIGURATION_CHANGED: u32 = 1 << 1;
+
+/// What ends the service of a queue, or has it wait.
+#[derive(Debug)]
+pub struct Limits<'a> {
+    /// The machine ends.
+    pub is_over: &'a AtomicBool,
+    /// What VTL1 protects.
+    pub protected: &'a Protected,
+}
 
 /// The kinds of device.
 #[derive(Debug)]
@@ -126,7 +135,7 @@ impl Transport {
     pub fn write<M: Ram>(
         &mut self,
         memory: &M,
-        is_over: &AtomicBool,
+        limits: &Limits<'_>,
         offset: u32,
         size: u8,
         value: u64,
@@ -141,7 +150,7 @@ impl Transport {
             register::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_feature_page = value,
             register::VIRTIO_MMIO_DRIVER_FEATURES => self.accept_features(value),
             register::VIRTIO_MMIO_QUEUE_SEL => self.queue_selected = value,
-            register::VIRTIO_MMIO_QUEUE_NOTIFY if value == 0 => self.serve(memory, is_over),
+            register::VIRTIO_MMIO_QUEUE_NOTIFY if value == 0 => self.serve(memory, limits),
             register::VIRTIO_MMIO_INTERRUPT_ACK => self.interrupt_status &= !value,
             register::VIRTIO_MMIO_STATUS => self.set_status(value),
             _ if self.queue_selected == 0 => self.write_queue(memory, offset, value),
@@ -204,7 +213,7 @@ impl Transport {
     }
 
     /// Does what the driver has put into the queue.
-    fn serve<M: Ram>(&mut self, memory: &M, is_over: &AtomicBool) {
+    fn serve<M: Ram>(&mut self, memory: &M, limits: &Limits<'_>) {
         let is_live = self.status & VIRTIO_CONFIG_S_DRIVER_OK != 0
             && self.status & VIRTIO_CONFIG_S_NEEDS_RESET == 0
             && self.queue.ready();
@@ -212,8 +221,10 @@ impl Transport {
             return;
         }
         let mut has_used = false;
-        // A driver that fills the queue without end only occupies its own processor.
-        while !is_over.load(Ordering::Relaxed) {
+        // A driver that fills the queue without end only occupies its own processor: whoever protects a
+        // page waits for one request.
+        while !limits.is_over.load(Ordering::Relaxed) {
+            let _writing = limits.protected.writing();
             let Ok(mut chains) = virtio_queue::QueueOwnedT::iter(&mut self.queue, memory) else {
                 return self.fail();
             };

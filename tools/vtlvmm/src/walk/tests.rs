@@ -81,6 +81,14 @@ const KERNEL: Privilege = Privilege {
     is_ac_set: false,
 };
 
+/// Memory that the guest may write everywhere.
+fn all<M>(memory: &M) -> Tables<'_, M> {
+    Tables {
+        memory,
+        writable: memory,
+    }
+}
+
 /// Pages of the user (0) and of the kernel (1), both writable, one of the user to read (2), and
 /// one that is not mapped (3).
 fn pages() -> vm_memory::GuestMemoryMmap<()> {
@@ -102,7 +110,7 @@ fn a_users_string_move_does_not_reach_the_kernels_pages() {
         cr0: PG | WP,
         ..LONG
     };
-    let access = |linear, kind| paging.access(&memory, linear, kind, USER_3);
+    let access = |linear, kind| paging.access(&all(&memory), linear, kind, USER_3);
     assert_eq!(access(0x0123, Kind::Write), Ok(0x8123));
     assert_eq!(access(0x1123, Kind::Read), Err(Miss::Fault(5)));
     assert_eq!(access(0x1123, Kind::Write), Err(Miss::Fault(7)));
@@ -127,7 +135,7 @@ fn the_kernel_is_kept_out_and_copies_on_write_as_it_asked_for() {
             is_ac_set,
             ..KERNEL
         };
-        paging.access(&memory, linear, kind, privilege)
+        paging.access(&all(&memory), linear, kind, privilege)
     };
     assert_eq!(access(PG, PAE, 0x2000, Kind::Write, false), Ok(0xa000));
     let read_only = access(PG | WP, PAE, 0x2000, Kind::Write, false);
@@ -147,11 +155,17 @@ fn entries_are_marked_as_by_a_processor_and_only_by_an_access() {
     let entry = |at| memory.read_obj::<u64>(GuestAddress(at)).expect("RAM");
     assert_eq!(LONG.translate(&memory, 0), Some(0x8000));
     assert_eq!((entry(0x1000), entry(0x4000)), (0x2007, 0x8007));
-    let _ = LONG.access(&memory, 0x1000, Kind::Read, USER_3);
+    let _ = LONG.access(&all(&memory), 0x1000, Kind::Read, USER_3);
     assert_eq!((entry(0x1000), entry(0x4008)), (0x2027, 0x9003));
-    assert_eq!(LONG.access(&memory, 0, Kind::Read, USER_3), Ok(0x8000));
+    assert_eq!(
+        LONG.access(&all(&memory), 0, Kind::Read, USER_3),
+        Ok(0x8000)
+    );
     assert_eq!((entry(0x3000), entry(0x4000)), (0x4027, 0x8027));
-    assert_eq!(LONG.access(&memory, 0, Kind::Write, USER_3), Ok(0x8000));
+    assert_eq!(
+        LONG.access(&all(&memory), 0, Kind::Write, USER_3),
+        Ok(0x8000)
+    );
     assert_eq!(entry(0x4000), 0x8067);
 }
 
@@ -169,13 +183,13 @@ fn old_tables_have_the_same_rights() {
         efer: 0,
         ..LONG
     };
-    let access = |linear, kind| paging.access(&memory, linear, kind, USER_3);
+    let access = |linear, kind| paging.access(&all(&memory), linear, kind, USER_3);
     assert_eq!(access(0, Kind::Read), Ok(0x8000));
     assert_eq!(memory.read_obj(GuestAddress(0x2000)).ok(), Some(0x8025_u32));
     assert_eq!(access(0, Kind::Write), Err(Miss::Fault(7)));
     assert_eq!(access(0x1000, Kind::Read), Err(Miss::Fault(5)));
     assert_eq!(access(0x40_0000, Kind::Read), Err(Miss::Fault(5)));
-    let kernel = paging.access(&memory, 0x40_0000, Kind::Write, KERNEL);
+    let kernel = paging.access(&all(&memory), 0x40_0000, Kind::Write, KERNEL);
     assert_eq!(kernel, Ok(0x40_0000));
 }
 
@@ -192,7 +206,7 @@ fn an_instruction_is_fetched_only_where_it_may_be_executed() {
             efer: LMA | efer,
             ..LONG
         };
-        paging.access(&memory, linear, Kind::Fetch, privilege)
+        paging.access(&all(&memory), linear, Kind::Fetch, privilege)
     };
     assert_eq!(fetch(0, NXE, 0x2123, USER_3), Ok(0xa123));
     assert_eq!(fetch(0, NXE, 0x3123, USER_3), Err(Miss::Fault(0x15)));
@@ -215,4 +229,32 @@ fn an_instruction_is_fetched_only_where_it_may_be_executed() {
         Some(0x9023),
         "a fetch marks no page dirty"
     );
+}
+
+#[test]
+fn an_entry_is_not_marked_where_the_guest_must_not_write() {
+    let memory = pages();
+    let elsewhere = ram(&[(0x8_0000, 0x1000)]);
+    let tables = Tables {
+        memory: &memory,
+        writable: &elsewhere,
+    };
+    let put = |at: u64, entry: u64| memory.write_obj(entry, GuestAddress(at)).expect("RAM");
+    let marked = [
+        (0x1000, 0x2027),
+        (0x2000, 0x3027),
+        (0x3000, 0x4027),
+        (0x4000, 0x8067),
+    ];
+    // One table after the other is marked, as another processor would.
+    for (at, entry) in marked {
+        for kind in [Kind::Read, Kind::Write, Kind::Fetch] {
+            let found = LONG.access(&tables, 0x123, kind, USER_3);
+            assert_eq!(found, Err(Miss::Protected), "{kind:?}, table {at:#x}");
+        }
+        let old: u64 = memory.read_obj(GuestAddress(at)).expect("RAM");
+        assert_eq!(old, entry & !(ACCESSED | DIRTY));
+        put(at, entry);
+    }
+    assert_eq!(LONG.access(&tables, 0x123, Kind::Write, USER_3), Ok(0x8123));
 }

@@ -56,9 +56,12 @@ impl Rig {
     }
 
     fn write(&mut self, register: u32, value: u32) {
-        let is_over = AtomicBool::new(false);
+        let limits = Limits {
+            is_over: &AtomicBool::new(false),
+            protected: &Protected::default(),
+        };
         self.transport
-            .write(&self.memory, &is_over, register, 4, value.into());
+            .write(&self.memory, &limits, register, 4, value.into());
     }
 
     fn read(&self, register: u32) -> u64 {
@@ -323,10 +326,13 @@ fn no_register_and_no_value_can_panic() {
         let (mut rig, _) = disk(false);
         for offset in (0..0x200).rev() {
             rig.write(offset, value.rotate_left(step));
-            let is_over = AtomicBool::new(false);
+            let limits = Limits {
+                is_over: &AtomicBool::new(false),
+                protected: &Protected::default(),
+            };
             for size in [1, 2, 8] {
                 rig.transport
-                    .write(&rig.memory, &is_over, offset, size, u64::MAX);
+                    .write(&rig.memory, &limits, offset, size, u64::MAX);
                 let _ = rig.transport.read(offset, size);
             }
         }

@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/smp.h>
 #include <asm/asm.h>
+#include "around.h"
 
 #define MAGIC 0x314c5456 /* "VTL1" */
 #define SIGN 2
@@ -18,7 +19,7 @@
 #define BAD_ADDRESS 1
 #define BAD_RANGE 4
 #define NO_HYPERCALL (-1000L)
-#define ORDER 3
+#define ORDER 4
 
 static unsigned long vtl1;
 static int other = -1;
@@ -122,8 +123,10 @@ static void protected_page(u64 input, u64 output)
 {
 	u8 *page = memory + 3 * PAGE_SIZE;
 	u64 *list = (u64 *)(memory + PAGE_SIZE);
+	u8 *target = memory + 4 * PAGE_SIZE;
 
 	check(!write_faults(page), "a_page_is_writable_first");
+	make_tables((u64 *)(memory + 5 * PAGE_SIZE), (u64 *)page, target);
 	list[0] = virt_to_phys(page);
 	list[1] = 1;
 	check(ask(PROTECT, input, 16, 0, 0) == DONE, "the_page_is_protected");
@@ -133,6 +136,15 @@ static void protected_page(u64 input, u64 output)
 	      "its_neighbours_are_writable");
 	check(ask(SIGN, input, 64, virt_to_phys(page), 32) == BAD_RANGE,
 	      "vtl1_does_not_write_to_it_either");
+	check(!device_moves_to(page + 1) && !page[1],
+	      "a_string_of_a_device_is_not_moved_to_it");
+	check(table_is_kept(page, false), "the_processor_marks_no_entry_in_it");
+	check(table_is_kept(page, true),
+	      "neither_does_a_string_move_of_a_device");
+	check(!device_moves_to(target) && *target == device_byte(),
+	      "a_string_of_a_device_is_moved_to_other_pages");
+	check(random_fills(target + 8) && !random_fills(page + 8) && !page[8],
+	      "a_device_writes_to_other_pages_only");
 }
 
 static int __init vtl1_calls_init(void)
