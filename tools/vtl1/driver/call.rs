@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The VTL call. [TLFS 15]
 //!
-//! VTL1 runs on the boot processor only, which is CPU 0 of every Linux: an interrupt has the call made
-//! there. It returns before the interrupt's handler does.
+//! VTL1 runs on the boot processor only, which is CPU 0, except for a crash kernel: an interrupt has the call
+//! made there. It returns before the interrupt's handler does.
 
 // UNSAFETY: one instruction, and a C function that takes a pointer.
 #![expect(unsafe_code)]

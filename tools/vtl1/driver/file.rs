@@ -2,7 +2,8 @@
 //! `/dev/vtl1`: one write is one request, and what is read afterwards is its output, as with a TPM.
 //!
 //! A request is a command number and a zero, both u32, then the input. A write that fails leaves
-//! nothing to read. Each open file has a reply of its own.
+//! nothing to read. Each open file has a reply of its own, which is read once and from its beginning,
+//! whatever offset a read names.
 
 use kernel::fs::{File, Kiocb};
 use kernel::iov::{IovIterDest, IovIterSource};
@@ -19,7 +20,21 @@ const HEADER_LEN: usize = 8;
 #[pin_data]
 pub(crate) struct OpenFile {
     #[pin]
-    reply: Mutex<Secret>,
+    reply: Mutex<Reply>,
+}
+
+/// What is read next.
+struct Reply {
+    bytes: Secret,
+    /// How many have been read.
+    read: usize,
+}
+
+impl Reply {
+    const NONE: Self = Self {
+        bytes: Secret(KVec::new()),
+        read: 0,
+    };
 }
 
 /// Bytes that are erased when they are not needed any more.
@@ -38,13 +53,15 @@ impl MiscDevice for OpenFile {
     fn open(_file: &File, _node: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         KBox::try_pin_init(
             try_pin_init!(Self {
-                reply <- new_mutex!(Secret(KVec::new())),
+                reply <- new_mutex!(Reply::NONE),
             }),
             GFP_KERNEL,
         )
     }
 
-    fn write_iter(mut about: Kiocb<'_, Self::Ptr>, from: &mut IovIterSource<'_>) -> Result<usize> {
+    fn write_iter(about: Kiocb<'_, Self::Ptr>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let file = about.file();
+        *file.reply.lock() = Reply::NONE;
         let len = from.len();
         if len > HEADER_LEN + channel::MOST {
             return Err(EMSGSIZE);
@@ -54,19 +71,25 @@ impl MiscDevice for OpenFile {
         if from.copy_from_iter_vec(&mut request.0, GFP_KERNEL)? != len {
             return Err(EFAULT);
         }
-        let file = about.file();
         let mut reply = file.reply.lock();
-        *reply = Secret(KVec::new());
-        reply.0 = carry_out(&request.0)?;
-        drop(reply);
-        *about.ki_pos_mut() = 0;
+        // That of another thread's request.
+        *reply = Reply::NONE;
+        reply.bytes.0 = carry_out(&request.0)?;
         Ok(len)
     }
 
-    fn read_iter(mut about: Kiocb<'_, Self::Ptr>, to: &mut IovIterDest<'_>) -> Result<usize> {
+    fn read_iter(about: Kiocb<'_, Self::Ptr>, to: &mut IovIterDest<'_>) -> Result<usize> {
         let file = about.file();
-        let reply = file.reply.lock();
-        to.simple_read_from_buffer(about.ki_pos_mut(), &reply.0)
+        let mut reply = file.reply.lock();
+        let Reply { bytes, read } = &mut *reply;
+        let rest = &bytes.0[*read..];
+        let is_over = rest.is_empty() || to.is_empty();
+        let copied = to.copy_to_iter(rest);
+        *read += copied;
+        if copied == 0 && !is_over {
+            return Err(EFAULT);
+        }
+        Ok(copied)
     }
 }
 
