@@ -33,7 +33,7 @@ memory_log=$BUILD/test-memory.log kexec_log=$BUILD/test-kexec.log
 
 build_image
 say "KUnit, kselftests, failing allocations and leaks on the debug kernel"
-run_kselftests deep "$deep_log"
+run_kselftests deep "$deep_log" emu.quote=1
 say "the kselftests of a Hyper-V host on the debug kernel"
 CMDLINE="noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on $CMDLINE" \
 	run_kselftests hypervdeep "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
