@@ -135,7 +135,7 @@ boots 0 "wanted a reset" a_guest_resets --kernel "$work/resets" --no-reboot
 boots 0 "wanted a reset" a_guest_that_jumps_to_its_firmware_resets --kernel "$work/restarts" --no-reboot
 boots 0 "powered itself off" a_guest_may_clear_nxe --kernel "$work/nxe"
 boots 4 "ended with 7" a_guest_ends_with_a_number --kernel "$work/ends"
-boots 4 "triple fault" a_guest_that_faults_is_reported --kernel "$work/faults"
+boots 4 "triple fault.*, #UD at 0x[0-9a-f]+ " a_guest_that_faults_is_reported_with_its_first_exception --kernel "$work/faults"
 boots 4 "fetch of guest-physical address 0xb0000000.*no memory to execute" \
 	a_guest_that_jumps_nowhere_is_reported --kernel "$work/jumps"
 boots 4 "0xd8000000.*f0, ff, 00.*not emulated" an_instruction_that_is_not_emulated_is_shown --kernel "$work/locks"

@@ -7,6 +7,7 @@
 
 mod control;
 mod ept;
+mod exception;
 mod instruction;
 mod port;
 

@@ -3,13 +3,14 @@
 //! the ioctl that runs it.
 //!
 //! Made by [`crate::Vtl::bind`]. Its parts: fields of the L2 VMCS (`fields`), start states
-//! (`start`), events (`events`), registers without a field in the run page (`state`),
+//! (`start`), events (`events`, `first`), registers without a field in the run page (`state`),
 //! instructions that were stepped over (`step`).
 //! [`crate::exit`] has what a run returns.
 
 mod binding;
 mod events;
 mod fields;
+mod first;
 mod redelivery;
 mod start;
 mod state;

@@ -13,7 +13,7 @@ mod start;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vtl::exit::Direction;
+use vtl::exit::{Direction, ExceptionExit};
 use vtl::{Exception, Exit, Gpr, Vm, Vp, reason};
 use vtl1_host::Prepared;
 
@@ -206,6 +206,11 @@ impl Vcpu {
             Exit::EptViolation(exit) if !exit.is_pending => {
                 return mmio::emulate(&self.board, guest.vp(), exit.gpa, exit.access());
             }
+            Exit::TripleFault => {
+                let first = guest.first_exception()?;
+                let rip = guest.vp().page().rip();
+                return Ok(Next::End(End::Failed(triple_fault(first, rip))));
+            }
             Exit::NmiWindow => control::ignore_nmi_window(guest.vp())?,
             Exit::Unknown(exit) => return control::refuse(exit),
             other => return Ok(Next::End(End::Failed(describe(&other)))),
@@ -304,10 +309,17 @@ impl Vcpu {
 /// -KVM_ENOSYS.
 const NO_HYPERCALL: u64 = 1000_u64.wrapping_neg();
 
+fn triple_fault(first: Option<ExceptionExit>, rip: u64) -> String {
+    let text = "triple fault: the guest could not handle an exception";
+    match first {
+        Some(first) => format!("{text}, {first} at {rip:#x}"),
+        None => text.to_owned(),
+    }
+}
+
 /// What the guest did, in words.
 fn describe(exit: &Exit<'_>) -> String {
     match exit {
-        Exit::TripleFault => "triple fault: the guest could not handle an exception".to_owned(),
         Exit::EntryFailure {
             reason,
             qualification,

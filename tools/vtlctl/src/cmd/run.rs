@@ -15,7 +15,6 @@ use crate::services::{self, PortService};
 use crate::tally::Tally;
 use crate::{ExitStatus, Failure, asm, dump, image, json, options};
 
-mod first;
 mod limit;
 mod msr;
 
@@ -208,7 +207,7 @@ fn serve(
 /// here.
 fn triple_fault(vp: &mut Vp, last_fault: Option<Fault>) -> vtl::Result<String> {
     let text = "triple fault: the guest could not handle an exception";
-    Ok(match (first::find(vp)?, last_fault) {
+    Ok(match (vp.first_exception()?, last_fault) {
         (Some(first), _) => format!("{text}, {first} at {:#x}", vp.page().rip()),
         (None, Some(fault)) => format!("{text}, after {fault}"),
         (None, None) => text.to_owned(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What a processor runs: VTL0 alone, or VTL0 with the secure kernel at VTL1.
 
+use vtl::exit::ExceptionExit;
 use vtl::{Exit, Vm, Vp};
 use vtl1_host::{Prepared, SecureVtl, Turn};
 
@@ -38,6 +39,15 @@ impl Guest {
         match self {
             Self::Alone(vp) => vp,
             Self::Secure(secure) => secure.pair().vp(Vm::VTL0),
+        }
+    }
+
+    /// After a triple fault of VTL0: the exception with which it began. With a secure kernel, which VTL0
+    /// might call then, nobody looks for it.
+    pub(super) fn first_exception(&mut self) -> vtl::Result<Option<ExceptionExit>> {
+        match self {
+            Self::Alone(vp) => vp.first_exception(),
+            Self::Secure(_) => Ok(None),
         }
     }
 
