@@ -225,7 +225,7 @@ pub mod guest {
     labels! {
         l2_real_mode l2_loop l2_gdt_pointer l2_tss_descriptor l2_vectors l2_idt
         l2_task l2_stack_top l2_pml4
-        l2_nop l2_cpuid l2_sti l2_spin l2_hlt l2_ud l2_int3 l2_int80 l2_divide l2_trap_flag
+        l2_nop l2_cpuid l2_sti l2_mov_ss l2_spin l2_hlt l2_ud l2_int3 l2_int80 l2_divide l2_trap_flag
         l2_invd l2_wbinvd l2_xsetbv l2_pause l2_rdtsc l2_rdpmc l2_monitor_mwait
         l2_tdcall l2_out l2_rep_outs l2_read_cr0 l2_write_cr0 l2_cr3 l2_read_cr4 l2_write_cr4
         l2_read_cr8 l2_write_cr8 l2_clts l2_lmsw l2_read_dr7 l2_write_dr0 l2_invlpg l2_sgdt

@@ -141,6 +141,11 @@ routine l2_sti
 	nop
 	cli
 	ret
+routine l2_mov_ss
+	movl	%ss, %eax
+	movl	%eax, %ss
+	cpuid
+	ret
 routine l2_spin
 	jmp	l2_spin
 routine l2_hlt

@@ -121,6 +121,7 @@ tests! { ALL:
         injected_interrupt
         injected_nmi_blocks_until_iret
         interrupt_window
+        exit_behind_mov_ss_can_be_entered_again
         interrupted_delivery_is_reported
         interrupted_injection_is_reported
     }

@@ -23,10 +23,23 @@ pub fn store(vp: &mut Vp, vm: VmIndex) {
     l2.gprs = l1::to_model(&context.guest.gprs);
     l2.vmcs.set(Field::GuestRsp, context.guest.gprs.rsp);
     store_state(&context.guest.vmcb.save, &mut l2.vmcs);
-    let shadow = context.guest.vmcb.control.int_state & INTERRUPT_SHADOW;
+    let is_in_shadow = context.guest.vmcb.control.int_state & INTERRUPT_SHADOW != 0;
     let kept = l2.vmcs.get(Field::GuestInterruptibility) & !BLOCKING_STI_MOV_SS;
-    l2.vmcs.set(Field::GuestInterruptibility, kept | shadow);
-    store_pending_step(shadow != 0, &mut l2.vmcs);
+    let blocking = match is_in_shadow {
+        true => blocking(l2.vmcs.get(Field::GuestRflags)),
+        false => 0,
+    };
+    l2.vmcs.set(Field::GuestInterruptibility, kept | blocking);
+    store_pending_step(is_in_shadow, &mut l2.vmcs);
+}
+
+/// Which blocking the shadow of an instruction is. SVM has one for both: with interrupts disabled, the
+/// instruction was no STI.
+const fn blocking(rflags: u64) -> u64 {
+    const IF: u64 = 1 << 9;
+    const BY_STI: u64 = 1;
+    const BY_MOV_SS: u64 = 1 << 1;
+    if rflags & IF != 0 { BY_STI } else { BY_MOV_SS }
 }
 
 /// An exit behind STI or MOV SS leaves a single step pending if the L2 is stepped: an entry expects

@@ -95,6 +95,19 @@ pub fn interrupt_window(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.call_returns()
 }
 
+/// Interrupts are disabled: what holds them back for an instruction is MOV SS, not STI.
+pub fn exit_behind_mov_ss_can_be_entered_again(vm: &mut Vm, _: &Memory) -> Outcome {
+    const BY_STI: u64 = 1;
+    vm.start()?;
+    vm.set(reg::RFLAGS, vm.get(reg::RFLAGS) & !RFLAGS_IF);
+    vm.call(guest::l2_mov_ss());
+    vm.expect(reason::CPUID)?;
+    equal!(vm.read(vmcs::INTERRUPTIBILITY) & BY_STI, 0);
+    vm.expect(reason::CPUID)?;
+    vm.skip();
+    vm.call_returns()
+}
+
 /// A stack page without rights, right under `page` + 4 KiB.
 fn take_stack(vm: &mut Vm, memory: &Memory) -> Result<u64, crate::vm::Fail> {
     let page = memory.start + 0x20_0000;
