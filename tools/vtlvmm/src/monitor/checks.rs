@@ -71,6 +71,7 @@ pub struct Checks {
     budget: Budget,
     state: State,
     previous: BTreeMap<Key, Finding>,
+    has_suspects: bool,
     reported: HashSet<Key>,
 }
 
@@ -116,6 +117,7 @@ impl Checks {
                 tries: 0,
             },
             previous: BTreeMap::new(),
+            has_suspects: false,
             reported: HashSet::new(),
         }
     }
@@ -126,10 +128,8 @@ impl Checks {
     }
 
     /// Returns true if a further round decides about findings of the last one.
-    pub fn has_suspects(&self) -> bool {
-        self.previous
-            .keys()
-            .any(|key| !self.reported.contains(&reported_as(key)))
+    pub const fn has_suspects(&self) -> bool {
+        self.has_suspects
     }
 
     /// A processor starts from its reset state.
@@ -180,25 +180,33 @@ impl Checks {
                 }
             };
             let found = watching.round(memory, all, &self.previous, budget);
-            events.extend(self.confirm(found));
+            events.extend(self.confirm(found, all));
         }
         events
     }
 
-    /// Reports what the previous round has found, too.
-    fn confirm(&mut self, found: Vec<Finding>) -> Vec<Event> {
+    /// Reports what the previous round has found, too. What it has found on a processor that does not
+    /// answer now is kept until it does.
+    fn confirm(&mut self, found: Vec<Finding>, all: &[Option<Registers>]) -> Vec<Event> {
         let found: BTreeMap<Key, Finding> = found
             .into_iter()
             .take(4 * MOST_FINDINGS)
             .map(|finding| (finding.key.clone(), finding))
             .collect();
-        let before = std::mem::replace(&mut self.previous, found);
+        let mut before = std::mem::replace(&mut self.previous, found);
         let twice = self.previous.values();
-        let twice = twice
-            .filter(|it| before.contains_key(&it.key))
-            .cloned()
-            .collect();
-        self.report(twice)
+        let twice = twice.filter(|it| before.contains_key(&it.key));
+        let twice = twice.cloned().collect();
+        let events = self.report(twice);
+        let mut keys = self.previous.keys();
+        self.has_suspects = self.reported.len() <= MOST_FINDINGS
+            && keys.any(|key| !self.reported.contains(&reported_as(key)));
+        before.retain(|key, _| {
+            let own = key.processor.and_then(|processor| all.get(processor));
+            own.is_some_and(Option::is_none) && !self.previous.contains_key(key)
+        });
+        self.previous.append(&mut before);
+        events
     }
 
     fn report(&mut self, findings: Vec<Finding>) -> Vec<Event> {

@@ -344,6 +344,21 @@ fn a_change_that_is_gone_in_the_next_round_is_not_told() {
 }
 
 #[test]
+fn a_processor_that_does_not_answer_each_time_is_found_all_the_same() {
+    let (mut guest, mut checks) = watched();
+    guest.registers.lstar += 1;
+    assert_eq!(round(&guest, &mut checks), []);
+    for _ in 0..3 {
+        assert_eq!(checks.round(&guest.memory, &[None]), []);
+        assert!(!checks.has_suspects());
+    }
+    assert!(matches!(
+        round(&guest, &mut checks).as_slice(),
+        [Event::Finding(_)]
+    ));
+}
+
+#[test]
 fn a_processor_that_starts_anew_is_left_alone_until_it_runs_userspace() {
     let (mut guest, mut checks) = watched();
     checks.restarted(0);
@@ -383,6 +398,7 @@ fn the_number_of_findings_that_are_told_is_bounded() {
     let all: Vec<Event> = (0..20).flat_map(|_| round(&guest, &mut checks)).collect();
     assert_eq!(all.len(), MOST_FINDINGS + 1);
     assert_eq!(all.last(), Some(&Event::Silenced));
+    assert!(!checks.has_suspects());
 }
 
 #[test]
