@@ -191,10 +191,13 @@ build_guest() {
 	build_guest_drivers
 	build_client
 	build_test_module vtl1_calls
+	build_test_module vtl0_attack
 	start_tree "$tree" "$TOP/scripts/guest-init"
 	cp "$TOP/scripts/guest-vtl1" "$tree/vtl1-test"
+	cp "$TOP/scripts/guest-attack" "$tree/attack"
 	cp "$BUILD/vtl1ctl" "$tree/bin/"
-	cp "$BUILD/vtl1_client/vtl1_client.ko" "$BUILD/vtl1_calls/vtl1_calls.ko" "$tree/lib/"
+	cp "$BUILD/vtl1_client/vtl1_client.ko" "$BUILD/vtl1_calls/vtl1_calls.ko" \
+		"$BUILD/vtl0_attack/vtl0_attack.ko" "$tree/lib/"
 	find "$BUILD/guest-drivers" -name '*.ko' -exec cp -t "$tree/lib" {} +
 	pack "$tree" "$BUILD/guest.inner"
 	start_tree "$tree"

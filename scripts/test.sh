@@ -19,7 +19,7 @@ package_log=$BUILD/test-package.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
 kexec_log=$BUILD/test-kexec.log hostile_log=$BUILD/test-hostile.log noxsave_log=$BUILD/test-noxsave.log
-guest_log=$BUILD/test-guest.log vtl1_log=$BUILD/test-vtl1.log vtl1_up_log=$BUILD/test-vtl1-up.log
+guest_log=$BUILD/test-guest.log monitor_log=$BUILD/test-monitor.log vtl1_log=$BUILD/test-vtl1.log vtl1_up_log=$BUILD/test-vtl1-up.log
 shell_log=$BUILD/test-shell.log
 mkdir -p "$BUILD/log"
 
@@ -159,12 +159,15 @@ run_guest() {
 	fi
 	run_vtl1 2 "$vtl1_log"
 	run_vtl1 1 "$vtl1_up_log"
+	say "an intruder in a Linux at VTL0, and the monitor"
+	INITRAMFS=$BUILD/guest-initramfs CMDLINE="guest.vps=2 guest.monitor=1 ${CMDLINE:-}" \
+		run_kselftests guestattack "$monitor_log"
 }
 
 # run_vtl1 PROCESSORS LOG
 run_vtl1() {
 	say "the services of VTL1 for a Linux with $1 processor(s)"
-	INITRAMFS=$BUILD/guest-initramfs CMDLINE="guest.vps=$1 ${CMDLINE:-}" run_kselftests guestvtl "$2"
+	INITRAMFS=$BUILD/guest-initramfs CMDLINE="guest.vps=$1 guest.monitor=1 ${CMDLINE:-}" run_kselftests guestvtl "$2"
 }
 
 # The boot loader that the reference has leaves XSAVE off: the module says what to change.
@@ -192,7 +195,7 @@ logs_of() {
 	case $1 in
 	scripts) echo "$scripts_log" "$package_log" ;;
 	tmk) echo "$tmk_log" "$smp_log" "$ends_log" ;;
-	guest) echo "$guest_log" "$vtl1_log" "$vtl1_up_log" ;;
+	guest) echo "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" ;;
 	*) local log=$1_log && echo "${!log}" ;;
 	esac
 }
@@ -228,7 +231,7 @@ all)
 esac
 
 cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
-	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
+	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
 say_failing
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

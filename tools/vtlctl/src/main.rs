@@ -68,7 +68,8 @@ const STATUS_HELP: &str = "Exit status:
   7  a file of audit records is incomplete
   8  an audit log is attested with gaps
   9  of an audit log only the end is attested
- 10  an audit log is not attested";
+ 10  an audit log is not attested
+ 11  the guest was stopped by --monitor-stop";
 
 /// Exit status of the process; the numbers are those of [`STATUS_HELP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,7 @@ enum ExitStatus {
     WithGaps = 8,
     SuffixOnly = 9,
     NotAttested = 10,
+    Violated = 11,
 }
 
 /// An error with the exit status it ends the process with.
@@ -130,7 +132,7 @@ fn main() -> ExitCode {
         eprintln!("vtlctl: {:#}", failure.error);
         failure.status
     });
-    // CAST: the discriminants are below 11.
+    // CAST: the discriminants are below 12.
     ExitCode::from(status as u8)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::memory::{Protected, Ram, Range};
+use crate::monitor::Watch;
 use crate::parking::Mutex;
 use crate::platform::interrupts::Interrupts;
 use crate::platform::ports::PortDevices;
@@ -29,6 +30,8 @@ pub enum End {
     Failed(String),
     /// Stopped from outside, for this reason.
     Stopped(String),
+    /// Stopped because of what the monitor has found.
+    Violated(String),
 }
 
 /// See the module.
@@ -48,6 +51,8 @@ pub struct Board<M> {
     pub virtio: Vec<(Slot, Mutex<Transport>)>,
     /// The processors.
     pub processors: Arc<Processors>,
+    /// Checks the guest, if that is wanted.
+    pub watch: Option<Arc<Watch>>,
     /// How it ended, once it has.
     pub end: Mutex<Option<End>>,
 }

@@ -9,6 +9,7 @@
 //! * [`platform`], [`virtio`], [`acpi`], [`smbios`]: the devices, and the tables that describe them;
 //! * [`processors`]: how processors start and interrupt each other;
 //! * [`secure`]: the secure kernel at VTL1, if the guest has one;
+//! * [`monitor`]: checks of a Linux at VTL0 from outside;
 //! * [`memory`]: layout of the guest's memory. Unsafe code is only in `memory/lower.rs`.
 //!
 //! Nothing that a guest does may panic, hang or harm this VTL: if the guest can't continue, the
@@ -25,6 +26,7 @@ pub mod image;
 pub mod linux;
 pub mod machine;
 pub mod memory;
+pub mod monitor;
 pub mod msr;
 pub mod multiboot;
 pub mod parking;

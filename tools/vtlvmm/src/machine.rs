@@ -17,6 +17,7 @@ use crate::board::{Board, End, Tally};
 use crate::error::{Error, Result};
 use crate::image::{Image, Start};
 use crate::memory::{self, Lent, LowerRam, OfTd, Piece, Protected, Range, place};
+use crate::monitor::{self, Watch};
 use crate::parking::Mutex;
 use crate::platform::Gsi;
 use crate::platform::interrupts::{Deliver, Interrupts};
@@ -46,6 +47,8 @@ pub struct Parts {
     pub vtl1: Option<(SecureKernel, Secrets)>,
     /// Where the guest's characters go.
     pub output: Output,
+    /// Checks the guest from outside.
+    pub monitor: Option<monitor::Settings>,
 }
 
 /// A file that is a disk.
@@ -103,6 +106,7 @@ pub struct Machine {
     lent: Lent<OfTd>,
     start: Start,
     info: Info,
+    monitor: Option<monitor::Settings>,
 }
 
 /// How a run was.
@@ -177,6 +181,8 @@ impl Machine {
         let start = parts
             .image
             .load(&memory, &ram, &tables.at(place::ACPI.start))?;
+        let watch = parts.monitor.as_ref();
+        let watch = watch.map(|_| Arc::new(Watch::new(processors.list().len())));
         let serial = SerialPort::new(interrupts.line(Gsi::SERIAL), parts.output);
         Ok(Self {
             board: Arc::new(Board {
@@ -187,12 +193,14 @@ impl Machine {
                 interrupts,
                 virtio,
                 processors,
+                watch,
                 end: Mutex::new(None),
             }),
             secure,
             lent,
             start,
             info,
+            monitor: parts.monitor,
         })
     }
 
@@ -208,6 +216,7 @@ impl Machine {
     pub fn run(mut self) -> Result<Report> {
         let count = self.board.processors.list().len();
         let threads: Vec<_> = (0..count).map(|number| self.spawn(number)).collect();
+        let monitor = self.spawn_monitor();
         let mut tally = Tally::new();
         let mut failure = None;
         for thread in threads {
@@ -218,6 +227,12 @@ impl Machine {
                 }
                 Ok(Err(error)) => failure = failure.or(Some(error)),
                 Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        if let (Some(thread), Some(watch)) = (monitor, &self.board.watch) {
+            watch.end();
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
         }
         self.board.processors.clear_cancellations();
@@ -232,6 +247,12 @@ impl Machine {
             end: end.unwrap_or(End::Halted),
             tally,
         })
+    }
+
+    fn spawn_monitor(&mut self) -> Option<thread::JoinHandle<()>> {
+        let (board, settings) = (Arc::clone(&self.board), self.monitor.take()?);
+        let watch = Arc::clone(board.watch.as_ref()?);
+        Some(thread::spawn(move || watch.run(&board, settings)))
     }
 
     fn spawn(&mut self, number: usize) -> thread::JoinHandle<vtl::Result<Tally>> {

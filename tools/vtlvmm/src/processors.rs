@@ -133,6 +133,15 @@ impl Processors {
         self.vtl.kick([target.cpu], Kick::new().with_cancel(true))
     }
 
+    /// Has each processor return to its thread, once.
+    ///
+    /// # Errors
+    /// [`vtl::Error::Command`].
+    pub fn interrupt_all(&self) -> vtl::Result<()> {
+        let cpus = self.list.iter().map(|it| it.cpu);
+        self.vtl.kick(cpus, Kick::new().with_cancel(true))
+    }
+
     /// Has all processors but `own` invalidate their translations, after the guest has lost rights to
     /// memory.
     ///

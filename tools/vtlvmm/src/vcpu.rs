@@ -9,6 +9,7 @@ mod guest;
 mod mmio;
 mod registers;
 mod start;
+mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -100,6 +101,7 @@ impl Vcpu {
         let mut guest = Guest::new(vp, secure)?;
         while !board.processors.is_over().load(Ordering::SeqCst) {
             if self.attend(&guest, own)? {
+                self.be_watched(&guest)?;
                 let next = self.turn(&mut guest, own)?;
                 if let Next::End(end) = next {
                     board.end(end);
@@ -112,7 +114,7 @@ impl Vcpu {
     /// Handles what other processors request of this one. Returns true if it may run then.
     fn attend(&mut self, guest: &Guest, own: &Processor) -> vtl::Result<bool> {
         let activity = &own.activity;
-        if guest.is_in_call(activity.has_request()) {
+        if guest.is_in_call(activity.has_request() || self.is_watched()) {
             return Ok(true);
         }
         let vp = guest.vp();
@@ -125,6 +127,9 @@ impl Vcpu {
             }
             Phase::Starting(page) => {
                 self.reset_registers();
+                if let Some(watch) = &self.board.watch {
+                    watch.restarted(self.number);
+                }
                 start::at_page(vp, page)?;
                 activity.has_started();
                 // An INIT may have arrived meanwhile.

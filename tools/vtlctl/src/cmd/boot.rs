@@ -18,12 +18,14 @@ use vtlvmm::secure::{Secrets, SecureKernel};
 
 use crate::cmd::boot::guest::Current;
 use crate::cmd::boot::handled::Handled;
+use crate::cmd::boot::monitor::Monitor;
 use crate::cmd::boot::secrets::Source;
 use crate::cmd::boot::terminal::Terminal;
 use crate::{ExitStatus, Failure, options};
 
 mod guest;
 mod handled;
+mod monitor;
 mod secrets;
 mod terminal;
 
@@ -59,6 +61,8 @@ pub(crate) struct Arguments {
     /// [default: counted as long as this command runs]
     #[arg(long, value_name = "FILE", requires = "vtl1")]
     vtl1_starts: Option<PathBuf>,
+    #[command(flatten)]
+    monitor: monitor::Arguments,
     /// End when the guest reboots
     #[arg(long)]
     no_reboot: bool,
@@ -91,7 +95,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         arguments.vtl1_seed.as_deref(),
         arguments.vtl1_starts.clone(),
     )?;
-    let mut machine = build(arguments, &mut source)?;
+    let monitor = Monitor::new(&arguments.monitor, &arguments.kernel, arguments.quiet)?;
+    let mut machine = build(arguments, &mut source, monitor.as_ref())?;
     let vtl = Vtl::open()?;
     let before = Handled::of(&vtl, arguments.vps)?;
     let guest = Arc::new(Current::new());
@@ -103,7 +108,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         guest.attach(machine.remote());
         let report = machine.run().map_err(failed)?;
         if report.end == End::Power(Power::Reset) && !arguments.no_reboot {
-            machine = build(arguments, &mut source)?;
+            machine = build(arguments, &mut source, monitor.as_ref())?;
             continue;
         }
         drop(terminal);
@@ -121,7 +126,11 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 }
 
 /// Everything that can be wrong is found before the terminal changes.
-fn build(arguments: &Arguments, source: &mut Source) -> Result<Machine, Failure> {
+fn build(
+    arguments: &Arguments,
+    source: &mut Source,
+    monitor: Option<&Monitor>,
+) -> Result<Machine, Failure> {
     let linux = Linux {
         kernel: arguments.kernel.clone(),
         initrd: arguments.initrd.clone(),
@@ -141,6 +150,7 @@ fn build(arguments: &Arguments, source: &mut Source) -> Result<Machine, Failure>
         processors: arguments.vps,
         vtl1: secure_kernel(arguments.vtl1.as_deref(), source)?,
         output: Box::new(std::io::stdout()),
+        monitor: monitor.map(Monitor::settings),
     };
     Machine::build(&Mshv::open()?, parts).map_err(failed)
 }
@@ -172,6 +182,7 @@ fn status(report: &Report) -> ExitStatus {
         End::Power(Power::Off | Power::Reset | Power::Exit(0)) | End::Halted => ExitStatus::Success,
         End::Power(Power::Exit(_)) | End::Failed(_) => ExitStatus::GuestFailed,
         End::Stopped(_) => ExitStatus::Limit,
+        End::Violated(_) => ExitStatus::Violated,
     }
 }
 
@@ -182,5 +193,6 @@ fn text(end: &End) -> String {
         End::Power(Power::Exit(code)) => format!("the guest ended with {code}"),
         End::Halted => "the guest halted".to_owned(),
         End::Failed(why) | End::Stopped(why) => why.clone(),
+        End::Violated(what) => format!("stopped by the monitor (--monitor-stop): {what}"),
     }
 }

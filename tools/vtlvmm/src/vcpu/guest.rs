@@ -51,6 +51,14 @@ impl Guest {
         }
     }
 
+    /// Returns true if VTL1 runs.
+    pub(super) fn is_in_vtl1(&self) -> bool {
+        match self {
+            Self::Alone(_) => false,
+            Self::Secure(secure) => secure.is_in_vtl1(),
+        }
+    }
+
     /// Returns true if VTL0 is in the middle of a VTL call: its registers are parked, and nothing can
     /// be injected. If `has_request`, the next run ends with VTL1's return at the latest.
     pub(super) fn is_in_call(&self, has_request: bool) -> bool {

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! One round of checks after the other. Nothing is checked until userspace runs: then the kernel has
+//! patched itself and made its text read-only, and what is there is the baseline.
+//!
+//! The guest goes on while its memory is read, so what a round finds may be a change that is half made. A
+//! finding is reported if two rounds in a row have it, and once.
+
+mod pages;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::constants::Constants;
+use super::finding::{Finding, Key, Kind};
+use super::gates::Gates;
+use super::image::KernelImage;
+use super::registers::Expected;
+use super::text::{self, Place, Text};
+use super::view::{Physical, Registers, Root};
+
+use pages::Pages;
+
+/// What a round may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Pages of text, and of constants, that are compared.
+    pub pages: usize,
+    /// Page tables of each half of the addresses that are read.
+    pub tables: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            pages: 1024,
+            tables: 1024,
+        }
+    }
+}
+
+/// What is compared with from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Where the text is.
+    pub text: Place,
+    /// Bytes of text.
+    pub text_len: usize,
+    /// Bytes of it that the kernel has changed while it started.
+    pub adopted: usize,
+    /// Places that it may change later.
+    pub sites: usize,
+    /// Pages of constants.
+    pub constants: usize,
+}
+
+/// What a round tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The baseline was taken.
+    Baseline(Facts),
+    /// Something is wrong.
+    Finding(Finding),
+    /// There were so many findings that no further ones are told.
+    Silenced,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Checks {
+    image: Arc<KernelImage>,
+    budget: Budget,
+    state: State,
+    previous: BTreeMap<Key, Finding>,
+    has_suspects: bool,
+    reported: HashSet<Key>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No processor has been seen at CPL 3, or the kernel has not made its text read-only yet.
+    Waiting {
+        has_user: bool,
+        /// Rounds in which the text was read-only before that.
+        read_only: u32,
+        tries: u32,
+    },
+    Watching(Box<Watching>),
+}
+
+#[derive(Debug)]
+struct Watching {
+    expected: Expected,
+    gates: Gates,
+    text: Text,
+    constants: Constants,
+    pages: Pages,
+    /// Rounds for which a processor that was started anew is left alone, unless it reaches userspace.
+    starting: Vec<u32>,
+}
+
+/// Findings that are told; the guest must not be able to fill a disk.
+const MOST_FINDINGS: usize = 64;
+/// Rounds after which a baseline is taken even if the page tables are not as they ought to be.
+const MOST_TRIES: u32 = 10;
+/// Rounds that a processor has to start.
+const MOST_STARTING: u32 = 10;
+
+impl Checks {
+    /// Checks of a guest that has not begun.
+    pub fn new(image: Arc<KernelImage>, budget: Budget) -> Self {
+        Self {
+            image,
+            budget,
+            state: State::Waiting {
+                has_user: false,
+                read_only: 0,
+                tries: 0,
+            },
+            previous: BTreeMap::new(),
+            has_suspects: false,
+            reported: HashSet::new(),
+        }
+    }
+
+    /// Returns true until there is a baseline.
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting { .. })
+    }
+
+    /// Returns true if a further round decides about findings of the last one.
+    pub const fn has_suspects(&self) -> bool {
+        self.has_suspects
+    }
+
+    /// A processor starts from its reset state.
+    pub fn restarted(&mut self, processor: usize) {
+        if let State::Watching(watching) = &mut self.state {
+            watching.expected.forget(processor);
+            // One that starts again and again has no more time because of that.
+            if let Some(rounds) = watching.starting.get_mut(processor).filter(|it| **it == 0) {
+                *rounds = MOST_STARTING;
+            }
+        }
+    }
+
+    /// One round. A processor whose registers could not be read has none.
+    pub fn round<P: Physical>(&mut self, memory: &P, all: &[Option<Registers>]) -> Vec<Event> {
+        let mut events = Vec::new();
+        if let State::Waiting {
+            has_user,
+            read_only,
+            tries,
+        } = &mut self.state
+        {
+            *has_user |= all.iter().flatten().any(|it| it.cpl == 3);
+            // A first process whose kernel module keeps the processor does not get around the checks.
+            *read_only += u32::from(!*has_user && is_read_only(memory, all));
+            if !*has_user && *read_only < MOST_TRIES {
+                return events;
+            }
+            *tries += 1;
+            let is_last = *tries >= MOST_TRIES;
+            match baseline(&self.image, memory, all, is_last) {
+                Some(watching) => {
+                    events.push(Event::Baseline(watching.facts(&self.image)));
+                    self.state = State::Watching(Box::new(watching));
+                }
+                None if *tries == MOST_TRIES => events.extend(self.report(vec![no_text()])),
+                None => return events,
+            }
+        }
+        if let State::Watching(watching) = &mut self.state {
+            let budget = if events.is_empty() {
+                self.budget
+            } else {
+                // The first time all of the text is compared with the image.
+                Budget {
+                    pages: usize::MAX,
+                    ..self.budget
+                }
+            };
+            let found = watching.round(memory, all, &self.previous, budget);
+            events.extend(self.confirm(found, all));
+        }
+        events
+    }
+
+    /// Reports what the previous round has found, too. What it has found on a processor that does not
+    /// answer now is kept until it does.
+    fn confirm(&mut self, found: Vec<Finding>, all: &[Option<Registers>]) -> Vec<Event> {
+        let found: BTreeMap<Key, Finding> = found
+            .into_iter()
+            .take(4 * MOST_FINDINGS)
+            .map(|finding| (finding.key.clone(), finding))
+            .collect();
+        let mut before = std::mem::replace(&mut self.previous, found);
+        let twice = self.previous.values();
+        let twice = twice.filter(|it| before.contains_key(&it.key));
+        let twice = twice.cloned().collect();
+        let events = self.report(twice);
+        let mut keys = self.previous.keys();
+        self.has_suspects = self.reported.len() <= MOST_FINDINGS
+            && keys.any(|key| !self.reported.contains(&reported_as(key)));
+        before.retain(|key, _| {
+            let own = key.processor.and_then(|processor| all.get(processor));
+            own.is_some_and(Option::is_none) && !self.previous.contains_key(key)
+        });
+        self.previous.append(&mut before);
+        events
+    }
+
+    fn report(&mut self, findings: Vec<Finding>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for finding in findings {
+            if self.reported.len() > MOST_FINDINGS
+                || !self.reported.insert(reported_as(&finding.key))
+            {
+                continue;
+            }
+            events.push(match self.reported.len() {
+                len if len > MOST_FINDINGS => Event::Silenced,
+                _ => Event::Finding(finding),
+            });
+        }
+        events
+    }
+}
+
+/// Neighbouring pages are one finding, and so is a gate that several processors have.
+fn reported_as(key: &Key) -> Key {
+    const LARGE_PAGE: u64 = 1 << 21;
+    let mut key = key.clone();
+    match key.kind {
+        Kind::WritableExecutable | Kind::WritableText | Kind::TextMoved | Kind::LowExecutable => {
+            key.place &= !(LARGE_PAGE - 1);
+            key.processor = None;
+        }
+        Kind::Gate => key.processor = None,
+        _ => {}
+    }
+    key
+}
+
+fn no_text() -> Finding {
+    unchecked(
+        "text",
+        "the kernel's text",
+        "read-only and executable pages at 0xffffffff80000000..0xffffffffc0000000",
+        "none",
+    )
+}
+
+fn unchecked(name: &'static str, place: &str, expected: &str, found: &str) -> Finding {
+    Finding {
+        key: Key {
+            kind: Kind::Unchecked,
+            place: 0,
+            processor: None,
+            name,
+        },
+        place: place.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+}
+
+/// The tables that have the kernel. If the kernel's and userspace's are separate, both are in neighbouring
+/// pages, and the processor may use the other ones.
+fn kernel_root<P: Physical>(memory: &P, root: Root, probe: u64) -> Root {
+    const OTHER: u64 = 1 << 12;
+    let other = Root {
+        cr3: root.cr3 ^ OTHER,
+        ..root
+    };
+    let has = |root| super::tables::leaf(memory, root, probe).is_some();
+    if !has(root) && has(other) {
+        other
+    } else {
+        root
+    }
+}
+
+/// Returns true if the kernel has begun to protect its text.
+fn is_read_only<P: Physical>(memory: &P, all: &[Option<Registers>]) -> bool {
+    let mut roots = all.iter().flatten().filter_map(Registers::root);
+    let first = roots.find_map(|root| text::find(memory, root));
+    first.is_some_and(|leaf| leaf.rights.executes && !leaf.rights.writes)
+}
+
+/// Looks at the guest for the first time. `None` if it is not ready, unless this is the last try.
+fn baseline<P: Physical>(
+    image: &Arc<KernelImage>,
+    memory: &P,
+    all: &[Option<Registers>],
+    is_last: bool,
+) -> Option<Watching> {
+    let first = all.iter().flatten().find(|it| it.root().is_some())?;
+    let first_page = text::find(memory, first.root()?)?;
+    // CAST: widening.
+    let probe = first_page.linear + (image.text.len() as u64 - 1);
+    let root = kernel_root(memory, first.root()?, probe);
+    let first_page = text::find(memory, root)?;
+    let place = Place {
+        linear: first_page.linear,
+        gpa: first_page.gpa,
+    };
+    let mut pages = Pages::new(image, place);
+    let is_ready =
+        first_page.rights.executes && !first_page.rights.writes && pages.are_clean(memory, root);
+    if !is_ready && !is_last {
+        return None;
+    }
+    let text = Text::baseline(Arc::clone(image), memory, place);
+    let expected = Expected::baseline(first, all.len(), &text);
+    Some(Watching {
+        gates: Gates::baseline(memory, root, expected.idtr()),
+        constants: Constants::baseline(memory, place, image.constants),
+        starting: vec![0; all.len()],
+        expected,
+        text,
+        pages,
+    })
+}
+
+impl Watching {
+    fn facts(&self, image: &KernelImage) -> Facts {
+        Facts {
+            text: self.text.place(),
+            text_len: self.text.len(),
+            adopted: self.text.adopted(),
+            sites: image.sites.len(),
+            constants: self.constants.pages(),
+        }
+    }
+
+    fn round<P: Physical>(
+        &mut self,
+        memory: &P,
+        all: &[Option<Registers>],
+        previous: &BTreeMap<Key, Finding>,
+        budget: Budget,
+    ) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut roots = Vec::new();
+        for (processor, registers) in all.iter().enumerate() {
+            let Some(registers) = registers else { continue };
+            if self.is_starting(processor, registers) {
+                continue;
+            }
+            found.extend(self.expected.check(processor, registers, &self.text));
+            let Some(root) = registers.root() else {
+                continue;
+            };
+            let root = kernel_root(memory, root, self.pages.probe());
+            let gates = &self.gates;
+            found.extend(gates.check(memory, root, registers.idtr, &self.text, processor));
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        for root in &roots {
+            found.extend(self.pages.text_is_mapped(memory, *root));
+        }
+        let root = roots.first().copied();
+        let again = previous.keys().filter_map(|key| match key.kind {
+            Kind::Text => self.text.check_again(memory, root, key),
+            Kind::Constants => self.constants.check_again(memory, key),
+            _ => self.pages.check_again(memory, &roots, key),
+        });
+        found.extend(again);
+        found.extend(self.text.check(memory, root, budget.pages));
+        found.extend(self.constants.check(memory, budget.pages));
+        found.extend(self.pages.check(memory, &roots, budget.tables));
+        found
+    }
+
+    fn is_starting(&mut self, processor: usize, registers: &Registers) -> bool {
+        let Some(rounds) = self.starting.get_mut(processor) else {
+            return false;
+        };
+        *rounds = match registers.cpl {
+            3 => 0,
+            _ => rounds.saturating_sub(1),
+        };
+        *rounds != 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

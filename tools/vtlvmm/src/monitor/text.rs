@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The kernel's text in memory: where it is, and what of it differs from the image.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::finding::{Finding, Key, Kind, hex};
+use super::image::KernelImage;
+use super::sites::{self, LONGEST, Site, Verdict};
+use super::view::{Physical, Root, read_linear};
+
+/// Bytes that are compared at once.
+pub const PAGE: usize = 4096;
+
+/// Where the text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Linear address of its first byte.
+    pub linear: u64,
+    /// Guest-physical address of it.
+    pub gpa: u64,
+}
+
+/// The linear addresses at which Linux may place its image, in steps of a large page.
+const IMAGES: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
+
+/// Finds the text: it is the first page of the kernel's image.
+pub fn find<P: Physical>(memory: &P, root: Root) -> Option<super::tables::Leaf> {
+    const STEP: usize = 1 << 21;
+    let mut candidates = IMAGES.step_by(STEP);
+    candidates.find_map(|linear| super::tables::leaf(memory, root, linear))
+}
+
+/// The text as it ought to be.
+#[derive(Debug)]
+pub struct Text {
+    image: Arc<KernelImage>,
+    place: Place,
+    expected: Vec<u8>,
+    next_page: usize,
+    /// Bytes in which the kernel that was found differed from the image at places that change at boot.
+    adopted: usize,
+}
+
+impl Text {
+    /// Compares all of the text with the image, and takes over what the kernel has patched at places where
+    /// it does so while it starts. What else differs is found by the checks.
+    pub fn baseline<P: Physical>(image: Arc<KernelImage>, memory: &P, place: Place) -> Self {
+        let mut expected = relocated(&image, place.linear.wrapping_sub(image.base));
+        let mut adopted = 0;
+        let mut page = [0; PAGE];
+        for (number, chunk) in expected.chunks_mut(PAGE).enumerate() {
+            let Some(now) = page.get_mut(..chunk.len()) else {
+                break;
+            };
+            // CAST: widening.
+            if !memory.read(place.gpa + (number * PAGE) as u64, now) || now == chunk {
+                continue;
+            }
+            adopted += adopt(chunk, now, |offset| {
+                image.adopted.contains(number * PAGE + offset)
+            });
+        }
+        for site in &image.sites {
+            adopted += adopt_site(&image, memory, place, *site, &mut expected);
+        }
+        Self {
+            image,
+            place,
+            expected,
+            next_page: 0,
+            adopted,
+        }
+    }
+
+    /// Where it is.
+    pub const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Bytes that were taken over from the running kernel.
+    pub const fn adopted(&self) -> usize {
+        self.adopted
+    }
+
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        self.expected.len()
+    }
+
+    /// It has some.
+    pub fn is_empty(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// Compares the next pages.
+    pub fn check<P: Physical>(
+        &mut self,
+        memory: &P,
+        root: Option<Root>,
+        pages: usize,
+    ) -> Vec<Finding> {
+        let total = self.expected.len().div_ceil(PAGE);
+        let mut compare = Compare::new(self, memory, root);
+        let first = self.next_page;
+        let pages = pages.min(total);
+        let all = (0..pages).map(|number| (first + number) % total);
+        let found = all.filter_map(|page| compare.page(page)).collect();
+        self.next_page = (first + pages) % total.max(1);
+        found
+    }
+
+    /// Compares the page of a finding again.
+    pub fn check_again<P: Physical>(
+        &self,
+        memory: &P,
+        root: Option<Root>,
+        key: &Key,
+    ) -> Option<Finding> {
+        let page = usize::try_from(key.place).ok()? / PAGE;
+        Compare::new(self, memory, root).page(page)
+    }
+
+    /// How an address is called, as an offset in the text.
+    pub fn name(&self, linear: u64) -> Option<String> {
+        let offset = u32::try_from(linear.checked_sub(self.place.linear)?).ok()?;
+        // CAST: widening.
+        (u64::from(offset) < self.expected.len() as u64).then_some(())?;
+        self.image.symbols.name_at(offset)
+    }
+
+    /// An address, with its name if it is of the text.
+    pub fn show(&self, linear: u64) -> String {
+        match self.name(linear) {
+            Some(name) => format!("{linear:#x} ({name})"),
+            None => format!("{linear:#x}"),
+        }
+    }
+
+    /// Returns true if the address is of the text.
+    pub fn contains(&self, linear: u64) -> bool {
+        // CAST: widening.
+        linear.wrapping_sub(self.place.linear) < self.expected.len() as u64
+    }
+
+    /// Returns true if the address is of text that is freed after the start.
+    pub fn was_init(&self, linear: u64) -> bool {
+        let (start, end) = self.image.init_text;
+        let offset = linear.wrapping_sub(self.place.linear);
+        start <= offset && offset < end
+    }
+
+    /// The address of a symbol of the text.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        let offset = self.image.symbols.offset_of(name)?;
+        Some(self.place.linear.wrapping_add(offset.into()))
+    }
+}
+
+/// Takes over the bytes that may differ. Returns how many did.
+fn adopt(old: &mut [u8], new: &[u8], may_differ: impl Fn(usize) -> bool) -> usize {
+    const WORD: usize = 8;
+    let mut adopted = 0;
+    let words = old.chunks_mut(WORD).zip(new.chunks(WORD)).enumerate();
+    for (number, (old, new)) in words.filter(|(_, (old, new))| old != new) {
+        for (offset, (old, new)) in old.iter_mut().zip(new).enumerate() {
+            if old != new && may_differ(number * WORD + offset) {
+                *old = *new;
+                adopted += 1;
+            }
+        }
+    }
+    adopted
+}
+
+/// Takes over what is at a place that may change, if it is one of those that may be there.
+fn adopt_site<P: Physical>(
+    image: &KernelImage,
+    memory: &P,
+    place: Place,
+    site: Site,
+    expected: &mut [u8],
+) -> usize {
+    let mut bytes = [0; LONGEST];
+    let (Ok(at), Some(now)) = (usize::try_from(site.at), bytes.get_mut(..site.len())) else {
+        return 0;
+    };
+    let Some(expected) = expected.get_mut(at..at + site.len()) else {
+        return 0;
+    };
+    let is_new = memory.read(place.gpa + u64::from(site.at), now) && now != expected;
+    if !is_new || site.judge(now, &image.map()) != Verdict::Allowed {
+        return 0;
+    }
+    adopt(expected, now, |_| true)
+}
+
+fn relocated(image: &KernelImage, delta: u64) -> Vec<u8> {
+    let mut text = image.text.clone();
+    let (narrow, wide) = &image.moved;
+    for at in narrow.iter().filter_map(|at| usize::try_from(*at).ok()) {
+        if let Some(number) = text.get_mut(at..).and_then(|it| it.first_chunk_mut()) {
+            // CAST: the kernel adds the lower half.
+            *number = u32::from_le_bytes(*number)
+                .wrapping_add(delta as u32)
+                .to_le_bytes();
+        }
+    }
+    for at in wide.iter().filter_map(|at| usize::try_from(*at).ok()) {
+        if let Some(number) = text.get_mut(at..).and_then(|it| it.first_chunk_mut()) {
+            *number = u64::from_le_bytes(*number)
+                .wrapping_add(delta)
+                .to_le_bytes();
+        }
+    }
+    text
+}
+
+/// One comparison: what trampolines were found to be is kept for its length.
+struct Compare<'a, P> {
+    image: Arc<KernelImage>,
+    expected: &'a [u8],
+    place: Place,
+    memory: &'a P,
+    root: Option<Root>,
+    trampolines: HashMap<i64, bool>,
+}
+
+impl<'a, P: Physical> Compare<'a, P> {
+    fn new(text: &'a Text, memory: &'a P, root: Option<Root>) -> Self {
+        Self {
+            image: Arc::clone(&text.image),
+            expected: &text.expected,
+            place: text.place,
+            memory,
+            root,
+            trampolines: HashMap::new(),
+        }
+    }
+
+    /// The first difference in a page that is not allowed.
+    fn page(&mut self, page: usize) -> Option<Finding> {
+        let start = page.checked_mul(PAGE)?;
+        let end = self.expected.len().min(start.checked_add(PAGE)?);
+        let expected = self.expected.get(start..end)?;
+        let mut bytes = [0; PAGE];
+        let now = bytes.get_mut(..expected.len())?;
+        // CAST: widening.
+        if !self.memory.read(self.place.gpa + start as u64, now) {
+            return Some(self.finding(start, start, expected, &[]));
+        }
+        if now == expected {
+            return None;
+        }
+        let mut at = start;
+        for (old, new) in expected.iter().zip(now.iter()) {
+            let here = at;
+            at += 1;
+            if old == new {
+                continue;
+            }
+            let offset = u32::try_from(here).ok()?;
+            match sites::covering(&self.image.sites, offset).copied() {
+                Some(site) if self.is_allowed(site) => {}
+                _ => {
+                    let from = here - start;
+                    return Some(self.finding(
+                        start,
+                        here,
+                        expected.get(from..)?,
+                        now.get(from..)?,
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// Reads the site anew: it may reach into another page, and change meanwhile.
+    fn is_allowed(&mut self, site: Site) -> bool {
+        let mut bytes = [0; LONGEST];
+        let Some(now) = bytes.get_mut(..site.len()) else {
+            return false;
+        };
+        if !self.memory.read(self.place.gpa + u64::from(site.at), now) {
+            return false;
+        }
+        match site.judge(now, &self.image.map()) {
+            Verdict::Allowed => true,
+            Verdict::Refused => false,
+            Verdict::Trampoline(distance) => self.is_trampoline(distance),
+        }
+    }
+
+    fn is_trampoline(&mut self, distance: i64) -> bool {
+        if let Some(known) = self.trampolines.get(&distance) {
+            return *known;
+        }
+        let linear = self.place.linear.wrapping_add_signed(distance);
+        let is_one = self.root.is_some_and(|root| {
+            self.image.templates.iter().any(|template| {
+                let mut copy = vec![0; template.len()];
+                read_linear(self.memory, root, linear, &mut copy)
+                    && template.is_copy(&copy, distance, self.expected, &self.image.map())
+            })
+        });
+        self.trampolines.insert(distance, is_one);
+        is_one
+    }
+
+    fn finding(&self, start: usize, at: usize, expected: &[u8], found: &[u8]) -> Finding {
+        const SHOWN: usize = 8;
+        let some = |bytes: &[u8]| match bytes.get(..SHOWN.min(bytes.len())) {
+            Some(some) if !some.is_empty() => hex(some),
+            _ => "no memory".to_owned(),
+        };
+        // CAST: widening.
+        let linear = self.place.linear.wrapping_add(at as u64);
+        let name = u32::try_from(at)
+            .ok()
+            .and_then(|at| self.image.symbols.name_at(at));
+        Finding {
+            key: Key {
+                kind: Kind::Text,
+                // CAST: widening.
+                place: start as u64,
+                processor: None,
+                name: "",
+            },
+            place: format!("{linear:#x} ({})", name.unwrap_or_default()),
+            expected: some(expected),
+            found: some(found),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What a check sees of the guest: physical memory, and the registers of its processors.
+
+use vm_memory::{Bytes as _, GuestAddress, GuestMemory};
+
+/// Guest-physical memory.
+pub trait Physical {
+    /// Fills `bytes` from `gpa` on. Returns false if not all of it is memory.
+    fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool;
+}
+
+impl<M: GuestMemory> Physical for M {
+    fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+        self.read_slice(bytes, GuestAddress(gpa)).is_ok()
+    }
+}
+
+/// A descriptor-table register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Linear address.
+    pub base: u64,
+    /// Offset of its last byte.
+    pub limit: u64,
+}
+
+/// Registers of a processor, all read at one moment at which it did not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Privilege level.
+    pub cpl: u8,
+    /// CR0.
+    pub cr0: u64,
+    /// CR3.
+    pub cr3: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// IA32_EFER.
+    pub efer: u64,
+    /// Interrupt descriptors.
+    pub idtr: Table,
+    /// Segment descriptors.
+    pub gdtr: Table,
+    /// Where SYSCALL goes to.
+    pub lstar: u64,
+    /// Segments of SYSCALL and SYSRET.
+    pub star: u64,
+    /// Flags that SYSCALL clears.
+    pub sfmask: u64,
+    /// Where SYSENTER goes to.
+    pub sysenter_eip: u64,
+}
+
+/// Page tables of a processor in long mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// CR3.
+    pub cr3: u64,
+    /// Four or five.
+    pub levels: u32,
+}
+
+impl Registers {
+    /// Its page tables; none unless it is in long mode.
+    pub const fn root(&self) -> Option<Root> {
+        const PG: u64 = 1 << 31;
+        const LMA: u64 = 1 << 10;
+        const LA57: u64 = 1 << 12;
+        if self.cr0 & PG == 0 || self.efer & LMA == 0 {
+            return None;
+        }
+        Some(Root {
+            cr3: self.cr3,
+            levels: if self.cr4 & LA57 != 0 { 5 } else { 4 },
+        })
+    }
+}
+
+/// Reads linear memory page by page. Returns false unless all of it is mapped to memory.
+pub fn read_linear<P: Physical>(memory: &P, root: Root, linear: u64, bytes: &mut [u8]) -> bool {
+    let mut at = linear;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let Some(leaf) = super::tables::leaf(memory, root, at) else {
+            return false;
+        };
+        let offset = at & (leaf.len - 1);
+        // CAST: `min` keeps it at the length of the slice.
+        let len = (leaf.len - offset).min(rest.len() as u64) as usize;
+        let (now, later) = rest.split_at_mut(len);
+        if !memory.read(leaf.gpa + offset, now) {
+            return false;
+        }
+        rest = later;
+        // CAST: widening.
+        at = at.wrapping_add(len as u64);
+    }
+    true
+}
