@@ -13,6 +13,7 @@ pub mod elf;
 pub mod finding;
 pub mod gates;
 pub mod image;
+mod order;
 pub mod registers;
 pub mod sites;
 pub mod symbols;

@@ -95,8 +95,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         arguments.vtl1_seed.as_deref(),
         arguments.vtl1_starts.clone(),
     )?;
-    let monitor = Monitor::new(&arguments.monitor, &arguments.kernel, arguments.quiet)?;
-    let mut machine = build(arguments, &mut source, monitor.as_ref())?;
+    let mut monitor = Monitor::new(&arguments.monitor, &arguments.kernel, arguments.quiet)?;
+    let mut machine = build(arguments, &mut source, monitor.as_mut())?;
     let vtl = Vtl::open()?;
     let before = Handled::of(&vtl, arguments.vps)?;
     let guest = Arc::new(Current::new());
@@ -108,7 +108,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         guest.attach(machine.remote());
         let report = machine.run().map_err(failed)?;
         if report.end == End::Power(Power::Reset) && !arguments.no_reboot {
-            machine = build(arguments, &mut source, monitor.as_ref())?;
+            machine = build(arguments, &mut source, monitor.as_mut())?;
             continue;
         }
         drop(terminal);
@@ -129,7 +129,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
 fn build(
     arguments: &Arguments,
     source: &mut Source,
-    monitor: Option<&Monitor>,
+    monitor: Option<&mut Monitor>,
 ) -> Result<Machine, Failure> {
     let linux = Linux {
         kernel: arguments.kernel.clone(),
@@ -150,7 +150,7 @@ fn build(
         processors: arguments.vps,
         vtl1: secure_kernel(arguments.vtl1.as_deref(), source)?,
         output: Box::new(std::io::stdout()),
-        monitor: monitor.map(Monitor::settings),
+        monitor: monitor.map(Monitor::settings).transpose()?,
     };
     Machine::build(&Mshv::open()?, parts).map_err(failed)
 }

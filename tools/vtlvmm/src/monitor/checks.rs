@@ -94,8 +94,18 @@ struct Watching {
     text: Text,
     constants: Constants,
     pages: Pages,
-    /// Rounds for which a processor that was started anew is left alone, unless it reaches userspace.
-    starting: Vec<u32>,
+    starting: Vec<Starting>,
+}
+
+/// Whether a processor that was started anew is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Starting {
+    /// It is checked.
+    No,
+    /// For so many rounds, unless it reaches userspace.
+    For(u32),
+    /// It is checked, and is not left alone again before so many rounds.
+    Was(u32),
 }
 
 /// Findings that are told; the guest must not be able to fill a disk.
@@ -137,8 +147,8 @@ impl Checks {
         if let State::Watching(watching) = &mut self.state {
             watching.expected.forget(processor);
             // One that starts again and again has no more time because of that.
-            if let Some(rounds) = watching.starting.get_mut(processor).filter(|it| **it == 0) {
-                *rounds = MOST_STARTING;
+            if let Some(starting @ Starting::No) = watching.starting.get_mut(processor) {
+                *starting = Starting::For(MOST_STARTING);
             }
         }
     }
@@ -158,14 +168,14 @@ impl Checks {
             if !*has_user && *read_only < MOST_TRIES {
                 return events;
             }
-            *tries += 1;
+            *tries += u32::from(all.iter().any(Option::is_some));
             let is_last = *tries >= MOST_TRIES;
             match baseline(&self.image, memory, all, is_last) {
                 Some(watching) => {
                     events.push(Event::Baseline(watching.facts(&self.image)));
                     self.state = State::Watching(Box::new(watching));
                 }
-                None if *tries == MOST_TRIES => events.extend(self.report(vec![no_text()])),
+                None if is_last => events.extend(self.report(vec![no_text()])),
                 None => return events,
             }
         }
@@ -264,20 +274,24 @@ fn unchecked(name: &'static str, place: &str, expected: &str, found: &str) -> Fi
     }
 }
 
-/// The tables that have the kernel. If the kernel's and userspace's are separate, both are in neighbouring
-/// pages, and the processor may use the other ones.
-fn kernel_root<P: Physical>(memory: &P, root: Root, probe: u64) -> Root {
-    const OTHER: u64 = 1 << 12;
+/// The tables that have the kernel. If the kernel's and userspace's are separate, userspace's are in the
+/// page after the kernel's, and a processor at CPL 3 uses them.
+fn kernel_root<P: Physical>(memory: &P, registers: &Registers, probe: u64) -> Option<Root> {
+    const OF_USER: u64 = 1 << 12;
+    let root = registers.root()?;
+    if registers.cpl != 3 || root.cr3 & OF_USER == 0 {
+        return Some(root);
+    }
     let other = Root {
-        cr3: root.cr3 ^ OTHER,
+        cr3: root.cr3 & !OF_USER,
         ..root
     };
     let has = |root| super::tables::leaf(memory, root, probe).is_some();
-    if !has(root) && has(other) {
+    Some(if !has(root) && has(other) {
         other
     } else {
         root
-    }
+    })
 }
 
 /// Returns true if the kernel has begun to protect its text.
@@ -298,7 +312,7 @@ fn baseline<P: Physical>(
     let first_page = text::find(memory, first.root()?)?;
     // CAST: widening.
     let probe = first_page.linear + (image.text.len() as u64 - 1);
-    let root = kernel_root(memory, first.root()?, probe);
+    let root = kernel_root(memory, first, probe)?;
     let first_page = text::find(memory, root)?;
     let place = Place {
         linear: first_page.linear,
@@ -315,7 +329,7 @@ fn baseline<P: Physical>(
     Some(Watching {
         gates: Gates::baseline(memory, root, expected.idtr()),
         constants: Constants::baseline(memory, place, image.constants),
-        starting: vec![0; all.len()],
+        starting: vec![Starting::No; all.len()],
         expected,
         text,
         pages,
@@ -341,17 +355,19 @@ impl Watching {
         budget: Budget,
     ) -> Vec<Finding> {
         let mut found = Vec::new();
-        let mut roots = Vec::new();
+        let mut roots: Vec<Root> = Vec::new();
+        // Those of userspace alone, which have only a part of the kernel.
+        let mut partial: Vec<Root> = Vec::new();
         for (processor, registers) in all.iter().enumerate() {
             let Some(registers) = registers else { continue };
             if self.is_starting(processor, registers) {
                 continue;
             }
             found.extend(self.expected.check(processor, registers, &self.text));
-            let Some(root) = registers.root() else {
+            let Some(root) = kernel_root(memory, registers, self.pages.probe()) else {
                 continue;
             };
-            let root = kernel_root(memory, root, self.pages.probe());
+            partial.extend(registers.root().filter(|own| *own != root));
             let gates = &self.gates;
             found.extend(gates.check(memory, root, registers.idtr, &self.text, processor));
             if !roots.contains(&root) {
@@ -359,32 +375,40 @@ impl Watching {
             }
         }
         for root in &roots {
-            found.extend(self.pages.text_is_mapped(memory, *root));
+            found.extend(self.pages.kernel_is_mapped(memory, *root, true));
         }
-        let root = roots.first().copied();
+        for root in &partial {
+            found.extend(self.pages.kernel_is_mapped(memory, *root, false));
+        }
         let again = previous.keys().filter_map(|key| match key.kind {
-            Kind::Text => self.text.check_again(memory, root, key),
+            Kind::Text => self.text.check_again(memory, &roots, key),
             Kind::Constants => self.constants.check_again(memory, key),
             _ => self.pages.check_again(memory, &roots, key),
         });
         found.extend(again);
-        found.extend(self.text.check(memory, root, budget.pages));
+        found.extend(self.text.check(memory, &roots, budget.pages));
         found.extend(self.constants.check(memory, budget.pages));
+        roots.extend(partial);
         found.extend(self.pages.check(memory, &roots, budget.tables));
         found
     }
 
     fn is_starting(&mut self, processor: usize, registers: &Registers) -> bool {
-        let Some(rounds) = self.starting.get_mut(processor) else {
+        let Some(starting) = self.starting.get_mut(processor) else {
             return false;
         };
-        *rounds = match registers.cpl {
-            3 => 0,
-            _ => rounds.saturating_sub(1),
+        *starting = match *starting {
+            _ if registers.cpl == 3 => Starting::No,
+            Starting::No | Starting::Was(0) => Starting::No,
+            Starting::For(0) => Starting::Was(MOST_STARTING),
+            Starting::For(rounds) => Starting::For(rounds - 1),
+            Starting::Was(rounds) => Starting::Was(rounds - 1),
         };
-        *rounds != 0
+        matches!(starting, Starting::For(_))
     }
 }
 
+#[cfg(test)]
+mod evasion_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 
 use super::finding::{Finding, Key, Kind};
+use super::order::Order;
 use super::text::{PAGE, Place};
 use super::view::Physical;
 
@@ -15,7 +16,7 @@ pub struct Constants {
     state: RandomState,
     place: Place,
     hashes: Vec<Option<u64>>,
-    next_page: usize,
+    order: Order,
 }
 
 impl Constants {
@@ -30,13 +31,14 @@ impl Constants {
                 gpa: text.gpa.wrapping_add(range.0),
             },
             hashes: Vec::new(),
-            next_page: 0,
+            order: Order::new(0),
         };
         // CAST: at most `MOST`.
         let pages = len as usize / PAGE;
         constants.hashes = (0..pages)
             .map(|page| constants.hash(memory, page))
             .collect();
+        constants.order = Order::new(pages);
         constants
     }
 
@@ -47,13 +49,9 @@ impl Constants {
 
     /// Compares the next pages.
     pub fn check<P: Physical>(&mut self, memory: &P, pages: usize) -> Vec<Finding> {
-        let total = self.hashes.len();
-        let first = self.next_page;
-        let pages = pages.min(total);
-        let all = (0..pages).map(|number| (first + number) % total);
-        let found = all.filter_map(|page| self.page(memory, page)).collect();
-        self.next_page = (first + pages) % total.max(1);
-        found
+        let pages = self.order.take(pages);
+        let found = pages.into_iter().map(|page| self.page(memory, page));
+        found.flatten().collect()
     }
 
     /// Compares the page of a finding again.

@@ -24,8 +24,8 @@ pub enum SiteKind {
     StaticCall,
     /// A static call at the end of a function: a jump, or a return.
     StaticTail,
-    /// The same if it is conditional, of six bytes.
-    StaticConditional,
+    /// The same if it is conditional, of six bytes, of which this is the second one.
+    StaticConditional(u8),
     /// The first instruction of a function that can be traced: a NOP, or a call of the tracer.
     Traced,
     /// The call in the tracer itself.
@@ -35,7 +35,8 @@ pub enum SiteKind {
 /// The longest of them.
 pub const LONGEST: usize = 6;
 
-const INT3: u8 = 0xcc;
+/// First byte of a place that is changed.
+pub(super) const INT3: u8 = 0xcc;
 const CALL: u8 = 0xe8;
 const JMP: u8 = 0xe9;
 const JMP_SHORT: u8 = 0xeb;
@@ -69,7 +70,7 @@ impl Site {
     pub const fn len(&self) -> usize {
         match self.kind {
             SiteKind::ShortJump(_) => 2,
-            SiteKind::StaticConditional => 6,
+            SiteKind::StaticConditional(_) => 6,
             _ => 5,
         }
     }
@@ -124,8 +125,8 @@ impl Site {
             SiteKind::StaticTail => {
                 bytes == RET_5 || (bytes[0] == JMP && text.is_function(self.target(bytes)))
             }
-            SiteKind::StaticConditional => {
-                bytes[0] == 0x0f && bytes[1] & 0xf0 == 0x80 && text.is_function(self.target(bytes))
+            SiteKind::StaticConditional(condition) => {
+                bytes[0] == 0x0f && bytes[1] == condition && text.is_function(self.target(bytes))
             }
             SiteKind::Tracer => {
                 bytes == NOP_5 || (bytes[0] == CALL && text.is_function(self.target(bytes)))
@@ -239,7 +240,7 @@ mod tests {
                 vec![RET_5.to_vec(), to(&[JMP], function)],
             ),
             (
-                SiteKind::StaticConditional,
+                SiteKind::StaticConditional(0x84),
                 vec![to(&[0x0f, 0x84], function)],
             ),
             (SiteKind::Traced, vec![NOP_5.to_vec(), to(&[CALL], 0x800)]),

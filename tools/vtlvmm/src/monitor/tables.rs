@@ -218,7 +218,8 @@ impl Pass {
 
     fn start_again(&mut self) {
         self.cursor = None;
-        self.seen.clear();
+        // Its memory, too.
+        self.seen = HashSet::new();
     }
 }
 
@@ -255,6 +256,7 @@ impl<P: Physical, V: FnMut(Leaf)> Step<'_, P, V> {
         self.budget -= 1;
         let mut bytes = [0; TABLE_LEN];
         if !self.memory.read(place.table, &mut bytes) {
+            self.seen.insert(name);
             return ControlFlow::Continue(());
         }
         let len = 1 << place.shift;

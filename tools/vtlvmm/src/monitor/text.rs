@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The kernel's text in memory: where it is, and what of it differs from the image.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::finding::{Finding, Key, Kind, hex};
 use super::image::KernelImage;
-use super::sites::{self, LONGEST, Site, Verdict};
+use super::order::Order;
+use super::sites::{self, INT3, LONGEST, Site, Verdict};
 use super::view::{Physical, Root, read_linear};
+
+/// A place whose first byte was INT3 so often in a row is in no change.
+const MOST_IN_CHANGE: u32 = 3;
 
 /// Bytes that are compared at once.
 pub const PAGE: usize = 4096;
@@ -37,7 +41,9 @@ pub struct Text {
     image: Arc<KernelImage>,
     place: Place,
     expected: Vec<u8>,
-    next_page: usize,
+    order: Order,
+    /// Places that had INT3 as first byte when they were compared last, and how often in a row.
+    in_change: BTreeMap<u32, u32>,
     /// Bytes in which the kernel that was found differed from the image at places that change at boot.
     adopted: usize,
 }
@@ -64,11 +70,13 @@ impl Text {
         for site in &image.sites {
             adopted += adopt_site(&image, memory, place, *site, &mut expected);
         }
+        let order = Order::new(expected.len().div_ceil(PAGE));
         Self {
             image,
             place,
             expected,
-            next_page: 0,
+            order,
+            in_change: BTreeMap::new(),
             adopted,
         }
     }
@@ -94,19 +102,19 @@ impl Text {
     }
 
     /// Compares the next pages.
-    pub fn check<P: Physical>(
-        &mut self,
-        memory: &P,
-        root: Option<Root>,
-        pages: usize,
-    ) -> Vec<Finding> {
-        let total = self.expected.len().div_ceil(PAGE);
-        let mut compare = Compare::new(self, memory, root);
-        let first = self.next_page;
-        let pages = pages.min(total);
-        let all = (0..pages).map(|number| (first + number) % total);
-        let found = all.filter_map(|page| compare.page(page)).collect();
-        self.next_page = (first + pages) % total.max(1);
+    pub fn check<P: Physical>(&mut self, memory: &P, roots: &[Root], pages: usize) -> Vec<Finding> {
+        let pages = self.order.take(pages);
+        let mut compare = Compare::new(self, memory, roots);
+        let found = pages.iter().filter_map(|page| compare.page(*page));
+        let found = found.collect();
+        let changing = compare.changing;
+        let visited: BTreeSet<usize> = pages.into_iter().collect();
+        self.in_change
+            .retain(|at, _| changing.contains(at) || !visited.contains(&(*at as usize / PAGE)));
+        for at in changing {
+            let times = self.in_change.entry(at).or_default();
+            *times = times.saturating_add(1);
+        }
         found
     }
 
@@ -114,11 +122,11 @@ impl Text {
     pub fn check_again<P: Physical>(
         &self,
         memory: &P,
-        root: Option<Root>,
+        roots: &[Root],
         key: &Key,
     ) -> Option<Finding> {
         let page = usize::try_from(key.place).ok()? / PAGE;
-        Compare::new(self, memory, root).page(page)
+        Compare::new(self, memory, roots).page(page)
     }
 
     /// How an address is called, as an offset in the text.
@@ -157,6 +165,10 @@ impl Text {
     }
 }
 
+fn now_is_whole(bytes: &[u8]) -> bool {
+    bytes.first() != Some(&INT3)
+}
+
 /// Takes over the bytes that may differ. Returns how many did.
 fn adopt(old: &mut [u8], new: &[u8], may_differ: impl Fn(usize) -> bool) -> usize {
     const WORD: usize = 8;
@@ -189,7 +201,8 @@ fn adopt_site<P: Physical>(
         return 0;
     };
     let is_new = memory.read(place.gpa + u64::from(site.at), now) && now != expected;
-    if !is_new || site.judge(now, &image.map()) != Verdict::Allowed {
+    // What is in the middle of a change ends as something else.
+    if !is_new || now.first() == Some(&INT3) || site.judge(now, &image.map()) != Verdict::Allowed {
         return 0;
     }
     adopt(expected, now, |_| true)
@@ -222,19 +235,24 @@ struct Compare<'a, P> {
     expected: &'a [u8],
     place: Place,
     memory: &'a P,
-    root: Option<Root>,
+    roots: &'a [Root],
     trampolines: HashMap<i64, bool>,
+    in_change: &'a BTreeMap<u32, u32>,
+    /// Places with INT3 that were found.
+    changing: BTreeSet<u32>,
 }
 
 impl<'a, P: Physical> Compare<'a, P> {
-    fn new(text: &'a Text, memory: &'a P, root: Option<Root>) -> Self {
+    fn new(text: &'a Text, memory: &'a P, roots: &'a [Root]) -> Self {
         Self {
             image: Arc::clone(&text.image),
             expected: &text.expected,
             place: text.place,
             memory,
-            root,
+            roots,
             trampolines: HashMap::new(),
+            in_change: &text.in_change,
+            changing: BTreeSet::new(),
         }
     }
 
@@ -285,11 +303,17 @@ impl<'a, P: Physical> Compare<'a, P> {
         if !self.memory.read(self.place.gpa + u64::from(site.at), now) {
             return false;
         }
-        match site.judge(now, &self.image.map()) {
+        let is_allowed = match site.judge(now, &self.image.map()) {
             Verdict::Allowed => true,
             Verdict::Refused => false,
             Verdict::Trampoline(distance) => self.is_trampoline(distance),
+        };
+        if !is_allowed || now_is_whole(&bytes) {
+            return is_allowed;
         }
+        self.changing.insert(site.at);
+        let times = self.in_change.get(&site.at);
+        times.is_none_or(|times| *times < MOST_IN_CHANGE)
     }
 
     fn is_trampoline(&mut self, distance: i64) -> bool {
@@ -297,10 +321,11 @@ impl<'a, P: Physical> Compare<'a, P> {
             return *known;
         }
         let linear = self.place.linear.wrapping_add_signed(distance);
-        let is_one = self.root.is_some_and(|root| {
+        // Without a processor that answers nobody knows.
+        let is_one = self.roots.iter().all(|root| {
             self.image.templates.iter().any(|template| {
                 let mut copy = vec![0; template.len()];
-                read_linear(self.memory, root, linear, &mut copy)
+                read_linear(self.memory, *root, linear, &mut copy)
                     && template.is_copy(&copy, distance, self.expected, &self.image.map())
             })
         });

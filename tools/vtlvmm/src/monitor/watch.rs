@@ -75,6 +75,8 @@ struct Shared {
 const PATIENCE: Duration = Duration::from_millis(200);
 /// From a round that has found something to the one that confirms it.
 const SOON: Duration = Duration::from_millis(100);
+/// From round to round until there is a baseline.
+const WAITING: Duration = Duration::from_secs(1);
 
 /// Half of a time to one and a half of it, at random: the guest can't know when it is looked at.
 fn varied(interval: Duration) -> Duration {
@@ -177,6 +179,8 @@ impl Watch {
             }
             pause = if checks.has_suspects() {
                 SOON.min(settings.interval)
+            } else if checks.is_waiting() {
+                WAITING.min(settings.interval)
             } else {
                 varied(settings.interval)
             };

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
@@ -40,17 +41,20 @@ pub(super) struct Arguments {
 }
 
 fn interval(text: &str) -> anyhow::Result<f64> {
-    const FROM: f64 = 0.01;
+    const FROM: f64 = 0.1;
     const TO: f64 = 86400.0;
     let seconds = text.parse().ok();
     seconds
         .filter(|seconds| (FROM..=TO).contains(seconds))
-        .with_context(|| format!("'{text}' is no time (expected 0.01 to 86400 seconds)"))
+        .with_context(|| format!("'{text}' is no time (expected 0.1 to 86400 seconds)"))
 }
 
 /// A monitor for each start of the guest.
 pub(super) struct Monitor {
+    kernel: PathBuf,
+    /// What was read of it, and when the file was written.
     image: Arc<KernelImage>,
+    version: Option<Version>,
     interval: Duration,
     stops: bool,
     is_quiet: bool,
@@ -69,21 +73,16 @@ impl Monitor {
             return Ok(None);
         }
         let file = |error| Failure::new(ExitStatus::File, error);
-        let bytes = std::fs::read(kernel)
-            .with_context(|| format!("cannot read the kernel {}", kernel.display()))
-            .map_err(file)?;
-        let image = KernelImage::from_bzimage(&bytes).map_err(|problem| {
-            file(anyhow!(
-                "cannot monitor the kernel {}: it {problem}",
-                kernel.display()
-            ))
-        })?;
+        let version = version(kernel);
+        let image = read(kernel).map_err(file)?;
         let log = arguments.monitor_log.as_deref().map(|path| {
             let opened = File::options().append(true).create(true).open(path);
             opened.with_context(|| format!("cannot write the monitor's log {}", path.display()))
         });
         Ok(Some(Self {
+            kernel: kernel.to_owned(),
             image: Arc::new(image),
+            version,
             interval: Duration::from_secs_f64(arguments.monitor_interval),
             stops: arguments.monitor_stop,
             is_quiet,
@@ -92,8 +91,18 @@ impl Monitor {
         }))
     }
 
-    /// What the machine needs to know.
-    pub(super) fn settings(&self) -> Settings {
+    /// What the machine needs to know. A guest that starts again has the file as it is now.
+    pub(super) fn settings(&mut self) -> Result<Settings, Failure> {
+        let version = version(&self.kernel);
+        if version != self.version {
+            let image = read(&self.kernel);
+            self.image = Arc::new(image.map_err(|error| Failure::new(ExitStatus::File, error))?);
+            self.version = version;
+        }
+        Ok(self.for_this_start())
+    }
+
+    fn for_this_start(&self) -> Settings {
         let (log, is_quiet, begun) = (self.log.clone(), self.is_quiet, self.begun);
         Settings {
             image: Arc::clone(&self.image),
@@ -112,6 +121,25 @@ impl Monitor {
             }),
         }
     }
+}
+
+/// What tells a file from what replaces it.
+type Version = (u64, u64, SystemTime);
+
+fn version(path: &Path) -> Option<Version> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.ino(), about.len(), about.modified().ok()?))
+}
+
+fn read(kernel: &Path) -> anyhow::Result<KernelImage> {
+    let bytes = std::fs::read(kernel)
+        .with_context(|| format!("cannot read the kernel {}", kernel.display()))?;
+    KernelImage::from_bzimage(&bytes).map_err(|problem| {
+        anyhow!(
+            "cannot monitor the kernel {}: it {problem}",
+            kernel.display()
+        )
+    })
 }
 
 /// For a person.

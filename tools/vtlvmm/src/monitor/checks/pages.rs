@@ -21,9 +21,9 @@ pub(super) struct Pages {
     text: Place,
     text_len: u64,
     read_only: [Range; 2],
-    kernel: Pass,
-    user: Pass,
-    turn: usize,
+    passes: [Pass; 2],
+    /// Whose tables each of them goes through.
+    turns: [usize; 2],
     are_too_many: bool,
 }
 
@@ -44,9 +44,8 @@ impl Pages {
                 range(0, len.next_multiple_of(page), "the kernel's text"),
                 range(from, to & !(page - 1), "the kernel's constants"),
             ],
-            kernel: Pass::new(Half::Kernel),
-            user: Pass::new(Half::User),
-            turn: 0,
+            passes: [Pass::new(Half::Kernel), Pass::new(Half::User)],
+            turns: [0; 2],
             are_too_many: false,
         }
     }
@@ -75,15 +74,15 @@ impl Pages {
     ) -> Vec<Finding> {
         const MOST: usize = 2 * super::MOST_FINDINGS;
         let mut found: Vec<Finding> = Vec::new();
-        let Some(root) = roots.get(self.turn % roots.len().max(1)).copied() else {
-            return found;
-        };
-        let mut kernel = std::mem::replace(&mut self.kernel, Pass::new(Half::Kernel));
-        let mut user = std::mem::replace(&mut self.user, Pass::new(Half::User));
-        let mut progress = [Progress::Unfinished; 2];
-        for (pass, progress) in [&mut kernel, &mut user].into_iter().zip(&mut progress) {
+        let new = [Pass::new(Half::Kernel), Pass::new(Half::User)];
+        let mut passes = std::mem::replace(&mut self.passes, new);
+        let mut turns = self.turns;
+        for (pass, turn) in passes.iter_mut().zip(&mut turns) {
+            let Some(root) = roots.get(*turn % roots.len().max(1)).copied() else {
+                break;
+            };
             let half = pass.half();
-            *progress = pass.go(memory, root, budget, &mut |leaf| {
+            let progress = pass.go(memory, root, budget, &mut |leaf| {
                 let next = self.judge(half, leaf);
                 // Neighbours of what is wrong are the same mistake.
                 let is_new = |next: &Finding| {
@@ -95,12 +94,12 @@ impl Pages {
                     found.push(next);
                 }
             });
+            if progress != Progress::Unfinished {
+                *turn = turn.wrapping_add(1);
+            }
+            self.are_too_many |= progress == Progress::TooMany;
         }
-        (self.kernel, self.user) = (kernel, user);
-        if progress[0] != Progress::Unfinished {
-            self.turn = self.turn.wrapping_add(1);
-        }
-        self.are_too_many |= progress.contains(&Progress::TooMany);
+        (self.passes, self.turns) = (passes, turns);
         if self.are_too_many {
             found.push(super::unchecked(
                 "tables",
@@ -130,15 +129,35 @@ impl Pages {
         })
     }
 
-    /// The addresses of the text lead to the text.
-    pub(super) fn text_is_mapped<P: Physical>(&self, memory: &P, root: Root) -> Option<Finding> {
-        let mut offset = 0;
-        while offset < self.text_len {
+    /// The addresses of the text and of the constants lead there. If not `all` of them, they lead nowhere
+    /// else.
+    pub(super) fn kernel_is_mapped<P: Physical>(
+        &self,
+        memory: &P,
+        root: Root,
+        all: bool,
+    ) -> Option<Finding> {
+        let mut ranges = self.read_only.iter();
+        ranges.find_map(|range| self.is_mapped(memory, root, range, all))
+    }
+
+    fn is_mapped<P: Physical>(
+        &self,
+        memory: &P,
+        root: Root,
+        range: &Range,
+        all: bool,
+    ) -> Option<Finding> {
+        // CAST: widening.
+        let page = PAGE as u64;
+        let mut offset = range.start.wrapping_sub(self.text.gpa);
+        let end = range.end.wrapping_sub(self.text.gpa);
+        while offset < end {
             let linear = self.text.linear.wrapping_add(offset);
             let expected = self.text.gpa.wrapping_add(offset);
             let leaf = tables::leaf(memory, root, linear);
             let found = leaf.map(|leaf| leaf.gpa.wrapping_add(linear & (leaf.len - 1)));
-            if found != Some(expected) {
+            if found != Some(expected) && (all || found.is_some()) {
                 return Some(finding(
                     Kind::TextMoved,
                     linear,
@@ -147,7 +166,7 @@ impl Pages {
                     found.map_or("none".to_owned(), |it| format!("{it:#x}")),
                 ));
             }
-            offset += leaf.map_or(self.text_len, |leaf| leaf.len - (linear & (leaf.len - 1)));
+            offset += leaf.map_or(page, |leaf| leaf.len - (linear & (leaf.len - 1)));
         }
         None
     }

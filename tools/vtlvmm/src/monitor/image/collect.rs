@@ -42,7 +42,10 @@ pub(super) fn read_symbols(
             if symbol.name.starts_with("__SCT__") {
                 trampolines.push(offset);
             }
-            symbols.add(offset, symbol.name);
+            // These lead anywhere, and no call of a function becomes one of them.
+            if !symbol.name.starts_with("__x86_indirect_") {
+                symbols.add(offset, symbol.name);
+            }
         }
     })?;
     symbols.sort();
@@ -133,12 +136,15 @@ impl Collected<'_> {
             let at = address
                 .wrapping_add(stored_at)
                 .wrapping_add_signed(distance);
-            let first = *self.elf.at(at, 1)?.first()?;
+            let (first, second) = match self.elf.at(at, 2)? {
+                [first, second, ..] => (*first, *second),
+                _ => return None,
+            };
             let at = self.offset(at)?;
             let kind = match first {
                 0xe8 => SiteKind::StaticCall,
                 0xe9 => SiteKind::StaticTail,
-                0x0f => SiteKind::StaticConditional,
+                0x0f if second & 0xf0 == 0x80 => SiteKind::StaticConditional(second),
                 _ => return None,
             };
             Some(Site { at, kind })

@@ -120,6 +120,18 @@ fn tables_outside_of_memory_lead_nowhere() {
 }
 
 #[test]
+fn a_table_outside_of_memory_is_read_once() {
+    let mut guest = Guest::new();
+    const NOWHERE: u64 = 1 << 40;
+    for number in 0..512 {
+        guest.map(0xffff_c900_0000_0000 + (number << 21), NOWHERE | 0x7, 21);
+    }
+    let mut pass = Pass::new(Half::Kernel);
+    let progress = pass.go(&guest.memory, guest.root(), 64, &mut |_| {});
+    assert_eq!(progress, Progress::Finished);
+}
+
+#[test]
 fn random_memory_is_visited_in_bounded_time() {
     let mut random = Random(99);
     for turn in 0..8 {
