@@ -13,6 +13,7 @@
 #include <linux/irqdomain.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/workqueue.h>
 #include <asm/apic.h>
 #include <asm/hw_irq.h>
 #include <asm/irqdomain.h>
@@ -118,46 +119,89 @@ static int redirect_get(u32 cpu)
 	return irq;
 }
 
+/* Gives @redirect, whose CPU and route are set, its interrupt. */
+static int redirect_fill(struct vtl_redirect *redirect, irq_handler_t handler)
+{
+	struct irq_cfg *config;
+	int error, irq = redirect_get(redirect->cpu);
+
+	if (irq < 0)
+		return irq;
+	error = request_irq(irq, handler, IRQF_NO_THREAD | IRQF_NOBALANCING,
+			    VTL_REDIRECT_NAME, redirect->route);
+	if (error)
+		goto free_irq;
+	/* The vector exists after request_irq(). */
+	config = irqd_cfg(irq_get_irq_data(irq));
+	if (!config || !config->vector) {
+		free_irq(irq, redirect->route);
+		error = -ENOSPC;
+		goto free_irq;
+	}
+	redirect->irq = irq;
+	redirect->vector = config->vector;
+	return 0;
+
+free_irq:
+	irq_domain_free_irqs(irq, 1);
+	return error;
+}
+
+struct redirect_request {
+	struct work_struct work;
+	struct vtl_redirect *redirect;
+	irq_handler_t handler;
+	int error;
+};
+
+static void redirect_work(struct work_struct *work)
+{
+	struct redirect_request *request =
+		container_of(work, struct redirect_request, work);
+
+	request->error = redirect_fill(request->redirect, request->handler);
+}
+
+/*
+ * The kernel ignores that it could not make a file of an interrupt in /proc, and
+ * warns when it removes that file. So a worker makes them: an allocation that
+ * fails for a process alone, because it is being killed, is none of these.
+ */
+static int redirect_fill_by_worker(struct vtl_redirect *redirect,
+				   irq_handler_t handler)
+{
+	struct redirect_request request = {
+		.redirect = redirect,
+		.handler = handler,
+	};
+
+	INIT_WORK_ONSTACK(&request.work, redirect_work);
+	queue_work(system_dfl_wq, &request.work);
+	flush_work(&request.work);
+	destroy_work_on_stack(&request.work);
+	return request.error;
+}
+
 /* Calls @handler with @route whenever the interrupt arrives. */
 struct vtl_redirect *vtl_redirect_new(u32 cpu, irq_handler_t handler,
 				      void *route)
 {
 	struct vtl_redirect *redirect;
-	struct irq_cfg *config;
-	int irq, error;
+	int error;
 
 	if (!redirect_domain || !cpu_online(cpu))
 		return ERR_PTR(-ENXIO);
 	redirect = kzalloc_obj(*redirect);
 	if (!redirect)
 		return ERR_PTR(-ENOMEM);
-	irq = redirect_get(cpu);
-	if (irq < 0) {
-		error = irq;
-		goto free_redirect;
-	}
-	error = request_irq(irq, handler, IRQF_NO_THREAD | IRQF_NOBALANCING,
-			    VTL_REDIRECT_NAME, route);
-	if (error)
-		goto free_irq;
-	/* The vector exists after request_irq(). */
-	config = irqd_cfg(irq_get_irq_data(irq));
-	if (!config || !config->vector) {
-		free_irq(irq, route);
-		error = -ENOSPC;
-		goto free_irq;
-	}
-	redirect->irq = irq;
-	redirect->vector = config->vector;
 	redirect->cpu = cpu;
 	redirect->route = route;
+	error = redirect_fill_by_worker(redirect, handler);
+	if (error) {
+		kfree(redirect);
+		return ERR_PTR(error);
+	}
 	return redirect;
-
-free_irq:
-	irq_domain_free_irqs(irq, 1);
-free_redirect:
-	kfree(redirect);
-	return ERR_PTR(error);
 }
 
 u32 vtl_redirect_vector(const struct vtl_redirect *redirect)
