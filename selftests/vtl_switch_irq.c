@@ -12,6 +12,8 @@
 #include "pair_fixture.h"
 
 #define VECTOR 0x41
+/* Its exit is one that userspace sees. */
+#define SEEN 0x42
 /* Long enough for some switches on a busy machine. */
 #define FAR_TICKS 200000000
 #define OFFLOAD (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
@@ -141,6 +143,33 @@ TEST_F(pair, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 		/* What tells this EINTR from others. */
 		left = self->page->left;
 		EXPECT_EQ(cases[i].result != 0, left == MSHV_VTL_LEFT_NOTICE);
+	}
+}
+
+/* What arrived with it ends the run, but would not be looked at again. */
+TEST_F(pair, vtl1_is_told_of_it_when_another_one_is_for_userspace)
+{
+	int asserted;
+
+	for (asserted = 0; asserted < 2; asserted++) {
+		START_VTL1(pair_sti, pair_halt);
+		self->page->enable = BOTH | MSHV_VTL_SWITCH_PROXY |
+				     MSHV_VTL_SWITCH_VINA;
+		self->page->parked[0].rflags = 0x202;
+		*vina(&self->pair) = asserted;
+		self->run->proxy_irr_exit_mask[SEEN / 32] = 1U << SEEN % 32;
+		irq_proxy(self->run, VECTOR);
+		irq_proxy(self->run, SEEN);
+		EXPECT_EQ(-EINTR, vtl_enter(&self->pair.guest));
+		EXPECT_EQ(2, pair_vm(&self->pair));
+		EXPECT_TRUE(is_requested(&self->pair));
+		EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
+		EXPECT_EQ(1U << SEEN % 32, self->run->proxy_irr[SEEN / 32]);
+		EXPECT_EQ(asserted ? 0 : MSHV_VTL_LEFT_NOTICE,
+			  self->page->left);
+		self->run->proxy_irr[SEEN / 32] = 0;
+		self->run->scan_proxy_irr = 0;
+		self->run->proxy_irr_exit_mask[SEEN / 32] = 0;
 	}
 }
 

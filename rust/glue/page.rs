@@ -204,6 +204,11 @@ impl SharedPage {
         self.update_u32(offset, |old| old & !bits)
     }
 
+    /// Sets and clears bits of a word, as one access and a full barrier.
+    pub(crate) fn change_bits_u32(&self, offset: usize, set: u32, clear: u32) {
+        self.update_u32(offset, |old| old & !clear | set);
+    }
+
     /// Writes `new` where `old` still stands, as one access and a full barrier. Returns true if it did.
     pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) -> bool {
         self.compare_exchange_u64(offset, old, new) == old

@@ -25,6 +25,18 @@ pub const HALT_IDLE: u8 = 1 << 7;
 /// All bits that say that a lower VTL is halted, and why.
 pub(super) const HALTS: u8 = HALT_OTHER | HALT_HLT | HALT_IDLE;
 
+/// A change of `offload_flags` and `flags`. Other threads may set bits of the former meanwhile, so it is
+/// made in one access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HaltChange {
+    /// Bits of `offload_flags` that are set.
+    pub set: u8,
+    /// Bits of it that are cleared.
+    pub clear: u8,
+    /// The new `flags`.
+    pub flags: u32,
+}
+
 /// How a lower VTL halted itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Halt {
@@ -32,6 +44,21 @@ pub enum Halt {
     Hlt,
     /// Guest idle: an interrupt ends it even if RFLAGS.IF is clear.
     GuestIdle,
+}
+
+impl Halt {
+    /// What the halt changes.
+    pub const fn begun(self) -> HaltChange {
+        let (set, clear) = match self {
+            Self::Hlt => (HALT_HLT, HALT_IDLE),
+            Self::GuestIdle => (HALT_IDLE, HALT_HLT),
+        };
+        HaltChange {
+            set,
+            clear,
+            flags: RUN_HALTED,
+        }
+    }
 }
 
 /// Returns `offload_flags`, given the word of the run page that begins with `flags`; `None` if the
@@ -82,23 +109,19 @@ impl Offload {
         self.raw & HALT_OTHER != 0
     }
 
-    /// Value of `offload_flags` after the lower VTL has halted itself.
-    pub const fn halted(self, halt: Halt) -> u8 {
-        match halt {
-            Halt::Hlt => (self.raw | HALT_HLT) & !HALT_IDLE,
-            Halt::GuestIdle => (self.raw | HALT_IDLE) & !HALT_HLT,
-        }
-    }
-
-    /// Ends a halt for an interrupt that is deliverable, with RFLAGS.IF in `is_if_set`. Returns the
-    /// new `offload_flags` and `flags`; `None` if an interrupt does not end the halt.
-    pub const fn woken(self, flags: u32, is_if_set: bool) -> Option<(u8, u32)> {
+    /// Ends a halt for an interrupt that is deliverable, with RFLAGS.IF in `is_if_set`; `None` if an
+    /// interrupt does not end the halt.
+    pub const fn woken(self, flags: u32, is_if_set: bool) -> Option<HaltChange> {
         if !self.takes_interrupts() || self.raw & HALT_OTHER != 0 {
             return None;
         }
         let ends = (self.raw & HALT_HLT != 0 && is_if_set) || self.raw & HALT_IDLE != 0;
         if ends {
-            Some((self.raw & !(HALT_HLT | HALT_IDLE), flags & !RUN_HALTED))
+            Some(HaltChange {
+                set: 0,
+                clear: HALT_HLT | HALT_IDLE,
+                flags: flags & !RUN_HALTED,
+            })
         } else {
             None
         }
@@ -151,7 +174,12 @@ mod tests {
                 let woken = Offload::new(raw, VmIndex::VM1).woken(RUN_HALTED, is_if_set);
                 let is_kernels = raw & 1 != 0 && raw & 0x20 == 0;
                 let ends = (raw & 0x40 != 0 && is_if_set) || raw & 0x80 != 0;
-                let expected = (is_kernels && ends).then_some((raw & 0x3f, 0));
+                let change = HaltChange {
+                    set: 0,
+                    clear: 0xc0,
+                    flags: 0,
+                };
+                let expected = (is_kernels && ends).then_some(change);
                 assert_eq!((raw, is_if_set, woken), (raw, is_if_set, expected));
             }
         }
@@ -159,10 +187,9 @@ mod tests {
 
     #[test]
     fn at_most_one_halt_is_noted() {
-        for raw in 0..=255_u8 {
-            let offload = Offload::new(raw, VmIndex::VM1);
-            assert_eq!(offload.halted(Halt::Hlt), (raw & 0x3f) | 0x40);
-            assert_eq!(offload.halted(Halt::GuestIdle), (raw & 0x3f) | 0x80);
+        for (halt, set, clear) in [(Halt::Hlt, 0x40, 0x80), (Halt::GuestIdle, 0x80, 0x40)] {
+            let flags = RUN_HALTED;
+            assert_eq!(halt.begun(), HaltChange { set, clear, flags });
         }
     }
 }

@@ -12,7 +12,7 @@ use super::exit::{classify, Exit, RawExit};
 use super::field::{PerVm, VmIndex};
 use super::handled::{rip_after, CS_LONG, RFLAGS_IF};
 use super::msr::{Limits, SharedMsrs};
-use super::offload::{HALTS, HALT_OTHER};
+use super::offload::{HaltChange, HALTS, HALT_OTHER};
 use super::uapi::RUN_HALTED;
 
 /// The other one of the two VTLs between which the kernel switches; `None` for VM 3, which is no
@@ -191,14 +191,17 @@ impl Parked {
         self.halt & HALT_OTHER != 0
     }
 
-    /// Returns `offload_flags` and `flags` of the run page for a VTL that was halted when it
-    /// stopped, with `policy` as the current `offload_flags`; `None` if it was not halted.
-    pub const fn resumed_halt(&self, policy: u8) -> Option<(u8, u32)> {
+    /// What has to be halted again in the run page for a VTL that was halted when it stopped; `None` if it
+    /// was not halted.
+    pub const fn resumed_halt(&self) -> Option<HaltChange> {
         if self.halt == 0 {
-            None
-        } else {
-            Some((policy & !HALTS | self.halt, RUN_HALTED))
+            return None;
         }
+        Some(HaltChange {
+            set: self.halt,
+            clear: HALTS & !HALT_OTHER & !self.halt,
+            flags: RUN_HALTED,
+        })
     }
 }
 

@@ -192,9 +192,15 @@ fn halt_of_the_target_comes_back_and_the_policy_stays() {
         halt,
         ..Parked::default()
     };
-    assert_eq!(halted(0).resumed_halt(0x43), None);
-    assert_eq!(halted(0x40).resumed_halt(0x03), Some((0x43, 1)));
-    assert_eq!(halted(0x80).resumed_halt(0x43), Some((0x83, 1)));
+    assert_eq!(halted(0).resumed_halt(), None);
+    for (set, clear) in [(0x40, 0x80), (0x80, 0x40)] {
+        let change = HaltChange {
+            set,
+            clear,
+            flags: 1,
+        };
+        assert_eq!(halted(set).resumed_halt(), Some(change));
+    }
 }
 
 #[test]

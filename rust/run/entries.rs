@@ -78,7 +78,7 @@ pub(super) fn run_loaded(
             Rest::Is(Next::Handle(handled)) => {
                 let deadlines = &mut loaded.private.deadlines;
                 let has_vtl1 = call.switching.is_some();
-                offload::carry_out(machine, vp, deadlines, has_vtl1, offload, &handled)
+                offload::carry_out(machine, vp, deadlines, has_vtl1, &handled)
             }
             Rest::Is(Next::Userspace) => match &mut call.switching {
                 Some(switching) => switching.switch_vtl_state(&mut loaded),

@@ -71,10 +71,10 @@ fn take_and_wake(
         return Ok(is_halted);
     }
     let is_if_set = vp.run_page.read_guest().rflags & RFLAGS_IF != 0;
-    let Some((offload, flags)) = offload.woken(RUN_HALTED, is_if_set) else {
+    let Some(change) = offload.woken(RUN_HALTED, is_if_set) else {
         return Ok(true);
     };
-    vp.run_page.store_halt(offload, flags);
+    vp.run_page.store_halt(change);
     Ok(false)
 }
 
@@ -124,7 +124,7 @@ pub(super) fn carry_out_at_once(
             }
         }
         Action::SetTimer(_) | Action::Expire => {
-            return carry_out(machine, vp, deadlines, has_vtl1, offload, handled);
+            return carry_out(machine, vp, deadlines, has_vtl1, handled);
         }
     };
     if is_done {
@@ -148,11 +148,10 @@ pub(super) fn carry_out(
     vp: &Vp,
     deadlines: &mut Deadlines,
     has_vtl1: bool,
-    offload: Offload,
     handled: &Handled,
 ) -> bool {
     let is_done = match handled.action {
-        Action::Halt(halt) => ends_shadow(handled) && store_halt(vp, offload, halt),
+        Action::Halt(halt) => ends_shadow(handled) && store_halt(vp, halt),
         Action::Send(ipi) => send(machine, vp, ipi, handled),
         Action::SetTimer(value) => {
             deadline::set_timer(vp, deadlines, has_vtl1, value) && ends_shadow(handled)
@@ -171,9 +170,9 @@ fn ends_shadow(handled: &Handled) -> bool {
     !handled.ends_shadow || tdg_vp_wr_no_shadow(&mut tdcall::Instruction, VmIndex::VM1).is_ok()
 }
 
-fn store_halt(vp: &Vp, offload: Offload, halt: Halt) -> bool {
+fn store_halt(vp: &Vp, halt: Halt) -> bool {
     store_idle(vp, halt);
-    vp.run_page.store_halt(offload.halted(halt), RUN_HALTED);
+    vp.run_page.store_halt(halt.begun());
     true
 }
 

@@ -248,8 +248,8 @@ impl Switching {
         if let Some(registers) = plan.registers {
             run_page.store_returned(registers);
         }
-        if let Some((offload, flags)) = self.parked.resumed_halt(run_page.read_offload()) {
-            run_page.store_halt(offload, flags);
+        if let Some(change) = self.parked.resumed_halt() {
+            run_page.store_halt(change);
         }
         loaded.change(
             (plan.source(), &leaving.msrs),
@@ -281,7 +281,9 @@ impl Switching {
         let (highest, some_stay) = offload::take_proxied(vp);
         self.parked.own.rvi = highest;
         vp.stats.proxied();
-        if some_stay || self.has_to_be_told(vp, enable) {
+        // Also if some stay: nobody looks again at what was taken with them.
+        let has_to_be_told = self.has_to_be_told(vp, enable);
+        if some_stay || has_to_be_told {
             return Err(EINTR);
         }
         Ok(true)

@@ -10,12 +10,13 @@ use super::RunPage;
 use crate::pure::apic::{self, Priorities, Vector, WORDS};
 use crate::pure::deadline::ApicTimer;
 use crate::pure::handled::Guest;
+use crate::pure::offload::HaltChange;
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::run::GUEST_STATE;
 use crate::pure::uapi::timer;
 use crate::pure::vtl_switch::{Caller, Own};
 
-/// The word whose first byte is `scan_proxy_irr`.
+/// The word whose first byte is `scan_proxy_irr`; the second one is `offload_flags`.
 const SCAN_WORD: usize = offset::SCAN_PROXY_IRR;
 const SCAN_BYTE: u32 = 0xff;
 
@@ -34,8 +35,11 @@ impl RunPage {
     }
 
     /// Records a halt, or its end, in `offload_flags` and `flags`.
-    pub(crate) fn store_halt(&self, offload: u8, flags: u32) {
-        self.0.write_u8(offset::OFFLOAD_FLAGS, offload);
+    pub(crate) fn store_halt(&self, change: HaltChange) {
+        const SHIFT: usize = 8 * (offset::OFFLOAD_FLAGS - SCAN_WORD);
+        let HaltChange { set, clear, flags } = change;
+        let (set, clear) = (u32::from(set) << SHIFT, u32::from(clear) << SHIFT);
+        self.0.change_bits_u32(SCAN_WORD, set, clear);
         self.0.write_u32(offset::FLAGS, flags);
     }
 
