@@ -181,6 +181,50 @@ TEST_F(pair, the_record_of_a_switch_comes_with_the_next_entry_of_any_run)
 	audit_close(&log);
 }
 
+/* VTL1 is halted, so its entry does not follow the call until userspace ends the halt. */
+TEST_F(pair, a_call_that_no_entry_followed_goes_on_in_vtl1)
+{
+	const volatile struct mshv_vtl_audit_record *record;
+	const uint64_t before = pair_stats(&self->pair).vtl_calls;
+	unsigned int entries = 0, tries = 0;
+	struct audit_log log;
+
+	ASSERT_EQ(0, vtl_catch_alarms());
+	START(pair_vmcall, pair_halt);
+	self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT;
+	self->state->gpr[RAX] = 0;
+	self->state->gpr[RCX] = CODE_CALL;
+	self->page->parked[1].halt = MSHV_VTL_HALT_HLT;
+	ASSERT_EQ(0, audit_open(&log, self->pair.guest.fd, 0));
+	do {
+		vtl_alarm_ms(200);
+		ASSERT_EQ(-EINTR, vtl_enter(&self->pair.guest));
+	} while (pair_vm(&self->pair) == 1 && ++tries < 100);
+	vtl_alarm_ms(0);
+	ASSERT_EQ(2, pair_vm(&self->pair));
+	EXPECT_EQ(2, self->page->active_vm);
+	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
+	EXPECT_TRUE(self->run->offload_flags & MSHV_VTL_HALT_HLT);
+	EXPECT_EQ(pair_address(&self->pair, pair_halt), self->state->rip);
+	EXPECT_EQ(pair_address(&self->pair, pair_vmcall) + 3,
+		  self->page->parked[0].rip);
+	EXPECT_EQ(1, *(volatile uint32_t *)(self->pair.assist +
+					    ASSIST_ENTRY_REASON));
+	EXPECT_EQ(before + 1, pair_stats(&self->pair).vtl_calls);
+	while ((record = audit_next(&log)))
+		EXPECT_EQ(1, record->vm);
+	self->run->flags = 0;
+	self->run->offload_flags = MSHV_VTL_OFFLOAD_INTR_INJECT;
+	EXPECT_EXIT(2, EXIT_HLT);
+	while ((record = audit_next(&log))) {
+		EXPECT_EQ(2, record->vm);
+		/* An attempt that an interrupt has prevented has another one. */
+		entries += record->entry_reason == EXIT_VMCALL + 1;
+	}
+	EXPECT_EQ(1, entries);
+	audit_close(&log);
+}
+
 /* Makes the run page invalid when the guest has run for a while. */
 static void *spoil(void *argument)
 {
