@@ -23,7 +23,9 @@ pub const HALT_HLT: u8 = 1 << 6;
 /// Halted by a read of HV_X64_MSR_GUEST_IDLE.
 pub const HALT_IDLE: u8 = 1 << 7;
 /// All bits that say that a lower VTL is halted, and why.
-pub(super) const HALTS: u8 = HALT_OTHER | HALT_HLT | HALT_IDLE;
+pub(super) const HALTS: u8 = HALT_OTHER | KERNEL_HALTS;
+/// Those that the kernel sets and clears.
+const KERNEL_HALTS: u8 = HALT_HLT | HALT_IDLE;
 
 /// A change of `offload_flags` and `flags`. Other threads may set bits of the former meanwhile, so it is
 /// made in one access.
@@ -35,6 +37,17 @@ pub struct HaltChange {
     pub clear: u8,
     /// The new `flags`.
     pub flags: u32,
+}
+
+impl HaltChange {
+    /// Halts the lower VTL for the reasons in `halts`.
+    pub(super) const fn halted(halts: u8) -> Self {
+        Self {
+            set: halts,
+            clear: KERNEL_HALTS & !halts,
+            flags: RUN_HALTED,
+        }
+    }
 }
 
 /// How a lower VTL halted itself.
@@ -49,15 +62,10 @@ pub enum Halt {
 impl Halt {
     /// What the halt changes.
     pub const fn begun(self) -> HaltChange {
-        let (set, clear) = match self {
-            Self::Hlt => (HALT_HLT, HALT_IDLE),
-            Self::GuestIdle => (HALT_IDLE, HALT_HLT),
-        };
-        HaltChange {
-            set,
-            clear,
-            flags: RUN_HALTED,
-        }
+        HaltChange::halted(match self {
+            Self::Hlt => HALT_HLT,
+            Self::GuestIdle => HALT_IDLE,
+        })
     }
 }
 
@@ -111,7 +119,7 @@ impl Offload {
 
     /// Ends a halt for an interrupt that is deliverable, with RFLAGS.IF in `is_if_set`; `None` if an
     /// interrupt does not end the halt.
-    pub const fn woken(self, flags: u32, is_if_set: bool) -> Option<HaltChange> {
+    pub const fn woken(self, is_if_set: bool) -> Option<HaltChange> {
         if !self.takes_interrupts() || self.raw & HALT_OTHER != 0 {
             return None;
         }
@@ -119,8 +127,8 @@ impl Offload {
         if ends {
             Some(HaltChange {
                 set: 0,
-                clear: HALT_HLT | HALT_IDLE,
-                flags: flags & !RUN_HALTED,
+                clear: KERNEL_HALTS,
+                flags: 0,
             })
         } else {
             None
@@ -157,7 +165,7 @@ mod tests {
         for raw in 0..=255 {
             let (vm1, vm2) = (Offload::new(raw, VmIndex::VM1), Offload::new(raw, VM2));
             assert!(!vm2.takes_interrupts() && !vm2.takes_icr());
-            assert_eq!(vm2.woken(1, true), None);
+            assert_eq!(vm2.woken(true), None);
             assert_eq!(vm1.takes_interrupts(), raw & 1 != 0);
             assert_eq!(vm1.takes_icr(), raw & 3 == 3);
             assert_eq!(Offload::accepts_ipi(raw), raw & 0x23 == 3);
@@ -171,7 +179,7 @@ mod tests {
     fn an_interrupt_ends_only_halts_of_the_kernel() {
         for raw in 0..=255_u8 {
             for is_if_set in [false, true] {
-                let woken = Offload::new(raw, VmIndex::VM1).woken(RUN_HALTED, is_if_set);
+                let woken = Offload::new(raw, VmIndex::VM1).woken(is_if_set);
                 let is_kernels = raw & 1 != 0 && raw & 0x20 == 0;
                 let ends = (raw & 0x40 != 0 && is_if_set) || raw & 0x80 != 0;
                 let change = HaltChange {

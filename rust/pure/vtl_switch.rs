@@ -13,7 +13,6 @@ use super::field::{PerVm, VmIndex};
 use super::handled::{rip_after, CS_LONG, RFLAGS_IF};
 use super::msr::{Limits, SharedMsrs};
 use super::offload::{HaltChange, HALTS, HALT_OTHER};
-use super::uapi::RUN_HALTED;
 
 /// The other one of the two VTLs between which the kernel switches; `None` for VM 3, which is no
 /// VTL.
@@ -197,11 +196,7 @@ impl Parked {
         if self.halt == 0 {
             return None;
         }
-        Some(HaltChange {
-            set: self.halt,
-            clear: HALTS & !HALT_OTHER & !self.halt,
-            flags: RUN_HALTED,
-        })
+        Some(HaltChange::halted(self.halt))
     }
 }
 

@@ -23,7 +23,6 @@ use crate::pure::handled::{Action, Handled};
 use crate::pure::icr::{Ipi, Target};
 use crate::pure::offload::{Halt, Offload};
 use crate::pure::tdcall::tdg_vp_wr_no_shadow;
-use crate::pure::uapi::RUN_HALTED;
 use crate::vp::machine::Machine;
 use crate::vp::vapic::VirtualApic;
 use crate::vp::Vp;
@@ -71,7 +70,7 @@ fn take_and_wake(
         return Ok(is_halted);
     }
     let is_if_set = vp.run_page.read_guest().rflags & RFLAGS_IF != 0;
-    let Some(change) = offload.woken(RUN_HALTED, is_if_set) else {
+    let Some(change) = offload.woken(is_if_set) else {
         return Ok(true);
     };
     vp.run_page.store_halt(change);
