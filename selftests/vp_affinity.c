@@ -139,16 +139,6 @@ static void start(struct __test_metadata *_metadata, struct runner *runner)
 	usleep(100 * 1000);
 }
 
-static void cancel(struct vtl_guest *guest)
-{
-	unsigned char mask = 1;
-	struct mshv_kick_cpus kick = { .len_bits = 1,
-				       .cpu_mask = (uintptr_t)&mask,
-				       .flags = MSHV_KICK_CANCEL };
-
-	ioctl(guest->fd, MSHV_KICK_CPUS, &kick);
-}
-
 /* No exit, and whether the lower VTL has run; it may not have been entered. */
 static void says_whether_it_ran(struct __test_metadata *_metadata,
 				struct vtl_guest *guest)
@@ -177,7 +167,7 @@ static void move_away(struct __test_metadata *_metadata, struct runner *runner,
 	is_moved = !join(mover.thread);
 	has_returned = is_moved && !join(runner->thread);
 	if (!has_returned) {
-		cancel(runner->guest);
+		vtl_kick(runner->guest, MSHV_KICK_CANCEL);
 		pthread_join(runner->thread, NULL);
 	}
 	if (!is_moved)
@@ -241,7 +231,7 @@ TEST_F(affinity, the_same_cpus_once_more_change_nothing)
 	ASSERT_EQ(0, move_by_affinity(self->runner.tid, 0));
 	usleep(100 * 1000);
 	EXPECT_EQ(EBUSY, pthread_tryjoin_np(self->runner.thread, NULL));
-	cancel(&self->guest);
+	vtl_kick(&self->guest, MSHV_KICK_CANCEL);
 	ASSERT_EQ(0, join(self->runner.thread));
 	EXPECT_EQ(-EINTR, self->runner.result);
 	before = self->guest.run->tdx.l2_enter_guest_state.gpr[RAX];
@@ -261,7 +251,7 @@ TEST_F(affinity, moved_there_and_back_it_goes_on_or_says_so)
 		/* It may have reported that, and exited. */
 		result = move_by_affinity(self->runner.tid, 0);
 		EXPECT_TRUE(!result || result == -ESRCH);
-		cancel(&self->guest);
+		vtl_kick(&self->guest, MSHV_KICK_CANCEL);
 		ASSERT_EQ(0, join(self->runner.thread));
 		EXPECT_TRUE(self->runner.result == -ENXIO ||
 			    self->runner.result == -EINTR);

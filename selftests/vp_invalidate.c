@@ -119,16 +119,6 @@ static bool is_waiting(SELF *self)
 	return atomic_load(word(self)) & MSHV_TDX_ENTRY_INVD_MASK;
 }
 
-static int kick(SELF *self, uint64_t flags)
-{
-	unsigned char mask = 1;
-	struct mshv_kick_cpus request = { .len_bits = 1,
-					  .cpu_mask = (uintptr_t)&mask,
-					  .flags = flags };
-
-	return ioctl(self->guest.fd, MSHV_KICK_CPUS, &request) ? -errno : 0;
-}
-
 /* One record, in their order. */
 static void look_at(SELF *self, volatile struct mshv_vtl_audit_record *record)
 {
@@ -203,7 +193,7 @@ static void end(struct __test_metadata *_metadata, SELF *self)
 	self->is_over = true;
 	/* Inside, or just before: cancel is read last. */
 	while (pthread_tryjoin_np(self->thread, NULL)) {
-		kick(self, MSHV_KICK_CANCEL);
+		vtl_kick(&self->guest, MSHV_KICK_CANCEL);
 		usleep(1000);
 	}
 	EXPECT_TRUE(!self->result || self->result == -EINTR);
@@ -222,7 +212,7 @@ TEST_F(invalidate, after_a_kick_without_cancel_the_guest_runs_only_with_it_done)
 	for (round = 0; round < 30; round++) {
 		tsc = __rdtsc();
 		EXPECT_TRUE(request(self, 1 + round % 3));
-		EXPECT_EQ(0, kick(self, MSHV_KICK_WAIT));
+		EXPECT_EQ(0, vtl_kick(&self->guest, MSHV_KICK_WAIT));
 		self->waited_tsc = __rdtsc();
 		self->made_tsc = tsc;
 		ASSERT_TRUE(is_done_after(self, tsc))
@@ -245,11 +235,11 @@ TEST_F(invalidate, one_made_while_the_one_before_is_done_is_not_lost)
 	begin(_metadata, self);
 	for (round = 0; round < 20; round++) {
 		request(self, 1);
-		kick(self, MSHV_KICK_CANCEL | MSHV_KICK_WAIT);
+		vtl_kick(&self->guest, MSHV_KICK_CANCEL | MSHV_KICK_WAIT);
 		usleep(rand() % 2000);
 		tsc = __rdtsc();
 		request(self, 1);
-		kick(self, MSHV_KICK_CANCEL);
+		vtl_kick(&self->guest, MSHV_KICK_CANCEL);
 		lost += !is_done_after(self, tsc);
 		if (lost)
 			break;
@@ -276,7 +266,8 @@ static void *write_requests(void *argument)
 	for (round = 0; round < 200; round++) {
 		writer->made += request(writer->self, 1);
 		if (rand_r(&writer->seed) % 4 == 0)
-			kick(writer->self, rand_r(&writer->seed) % 4);
+			vtl_kick(&writer->self->guest,
+				 rand_r(&writer->seed) % 4);
 		if (rand_r(&writer->seed) % 2)
 			usleep(rand_r(&writer->seed) % 1000);
 	}

@@ -229,14 +229,11 @@ TEST_F(pair, a_call_that_no_entry_followed_goes_on_in_vtl1)
 static void *spoil(void *argument)
 {
 	struct vtl_pair *pair = argument;
-	uint64_t mask = 1ULL << pair->guest.cpu;
-	struct mshv_kick_cpus request = { .len_bits = 64,
-					  .cpu_mask = (uintptr_t)&mask };
 
 	while (!pair->data[0]->turns)
 		;
 	pair->guest.run->flags = 1U << 7;
-	ioctl(pair->guest.fd, MSHV_KICK_CPUS, &request);
+	vtl_kick(&pair->guest, 0);
 	return NULL;
 }
 

@@ -5,7 +5,6 @@
  * and whether the run shall go on at all.
  */
 #include <pthread.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "pair_fixture.h"
@@ -28,24 +27,12 @@ static void wait_for_calls(const struct neighbour *neighbour)
 		usleep(1000);
 }
 
-static int kick(struct vtl_pair *pair, uint64_t flags)
-{
-	uint64_t mask = 1;
-	struct mshv_kick_cpus request = {
-		.len_bits = 64,
-		.cpu_mask = (uintptr_t)&mask,
-		.flags = flags,
-	};
-
-	return ioctl(pair->guest.fd, MSHV_KICK_CPUS, &request);
-}
-
 static void *kick_soon(void *argument)
 {
 	struct neighbour *neighbour = argument;
 
 	wait_for_calls(neighbour);
-	kick(neighbour->pair, MSHV_KICK_CANCEL);
+	vtl_kick(&neighbour->pair->guest, MSHV_KICK_CANCEL);
 	return NULL;
 }
 

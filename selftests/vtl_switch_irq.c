@@ -402,19 +402,13 @@ struct kicker {
 static void *flush_and_kick(void *argument)
 {
 	struct kicker *kicker = argument;
-	uint64_t mask = 1ULL << kicker->pair->guest.cpu;
-	struct mshv_kick_cpus request = {
-		.len_bits = 64,
-		.cpu_mask = (uintptr_t)&mask,
-		.flags = MSHV_KICK_WAIT,
-	};
 
 	while (!kicker->stop) {
 		__atomic_fetch_add(&kicker->pair->page->flush[1], 1,
 				   __ATOMIC_SEQ_CST);
 		__atomic_fetch_add(&kicker->pair->page->flush[2], 1,
 				   __ATOMIC_SEQ_CST);
-		ioctl(kicker->pair->guest.fd, MSHV_KICK_CPUS, &request);
+		vtl_kick(&kicker->pair->guest, MSHV_KICK_WAIT);
 		kicker->flushes++;
 	}
 	return NULL;

@@ -200,14 +200,7 @@ bool irq_is_requested(const struct irq_guest *irq, unsigned int vector)
 
 int irq_kick(const struct irq_guest *irq, uint64_t flags)
 {
-	uint64_t mask = 1ULL << irq->guest.cpu;
-	struct mshv_kick_cpus request = {
-		.len_bits = 64,
-		.cpu_mask = (uintptr_t)&mask,
-		.flags = flags,
-	};
-
-	return ioctl(irq->guest.fd, MSHV_KICK_CPUS, &request) ? -errno : 0;
+	return vtl_kick(&irq->guest, flags);
 }
 
 /* x2APIC ID of a CPU, all ones if there is none. */

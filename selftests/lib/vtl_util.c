@@ -420,6 +420,18 @@ int vtl_enter(struct vtl_guest *guest)
 	return ioctl(guest->fd, MSHV_RETURN_TO_LOWER_VTL) ? -errno : 0;
 }
 
+int vtl_kick(const struct vtl_guest *guest, uint64_t flags)
+{
+	uint64_t mask = 1ULL << guest->cpu;
+	struct mshv_kick_cpus request = {
+		.len_bits = 64,
+		.cpu_mask = (uintptr_t)&mask,
+		.flags = flags,
+	};
+
+	return ioctl(guest->fd, MSHV_KICK_CPUS, &request) ? -errno : 0;
+}
+
 /* An exit of the guest's own: what it did, or an access that the host saw first. */
 static bool is_exit(uint64_t rax)
 {

@@ -193,6 +193,8 @@ int vtl_guest_load(struct vtl_guest *guest, const unsigned char *code,
 int vtl_guest_start(struct vtl_guest *guest);
 void vtl_guest_close(struct vtl_guest *guest);
 int vtl_enter(struct vtl_guest *guest);
+/* MSHV_KICK_CPUS of the guest's CPU: 0 or the negative errno. */
+int vtl_kick(const struct vtl_guest *guest, uint64_t flags);
 int vtl_run(struct vtl_guest *guest);
 unsigned int vtl_exit_reason(const struct vtl_guest *guest);
 void vtl_step_over(struct vtl_guest *guest);
