@@ -60,16 +60,14 @@ static bool moves(void *to)
 	return fault;
 }
 
-static bool store(void *to)
+bool write_faults(u8 *at)
 {
 	int fault = 1;
 
-	asm volatile("1: movb $1, (%1)\n"
+	asm volatile("1: movb $1, %1\n"
 		     "   xorl %0, %0\n"
 		     "2:\n" _ASM_EXTABLE(1b, 2b)
-		     : "+r"(fault)
-		     : "r"(to)
-		     : "memory");
+		     : "+r"(fault), "+m"(*at));
 	return fault;
 }
 
@@ -106,7 +104,8 @@ bool table_is_kept(const void *last, bool from_device)
 	local_irq_save(flags);
 	before = __native_read_cr3();
 	native_write_cr3(root);
-	fault = from_device ? moves((void *)linear) : store((void *)linear);
+	fault = from_device ? moves((void *)linear) :
+			      write_faults((u8 *)linear);
 	native_write_cr3(before);
 	local_irq_restore(flags);
 	iounmap(device);

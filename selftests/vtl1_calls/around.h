@@ -19,6 +19,9 @@ void make_tables(u64 *upper, u64 *last, void *target);
  */
 bool table_is_kept(const void *last, bool from_device);
 
+/* Stores a byte. Returns true if that was an exception. */
+bool write_faults(u8 *at);
+
 /* Moves a byte from a device by one string instruction. Returns true if that was an exception. */
 bool device_moves_to(u8 *to);
 

@@ -9,7 +9,6 @@
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/smp.h>
-#include <asm/asm.h>
 #include "around.h"
 
 #define MAGIC 0x314c5456 /* "VTL1" */
@@ -83,18 +82,6 @@ static long ask(u32 command, u64 input, u64 input_len, u64 output,
 		.output_len = output_len,
 	};
 	return vtl_call(0, virt_to_phys(memory)).rax;
-}
-
-/* Writes a byte; returns true if that was an exception. */
-static bool write_faults(u8 *at)
-{
-	int fault = 1;
-
-	asm volatile("1: movb $1, %1\n"
-		     "   xorl %0, %0\n"
-		     "2:\n" _ASM_EXTABLE(1b, 2b)
-		     : "+r"(fault), "+m"(*at));
-	return fault;
 }
 
 static void addresses_of_vtl1(u64 input, u64 output)
