@@ -196,13 +196,14 @@ build_guest() {
 	cp "$TOP/scripts/guest-vtl1" "$tree/vtl1-test"
 	cp "$TOP/scripts/guest-attack" "$tree/attack"
 	cp "$BUILD/vtl1ctl" "$tree/bin/"
+	cp "$TOP/selftests/result.sh" "$tree/lib/"
 	cp "$BUILD/vtl1_client/vtl1_client.ko" "$BUILD/vtl1_calls/vtl1_calls.ko" \
 		"$BUILD/vtl0_attack/vtl0_attack.ko" "$tree/lib/"
 	find "$BUILD/guest-drivers" -name '*.ko' -exec cp -t "$tree/lib" {} +
 	pack "$tree" "$BUILD/guest.inner"
 	start_tree "$tree"
 	cp "$BUILD/vtlctl" "$tree/bin/"
-	cp "$BUILD/module/mshv_vtl_tdx.ko" "$tree/lib/"
+	cp "$BUILD/module/mshv_vtl_tdx.ko" "$TOP/selftests/result.sh" "$tree/lib/"
 	mkdir "$tree/guest"
 	cp "$BUILD/vtl1" "$tree/guest/"
 	# Known to everybody, so that what is signed with its keys can be checked.
