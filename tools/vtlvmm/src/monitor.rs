@@ -14,6 +14,7 @@ pub mod finding;
 pub mod gates;
 pub mod image;
 mod order;
+mod random;
 pub mod registers;
 pub mod sites;
 pub mod symbols;

@@ -364,6 +364,13 @@ fn step_over(vp: &Vp, len: u8, is_64_bit: bool) {
     vp.note_step();
 }
 
+/// The privilege level: the DPL of SS.
+fn cpl(vp: &Vp) -> vtl::Result<u8> {
+    const DPL_SHIFT: u32 = 5;
+    // CAST: two bits.
+    Ok(((vp.read(vtl::field::L2Field::GUEST_SS_AR)? >> DPL_SHIFT) & 3) as u8)
+}
+
 /// Returns true if the exit was in 64-bit code: L of the CS rights in RSI.
 fn is_64_bit(vp: &Vp) -> bool {
     const CS_L: u64 = 1 << (16 + 13);

@@ -63,23 +63,23 @@ pub enum Miss {
     Protected,
 }
 
-const PRESENT: u64 = 1;
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
+pub(crate) const PRESENT: u64 = 1;
+pub(crate) const WRITABLE: u64 = 1 << 1;
+pub(crate) const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-const LARGE: u64 = 1 << 7;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub(crate) const LARGE: u64 = 1 << 7;
+pub(crate) const NO_EXECUTE: u64 = 1 << 63;
+pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 const WP: u64 = 1 << 16;
-const PG: u64 = 1 << 31;
+pub(crate) const PG: u64 = 1 << 31;
 const PSE: u64 = 1 << 4;
 const PAE: u64 = 1 << 5;
-const LA57: u64 = 1 << 12;
+pub(crate) const LA57: u64 = 1 << 12;
 const SMEP: u64 = 1 << 20;
 const SMAP: u64 = 1 << 21;
-const LMA: u64 = 1 << 10;
+pub(crate) const LMA: u64 = 1 << 10;
 const NXE: u64 = 1 << 11;
 
 impl Paging {
@@ -94,8 +94,8 @@ impl Paging {
     }
 
     /// Translates an access of the processor as the processor does: checks its rights, and marks the
-    /// entries accessed, and the page dirty, where the guest may write. Protection keys and shadow stacks are not checked; the
-    /// guest has neither.
+    /// entries accessed, and the page dirty, where the guest may write. Protection keys and shadow
+    /// stacks are not checked; the guest has neither.
     ///
     /// # Errors
     /// What the guest gets instead of the access.
@@ -346,7 +346,7 @@ impl Entry for u32 {
 }
 
 /// Returns true if the bits above those that are translated are copies of the highest one.
-const fn is_canonical(linear: u64, levels: u32) -> bool {
+pub(crate) const fn is_canonical(linear: u64, levels: u32) -> bool {
     let unused = 64 - (12 + 9 * levels);
     // CAST: the sign is what this is about.
     ((linear << unused) as i64 >> unused) as u64 == linear

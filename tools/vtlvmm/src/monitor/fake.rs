@@ -176,11 +176,7 @@ pub(crate) fn image() -> KernelImage {
     KernelImage::from_vmlinux(&vmlinux()).expect("a kernel")
 }
 
-pub(crate) const PRESENT: u64 = 1;
-pub(crate) const WRITABLE: u64 = 2;
-pub(crate) const USER: u64 = 4;
-pub(crate) const LARGE: u64 = 1 << 7;
-pub(crate) const NO_EXECUTE: u64 = 1 << 63;
+pub(crate) use crate::walk::{LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE};
 const TABLE: u64 = PRESENT | WRITABLE | USER;
 
 /// A guest that has booted the kernel, moved by a large page.

@@ -18,7 +18,7 @@ pub enum Kind {
     WritableExecutable,
     /// A page of the kernel's text or constants is writable at some address.
     WritableText,
-    /// The addresses of the kernel's text lead to other memory.
+    /// The addresses of the kernel's text or constants lead to other memory.
     TextMoved,
     /// The supervisor could execute a page in the half of the addresses that is userspace's.
     LowExecutable,

@@ -73,7 +73,7 @@ impl KernelImage {
         Self::from_vmlinux(&unpacked)
     }
 
-    /// Reads what is packed in a bzImage: an ELF file, and relocations behind it.
+    /// Reads what is packed in a bzImage: an ELF file, and relocations after it.
     ///
     /// # Errors
     /// What is missing in it.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! In which order pages are compared: another one each time, so that the guest can't know which are next.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::iter;
+
+use super::random;
 
 /// An endless sequence in which, from pass to pass, each page comes once.
 #[derive(Debug)]
@@ -43,12 +43,10 @@ impl Order {
 
     /// A stride that has no divisor in common with the total visits each page.
     fn begin(&mut self) {
-        let random = || {
-            // With another key each time, from the system's random numbers. CAST: any bits.
-            RandomState::new().hash_one(0_u8) as usize % self.total
-        };
-        self.next = random();
-        let mut stride = random().max(1);
+        // CAST: any bits.
+        let page = || random::number() as usize % self.total;
+        self.next = page();
+        let mut stride = page().max(1);
         while greatest_divisor(stride, self.total) != 1 {
             stride = (stride % self.total) + 1;
         }

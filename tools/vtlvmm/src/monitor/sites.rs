@@ -35,8 +35,7 @@ pub enum SiteKind {
 /// The longest of them.
 pub const LONGEST: usize = 6;
 
-/// First byte of a place that is changed.
-pub(super) const INT3: u8 = 0xcc;
+const INT3: u8 = 0xcc;
 const CALL: u8 = 0xe8;
 const JMP: u8 = 0xe9;
 const JMP_SHORT: u8 = 0xeb;
@@ -52,6 +51,11 @@ const RET_5: [u8; 5] = [0xc3, INT3, INT3, INT3, INT3];
 
 /// First bytes of all of them.
 const FIRSTS: [u8; 9] = [CALL, JMP, JMP_SHORT, 0x66, 0x0f, 0x2e, 0x67, 0x3e, 0xc3];
+
+/// Returns true if the first byte is not the instruction's, because the place is being changed.
+pub(super) fn is_in_change(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&INT3)
+}
 
 /// Whether bytes at a place are one of those that may be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +90,9 @@ impl Site {
             return Verdict::Refused;
         };
         let verdict = self.judge_whole(bytes, text);
-        if verdict == Verdict::Allowed || bytes.first() != Some(&INT3) {
+        if verdict == Verdict::Allowed || !is_in_change(bytes) {
             return verdict;
         }
-        // In the middle of a change: the first byte is not the instruction's.
         let mut whole = [0; LONGEST];
         let mut best = verdict;
         for first in FIRSTS {

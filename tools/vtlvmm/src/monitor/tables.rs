@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::view::{Physical, Root};
+use crate::walk::{ADDRESS, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, is_canonical};
 
 /// A page, with the rights of all tables that lead to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +40,6 @@ const ALL: Rights = Rights {
     is_user: true,
 };
 
-const PRESENT: u64 = 1;
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const LARGE: u64 = 1 << 7;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const TABLE_LEN: usize = 4096;
 const ENTRIES: u64 = 512;
 /// Tables between a root and a page.
@@ -84,11 +79,7 @@ const fn top_shift(root: Root) -> u32 {
     12 + 9 * (root.levels - 1)
 }
 
-/// The bits of a linear address that are translated, and back.
-const fn translated(root: Root, linear: u64) -> u64 {
-    linear & ((1 << (top_shift(root) + 9)) - 1)
-}
-
+/// The linear address with these translated bits.
 const fn canonical(root: Root, translated: u64) -> u64 {
     let unused = 64 - (top_shift(root) + 9);
     // CAST: the sign is what this is about.
@@ -97,7 +88,7 @@ const fn canonical(root: Root, translated: u64) -> u64 {
 
 /// The page at a linear address.
 pub fn leaf<P: Physical>(memory: &P, root: Root, linear: u64) -> Option<Leaf> {
-    if canonical(root, translated(root, linear)) != linear {
+    if !is_canonical(linear, root.levels) {
         return None;
     }
     let (mut table, mut rights) = (root.cr3 & ADDRESS, ALL);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::finding::{Finding, Key, Kind, hex};
 use super::image::KernelImage;
 use super::order::Order;
-use super::sites::{self, INT3, LONGEST, Site, Verdict};
+use super::sites::{self, LONGEST, Site, Verdict};
 use super::view::{Physical, Root, read_linear};
 
 /// A place whose first byte was INT3 so often in a row is in no change.
@@ -165,10 +165,6 @@ impl Text {
     }
 }
 
-fn now_is_whole(bytes: &[u8]) -> bool {
-    bytes.first() != Some(&INT3)
-}
-
 /// Takes over the bytes that may differ. Returns how many did.
 fn adopt(old: &mut [u8], new: &[u8], may_differ: impl Fn(usize) -> bool) -> usize {
     const WORD: usize = 8;
@@ -202,7 +198,7 @@ fn adopt_site<P: Physical>(
     };
     let is_new = memory.read(place.gpa + u64::from(site.at), now) && now != expected;
     // What is in the middle of a change ends as something else.
-    if !is_new || now.first() == Some(&INT3) || site.judge(now, &image.map()) != Verdict::Allowed {
+    if !is_new || sites::is_in_change(now) || site.judge(now, &image.map()) != Verdict::Allowed {
         return 0;
     }
     adopt(expected, now, |_| true)
@@ -308,7 +304,7 @@ impl<'a, P: Physical> Compare<'a, P> {
             Verdict::Refused => false,
             Verdict::Trampoline(distance) => self.is_trampoline(distance),
         };
-        if !is_allowed || now_is_whole(&bytes) {
+        if !is_allowed || !sites::is_in_change(&bytes) {
             return is_allowed;
         }
         self.changing.insert(site.at);

@@ -3,6 +3,8 @@
 
 use vm_memory::{Bytes as _, GuestAddress, GuestMemory};
 
+use crate::walk::{LA57, LMA, PG};
+
 /// Guest-physical memory.
 pub trait Physical {
     /// Fills `bytes` from `gpa` on. Returns false if not all of it is memory.
@@ -63,9 +65,6 @@ pub struct Root {
 impl Registers {
     /// Its page tables; none unless it is in long mode.
     pub const fn root(&self) -> Option<Root> {
-        const PG: u64 = 1 << 31;
-        const LMA: u64 = 1 << 10;
-        const LA57: u64 = 1 << 12;
         if self.cr0 & PG == 0 || self.efer & LMA == 0 {
             return None;
         }

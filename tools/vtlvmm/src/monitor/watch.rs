@@ -2,14 +2,13 @@
 //! The thread that checks, and how it gets the registers of the processors: each is made to leave VTL0,
 //! its own thread reads them before it goes on, and waits for nothing.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checks::{Budget, Checks, Event};
 use super::image::KernelImage;
+use super::random;
 use super::view::Registers;
 use crate::board::{Board, End};
 use crate::memory::LowerRam;
@@ -80,10 +79,8 @@ const WAITING: Duration = Duration::from_secs(1);
 
 /// Half of a time to one and a half of it, at random: the guest can't know when it is looked at.
 fn varied(interval: Duration) -> Duration {
-    // With another key each time, from the system's random numbers.
-    let random = RandomState::new().hash_one(0_u8);
     // CAST: the upper half.
-    let share = (random >> 32) as u32;
+    let share = (random::number() >> 32) as u32;
     interval.mul_f64(0.5 + f64::from(share) / f64::from(u32::MAX))
 }
 

@@ -5,8 +5,8 @@ use vtl::Vp;
 use vtl::field::L2Field;
 use vtl::run_page::SwitchedState;
 
-use super::Vcpu;
 use super::guest::Guest;
+use super::{Vcpu, cpl};
 use crate::monitor::view::{Registers, Table};
 
 impl Vcpu {
@@ -34,11 +34,6 @@ impl Vcpu {
         }
         Ok(())
     }
-}
-
-fn cpl(vp: &Vp) -> vtl::Result<u8> {
-    // CAST: two bits.
-    Ok(((vp.read(L2Field::GUEST_SS_AR)? >> 5) & 3) as u8)
 }
 
 fn registers(vp: &Vp, cpl: u8) -> vtl::Result<Registers> {

@@ -19,7 +19,6 @@ struct Range {
 #[derive(Debug)]
 pub(super) struct Pages {
     text: Place,
-    text_len: u64,
     read_only: [Range; 2],
     passes: [Pass; 2],
     /// Whose tables each of them goes through.
@@ -39,7 +38,6 @@ impl Pages {
         };
         Self {
             text,
-            text_len: len.next_multiple_of(page),
             read_only: [
                 range(0, len.next_multiple_of(page), "the kernel's text"),
                 range(from, to & !(page - 1), "the kernel's constants"),
@@ -52,7 +50,8 @@ impl Pages {
 
     /// An address that only the kernel's tables have.
     pub(super) const fn probe(&self) -> u64 {
-        self.text.linear + self.text_len - 1
+        let [text, _] = &self.read_only;
+        self.text.linear + (text.end - text.start) - 1
     }
 
     /// Returns true if a whole pass through the kernel's half finds nothing.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What is collected from the sections and tables of a kernel: symbols, the places that change, and the
-//! relocations behind the file.
+//! relocations after the file.
 
 use std::collections::HashMap;
 
@@ -196,7 +196,7 @@ impl Collected<'_> {
     }
 }
 
-/// Behind the ELF file: zero, addresses of numbers of 64 bits, zero, addresses of numbers of 32 bits. All
+/// After the ELF file: zero, addresses of numbers of 64 bits, zero, addresses of numbers of 32 bits. All
 /// are the lower halves of addresses for which the kernel is linked; read from the end.
 pub(super) fn relocations(bytes: &[u8], end: u64, text: Section<'_>) -> (Vec<u32>, Vec<u32>) {
     let file = File(bytes);

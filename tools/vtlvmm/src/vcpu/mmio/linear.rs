@@ -9,7 +9,7 @@ use super::Problem;
 use crate::board::Board;
 use crate::decode;
 use crate::memory::LowerRam;
-use crate::vcpu::is_64_bit;
+use crate::vcpu::{cpl, is_64_bit};
 use crate::walk::{Kind, Paging, Privilege, Tables};
 
 /// How the guest translates. In 64-bit code only CR3 is to be read, which is a call each.
@@ -30,12 +30,11 @@ pub(super) fn whole_paging(vp: &Vp, cr3: u64) -> vtl::Result<Paging> {
     })
 }
 
-/// Whose instruction it is: CPL is the DPL of SS.
+/// Whose instruction it is.
 pub(super) fn privilege(vp: &Vp) -> vtl::Result<Privilege> {
-    const DPL_SHIFT: u32 = 5;
     const AC: u64 = 1 << 18;
     Ok(Privilege {
-        is_user: (vp.read(L2Field::GUEST_SS_AR)? >> DPL_SHIFT) & 3 == 3,
+        is_user: cpl(vp)? == 3,
         is_ac_set: vp.page().rflags() & AC != 0,
     })
 }
