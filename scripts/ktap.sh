@@ -14,12 +14,17 @@ count_ktap() {
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
+# count_run LOG STATUS: of a TD. One that failed without a failed test case has failed all the same.
+count_run() {
+	local before=$failed
+	count_ktap "$1"
+	[ "$2" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
+}
+
 # run_kselftests WHAT LOG [EMULATOR OPTION...]
 # The limit is for a TD that hangs: a busy or slow machine takes several times as long as a quiet one.
 run_kselftests() {
-	local status=0 before=$failed
+	local status=0
 	LIMIT=${LIMIT:-2400} "$TOP/scripts/td.sh" "$@" || status=$?
-	count_ktap "$2"
-	# A TD that failed without a failed test case has failed all the same.
-	[ "$status" = 0 ] || [ "$failed" != "$before" ] || failed=$((failed + 1))
+	count_run "$2" "$status"
 }

@@ -3,10 +3,11 @@
 #
 # `make test-deep`: on the debug kernel, which sees what a stock kernel does not
 # (scripts/debug.config), in a TD: the KUnit suites of the module, all kselftests,
-# calls at random while allocations fail, and the search for leaks; then those of a
-# Hyper-V host and those of mappings with much memory, and a kexec into the same kernel.
-# The first warning of that kernel ends the run.
+# calls at random while allocations fail, and the search for leaks; those of a Hyper-V host and
+# those of mappings with much memory, and a kexec into the same kernel. Each is a TD, and two
+# of them run at a time. The first warning of that kernel ends its TD.
 # Everything is printed and kept in build/test-deep.log; the last line counts.
+#   JOBS=		how many TDs run at a time
 #   FUZZ_SECONDS=	how long the random calls go on
 #   RT=1		on a debug kernel with PREEMPT_RT; build/test-deep-rt.log
 
@@ -18,7 +19,7 @@
 
 # Objects of this kernel stay apart; programs that run on none are shared.
 export BUILD=$TOP/build/deep$RT_SUFFIX KDIR=$DEBUG_OBJ KIMAGE=$DEBUG_OBJ/arch/x86/boot/bzImage LLVM=-19
-export MEM=${MEM:-2560M} LIMIT=${LIMIT:-3600}
+export MEM=${MEM:-2560M} LIMIT=${LIMIT:-9000} JOBS=${JOBS:-2}
 # KASAN delays freeing memory, the log needs more space, and each load of the module runs the KUnit
 # suites, but not those of the kernel itself. no5lvl: while the kernel detects the processor's
 # features, it temporarily forgets five-level paging, and an interrupt then makes KASAN report valid
@@ -28,26 +29,43 @@ export CMDLINE="$CMDLINE FUZZ_SECONDS=${FUZZ_SECONDS:-60}"
 . "$TOP/scripts/image.sh"
 mkdir -p "$TOP/build/cargo" "$BUILD"
 ln -sfn ../cargo "$BUILD/cargo"
-deep_log=$BUILD/test.log hyperv_log=$BUILD/test-hyperv.log
-memory_log=$BUILD/test-memory.log kexec_log=$BUILD/test-kexec.log
+log=$TOP/build/test-deep$RT_SUFFIX.log
+rm -f "$BUILD"/test-*.log
+
+# deep_run NAME WHAT [EMULATOR OPTION...]: one TD, with what it shows behind its name. Its console
+# and the status of its run are in files of that name.
+deep_run() {
+	local name=$1 status=0
+	shift
+	"$TOP/scripts/td.sh" "$1" "$BUILD/test-$name.log" "${@:2}" 2>&1 | stdbuf -oL sed "s/^/$name: /" ||
+		status=$?
+	echo "$status" >"$BUILD/test-$name.status"
+}
+
+# start_run NAME WHAT [EMULATOR OPTION...]: as soon as there is a place for one more.
+start_run() {
+	while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || :; done
+	say "$1: begins"
+	names+=("$1")
+	deep_run "$@" &
+}
 
 build_image
-say "KUnit, kselftests, failing allocations and leaks on the debug kernel"
-run_kselftests deep "$deep_log" emu.quote=1
-say "the kselftests of a Hyper-V host on the debug kernel"
+"$TOP/scripts/build.sh" kexec
+names=()
+start_run programs deep emu.quote=1
+start_run scripts deepscripts emu.quote=1
 CMDLINE="noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on $CMDLINE" \
-	run_kselftests hypervdeep "$hyperv_log" emu.host=hyperv emu.extra_msrs=1
-say "the kselftests of mappings with much memory on the debug kernel"
+	start_run hyperv hypervdeep emu.host=hyperv emu.extra_msrs=1
 # With all CPUs from the start: nothing there brings one online.
-CMDLINE=${CMDLINE/maxcpus=1/}
-CMDLINE="crashkernel=64M $CMDLINE" MEM=3200M run_kselftests memory "$memory_log" emu.vtl0=1100M@top emu.l2=3
-say "a kexec of the debug kernel into itself, in a TD whose host is Hyper-V"
-if "$TOP/scripts/build.sh" kexec; then
-	INITRAMFS=$BUILD/kexec-initramfs run_kselftests kexec "$kexec_log" emu.host=hyperv
-else
-	failed=$((failed + 1))
-fi
-log=$TOP/build/test-deep$RT_SUFFIX.log
-cat "$deep_log" "$hyperv_log" "$memory_log" "$kexec_log" >"$log"
+CMDLINE="crashkernel=64M ${CMDLINE/maxcpus=1/}" MEM=3200M \
+	start_run memory memory emu.vtl0=1100M@top emu.l2=3
+CMDLINE=${CMDLINE/maxcpus=1/} INITRAMFS=$BUILD/kexec-initramfs start_run kexec kexec emu.host=hyperv
+wait
+
+for name in "${names[@]}"; do
+	cat "$BUILD/test-$name.log" || :
+	count_run "$BUILD/test-$name.log" "$(cat "$BUILD/test-$name.status")"
+done >"$log"
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$log"
 [ "$failed" = 0 ]
