@@ -273,6 +273,38 @@ TEST_F(attest, the_control_plane_is_recorded_without_a_limit)
 	EXPECT_STREQ("", attested_verdict(&self->log));
 }
 
+TEST_F(attest, a_note_of_userspace_is_recorded_as_its_own)
+{
+	struct mshv_vtl_audit_note note = { .head.size = sizeof(note),
+					    .words = { 1, ~0ULL, 3 } };
+	const volatile struct mshv_vtl_control_record *ring, *record;
+	uint64_t number = 0;
+
+	RELOAD(SMALL);
+	ASSERT_EQ(0, attested_start(&self->log, &self->guest));
+	ring = self->log.streams[self->log.state.streams - 1].records;
+	while (ring[number + 1].sequence == number + 1)
+		number++;
+	note.head.selector = 1;
+	EXPECT_EQ(-1, ioctl(self->guest.fd, MSHV_VTL_AUDIT_NOTE, &note));
+	EXPECT_EQ(EINVAL, errno);
+	note.head.selector = 0;
+	ASSERT_EQ(0, ioctl(self->guest.fd, MSHV_VTL_AUDIT_NOTE, &note));
+	record = &ring[number + 1];
+	EXPECT_EQ(number + 1, record->sequence);
+	EXPECT_EQ(MSHV_VTL_CONTROL_NOTE, record->op);
+	EXPECT_EQ(1, record->operands[0]);
+	EXPECT_EQ(~0ULL, record->operands[1]);
+	EXPECT_EQ(3, record->operands[2]);
+	EXPECT_EQ(0, record->result);
+	EXPECT_EQ((uint32_t)getpid(), record->process);
+	EXPECT_EQ(getuid(), record->user);
+	/* What is refused leaves no record. */
+	EXPECT_EQ(0, ring[number + 2].sequence);
+	ASSERT_LT(0, attested_checkpoint(self->guest.fd, NULL, 0));
+	EXPECT_STREQ("", attested_verdict(&self->log));
+}
+
 TEST_F(attest, rings_can_only_be_mapped_whole_and_for_reading)
 {
 	static const struct {

@@ -34,7 +34,7 @@ use kernel::types::ForeignOwnable;
 use kernel::prelude::Zeroable;
 
 use crate::pure::uapi::{
-    checkpoint, event, info, policy, run, stats, switch, timer, HVCALL_STATUS,
+    checkpoint, event, info, note, policy, run, stats, switch, timer, HVCALL_STATUS,
 };
 
 include!(concat!(env!("VTL_OBJ"), "/rust/bindings_generated.rs"));
@@ -66,6 +66,7 @@ plain! {
         mshv_map_device_intr
         mshv_vtl_audit_checkpoint
         mshv_vtl_audit_event
+        mshv_vtl_audit_note
         mshv_vtl_head
         mshv_vtl_switch
         mshv_vtl_xsave;
@@ -74,6 +75,7 @@ plain! {
         mshv_tdcall
         mshv_vtl_audit_checkpoint
         mshv_vtl_audit_event
+        mshv_vtl_audit_note
         mshv_vtl_head
         mshv_vtl_info
         mshv_vtl_policy
@@ -427,6 +429,7 @@ assert_offsets! {
         rtmr => event::RTMR, streams => event::STREAMS, leaves => event::LEAVES,
         interval => event::INTERVAL, batch => event::BATCH,
     }
+    mshv_vtl_audit_note: { words => note::WORDS, }
 }
 
 // SAFETY: Integers, for all of which zero is a value.
@@ -445,6 +448,7 @@ const _: () = assert!(size_of::<mshv_vtl_control_record>() == 64);
 const _: () = assert!(size_of::<mshv_vtl_audit_leaf>() == 64);
 const _: () = assert!(size_of::<mshv_vtl_audit_checkpoint>() == checkpoint::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_audit_event>() == event::SIZE);
+const _: () = assert!(size_of::<mshv_vtl_audit_note>() == note::SIZE);
 const _: () = assert!(size_of::<mshv_vtl_signal_event>() == 8);
 const _: () = assert!(size_of::<mshv_vtl_sint_post_msg>() == 24);
 const _: () = assert!(size_of::<mshv_vtl_set_eventfd>() == 8);

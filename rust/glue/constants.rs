@@ -77,6 +77,7 @@ assert_same! {
     Op::PageAttributes.number() => MSHV_VTL_CONTROL_PAGE_ATTR_WR,
     Op::TdcallRefused.number() => MSHV_VTL_CONTROL_TDCALL_REFUSED,
     Op::HypercallRefused.number() => MSHV_VTL_CONTROL_HVCALL_REFUSED,
+    Op::Note.number() => MSHV_VTL_CONTROL_NOTE,
     uapi::checkpoint::KICK => MSHV_VTL_CHECKPOINT_KICK,
 }
 

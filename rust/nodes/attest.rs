@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Attestation of the audit, from load to unload, and what userspace asks of it:
-//! `MSHV_VTL_AUDIT_CHECKPOINT` and `MSHV_VTL_AUDIT_EVENT`.
+//! `MSHV_VTL_AUDIT_CHECKPOINT` and `MSHV_VTL_AUDIT_EVENT`; and `MSHV_VTL_AUDIT_NOTE`.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -9,15 +9,18 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::glue::abi::safe_in_c;
-use crate::glue::abi::{mshv_vtl_audit_checkpoint, mshv_vtl_audit_event, mshv_vtl_head};
+use crate::glue::abi::{
+    mshv_vtl_audit_checkpoint, mshv_vtl_audit_event, mshv_vtl_audit_note, mshv_vtl_head,
+};
 use crate::module_parameters;
 use crate::nodes::args::{Argument, Growing};
 use crate::nodes::c::Checkpoints;
 use crate::nodes::kick;
 use crate::observe::attest::Settings;
 use crate::observe::attest_log::Standing;
+use crate::observe::event as control_event;
 use crate::pure::attest::{Mode, Parameters, Reason};
-use crate::pure::uapi::{checkpoint as operand, event as event_operand};
+use crate::pure::uapi::{checkpoint as operand, event as event_operand, note as note_operand};
 use crate::vp::machine::{self, Machine};
 
 // A number that the loader has set.
@@ -172,4 +175,20 @@ pub(crate) fn event(machine: &Machine, argument: Argument) -> Result<isize> {
         interval: parameters.interval_s,
         batch: parameters.batch_pages,
     })
+}
+
+/// `MSHV_VTL_AUDIT_NOTE`.
+///
+/// # Errors
+///
+/// EINVAL: a selector, or too small. E2BIG, EFAULT.
+pub(crate) fn note(machine: &Machine, argument: Argument) -> Result<isize> {
+    let request = Growing::<mshv_vtl_audit_note>::read(argument, note_operand::SIZE)?;
+    if request.selector != 0 {
+        return Err(EINVAL);
+    }
+    // The head has been checked already.
+    let mshv_vtl_audit_note { words, .. } = argument.read()?;
+    control_event::noted(machine.control(), words);
+    Ok(0)
 }

@@ -47,6 +47,7 @@ commands! {
     VTL_STATS = _IOWR::<mshv_vtl_head>(TYPE, 0x61), VTL_COMMAND_VTL_STATS;
     VTL_AUDIT_CHECKPOINT = _IOWR::<mshv_vtl_head>(TYPE, 0x66), VTL_COMMAND_VTL_AUDIT_CHECKPOINT;
     VTL_AUDIT_EVENT = _IOWR::<mshv_vtl_head>(TYPE, 0x67), VTL_COMMAND_VTL_AUDIT_EVENT;
+    VTL_AUDIT_NOTE = _IOW::<mshv_vtl_head>(TYPE, 0x69), VTL_COMMAND_VTL_AUDIT_NOTE;
     HVCALL_SETUP = _IOW::<mshv_vtl_hvcall_setup>(TYPE, 0x1e), VTL_COMMAND_HVCALL_SETUP;
     HVCALL = _IOWR::<mshv_vtl_hvcall>(TYPE, 0x1f), VTL_COMMAND_HVCALL;
     SINT_SIGNAL_EVENT = _IOW::<mshv_vtl_signal_event>(TYPE, 0x22), VTL_COMMAND_SINT_SIGNAL_EVENT;

@@ -212,6 +212,7 @@ impl MiscDevice for Vtl {
             commands::SET_POLL_FILE => kick::set_poll_file(&vtl, file, argument),
             commands::VTL_AUDIT_CHECKPOINT => attest::checkpoint(&vtl.machine, argument),
             commands::VTL_AUDIT_EVENT => attest::event(&vtl.machine, argument),
+            commands::VTL_AUDIT_NOTE => attest::note(&vtl.machine, argument),
             _ => Err(ENOTTY),
         }
     }

@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     HypercallRefused = abi::vtl_event_VTL_EVENT_HYPERCALL_REFUSED,
     /// An event of the attested log that was not merely periodic; attestation is broken.
     Attested = abi::vtl_event_VTL_EVENT_ATTESTED,
+    /// Userspace has something to say.
+    Noted = abi::vtl_event_VTL_EVENT_NOTED,
     // `event.c` itself uses another kind for exit storms.
 }
 
@@ -122,6 +124,16 @@ pub(crate) fn hypercall_refused(records: Records<'_>, control: u64) {
     log(
         Kind::HypercallRefused,
         fmt!("op=hvcall_refused control={control:#x}"),
+    );
+}
+
+/// Userspace has its own event recorded.
+pub(crate) fn noted(records: Records<'_>, words: [u64; 3]) {
+    record(records, Op::Note, words, 0);
+    let [first, second, third] = words;
+    log(
+        Kind::Noted,
+        fmt!("op=note words={first:#x},{second:#x},{third:#x}"),
     );
 }
 

@@ -184,6 +184,8 @@ pub enum Op {
     TdcallRefused,
     /// A hypercall was refused.
     HypercallRefused,
+    /// Userspace had three words recorded.
+    Note,
 }
 
 impl Op {
@@ -195,6 +197,7 @@ impl Op {
             Self::PageAttributes => 3,
             Self::TdcallRefused => 4,
             Self::HypercallRefused => 5,
+            Self::Note => 6,
         }
     }
 }

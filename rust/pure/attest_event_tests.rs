@@ -126,6 +126,7 @@ fn a_record_of_the_control_plane_is_what_the_format_says() {
         Op::PageAttributes,
         Op::TdcallRefused,
         Op::HypercallRefused,
+        Op::Note,
     ];
-    assert_eq!(all.map(Op::number), [1, 2, 3, 4, 5]);
+    assert_eq!(all.map(Op::number), [1, 2, 3, 4, 5, 6]);
 }

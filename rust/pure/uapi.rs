@@ -131,6 +131,14 @@ pub mod event {
     pub const SIZE: usize = 72;
 }
 
+/// Byte offsets in the operand of `MSHV_VTL_AUDIT_NOTE`.
+pub mod note {
+    /// Three u64.
+    pub const WORDS: usize = 8;
+    /// Size of the first version.
+    pub const SIZE: usize = 32;
+}
+
 /// Byte offsets in the run page.
 pub mod run {
     /// u32, non-zero: do not enter.
@@ -252,9 +260,9 @@ pub const MMAP_KIND_SHIFT: u32 = 16;
 const CAP_VTL_SWITCH: u32 = 0x105;
 
 /// Capabilities of our own, from 0x100 on, as bits: INFO, STATS, AUDIT_RING, POLICY, XSAVE; ATTEST;
-/// RESET, TIMER; and VTL_SWITCH where there are two VTLs to switch between.
+/// RESET, TIMER, AUDIT_NOTE; and VTL_SWITCH where there are two VTLs to switch between.
 pub const fn own_capabilities(num_l2_vms: u8) -> u64 {
-    0x35f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
+    0x75f | ((has_vtl_switch(num_l2_vms) as u64) << (CAP_VTL_SWITCH - 0x100))
 }
 
 /// Returns true if a TD with so many L2 VMs has a VTL1.
@@ -271,7 +279,7 @@ pub const fn check_extension(capability: u32, num_l2_vms: u8) -> Option<u32> {
         2 => Some(0), // VTL_RETURN_ACTION: there is no assist page on TDX
         3 => Some(1), // DR6_SHARED: TDX switches DR7 only
         4 => Some(1), // LOWER_VTL_TIMER_VIRT: deadlines are programmed
-        0x100..=0x104 | 0x106 | 0x108 | 0x109 => Some(1),
+        0x100..=0x104 | 0x106 | 0x108..=0x10a => Some(1),
         _ => None,
     }
 }

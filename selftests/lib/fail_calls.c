@@ -348,6 +348,13 @@ static int visibility(struct world *world)
 	return result;
 }
 
+static int note(struct world *world)
+{
+	struct mshv_vtl_audit_note request = { .head.size = sizeof(request) };
+
+	return answer(ioctl(world->guest.fd, MSHV_VTL_AUDIT_NOTE, &request));
+}
+
 static int reset(struct world *world)
 {
 	struct mshv_vtl_head head = { .size = sizeof(head) };
@@ -443,6 +450,7 @@ const struct fail_call fail_calls[] = {
 	{ "mmap of memory", map_memory, ANY },
 	{ "mmap of an APIC page", map_apic_page, ANY },
 	{ "mmap of an audit ring", map_audit_ring, ANY },
+	{ "VTL_AUDIT_NOTE", note, ANY },
 	{ "fault of frames", fault_of_frames, ANY },
 	{ "fault of pages", fault_of_pages, ANY },
 	{ "TDCALL MEM.PAGE.RELEASE", release, ANY },

@@ -427,6 +427,7 @@ static const struct {
 	  make_head },
 	{ MSHV_VTL_AUDIT_EVENT, sizeof(struct mshv_vtl_audit_event),
 	  make_head },
+	{ MSHV_VTL_AUDIT_NOTE, sizeof(struct mshv_vtl_audit_note), make_head },
 	{ MSHV_SET_POLL_FILE, 8, make_poll_file },
 	{ MSHV_KICK_CPUS, 24, make_kick },
 	{ MSHV_MAP_REDIRECTED_DEVICE_INTERRUPT, 16, make_redirect },

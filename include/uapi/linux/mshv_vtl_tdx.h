@@ -119,6 +119,8 @@
 #define MSHV_CAP_RESET 0x108
 /* struct mshv_vtl_timer in the run page is served. */
 #define MSHV_CAP_TIMER 0x109
+/* MSHV_VTL_AUDIT_NOTE is supported. */
+#define MSHV_CAP_AUDIT_NOTE 0x10a
 
 /**
  * struct mshv_vtl_head - Beginning of every structure that may grow
@@ -905,6 +907,23 @@ struct mshv_vtl_audit_event {
  */
 #define MSHV_VTL_AUDIT_EVENT _IOWR(MSHV_IOCTL, 0x67, struct mshv_vtl_head)
 
+/**
+ * struct mshv_vtl_audit_note - Operand of MSHV_VTL_AUDIT_NOTE
+ * @head: the selector is zero
+ * @words: what the caller has recorded; they mean nothing to the module
+ */
+struct mshv_vtl_audit_note {
+	struct mshv_vtl_head head;
+	__u64 words[3];
+};
+
+/**
+ * MSHV_VTL_AUDIT_NOTE - Record an event of userspace in the control plane
+ *
+ * Argument: struct mshv_vtl_audit_note. EINVAL: the selector is not zero.
+ */
+#define MSHV_VTL_AUDIT_NOTE _IOW(MSHV_IOCTL, 0x69, struct mshv_vtl_head)
+
 /*
  * What a VTL file descriptor maps: one page, MAP_SHARED, not executable; the
  * offset in pages selects it. Rings are mapped as a whole, and for reading only:
@@ -1005,6 +1024,8 @@ struct mshv_vtl_control_record {
 #define MSHV_VTL_CONTROL_TDCALL_REFUSED 4
 /* Hypercall refused: control word. */
 #define MSHV_VTL_CONTROL_HVCALL_REFUSED 5
+/* MSHV_VTL_AUDIT_NOTE: its words. */
+#define MSHV_VTL_CONTROL_NOTE 6
 
 /**
  * struct mshv_vtl_audit_leaf - Hash of some records of a stream

@@ -45,6 +45,8 @@ pub mod command {
     pub const VTL_AUDIT_CHECKPOINT: u32 = 0xc008_b866;
     /// Reads an event of the attested log, and how that stands; likewise.
     pub const VTL_AUDIT_EVENT: u32 = 0xc008_b867;
+    /// Records words of the caller in the control plane; likewise.
+    pub const VTL_AUDIT_NOTE: u32 = 0x4008_b869;
     /// Sets the time of the partition, which always fails in a trust domain.
     pub const RESTORE_PARTITION_TIME: u32 = 0x4018_b813;
     /// Makes memory usable for direct I/O.
@@ -213,6 +215,7 @@ mod tests {
             (command::VTL_RESET, 1, 0x68, size_of::<Head>()),
             (command::VTL_AUDIT_CHECKPOINT, 3, 0x66, size_of::<Head>()),
             (command::VTL_AUDIT_EVENT, 3, 0x67, size_of::<Head>()),
+            (command::VTL_AUDIT_NOTE, 1, 0x69, size_of::<Head>()),
             (
                 command::RESTORE_PARTITION_TIME,
                 1,

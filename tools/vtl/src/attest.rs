@@ -120,6 +120,24 @@ impl Vtl {
         Ok(operand.number)
     }
 
+    /// Records three words of the caller's own as an event of the control plane, with the
+    /// process's number and user.
+    ///
+    /// # Errors
+    /// [`Error::Command`].
+    pub fn note(&self, words: [u64; 3]) -> Result<()> {
+        let mut operand = operands::AuditNote {
+            head: Head::default(),
+            words,
+        };
+        sys::query::<{ abi::command::VTL_AUDIT_NOTE }, _>(self, 0, &mut operand).map_err(|errno| {
+            Error::Command {
+                command: "VTL_AUDIT_NOTE",
+                errno: errno.into(),
+            }
+        })
+    }
+
     /// Maps a ring of the attested log.
     ///
     /// # Errors
@@ -172,6 +190,12 @@ impl Attestation {
 }
 
 impl Grows for operands::AuditEvent {
+    fn head(&mut self) -> &mut Head {
+        &mut self.head
+    }
+}
+
+impl Grows for operands::AuditNote {
     fn head(&mut self) -> &mut Head {
         &mut self.head
     }

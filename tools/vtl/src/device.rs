@@ -44,6 +44,8 @@ pub enum Extension {
     Reset = 0x108,
     /// The kernel serves the timer of VTL0's APIC, see [`crate::RunPage::set_timer_vector`].
     Timer = 0x109,
+    /// [`Vtl::note`] is supported.
+    AuditNote = 0x10a,
 }
 
 impl Extension {
@@ -63,6 +65,7 @@ impl Extension {
         Self::Attest,
         Self::Reset,
         Self::Timer,
+        Self::AuditNote,
     ];
 
     /// Name as in the header, without the prefix.
@@ -82,6 +85,7 @@ impl Extension {
             Self::Attest => "ATTEST",
             Self::Reset => "RESET",
             Self::Timer => "TIMER",
+            Self::AuditNote => "AUDIT_NOTE",
         }
     }
 }

@@ -120,6 +120,18 @@ pub(crate) struct AuditEvent {
 
 assert_layout!(AuditEvent, 72, 0 head, 8 number, 16 buffer, 24 size, 28 state, 32 first, 40 next, 48 mode, 52 rtmr, 56 streams, 60 leaves, 64 interval, 68 batch);
 
+/// Operand of [`super::command::VTL_AUDIT_NOTE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct AuditNote {
+    /// The selector is zero.
+    pub(crate) head: Head,
+    /// What is recorded.
+    pub(crate) words: [u64; 3],
+}
+
+assert_layout!(AuditNote, 32, 0 head, 8 words);
+
 /// Operand of TDX_CMD_GET_REPORT0 of Linux's driver `tdx-guest`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
