@@ -56,6 +56,14 @@ for part in "root:$ROOT/.complete:build root" "kernel:$KIMAGE:stock kernel" \
 		lacks "$text: was set up, but $file is gone" "rm $CACHE/stamp/$name && make setup"
 	else lacks "$text" "make setup"; fi
 done
+crates=$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)
+if [ "$(cat "$CACHE/stamp/crates" 2>/dev/null)" != "$crates" ]; then
+	lacks "crates of the tools, as tools/Cargo.lock has them" "make setup"
+elif [ ! -d "$CARGO_CACHE/registry/cache" ]; then
+	lacks "crates of the tools: were fetched, but $CARGO_CACHE/registry is gone" "rm $CACHE/stamp/crates && make setup"
+else
+	good "crates of the tools"
+fi
 if tree_was_moved; then
 	lacks "prepared kernel tree: the cache was moved" "make setup prepares the tree again, in five minutes"
 fi

@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..49"
+echo "1..51"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -66,6 +66,10 @@ doctor_in() {
 }
 expect 'thing(s) missing' doctor_ends_where_no_folder_is doctor_in "$work/no/such/folder" env
 expect 'thing(s) missing' doctor_ends_without_a_network doctor_in "$work/no" unshare --net
+expect 'crates of the tools, as tools/Cargo.lock has them' doctor_names_missing_crates doctor_in "$work/no" env
+mkdir -p "$work/lost/stamp"
+sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16 >"$work/lost/stamp/crates"
+expect 'were fetched, but .*cargo/registry is gone' doctor_names_lost_crates doctor_in "$work/lost" env
 expect 'room: .* MiB free, a set-up needs' doctor_names_too_little_room doctor_in "$work/small/cache" env
 expect 'there is no HOME' a_missing_home_is_named env -u HOME -u XDG_CACHE_HOME -u MSHV_VTL_CACHE "$TOP/scripts/doctor.sh"
 expect 'has a space' a_path_with_a_space_is_named setup_in "$work/a cache" env
