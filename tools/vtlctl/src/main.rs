@@ -15,6 +15,7 @@ mod options;
 mod services;
 mod tally;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -129,7 +130,8 @@ fn main() -> ExitCode {
         }
     };
     let status = outcome.unwrap_or_else(|failure| {
-        eprintln!("vtlctl: {:#}", failure.error);
+        // Even if nobody can read it, the status says it.
+        let _ = writeln!(std::io::stderr(), "vtlctl: {:#}", failure.error);
         failure.status
     });
     // CAST: the discriminants are below 12.

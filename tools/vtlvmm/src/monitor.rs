@@ -5,8 +5,9 @@
 //!
 //! [`image`] (what the kernel's file says: [`elf`], [`symbols`], [`sites`]) and a view of the guest
 //! ([`view`]) → [`checks`] (one round: [`registers`], [`gates`], [`text`], [`constants`], [`tables`]) →
-//! [`finding`]. All of that is free of I/O; [`watch`] has the thread and the processors' registers.
+//! [`finding`]. [`baseline`] is what one start tells another. All of that is free of I/O; [`watch`] has the thread and the processors' registers.
 
+pub mod baseline;
 pub mod checks;
 pub mod constants;
 pub mod elf;
@@ -14,6 +15,7 @@ pub mod finding;
 pub mod gates;
 pub mod image;
 mod order;
+mod patched;
 mod random;
 pub mod registers;
 pub mod sites;
@@ -27,6 +29,7 @@ pub mod watch;
 #[cfg(test)]
 pub(crate) mod fake;
 
+pub use baseline::Baseline;
 pub use checks::{Checks, Event};
 pub use finding::{Finding, Kind};
 pub use image::KernelImage;

@@ -3,6 +3,7 @@
 //!
 //! The machine is the crate `vtlvmm`; here are the command line, the terminal, and the report.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use crate::{ExitStatus, Failure, options};
 
 mod guest;
 mod handled;
-mod monitor;
+pub(crate) mod monitor;
 mod secrets;
 mod terminal;
 
@@ -114,12 +115,10 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         drop(terminal);
         let after = Handled::of(&vtl, arguments.vps)?;
         if !arguments.quiet {
-            println!("\n{}", after.since(&before));
-            println!(
-                "\n{} ({:.2} s)",
-                text(&report.end),
-                begun.elapsed().as_secs_f64()
-            );
+            let (table, end) = (after.since(&before), text(&report.end));
+            let seconds = begun.elapsed().as_secs_f64();
+            // The guest can fill a disk that it goes to.
+            let _ = writeln!(std::io::stdout(), "\n{table}\n\n{end} ({seconds:.2} s)");
         }
         return Ok(status(&report));
     }

@@ -6,10 +6,12 @@
 //! finding is reported if two rounds in a row have it, and once.
 
 mod pages;
+mod restless;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::baseline::Baseline;
 use super::constants::Constants;
 use super::finding::{Finding, Key, Kind};
 use super::gates::Gates;
@@ -19,6 +21,7 @@ use super::text::{self, Place, Text};
 use super::view::{Physical, Registers, Root};
 
 use pages::Pages;
+use restless::Restless;
 
 /// What a round may cost.
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +71,12 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Checks {
     image: Arc<KernelImage>,
+    trusted: Option<Baseline>,
     budget: Budget,
     state: State,
     previous: BTreeMap<Key, Finding>,
     has_suspects: bool,
+    restless: Restless,
     reported: HashSet<Key>,
 }
 
@@ -80,9 +85,10 @@ enum State {
     /// No processor has been seen at CPL 3, or the kernel has not made its text read-only yet.
     Waiting {
         has_user: bool,
-        /// Rounds in which the text was read-only before that.
-        read_only: u32,
-        tries: u32,
+        /// The text was read-only before that.
+        is_read_only: bool,
+        /// It has lasted too long.
+        is_overdue: bool,
     },
     Watching(Box<Watching>),
 }
@@ -110,24 +116,24 @@ enum Starting {
 
 /// Findings that are told; the guest must not be able to fill a disk.
 const MOST_FINDINGS: usize = 64;
-/// Rounds after which a baseline is taken even if the page tables are not as they ought to be.
-const MOST_TRIES: u32 = 10;
 /// Rounds that a processor has to start.
 const MOST_STARTING: u32 = 10;
 
 impl Checks {
-    /// Checks of a guest that has not begun.
-    pub fn new(image: Arc<KernelImage>, budget: Budget) -> Self {
+    /// Checks of a guest that has not begun, perhaps with the baseline of a trusted start.
+    pub fn new(image: Arc<KernelImage>, trusted: Option<Baseline>, budget: Budget) -> Self {
         Self {
             image,
+            trusted,
             budget,
             state: State::Waiting {
                 has_user: false,
-                read_only: 0,
-                tries: 0,
+                is_read_only: false,
+                is_overdue: false,
             },
             previous: BTreeMap::new(),
             has_suspects: false,
+            restless: Restless::default(),
             reported: HashSet::new(),
         }
     }
@@ -137,9 +143,44 @@ impl Checks {
         matches!(self.state, State::Waiting { .. })
     }
 
+    /// Returns true if there is no baseline yet although the kernel has started, or is about to: it should not
+    /// take long.
+    pub const fn expects_baseline(&self) -> bool {
+        match &self.state {
+            State::Waiting {
+                has_user,
+                is_read_only,
+                ..
+            } => *has_user || *is_read_only,
+            State::Watching(_) => false,
+        }
+    }
+
+    /// It has taken too long: the next round takes the baseline even if the page tables are not as they ought to
+    /// be, or a first process whose kernel module keeps the processor is never seen.
+    pub fn hurry(&mut self) {
+        if let State::Waiting { is_overdue, .. } = &mut self.state {
+            *is_overdue = true;
+        }
+    }
+
     /// Returns true if a further round decides about findings of the last one.
     pub const fn has_suspects(&self) -> bool {
         self.has_suspects
+    }
+
+    /// What a later start can be compared with. `None` before the baseline, and if there is, or may be, a
+    /// finding.
+    pub fn learned(&self) -> Option<Baseline> {
+        let State::Watching(watching) = &self.state else {
+            return None;
+        };
+        let is_clean = self.reported.is_empty() && self.previous.is_empty();
+        is_clean.then(|| Baseline {
+            gates: watching.gates.relative(watching.text.place().linear),
+            patched: watching.text.patched(),
+            ..watching.expected.learned()
+        })
     }
 
     /// A processor starts from its reset state.
@@ -158,19 +199,19 @@ impl Checks {
         let mut events = Vec::new();
         if let State::Waiting {
             has_user,
-            read_only,
-            tries,
+            is_read_only,
+            is_overdue,
         } = &mut self.state
         {
             *has_user |= all.iter().flatten().any(|it| it.cpl == 3);
-            // A first process whose kernel module keeps the processor does not get around the checks.
-            *read_only += u32::from(!*has_user && is_read_only(memory, all));
-            if !*has_user && *read_only < MOST_TRIES {
+            *is_read_only |= !*has_user && kernel_is_read_only(memory, all);
+            // Without a processor that answers, there is nothing to see.
+            let is_last = *is_overdue && all.iter().any(Option::is_some);
+            if !*has_user && !is_last {
                 return events;
             }
-            *tries += u32::from(all.iter().any(Option::is_some));
-            let is_last = *tries >= MOST_TRIES;
-            match baseline(&self.image, memory, all, is_last) {
+            let trusted = self.trusted.as_ref();
+            match baseline(&self.image, trusted, memory, all, is_last) {
                 Some(watching) => {
                     events.push(Event::Baseline(watching.facts(&self.image)));
                     self.state = State::Watching(Box::new(watching));
@@ -204,8 +245,15 @@ impl Checks {
             .map(|finding| (finding.key.clone(), finding))
             .collect();
         let mut before = std::mem::replace(&mut self.previous, found);
+        // A register may have its wrong value on one processor after the other.
+        let wrong: HashSet<Key> = before.keys().map(wherever).collect();
+        let new = |key: &Key| !self.reported.contains(&reported_as(key));
+        let restless = self
+            .restless
+            .round(self.previous.keys().filter(|key| new(key)));
         let twice = self.previous.values();
-        let twice = twice.filter(|it| before.contains_key(&it.key));
+        let twice = twice
+            .filter(|it| wrong.contains(&wherever(&it.key)) || restless.contains(&it.key.kind));
         let twice = twice.cloned().collect();
         let events = self.report(twice);
         let mut keys = self.previous.keys();
@@ -236,12 +284,25 @@ impl Checks {
     }
 }
 
+/// What has to be wrong twice: a register on any processor, everything else in its place.
+fn wherever(key: &Key) -> Key {
+    let mut key = key.clone();
+    if key.kind == Kind::Register {
+        key.processor = None;
+    }
+    key
+}
+
 /// Neighbouring pages are one finding, and so is a gate that several processors have.
 fn reported_as(key: &Key) -> Key {
     const LARGE_PAGE: u64 = 1 << 21;
     let mut key = key.clone();
     match key.kind {
-        Kind::WritableExecutable | Kind::WritableText | Kind::TextMoved | Kind::LowExecutable => {
+        Kind::WritableExecutable
+        | Kind::WritableText
+        | Kind::TextMoved
+        | Kind::OtherImage
+        | Kind::LowExecutable => {
             key.place &= !(LARGE_PAGE - 1);
             key.processor = None;
         }
@@ -295,7 +356,7 @@ fn kernel_root<P: Physical>(memory: &P, registers: &Registers, probe: u64) -> Op
 }
 
 /// Returns true if the kernel has begun to protect its text.
-fn is_read_only<P: Physical>(memory: &P, all: &[Option<Registers>]) -> bool {
+fn kernel_is_read_only<P: Physical>(memory: &P, all: &[Option<Registers>]) -> bool {
     let mut roots = all.iter().flatten().filter_map(Registers::root);
     let first = roots.find_map(|root| text::find(memory, root));
     first.is_some_and(|leaf| leaf.rights.executes && !leaf.rights.writes)
@@ -304,6 +365,7 @@ fn is_read_only<P: Physical>(memory: &P, all: &[Option<Registers>]) -> bool {
 /// Looks at the guest for the first time. `None` if it is not ready, unless this is the last try.
 fn baseline<P: Physical>(
     image: &Arc<KernelImage>,
+    trusted: Option<&Baseline>,
     memory: &P,
     all: &[Option<Registers>],
     is_last: bool,
@@ -324,10 +386,16 @@ fn baseline<P: Physical>(
     if !is_ready && !is_last {
         return None;
     }
-    let text = Text::baseline(Arc::clone(image), memory, place);
-    let expected = Expected::baseline(first, all.len(), &text);
+    let patched = trusted.map(|it| it.patched.as_slice());
+    let text = Text::baseline(Arc::clone(image), memory, place, patched);
+    let mut expected = Expected::baseline(first, all.len(), &text);
+    let mut gates = Gates::baseline(memory, root, expected.idtr());
+    if let Some(trusted) = trusted {
+        expected.trust(trusted);
+        gates = Gates::trusted(&trusted.gates, place.linear);
+    }
     Some(Watching {
-        gates: Gates::baseline(memory, root, expected.idtr()),
+        gates,
         constants: Constants::baseline(memory, place, image.constants),
         starting: vec![Starting::No; all.len()],
         expected,
@@ -368,8 +436,9 @@ impl Watching {
                 continue;
             };
             partial.extend(registers.root().filter(|own| *own != root));
-            let gates = &self.gates;
-            found.extend(gates.check(memory, root, registers.idtr, &self.text, processor));
+            // The processor takes them from its own tables.
+            let (gates, own) = (&self.gates, registers.root().unwrap_or(root));
+            found.extend(gates.check(memory, own, registers.idtr, &self.text, processor));
             if !roots.contains(&root) {
                 roots.push(root);
             }
@@ -408,6 +477,8 @@ impl Watching {
     }
 }
 
+#[cfg(test)]
+mod baseline_tests;
 #[cfg(test)]
 mod evasion_tests;
 #[cfg(test)]

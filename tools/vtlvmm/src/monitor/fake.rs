@@ -13,6 +13,8 @@ pub(crate) const TEXT_LEN: u64 = 0x3000;
 pub(crate) const ENTRY: u64 = 0x80;
 pub(crate) const LABEL: u64 = 0x200;
 pub(crate) const LABEL_TARGET: u64 = 0x280;
+/// One whose key is in the constants.
+pub(crate) const SEALED: u64 = 0x2c0;
 pub(crate) const CALL: u64 = 0x300;
 pub(crate) const CALLED: u64 = 0x400;
 pub(crate) const TRACED: u64 = 0x500;
@@ -45,11 +47,11 @@ const SYMBOLS: [(u64, &str); 15] = [
     (BASE + 0x820, "ftrace_call"),
     (BASE + 0x830, "ftrace_caller_end"),
     (CONSTANTS + 0x1000, "__start___jump_table"),
-    (CONSTANTS + 0x1010, "__stop___jump_table"),
-    (CONSTANTS + 0x1010, "__start_static_call_sites"),
-    (CONSTANTS + 0x1018, "__stop_static_call_sites"),
-    (CONSTANTS + 0x1018, "__start_mcount_loc"),
-    (CONSTANTS + 0x1028, "__stop_mcount_loc"),
+    (CONSTANTS + 0x1020, "__stop___jump_table"),
+    (CONSTANTS + 0x1020, "__start_static_call_sites"),
+    (CONSTANTS + 0x1028, "__stop_static_call_sites"),
+    (CONSTANTS + 0x1028, "__start_mcount_loc"),
+    (CONSTANTS + 0x1038, "__stop_mcount_loc"),
     (CONSTANTS + 0x2000, "__end_rodata"),
 ];
 
@@ -71,7 +73,9 @@ pub(crate) fn call(from: u64, to: u64) -> [u8; 5] {
 
 fn text() -> Vec<u8> {
     let mut text = vec![0x90; usize::try_from(TEXT_LEN).expect("small")];
-    put(&mut text, LABEL, &[0x0f, 0x1f, 0x44, 0, 0]);
+    for label in [LABEL, SEALED] {
+        put(&mut text, label, &[0x0f, 0x1f, 0x44, 0, 0]);
+    }
     put(&mut text, CALL, &call(CALL, CALLED));
     put(&mut text, TRACED, &call(TRACED, 0x900));
     put(&mut text, MOVED, &relative(0, BASE + CALLED));
@@ -120,14 +124,21 @@ fn symbols(address: u64) -> Vec<u8> {
 fn constants() -> Vec<u8> {
     let mut bytes = vec![0; 0x2000];
     put(&mut bytes, 0, &symbols(CONSTANTS));
-    let mut at = 0x1000;
-    for to in [LABEL, LABEL_TARGET] {
-        put(&mut bytes, at, &relative(CONSTANTS + at, BASE + to));
-        at += 4;
+    for (at, label, key) in [(0x1000, LABEL, 0x10_0000_u64), (0x1010, SEALED, 0x102)] {
+        put(&mut bytes, at, &relative(CONSTANTS + at, BASE + label));
+        put(
+            &mut bytes,
+            at + 4,
+            &relative(CONSTANTS + at + 4, BASE + LABEL_TARGET),
+        );
+        put(&mut bytes, at + 8, &key.to_le_bytes());
     }
-    at = 0x1010;
-    put(&mut bytes, at, &relative(CONSTANTS + at, BASE + CALL));
-    put(&mut bytes, 0x1020, &(BASE + TRACED).to_le_bytes());
+    put(
+        &mut bytes,
+        0x1020,
+        &relative(CONSTANTS + 0x1020, BASE + CALL),
+    );
+    put(&mut bytes, 0x1030, &(BASE + TRACED).to_le_bytes());
     bytes
 }
 

@@ -5,9 +5,10 @@ use core::fmt;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u16)]
 pub enum Kind {
     /// A register has another value.
-    Register,
+    Register = 1,
     /// An interrupt gate has changed, or leads out of the kernel's text.
     Gate,
     /// The kernel's text is not what was booted.
@@ -24,9 +25,30 @@ pub enum Kind {
     LowExecutable,
     /// A check can't be carried out.
     Unchecked,
+    /// There is something to execute where Linux has its image, beside the image.
+    OtherImage,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Register,
+        Self::Gate,
+        Self::Text,
+        Self::Constants,
+        Self::WritableExecutable,
+        Self::WritableText,
+        Self::TextMoved,
+        Self::LowExecutable,
+        Self::Unchecked,
+        Self::OtherImage,
+    ];
+
+    /// Its number, from 1, for records.
+    pub const fn number(self) -> u16 {
+        self as u16 // CAST: its representation
+    }
+
     /// Its name, for a log.
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,6 +61,7 @@ impl Kind {
             Self::TextMoved => "text-moved",
             Self::LowExecutable => "low-executable",
             Self::Unchecked => "unchecked",
+            Self::OtherImage => "other-image",
         }
     }
 }

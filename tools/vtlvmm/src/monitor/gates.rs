@@ -5,7 +5,8 @@ use super::finding::{Finding, Key, Kind, hex};
 use super::text::Text;
 use super::view::{Physical, Root, Table, read_linear};
 
-const GATES: usize = 256;
+/// Gates of a table.
+pub(super) const GATES: usize = 256;
 const GATE_LEN: usize = 16;
 const LEN: usize = GATES * GATE_LEN;
 
@@ -21,6 +22,25 @@ impl Gates {
         Self {
             expected: read(memory, root, table),
         }
+    }
+
+    /// Takes those of a trusted start, of a kernel whose text is at `text` now.
+    pub fn trusted(gates: &[[u8; GATE_LEN]], text: u64) -> Self {
+        let moved = gates.iter().map(|gate| moved(*gate, text));
+        Self {
+            expected: Some(moved.flatten().collect()),
+        }
+    }
+
+    /// For a later start, if the text is at `text` now.
+    pub fn relative(&self, text: u64) -> Vec<[u8; GATE_LEN]> {
+        let gates = self.expected.as_deref().unwrap_or_default();
+        let gates = gates
+            .chunks_exact(GATE_LEN)
+            .filter_map(|gate| gate.first_chunk());
+        gates
+            .map(|gate| moved(*gate, text.wrapping_neg()))
+            .collect()
     }
 
     /// Compares the table with the baseline, and where its gates lead to with the text.
@@ -94,6 +114,16 @@ fn target(gate: &[u8]) -> Option<u64> {
     (low & PRESENT != 0).then_some((high << 32) | middle | (low & 0xffff))
 }
 
+/// The gate of a kernel that is `delta` further on.
+fn moved(mut gate: [u8; GATE_LEN], delta: u64) -> [u8; GATE_LEN] {
+    if let Some(target) = target(&gate) {
+        let [a, b, rest @ ..] = target.wrapping_add(delta).to_le_bytes();
+        gate[..2].copy_from_slice(&[a, b]);
+        gate[6..12].copy_from_slice(&rest);
+    }
+    gate
+}
+
 fn finding(
     vector: usize,
     processor: usize,
@@ -113,5 +143,33 @@ fn finding(
         place,
         expected,
         found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_moves_with_the_kernel_and_keeps_everything_else() {
+        const TEXT: u64 = 0xffff_ffff_9f20_0000;
+        let mut gate: [u8; GATE_LEN] = core::array::from_fn(|at| 0x80 + at as u8); // CAST: below 16
+        gate[0..2].copy_from_slice(&[0x34, 0x12]);
+        gate[6..12].copy_from_slice(&[0x21, 0x9f, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(target(&gate), Some(TEXT + 0x1_1234));
+        let gates = Gates {
+            expected: Some(gate.to_vec()),
+        };
+        let relative = gates.relative(TEXT);
+        assert_eq!(target(&relative[0]), Some(0x1_1234));
+        assert_eq!(relative[0][2..6], gate[2..6]);
+        assert_eq!(relative[0][12..], gate[12..]);
+        let later = Gates::trusted(&relative, TEXT + 0x40_0000);
+        let later = later.expected.expect("gates");
+        assert_eq!(target(&later), Some(TEXT + 0x41_1234));
+        assert_eq!(Gates::trusted(&relative, TEXT).expected, gates.expected);
+        // One that is not present leads nowhere.
+        let absent = [7; GATE_LEN].map(|byte| byte & 0x7f);
+        assert_eq!(moved(absent, 1), absent);
     }
 }

@@ -27,8 +27,14 @@ pub struct KernelImage {
     pub symbols: Symbols,
     /// What changes as it runs. Sorted.
     pub sites: Vec<Site>,
+    /// Of what changes as it runs, that which does not any more once the constants are read-only.
+    pub(super) sealed: Vec<Site>,
     /// What changes while it starts, one bit per byte of the text.
     pub(super) adopted: Bits,
+    /// Those of them that depend on the running system, not on the processor alone.
+    pub(super) varying: Bits,
+    /// Where the text has indirect branches, which are patched at boot.
+    pub(super) indirect: Vec<u32>,
     /// Where the text has numbers of 32 bits that move with it, and of 64.
     pub(super) moved: (Vec<u32>, Vec<u32>),
     /// What trampolines of the tracer are made of.
@@ -37,15 +43,15 @@ pub struct KernelImage {
 }
 
 /// A set of offsets.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bits(Vec<u64>);
 
 impl Bits {
-    fn with_len(len: usize) -> Self {
+    pub(super) fn with_len(len: usize) -> Self {
         Self(vec![0; len.div_ceil(64)])
     }
 
-    fn add(&mut self, at: u64, len: u64) {
+    pub(super) fn add(&mut self, at: u64, len: u64) {
         for offset in at..at.saturating_add(len) {
             let word = usize::try_from(offset / 64).ok();
             if let Some(word) = word.and_then(|word| self.0.get_mut(word)) {
@@ -98,6 +104,8 @@ impl KernelImage {
                 .map(|(at, kind)| Site { at, kind })
                 .collect(),
         };
+        let (adopted, varying) = collected.adopted();
+        let (sites, sealed) = collected.sites(collected.constants(constants))?;
         let tracers: Vec<u32> = ["ftrace_caller", "ftrace_regs_caller"]
             .iter()
             .filter_map(|name| symbols.offset_of(name))
@@ -110,8 +118,11 @@ impl KernelImage {
                 // CAST: widening.
                 (start, start.saturating_add(section.bytes.len() as u64))
             }),
-            sites: collected.sites()?,
-            adopted: collected.adopted(),
+            sites,
+            sealed,
+            adopted,
+            varying,
+            indirect: collected.indirect(),
             moved: relocations(bytes, elf.end(), text),
             templates: Template::both(text.bytes, &symbols),
             text: text.bytes.to_vec(),

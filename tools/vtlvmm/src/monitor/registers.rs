@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Registers that do not change in a Linux that has started.
 
+use super::baseline::Baseline;
 use super::finding::{Finding, Key, Kind};
 use super::text::Text;
 use super::view::{Registers, Table};
@@ -47,6 +48,34 @@ impl Expected {
                 now => entry("entry_SYSENTER_compat", now),
             },
             gdtr: vec![None; processors],
+        }
+    }
+
+    /// What a trusted start had, this one has to have, too.
+    pub fn trust(&mut self, baseline: &Baseline) {
+        let [cr0, cr4, efer] = baseline.control;
+        self.cr0 |= cr0;
+        self.cr4 |= cr4;
+        self.efer |= efer;
+        self.star = baseline.star;
+        self.sfmask = baseline.sfmask;
+    }
+
+    /// For a later start.
+    pub fn learned(&self) -> Baseline {
+        let bits = |names: &[(&str, u64)], value| {
+            let all = names.iter().fold(0, |all, (_, bit)| all | bit);
+            all & value
+        };
+        Baseline {
+            control: [
+                bits(&CR0, self.cr0),
+                bits(&CR4, self.cr4),
+                bits(&EFER, self.efer),
+            ],
+            star: self.star,
+            sfmask: self.sfmask,
+            ..Baseline::default()
         }
     }
 

@@ -5,8 +5,9 @@
 //! rights is not visited again, and their number is bounded.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
+use super::random;
 use super::view::{Physical, Root};
 use crate::walk::{ADDRESS, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, is_canonical};
 
@@ -137,14 +138,26 @@ pub enum Progress {
     TooMany,
 }
 
-/// One pass through a half. Each call of [`Self::go`] continues from the root that it gets: what was freed
-/// meanwhile is not followed.
+/// One pass through a half, from an address that the guest can't know to the end, and from the begin to that
+/// address. Each call of [`Self::go`] continues from the root that it gets: what was freed meanwhile is not
+/// followed.
 #[derive(Debug)]
 pub struct Pass {
     half: Half,
-    /// Translated bits of the next address.
-    cursor: Option<u64>,
+    leg: Option<Leg>,
     seen: HashSet<(u64, u32, Rights)>,
+}
+
+/// A part of a pass: translated bits of addresses.
+#[derive(Clone, Copy, Debug)]
+struct Leg {
+    /// Where the pass has begun.
+    start: u64,
+    /// This part goes from here to there.
+    from: u64,
+    end: u64,
+    /// The next address.
+    cursor: u64,
 }
 
 impl Pass {
@@ -155,7 +168,7 @@ impl Pass {
     pub fn new(half: Half) -> Self {
         Self {
             half,
-            cursor: None,
+            leg: None,
             seen: HashSet::new(),
         }
     }
@@ -178,11 +191,12 @@ impl Pass {
             Half::User => (0, middle),
             Half::Kernel => (middle, 2 * middle),
         };
-        let from = self.cursor.map_or(begin, |cursor| cursor.clamp(begin, end));
+        let first = || Leg::new(any_address(memory, root, begin..end), end);
+        let mut leg = self.leg.unwrap_or_else(first);
         let mut step = Step {
             memory,
             root,
-            range: (from, end),
+            leg,
             seen: &mut self.seen,
             budget: budget.max(1) + DEPTH,
             visit,
@@ -193,9 +207,21 @@ impl Pass {
             base: 0,
             rights: ALL,
         };
-        match step.table(place) {
+        let mut flow = step.table(place);
+        if flow.is_continue() && leg.start == leg.from {
+            leg = Leg {
+                from: begin,
+                end: leg.start,
+                cursor: begin,
+                // There is no third part.
+                start: if leg.start == begin { end } else { leg.start },
+            };
+            step.leg = leg;
+            flow = step.table(place);
+        }
+        match flow {
             ControlFlow::Break(cursor) if self.seen.len() < Self::MOST => {
-                self.cursor = Some(cursor);
+                self.leg = Some(Leg { cursor, ..leg });
                 return Progress::Unfinished;
             }
             ControlFlow::Break(_) => {
@@ -208,9 +234,52 @@ impl Pass {
     }
 
     fn start_again(&mut self) {
-        self.cursor = None;
+        self.leg = None;
         // Its memory, too.
         self.seen = HashSet::new();
+    }
+}
+
+impl Leg {
+    /// The first one.
+    const fn new(start: u64, end: u64) -> Self {
+        Self {
+            start,
+            from: start,
+            end,
+            cursor: start,
+        }
+    }
+}
+
+/// An address of a page, any one; translated bits.
+fn any_address<P: Physical>(memory: &P, root: Root, half: Range<u64>) -> u64 {
+    let (mut table, mut shift, mut base) = (root.cr3 & ADDRESS, top_shift(root), 0);
+    let mut bytes = [0; TABLE_LEN];
+    loop {
+        if !memory.read(table, &mut bytes) {
+            return base.clamp(half.start, half.end);
+        }
+        let here = |index: usize| base + ((index as u64) << shift); // CAST: below 512
+        let entries = bytes.chunks_exact(8).enumerate();
+        let present = entries.filter(|(index, entry)| {
+            entry
+                .first()
+                .is_some_and(|first| u64::from(*first) & PRESENT != 0)
+                && half.contains(&here(*index))
+        });
+        let present: Vec<(usize, &[u8])> = present.collect();
+        // CAST: any number.
+        let any = random::number() as usize % present.len().max(1);
+        let Some((index, entry)) = present.get(any) else {
+            return base.clamp(half.start, half.end);
+        };
+        base = here(*index);
+        let entry = u64::from_le_bytes((*entry).try_into().unwrap_or_default());
+        match decode(entry, shift) {
+            Entry::Table(next) if shift > 12 => (table, shift) = (next, shift - 9),
+            _ => return base,
+        }
     }
 }
 
@@ -226,7 +295,7 @@ struct Place {
 struct Step<'a, P, V> {
     memory: &'a P,
     root: Root,
-    range: (u64, u64),
+    leg: Leg,
     seen: &'a mut HashSet<(u64, u32, Rights)>,
     budget: usize,
     visit: &'a mut V,
@@ -235,7 +304,9 @@ struct Step<'a, P, V> {
 impl<P: Physical, V: FnMut(Leaf)> Step<'_, P, V> {
     /// Visits a table. Breaks with the address to go on from.
     fn table(&mut self, place: Place) -> ControlFlow<u64> {
-        let (from, end) = self.range;
+        let Leg {
+            cursor: from, end, ..
+        } = self.leg;
         let name = (place.table, place.shift, place.rights);
         // One in the middle of which the last step ended is visited again, from there on.
         if from <= place.base && self.seen.contains(&name) {
@@ -279,8 +350,11 @@ impl<P: Physical, V: FnMut(Leaf)> Step<'_, P, V> {
                 })?,
             }
         }
-        // Not before: one whose visit breaks off is visited again.
-        self.seen.insert(name);
+        // Not before: one whose visit breaks off is visited again. One in the middle of which this part begins is
+        // not visited as a whole.
+        if self.leg.from <= place.base {
+            self.seen.insert(name);
+        }
         ControlFlow::Continue(())
     }
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The kernel's text in memory: where it is, and what of it differs from the image.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::baseline::Run;
 use super::finding::{Finding, Key, Kind, hex};
 use super::image::KernelImage;
 use super::order::Order;
+use super::patched;
 use super::sites::{self, LONGEST, Site, Verdict};
 use super::view::{Physical, Root, read_linear};
 
@@ -26,7 +29,7 @@ pub struct Place {
 }
 
 /// The linear addresses at which Linux may place its image, in steps of a large page.
-const IMAGES: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
+pub(super) const IMAGES: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
 
 /// Finds the text: it is the first page of the kernel's image.
 pub fn find<P: Physical>(memory: &P, root: Root) -> Option<super::tables::Leaf> {
@@ -50,10 +53,19 @@ pub struct Text {
 
 impl Text {
     /// Compares all of the text with the image, and takes over what the kernel has patched at places where
-    /// it does so while it starts. What else differs is found by the checks.
-    pub fn baseline<P: Physical>(image: Arc<KernelImage>, memory: &P, place: Place) -> Self {
+    /// it does so while it starts. If a trusted start has told what is to be there, only what differs from
+    /// start to start is taken over. What else differs is found by the checks.
+    pub fn baseline<P: Physical>(
+        image: Arc<KernelImage>,
+        memory: &P,
+        place: Place,
+        trusted: Option<&[Run]>,
+    ) -> Self {
         let mut expected = relocated(&image, place.linear.wrapping_sub(image.base));
-        let mut adopted = 0;
+        let (own, mut adopted) = match trusted {
+            Some(runs) => patched::apply(&image, runs, &mut expected),
+            None => (Cow::Borrowed(&image.adopted), 0),
+        };
         let mut page = [0; PAGE];
         for (number, chunk) in expected.chunks_mut(PAGE).enumerate() {
             let Some(now) = page.get_mut(..chunk.len()) else {
@@ -63,11 +75,9 @@ impl Text {
             if !memory.read(place.gpa + (number * PAGE) as u64, now) || now == chunk {
                 continue;
             }
-            adopted += adopt(chunk, now, |offset| {
-                image.adopted.contains(number * PAGE + offset)
-            });
+            adopted += adopt(chunk, now, |offset| own.contains(number * PAGE + offset));
         }
-        for site in &image.sites {
+        for site in image.sites.iter().chain(&image.sealed) {
             adopted += adopt_site(&image, memory, place, *site, &mut expected);
         }
         let order = Order::new(expected.len().div_ceil(PAGE));
@@ -79,6 +89,12 @@ impl Text {
             in_change: BTreeMap::new(),
             adopted,
         }
+    }
+
+    /// What was patched while the kernel started and will be so the next time.
+    pub fn patched(&self) -> Vec<Run> {
+        let original = relocated(&self.image, self.place.linear.wrapping_sub(self.image.base));
+        patched::learned(&self.image, &original, &self.expected)
     }
 
     /// Where it is.

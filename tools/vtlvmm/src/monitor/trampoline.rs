@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Copies of the tracer's entry that the kernel makes for each user of the tracer, outside of its text.
 
+use iced_x86::{Decoder, DecoderOptions};
+
 use super::sites::{NOP_2, TextMap};
 use super::symbols::Symbols;
 
@@ -79,38 +81,70 @@ impl Template {
     /// `text`, and calls a function of the text.
     pub fn is_copy(&self, copy: &[u8], distance: i64, text: &[u8], map: &TextMap<'_>) -> bool {
         let len = self.end - self.start;
-        let (Some(original), true) = (text.get(self.start..self.end), copy.len() >= self.len())
-        else {
-            return false;
-        };
         // CAST: offsets in the text.
         let moved = distance.wrapping_sub(self.start as i64);
-        let mut at = 0;
-        while at < len {
-            let here = self.start + at;
-            let is_same = copy[at] == original[at];
-            at += if here == self.operand + OPERAND_LEN {
-                4
-            } else if here == self.call {
-                if copy[at] != CALL || !is_function_of(copy, at, distance, map) {
-                    return false;
-                }
-                5
-            } else if Some(here) == self.jump && copy[at..at + 2] == NOP_2 {
-                2
-            } else if is_same && !is_moved(copy, original, at, moved) {
-                1
-            } else if is_moved(copy, original, at, moved) {
-                4
+        let (Some(mut expected), true) = (self.moved(text, moved), copy.len() >= self.len()) else {
+            return false;
+        };
+        let (operand, call) = (self.operand - self.start, self.call - self.start);
+        // Who traces, and what is called: another one in each copy.
+        for own in [
+            operand + OPERAND_LEN..operand + OPERAND_LEN + 4,
+            call + 1..call + 5,
+        ] {
+            expected[own.clone()].copy_from_slice(&copy[own]);
+        }
+        expected[call] = CALL;
+        copy[..len] == expected
+            && is_function_of(copy, call, distance, map)
+            && match copy[len] {
+                RET => true,
+                JMP => is_function_of(copy, len, distance, map),
+                _ => false,
+            }
+    }
+
+    /// The entry as it is in `text`, `by` bytes further on: distances to what did not move are adjusted. `None` if
+    /// that can't be.
+    fn moved(&self, text: &[u8], by: i64) -> Option<Vec<u8>> {
+        let original = text.get(self.start..self.end)?;
+        // CAST: widening.
+        let inside = self.start as u64..self.end as u64;
+        let mut bytes = original.to_vec();
+        let mut decoder = Decoder::with_ip(64, original, inside.start, DecoderOptions::NONE);
+        while decoder.can_decode() {
+            let at = decoder.position();
+            let instruction = decoder.decode();
+            let parts = decoder.get_constant_offsets(&instruction);
+            let (target, offset, size) = if instruction.is_invalid() {
+                return None;
+            } else if self.jump == Some(self.start + at) {
+                bytes.get_mut(at..at + NOP_2.len())?.copy_from_slice(&NOP_2);
+                continue;
+            } else if instruction.is_ip_rel_memory_operand() {
+                let target = instruction.ip_rel_memory_address();
+                (
+                    target,
+                    parts.displacement_offset(),
+                    parts.displacement_size(),
+                )
+            } else if instruction.near_branch_target() != 0 {
+                let target = instruction.near_branch_target();
+                (target, parts.immediate_offset(), parts.immediate_size())
             } else {
-                return false;
+                continue;
             };
+            if inside.contains(&target) {
+                continue;
+            }
+            let stored = bytes.get_mut(at + offset..)?.first_chunk_mut::<4>()?;
+            if size != stored.len() {
+                return None;
+            }
+            let distance = i64::from(i32::from_le_bytes(*stored)).checked_sub(by)?;
+            *stored = i32::try_from(distance).ok()?.to_le_bytes();
         }
-        match copy[len] {
-            RET => true,
-            JMP => is_function_of(copy, len, distance, map),
-            _ => false,
-        }
+        Some(bytes)
     }
 }
 
@@ -124,14 +158,5 @@ fn is_function_of(copy: &[u8], at: usize, distance: i64, map: &TextMap<'_>) -> b
     map.is_function(end.wrapping_add(i64::from(i32::from_le_bytes(*stored))))
 }
 
-/// Returns true if at `at` there is a distance to what did not move.
-fn is_moved(copy: &[u8], original: &[u8], at: usize, moved: i64) -> bool {
-    let number = |bytes: &[u8]| {
-        let stored = bytes.get(at..at + 4).and_then(|it| it.first_chunk())?;
-        Some(i64::from(i32::from_le_bytes(*stored)))
-    };
-    match (number(copy), number(original)) {
-        (Some(new), Some(old)) => moved != 0 && new == old.wrapping_sub(moved),
-        _ => false,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::baseline::Baseline;
 use super::checks::{Budget, Checks, Event};
 use super::image::KernelImage;
 use super::random;
@@ -43,6 +44,10 @@ pub enum Report<'a> {
 pub struct Settings {
     /// The kernel.
     pub image: Arc<KernelImage>,
+    /// What a trusted start of it was like.
+    pub trusted: Option<Baseline>,
+    /// Is told what this one is like, as soon as all was checked and nothing found.
+    pub learned: Option<Box<dyn FnOnce(Baseline) + Send>>,
     /// From round to round.
     pub interval: Duration,
     /// End the guest when something is found.
@@ -72,8 +77,10 @@ struct Shared {
 
 /// A round waits for the registers of a processor no longer than this.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// From a round that has found something to the one that confirms it.
-const SOON: Duration = Duration::from_millis(100);
+/// From a round that has found something to the one that confirms it, about.
+const SOON: Duration = Duration::from_millis(70);
+/// A kernel that has begun to run processes has made its text read-only after this.
+const LONGEST_START: Duration = Duration::from_secs(60);
 /// From round to round until there is a baseline.
 const WAITING: Duration = Duration::from_secs(1);
 
@@ -82,6 +89,29 @@ fn varied(interval: Duration) -> Duration {
     // CAST: the upper half.
     let share = (random::number() >> 32) as u32;
     interval.mul_f64(0.5 + f64::from(share) / f64::from(u32::MAX))
+}
+
+/// There has to be a baseline at some time.
+fn hurry(checks: &mut Checks, expected_since: &mut Option<Instant>) {
+    if checks.expects_baseline() {
+        let since = *expected_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= LONGEST_START {
+            checks.hurry();
+        }
+    }
+}
+
+/// Tells what this start is like, once.
+fn tell(checks: &Checks, learned: &mut Option<Box<dyn FnOnce(Baseline) + Send>>) {
+    // It takes a while.
+    if learned.is_none() {
+        return;
+    }
+    if let Some(baseline) = checks.learned() {
+        if let Some(learned) = learned.take() {
+            learned(baseline);
+        }
+    }
 }
 
 impl Watch {
@@ -150,9 +180,11 @@ impl Watch {
 
     /// Checks until the guest has ended.
     pub fn run(&self, board: &Board<LowerRam>, mut settings: Settings) {
-        let mut checks = Checks::new(Arc::clone(&settings.image), Budget::default());
+        let trusted = settings.trusted.take();
+        let mut checks = Checks::new(Arc::clone(&settings.image), trusted, Budget::default());
         let mut summary = Summary::default();
         let mut pause = settings.interval;
+        let mut expected_since = None;
         while self.sleep(pause) {
             let registers = self.collect(&board.processors, &mut checks);
             let (begun, was_waiting) = (Instant::now(), checks.is_waiting());
@@ -166,16 +198,19 @@ impl Watch {
                 summary.baseline = took;
             }
             for event in &events {
-                (settings.report)(Report::Event(event));
+                // Whoever is told may take long.
                 if let Event::Finding(finding) = event {
                     summary.findings += 1;
                     if settings.stops {
                         board.end(End::Violated(finding.to_string()));
                     }
                 }
+                (settings.report)(Report::Event(event));
             }
+            tell(&checks, &mut settings.learned);
+            hurry(&mut checks, &mut expected_since);
             pause = if checks.has_suspects() {
-                SOON.min(settings.interval)
+                varied(SOON.min(settings.interval))
             } else if checks.is_waiting() {
                 WAITING.min(settings.interval)
             } else {

@@ -10,6 +10,7 @@ use vtl_audit::event::{CONTROL, Kind};
 use vtl_audit::{Contents, Event};
 
 use super::{identity, print};
+use crate::cmd::boot::monitor::note::Note;
 use crate::json::word;
 use crate::options::digits;
 use crate::{ExitStatus, Failure};
@@ -125,10 +126,13 @@ fn control(words: [u64; RECORD_WORDS], is_json: bool) -> String {
         3 => "page_attr_wr",
         4 => "tdcall_refused",
         5 => "hvcall_refused",
+        6 => "note",
         _ => "unknown",
     };
+    let note = (name == "note").then_some([first, second, third]);
+    let note = note.and_then(Note::read);
     if is_json {
-        let record = json!({
+        let mut record = json!({
             "sequence": number,
             "tsc": word(tsc),
             "op": name,
@@ -137,11 +141,28 @@ fn control(words: [u64; RECORD_WORDS], is_json: bool) -> String {
             "process": process,
             "user": user,
         });
+        if let Some(Note {
+            kind,
+            processor,
+            line,
+        }) = note
+        {
+            record["finding"] = json!({ "kind": kind, "vp": processor, "line": digits(&line) });
+        }
         return format!("{record}\n");
     }
-    format!(
-        "ctrl {number:>10} {name} {first:#x} {second:#x} {third:#x} result {result:#x} process {process} user {user}\n"
-    )
+    let what = match note {
+        Some(Note {
+            kind,
+            processor,
+            line,
+        }) => {
+            let of = processor.map_or_else(String::new, |processor| format!(" VP {processor}"));
+            format!("monitor {kind}{of} line {}", digits(&line))
+        }
+        None => format!("{first:#x} {second:#x} {third:#x} result {result:#x}"),
+    };
+    format!("ctrl {number:>10} {name} {what} process {process} user {user}\n")
 }
 
 #[cfg(test)]
@@ -179,6 +200,35 @@ mod tests {
             (&json["sequence"], &json["op"]),
             (&7.into(), &"create_vtl".into())
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_note_of_the_monitor_is_shown_as_the_finding_that_it_is_about() -> anyhow::Result<()> {
+        let words = [
+            9,
+            1,
+            0,
+            0x4d4f_4e49_0001_0002,
+            0xab,
+            0xcd,
+            (6 << 32) | 77,
+            0,
+        ];
+        let line = control(words, false);
+        let hash = "ab00000000000000cd00000000000000";
+        assert!(
+            line.contains(&format!("9 note monitor gate VP 1 line {hash} process 77")),
+            "{line}"
+        );
+        let json: Value = serde_json::from_str(&control(words, true))?;
+        assert_eq!(
+            json["finding"],
+            json!({ "kind": "gate", "vp": 1, "line": hash })
+        );
+        // That of somebody else.
+        let words = [9, 1, 0, 1, 2, 3, (6 << 32) | 77, 0];
+        assert!(control(words, false).contains("note 0x1 0x2 0x3 result"));
         Ok(())
     }
 }

@@ -10,12 +10,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
+use vtl::Vtl;
 use vtlvmm::monitor::checks::Facts;
 use vtlvmm::monitor::watch::{Report, Summary};
-use vtlvmm::monitor::{Event, Finding, KernelImage, Settings};
+use vtlvmm::monitor::{Baseline, Event, Finding, KernelImage, Settings};
 
 use crate::json::word;
 use crate::{ExitStatus, Failure};
+
+mod baseline;
+pub(crate) mod note;
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -32,6 +36,9 @@ pub(super) struct Arguments {
         requires = "monitor"
     )]
     monitor_interval: f64,
+    /// Compare with what a trusted start has written to this file, or write it if there is none
+    #[arg(long, value_name = "FILE", requires = "monitor")]
+    monitor_baseline: Option<PathBuf>,
     /// Write what the checks find to a file, too, one JSON object a line
     #[arg(long, value_name = "FILE", requires = "monitor")]
     monitor_log: Option<PathBuf>,
@@ -55,10 +62,13 @@ pub(super) struct Monitor {
     /// What was read of it, and when the file was written.
     image: Arc<KernelImage>,
     version: Option<Version>,
+    trusted: Option<PathBuf>,
     interval: Duration,
     stops: bool,
     is_quiet: bool,
     log: Option<Arc<File>>,
+    /// Records findings in the module's audit.
+    vtl: Arc<Vtl>,
     begun: Instant,
 }
 
@@ -83,10 +93,12 @@ impl Monitor {
             kernel: kernel.to_owned(),
             image: Arc::new(image),
             version,
+            trusted: arguments.monitor_baseline.clone(),
             interval: Duration::from_secs_f64(arguments.monitor_interval),
             stops: arguments.monitor_stop,
             is_quiet,
             log: log.transpose().map_err(file)?.map(Arc::new),
+            vtl: Arc::new(Vtl::open()?),
             begun: Instant::now(),
         }))
     }
@@ -99,27 +111,57 @@ impl Monitor {
             self.image = Arc::new(image.map_err(|error| Failure::new(ExitStatus::File, error))?);
             self.version = version;
         }
-        Ok(self.for_this_start())
+        let file = |error| Failure::new(ExitStatus::File, error);
+        let trusted = self.trusted.as_deref();
+        let trusted = trusted.map(|path| baseline::read(path, &self.image.text));
+        Ok(self.for_this_start(trusted.transpose().map_err(file)?.flatten()))
     }
 
-    fn for_this_start(&self) -> Settings {
+    fn for_this_start(&self, trusted: Option<Baseline>) -> Settings {
         let (log, is_quiet, begun) = (self.log.clone(), self.is_quiet, self.begun);
+        let vtl = Arc::clone(&self.vtl);
+        let path = self.trusted.clone().filter(|_| trusted.is_none());
+        let image = Arc::clone(&self.image);
         Settings {
             image: Arc::clone(&self.image),
+            trusted,
+            learned: path.map(|path| -> Box<dyn FnOnce(Baseline) + Send> {
+                Box::new(move |learned| keep(&path, &image, &learned, is_quiet))
+            }),
             interval: self.interval,
             stops: self.stops,
+            // The record that can't be lost first, the terminal, which may be slow, last.
             report: Box::new(move |report| {
-                if let Some(line) = line(&report, is_quiet) {
-                    eprintln!("vtlctl: monitor: {line}");
+                let mut object = object(&report);
+                object["seconds"] = begun.elapsed().as_secs_f64().into();
+                let text = object.to_string();
+                if let Report::Event(Event::Finding(finding)) = &report {
+                    // An older module does not have it.
+                    let _ = vtl.note(note::words(finding, &text));
                 }
                 if let Some(log) = &log {
-                    let mut object = object(&report);
-                    object["seconds"] = begun.elapsed().as_secs_f64().into();
                     // One write, so that a line is whole. A full disk must not end the guest.
-                    let _ = (&**log).write_all(format!("{object}\n").as_bytes());
+                    let _ = (&**log).write_all(format!("{text}\n").as_bytes());
+                }
+                if let Some(line) = line(&report, is_quiet) {
+                    say(&line);
                 }
             }),
         }
+    }
+}
+
+/// Says something to a person, if the terminal takes it: the guest can fill a disk that it goes to.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "vtlctl: monitor: {line}");
+}
+
+/// Writes the baseline for later starts.
+fn keep(path: &Path, image: &KernelImage, learned: &Baseline, is_quiet: bool) {
+    match baseline::write(path, &image.text, learned) {
+        Ok(()) if is_quiet => {}
+        Ok(()) => say(&format!("the baseline is in {} now", path.display())),
+        Err(error) => say(&format!("{error:#}")),
     }
 }
 

@@ -74,6 +74,128 @@ fn tables_that_lack_a_part_of_the_kernel_are_checked_themselves() {
     }
 }
 
+/// Userspace's tables, of which a clean neighbour looks like the kernel's, lead interrupts elsewhere.
+#[test]
+fn gates_are_those_of_the_tables_in_use() {
+    let (mut guest, mut checks) = watched();
+    let own = fake::ROOT + 0x10_0000;
+    let clean = own ^ 0x1000;
+    let mut table = vec![0; 4096];
+    let root = GuestAddress(fake::ROOT);
+    guest
+        .memory
+        .read_slice(&mut table, root)
+        .expect("in its memory");
+    guest.write(clean, &table);
+    // Only the interrupt gates are there, on another page.
+    let tables = [own, own + 0x2000, own + 0x3000, own + 0x4000];
+    for (level, pair) in (1..4).zip(tables.windows(2)) {
+        let index = (fake::IDT >> (48 - 9 * level)) & 0x1ff;
+        guest.write(pair[0] + 8 * index, &(pair[1] | 0x7).to_le_bytes());
+    }
+    let (other, last) = (fake::IDT_GPA + 0x1_0000, (fake::IDT >> 12) & 0x1ff);
+    guest.write(
+        tables[3] + 8 * last,
+        &(other | PRESENT | NO_EXECUTE).to_le_bytes(),
+    );
+    let mut gates = vec![0; 4096];
+    let honest = GuestAddress(fake::IDT_GPA);
+    guest
+        .memory
+        .read_slice(&mut gates, honest)
+        .expect("in its memory");
+    guest.write(other, &gates);
+    (guest.registers.cr3, guest.registers.cpl) = (own, 3);
+    for _ in 0..3 {
+        assert_eq!(
+            round(&guest, &mut checks),
+            [],
+            "this is how separate tables are"
+        );
+    }
+    guest.write(other, &[gates[0] ^ 0x10]);
+    assert!(found(&guest, &mut checks)[0].starts_with("gate: VP 0: gate 0"));
+}
+
+#[test]
+fn a_register_that_is_wrong_on_one_processor_after_the_other_is_found() {
+    let (guest, mut checks) = watched();
+    let wrong = Registers {
+        lstar: guest.registers.lstar + 1,
+        ..guest.registers
+    };
+    let pairs = [[wrong, guest.registers], [guest.registers, wrong]];
+    let events = pairs.map(|pair| checks.round(&guest.memory, &pair.map(Some)));
+    assert!(events[0].is_empty());
+    assert!(
+        matches!(events[1].as_slice(), [Event::Finding(it)] if it.key.name == "LSTAR"),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_change_that_moves_on_before_it_is_confirmed_is_found() {
+    let (mut guest, mut checks) = watched();
+    let mut told = Vec::new();
+    for turn in 0..20 {
+        let linear = 0xffff_c900_0000_0000 + (turn << 30);
+        let at = guest.map(linear, PRESENT | fake::WRITABLE | LARGE, 21);
+        told.extend(round(&guest, &mut checks));
+        guest.write(at, &[0; 8]);
+    }
+    assert!(
+        matches!(told.first(), Some(Event::Finding(it)) if it.key.kind == Kind::WritableExecutable),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_second_image_is_found_whichever_is_executed() {
+    for at in [TEXT - 0x20_0000, TEXT + 0x100_0000] {
+        let (mut guest, mut checks) = watched();
+        guest.map(at, (TEXT_GPA + 0x40_0000) | PRESENT | LARGE, 21);
+        let all = found(&guest, &mut checks);
+        assert!(
+            all[0].starts_with(&format!("other-image: {at:#x}")),
+            "{all:?}"
+        );
+    }
+}
+
+#[test]
+fn a_label_whose_key_is_constant_does_not_change_any_more() {
+    let (guest, mut checks) = watched();
+    let jump = [0xe9, 0xbb, 0xff, 0xff, 0xff];
+    guest.write(TEXT_GPA + fake::SEALED, &jump);
+    assert!(found(&guest, &mut checks)[0].starts_with("text:"));
+    // Before the constants became read-only it may.
+    let guest = fake::Guest::new();
+    guest.write(TEXT_GPA + fake::SEALED, &jump);
+    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let events: Vec<Event> = (0..3).flat_map(|_| round(&guest, &mut checks)).collect();
+    assert!(
+        matches!(events.as_slice(), [Event::Baseline(_)]),
+        "{events:?}"
+    );
+}
+
+/// A module that is loaded while the kernel starts runs a process long before the text is read-only.
+#[test]
+fn an_early_process_does_not_make_a_baseline_of_a_kernel_that_has_not_started() {
+    let mut guest = fake::Guest::new();
+    guest.map(TEXT, TEXT_GPA | PRESENT | fake::WRITABLE | LARGE, 21);
+    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    for _ in 0..100 {
+        assert_eq!(round(&guest, &mut checks), []);
+    }
+    guest.map(TEXT, TEXT_GPA | PRESENT | LARGE, 21);
+    let events: Vec<Event> = (0..3).flat_map(|_| round(&guest, &mut checks)).collect();
+    assert!(
+        matches!(events.as_slice(), [Event::Baseline(_)]),
+        "{events:?}"
+    );
+}
+
 #[test]
 fn a_change_that_is_gone_in_the_next_round_is_not_told() {
     let (mut guest, mut checks) = watched();

@@ -4,7 +4,7 @@
 use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
 use crate::monitor::tables::{self, Half, Leaf, Pass, Progress};
-use crate::monitor::text::{PAGE, Place};
+use crate::monitor::text::{IMAGES, PAGE, Place};
 use crate::monitor::view::{Physical, Root};
 
 /// Physical memory that is never writable, in whole pages.
@@ -52,6 +52,18 @@ impl Pages {
     pub(super) const fn probe(&self) -> u64 {
         let [text, _] = &self.read_only;
         self.text.linear + (text.end - text.start) - 1
+    }
+
+    /// Returns true if there is something to execute where only one image can be, outside of that. What follows the
+    /// text up to the constants is in its last large page.
+    fn is_other_image(&self, leaf: &Leaf) -> bool {
+        let [text, constants] = &self.read_only;
+        let own = self.text.linear..self.text.linear.wrapping_add(constants.start - text.start);
+        let last = leaf.linear.wrapping_add(leaf.len - 1);
+        leaf.rights.executes
+            && last >= IMAGES.start
+            && leaf.linear < IMAGES.end
+            && !(own.contains(&leaf.linear) && own.contains(&last))
     }
 
     /// Returns true if a whole pass through the kernel's half finds nothing.
@@ -118,7 +130,7 @@ impl Pages {
         key: &Key,
     ) -> Option<Finding> {
         let half = match key.kind {
-            Kind::WritableExecutable | Kind::WritableText => Half::Kernel,
+            Kind::WritableExecutable | Kind::WritableText | Kind::OtherImage => Half::Kernel,
             Kind::LowExecutable => Half::User,
             _ => return None,
         };
@@ -189,6 +201,11 @@ impl Pages {
                     "one".to_owned(),
                 )
             });
+        }
+        if self.is_other_image(&leaf) {
+            let expected = "no code but the text of the image".to_owned();
+            let found = "an executable page".to_owned();
+            return Some(finding(Kind::OtherImage, linear, place(), expected, found));
         }
         if !rights.writes {
             return None;

@@ -6,12 +6,14 @@ use std::collections::HashMap;
 
 use super::{Bits, Problem};
 use crate::monitor::elf::{Elf, File, Section};
+use crate::monitor::patched::INDIRECT_LEN;
 use crate::monitor::sites::{Site, SiteKind};
 use crate::monitor::symbols::{Symbols, Tables};
 
 /// Addresses of symbols that are not in the text.
 pub(super) type Others = HashMap<&'static str, u64>;
 
+const RETPOLINES: &str = ".retpoline_sites";
 const BOUNDS: [&str; 8] = [
     "__start___jump_table",
     "__stop___jump_table",
@@ -90,21 +92,30 @@ impl Collected<'_> {
         Ok((*from, File(bytes.ok_or_else(missing)?)))
     }
 
-    pub(super) fn sites(&self) -> Result<Vec<Site>, Problem> {
+    /// What changes as the kernel runs, and jump labels whose keys are in the constants (offsets from the text):
+    /// those do not change once these are read-only.
+    pub(super) fn sites(&self, constants: (u64, u64)) -> Result<(Vec<Site>, Vec<Site>), Problem> {
         if u32::try_from(self.text.bytes.len()).is_err() {
             return Err("has more than 4 GiB of text".to_owned());
         }
         let mut sites = self.named.clone();
-        sites.extend(self.jump_labels()?);
+        let (from, to) = constants;
+        let (sealed, labels): (Vec<_>, Vec<_>) = self
+            .jump_labels()?
+            .into_iter()
+            .partition(|(_, key)| (from..to).contains(key));
+        sites.extend(labels.into_iter().map(|(site, _)| site));
         sites.extend(self.static_calls()?);
         sites.extend(self.traced()?);
         sites.sort_by_key(|site| site.at);
         sites.dedup_by_key(|site| site.at);
-        Ok(sites)
+        Ok((sites, sealed.into_iter().map(|(site, _)| site).collect()))
     }
 
-    /// Entries of 16 bytes: code and target, each relative to where it is stored, and the key.
-    fn jump_labels(&self) -> Result<Vec<Site>, Problem> {
+    /// Entries of 16 bytes: code, target and key, each relative to where it is stored; the key has two flags in
+    /// it. The key is returned as an offset from the text.
+    fn jump_labels(&self) -> Result<Vec<(Site, u64)>, Problem> {
+        const FLAGS: u64 = 3;
         let (address, table) = self.table(BOUNDS[0], BOUNDS[1])?;
         // CAST: widening.
         let all = (0..table.0.len() as u64 / 16).filter_map(|number| {
@@ -120,7 +131,10 @@ impl Collected<'_> {
                 0x0f | 0xe9 => SiteKind::LongJump(target),
                 _ => return None,
             };
-            Some(Site { at, kind })
+            let key_at = stored_at + 8;
+            let key = table.u64(key_at)? & !FLAGS;
+            let key = address.wrapping_add(key_at).wrapping_add(key);
+            Some((Site { at, kind }, key.wrapping_sub(self.text.address)))
         });
         Ok(all.collect())
     }
@@ -164,15 +178,37 @@ impl Collected<'_> {
         Ok(all.collect())
     }
 
+    /// Indirect branches, which the compiler has made calls of thunks.
+    pub(super) fn indirect(&self) -> Vec<u32> {
+        let sections = self.elf.sections().into_iter();
+        let mut all: Vec<u32> = sections
+            .filter(|section| section.name == RETPOLINES)
+            .flat_map(|section| {
+                let file = File(section.bytes);
+                // CAST: widening.
+                (0..section.bytes.len() as u64 / 4).filter_map(move |number| {
+                    let distance = i64::from(file.i32(4 * number)?);
+                    let address = section.address.wrapping_add(4 * number);
+                    self.offset(address.wrapping_add_signed(distance))
+                })
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// What the kernel patches once, for the processor that it finds: alternatives, calls and returns
-    /// through thunks, ENDBR, and constants of the running system.
-    pub(super) fn adopted(&self) -> Bits {
+    /// through thunks, ENDBR, and constants of the running system. The latter also by themselves.
+    pub(super) fn adopted(&self) -> (Bits, Bits) {
         let mut bits = Bits::with_len(self.text.bytes.len());
+        let mut varying = Bits::with_len(self.text.bytes.len());
         const ALTERNATIVE: u64 = 14;
         for section in self.elf.sections() {
             let (entry_len, patched) = match section.name {
                 ".altinstructions" => (ALTERNATIVE, None),
-                ".retpoline_sites" => (4, Some(6)),
+                // CAST: six.
+                RETPOLINES => (4, Some(INDIRECT_LEN as u64)),
                 ".return_sites" => (4, Some(5)),
                 ".ibt_endbr_seal" => (4, Some(4)),
                 name if name.starts_with("runtime_ptr_") => (4, Some(8)),
@@ -189,10 +225,14 @@ impl Collected<'_> {
                     continue;
                 };
                 let own_len = || file.bytes(at + 12, 1).map_or(0, |it| u64::from(it[0]));
-                bits.add(offset.into(), patched.unwrap_or_else(own_len));
+                let len = patched.unwrap_or_else(own_len);
+                bits.add(offset.into(), len);
+                if section.name.starts_with("runtime_") {
+                    varying.add(offset.into(), len);
+                }
             }
         }
-        bits
+        (bits, varying)
     }
 }
 

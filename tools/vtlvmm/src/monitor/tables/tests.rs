@@ -13,6 +13,8 @@ fn all(guest: &Guest, root: Root, half: Half, budget: usize) -> (Vec<Leaf>, Prog
         steps += 1;
         let progress = pass.go(&guest.memory, root, budget, &mut |leaf| found.push(leaf));
         if progress != Progress::Unfinished || steps > 1_000_000 {
+            // A pass begins anywhere.
+            found.sort_by_key(|leaf| leaf.linear);
             return (found, progress, steps);
         }
     }
@@ -86,6 +88,28 @@ fn a_pass_in_small_steps_sees_what_one_step_sees() {
             assert_eq!(once, steps, "{budget}");
         }
     }
+}
+
+#[test]
+fn a_pass_begins_anywhere_and_visits_each_page_once() {
+    let mut guest = Guest::new();
+    for number in 0..64 {
+        guest.map(0x7000_0000_0000 + (number << 30), 0x5000 | PRESENT, 12);
+    }
+    let mut begins = HashSet::new();
+    for budget in [3, 1000] {
+        for _ in 0..16 {
+            let mut order = Vec::new();
+            let mut pass = Pass::new(Half::User);
+            let mut visit = |leaf: Leaf| order.push(leaf.linear);
+            while pass.go(&guest.memory, guest.root(), budget, &mut visit) == Progress::Unfinished {
+            }
+            begins.insert(order[0]);
+            let pages: HashSet<u64> = order.iter().copied().collect();
+            assert_eq!((order.len(), pages.len()), (64, 64));
+        }
+    }
+    assert!(begins.len() > 8);
 }
 
 #[test]
