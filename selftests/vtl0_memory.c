@@ -4,6 +4,7 @@
  * memory of the lower VTLs.
  */
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
@@ -134,6 +135,51 @@ TEST_F(memory, a_mapping_that_is_registered_in_part_is_of_frames)
 	EXPECT_EQ(0, pin_and_read(memory));
 	EXPECT_EQ(0, pin_and_read(memory + VTL_PAGE_SIZE));
 	munmap(memory, 2 * VTL_PAGE_SIZE);
+}
+
+#define MIN_FREE "/proc/sys/vm/min_free_kbytes"
+
+/* A number out of a file, after a word, or 0. */
+static long number_in(const char *path, const char *word)
+{
+	FILE *file = fopen(path, "r");
+	char line[128];
+	long number = 0;
+
+	while (file && !number && fgets(line, sizeof(line), file))
+		if (!strncmp(line, word, strlen(word)))
+			number = atol(line + strlen(word));
+	if (file)
+		fclose(file);
+	return number;
+}
+
+static bool keep_free(long kib)
+{
+	FILE *file = fopen(MIN_FREE, "w");
+	bool is_set = file && fprintf(file, "%ld\n", kib) > 0;
+
+	return file && !fclose(file) && is_set;
+}
+
+/* Without a word of the kernel, whose warning ends a debug kernel. */
+TEST_F(memory, registration_without_memory_for_its_pages_is_enomem)
+{
+	uint64_t first = FRAME(self->base + 6 * VTL_LARGE_SIZE);
+	long before = number_in(MIN_FREE, ""), kept = before, left;
+	int result, tries = 32;
+
+	ASSERT_LT(0, before);
+	/* The kernel keeps more than it is told. */
+	while ((left = number_in("/proc/meminfo", "MemAvailable:")) > 3072 &&
+	       tries--)
+		if (!keep_free(kept += left / 2))
+			break;
+	result = add(self->vtl, first, first + 512);
+	ASSERT_TRUE(keep_free(before));
+	EXPECT_GE(3072, left);
+	EXPECT_EQ(-ENOMEM, result);
+	EXPECT_EQ(0, add(self->vtl, first, first + 512));
 }
 
 TEST_F(memory, pointers_to_nowhere_are_efault)

@@ -10,6 +10,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
@@ -35,6 +36,18 @@ static int probe(const struct range *range)
 }
 
 /*
+ * The kernel warns when it finds no memory for struct pages, so look before it
+ * does. Some is left for others, who may want it at the same time.
+ */
+static bool has_room(u64 len_bytes)
+{
+	u64 needed = PHYS_PFN(len_bytes) * sizeof(struct page);
+
+	return si_mem_available() >=
+	       (long)PHYS_PFN(needed + needed / 8 + SZ_4M);
+}
+
+/*
  * Both ends are multiples of 2 MiB; each 2 MiB becomes one folio. Returns
  * -EBUSY if some of it has struct pages from another driver.
  *
@@ -42,7 +55,6 @@ static int probe(const struct range *range)
  * memory the kernel maps only MEMORY_DEVICE_FS_DAX decrypted, and long-term
  * pins of such pages are never released unless the file belongs to a file
  * system.
- * file system's never ends.
  */
 struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
 {
@@ -59,6 +71,8 @@ struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
 	map->range.start = start;
 	map->range.end = start + len_bytes - 1;
 	error = probe(&map->range);
+	if (!error && !has_room(len_bytes))
+		error = -ENOMEM;
 	address = error ? ERR_PTR(error) : memremap_pages(map, NUMA_NO_NODE);
 	if (IS_ERR(address)) {
 		kfree(map);

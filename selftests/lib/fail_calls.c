@@ -252,13 +252,22 @@ static int map_apic_page(struct world *world)
 static int map_audit_ring(struct world *world)
 {
 	uint64_t page = MSHV_VTL_MMAP_PGOFF(MSHV_VTL_MMAP_AUDIT_RING, 0);
-	int fd = world->guest.fd;
-	void *at = mmap(NULL, VTL_PAGE_SIZE, PROT_READ, MAP_SHARED, fd,
-			page * VTL_PAGE_SIZE);
+	struct mshv_vtl_info info = { .head.size = sizeof(info) };
+	int fd = world->guest.fd, mshv = open(DEV_MSHV, O_RDWR), result;
+	size_t size;
+	void *at;
 
+	if (mshv < 0)
+		return -errno;
+	result = answer(ioctl(mshv, MSHV_VTL_INFO, &info));
+	close(mshv);
+	if (result)
+		return result;
+	size = info.audit_records * sizeof(struct mshv_vtl_audit_record);
+	at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, page * VTL_PAGE_SIZE);
 	if (at == MAP_FAILED)
 		return -errno;
-	munmap(at, VTL_PAGE_SIZE);
+	munmap(at, size);
 	return 0;
 }
 
