@@ -8,6 +8,7 @@
 #include <linux/ioport.h>
 #include <linux/memory_hotplug.h>
 #include <linux/module.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 static unsigned long long start, length;
@@ -19,13 +20,16 @@ module_param(length, ullong, 0);
 module_param(memory, bool, 0);
 module_param(forget, bool, 0);
 
-/* Several: a stale copy of the last pointer may be somewhere. */
+/*
+ * Several: a stale copy of the last pointer may be somewhere. And large: what
+ * the slab allocator has handed out stays in its arrays for a while.
+ */
 static int __init leak(void)
 {
 	int i;
 
 	for (i = 0; i < 8; i++)
-		if (!kzalloc(96, GFP_KERNEL))
+		if (!kzalloc(SZ_64K, GFP_KERNEL))
 			return -ENOMEM;
 	return 0;
 }
