@@ -8,20 +8,32 @@ use crate::gprs::Gprs;
 use crate::vmcb::{Event, INTERRUPT_SHADOW, Vmcb};
 use crate::vmrun::{self, VmrunReady};
 
+/// Whose guest a context is. Only what counts instructions makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The host's own.
+    L1 = 0,
+    /// A guest of L1.
+    L2 = 1,
+}
+
 /// A guest context: VMCB and registers. The memory of both belongs to it alone.
 pub struct Vcpu {
     /// Control block. Its physical address is its address: the emulator runs identity mapped.
     pub vmcb: &'static mut Vmcb,
     /// General registers. RAX and RSP are exchanged with the VMCB around each run.
     pub gprs: Gprs,
+    /// Whose guest it is.
+    pub level: Level,
 }
 
 impl Vcpu {
-    /// Makes a context out of a zeroed VMCB page.
+    /// Makes a context of L1 out of a zeroed VMCB page.
     pub fn new(vmcb: &'static mut Vmcb) -> Self {
         Self {
             vmcb,
             gprs: Gprs::default(),
+            level: Level::L1,
         }
     }
 
@@ -29,7 +41,7 @@ impl Vcpu {
     pub fn run_to_exit(&mut self, ready: &VmrunReady) -> SvmExit {
         self.vmcb.save.rax = self.gprs.rax;
         self.vmcb.save.rsp = self.gprs.rsp;
-        vmrun::run(ready, self.vmcb, &mut self.gprs);
+        vmrun::run(ready, self.vmcb, &mut self.gprs, self.level);
         self.gprs.rax = self.vmcb.save.rax;
         self.gprs.rsp = self.vmcb.save.rsp;
         // An event is injected once; the processor does not clear the word on every path.

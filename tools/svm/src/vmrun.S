@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0-only
 #
-# svm_vmrun(rdi: physical address of the VMCB, rsi: struct Gprs *)
+# svm_vmrun(rdi: physical address of the VMCB, rsi: struct Gprs *, edx: 0 for L1)
 #
 # Called with GIF clear. Saves the callee-saved registers of the System V ABI,
 # loads the guest's registers except RAX and RSP (VMRUN takes these from the
 # VMCB), runs the guest, and stores its registers back. VMRUN saves the host's
 # RAX (the VMCB address), RSP and RIP in the host save area and restores them.
+#
+# Marker no-ops tell the counting plugin whose instructions follow (tools/checks/insn_count).
 #
 # stack:  [rsp]    Gprs *
 #         [rsp+8]  rbx rbp r12 r13 r14 r15, return address
@@ -24,6 +26,7 @@ svm_vmrun:
 	push	rsi
 
 	mov	rax, rdi
+	test	edx, edx		# none of the loads changes flags
 	mov	rcx, [rsi + {RCX}]
 	mov	rdx, [rsi + {RDX}]
 	mov	rbx, [rsi + {RBX}]
@@ -39,9 +42,14 @@ svm_vmrun:
 	mov	r15, [rsi + {R15}]
 	mov	rsi, [rsi + {RSI}]
 
-	vmrun	rax
+	jz	1f
+	nop	dword ptr [rax + rax + 0x56540105]	# L2
+	jmp	2f
+1:	nop	dword ptr [rax + rax + 0x56540005]	# L1
+2:	vmrun	rax
 	.globl	svm_vmrun_exit
 svm_vmrun_exit:
+	nop	dword ptr [rax + rax + 0x56540006]	# the emulator
 
 	# RAX is the VMCB address again; the guest's RSI needs the pointer, so
 	# it goes through the stack.

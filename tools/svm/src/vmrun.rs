@@ -7,6 +7,7 @@
 #![expect(unsafe_code)]
 
 use crate::gprs::Gprs;
+use crate::vcpu::Level;
 use crate::vmcb::{Save, Vmcb};
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
@@ -30,7 +31,7 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn svm_vmrun(vmcb_pa: u64, gprs: *mut Gprs);
+    fn svm_vmrun(vmcb_pa: u64, gprs: *mut Gprs, level: u32);
     static svm_vmrun_exit: u8;
     static svm_nmi_window: u8;
     static svm_nmi_window_end: u8;
@@ -61,11 +62,11 @@ impl VmrunReady {
 }
 
 /// Runs a guest until it exits.
-pub(crate) fn run(_ready: &VmrunReady, vmcb: &mut Vmcb, gprs: &mut Gprs) {
+pub(crate) fn run(_ready: &VmrunReady, vmcb: &mut Vmcb, gprs: &mut Gprs, level: Level) {
     let vmcb_pa = core::ptr::from_mut(vmcb) as u64;
     // SAFETY: `_ready` was made by a caller of `VmrunReady::new`, which guarantees the state of the
     // processor and the nested page tables; `&mut` gives us both blocks exclusively.
-    unsafe { svm_vmrun(vmcb_pa, gprs) }
+    unsafe { svm_vmrun(vmcb_pa, gprs, level as u32) }
 }
 
 /// Stores FS, GS, TR, LDTR and the SYSCALL and SYSENTER registers into a VMCB.

@@ -17,6 +17,7 @@ use svm::intercept::{Exceptions, Misc1, Misc2};
 use svm::iopm::Iopm;
 use svm::msrpm::{Access, Intercept, Msrpm};
 use svm::segment;
+use svm::vcpu::Level;
 use svm::vmcb::{InterruptControl, NESTED_PAGING, Save, Segment};
 use svm::vmrun::{self, VmrunReady};
 use svm::{SvmExit, Vmcb};
@@ -341,7 +342,8 @@ pub const ACCESSES: [(Access, tdx_model::msr::Access); 2] = [
 ];
 
 fn new_l2(pool: &FramePool, world: &World, vm: VmIndex) -> Result<L2Context, &'static str> {
-    let guest = new_guest(pool)?;
+    let mut guest = new_guest(pool)?;
+    guest.level = Level::L2;
     let msrpm = pool.allocate_zeroed::<Msrpm>().ok_or(NO_FRAMES)?;
     *msrpm = Msrpm::ALL;
     let all = [u64::MAX; tdx_model::vcpu::MSR_BITMAP_WORDS];

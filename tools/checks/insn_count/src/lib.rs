@@ -9,9 +9,11 @@
 //! its language and the way it was linked make no difference. The
 //! path's cheapest passage is its figure (`tally`), because an interrupt may
 //! fall into any other; the plugin can also say at which addresses that passage was. Or it counts
-//! all that is executed from reset to the first instruction of L1's first process.
+//! all that is executed from reset, and from the entry of a VM's kernel, to the first instruction of its
+//! first process, and whose instructions these are (`boot`).
 //! `qemu` is the only part that talks to QEMU.
 
+pub mod boot;
 pub mod classify;
 pub mod marker;
 mod qemu;

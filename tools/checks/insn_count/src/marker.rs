@@ -3,8 +3,9 @@
 //!
 //! `nopl 0x5654PPKK(%rax,%rax)`: `PP` is the path's index in [`PATHS`], `KK`
 //! is 1 where the path begins and 2 where it ends. With a `KK` of 3 it says under which of
-//! [`SETTINGS`] all paths are counted from now on, and with 4 that the boot is over. Executed outside
-//! the benchmark machine they do nothing.
+//! [`SETTINGS`] all paths are counted from now on, and with 4 that the boot is over. The emulator says
+//! whose instructions follow: with 5 those of L1 (a `PP` of 0) or of an L2 (1), with 6 its own. Executed
+//! outside the benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
 pub const PATHS: [&str; 11] = [
@@ -41,6 +42,18 @@ pub const SETTINGS: [&str; 12] = [
 const OPCODE: [u8; 4] = [0x0f, 0x1f, 0x84, 0x00];
 const MAGIC: [u8; 2] = [0x54, 0x56];
 
+/// Who executes instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runner {
+    /// The emulator, and the firmware before it.
+    #[default]
+    Emulator,
+    /// The TD's L1.
+    L1,
+    /// An L2.
+    L2,
+}
+
 /// What a marker says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marker {
@@ -50,8 +63,10 @@ pub enum Marker {
     End(u8),
     /// What follows is counted under the setting with this index in [`SETTINGS`].
     Setting(u8),
-    /// The first process of L1 begins.
+    /// The first process begins: of L1, or of an L2.
     Init,
+    /// What follows is executed by this one.
+    Runs(Runner),
 }
 
 impl Marker {
@@ -69,6 +84,9 @@ impl Marker {
             2 if index < PATHS.len() => Some(Marker::End(path)),
             3 if index < SETTINGS.len() => Some(Marker::Setting(path)),
             4 if index == 0 => Some(Marker::Init),
+            5 if index == 0 => Some(Marker::Runs(Runner::L1)),
+            5 if index == 1 => Some(Marker::Runs(Runner::L2)),
+            6 if index == 0 => Some(Marker::Runs(Runner::Emulator)),
             _ => None,
         }
     }
@@ -76,7 +94,7 @@ impl Marker {
 
 #[cfg(test)]
 mod tests {
-    use super::{Marker, SETTINGS};
+    use super::{Marker, Runner, SETTINGS};
 
     #[test]
     fn begin_and_end_are_told_apart() {
@@ -88,6 +106,21 @@ mod tests {
         assert_eq!(Marker::decode(&setting), Some(Marker::Setting(6)));
         let init = [0x0f, 0x1f, 0x84, 0x00, 4, 0, 0x54, 0x56];
         assert_eq!(Marker::decode(&init), Some(Marker::Init));
+    }
+
+    #[test]
+    fn the_one_who_runs_is_named() {
+        let named = [
+            (5, 0, Some(Runner::L1)),
+            (5, 1, Some(Runner::L2)),
+            (5, 2, None),
+            (6, 0, Some(Runner::Emulator)),
+            (6, 1, None),
+        ];
+        for (kind, index, runner) in named {
+            let bytes = [0x0f, 0x1f, 0x84, 0x00, kind, index, 0x54, 0x56];
+            assert_eq!(Marker::decode(&bytes), runner.map(Marker::Runs));
+        }
     }
 
     #[test]
@@ -104,7 +137,7 @@ mod tests {
             None
         );
         assert_eq!(
-            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 5, 0, 0x54, 0x56]),
+            Marker::decode(&[0x0f, 0x1f, 0x84, 0x00, 7, 0, 0x54, 0x56]),
             None
         );
     }

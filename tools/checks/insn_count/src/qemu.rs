@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The edge to QEMU: its plugin interface, of which only what is needed
 //! is declared here. Arguments: `out=FILE`, and `profile=on` if the report shall
-//! have the addresses; or `boot=on`, then what is executed from reset to init is counted instead.
+//! have the addresses; or `boot=on`, then what a boot executes is counted instead (`boot`).
 
 // UNSAFETY: FFI. QEMU calls into this file and is called from it.
 #![expect(unsafe_code)]
@@ -10,9 +10,10 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::boot::Counts;
 use crate::classify::classify;
-use crate::marker::Marker;
-use crate::tally::{Boot, Tally};
+use crate::marker::{Marker, Runner};
+use crate::tally::Tally;
 
 /// The oldest interface whose functions are as declared below (instruction
 /// bytes are copied out).
@@ -89,11 +90,11 @@ unsafe extern "C" {
 /// translated code, so that code outside of paths stays fast.
 static ON_PATH: AtomicUsize = AtomicUsize::new(0);
 
-/// Address of the scoreboard with what the vCPU has executed since reset: of the kernel, and of all
-/// else.
+/// Address of the scoreboard with what the vCPU has executed since reset: in the upper half of the
+/// linear addresses, and in the lower one.
 static SINCE_RESET: AtomicUsize = AtomicUsize::new(0);
-const KERNEL: usize = 0;
-const ELSE: usize = size_of::<u64>();
+const UPPER: usize = 0;
+const LOWER: usize = size_of::<u64>();
 
 fn on_path() -> Word {
     let board = std::ptr::with_exposed_provenance_mut(ON_PATH.load(Ordering::Relaxed));
@@ -152,7 +153,7 @@ unsafe fn observe(insn: *mut Opaque, bytes: &[u8], address: u64) {
         Some(Marker::Begin(path)) => Some(usize::from(path)),
         Some(Marker::End(path)) => Some(ENDS | usize::from(path)),
         Some(Marker::Setting(setting)) => Some(SETS | usize::from(setting)),
-        Some(Marker::Init) | None => None,
+        Some(Marker::Init | Marker::Runs(_)) | None => None,
     };
     if let Some(word) = marker {
         let data = std::ptr::without_provenance_mut(word);
@@ -182,38 +183,50 @@ unsafe fn observe(insn: *mut Opaque, bytes: &[u8], address: u64) {
     }
 }
 
-/// Has QEMU count each execution of `insn`, and call this file where init begins.
+/// Has QEMU count each execution of `insn`, and call this file where somebody else begins to run.
 ///
 /// # Safety
 ///
 /// As for [`observe`].
 unsafe fn observe_boot(insn: *mut Opaque, bytes: &[u8], address: u64) {
-    if Marker::decode(bytes) == Some(Marker::Init) {
-        let data = std::ptr::null_mut();
-        // SAFETY: `insn` by this function's contract; the callback ignores its pointer.
-        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_init, NO_REGS, data) };
+    let runner = match Marker::decode(bytes) {
+        Some(Marker::Init) => Some(INIT),
+        Some(Marker::Runs(runner)) => Some(runner as usize),
+        _ => None,
+    };
+    if let Some(word) = runner {
+        let data = std::ptr::without_provenance_mut(word);
+        // SAFETY: `insn` by this function's contract; the word is a number.
+        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(insn, on_runner, NO_REGS, data) };
         return;
     }
     let offset = if crate::is_kernel(address) {
-        KERNEL
+        UPPER
     } else {
-        ELSE
+        LOWER
     };
     let word = since_reset(offset);
     // SAFETY: as above; the scoreboard lives as long as the process.
     unsafe { qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, ADD, word, 1) };
 }
 
-extern "C" fn on_init(_vcpu: c_uint, _word: *mut c_void) {
+/// In a marker's callback word: no number of a runner, but the first process of the one who runs.
+const INIT: usize = 1 << 8;
+
+extern "C" fn on_runner(_vcpu: c_uint, word: *mut c_void) {
     // SAFETY: the scoreboard was made in `qemu_plugin_install` and is never freed.
-    let kernel = unsafe { qemu_plugin_u64_sum(since_reset(KERNEL)) };
+    let upper = unsafe { qemu_plugin_u64_sum(since_reset(UPPER)) };
     // SAFETY: as above.
-    let instructions = kernel + unsafe { qemu_plugin_u64_sum(since_reset(ELSE)) };
-    if let Ok(mut tally) = TALLY.lock() {
-        tally.booted(Boot {
-            instructions,
-            kernel,
-        });
+    let lower = unsafe { qemu_plugin_u64_sum(since_reset(LOWER)) };
+    let Ok(mut tally) = TALLY.lock() else {
+        return;
+    };
+    let now = Counts { upper, lower };
+    match word.addr() {
+        INIT => tally.boot.has_init(now),
+        word if word == Runner::L1 as usize => tally.boot.runs(Runner::L1, now),
+        word if word == Runner::L2 as usize => tally.boot.runs(Runner::L2, now),
+        _ => tally.boot.runs(Runner::Emulator, now),
     }
 }
 

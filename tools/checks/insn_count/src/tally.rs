@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::boot::{Boot, EntryToInit, ResetToInit};
 use crate::classify::Kind;
 use crate::marker::{Marker, PATHS, SETTINGS};
 
@@ -31,15 +32,6 @@ impl Cost {
         self.fpu += u64::from(kind.fpu);
         self.locked += u64::from(kind.locked);
     }
-}
-
-/// What was executed from reset to the first instruction of L1's first process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Boot {
-    /// All instructions: of the emulator, of L1's decompressor, of its kernel.
-    pub instructions: u64,
-    /// Those of the kernel.
-    pub kernel: u64,
 }
 
 /// How often each instruction was executed, by its address.
@@ -71,7 +63,8 @@ pub struct Tally {
     has_profiles: bool,
     /// Those of the cheapest passages.
     profiles: BTreeMap<(u8, u8), Profile>,
-    boot: Option<Boot>,
+    /// The boot, where that is what is counted.
+    pub boot: Boot,
 }
 
 /// Name of a path in the report; `None` if there is no such path or setting.
@@ -93,13 +86,8 @@ impl Tally {
             cheapest: BTreeMap::new(),
             has_profiles: false,
             profiles: BTreeMap::new(),
-            boot: None,
+            boot: Boot::new(),
         }
-    }
-
-    /// The boot is over. Only the first one counts.
-    pub fn booted(&mut self, boot: Boot) {
-        self.boot.get_or_insert(boot);
     }
 
     /// The report shall say at which addresses the passages were.
@@ -129,7 +117,7 @@ impl Tally {
                 _ => {}
             },
             Marker::Setting(setting) => self.setting = setting,
-            Marker::Init => {}
+            Marker::Init | Marker::Runs(_) => {}
         }
     }
 
@@ -166,7 +154,9 @@ impl Tally {
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             profiles: BTreeMap<String, BTreeMap<String, u64>>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            reset_to_init: Option<Boot>,
+            reset_to_init: Option<ResetToInit>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            entry_to_init: Option<EntryToInit>,
         }
         let paths = self
             .cheapest
@@ -186,11 +176,11 @@ impl Tally {
                 Some((name(*setting, *path)?, in_hex(profile)))
             })
             .collect();
-        let reset_to_init = self.boot;
         let report = Report {
             paths,
             profiles,
-            reset_to_init,
+            reset_to_init: self.boot.reset_to_init(),
+            entry_to_init: self.boot.entry_to_init(),
         };
         serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
     }
@@ -198,7 +188,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::{Boot, Cost, Kind, Marker, Tally};
+    use super::{Cost, Kind, Marker, Tally};
 
     const PLAIN: Kind = Kind {
         msr: false,
@@ -286,22 +276,6 @@ mod tests {
                 "user_round_trip": { "ffff8000": 1 },
             })
         );
-    }
-
-    #[test]
-    fn the_first_boot_is_reported() {
-        let mut tally = Tally::new();
-        assert!(!tally.to_json().contains("reset_to_init"));
-        for instructions in [9, 5] {
-            let kernel = instructions - 1;
-            tally.booted(Boot {
-                instructions,
-                kernel,
-            });
-        }
-        let report: serde_json::Value = serde_json::from_str(&tally.to_json()).unwrap();
-        assert_eq!(report["reset_to_init"]["instructions"], 9);
-        assert_eq!(report["reset_to_init"]["kernel"], 8);
     }
 
     #[test]
