@@ -14,7 +14,7 @@ export N VCPUS T TARGET SEED TRACE KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP M
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec test-guest test-install test-hosts install dist bench bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest test-install test-hosts install dist bench bench-guest bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -81,8 +81,11 @@ install: ## install what was built: module, vtlctl, tdxemu, documents [DESTDIR=]
 dist: setup ## a release that builds without git and network, build/mshv_vtl_tdx-VERSION.tar.xz
 	@$(S)/dist.sh
 
-bench: ## count instructions of each path, deterministically (build/bench.json)
+bench: ## count instructions of each path and of a boot at VTL0, deterministically (build/bench*.json)
 	@$(S)/bench.sh
+
+bench-guest: ## the boot at VTL0 only: instructions, exits, ratio to the same boot at L1
+	@$(S)/bench-guest.sh
 
 fuzz: setup ## random guests and hosts against the model, random files against the verifier [T=seconds] [TARGET= SEED=]
 	@$(S)/fuzz.sh

@@ -3,7 +3,8 @@
 #
 # `make bench`: counts what each path costs L1's kernel, without a clock. The figures go
 # to build/bench.json and, as a table, to the screen. Fails when a path costs more
-# instructions than bench-limits.txt allows, or has not the very number of the others.
+# instructions than bench-limits.txt allows, or has not the very number of the others. Then the
+# boot of a Linux at VTL0 is counted (bench-guest.sh).
 #
 # `make bench PROFILE=path`: instead, where one path spends its instructions, by purpose and
 # by function (build/bench-profile.txt).
@@ -101,3 +102,5 @@ for name, limit in limits.items():
 if over:
     sys.exit("error: not as scripts/bench-limits.txt expects:\n  " + "\n  ".join(over))
 PYTHON
+
+"$TOP/scripts/bench-guest.sh" built

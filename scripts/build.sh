@@ -200,6 +200,7 @@ build_guest() {
 	cp "$BUILD/vtl1_client/vtl1_client.ko" "$BUILD/vtl1_calls/vtl1_calls.ko" \
 		"$BUILD/vtl0_attack/vtl0_attack.ko" "$tree/lib/"
 	find "$BUILD/guest-drivers" -name '*.ko' -exec cp -t "$tree/lib" {} +
+	[ ! -e "$BUILD/bench/init" ] || cp "$BUILD/bench/init" "$tree/bench-init"
 	pack "$tree" "$BUILD/guest.inner"
 	start_tree "$tree"
 	cp "$BUILD/vtlctl" "$tree/bin/"

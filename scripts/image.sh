@@ -11,7 +11,8 @@ TD_PARTS=(module:40 emulator:60 tools:90 selftests:20)
 
 build_image() { build_parts "${TD_PARTS[@]}" initramfs:2; }
 build_guest_image() { build_parts module:40 emulator:60 tools:90 guest:30; }
-build_bench_image() { build_parts "${TD_PARTS[@]}" bench:30 initramfs:2; }
+build_bench_image() { build_parts "${TD_PARTS[@]}" bench:30 initramfs:2 guest:30; }
+build_bench_guest_image() { build_parts module:40 emulator:60 tools:90 bench:30 guest:30; }
 
 # is_signed LOG: VTL0 has shown the signature of its first process's file, and it is right.
 is_signed() {

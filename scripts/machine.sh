@@ -35,7 +35,7 @@ in_reach() {
 # not among them (Documentation/emulator.rst). With GDB=1, or a port, QEMU waits for a
 # debugger before the first instruction. With ICOUNT=1 one instruction is a nanosecond and one
 # CPU runs at a time; with COUNT_TO=FILE a plugin also counts instructions into FILE, and with
-# PROFILE=... where each path executes them, or with COUNT_BOOT=1 those from reset to init instead.
+# PROFILE=... where each path executes them, or with COUNT_BOOT=1 those of a boot instead.
 # RDRAND stays: a TD's kernel refuses to boot without it.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 vcpus=${SMP:-2}
