@@ -180,7 +180,7 @@ impl Collected<'_> {
 
     /// Indirect branches, which the compiler has made calls of thunks.
     pub(super) fn indirect(&self) -> Vec<u32> {
-        let sections = self.elf.sections().into_iter();
+        let sections = self.elf.sections();
         let mut all: Vec<u32> = sections
             .filter(|section| section.name == RETPOLINES)
             .flat_map(|section| {
