@@ -46,18 +46,20 @@ void make_tables(u64 *upper, u64 *last, void *target)
 
 static void __iomem *device;
 
+/* Returns true if that was an exception, and nothing was counted as moved. */
 static bool moves(void *to)
 {
 	const void *from = (const void __force *)device;
+	unsigned long left = 1;
 	int fault = 1;
 
-	asm volatile("1: movsb\n"
+	asm volatile("1: rep movsb\n"
 		     "   xorl %0, %0\n"
 		     "2:\n" _ASM_EXTABLE(1b, 2b)
-		     : "+r"(fault), "+S"(from), "+D"(to)
+		     : "+r"(fault), "+S"(from), "+D"(to), "+c"(left)
 		     :
 		     : "memory");
-	return fault;
+	return fault && left == 1;
 }
 
 bool write_faults(u8 *at)

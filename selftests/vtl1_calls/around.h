@@ -22,7 +22,10 @@ bool table_is_kept(const void *last, bool from_device);
 /* Stores a byte. Returns true if that was an exception. */
 bool write_faults(u8 *at);
 
-/* Moves a byte from a device by one string instruction. Returns true if that was an exception. */
+/*
+ * Moves a byte from a device by a repeated string instruction. Returns true if that was an exception with RCX
+ * unchanged.
+ */
 bool device_moves_to(u8 *to);
 
 /* The byte. */

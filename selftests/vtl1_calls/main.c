@@ -123,8 +123,8 @@ static void protected_page(u64 input, u64 output)
 	      "its_neighbours_are_writable");
 	check(ask(SIGN, input, 64, virt_to_phys(page), 32) == BAD_RANGE,
 	      "vtl1_does_not_write_to_it_either");
-	check(!device_moves_to(page + 1) && !page[1],
-	      "a_string_of_a_device_is_not_moved_to_it");
+	check(device_moves_to(page + 1) && !page[1],
+	      "a_string_move_of_a_device_to_it_is_an_exception_of_vtl0");
 	check(table_is_kept(page, false), "the_processor_marks_no_entry_in_it");
 	check(table_is_kept(page, true),
 	      "neither_does_a_string_move_of_a_device");

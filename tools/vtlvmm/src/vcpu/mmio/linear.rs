@@ -2,13 +2,13 @@
 //! Linear addresses, as the guest's processor translates them at the moment of an exit.
 
 use vm_memory::{Bytes as _, GuestAddress};
-use vtl::Vp;
 use vtl::field::L2Field;
+use vtl::{Exception, Vp};
 
 use super::Problem;
 use crate::board::Board;
 use crate::decode;
-use crate::memory::LowerRam;
+use crate::memory::{LowerRam, Protected, Range};
 use crate::vcpu::{cpl, is_64_bit};
 use crate::walk::{Kind, Paging, Privilege, Tables};
 
@@ -86,13 +86,18 @@ impl<'a> OtherSide<'a> {
         })
     }
 
-    /// Finds an element, by the rights that the guest has there.
+    /// Finds an element, by the rights that the guest has there. To write where VTL1 protects a page is
+    /// the exception that a store of the guest would be.
     pub(super) fn place(&self, linear: u64) -> Result<Place, Problem> {
         let [first, second] = pieces(linear, self.size);
         let second_at = linear.wrapping_add(first.into());
         let first_gpa = self.gpa(linear)?;
         let second_gpa = if second == 0 { 0 } else { self.gpa(second_at)? };
-        Ok([(first_gpa, first), (second_gpa, second)])
+        let place = [(first_gpa, first), (second_gpa, second)];
+        if self.kind == Kind::Write && is_protected(&self.board.protected, &place) {
+            return Err(Problem::Fault(Exception::GeneralProtection));
+        }
+        Ok(place)
     }
 
     fn gpa(&self, linear: u64) -> Result<u64, Problem> {
@@ -116,7 +121,7 @@ impl<'a> OtherSide<'a> {
         value
     }
 
-    /// Stores an element. What VTL1 protects is no memory for this.
+    /// Stores an element. What VTL1 has protected since it was found is no memory for this.
     pub(super) fn write(&self, place: &Place, value: u64) {
         let mut rest = value;
         for (gpa, size) in place.iter().copied().filter(|(_, size)| *size != 0) {
@@ -142,9 +147,35 @@ pub(super) fn pieces(linear: u64, size: u8) -> [u8; 2] {
     [first, size - first]
 }
 
+/// Returns true if VTL1 protects any byte of an element.
+fn is_protected(protected: &Protected, place: &Place) -> bool {
+    place.iter().any(|(gpa, size)| {
+        let end = gpa.saturating_add(u64::from(*size));
+        protected.overlaps(Range::new(*gpa, end))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_element_is_protected_if_one_of_its_pieces_is() {
+        let protected = Protected::default();
+        protected.add([Range::new(0, 0x1000), Range::new(0x8000, 0x9000)]);
+        for (place, is) in [
+            ([(0x8ffc, 4), (0, 0)], true),
+            ([(0x9000, 4), (0, 0)], false),
+            ([(0x7ffc, 4), (0, 0)], false),
+            ([(0x5ffd, 3), (0x8000, 1)], true),
+            ([(0x8fff, 1), (0x3000, 3)], true),
+            ([(0x5fff, 1), (0x3000, 7)], false),
+            ([(0xfec0_0000, 4), (0, 0)], false),
+            ([(u64::MAX - 3, 8), (0, 0)], false),
+        ] {
+            assert_eq!(is_protected(&protected, &place), is, "{place:x?}");
+        }
+    }
 
     #[test]
     fn an_element_across_a_page_has_two_pieces() {
