@@ -73,6 +73,9 @@ image dots '\260\056\346\351\146\272\002\006\260\001\356'
 image leaves "\273\000\040\000\001\203\073\000\307\003\132\132\132\132\164\007\146\272\364\000\260\011\356$off"
 # The same word, and spins.
 image keeps '\273\000\040\000\001\307\003\132\132\132\132\353\376'
+# The word at 24 MiB + 8 KiB has to be ones: movl $0x1802000, %eax; movl (%rax), %ebx; cmpl $-1, %ebx; jne 1f;
+# off; 1: ud2
+image beyond "\270\000\040\200\001\213\030\203\373\377\165\007$off\017\013"
 # movw $0x3f8, %dx; outsb
 image strings '\146\272\370\003\156'
 # A VTL call with a request of zeros, at 4 KiB: xorl %eax, %eax; movl $0x11, %ecx; movl $0x1000, %edi;
@@ -112,7 +115,7 @@ head -c 600 "$work/off" >"$work/short"
 : >"$work/disk"
 
 echo "TAP version 13"
-echo "1..48"
+echo "1..51"
 boots 3 "cannot use the kernel .*missing: No such" a_missing_kernel_is_named --kernel "$work/missing"
 boots 3 "is empty" an_empty_kernel_is_refused --kernel "$work/empty"
 boots 3 "no bzImage.*too short" a_short_file_is_refused --kernel "$work/text"
@@ -171,12 +174,33 @@ boots 5 "stopped after 1 s" a_secure_kernel_that_never_returns_is_ended \
 	--kernel "$work/calls" --vtl1 "$work/vtl1_spins" --timeout 1
 boots 0 "powered itself off" the_next_guest_has_a_vtl1_again --kernel "$work/calls" --vtl1 /lib/vtl1
 
-# Nothing of a killed one hinders the next.
-"$VTLCTL" boot --memory 32M --kernel "$work/keeps" >/dev/null 2>&1 </dev/null &
-sleep 1
-kill -9 $!
-wait $! 2>/dev/null
+# has_rights: VTL0 has them at 24 MiB, which is a guest's with 32 MiB.
+has_rights() { "$VTLCTL" mem map --range 0x1800000,2M | grep -qE ' accepted +rwx +---$'; }
+
+# killed: boots a guest with 32 MiB, and kills the command while the guest runs.
+killed() {
+	"$VTLCTL" boot --memory 32M --kernel "$work/keeps" >/dev/null 2>&1 </dev/null &
+	boot=$!
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		sleep 0.5
+		has_rights && break
+	done
+	sleep 0.5
+	kill -9 $boot
+	wait $boot 2>/dev/null
+}
+
+# Nothing of a killed one hinders the next, or is the next one's.
+killed
 boots 0 "powered itself off" a_guest_boots_after_one_that_was_killed --kernel "$work/leaves"
+killed
+has_rights
+result $? a_guest_that_was_killed_leaves_rights
+expect 0 "powered itself off" a_smaller_guest_finds_no_memory_of_one_that_was_killed \
+	boot --memory 18M --kernel "$work/beyond" </dev/null
+"$VTLCTL" mem map >"$work/out" &&
+	awk 'NR > 1 && $4 $5 != "------" { print "# " $0; bad = 1 } END { exit NR < 2 || bad }' "$work/out"
+result $? no_rights_are_left_after_it
 
 # One that resets all the time: each time it says so, by a dot. With what twelve machines had open, and
 # their threads, there would be more. Looked at several times, because none is there between two of them.

@@ -163,7 +163,7 @@ impl Machine {
         let vtl = mshv.create_vtl()?;
         let processors = Arc::new(processors(&vtl, parts.processors)?);
         let protected = Arc::new(Protected::default());
-        let (memory, lent) = give_memory(&vtl, info.num_l2_vms, &ram)?;
+        let (memory, lent) = give_memory(&vtl, info.num_l2_vms, &parts.memory, &ram)?;
         let for_devices = memory.iter().map(|piece| piece.for_devices(&protected));
         let device_memory = whole(for_devices.collect())?;
         if let Some(own) = vtl1 {
@@ -278,12 +278,8 @@ impl Drop for StopOnDrop {
 
 /// The guest's RAM, out of what the module has.
 fn guest_memory(list: &[GpaRange], limit: Option<u64>) -> Result<Vec<Range>> {
-    let ranges: Vec<Range> = list
-        .iter()
-        .map(|it| Range::new(it.base(), it.end()))
-        .collect();
     let limit = limit.unwrap_or(u64::MAX).min(place::DEVICES);
-    let ram = memory::joined(&ranges, limit);
+    let ram = memory::joined(&ranges(list), limit);
     if ram.iter().any(|piece| piece.contains(place::LOW)) {
         return Ok(ram);
     }
@@ -294,14 +290,29 @@ fn guest_memory(list: &[GpaRange], limit: Option<u64>) -> Result<Vec<Range>> {
     )))
 }
 
-/// Accepts memory, which is zero then, maps it, gives VTL0 its rights.
-fn give_memory(vtl: &Vtl, num_l2_vms: u32, ram: &[Range]) -> Result<(LowerRam, Lent<OfTd>)> {
+fn ranges(list: &[GpaRange]) -> Vec<Range> {
+    let ranges = list.iter().map(|it| Range::new(it.base(), it.end()));
+    ranges.collect()
+}
+
+/// Accepts memory, which is zero then, maps it, gives VTL0 its rights. To the rest of `all` neither VTL
+/// has any then.
+fn give_memory(
+    vtl: &Vtl,
+    num_l2_vms: u32,
+    all: &[GpaRange],
+    ram: &[Range],
+) -> Result<(LowerRam, Lent<OfTd>)> {
     let mut lent = Lent::new(OfTd {
         vtl: vtl.clone(),
         num_l2_vms,
     });
+    let given = |piece: &Range| GpaRange::new(piece.start, piece.len());
+    let rest = memory::without(&ranges(all), ram);
+    let rest: vtl::Result<Vec<_>> = rest.iter().map(given).collect();
+    lent.revoke_left(&rest?)?;
     let pieces = ram.iter().map(|piece| {
-        let range = GpaRange::new(piece.start, piece.len())?;
+        let range = given(piece)?;
         let memory = vtl.accept_zeroed(range)?;
         lent.lend(range)?;
         Ok(memory.into())

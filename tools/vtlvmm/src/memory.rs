@@ -99,6 +99,20 @@ pub fn joined(ranges: &[Range], limit: u64) -> Vec<Range> {
     joined
 }
 
+/// What of `all` is in none of `kept`.
+pub(crate) fn without(all: &[Range], kept: &[Range]) -> Vec<Range> {
+    let around = |range: &Range, kept: &Range| {
+        [
+            Range::new(range.start, range.end.min(kept.start)),
+            Range::new(range.start.max(kept.end), range.end),
+        ]
+    };
+    kept.iter().fold(joined(all, u64::MAX), |left, kept| {
+        let rest = left.iter().flat_map(|range| around(range, kept));
+        rest.filter(|rest| !rest.is_empty()).collect()
+    })
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -130,5 +144,30 @@ pub(crate) mod tests {
         assert_eq!(joined(&ranges, 0x40_0000)[2].end, 0x40_0000);
         assert_eq!(joined(&ranges, 0x8_0000), expected[..1]);
         assert_eq!(joined(&[], u64::MAX), []);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_the_rest_of_each_range() {
+        let low = Range::new(0, 0x7_0000);
+        let high = Range::new(0x10_0000, 0x2000_0000);
+        let far = Range::new(0x1_0000_0000, 0x1_4000_0000);
+        let all = [far, low, high];
+        assert_eq!(without(&all, &[]), [low, high, far]);
+        // A guest that has less than the one before, and a hole in it for VTL1.
+        let kept = [
+            low,
+            Range::new(0x10_0000, 0x7e0_0000),
+            Range::new(0x800_0000, 0x810_0000),
+        ];
+        let expected = [
+            Range::new(0x7e0_0000, 0x800_0000),
+            Range::new(0x810_0000, 0x2000_0000),
+            far,
+        ];
+        assert_eq!(without(&all, &kept), expected);
+        // What is kept may be larger, and touch.
+        assert_eq!(without(&[high], &[Range::new(0, u64::MAX)]), []);
+        assert_eq!(without(&[high], &[Range::new(0, high.start)]), [high]);
+        assert_eq!(without(&[high], &[Range::new(high.end, far.end)]), [high]);
     }
 }

@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Rights of VTL0 to memory, which it has as long as a machine exists and no longer, whatever becomes
-//! of the machine. Those of VTL1 are given later, and end earlier or at the same time; a command that was
-//! killed has left them.
+//! Rights of VTL0 to memory, which it has as long as a machine exists. Those of VTL1 are given later, and
+//! end earlier or at the same time. Only a command that is killed leaves both, until the next machine is
+//! built: it revokes what was left in all memory that it does not lend.
 
 use vtl::{GpaRange, PageRights, Vm, Vtl};
+
+const PAGE: u64 = 4096;
 
 /// What sets rights of VTL0.
 pub(crate) trait Rights {
     /// Sets its rights to a range; other VTLs have none then.
     fn set(&self, range: &GpaRange, rights: PageRights) -> vtl::Result<()>;
+
+    /// Reads what is known about the page at an address.
+    fn page(&self, gpa: u64) -> vtl::Result<Page>;
+}
+
+/// A page, of any size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page {
+    /// Byte after its last one.
+    end: u64,
+    /// VTL0 or VTL1 has rights to it. None has to one that was never accepted.
+    has_rights: bool,
 }
 
 /// Rights of a TD's VMs.
@@ -26,6 +40,16 @@ impl Rights for OfTd {
         let count = self.num_l2_vms.min(2) as usize;
         self.vtl.set_rights_of_vms(range, &all[..count])
     }
+
+    fn page(&self, gpa: u64) -> vtl::Result<Page> {
+        let page = self.vtl.page_attributes(gpa)?;
+        Ok(Page {
+            end: page.gpa + page.size,
+            has_rights: [Vm::VTL0, Vm::VTL1]
+                .into_iter()
+                .any(|vm| page.rights(vm).valid()),
+        })
+    }
 }
 
 /// Memory to which VTL0 has rights. They end when this is dropped.
@@ -42,6 +66,27 @@ impl<R: Rights> Lent<R> {
             rights,
             ranges: Vec::new(),
         }
+    }
+
+    /// Revokes what a command that was killed has left of the rights of VTL0 and VTL1 to `ranges`.
+    ///
+    /// Only where there is something to revoke: to set rights in a part of a large page has the host
+    /// split it, even if it is not accepted.
+    pub(crate) fn revoke_left(&self, ranges: &[GpaRange]) -> vtl::Result<()> {
+        for range in ranges {
+            let mut at = range.base();
+            while at < range.end() {
+                let page = self.rights.page(at)?;
+                // Whatever the TDX module says, this goes on, and not beyond the range.
+                let end = page.end.clamp(at + PAGE, range.end());
+                if page.has_rights {
+                    let left = GpaRange::new(at, end - at)?;
+                    self.rights.set(&left, PageRights::NONE)?;
+                }
+                at = end;
+            }
+        }
+        Ok(())
     }
 
     /// Gives VTL0 all rights to `range`.
@@ -86,6 +131,21 @@ mod tests {
                 _ => Ok(()),
             }
         }
+
+        /// Small pages below 2 MiB, of which every other one has rights, and large ones, of which the
+        /// one at 4 MiB has.
+        fn page(&self, gpa: u64) -> vtl::Result<Page> {
+            let size = if gpa < 0x20_0000 { 0x1000 } else { 0x20_0000 };
+            let number = gpa / size;
+            Ok(Page {
+                end: (number + 1) * size,
+                has_rights: if size == 0x1000 {
+                    number % 2 == 1
+                } else {
+                    number == 2
+                },
+            })
+        }
     }
 
     fn page(base: u64) -> GpaRange {
@@ -111,6 +171,20 @@ mod tests {
             (0x3000, false),
         ];
         assert_eq!(*note.0.borrow(), expected);
+    }
+
+    #[test]
+    fn rights_that_were_left_are_revoked_and_nothing_else_is_set() {
+        let note = Note::default();
+        let lent = Lent::new(&note);
+        let range = |base, end| GpaRange::new(base, end - base).expect("whole pages");
+        let ranges = [range(0x2000, 0x5000), range(0x30_0000, 0x41_0000)];
+        assert_eq!(lent.revoke_left(&ranges), Ok(()));
+        assert_eq!(*note.0.borrow(), [(0x3000, false), (0x40_0000, false)]);
+        // A part of the same page, and one that can't be revoked.
+        let ranges = [range(0x41_0000, 0x80_0000), page(0x1000), page(0x3000)];
+        assert_eq!(lent.revoke_left(&ranges), Err(vtl::Error::NoVtlFile));
+        assert_eq!(note.0.borrow()[2..], [(0x41_0000, false), (0x1000, false)]);
     }
 
     #[test]
