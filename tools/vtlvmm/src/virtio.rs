@@ -3,6 +3,7 @@
 //! numbers. The rings are `virtio-queue`'s.
 
 pub mod block;
+mod buffers;
 pub mod mmio;
 pub mod rng;
 

@@ -4,12 +4,15 @@
 //! The thread of the processor that notifies carries out the requests, one by one.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::Ordering;
 
 use virtio_bindings::virtio_blk as name;
 use virtio_queue::DescriptorChain;
 
+use super::buffers::Buffers;
+use super::mmio::{Limits, QUEUE_LEN};
 use crate::memory::Ram;
 
 /// Bytes of a sector.
@@ -43,8 +46,8 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// Bytes that are moved at once.
-const PIECE: usize = 64 << 10;
+/// Bytes that are moved at once: whoever protects a page, or ends the machine, waits for so many.
+pub(super) const PIECE: usize = 64 << 10;
 
 impl Block {
     /// A disk of the whole sectors of `file`, which has `len_bytes`.
@@ -68,7 +71,7 @@ impl Block {
 
     /// A byte of the configuration: capacity, and pieces that a request may have.
     pub(super) fn config(&self, offset: usize) -> u8 {
-        const PIECES_MOST: u32 = super::mmio::QUEUE_LEN as u32 - 2;
+        const PIECES_MOST: u32 = QUEUE_LEN as u32 - 2;
         const PIECES_AT: usize = 12;
         match offset {
             0..8 => self.len_sectors.to_le_bytes()[offset],
@@ -78,53 +81,62 @@ impl Block {
     }
 
     /// Carries out a request. Returns the number of bytes written to the guest; `None` if the chain
-    /// is no valid request and has no room for a status.
-    pub(super) fn serve<M: Ram>(&mut self, memory: &M, chain: DescriptorChain<&M>) -> Option<u32> {
+    /// is no valid request, has no room for a status, or that is protected. If the machine ends meanwhile,
+    /// the rest is not carried out.
+    pub(super) fn serve<M: Ram>(
+        &mut self,
+        memory: &M,
+        limits: &Limits<'_>,
+        chain: DescriptorChain<&M>,
+    ) -> Option<u32> {
         let mut reader = chain.clone().reader(memory).ok()?;
-        let mut writer = chain.writer(memory).ok()?;
-        let data_len = writer.available_bytes().checked_sub(1)?;
-        let mut status = writer.split_at(data_len).ok()?;
+        let mut to_guest = Buffers::new(memory, limits.protected, chain)?;
+        let mut status = to_guest.split_last()?;
+        let data_len = to_guest.room();
         let mut head = [0; 16];
         reader.read_exact(&mut head).ok()?;
-        let outcome = self.carry_out(Header::from(head), &mut reader, &mut writer, data_len);
-        let (answer, written) = match outcome {
-            Ok(written) => (name::VIRTIO_BLK_S_OK as u8, written), // CAST: 0
-            Err(refusal) => (refusal as u8, writer.bytes_written()), // CAST: 1 or 2
+        let outcome = self.carry_out(limits, Header::from(head), &mut reader, &mut to_guest);
+        let answer = match outcome {
+            Ok(()) => name::VIRTIO_BLK_S_OK as u8, // CAST: 0
+            Err(refusal) => refusal as u8,         // CAST: 1 or 2
         };
-        status.write_all(&[answer]).ok()?;
+        status.put(&[answer])?;
         // A chain of more bytes than there is memory repeats itself; its length means nothing.
-        Some(u32::try_from(written).unwrap_or(u32::MAX).saturating_add(1))
+        let written = u32::try_from(data_len - to_guest.room()).unwrap_or(u32::MAX);
+        Some(written.saturating_add(1))
     }
 
-    fn carry_out(
+    fn carry_out<M: Ram>(
         &self,
+        limits: &Limits<'_>,
         header: Header,
         from_guest: &mut impl DataOut,
-        to_guest: &mut impl io::Write,
-        data_len: usize,
-    ) -> Result<usize, Refusal> {
+        to_guest: &mut Buffers<'_, M>,
+    ) -> Result<(), Refusal> {
         match header.kind {
             name::VIRTIO_BLK_T_IN => {
-                let at = self.place(header.sector, data_len)?;
-                self.copy_out(at, to_guest, data_len)?;
-                Ok(data_len)
+                let len = to_guest.room();
+                let at = self.place(header.sector, len)?;
+                each_piece(limits, at, len, |at, piece| {
+                    // A file that has become shorter gives an error here.
+                    self.file.read_exact_at(piece, at)?;
+                    to_guest.put(piece).ok_or(Refusal::Failed)
+                })
             }
             name::VIRTIO_BLK_T_OUT if self.is_read_only => Err(Refusal::Failed),
             name::VIRTIO_BLK_T_OUT => {
                 let len = from_guest.left();
                 let at = self.place(header.sector, len)?;
-                self.copy_in(at, from_guest, len)?;
-                Ok(0)
+                each_piece(limits, at, len, |at, piece| {
+                    from_guest.read_exact(piece)?;
+                    Ok(self.file.write_all_at(piece, at)?)
+                })
             }
-            name::VIRTIO_BLK_T_FLUSH => {
-                self.file.sync_data()?;
-                Ok(0)
-            }
+            name::VIRTIO_BLK_T_FLUSH => Ok(self.file.sync_data()?),
             name::VIRTIO_BLK_T_GET_ID => {
                 const SERIAL: &[u8; 20] = b"vtlctl-disk\0\0\0\0\0\0\0\0\0";
-                let len = data_len.min(SERIAL.len());
-                to_guest.write_all(&SERIAL[..len])?;
-                Ok(len)
+                let len = to_guest.room().min(SERIAL.len());
+                to_guest.put(&SERIAL[..len]).ok_or(Refusal::Failed)
             }
             _ => Err(Refusal::Unsupported),
         }
@@ -140,35 +152,29 @@ impl Block {
             _ => Err(Refusal::Failed),
         }
     }
+}
 
-    fn copy_out(&self, mut at: u64, to: &mut impl io::Write, len: usize) -> io::Result<()> {
-        let mut piece = vec![0; len.min(PIECE)];
-        let mut left = len;
-        while left > 0 {
-            let now = left.min(PIECE);
-            // A file that has become shorter gives an error here.
-            self.file.read_exact_at(&mut piece[..now], at)?;
-            to.write_all(&piece[..now])?;
-            // CAST: widening.
-            at += now as u64;
-            left -= now;
+/// Moves `len` bytes from or to the file, from `at` on, piece by piece.
+fn each_piece(
+    limits: &Limits<'_>,
+    mut at: u64,
+    len: usize,
+    mut move_one: impl FnMut(u64, &mut [u8]) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut piece = vec![0; len.min(PIECE)];
+    let mut left = len;
+    while left > 0 {
+        // Buffers may repeat, so the rest can be 4 GiB; nobody learns that it was not moved.
+        if limits.is_over.load(Ordering::Relaxed) {
+            return Err(Refusal::Failed);
         }
-        Ok(())
+        let now = left.min(PIECE);
+        move_one(at, &mut piece[..now])?;
+        // CAST: widening.
+        at += now as u64;
+        left -= now;
     }
-
-    fn copy_in(&self, mut at: u64, from: &mut impl io::Read, len: usize) -> io::Result<()> {
-        let mut piece = vec![0; len.min(PIECE)];
-        let mut left = len;
-        while left > 0 {
-            let now = left.min(PIECE);
-            from.read_exact(&mut piece[..now])?;
-            self.file.write_all_at(&piece[..now], at)?;
-            // CAST: widening.
-            at += now as u64;
-            left -= now;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// What the guest gives, of known length.

@@ -222,22 +222,24 @@ impl Transport {
         }
         let mut has_used = false;
         // A driver that fills the queue without end only occupies its own processor: whoever protects a
-        // page waits for one request.
+        // page waits for one piece of a request, or for the note that it was used.
         while !limits.is_over.load(Ordering::Relaxed) {
-            let _writing = limits.protected.writing();
             let Ok(mut chains) = virtio_queue::QueueOwnedT::iter(&mut self.queue, memory) else {
                 return self.fail();
             };
             let Some(chain) = chains.next() else { break };
             let head = chain.head_index();
             let written = match &mut self.device {
-                Device::Block(block) => block.serve(memory, chain),
-                Device::Random(random) => random.serve(memory, chain),
+                Device::Block(block) => block.serve(memory, limits, chain),
+                Device::Random(random) => random.serve(memory, limits.protected, chain),
             };
             let Some(written) = written else {
                 return self.fail();
             };
-            if self.queue.add_used(memory, head, written).is_err() {
+            let writing = limits.protected.writing();
+            let noted = self.queue.add_used(memory, head, written);
+            drop(writing);
+            if noted.is_err() {
                 return self.fail();
             }
             has_used = true;

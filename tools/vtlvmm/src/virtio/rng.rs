@@ -2,11 +2,12 @@
 //! Random numbers [VIRTIO 5.4], from this level's kernel.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 
 use virtio_queue::DescriptorChain;
 
-use crate::memory::Ram;
+use super::buffers::Buffers;
+use crate::memory::{Protected, Ram};
 
 /// A source of random numbers.
 #[derive(Debug)]
@@ -22,12 +23,17 @@ impl Random {
     }
 
     /// Fills the guest's buffers, up to 64 KiB. Returns `None` if the chain is no valid request.
-    pub(super) fn serve<M: Ram>(&mut self, memory: &M, chain: DescriptorChain<&M>) -> Option<u32> {
+    pub(super) fn serve<M: Ram>(
+        &mut self,
+        memory: &M,
+        protected: &Protected,
+        chain: DescriptorChain<&M>,
+    ) -> Option<u32> {
         const MOST: usize = 64 << 10;
-        let mut writer = chain.writer(memory).ok()?;
-        let mut bytes = vec![0; writer.available_bytes().min(MOST)];
+        let mut to_guest = Buffers::new(memory, protected, chain)?;
+        let mut bytes = vec![0; to_guest.room().min(MOST)];
         self.0.read_exact(&mut bytes).ok()?;
-        writer.write_all(&bytes).ok()?;
+        to_guest.put(&bytes)?;
         u32::try_from(bytes.len()).ok()
     }
 }

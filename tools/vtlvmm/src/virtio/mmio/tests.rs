@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A driver, honest and hostile.
 
+mod pieces;
+
 use super::*;
 use crate::memory::tests::ram;
 use crate::platform::Gsi;
@@ -100,8 +102,8 @@ impl Rig {
         self.memory.write_obj(next, at(14)).expect("RAM");
     }
 
-    /// Makes the chain at `head` available, and notifies.
-    fn submit(&mut self, head: u16) {
+    /// Makes the chain at `head` available.
+    fn offer(&mut self, head: u16) {
         let slot = u64::from(self.avail % 8);
         self.memory
             .write_obj(head, GuestAddress(AVAIL + 4 + 2 * slot))
@@ -110,6 +112,11 @@ impl Rig {
         self.memory
             .write_obj(self.avail, GuestAddress(AVAIL + 2))
             .expect("RAM");
+    }
+
+    /// And notifies.
+    fn submit(&mut self, head: u16) {
+        self.offer(head);
         self.write(register::VIRTIO_MMIO_QUEUE_NOTIFY, 0);
     }
 
