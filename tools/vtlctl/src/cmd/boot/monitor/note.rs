@@ -29,7 +29,7 @@ pub(super) fn words(finding: &Finding, line: &str) -> [u64; 3] {
         let bytes = hash.get(at..).and_then(|it| it.first_chunk());
         bytes.copied().map_or(0, u64::from_le_bytes)
     };
-    let about = u64::from(processor) << 16 | u64::from(finding.key.kind.number());
+    let about = (u64::from(processor) << 16) | u64::from(finding.key.kind.number());
     [TAG | about, half(0), half(8)]
 }
 
