@@ -51,7 +51,8 @@ fn what_was_changed_before_the_baseline_is_found() {
     let patched = |guest: &mut Guest| guest.write(TEXT_GPA + PATCHED, &[0xeb]);
     let smep = |guest: &mut Guest| guest.registers.cr4 &= !(1 << 20);
     let star = |guest: &mut Guest| guest.registers.star ^= 1 << 48;
-    let changes: [(&str, &dyn Fn(&mut Guest)); 4] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Guest));
+    let changes: [Change<'_>; 4] = [
         ("gate: VP 0: gate 0", &gate),
         ("text: 0xffffffff81", &patched),
         ("register: VP 0: CR4.SMEP", &smep),
