@@ -118,6 +118,33 @@ TEST_F(pair, the_timer_of_vtl0_ends_a_run_of_vtl1)
 	END_TIMER();
 }
 
+/* It does so once even if the paravisor arms a deadline of its own before each run. */
+TEST_F(pair, a_timer_that_has_passed_does_not_keep_vtl1_from_running)
+{
+	unsigned int tries = 0, runs = 0;
+	uint64_t turns;
+	int result;
+
+	do {
+		START_TIMER(irq_tsc() + (SOON_TICKS << tries), pair_spin);
+		vtl_alarm_ms(5000);
+		result = vtl_enter(&self->pair.guest);
+	} while (result && !timer(&self->pair)->deadline && ++tries < TRIES);
+	ASSERT_EQ(0, result);
+	ASSERT_EQ(EXIT_TIMER, vtl_exit_reason(&self->pair.guest));
+	ASSERT_EQ(2, pair_vm(&self->pair));
+	turns = self->pair.data[0]->turns;
+	do {
+		arm(&self->pair, irq_tsc() + (SOON_TICKS << 8));
+		vtl_alarm_every_ms(100);
+		result = vtl_enter(&self->pair.guest);
+	} while (turns == self->pair.data[0]->turns && ++runs < 1000);
+	EXPECT_EQ(-EINTR, result);
+	EXPECT_EQ(2, pair_vm(&self->pair));
+	EXPECT_LT(turns, self->pair.data[0]->turns);
+	END_TIMER();
+}
+
 /* With PROXY the kernel posts it, and VTL1 runs on. */
 TEST_F(pair, with_proxy_the_timer_of_vtl0_is_posted_while_vtl1_runs)
 {

@@ -26,12 +26,23 @@ pub struct Deadlines {
     own: PerVm<Option<u64>>,
     /// That of the timer.
     timer: Option<u64>,
-    /// The timer also ends runs of VM 2, because the kernel switches between the two.
-    is_in_vtl1: bool,
-    /// Userspace has seen it end a run of VM 2, which happens once.
-    is_told: bool,
+    in_vtl1: InVtl1,
     /// The fields as they were last written.
     fields: PerVm<Option<u64>>,
+}
+
+/// What the deadline of the timer does while VM 2 runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum InVtl1 {
+    /// Nothing: the kernel does not switch between the two.
+    #[default]
+    Nothing,
+    /// It ends the run.
+    EndsRun,
+    /// It has ended a run, which happens once: VTL0, which does not run, can't take it back.
+    HasEndedRun,
+    /// Nothing: userspace has written the field of VM 2 itself.
+    Withdrawn,
 }
 
 /// The kernel drops a deadline that userspace has seen pass and has not replaced, this many TSC
@@ -62,7 +73,7 @@ impl Deadlines {
     pub const fn wanted(&self, vm: VmIndex) -> Option<u64> {
         let has_timer = match vm {
             VmIndex::VM1 => true,
-            VmIndex::VM2 => self.is_in_vtl1 && !self.is_told,
+            VmIndex::VM2 => matches!(self.in_vtl1, InVtl1::EndsRun),
             _ => false,
         };
         match (*self.own.of(vm), self.timer) {
@@ -83,11 +94,18 @@ impl Deadlines {
 
     /// Takes the deadline that userspace arms for `vm`, and for `other` if the kernel switches
     /// between the two. It is the timer's if it has the timer's value.
+    ///
+    /// A timer that has ended a run of VM 2 does not end the next one, too: a paravisor that arms
+    /// its own deadline before each run would never get VTL1 to execute anything.
     pub fn arm(&mut self, vm: VmIndex, other: Option<VmIndex>, field: u64, timer: ApicTimer) {
         let mut own = from_field(field);
         if vm == VmIndex::VM1 || other.is_some() {
             let served = timer.served();
+            let has_ended_run = self.in_vtl1 == InVtl1::HasEndedRun && self.timer == served;
             self.set_timer(served, other.is_some());
+            if has_ended_run && other.is_some() {
+                self.in_vtl1 = InVtl1::HasEndedRun;
+            }
             own = own.filter(|_| own != served);
         }
         *self.own.of_mut(vm) = own;
@@ -99,15 +117,20 @@ impl Deadlines {
     /// Sets the deadline of the timer. `is_in_vtl1` is true if it ends runs of VM 2 as well.
     pub const fn set_timer(&mut self, timer: Option<u64>, is_in_vtl1: bool) {
         self.timer = timer;
-        self.is_in_vtl1 = is_in_vtl1;
-        self.is_told = false;
+        self.in_vtl1 = if is_in_vtl1 {
+            InVtl1::EndsRun
+        } else {
+            InVtl1::Nothing
+        };
     }
 
     /// Makes an armed timer end runs of VM 2 as well, unless it has done so. Returns false if there
     /// is nothing to do.
     pub const fn share_timer(&mut self) -> bool {
-        let is_new = self.timer.is_some() && !self.is_in_vtl1;
-        self.is_in_vtl1 |= is_new;
+        let is_new = self.timer.is_some() && matches!(self.in_vtl1, InVtl1::Nothing);
+        if is_new {
+            self.in_vtl1 = InVtl1::EndsRun;
+        }
         is_new
     }
 
@@ -146,7 +169,7 @@ impl Deadlines {
         if vm == VmIndex::VM1 || self.timer != timer.served() {
             self.timer = None;
         } else {
-            self.is_told = true;
+            self.in_vtl1 = InVtl1::HasEndedRun;
         }
     }
 
@@ -156,7 +179,7 @@ impl Deadlines {
         *self.fields.of_mut(vm) = None;
         match vm {
             VmIndex::VM1 => self.timer = None,
-            _ => self.is_told = true,
+            _ => self.in_vtl1 = InVtl1::Withdrawn,
         }
     }
 
@@ -358,6 +381,40 @@ mod tests {
         // One that userspace serves by now is gone in both.
         deadlines.drop_stale(VM2, Some(VM1), NONE, 2000 + STALE_TICKS);
         assert_eq!(fields(&deadlines), [None; 2]);
+    }
+
+    /// A paravisor that arms its own deadline before each run would otherwise never get VTL1 to
+    /// execute anything: VTL0, whose timer has passed, does not run.
+    #[test]
+    fn vtl1_does_not_see_vtl0s_timer_again_when_userspace_arms_its_own() {
+        let late = 1000 + STALE_TICKS;
+        let mut deadlines = Deadlines::default();
+        deadlines.arm(VM2, Some(VM1), NEVER, TIMER);
+        assert_eq!(fields(&deadlines), [Some(1000); 2]);
+        // It has not passed: nobody has seen it.
+        deadlines.arm(VM2, Some(VM1), 9000, TIMER);
+        assert_eq!(fields(&deadlines), [Some(1000); 2]);
+        write(&mut deadlines);
+        for own in [90_000, NEVER, 91_000] {
+            deadlines.drop_stale(VM2, Some(VM1), TIMER, late);
+            deadlines.arm(VM2, Some(VM1), own, TIMER);
+            assert_eq!(fields(&deadlines), [Some(1000), from_field(own)]);
+        }
+        // Another one is news, and so is the same one to the runs of a kernel that did not switch.
+        let moved = ApicTimer {
+            deadline: 2000,
+            ..TIMER
+        };
+        deadlines.arm(VM2, Some(VM1), 90_000, moved);
+        assert_eq!(fields(&deadlines), [Some(2000); 2]);
+        deadlines.drop_stale(VM2, Some(VM1), moved, 2000 + STALE_TICKS);
+        deadlines.arm(VM1, None, NEVER, moved);
+        assert!(deadlines.share_timer());
+        // So is one whose field userspace had written, once it arms by the run page again.
+        deadlines.forget(VM2);
+        assert!(!deadlines.share_timer());
+        deadlines.arm(VM2, Some(VM1), 90_000, moved);
+        assert_eq!(fields(&deadlines), [Some(2000); 2]);
     }
 
     #[test]

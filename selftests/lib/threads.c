@@ -45,6 +45,14 @@ void vtl_alarm_ms(unsigned int ms)
 	setitimer(ITIMER_REAL, &soon, NULL);
 }
 
+void vtl_alarm_every_ms(unsigned int ms)
+{
+	const struct timeval period = { ms / 1000, ms % 1000 * 1000 };
+	struct itimerval always = { period, period };
+
+	setitimer(ITIMER_REAL, &always, NULL);
+}
+
 static int start_thread(pthread_t *thread, const cpu_set_t *cpus,
 			void *(*run)(void *argument), void *argument)
 {

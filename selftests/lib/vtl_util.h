@@ -156,6 +156,8 @@ int vtl_pin(int cpu);
 int vtl_catch_alarms(void);
 /* Has one come after so many milliseconds; 0: no more. */
 void vtl_alarm_ms(unsigned int ms);
+/* Has them come until the next call: the first one may be too early for a run. */
+void vtl_alarm_every_ms(unsigned int ms);
 int vtl_thread_on(pthread_t *thread, int cpu, void *(*run)(void *argument),
 		  void *argument);
 int vtl_thread_anywhere(pthread_t *thread, void *(*run)(void *argument),
