@@ -4,7 +4,9 @@
 //! write that changes it (`pure::intercepts`).
 //!
 //! Both the writes and the entries of a VP happen on its CPU with preemption disabled, so each sees
-//! the other. Initially every VM has to be checked: an earlier kernel may have left something.
+//! the other. A write may come in an interrupt, for instance when the file is closed that has set a
+//! virtual-APIC page, and in the middle of one of a task: so each bit is changed by one instruction.
+//! Initially every VM has to be checked: an earlier kernel may have left something.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -42,18 +44,15 @@ impl EntryCheck {
 
     /// Makes the next entry of a VM check its VMCS, because of a write that is about to be made.
     pub(crate) fn look_again(&self, vm: VmIndex, _on_cpu: OnCpu<'_>, _alone: &PreemptOff) {
-        self.change(|pending| pending | bit(vm));
+        // ORDERING: only code on this CPU accesses it; an interrupt sees all of this or nothing.
+        self.pending.fetch_or(bit(vm), Relaxed);
     }
 
     /// Makes the next entry of a VM read its intercepts, because of a write that is about to be
     /// made.
     pub(crate) fn ask_again(&self, vm: VmIndex, _on_cpu: OnCpu<'_>, _alone: &PreemptOff) {
-        self.change(|pending| pending | intercepts_bit(vm));
-    }
-
-    fn change(&self, to: impl FnOnce(u32) -> u32) {
-        // ORDERING: only code on this CPU with preemption disabled accesses it.
-        self.pending.store(to(self.pending.load(Relaxed)), Relaxed);
+        // ORDERING: as above.
+        self.pending.fetch_or(intercepts_bit(vm), Relaxed);
     }
 
     /// Returns true if [`Self::pass`] has something to do for a VM.
@@ -80,7 +79,7 @@ impl EntryCheck {
         let pending = self.pending.load(Relaxed);
         if pending & intercepts_bit(vm) != 0 {
             *intercepts.of_mut(vm) = Intercepts::read(&mut tdcall::Instruction, vm);
-            self.change(|pending| pending & !intercepts_bit(vm));
+            self.pending.fetch_and(!intercepts_bit(vm), Relaxed);
         }
         if pending & bit(vm) == 0 {
             return Ok(());
@@ -102,7 +101,7 @@ impl EntryCheck {
         };
         match check_entry(&mut tdcall::Instruction, vm, task_priority) {
             Ok(Again::AfterWrite) => {
-                self.change(|pending| pending & !bit(vm));
+                self.pending.fetch_and(!bit(vm), Relaxed);
                 Ok(())
             }
             Ok(Again::EachEntry) => Ok(()),
