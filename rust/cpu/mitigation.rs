@@ -92,7 +92,7 @@ pub(crate) fn change_owner(
         process: ffi::process(),
         vm: vm.get(),
     };
-    if owner.replace(next) != Some(next) {
+    if next.takes_over(owner) {
         msr::write(Msr::PredCmd, IBPB, section);
     }
 }

@@ -226,6 +226,14 @@ pub struct PredictorOwner {
     pub vm: u8,
 }
 
+impl PredictorOwner {
+    /// Enters. Returns true if the last one to enter was another owner, whose training must not
+    /// affect this one.
+    pub fn takes_over(self, last: &mut Option<Self>) -> bool {
+        last.replace(self) != Some(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +241,55 @@ mod tests {
     fn names(mode: Mode, facts: &[Facts]) -> Vec<&'static str> {
         let facts = Facts(facts.iter().fold(0, |all, fact| all | fact.0));
         Mitigations::choose(mode, facts).names().collect()
+    }
+
+    /// Barriers of VTL calls and returns without userspace, one entry and one exit for each of them:
+    /// before entries of another owner, and after exits.
+    fn barriers(mode: Mode, vms: &[u8]) -> (usize, usize) {
+        let mitigations = Mitigations::choose(mode, Facts(0x1f));
+        let mut last = None;
+        let mut is_new = |vm| PredictorOwner { process: 7, vm }.takes_over(&mut last);
+        let changes = vms.iter().filter(|vm| is_new(**vm)).count();
+        let exits = match mitigations.scrub.does(Scrub::TARGETS) {
+            true => vms.len(),
+            false => 0,
+        };
+        (if mitigations.ibpb { changes } else { 0 }, exits)
+    }
+
+    #[test]
+    fn each_switch_between_vtls_has_a_barrier_in_both_directions() {
+        let ping_pong = [1, 2, 1, 2, 1, 2];
+        let only = |text| Mode::parse(text).unwrap();
+        for (mode, expected) in [
+            (Mode::Auto, (6, 6)),
+            (Mode::Full, (6, 6)),
+            (Mode::User, (6, 0)),
+            (only("ibpb"), (6, 0)),
+            (only("ibpb-exit"), (0, 6)),
+            (only("verw,rsb,bhb"), (0, 0)),
+            (Mode::Off, (0, 0)),
+        ] {
+            assert_eq!(barriers(mode, &ping_pong), expected, "{mode:?}");
+        }
+        // One VTL that enters again and again needs the first one only.
+        assert_eq!(barriers(Mode::User, &[2, 2, 2, 2]), (1, 0));
+    }
+
+    #[test]
+    fn another_process_is_another_owner_of_the_same_vm() {
+        let owner = |process, vm| PredictorOwner { process, vm };
+        let mut last = None;
+        for (next, is_new) in [
+            (owner(1, 1), true),
+            (owner(1, 1), false),
+            (owner(2, 1), true),
+            (owner(2, 2), true),
+            (owner(2, 2), false),
+            (owner(1, 1), true),
+        ] {
+            assert_eq!(next.takes_over(&mut last), is_new, "{next:?}");
+        }
     }
 
     #[test]
