@@ -95,7 +95,7 @@ pub const fn basic_reason(exit: &SvmExit) -> Option<u32> {
 }
 
 /// Reason of an instruction that this processor does not have and that exits from a VMX guest.
-/// TDCALL and VMCALL are identified by their bytes.
+/// TDCALL is identified by its bytes, and so is VMCALL as it is usually encoded.
 pub const fn undefined_opcode_reason(insn: &Insn) -> Option<u32> {
     let Some(modrm) = insn.modrm else { return None };
     let (is_plain, is_66) = (
@@ -105,6 +105,7 @@ pub const fn undefined_opcode_reason(insn: &Insn) -> Option<u32> {
     let is_memory = !modrm.is_register();
     Some(match (insn.map, insn.opcode, modrm.extension()) {
         (Map::Map0f, 0x01, _) => match modrm.byte {
+            0xc1 if is_plain => reason::VMCALL,
             0xc2 if is_plain => reason::VMLAUNCH,
             0xc3 if is_plain => reason::VMRESUME,
             0xc4 if is_plain => reason::VMXOFF,
@@ -205,7 +206,9 @@ mod tests {
             assert_eq!(usize::from(insn.len_bytes), bytes.len());
             undefined_opcode_reason(&insn)
         };
-        let known: [(&[u8], u32); 13] = [
+        let known: [(&[u8], u32); 15] = [
+            (&[0x0f, 0x01, 0xc1], reason::VMCALL),
+            (&[0x40, 0x0f, 0x01, 0xc1], reason::VMCALL),
             (&[0x66, 0x0f, 0xc7, 0x36], reason::VMCLEAR),
             (&[0x0f, 0x01, 0xc2], reason::VMLAUNCH),
             (&[0x0f, 0xc7, 0x36], reason::VMPTRLD),

@@ -20,7 +20,7 @@ const VM_FUNCTIONS: u32 = 1 << 13;
 /// Says what a #UD means.
 pub fn opcode(vp: &mut Vp, vm: VmIndex) -> Verdict {
     let fetched = fetch(&vp.l2_ref(vm).guest, &vp.platform.memory);
-    // The two common ones, which guests use for calls.
+    // The two common ones, which guests use for calls, as they are usually encoded.
     let (reason, instruction_length) = match fetched.bytes() {
         [0x66, 0x0f, 0x01, 0xcc, ..] => (reason::TDCALL, 4),
         [0x0f, 0x01, 0xc1, ..] => (reason::VMCALL, 3),
@@ -59,6 +59,8 @@ fn leaves(vp: &Vp, vm: VmIndex, reason: u32) -> bool {
     let save = &guest.vmcb.save;
     let controls = vp.model.l2(vm).vmcs.get32(Field::SecondaryControls);
     match reason {
+        // With a prefix: see `opcode`.
+        reason::VMCALL => true,
         reason::VMFUNC => controls & VM_FUNCTIONS != 0,
         reason::SEAMCALL => guest.is_64_bit(),
         _ => {
