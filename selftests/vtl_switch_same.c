@@ -10,219 +10,16 @@
 #include <string.h>
 
 #include "irq_guest.h"
+#include "pair_program.h"
 #include "vtl_harness.h"
-#include "vtl_pair.h"
 
 #define VECTOR 0x41
+#define REASON_CALL 1
+#define REASON_INTERRUPT 2
 #define OFFLOAD (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
-/* RCX of a VMCALL that asks the paravisor to send VTL0 an interrupt. */
-#define CODE_ASK 0x99
-#define OPS 60
-/* In the part of memory of each VTL, after the contents of vtl_pair.c. */
-#define AT_PROGRAM(vm) (0x16000 + 0x2000 * (vm))
-#define AT_TRACE(vm) (0x1a000 + 0x2000 * (vm))
-#define TRACE_SIZE 0x2000
 #define MOST_EVENTS 256
 /* More exits than any program has, to detect one that does not end. */
 #define MOST_RUNS 100000
-
-/* A program that is being generated. */
-struct program {
-	struct vtl_pair *pair;
-	uint64_t dice;
-	uint32_t at, trace; /* offsets in the part */
-	int vm;
-};
-
-static uint64_t roll(uint64_t *dice)
-{
-	*dice = *dice * 6364136223846793005ULL + 1442695040888963407ULL;
-	return *dice >> 33 | *dice << 31;
-}
-
-static void put(struct program *program, unsigned int count, uint64_t bytes)
-{
-	for (; count--; bytes >>= 8)
-		program->pair->part[program->at++] = bytes;
-}
-
-/* An access relative to RIP: @opcode is 0x89 to store @gpr and 0x8b to load it. */
-static void reach(struct program *program, unsigned int opcode,
-		  unsigned int gpr, uint32_t offset)
-{
-	put(program, 3,
-	    (gpr >= 8 ? 0x4c : 0x48) | opcode << 8 | (gpr % 8 * 8 + 5) << 16);
-	put(program, 4, offset - (program->at + 4));
-}
-
-static void set(struct program *program, unsigned int gpr, uint64_t value)
-{
-	put(program, 2, (gpr >= 8 ? 0x49 : 0x48) | (0xb8 + gpr % 8) << 8);
-	put(program, 8, value);
-}
-
-static void trace(struct program *program, unsigned int gpr)
-{
-	reach(program, 0x89, gpr, program->trace);
-	program->trace += 8;
-}
-
-/* VMCALL with @rax and @rcx. */
-static void vmcall(struct program *program, uint64_t rax, uint64_t rcx)
-{
-	set(program, RAX, rax);
-	set(program, RCX, rcx);
-	put(program, 3, 0xc1010f);
-	trace(program, RAX);
-	trace(program, RCX);
-}
-
-static void put_switch(struct program *program)
-{
-	const uint32_t assist = program->pair->assist - program->pair->part;
-	const uint64_t fast = roll(&program->dice) % 2;
-
-	if (program->vm == 1) {
-		vmcall(program, 0, CODE_CALL);
-		return;
-	}
-	if (!fast) {
-		set(program, RAX, roll(&program->dice));
-		reach(program, 0x89, RAX, assist + ASSIST_RAX);
-		reach(program, 0x89, RAX, assist + ASSIST_RCX);
-	}
-	vmcall(program, fast, CODE_RETURN);
-}
-
-/* VMCALL that is neither a call nor a return. */
-static void put_bad_call(struct program *program)
-{
-	static const uint64_t bad[][2][2] = {
-		{ { 1, CODE_CALL }, { 0, CODE_CALL } },
-		{ { 0, CODE_CALL | 1 << 16 }, { 2, CODE_RETURN } },
-		{ { 1ULL << 63, CODE_CALL }, { 1, CODE_RETURN | 1ULL << 63 } },
-		{ { 0, CODE_RETURN }, { 1ULL << 32, CODE_RETURN } },
-		{ { 1, CODE_RETURN }, { 1, CODE_CALL } },
-	};
-	const uint64_t *one =
-		bad[roll(&program->dice) % ARRAY_SIZE(bad)][program->vm - 1];
-
-	vmcall(program, one[0], one[1]);
-}
-
-static void put_flags(struct program *program)
-{
-	/* CF, PF, AF, ZF, SF, DF, OF */
-	put(program, 1, 0x68);
-	put(program, 4, (roll(&program->dice) & 0xcd5) | 2);
-	put(program, 1, 0x9d);
-	put(program, 2, 0x589c);
-	trace(program, RAX);
-}
-
-static void put_msr(struct program *program)
-{
-	static const struct {
-		uint32_t msr, upper;
-	} msrs[] = {
-		{ 0xc0000081, 0x12345678 }, { 0xc0000082, 0xffffffff },
-		{ 0xc0000084, 0 },	    { 0xc0000102, 0x7abc },
-		{ 0xc0000103, 0 },
-	};
-	const unsigned int which = roll(&program->dice) % ARRAY_SIZE(msrs);
-
-	set(program, RCX, msrs[which].msr);
-	if (roll(&program->dice) % 2) {
-		set(program, RAX, (uint32_t)roll(&program->dice) | 0x80000000);
-		set(program, RDX, msrs[which].upper);
-		put(program, 2, 0x300f);
-	}
-	put(program, 2, 0x320f);
-	trace(program, RAX);
-	trace(program, RDX);
-}
-
-static void put_vector(struct program *program)
-{
-	const uint64_t xmm = roll(&program->dice) % 8;
-
-	if (roll(&program->dice) % 2)
-		put(program, 5, 0xc06e0f4866ULL | xmm << 35);
-	put(program, 5, 0xc07e0f4866ULL | xmm << 35);
-	trace(program, RAX);
-}
-
-static void put_cr2(struct program *program)
-{
-	if (roll(&program->dice) % 2)
-		put(program, 3, 0xd0220f);
-	put(program, 3, 0xd0200f);
-	trace(program, RAX);
-}
-
-static void put_ask(struct program *program)
-{
-	vmcall(program, 0, CODE_ASK);
-}
-
-/* VTL1 halts. VTL0 accepts interrupts, and reads their number. */
-static void put_wait(struct program *program)
-{
-	if (program->vm == 2) {
-		put(program, 1, 0xf4);
-		return;
-	}
-	put(program, 3, 0xfa90fb);
-	reach(program, 0x8b, RAX,
-	      (volatile uint8_t *)&program->pair->data[0]->taken -
-		      program->pair->part);
-	trace(program, RAX);
-}
-
-/* RSP is private to a VTL; RBP is used by the interrupt handler. */
-static void put_gpr(struct program *program)
-{
-	const unsigned int gpr = roll(&program->dice) % 16;
-
-	if (gpr != RSP && gpr != RBP && roll(&program->dice) % 2)
-		set(program, gpr, roll(&program->dice));
-	if (gpr == RSP)
-		put(program, 1, 0x50); /* PUSH RAX */
-	trace(program, gpr);
-}
-
-static void put_op(struct program *program)
-{
-	static void (*const ops[])(struct program *program) = {
-		put_switch, put_switch,	  put_switch, put_switch,
-		put_switch, put_bad_call, put_flags,  put_msr,
-		put_msr,    put_vector,	  put_cr2,    put_ask,
-		put_wait,   put_gpr,	  put_gpr,    put_gpr,
-	};
-
-	ops[roll(&program->dice) % ARRAY_SIZE(ops)](program);
-}
-
-/* Returns the offset of the end, where VTL0 halts and VTL1 begins again. */
-static uint32_t put_program(struct vtl_pair *pair, int vm, uint64_t seed)
-{
-	struct program program = { .pair = pair,
-				   .dice = seed * 2 + vm,
-				   .at = AT_PROGRAM(vm),
-				   .trace = AT_TRACE(vm),
-				   .vm = vm };
-	unsigned int i;
-	uint32_t end;
-
-	for (i = 0; i < OPS; i++)
-		put_op(&program);
-	if (vm == 2)
-		put_switch(&program);
-	end = program.at;
-	put(&program, 1, vm == 1 ? 0xf4 : 0xe9);
-	put(&program, 4, AT_PROGRAM(vm) - (program.at + 4));
-	return end;
-}
 
 /* Who carries out switches. */
 enum way { BY_KERNEL, BY_USERSPACE, BY_BOTH, WAYS };
@@ -233,6 +30,8 @@ struct outcome {
 	uint8_t assist[0x20], taken, requested, vm;
 	uint64_t gpr[16], rip, rflags, rvi, live[7];
 	struct mshv_vtl_parked parked;
+	/* Halts of VTL0 that an interrupt has ended, those begun, and those for VTL1. */
+	unsigned int sent, later, sleeps;
 	/* Exits except switches: VM, reason, RIP, RAX, RCX. */
 	uint64_t events[MOST_EVENTS][5];
 	unsigned int num_events;
@@ -260,14 +59,21 @@ static bool exchange(struct vtl_pair *pair)
 	volatile __u64 *gpr = pair->guest.run->tdx.l2_enter_guest_state.gpr;
 	const bool is_call = pair_vm(pair) == 1;
 	const bool is_normal = !is_call && !gpr[RAX];
+	uint8_t halt;
 
 	if (gpr[RCX] != (is_call ? CODE_CALL : CODE_RETURN) ||
 	    gpr[RAX] > (is_call ? 0 : 1))
 		return false;
 	vtl_step_over(&pair->guest);
 	if (is_call)
-		*(volatile uint32_t *)(pair->assist + ASSIST_ENTRY_REASON) = 1;
+		*(volatile uint32_t *)(pair->assist + ASSIST_ENTRY_REASON) =
+			REASON_CALL;
+	halt = pair->page->parked[pair_vm(pair) == 1 ? 1 : 0].halt;
 	pair_exchange(pair);
+	if (halt) {
+		pair->guest.run->flags = MSHV_VTL_RUN_HALTED;
+		pair->guest.run->offload_flags |= halt;
+	}
 	if (is_normal) {
 		gpr[RAX] = *(volatile uint64_t *)(pair->assist + ASSIST_RAX);
 		gpr[RCX] = *(volatile uint64_t *)(pair->assist + ASSIST_RCX);
@@ -287,6 +93,17 @@ static void take_for_vtl0(struct vtl_pair *pair)
 	pair->page->parked[0].rvi = VECTOR;
 }
 
+/* Halts VTL0, and enters VTL1, while an interrupt for VTL0 is on its way. */
+static void put_to_sleep(struct vtl_pair *pair)
+{
+	vtl_step_over(&pair->guest);
+	pair_exchange(pair);
+	pair->page->parked[0].halt = MSHV_VTL_HALT_HLT;
+	*(volatile uint32_t *)(pair->assist + ASSIST_ENTRY_REASON) =
+		REASON_INTERRUPT;
+	irq_proxy(pair->guest.run, VECTOR);
+}
+
 /* Handles one exit; returns an error message, or NULL. */
 static const char *handle(struct vtl_pair *pair, struct outcome *outcome)
 {
@@ -297,8 +114,19 @@ static const char *handle(struct vtl_pair *pair, struct outcome *outcome)
 		if (exchange(pair))
 			return NULL;
 		note(outcome, pair);
-		if (run->tdx.l2_enter_guest_state.gpr[RCX] == CODE_ASK)
+		switch (run->tdx.l2_enter_guest_state.gpr[RCX]) {
+		case CODE_ASK:
 			irq_proxy(run, VECTOR);
+			break;
+		case CODE_LATER:
+			outcome->later++;
+			vtl_alarm_every_ms(5);
+			break;
+		case CODE_SLEEP:
+			outcome->sleeps++;
+			put_to_sleep(pair);
+			return NULL;
+		}
 		break;
 	case EXIT_HLT:
 		note(outcome, pair);
@@ -308,6 +136,21 @@ static const char *handle(struct vtl_pair *pair, struct outcome *outcome)
 	}
 	vtl_step_over(&pair->guest);
 	return NULL;
+}
+
+/* Something other than an exit has ended the run. */
+static void handle_interruption(struct vtl_pair *pair, struct outcome *outcome)
+{
+	volatile struct mshv_vtl_run *run = pair->guest.run;
+
+	if (run->scan_proxy_irr && pair_vm(pair) == 2)
+		take_for_vtl0(pair);
+	/* Not before the halt. */
+	if (outcome->later == outcome->sent || !run->flags)
+		return;
+	vtl_alarm_every_ms(0);
+	outcome->sent++;
+	irq_proxy(run, VECTOR);
 }
 
 static uint32_t enabled(enum way way, uint64_t *dice)
@@ -340,8 +183,7 @@ static const char *run_to_end(struct vtl_pair *pair, enum way way,
 		pair->page->enable = enabled(way, &dice);
 		result = vtl_enter(&pair->guest);
 		if (result == -EINTR) {
-			if (run->scan_proxy_irr && pair_vm(pair) == 2)
-				take_for_vtl0(pair);
+			handle_interruption(pair, outcome);
 		} else if (result) {
 			why = strerror(-result);
 		} else if (!(run->tdx.exit_info.rax >> 32)) {
@@ -440,16 +282,18 @@ FIXTURE_SETUP(same)
 		TH_LOG("%s", self->pair.guest.why);
 	}
 	ASSERT_EQ(0, pair_set_up(&self->pair, self->pair.assist));
+	ASSERT_EQ(0, vtl_catch_alarms());
 }
 
 FIXTURE_TEARDOWN(same)
 {
+	vtl_alarm_every_ms(0);
 	pair_close(&self->pair);
 }
 
 TEST_F(same, whoever_switches_leaves_the_same)
 {
-	uint64_t calls[WAYS] = {}, taken = 0, events = 0;
+	uint64_t calls[WAYS] = {}, taken = 0, events = 0, later = 0, sleeps = 0;
 	unsigned int seed;
 	enum way way;
 
@@ -474,16 +318,21 @@ TEST_F(same, whoever_switches_leaves_the_same)
 		}
 		taken += outcomes[0].taken;
 		events += outcomes[0].num_events;
+		later += outcomes[0].later;
+		sleeps += outcomes[0].sleeps;
 	}
 	/* The kernel made all switches, none, or some of them, as the way says. */
 	TH_LOG("%lu calls, %lu of them by either, %lu interrupts, %lu exits",
 	       calls[BY_KERNEL], calls[BY_BOTH], taken, events);
+	TH_LOG("%lu halts of VTL0, %lu times halted for VTL1", later, sleeps);
 	EXPECT_LT(self->programs, calls[BY_KERNEL]);
 	EXPECT_EQ(0, calls[BY_USERSPACE]);
 	EXPECT_LT(0, calls[BY_BOTH]);
 	EXPECT_GT(calls[BY_KERNEL], calls[BY_BOTH]);
 	EXPECT_LT(0, taken);
 	EXPECT_LT(0, events);
+	EXPECT_LT(self->programs / 2, later);
+	EXPECT_LT(self->programs, sleeps);
 }
 
 TEST_HARNESS_MAIN
