@@ -3,7 +3,7 @@
 #
 # `make test`: host tests of the crates, bad input to the scripts, the guest test
 # microkernel on the emulator, the kselftests inside a TD, inside one whose host is
-# Hyper-V and inside one with much memory, a kexec, then a guest in a TD whose host is
+# Hyper-V and inside one with much memory, a kexec, then guests in a TD whose host is
 # hostile, a shell at a terminal, and a kernel without XSAVE.
 # Everything is printed and kept in build/test.log; the last line counts.
 #   test.sh PART      only that part
@@ -18,7 +18,8 @@ host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
 package_log=$BUILD/test-package.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
-kexec_log=$BUILD/test-kexec.log hostile_log=$BUILD/test-hostile.log noxsave_log=$BUILD/test-noxsave.log
+kexec_log=$BUILD/test-kexec.log noxsave_log=$BUILD/test-noxsave.log
+hostile_log=$BUILD/test-hostile.log hostile_vtls_log=$BUILD/test-hostile-vtls.log
 guest_log=$BUILD/test-guest.log monitor_log=$BUILD/test-monitor.log vtl1_log=$BUILD/test-vtl1.log vtl1_up_log=$BUILD/test-vtl1-up.log
 shell_log=$BUILD/test-shell.log
 mkdir -p "$BUILD/log"
@@ -131,7 +132,7 @@ run_memory() {
 }
 
 # A guest runs as usual, and the kernel does not warn, whatever the host answers and however often
-# it preempts the processor.
+# it preempts the processor. So do two VTLs between which the kernel switches.
 run_hostile() {
 	local seed=${SEED:-1}
 	say "a guest in a TD whose host is hostile (seed $seed)"
@@ -141,6 +142,7 @@ run_hostile() {
 	else
 		failed=$((failed + 1))
 	fi
+	run_kselftests hostile "$hostile_vtls_log" emu.host=hyperv "emu.hostile=$seed"
 }
 
 # An unmodified Linux boots, reads its disk, has the secure kernel sign a file, and powers itself off.
@@ -195,6 +197,7 @@ logs_of() {
 	case $1 in
 	scripts) echo "$scripts_log" "$package_log" ;;
 	tmk) echo "$tmk_log" "$smp_log" "$ends_log" ;;
+	hostile) echo "$hostile_log" "$hostile_vtls_log" ;;
 	guest) echo "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" ;;
 	*) local log=$1_log && echo "${!log}" ;;
 	esac
@@ -231,7 +234,7 @@ all)
 esac
 
 cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
-	"$memory_log" "$kexec_log" "$hostile_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
+	"$memory_log" "$kexec_log" "$hostile_log" "$hostile_vtls_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
 say_failing
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]
