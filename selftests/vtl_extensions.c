@@ -37,6 +37,23 @@ TEST_F(mshv, answers_every_known_extension)
 	EXPECT_EQ(1, ask(self->fd, MSHV_CAP_LOWER_VTL_TIMER_VIRT));
 }
 
+/* A TD with one L2 VM has no VTL1 to switch to. */
+TEST_F(mshv, tells_whether_it_switches_between_vtls)
+{
+	struct mshv_vtl_switch call = { .head = { sizeof(call), 0 } };
+	int vtl = ioctl(self->fd, MSHV_CREATE_VTL, NULL);
+	uint64_t count = 0;
+
+	ASSERT_LE(0, vtl);
+	ASSERT_EQ(0, vtl_read_field(vtl, TDG_VM_RD, FIELD_NUM_L2_VMS, &count));
+	EXPECT_EQ(count >= 2, ask(self->fd, MSHV_CAP_VTL_SWITCH));
+	EXPECT_EQ(count >= 2 ? 0 : -1,
+		  ioctl(vtl, MSHV_VTL_SWITCH_SETUP, &call));
+	if (count < 2)
+		EXPECT_EQ(EOPNOTSUPP, errno);
+	close(vtl);
+}
+
 TEST_F(mshv, refuses_unknown_extensions)
 {
 	static const __u32 unknown[] = { 5, 0xff, 0x7fffffff, 0x80000000,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * MSRs that have no field in run page and switch page: the kernel keeps a value for
- * each VTL across a switch. As vp_msrs, for an emulator with emu.extra_msrs=1.
+ * each VTL across a switch; and XSS. As vp_msrs, for an emulator with emu.extra_msrs=1.
  */
 #include <inttypes.h>
 #include <sys/ioctl.h>
@@ -17,9 +17,15 @@ static const struct {
 } msrs[] = {
 	{ 0x48, { 1, 4 } }, /* SPEC_CTRL */
 	{ 0xe1, { 0x1000, 0x54321000 } }, /* UMWAIT_CONTROL */
+	{ 0x122, { 2, 1 } }, /* TSX_CTRL */
 	{ 0x1c4, { 1 << 18, 0 } }, /* XFD */
+	{ 0x1c5, { 0, 1 << 18 } }, /* XFD_ERR */
 	{ 0x6a0, { 3, 0x7000123400000c01 } }, /* U_CET */
 	{ 0x6a4, { 0xffff800000001000, 0xffff900000002008 } }, /* PL0_SSP */
+	{ 0x6a5, { 0x1111111111110, 0x2222222222220 } }, /* PL1_SSP */
+	{ 0x6a6, { 0x3333333333330, 0x4444444444440 } }, /* PL2_SSP */
+	{ 0x6a7, { 0x7fff00001000, 0x7ffe00002008 } }, /* PL3_SSP */
+	{ 0xda0, { 3 << 11, 1 << 11 } }, /* XSS, which has a field */
 };
 
 FIXTURE(kept)
@@ -127,6 +133,8 @@ TEST_F(kept, each_vtl_finds_its_own_and_vtl2_has_what_it_had)
 			ASSERT_EQ(8, pread(self->fd, &value, 8, msrs[i].index));
 			EXPECT_EQ(self->before[i], value);
 		}
+		EXPECT_EQ(3 << 11, self->pair.guest.run->tdx.vp_state.msr_xss);
+		EXPECT_EQ(1 << 11, self->pair.page->parked[1].msr_xss);
 	}
 }
 

@@ -134,6 +134,19 @@ static int poll_file(struct world *world)
 									   result;
 }
 
+/* Sets a VP assist page, which no run uses, and removes it. */
+static int switch_setup(struct world *world)
+{
+	struct mshv_vtl_switch call = { .head = { sizeof(call), 0 },
+					.assist = (uintptr_t)world->image };
+	int result =
+		answer(ioctl(world->guest.fd, MSHV_VTL_SWITCH_SETUP, &call));
+
+	call.assist = 0;
+	return answer(ioctl(world->guest.fd, MSHV_VTL_SWITCH_SETUP, &call)) ?:
+		       result;
+}
+
 static int kick(struct world *world)
 {
 	uint64_t mask = 1;
@@ -447,6 +460,7 @@ const struct fail_call fail_calls[] = {
 	{ "VTL_XSAVE_GET", get_xsave, ANY },
 	{ "VTL_XSAVE_SET", set_xsave, ANY },
 	{ "SET_POLL_FILE", poll_file, ANY },
+	{ "VTL_SWITCH_SETUP", switch_setup, ANY },
 	{ "KICK_CPUS", kick, ANY },
 	{ "TDCALL VP.RD", read_field, ANY },
 	{ "TDCALL VP.WR", write_field, ANY },

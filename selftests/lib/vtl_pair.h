@@ -25,8 +25,14 @@ PAIR_CODE(pair_return);
 PAIR_CODE(pair_call);
 PAIR_CODE(pair_call_sti);
 PAIR_CODE(pair_sti_call);
+PAIR_CODE(pair_mov_ss_call);
+PAIR_CODE(pair_long_call);
+PAIR_CODE(pair_call_forever);
+PAIR_CODE(pair_store_call);
+PAIR_CODE(pair_store_spin);
 PAIR_CODE(pair_wrmsr_call);
 PAIR_CODE(pair_spin);
+PAIR_CODE(pair_wait);
 PAIR_CODE(pair_sti);
 PAIR_CODE(pair_sti_hlt);
 PAIR_CODE(pair_store);
@@ -36,6 +42,10 @@ PAIR_CODE(pair_kept_vtl0);
 PAIR_CODE(pair_kept_vtl1);
 PAIR_CODE(pair_shared_vtl0);
 PAIR_CODE(pair_shared_vtl1);
+PAIR_CODE(pair_all_vtl0);
+PAIR_CODE(pair_all_vtl1);
+PAIR_CODE(pair_tables_vtl0);
+PAIR_CODE(pair_tables_vtl1);
 PAIR_CODE(pair_bench_user);
 PAIR_CODE(pair_bench);
 
@@ -45,8 +55,8 @@ struct pair_data {
 	uint64_t taken; /* interrupts */
 	uint64_t word;
 	uint64_t pad[5];
-	uint64_t loaded[8];
-	uint64_t to_load[8];
+	uint64_t loaded[12];
+	uint64_t to_load[12];
 };
 
 struct vtl_pair {

@@ -7,7 +7,7 @@
 #define DATA_TAKEN 8
 #define DATA_STORE 16
 #define DATA_LOADED 0x40
-#define DATA_TO_LOAD 0x80
+#define DATA_TO_LOAD 0xa0
 
 	.section .rodata
 	.code64
@@ -87,6 +87,55 @@ pair_sti_call:
 	hlt
 	jmp	.
 
+/* The same, after MOV SS. */
+	.globl	pair_mov_ss_call
+pair_mov_ss_call:
+	sti
+	movl	%ss, %edx
+	xorl	%eax, %eax
+	movl	$0x11, %ecx
+	movl	%edx, %ss
+	vmcall
+	nop
+	cli
+	hlt
+	jmp	.
+
+/* A call of four bytes, with a REX prefix that means nothing. */
+	.globl	pair_long_call
+pair_long_call:
+	xorl	%eax, %eax
+	movl	$0x11, %ecx
+	.byte	0x40
+	vmcall
+	hlt
+	jmp	.
+
+/* Never halts. */
+	.globl	pair_call_forever
+pair_call_forever:
+	xorl	%eax, %eax
+	movl	$0x11, %ecx
+	vmcall
+	incq	DATA_TURNS(%rbp)
+	jmp	pair_call_forever
+
+/* Stores a word at RDI before each of endless calls. */
+	.globl	pair_store_call
+pair_store_call:
+	incq	(%rdi)
+	xorl	%eax, %eax
+	movl	$0x11, %ecx
+	vmcall
+	incq	DATA_TURNS(%rbp)
+	jmp	pair_store_call
+
+/* Stores a word at RDI for ever. */
+	.globl	pair_store_spin
+pair_store_spin:
+	incq	(%rdi)
+	jmp	pair_store_spin
+
 /* Writes an MSR with the registers that the test has set, then calls once. */
 	.globl	pair_wrmsr_call
 pair_wrmsr_call:
@@ -103,6 +152,15 @@ pair_spin:
 	pause
 	incq	DATA_TURNS(%rbp)
 	jmp	pair_spin
+
+/* VTL1 returns when the test has set the word. */
+	.globl	pair_wait
+pair_wait:
+	pause
+	incq	DATA_TURNS(%rbp)
+	cmpq	$0, DATA_STORE(%rbp)
+	je	pair_wait
+	jmp	pair_return_fast
 
 /* Accepts the requested interrupts, then halts with interrupts off. */
 	.globl	pair_sti
@@ -129,86 +187,7 @@ pair_store:
 	hlt
 	jmp	pair_store
 
-/* Reads an MSR into a list and writes another value from the list. */
-.macro exchange_msr list, place, number
-	movl	$\number, %ecx
-	rdmsr
-	movl	%eax, DATA_LOADED + 8 * \place(%\list)
-	movl	%edx, DATA_LOADED + 8 * \place + 4(%\list)
-	movl	DATA_TO_LOAD + 8 * \place(%\list), %eax
-	movl	DATA_TO_LOAD + 8 * \place + 4(%\list), %edx
-	wrmsr
-.endm
-
-.macro exchange_live list
-	exchange_msr \list, 0, 0xc0000081
-	exchange_msr \list, 1, 0xc0000082
-	exchange_msr \list, 2, 0xc0000084
-	exchange_msr \list, 3, 0xc0000102
-	exchange_msr \list, 4, 0xc0000103
-.endm
-
-.macro exchange_kept list
-	exchange_msr \list, 0, 0x48
-	exchange_msr \list, 1, 0xe1
-	exchange_msr \list, 2, 0x1c4
-	exchange_msr \list, 3, 0x6a0
-	exchange_msr \list, 4, 0x6a4
-.endm
-
-/*
- * VTL0 exchanges its MSRs with the list at RSI before and after a call; VTL1 exchanges
- * its own with the list at RDI once in each call.
- */
-.macro msr_guests kind
-	.globl	pair_\kind\()_vtl0, pair_\kind\()_vtl1
-pair_\kind\()_vtl0:
-	exchange_\kind rsi
-	xorl	%eax, %eax
-	movl	$0x11, %ecx
-	vmcall
-	exchange_\kind rsi
-	hlt
-	jmp	pair_\kind\()_vtl0
-
-pair_\kind\()_vtl1:
-	exchange_\kind rdi
-	movl	$1, %eax
-	movl	$0x12, %ecx
-	vmcall
-	jmp	pair_\kind\()_vtl1
-.endm
-
-msr_guests live
-msr_guests kept
-
-/* Shared registers: VTL1 finds the values of VTL0 and leaves its own. */
-	.globl	pair_shared_vtl0
-pair_shared_vtl0:
-	movq	DATA_TO_LOAD(%rbp), %xmm3
-	movq	DATA_TO_LOAD(%rbp), %rdx
-	movq	%rdx, %cr2
-	xorl	%eax, %eax
-	movl	$0x11, %ecx
-	vmcall
-	movq	%xmm3, DATA_LOADED(%rbp)
-	movq	%cr2, %rdx
-	movq	%rdx, DATA_LOADED+8(%rbp)
-	hlt
-	jmp	.
-
-	.globl	pair_shared_vtl1
-pair_shared_vtl1:
-	movq	%xmm3, DATA_LOADED+16(%rbp)
-	movq	%cr2, %rdx
-	movq	%rdx, DATA_LOADED+24(%rbp)
-	movq	DATA_TO_LOAD+8(%rbp), %xmm3
-	movq	DATA_TO_LOAD+8(%rbp), %rdx
-	movq	%rdx, %cr2
-	movl	$1, %eax
-	movl	$0x12, %ecx
-	vmcall
-	jmp	.
+#include "vtl_pair_state.S"
 
 /* Markers of tools/checks/insn_count for @path around a call and its return, RBX times. */
 	.macro	bench_call name, path
