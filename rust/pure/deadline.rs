@@ -441,10 +441,8 @@ mod tests {
             deadlines.set_timer(Some(1000), false);
             let passed = deadlines.passed(VM1, timer, 1000);
             let is_served = vector >= 16;
-            assert_eq!(
-                (vector, timer.write(2000, 1).is_some()),
-                (vector, is_served)
-            );
+            let is_armed = timer.write(2000, 1).is_some();
+            assert_eq!((vector, is_armed), (vector, is_served));
             assert_eq!((vector, timer.served().is_some()), (vector, is_served));
             assert_eq!((vector, passed == Passed::Userspaces), (vector, !is_served));
         }
