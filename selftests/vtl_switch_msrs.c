@@ -25,8 +25,12 @@ static const struct {
 	{ 0x6a5, { 0x1111111111110, 0x2222222222220 } }, /* PL1_SSP */
 	{ 0x6a6, { 0x3333333333330, 0x4444444444440 } }, /* PL2_SSP */
 	{ 0x6a7, { 0x7fff00001000, 0x7ffe00002008 } }, /* PL3_SSP */
-	{ 0xda0, { 3 << 11, 1 << 11 } }, /* XSS, which has a field */
 };
+
+/* After them, XSS: it has a field, and a VTL may only read it. */
+#define MSR_XSS 0xda0
+#define XSS_PLACE ARRAY_SIZE(msrs)
+static const uint64_t xss[2] = { 3 << 11, 1 << 11 };
 
 FIXTURE(kept)
 {
@@ -49,6 +53,12 @@ static int let_through(struct vtl_pair *pair, bool is_free)
 			    is_free ? 0 : ~0ULL, 1ULL << msr % 64))
 			return -1;
 	}
+	for (i = 1; i <= 2; i++)
+		if (pair_write_field(
+			    pair, i,
+			    FIELD_MSR_BITMAP(MSR_BITMAP_WORD(MSR_XSS, 0)),
+			    is_free ? 0 : ~0ULL, 1ULL << MSR_XSS % 64))
+			return -1;
 	return 0;
 }
 
@@ -110,12 +120,15 @@ FIXTURE_TEARDOWN(kept)
 
 TEST_F(kept, each_vtl_finds_its_own_and_vtl2_has_what_it_had)
 {
-	uint64_t value;
+	uint64_t value, before_xss;
 	unsigned int turn;
 	size_t i;
 
+	ASSERT_EQ(8, pread(self->fd, &before_xss, 8, MSR_XSS));
 	ASSERT_EQ(0, pair_start(&self->pair, pair_kept_vtl0, pair_kept_vtl1));
 	set_lists(&self->pair, false);
+	self->pair.guest.run->tdx.vp_state.msr_xss = xss[0];
+	self->pair.page->parked[1].msr_xss = xss[1];
 	for (turn = 0; turn < 3; turn++) {
 		ASSERT_EQ(0, run_once(&self->pair));
 		for (i = 0; i < ARRAY_SIZE(msrs); i++) {
@@ -133,8 +146,13 @@ TEST_F(kept, each_vtl_finds_its_own_and_vtl2_has_what_it_had)
 			ASSERT_EQ(8, pread(self->fd, &value, 8, msrs[i].index));
 			EXPECT_EQ(self->before[i], value);
 		}
-		EXPECT_EQ(3 << 11, self->pair.guest.run->tdx.vp_state.msr_xss);
-		EXPECT_EQ(1 << 11, self->pair.page->parked[1].msr_xss);
+		for (i = 0; i < 2; i++)
+			EXPECT_EQ(xss[i],
+				  self->pair.data[i]->loaded[XSS_PLACE]);
+		EXPECT_EQ(xss[0], self->pair.guest.run->tdx.vp_state.msr_xss);
+		EXPECT_EQ(xss[1], self->pair.page->parked[1].msr_xss);
+		ASSERT_EQ(8, pread(self->fd, &value, 8, MSR_XSS));
+		EXPECT_EQ(before_xss, value);
 	}
 }
 

@@ -4,12 +4,17 @@
  * show which of them belong to one VTL and which to both.
  */
 
-/* Reads an MSR into a list and writes another value from the list. */
-.macro exchange_msr list, place, number
+/* Reads an MSR into a list. */
+.macro read_msr list, place, number
 	movl	$\number, %ecx
 	rdmsr
 	movl	%eax, DATA_LOADED + 8 * \place(%\list)
 	movl	%edx, DATA_LOADED + 8 * \place + 4(%\list)
+.endm
+
+/* Likewise, and writes another value from the list. */
+.macro exchange_msr list, place, number
+	read_msr \list, \place, \number
 	movl	DATA_TO_LOAD + 8 * \place(%\list), %eax
 	movl	DATA_TO_LOAD + 8 * \place + 4(%\list), %edx
 	wrmsr
@@ -34,7 +39,7 @@
 	exchange_msr \list, 7, 0x6a5
 	exchange_msr \list, 8, 0x6a6
 	exchange_msr \list, 9, 0x6a7
-	exchange_msr \list, 10, 0xda0
+	read_msr \list, 10, 0xda0
 .endm
 
 /*
