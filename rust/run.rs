@@ -29,13 +29,15 @@ mod offload;
 mod record;
 mod switch;
 
+use core::hint::black_box;
+
 use kernel::prelude::*;
 
-use crate::cpu::guards::{MigrateOff, OnOneCpu};
+use crate::cpu::guards::{OnOneCpu, PreemptOff};
 use crate::glue::error;
 use crate::glue::ffi;
 use crate::pure::audit::EntryReason;
-use crate::pure::controls::{Entry, Refusal};
+use crate::pure::controls::Before;
 use crate::pure::exit::RawExit;
 use crate::pure::field::VmIndex;
 use crate::pure::stall::Stall;
@@ -77,8 +79,9 @@ impl RunCall {
 /// CPU. EINVAL: invalid contents of the run page. EIO: the TDX module refused, or would have; the
 /// status is in `exit_info.rax`. EIO, too, if attestation is required and broken; then there is no
 /// exit.
+#[inline(always)]
 pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Result {
-    let stay = MigrateOff::new();
+    let stay = PreemptOff::new();
     let mut claimed = Claimed::new(machine, &stay)?;
     let mut call = RunCall {
         reason: claimed.take_unrecorded(),
@@ -89,14 +92,47 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     if let Some(assist) = assists.of(stay.cpu()) {
         call.switching = Some(Switching::new(assist));
     }
-    let result = run(machine, &mut claimed, stay, &mut call);
+    let mut stay = stay;
+    let result = loop {
+        // Most calls are one turn: what depends only on the VP is not computed before the loop, to be
+        // kept on the stack for the next one.
+        let claimed = black_box(&mut claimed);
+        let after = match claimed.pin(stay) {
+            Ok(mut pinned) => turn(machine, &mut pinned, &mut call),
+            Err(error) => Err(error),
+        };
+        let waited = match after {
+            Ok(After::Exit) => break Ok(()),
+            Ok(after) => wait(claimed, after),
+            Err(error) => Err(error),
+        };
+        match waited {
+            Ok(next) => stay = next,
+            Err(error) => {
+                end_without_exit(claimed, &call, error);
+                break Err(error);
+            }
+        }
+    };
     if let Some(switching) = &call.switching {
-        switching.end(claimed.vp());
-    }
-    if let Err(error) = result {
-        end_without_exit(&mut claimed, &call, error);
+        switching.end(&claimed);
     }
     result
+}
+
+/// What comes between two turns. The scheduler may run other tasks meanwhile, and migrate this one.
+///
+/// # Errors
+///
+/// EINTR: a signal is pending.
+#[cold]
+fn wait(claimed: &mut Claimed<'_>, after: After) -> Result<PreemptOff> {
+    if let After::Halt(vm) = after {
+        halt::wait(claimed, vm)?;
+    }
+    ffi::handle_guest_work()?;
+    claimed.make_room();
+    Ok(PreemptOff::new())
 }
 
 #[cold]
@@ -117,26 +153,6 @@ fn end_without_exit(claimed: &mut Claimed<'_>, call: &RunCall, error: Error) {
     }
 }
 
-fn run(
-    machine: &Machine,
-    claimed: &mut Claimed<'_>,
-    stay: MigrateOff,
-    call: &mut RunCall,
-) -> Result {
-    let mut stay = stay;
-    loop {
-        let after = turn(machine, &mut claimed.pin(stay)?, call)?;
-        match after {
-            After::Exit => return Ok(()),
-            After::Work => (),
-            After::Halt(vm) => halt::wait(claimed, vm)?,
-        }
-        ffi::handle_guest_work()?;
-        claimed.make_room();
-        stay = MigrateOff::new();
-    }
-}
-
 /// What follows after the VP's state has been released.
 enum After {
     /// Userspace handles the exit.
@@ -148,63 +164,102 @@ enum After {
 }
 
 /// One iteration, from reading the run page.
+#[inline(always)]
 fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<After> {
     let vp = pinned.vp();
-    let mut snapshot = snapshot(pinned);
-    if let Ok(Entry {
-        rcx,
+    let is_ready = if pinned.is_entry_wanted_again() {
+        may_enter(vp)?;
+        begin_switching(pinned, call)?;
+        Ready::ToEnter
+    } else {
+        prepare(pinned, call)?
+    };
+    let stop = match is_ready {
+        Ready::ToEnter => run_loaded(machine, pinned, call)?,
+        Ready::Halted => Stop::Halted,
+        Ready::NotYet => Stop::Again,
+    };
+    // The VM that ran last.
+    let vm = pinned.private().entry.rcx.vm();
+    match stop {
+        Stop::Exit(status) => {
+            deadline::forget_stale(pinned, vm, call.other_vtl(vm), status);
+            Ok(After::Exit)
+        }
+        Stop::Again => Ok(After::Work),
+        Stop::Halted => Ok(end_halt(pinned, vm, call)),
+    }
+}
+
+/// What [`prepare`] has found.
+enum Ready {
+    ToEnter,
+    Halted,
+    /// The task has work to do first.
+    NotYet,
+}
+
+/// Reads the run page as a whole, and does what has to be done before an entry.
+#[inline(never)]
+fn prepare(pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<Ready> {
+    let vp = pinned.vp();
+    let before = pinned.read_entry();
+    if let Ok(Before {
         deadline: Some(deadline),
         ..
-    }) = &snapshot
+    }) = before
     {
         // Before anything can fail: userspace considers the deadline armed, whatever the call
         // returns.
-        let other = call.other_vtl(rcx.vm());
-        deadline::program(pinned, rcx.vm(), other, *deadline)?;
+        let vm = pinned.private().entry.rcx.vm();
+        let other = call.other_vtl(vm);
+        deadline::program(pinned, vm, other, deadline)?;
     }
     may_enter(vp)?;
-    // Used in place: a copy would cost more than the checks.
-    let entry = match &mut snapshot {
-        Ok(entry) => entry,
-        Err(refusal) => return Err(error::refusal(*refusal)),
-    };
-    if let Some(switching) = &mut call.switching {
-        switching.begin(pinned, entry.rcx.vm())?;
-    }
+    let before = before.map_err(error::refusal)?;
+    begin_switching(pinned, call)?;
     if ffi::has_guest_work() {
-        return Ok(After::Work);
+        return Ok(Ready::NotYet);
     }
-    if let Some(flush) = entry.flush {
+    if let Some(flush) = before.flush {
         flush::carry_out(vp, flush);
     }
-    let stop = if entry.is_halted && offload::prepare(vp, entry.offload, true, &mut call.switching)?
-    {
-        Stop::Halted
-    } else {
-        run_loaded(machine, pinned, entry, call)?
-    };
-    // The VM that ran last.
-    let vm = entry.rcx.vm();
-    let exit = match stop {
-        Stop::Again => return Ok(After::Work),
-        Stop::Halted => match deadline::end_halt(pinned, vm, &mut call.switching) {
-            HaltEnd::GoesOn => None,
-            HaltEnd::Interrupt => return Ok(After::Work),
-            HaltEnd::Exit(status) => {
-                pinned.private().keep_unrecorded(call.reason);
-                Some(status)
-            }
-        },
-        Stop::Exit(status) => Some(status),
-    };
-    let Some(status) = exit else {
-        return Ok(After::Halt(vm));
-    };
-    deadline::forget_stale(pinned, vm, call.other_vtl(vm), status);
-    Ok(After::Exit)
+    let is_halted =
+        before.is_halted && offload::prepare(vp, before.offload, true, &mut call.switching)?;
+    Ok(match is_halted {
+        true => Ready::Halted,
+        false => Ready::ToEnter,
+    })
+}
+
+/// As [`Switching::begin`], if the kernel switches.
+#[inline(always)]
+fn begin_switching(pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result {
+    match &mut call.switching {
+        Some(switching) => {
+            let vm = pinned.private().entry.rcx.vm();
+            switching.begin(pinned, vm)
+        }
+        None => Ok(()),
+    }
+}
+
+/// The deadline of a VM that is halted may end the halt.
+#[cold]
+fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex, call: &mut RunCall) -> After {
+    match deadline::end_halt(pinned, vm, &mut call.switching) {
+        HaltEnd::GoesOn => After::Halt(vm),
+        HaltEnd::Interrupt => After::Work,
+        HaltEnd::Exit(status) => {
+            pinned.private().keep_unrecorded(call.reason);
+            deadline::forget_stale(pinned, vm, call.other_vtl(vm), status);
+            After::Exit
+        }
+    }
 }
 
 /// Fails if the VP is not ready, or if userspace has cancelled the run.
+#[inline(always)]
 fn may_enter(vp: &Vp) -> Result {
     if !vp.is_ready() {
         Err(vp.why_not_ready())
@@ -213,15 +268,4 @@ fn may_enter(vp: &Vp) -> Result {
     } else {
         Ok(())
     }
-}
-
-/// Reads each field of the run page once, and checks the copy.
-#[inline]
-fn snapshot(pinned: &mut Pinned<'_>) -> Result<Entry, Refusal> {
-    let (vp, features, private) = pinned.parts();
-    let image = private.extended.legacy_image();
-    vp.run_page.read_fx_registers(image);
-    vp.run_page
-        .read_controls(image)
-        .validate(&features.limits, &private.given_msrs)
 }

@@ -12,6 +12,7 @@ pub(crate) mod host_interrupts;
 pub(crate) mod lower_pages;
 pub(crate) mod machine;
 pub(crate) mod on_cpu;
+pub(crate) mod operands;
 pub(crate) mod run_page;
 pub(crate) mod switch_page;
 pub(crate) mod users;
@@ -30,13 +31,14 @@ use crate::cpu::features::Features;
 use crate::cpu::fpu::ExtendedState;
 use crate::cpu::guards::PreemptOff;
 use crate::cpu::msr::{HostMsrs, Unseen};
-use crate::glue::ffi;
+use crate::glue::ffi::{self, Exclusive};
 use crate::glue::page::SharedPage;
 use crate::observe::attest::{Sealer, Settings};
 use crate::observe::audit::{Ring, Switches};
 use crate::observe::stats::Stats;
 use crate::pure::attest::Stream;
 use crate::pure::audit::EntryReason;
+use crate::pure::controls::Entry;
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
@@ -51,6 +53,7 @@ use crate::pure::vtl_switch::Flushes;
 use apic_pages::ApicPages;
 use entry_check::EntryCheck;
 use on_cpu::OnCpu;
+use operands::Operands;
 use run_page::RunPage;
 use switch_page::SwitchPage;
 use wake::Wake;
@@ -91,9 +94,8 @@ pub(crate) struct Vp {
     ready: AtomicBool,
     /// The VP must not become ready: attestation is required, and broken.
     refused: AtomicBool,
-    /// State for the thread that runs the VP only; the lock is the claim to the VP.
-    #[pin]
-    private: Mutex<Private>,
+    /// State for the thread that runs the VP only; to take it is to claim the VP.
+    private: Exclusive<Private>,
 }
 
 /// State of the lower VTLs that has no field in the run page.
@@ -112,6 +114,10 @@ pub(crate) struct Private {
     pub(crate) flushes: Flushes,
     /// MSRs that have no field in the run page: VTL0's must not become VTL1's.
     pub(crate) kept_msrs: PerVm<KeptMsrs>,
+    /// The shared MSRs of each VM: what its next entry loads, which was checked, or what it has left.
+    pub(crate) msrs: PerVm<SharedMsrs>,
+    /// Those of a VM were not in the processor when it stopped last.
+    pub(crate) are_new: PerVm<bool>,
     /// The shared MSRs as they were in the processor when each VM stopped last.
     pub(crate) given_msrs: PerVm<SharedMsrs>,
     /// DR0 to DR3, DR6.
@@ -131,6 +137,10 @@ pub(crate) struct Private {
     pub(crate) host_msrs: HostMsrs,
     /// What L1 intercepts of each VM.
     pub(crate) intercepts: PerVm<Intercepts>,
+    /// What the last entry has loaded, or the next one will: it was checked.
+    pub(crate) entry: Entry,
+    /// Operands and results of the entries.
+    pub(crate) operands: Operands,
 }
 
 /// MSRs of a VM that have no field in the run page.
@@ -151,13 +161,16 @@ impl Private {
         self.extended.reset();
         self.pkru = 0;
         self.kept_msrs = PerVm::default();
+        self.msrs = PerVm::default();
+        self.are_new = PerVm::default();
         self.given_msrs = PerVm::default();
+        self.entry = Entry::RESET;
         self.debug = DebugRegs::new();
         self.mtrrs = Mtrrs::START;
         // What was requested for one guest tells nothing about the next: its first entry of each VM
         // invalidates.
         self.flushes = Flushes::default();
-        self.undone = PerVm::new([INVALIDATE_ALL; 3]);
+        self.undone = PerVm::new([INVALIDATE_ALL; 4]);
     }
 
     /// Keeps `reason`, for which no entry has been recorded, if it is a switch between VTLs: the
@@ -166,6 +179,22 @@ impl Private {
         if reason.is_switch() {
             self.unrecorded = reason;
         }
+    }
+
+    /// Adds to the next entry what earlier ones of the VM should have invalidated.
+    #[inline(always)]
+    pub(crate) fn take_undone(&mut self, vm: VmIndex) {
+        let undone = self.undone.of_mut(vm);
+        if *undone != 0 {
+            self.operands.rcx = self.operands.rcx.with_invalidation_of(*undone);
+            *undone = 0;
+        }
+    }
+
+    /// Has the next entry of a VM load MSRs that were checked.
+    pub(crate) fn set_msrs(&mut self, vm: VmIndex, msrs: &SharedMsrs) {
+        *self.are_new.of_mut(vm) = msrs != self.given_msrs.of(vm);
+        *self.msrs.of_mut(vm) = *msrs;
     }
 
     /// Takes into account what L1 intercepts of the VM that will be entered.
@@ -220,6 +249,7 @@ impl Vp {
         let switch_page = SwitchPage::new(SharedPage::new()?);
         let vapic = SharedPage::new()?;
         let extended = ExtendedState::new(features.format)?;
+        let operands = Operands::new(&run_page, features.mitigations.scrub);
         KBox::pin_init(
             pin_init!(Self {
                 cpu,
@@ -237,13 +267,15 @@ impl Vp {
                 users <- new_mutex!(0, "mshv_vtl_tdx::users"),
                 ready: AtomicBool::new(false),
                 refused: AtomicBool::new(false),
-                private <- new_mutex!(Private {
+                private: Exclusive::new(Private {
                     extended,
                     pkru: 0,
                     quiescent_at: 0,
                     undone: PerVm::default(),
                     flushes: Flushes::default(),
                     kept_msrs: PerVm::default(),
+                    msrs: PerVm::default(),
+                    are_new: PerVm::default(),
                     given_msrs: PerVm::default(),
                     owner: None,
                     debug: DebugRegs::new(),
@@ -254,7 +286,9 @@ impl Vp {
                     deadlines: Deadlines::default(),
                     host_msrs: HostMsrs::default(),
                     intercepts: PerVm::default(),
-                }, "mshv_vtl_tdx::vp"),
+                    entry: Entry::RESET,
+                    operands,
+                }),
             }),
             GFP_KERNEL,
         )

@@ -73,7 +73,7 @@ pub(crate) struct DebugRegs {
     needs_addresses: bool,
     /// DR0 to DR3 are the lower VTL's now.
     has_addresses: bool,
-    /// They have been, since they were cleared.
+    /// They have been, and not all were zero.
     must_forget: bool,
 }
 
@@ -116,7 +116,6 @@ impl DebugRegs {
         if !self.has_addresses {
             return;
         }
-        self.must_forget = true;
         let [dr0, dr1, dr2, dr3, _] = self.lower;
         // Usually none differs, so they are tested together.
         let differ = (read!("dr0") ^ dr0)
@@ -147,6 +146,7 @@ impl DebugRegs {
         let [dr0, dr1, dr2, dr3, _] = &mut self.lower;
         (*dr0, *dr1) = (read!("dr0"), read!("dr1"));
         (*dr2, *dr3) = (read!("dr2"), read!("dr3"));
+        self.must_forget = *dr0 | *dr1 | *dr2 | *dr3 != 0;
         if self.own.dr7 != 0 {
             vtl_breakpoints_resume(&mut self.own);
         }
@@ -177,12 +177,12 @@ impl DebugRegs {
     }
 
     /// Removes the lower VTL's values from the registers.
+    #[inline(always)]
     pub(crate) fn forget(&mut self, _section: &Section) {
-        let [addresses @ .., _dr6] = &self.lower;
-        if self.must_forget && addresses.iter().any(|address| *address != 0) {
+        if self.must_forget {
+            self.must_forget = false;
             vtl_debug_forget();
         }
-        self.must_forget = false;
     }
 }
 

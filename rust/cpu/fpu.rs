@@ -19,10 +19,12 @@ use crate::cpu::guards::IrqsOff;
 use crate::cpu::msr::Xfd;
 use crate::glue::abi::{self, ends_in_c};
 use crate::glue::ffi;
+use crate::glue::page::SharedPage;
 use crate::pure::registers::XFEM_START;
-use crate::pure::xsave::{FX_WORDS, XSTATE_BV_WORD};
+use crate::pure::xsave::{FX_MXCSR, FX_STATE_WORDS, FX_WORDS, XSTATE_BV_WORD};
 
 const XSTATE_X87_SSE: u64 = 0x3;
+const XSTATE_AVX: u8 = 1 << 2;
 const XSTATE_PKRU: u64 = 1 << 9;
 const WORD_BYTES: usize = size_of::<u64>();
 /// Legacy region and header.
@@ -99,34 +101,41 @@ impl Format {
 ///
 /// # Invariants
 ///
-/// The image is the words of `memory` from `first_word` to `end_word`: `format.len_bytes`, at least
-/// `XSAVE_MIN_BYTES`, aligned as XSAVE requires. `memory` never grows, so its address does not
-/// change.
+/// The image is the words of `memory` from `first_word` to `end_word`, at `image`: `format.len_bytes`,
+/// at least `XSAVE_MIN_BYTES`, aligned as XSAVE requires. `memory` never grows, so its address does not
+/// change. x87 and SSE are marked as present.
 pub(crate) struct ExtendedState {
     memory: KVec<u64>,
     first_word: usize,
     end_word: usize,
+    image: *mut u64,
     format: Format,
     /// XCR0 while the lower VTL runs; XSETBV accepts it.
     xfem: u64,
 }
 
+// SAFETY: The image belongs to `memory`, which may be sent.
+unsafe impl Send for ExtendedState {}
+
 impl ExtendedState {
     /// Creates the initial state of every component.
     pub(crate) fn new(format: Format) -> Result<Self> {
         let len_bytes = format.len_bytes + IMAGE_ALIGN;
-        let memory = KVec::from_elem(0, len_bytes.div_ceil(WORD_BYTES), GFP_KERNEL)?;
+        let mut memory = KVec::from_elem(0, len_bytes.div_ceil(WORD_BYTES), GFP_KERNEL)?;
         let address = memory.as_ptr().addr();
         let first_word = address.wrapping_neg() % IMAGE_ALIGN / WORD_BYTES;
         // INVARIANT: skipping `first_word` takes fewer bytes than `memory` is longer than the
-        // image.
-        Ok(Self {
+        // image. `reset` marks the components.
+        let mut state = Self {
+            image: memory.as_mut_ptr().wrapping_add(first_word),
             first_word,
             end_word: first_word + format.len_bytes / WORD_BYTES,
             memory,
             format,
             xfem: XFEM_START,
-        })
+        };
+        state.reset();
+        Ok(state)
     }
 
     /// XCR0 of the lower VTL.
@@ -157,16 +166,72 @@ impl ExtendedState {
     pub(crate) fn legacy_image(&mut self) -> &mut [u64; FX_WORDS] {
         // SAFETY: By the invariant, established in `new`, every image is longer than that. The
         // reference borrows `self`.
-        unsafe { &mut *self.image().cast() }
+        unsafe { &mut *self.image.cast() }
     }
 
-    /// Address of the image.
-    fn image(&mut self) -> *mut u64 {
-        self.memory.as_mut_ptr().wrapping_add(self.first_word)
+    /// Fills x87 and SSE of the image from an FXSAVE image in a page, each word once; MXCSR becomes
+    /// `mxcsr`, which was checked. The rest of them takes any value.
+    ///
+    /// With AVX registers if there are any: they are about to be loaded, and that takes half as many
+    /// instructions as the shortest string instruction.
+    #[inline(always)]
+    pub(crate) fn fill_legacy(
+        &mut self,
+        page: &SharedPage,
+        offset: usize,
+        mxcsr: u32,
+        _section: &Section,
+    ) {
+        let Some(from) = page.words_at(offset, FX_STATE_WORDS) else {
+            return; // never: a constant
+        };
+        // SAFETY: `words_at` returns the address of as many words in the page; others may change them
+        // meanwhile. By the invariant, established in `new`, the image is longer, and aligned.
+        // `_section` proves that the vector registers are the module's, and XCR0 says if AVX has its.
+        // The direction flag is clear in Rust.
+        unsafe {
+            asm!("test {xcr0:l}, {avx}",
+                "jz 2f",
+                "vmovdqu ymm0, [rsi]",
+                "vmovdqu ymm1, [rsi + 32]",
+                "vmovdqu ymm2, [rsi + 64]",
+                "vmovdqu ymm3, [rsi + 96]",
+                "vmovdqu ymm4, [rsi + 128]",
+                "vmovdqu ymm5, [rsi + 160]",
+                "vmovdqu ymm6, [rsi + 192]",
+                "vmovdqu ymm7, [rsi + 224]",
+                "vmovdqu ymm8, [rsi + 256]",
+                "vmovdqu ymm9, [rsi + 288]",
+                "vmovdqu ymm10, [rsi + 320]",
+                "vmovdqu ymm11, [rsi + 352]",
+                "vmovdqu ymm12, [rsi + 384]",
+                "vmovdqa [rdi], ymm0",
+                "vmovdqa [rdi + 32], ymm1",
+                "vmovdqa [rdi + 64], ymm2",
+                "vmovdqa [rdi + 96], ymm3",
+                "vmovdqa [rdi + 128], ymm4",
+                "vmovdqa [rdi + 160], ymm5",
+                "vmovdqa [rdi + 192], ymm6",
+                "vmovdqa [rdi + 224], ymm7",
+                "vmovdqa [rdi + 256], ymm8",
+                "vmovdqa [rdi + 288], ymm9",
+                "vmovdqa [rdi + 320], ymm10",
+                "vmovdqa [rdi + 352], ymm11",
+                "vmovdqa [rdi + 384], ymm12",
+                "jmp 3f",
+                "2: mov ecx, {len}",
+                "rep movsq",
+                "sub rdi, 8 * {len}",
+                "3: mov [rdi + {at_mxcsr}], {mxcsr:e}",
+                xcr0 = in(reg_abcd) self.format.xcr0, avx = const XSTATE_AVX,
+                len = const FX_STATE_WORDS, at_mxcsr = const FX_MXCSR, mxcsr = in(reg) mxcsr,
+                inout("rsi") from => _, inout("rdi") self.image => _, out("rcx") _,
+                options(nostack));
+        }
     }
 
     /// The whole image, in the standard format. A caller that writes to it must leave an image that
-    /// XRSTOR accepts.
+    /// XRSTOR accepts, with x87 and SSE present.
     pub(crate) fn words(&mut self) -> &mut [u64] {
         let image = self.memory.get_mut(self.first_word..self.end_word);
         image.unwrap_or_default() // never: the memory is that long
@@ -190,6 +255,9 @@ impl ExtendedState {
     /// Resets to the initial state.
     pub(crate) fn reset(&mut self) {
         self.words().fill(0);
+        if let Some(present) = self.words().get_mut(XSTATE_BV_WORD) {
+            *present = XSTATE_X87_SSE;
+        }
         self.xfem = XFEM_START;
     }
 
@@ -199,10 +267,7 @@ impl ExtendedState {
     }
 
     fn load_image(&mut self) {
-        if let Some(present) = self.words().get_mut(XSTATE_BV_WORD) {
-            *present |= XSTATE_X87_SSE;
-        }
-        let image = self.image();
+        let image = self.image;
         let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
         // SAFETY: By the invariant, established in `new`, the image is aligned and complete. MXCSR
         // in it was checked by `pure::controls`, or stored by the processor; the header has only
@@ -214,7 +279,7 @@ impl ExtendedState {
     }
 
     fn store_image(&mut self, components: u64) {
-        let image = self.image();
+        let image = self.image;
         let (low, high) = halves(components);
         // SAFETY: By the invariant, established in `new`, the image is aligned and long enough for
         // every component of XCR0.

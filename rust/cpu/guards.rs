@@ -9,14 +9,14 @@
 use kernel::types::NotThreadSafe;
 
 use crate::cpu::fpu::Section;
-use crate::glue::abi::{ends_in_c, safe_in_c};
+use crate::glue::abi::{ends_in_c, safe_in_c, vtl_here};
 
 // They can be nested to any depth; the last leaves interrupts disabled, or restores their state.
 safe_in_c! {
     fn vtl_migrate_disable() -> u32;
-    fn vtl_preempt_disable() -> u32;
+    fn vtl_preempt_disable() -> vtl_here;
     fn vtl_irq_off();
-    fn vtl_irq_off_for_guest() -> bool;
+    fn vtl_irq_off_for_guest(noted: &mut usize as *mut usize) -> bool;
 }
 
 /// The task can't be migrated to another CPU.
@@ -51,7 +51,7 @@ impl OnOneCpu for MigrateOff {
 /// Preemption is disabled: no other task runs on this CPU.
 #[must_use]
 pub(crate) struct PreemptOff {
-    cpu: u32,
+    here: vtl_here,
     _not_send: NotThreadSafe,
 }
 
@@ -59,15 +59,25 @@ impl PreemptOff {
     /// Disables preemption.
     pub(crate) fn new() -> Self {
         Self {
-            cpu: vtl_preempt_disable(),
+            here: vtl_preempt_disable(),
             _not_send: NotThreadSafe,
         }
+    }
+
+    /// ID of the current thread.
+    pub(crate) fn thread(&self) -> u32 {
+        self.here.thread
+    }
+
+    /// ID of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.here.process as u32 // CAST: never more
     }
 }
 
 impl OnOneCpu for PreemptOff {
     fn cpu(&self) -> u32 {
-        self.cpu
+        self.here.cpu
     }
 }
 
@@ -90,8 +100,11 @@ impl IrqsOff {
 
     /// Disables interrupts for an entry. Returns `None`, with interrupts enabled, if the task has
     /// work to do first.
-    pub(crate) fn for_entry(_section: &Section) -> Option<Self> {
-        vtl_irq_off_for_guest().then_some(Self(NotThreadSafe))
+    ///
+    /// Reports a quiescent state to RCU, once in a jiffy; `noted` keeps the last one. Nothing that RCU
+    /// protects is held when entering a guest.
+    pub(crate) fn for_entry(_section: &Section, noted: &mut usize) -> Option<Self> {
+        vtl_irq_off_for_guest(noted).then_some(Self(NotThreadSafe))
     }
 }
 

@@ -10,8 +10,6 @@ use kernel::prelude::*;
 use crate::cpu::fpu::Section;
 use crate::cpu::msr::{self, Msr};
 use crate::glue::abi::{self, safe_in_c, Valid};
-use crate::glue::ffi;
-use crate::pure::field::VmIndex;
 use crate::pure::mitigation::{Facts, Mitigations, Mode, PredictorOwner, Scrub, Set};
 
 /// IA32_PRED_CMD: indirect branch predictor barrier.
@@ -81,17 +79,13 @@ pub(crate) fn choose(has_spec_ctrl: bool) -> Result<Mitigations> {
 /// owner's training does not affect the next.
 pub(crate) fn change_owner(
     owner: &mut Option<PredictorOwner>,
-    vm: VmIndex,
+    next: PredictorOwner,
     mitigations: &Mitigations,
     section: &Section,
 ) {
     if !mitigations.ibpb {
         return;
     }
-    let next = PredictorOwner {
-        process: ffi::process(),
-        vm: vm.get(),
-    };
     if next.takes_over(owner) {
         msr::write(Msr::PredCmd, IBPB, section);
     }

@@ -89,9 +89,14 @@ pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
     }
 }
 
+/// Reads KERNEL_GS_BASE, which a lower VTL can always change.
+#[inline]
+pub(crate) fn read_kernel_gs_base(section: &Section) -> u64 {
+    read(Msr::KernelGsBase, section)
+}
+
 /// Reads the shared MSRs; one that the processor lacks is zero. Those in `steady` still have the
 /// value in `loaded`, and are not read.
-#[inline]
 pub(crate) fn read_shared(
     features: &Features,
     loaded: &SharedMsrs,
@@ -234,40 +239,47 @@ impl UnseenMsrs {
         }
     }
 
+    #[inline(always)]
     fn read(set: u8, values: &mut Unseen, section: &Section) {
+        if set != 0 {
+            Self::read_each(set, values, section);
+        }
+    }
+
+    #[inline(never)]
+    fn read_each(set: u8, values: &mut Unseen, section: &Section) {
         for (msr, place) in places(set) {
             values.0[place] = read(msr, section);
         }
     }
 
+    /// Returns true if the processor has none, nor IA32_XFD, with which IA32_XFD_ERR always comes.
+    #[inline(always)]
+    pub(crate) fn are_none(&self) -> bool {
+        self.has == 0
+    }
+
     /// Reads what a lower VTL has in those that are not `steady`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn save(&self, lower: &mut Unseen, steady: MsrSet, section: &Section) {
         Self::read(self.has & !steady.first_eight(), lower, section);
     }
 
     /// Writes those that differ.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn change(&self, from: &Unseen, to: &Unseen, section: &Section) {
+        if self.has != 0 {
+            self.change_each(from, to, section);
+        }
+    }
+
+    #[inline(never)]
+    fn change_each(&self, from: &Unseen, to: &Unseen, section: &Section) {
         for (msr, place) in places(self.has) {
             if from.0[place] != to.0[place] {
                 write(msr, to.0[place], section);
             }
         }
-    }
-
-    /// Loads VTL2's values where they differ. `lower` receives what the lower VTL has left in those
-    /// that are not in `steady`.
-    #[inline]
-    pub(crate) fn unload(
-        &self,
-        host: &Unseen,
-        lower: &mut Unseen,
-        steady: MsrSet,
-        section: &Section,
-    ) {
-        self.save(lower, steady, section);
-        self.change(lower, host, section);
     }
 }
 
@@ -286,27 +298,23 @@ impl HostMsrs {
     /// never; the first run of the VP reads them all, and assumes none to be zero.
     #[inline]
     pub(crate) fn refresh(&mut self, features: &Features, section: &Section) {
-        let unseen_msrs = &features.unseen_msrs;
         if !self.is_known {
-            self.is_known = true;
-            self.shared = read_shared(features, &self.shared, MsrSet::NONE, section);
-            UnseenMsrs::read(unseen_msrs.has, &mut self.unseen, section);
+            self.read_all(features, section);
         }
         self.shared.kernel_gs_base = read(Msr::KernelGsBase, section);
+    }
+
+    /// Likewise, those that have no field in the run page.
+    pub(crate) fn refresh_unseen(&mut self, features: &Features, section: &Section) {
+        let unseen_msrs = &features.unseen_msrs;
         UnseenMsrs::read(unseen_msrs.changing, &mut self.unseen, section);
     }
 
-    /// Loads a lower VTL's values where they differ.
-    #[inline]
-    pub(crate) fn change_to(
-        &self,
-        features: &Features,
-        shared: &SharedMsrs,
-        unseen: &Unseen,
-        section: &Section,
-    ) {
-        write_shared(&self.shared, shared, section);
-        features.unseen_msrs.change(&self.unseen, unseen, section);
+    #[cold]
+    fn read_all(&mut self, features: &Features, section: &Section) {
+        self.is_known = true;
+        self.shared = read_shared(features, &self.shared, MsrSet::NONE, section);
+        UnseenMsrs::read(features.unseen_msrs.has, &mut self.unseen, section);
     }
 }
 

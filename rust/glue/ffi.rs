@@ -4,7 +4,10 @@
 // UNSAFETY: FFI calls; no wrapper has requirements for its caller.
 #![allow(unsafe_code)]
 
+use core::cell::UnsafeCell;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Acquire, Release};
 
 use kernel::bindings;
 use kernel::error::to_result;
@@ -121,11 +124,6 @@ pub(crate) fn tsc_khz() -> u32 {
     vtl_tsc_khz()
 }
 
-/// Returns the thread ID of the current thread.
-pub(crate) fn thread() -> u32 {
-    kernel::current!().pid() as u32 // CAST: never negative
-}
-
 /// Returns the process ID of the current process.
 pub(crate) fn process() -> u32 {
     kernel::current!().tgid() as u32 // CAST: never negative
@@ -182,6 +180,60 @@ pub(crate) fn relax_or_yield() -> Result {
 /// Returns true if the affinity of the current thread is a single CPU.
 pub(crate) fn is_bound_to_cpu() -> bool {
     vtl_is_bound_to_cpu()
+}
+
+/// A value that one thread at a time may take. A mutex of the kernel for which nobody ever waits would do,
+/// but three calls of C functions are too much on the way of every switch.
+///
+/// # Invariants
+///
+/// While `is_taken` is true, one [`Taken`] exists, or is about to.
+pub(crate) struct Exclusive<T> {
+    is_taken: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: Only one thread at a time has access to the value, as with a mutex.
+unsafe impl<T: Send> Sync for Exclusive<T> {}
+
+impl<T> Exclusive<T> {
+    /// Starts with nobody having it.
+    pub(crate) const fn new(value: T) -> Self {
+        Self {
+            is_taken: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Takes the value; `None` if another thread has it.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Taken<'_, T>> {
+        // ORDERING: pairs with the store in `drop`: what the last owner did is seen.
+        if self.is_taken.swap(true, Acquire) {
+            return None;
+        }
+        // INVARIANT: nobody else has found false since the last owner stored it.
+        // SAFETY: By the invariant, this is the only reference to the value.
+        let value = unsafe { &mut *self.value.get() };
+        Some(Taken {
+            is_taken: &self.is_taken,
+            value,
+        })
+    }
+}
+
+/// The right to use a value of [`Exclusive`].
+#[must_use]
+pub(crate) struct Taken<'a, T> {
+    is_taken: &'a AtomicBool,
+    pub(crate) value: &'a mut T,
+}
+
+impl<T> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        // ORDERING: pairs with `take`.
+        self.is_taken.store(false, Release);
+    }
 }
 
 /// A reference to an eventfd.

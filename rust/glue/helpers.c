@@ -9,12 +9,14 @@
 #include <linux/eventfd.h>
 #include <linux/interrupt.h>
 #include <linux/ioport.h>
+#include <linux/jiffies.h>
 #include <linux/kvm_host.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
 #include <linux/random.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <crypto/sha2.h>
@@ -51,13 +53,26 @@ bool vtl_has_guest_work(void)
 /*
  * With interrupts on. Disables them and returns true, unless the task, or a softirq, has
  * work to do before it may enter a guest: then they stay on.
+ *
+ * Reports a quiescent state to RCU, at most once a jiffy; @noted is the last jiffy in
+ * which it did. That is often enough, because a grace period takes several: one that
+ * waits for this CPU makes the tick raise a softirq or set NEED_RESCHED.
  */
-notrace bool vtl_irq_off_for_guest(void)
+notrace bool vtl_irq_off_for_guest(unsigned long *noted)
 {
+	unsigned long now;
+
 	local_irq_disable();
 	xfer_to_guest_mode_prepare();
-	if (likely(!xfer_to_guest_mode_work_pending() && !vtl_softirq_waits()))
+	if (likely(!xfer_to_guest_mode_work_pending() &&
+		   !vtl_softirq_waits())) {
+		now = READ_ONCE(jiffies);
+		if (unlikely(*noted != now)) {
+			*noted = now;
+			rcu_virt_note_context_switch();
+		}
 		return true;
+	}
 	local_irq_enable();
 	return false;
 }
@@ -72,11 +87,15 @@ notrace void vtl_irq_on(void)
 	local_irq_enable();
 }
 
-/* Returns the CPU on which the task now can't be preempted. */
-u32 vtl_preempt_disable(void)
+/* Returns where the task now can't be preempted, and who it is. */
+struct vtl_here vtl_preempt_disable(void)
 {
 	preempt_disable();
-	return raw_smp_processor_id();
+	return (struct vtl_here){
+		.cpu = raw_smp_processor_id(),
+		.thread = current->pid,
+		.process = current->tgid,
+	};
 }
 
 void vtl_preempt_enable(void)

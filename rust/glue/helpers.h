@@ -13,11 +13,18 @@ struct eventfd_ctx;
 struct page;
 struct rcuwait;
 
+/* A CPU, and IDs of the thread on it and of its process. */
+struct vtl_here {
+	u32 cpu;
+	u32 thread;
+	u64 process;
+};
+
 bool vtl_has_guest_work(void);
-bool vtl_irq_off_for_guest(void);
+bool vtl_irq_off_for_guest(unsigned long *noted);
 void vtl_irq_on(void);
 void vtl_irq_off(void);
-u32 vtl_preempt_disable(void);
+struct vtl_here vtl_preempt_disable(void);
 void vtl_preempt_enable(void);
 u32 vtl_migrate_disable(void);
 void vtl_migrate_enable(void);

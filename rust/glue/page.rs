@@ -86,37 +86,29 @@ impl SharedPage {
         }
     }
 
-    /// Returns a pointer to consecutive words; `None` if not all are in the page, as in `at`.
-    fn words_at(&self, offset: usize, len: usize) -> Option<*mut u64> {
-        let is_within = offset <= PAGE_SIZE && len <= (PAGE_SIZE - offset) / 8;
-        is_within.then(|| self.base.as_ptr().wrapping_add(offset).cast())
+    /// Returns the address of consecutive words, for instructions that read them; `None` if not all are
+    /// in the page, which does not happen, because all offsets are constants of `pure::uapi`. Others may
+    /// change the words meanwhile.
+    pub(crate) fn words_at(&self, offset: usize, len: usize) -> Option<*const u64> {
+        let is_within = offset % 8 == 0 && offset <= PAGE_SIZE && len <= (PAGE_SIZE - offset) / 8;
+        is_within.then(|| self.base.as_ptr().wrapping_add(offset).cast_const().cast())
     }
 
     /// Copies consecutive words out of the page, each once.
     pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) {
-        if let Some(from) = self.words_at(offset, words.len()) {
-            // SAFETY: `words_at` returns a pointer to as many words as `words` has, in the page
-            // that `self` owns. Userspace may change them meanwhile; the direction flag is clear in
-            // Rust.
-            unsafe {
-                asm!("rep movsq", inout("rcx") words.len() => _, inout("rsi") from => _,
-                    inout("rdi") words.as_mut_ptr() => _, options(nostack, preserves_flags));
-            }
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.read(offset + 8 * index);
         }
     }
 
     /// Copies consecutive words into the page, each once.
     pub(crate) fn write_words(&self, offset: usize, words: &[u64]) {
-        if let Some(to) = self.words_at(offset, words.len()) {
-            // SAFETY: As above.
-            unsafe {
-                asm!("rep movsq", inout("rcx") words.len() => _, inout("rsi") words.as_ptr() => _,
-                    inout("rdi") to => _, options(nostack, preserves_flags));
-            }
+        for (index, word) in words.iter().enumerate() {
+            self.write(offset + 8 * index, *word);
         }
     }
 
-    /// Writes consecutive words, each once. For counts that are too small for a string instruction.
+    /// The same for a fixed number, without a loop.
     pub(crate) fn write_few<const LEN: usize>(&self, offset: usize, words: &[u64; LEN]) {
         for (index, word) in words.iter().enumerate() {
             self.write(offset + 8 * index, *word);

@@ -187,29 +187,40 @@ impl MiscDevice for Vtl {
         vtl_page::map(&vtl.machine, &vtl.run_pages, vma)
     }
 
+    #[inline(always)]
     fn ioctl(
         vtl: ArcBorrow<'_, VtlFile>,
         file: &File,
         command: u32,
         argument: usize,
     ) -> Result<isize> {
-        let argument = Argument::new(argument);
+        // The others would make it slower if they shared its registers and its stack frame.
         match command {
             commands::RETURN_TO_LOWER_VTL => run(&vtl),
+            _ => Self::other(&vtl, file, command, argument),
+        }
+    }
+}
+
+impl Vtl {
+    #[inline(never)]
+    fn other(vtl: &VtlFile, file: &File, command: u32, argument: usize) -> Result<isize> {
+        let argument = Argument::new(argument);
+        match command {
             commands::VTL_STATS => info::stats(&vtl.machine, argument),
             commands::ADD_VTL0_MEMORY => request::add_vtl0_memory(argument),
             commands::READ_VMX_CR4_FIXED1 => request::read_cr4_fixed1(argument),
             commands::RESTORE_PARTITION_TIME => Err(EOPNOTSUPP),
-            commands::TDCALL => request::tdcall::tdcall(&vtl, argument),
+            commands::TDCALL => request::tdcall::tdcall(vtl, argument),
             commands::GET_VP_REGISTERS => registers::get(&vtl.machine, argument),
             commands::SET_VP_REGISTERS => registers::set(&vtl.machine, argument),
             commands::VTL_XSAVE_GET => xsave::get(&vtl.machine, argument),
             commands::VTL_XSAVE_SET => xsave::set(&vtl.machine, argument),
-            commands::VTL_SWITCH_SETUP => vtl_switch::set_up(&vtl, argument),
+            commands::VTL_SWITCH_SETUP => vtl_switch::set_up(vtl, argument),
             commands::VTL_RESET => reset::reset(&vtl.machine, argument),
             commands::KICK_CPUS => kick::kick_cpus(&vtl.machine, argument),
-            commands::MAP_REDIRECTED_DEVICE_INTERRUPT => redirect::map(&vtl, argument),
-            commands::SET_POLL_FILE => kick::set_poll_file(&vtl, file, argument),
+            commands::MAP_REDIRECTED_DEVICE_INTERRUPT => redirect::map(vtl, argument),
+            commands::SET_POLL_FILE => kick::set_poll_file(vtl, file, argument),
             commands::VTL_AUDIT_CHECKPOINT => attest::checkpoint(&vtl.machine, argument),
             commands::VTL_AUDIT_EVENT => attest::event(&vtl.machine, argument),
             commands::VTL_AUDIT_NOTE => attest::note(&vtl.machine, argument),
@@ -219,17 +230,23 @@ impl MiscDevice for Vtl {
 }
 
 /// Runs the VP of this CPU. Counts and traces a refusal.
+#[inline(always)]
 fn run(vtl: &VtlFile) -> Result<isize> {
     let machine = &vtl.machine;
-    let result = run::return_to_lower_vtl(machine, &vtl.assists);
-    if let Err(error) = result {
-        if let Some(vp) = machine.current_vp() {
-            vp.stats.refused(RefusalKind::of(error));
-        }
-        let errno = error.to_errno().unsigned_abs();
-        trace::vtl_refused(commands::RETURN_TO_LOWER_VTL, 0, u64::from(errno));
+    match run::return_to_lower_vtl(machine, &vtl.assists) {
+        Ok(()) => Ok(0),
+        Err(error) => Err(refused(machine, error)),
     }
-    result.map(|()| 0)
+}
+
+#[cold]
+fn refused(machine: &Machine, error: Error) -> Error {
+    if let Some(vp) = machine.current_vp() {
+        vp.stats.refused(RefusalKind::of(error));
+    }
+    let errno = error.to_errno().unsigned_abs();
+    trace::vtl_refused(commands::RETURN_TO_LOWER_VTL, 0, u64::from(errno));
+    error
 }
 
 #[vtable]

@@ -144,6 +144,7 @@ impl Stats {
 
     /// Counts a switch that ended at `tsc`. Only the thread with the claim to the VP calls this, so
     /// no count is lost. Returns the duration of the exit storm that this exit completes.
+    #[inline(always)]
     pub(crate) fn count(
         &self,
         reason: EntryReason,
@@ -275,7 +276,7 @@ impl Stats {
 
 impl Exits {
     /// Adds an exit that the host can cause. Returns the duration of the storm that it completes.
-    #[inline]
+    #[inline(never)]
     fn note_streak(&self, tsc: u64, spacing_ticks: u64) -> Option<u64> {
         let [exits, began_tsc, last_tsc] = &self.streak;
         let streak = Streak {
@@ -297,6 +298,7 @@ impl Exits {
 }
 
 /// Adds without a locked operation, since there is only one writer.
+#[inline(always)]
 fn add(counter: &AtomicU64, increment: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(increment), Relaxed);
 }

@@ -5,7 +5,7 @@
 //! [`Controls`]; the kernel acts only on what [`Controls::validate`] returns.
 
 use super::deadline::field_value;
-use super::field::PerVm;
+use super::field::{PerVm, VmIndex};
 use super::msr::{Limits, SharedMsrs};
 use super::offload::Offload;
 use super::uapi::RUN_HALTED;
@@ -34,15 +34,20 @@ pub struct Controls {
     pub mxcsr: u32,
 }
 
-/// What an entry loads: only values that the processor accepts.
+/// What an entry loads besides the MSRs: only values that the processor accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// RCX of TDG.VP.ENTER.
+    /// RCX of TDG.VP.ENTER, without a request to invalidate, which is taken right before the entry.
     pub rcx: EntryRcx,
-    /// Shared MSRs.
-    pub msrs: SharedMsrs,
     /// CR2.
     pub cr2: u64,
+    /// MXCSR.
+    pub mxcsr: u32,
+}
+
+/// What has to be done before an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Before {
     /// The lower VTL is halted: wait instead of entering.
     pub is_halted: bool,
     /// What the kernel may handle by itself.
@@ -96,7 +101,59 @@ pub enum Refusal {
 
 const VP_FLAGS_KNOWN: u64 = WBINVD | WBNOINVD;
 
+/// The control fields where userspace writes them. Each method reads its field anew.
+pub trait Fields {
+    /// [`Controls::flags`].
+    fn flags(&self) -> u32;
+    /// [`Controls::vp_flags`].
+    fn vp_flags(&self) -> u64;
+    /// [`Controls::deadline_update`].
+    fn deadline_update(&self) -> u8;
+    /// [`Controls::entry_rcx`].
+    fn entry_rcx(&self) -> u64;
+    /// Returns true if each field of [`Controls::msrs`] has that value.
+    fn are_msrs(&self, msrs: &SharedMsrs) -> bool;
+    /// [`Controls::cr2`].
+    fn cr2(&self) -> u64;
+    /// [`Controls::mxcsr`].
+    fn mxcsr(&self) -> u32;
+}
+
 impl Entry {
+    /// The first entry of VM 1 after a reset, which the processor accepts.
+    pub const RESET: Self = Self {
+        rcx: EntryRcx::of(VmIndex::VM1),
+        cr2: 0,
+        mxcsr: 0,
+    };
+
+    /// Returns true if userspace wants this entry once more, with the same `msrs`, and nothing before it:
+    /// then they need not be checked again. What the processor accepts without a check of its own, or by
+    /// a mask, is taken over. `limits` are those by which it was checked.
+    ///
+    /// Most runs are such, and comparing takes less time than checking. What was only compared is not
+    /// used: the values that are loaded are the kernel's own.
+    #[inline(always)]
+    pub fn is_wanted_again(
+        &mut self,
+        msrs: &SharedMsrs,
+        fields: &impl Fields,
+        limits: &Limits,
+    ) -> bool {
+        let mxcsr = fields.mxcsr();
+        let is_same = fields.flags() == 0
+            && fields.vp_flags() == 0
+            && fields.deadline_update() & 1 == 0
+            && fields.entry_rcx() == self.rcx.raw()
+            && fields.are_msrs(msrs)
+            && mxcsr & !limits.mxcsr == 0;
+        if is_same {
+            self.cr2 = fields.cr2();
+            self.mxcsr = mxcsr;
+        }
+        is_same
+    }
+
     /// Reads again the two fields that may have changed since: halted or not, and what the kernel
     /// may handle. The kernel itself changes both, and so may another thread of userspace.
     ///
@@ -119,12 +176,11 @@ impl Controls {
     /// # Errors
     ///
     /// [`Refusal::Invalid`] if any field is invalid.
-    #[inline]
     pub const fn validate(
         &self,
         limits: &Limits,
         given: &PerVm<SharedMsrs>,
-    ) -> Result<Entry, Refusal> {
+    ) -> Result<(Entry, SharedMsrs, Before), Refusal> {
         if self.flags & !RUN_HALTED != 0 || self.vp_flags & !VP_FLAGS_KNOWN != 0 {
             return Err(Refusal::Invalid);
         }
@@ -135,10 +191,12 @@ impl Controls {
         if !self.msrs.is_loadable(limits, given) || self.mxcsr & !limits.mxcsr != 0 {
             return Err(Refusal::Invalid);
         }
-        Ok(Entry {
-            rcx,
-            msrs: self.msrs,
+        let entry = Entry {
+            rcx: rcx.without_invalidation(),
             cr2: self.cr2,
+            mxcsr: self.mxcsr,
+        };
+        let before = Before {
             is_halted: self.flags & RUN_HALTED != 0,
             offload: Offload::new(self.offload, rcx.vm()),
             deadline: if self.deadline_update & 1 != 0 {
@@ -147,173 +205,11 @@ impl Controls {
                 None
             },
             flush: Flush::new(self.vp_flags),
-        })
+        };
+        Ok((entry, self.msrs, before))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pure::field::VmIndex;
-
-    const LIMITS: Limits = Limits {
-        num_l2_vms: 2,
-        address_bits: 48,
-        xss: None,
-        has_tsc_aux: true,
-        mxcsr: 0xffff,
-    };
-
-    const GIVEN: PerVm<SharedMsrs> = PerVm::new(
-        [SharedMsrs {
-            kernel_gs_base: 0,
-            star: 0,
-            lstar: 0,
-            sfmask: 0,
-            xss: 0,
-            tsc_aux: 0,
-        }; 3],
-    );
-
-    fn good() -> Controls {
-        Controls {
-            flags: 0,
-            vp_flags: 0,
-            deadline_update: 0,
-            deadline: 5,
-            offload: 3,
-            entry_rcx: (1 << 52) | 1,
-            msrs: SharedMsrs::default(),
-            cr2: u64::MAX,
-            mxcsr: 0x1f80,
-        }
-    }
-
-    #[test]
-    fn a_good_snapshot_passes_unchanged() {
-        let entry = good().validate(&LIMITS, &GIVEN).unwrap();
-        assert_eq!(entry.rcx.raw(), (1 << 52) | 1);
-        assert_eq!(entry.cr2, u64::MAX);
-    }
-
-    #[test]
-    fn each_wrong_field_is_invalid() {
-        let bad = [
-            Controls { flags: 2, ..good() },
-            Controls {
-                vp_flags: 4,
-                ..good()
-            },
-            Controls {
-                entry_rcx: 3 << 52,
-                ..good()
-            },
-            Controls {
-                entry_rcx: (1 << 52) | 4,
-                ..good()
-            },
-            Controls {
-                msrs: SharedMsrs {
-                    lstar: 1 << 47,
-                    ..good().msrs
-                },
-                ..good()
-            },
-            Controls {
-                mxcsr: 1 << 16,
-                ..good()
-            },
-        ];
-        for controls in bad {
-            assert_eq!(
-                controls.validate(&LIMITS, &GIVEN),
-                Err(Refusal::Invalid),
-                "{controls:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_the_processor_gave_to_a_vm_is_taken_back_from_that_vm() {
-        let mut given = GIVEN;
-        given.of_mut(VmIndex::new(2).unwrap()).lstar = 1 << 55;
-        let msrs = SharedMsrs {
-            lstar: 1 << 55,
-            ..good().msrs
-        };
-        let of_vm = |vm: u64| Controls {
-            entry_rcx: vm << 52,
-            msrs,
-            ..good()
-        };
-        assert!(of_vm(2).validate(&LIMITS, &given).is_ok());
-        assert_eq!(of_vm(1).validate(&LIMITS, &given), Err(Refusal::Invalid));
-    }
-
-    #[test]
-    fn a_renewed_entry_says_what_changed_of_the_same_vm() {
-        let first = good().validate(&LIMITS, &GIVEN).unwrap();
-        let offload = Offload::new(0x43, first.rcx.vm());
-        assert_eq!(first.renewed(RUN_HALTED, 0x43), Ok((true, offload)));
-        assert_eq!(first.renewed(0, 3), Ok((false, first.offload)));
-        for bit in (0..32).filter(|bit| 1 << bit != RUN_HALTED) {
-            assert_eq!(first.renewed(1 << bit, 3), Err(Refusal::Invalid));
-        }
-    }
-
-    #[test]
-    fn halted_is_passed_on() {
-        assert!(!good().validate(&LIMITS, &GIVEN).unwrap().is_halted);
-        let halted = Controls {
-            flags: RUN_HALTED,
-            ..good()
-        };
-        assert!(halted.validate(&LIMITS, &GIVEN).unwrap().is_halted);
-    }
-
-    #[test]
-    fn the_deadline_counts_only_with_its_update() {
-        let deadline = |deadline_update, deadline| {
-            let controls = Controls {
-                deadline_update,
-                deadline,
-                ..good()
-            };
-            controls.validate(&LIMITS, &GIVEN).unwrap().deadline
-        };
-        assert_eq!(deadline(0, 5), None);
-        assert_eq!(deadline(1, 5), Some(5));
-        assert_eq!(deadline(1, 0), Some(u64::MAX));
-    }
-
-    #[test]
-    fn offload_belongs_to_the_vm_that_is_entered() {
-        let vm2 = Controls {
-            entry_rcx: 2 << 52,
-            ..good()
-        };
-        let is_served = |controls: Controls| {
-            controls
-                .validate(&LIMITS, &GIVEN)
-                .unwrap()
-                .offload
-                .takes_icr()
-        };
-        assert!(is_served(good()));
-        assert!(!is_served(vm2));
-    }
-
-    #[test]
-    fn a_flush_is_what_the_flags_ask_for_and_answers_no_more() {
-        let flush = |vp_flags| {
-            let controls = Controls { vp_flags, ..good() };
-            controls.validate(&LIMITS, &GIVEN).unwrap().flush
-        };
-        assert_eq!(flush(0), None);
-        assert_eq!(flush(1), Some(Flush::Invalidate));
-        assert_eq!(flush(2), Some(Flush::WriteBack));
-        assert_eq!(flush(3), Some(Flush::Invalidate));
-        assert_eq!(Flush::Invalidate.flags(), 3);
-        assert_eq!(Flush::WriteBack.flags(), 2);
-    }
-}
+#[path = "controls_tests.rs"]
+mod tests;

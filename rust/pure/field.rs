@@ -9,26 +9,17 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FieldId(pub u64);
 
-/// Number of an L2 VM: 1 is VTL0.
+/// Number of an L2 VM, 1 to 3: 1 is VTL0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct VmIndex(Number);
-
-/// An enum, because the compiler then knows that there are three, and indexes without a check.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Number {
-    One = 1,
-    Two = 2,
-    Three = 3,
-}
+pub struct VmIndex(u8);
 
 impl VmIndex {
     /// VM 1, which is VTL0.
-    pub const VM1: Self = Self(Number::One);
+    pub const VM1: Self = Self(1);
     /// VM 2, which is VTL1.
-    pub const VM2: Self = Self(Number::Two);
+    pub const VM2: Self = Self(2);
     /// VM 3.
-    pub const VM3: Self = Self(Number::Three);
+    pub const VM3: Self = Self(3);
 
     /// Returns `None` for a number that no L2 VM has: only 1 to 3 are possible.
     pub const fn new(index: u64) -> Option<Self> {
@@ -40,28 +31,30 @@ impl VmIndex {
         }
     }
 
-    /// The number.
-    pub const fn get(self) -> u8 {
-        self.0 as u8 // CAST: its discriminant
+    /// The VM that the two bits of a checked RCX of TDG.VP.ENTER name.
+    pub(super) const fn of_entry(bits: u8) -> Self {
+        Self(bits & 3)
     }
 
-    /// Index into an array of the three VMs.
+    /// The number.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Index into an array with a place for every number of two bits, so that the compiler need not
+    /// check it.
     const fn slot(self) -> usize {
-        match self.0 {
-            Number::One => 0,
-            Number::Two => 1,
-            Number::Three => 2,
-        }
+        (self.0 & 3) as usize // CAST: widening
     }
 }
 
-/// One value for each L2 VM.
+/// One value for each L2 VM, and an unused one for VM 0: then the number is the index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PerVm<T>([T; 3]);
+pub struct PerVm<T>([T; 4]);
 
 impl<T> PerVm<T> {
-    /// Takes the values of VM 1, 2 and 3.
-    pub const fn new(of_each: [T; 3]) -> Self {
+    /// Takes the unused value, and those of VM 1, 2 and 3.
+    pub const fn new(of_each: [T; 4]) -> Self {
         Self(of_each)
     }
 

@@ -80,6 +80,9 @@ const NUMBERS: [u32; 14] = [
     0xc000_0103,
 ];
 
+/// All of them.
+const ALL: MsrSet = MsrSet(0x3fff);
+
 /// CET_U and CET_S of IA32_XSS.
 const XSS_CET: u64 = 0x3 << 11;
 /// Primary processor-based control: MOV-DR exiting.
@@ -132,6 +135,12 @@ impl Intercepts {
         steady
     }
 
+    /// Returns true if [`Self::steady`] has all, as in a TD whose paravisor has not changed the bitmaps.
+    #[inline]
+    pub const fn are_all_steady(self, xss: u64, xfd: u64, u_cet: u64) -> bool {
+        self.writes.0 == ALL.0 && xss & XSS_CET | xfd | u_cet == 0
+    }
+
     /// Returns true if the lower VTL neither reads nor writes DR0 to DR3 and has no breakpoint
     /// enabled, so that their contents do not matter to it.
     pub const fn has_no_breakpoints(self) -> bool {
@@ -160,8 +169,6 @@ const fn write_bit(msr: u32) -> (u64, u32) {
 mod tests {
     use super::*;
     use crate::pure::tdcall::{Call, Registers};
-
-    const ALL: MsrSet = MsrSet(0x3fff);
 
     /// A module that answers every read by what a function makes of the field.
     struct FieldReader<F>(F);
@@ -243,6 +250,28 @@ mod tests {
         assert!(!of(ALL, 1 << 18));
         assert!(!of(ALL.without(MsrSet::XFD), 0));
         assert!(!of(ALL.without(MsrSet::XFD_ERR), 0));
+    }
+
+    #[test]
+    fn all_are_steady_exactly_if_each_is() {
+        let values = [0, 1, 1 << 11, 1 << 12, 1 << 18];
+        let sets = (0..14).map(|bit| ALL.without(MsrSet(1 << bit)));
+        for writes in sets.chain([ALL, MsrSet::NONE]) {
+            let intercepts = Intercepts {
+                writes,
+                ..Intercepts::default()
+            };
+            for xss in values {
+                for xfd in values {
+                    for u_cet in values {
+                        assert_eq!(
+                            intercepts.are_all_steady(xss, xfd, u_cet),
+                            intercepts.steady(xss, xfd, u_cet) == ALL
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -229,8 +229,13 @@ pub struct PredictorOwner {
 impl PredictorOwner {
     /// Enters. Returns true if the last one to enter was another owner, whose training must not
     /// affect this one.
+    #[inline(always)]
     pub fn takes_over(self, last: &mut Option<Self>) -> bool {
-        last.replace(self) != Some(self)
+        let is_other = *last != Some(self);
+        if is_other {
+            *last = Some(self);
+        }
+        is_other
     }
 }
 

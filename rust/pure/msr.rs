@@ -36,6 +36,16 @@ pub struct Limits {
 }
 
 impl SharedMsrs {
+    /// The values after a reset, which every processor accepts.
+    pub const RESET: Self = Self {
+        kernel_gs_base: 0,
+        star: 0,
+        lstar: 0,
+        sfmask: 0,
+        xss: 0,
+        tsc_aux: 0,
+    };
+
     /// Returns true if the processor accepts every value: because it is within the limits, or
     /// because it is `given`, which the processor itself held when the same VM stopped last. What a
     /// lower VTL could write can be written again.

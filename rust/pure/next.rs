@@ -18,6 +18,12 @@ pub enum Next {
     Fail,
 }
 
+/// Returns true for an exit about which [`next`] need not be asked: userspace handles all that are L1's.
+#[inline(always)]
+pub fn is_userspaces(class: Exit, offload: Offload) -> bool {
+    class == Exit::ForL1 && !offload.takes_interrupts()
+}
+
 /// Decides about an exit. One with an event to redeliver always goes to userspace: entering again
 /// would lose the event. `guest` is called only if its registers matter.
 #[inline]
@@ -66,6 +72,7 @@ mod tests {
     use super::*;
     use crate::pure::exit::classify;
     use crate::pure::field::VmIndex;
+    use crate::pure::offload::INTR_INJECT;
     use crate::pure::status::Status;
 
     /// Fewer values under Miri, which is slow.
@@ -98,6 +105,29 @@ mod tests {
 
     fn status(name: u32, details: u32) -> u64 {
         Status::new(name, details).0
+    }
+
+    #[test]
+    fn of_what_is_userspaces_nothing_is_left_to_decide() {
+        let offload = Offload::new(!INTR_INJECT, VmIndex::VM1);
+        for name in BENIGN.into_iter().chain([0xc000_0100]) {
+            for details in (0..0x100).chain([0x8000_0021, u32::MAX]) {
+                for r10 in [0, VECTORING] {
+                    let exit = RawExit {
+                        rax: status(name, details),
+                        r10,
+                        ..RawExit::default()
+                    };
+                    let class = classify(&exit);
+                    assert_eq!(is_userspaces(class, offload), name == 0);
+                    assert!(!is_userspaces(class, Offload::new(0xff, VmIndex::VM1)));
+                    if name == 0 {
+                        let next = next(class, &exit, offload, Guest::default);
+                        assert_eq!(next, Next::Userspace);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -8,14 +8,16 @@ use super::uapi::{run, RUN_HALTED};
 /// `offload_flags` of one VP, for one attempt to enter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offload {
+    /// Without [`SERVED`] if the kernel does not serve the VM.
     raw: u8,
-    is_served: bool,
 }
 
 /// The kernel posts proxied interrupts to the virtual-APIC page and handles halts.
 pub const INTR_INJECT: u8 = 1 << 0;
 /// The kernel handles writes of the x2APIC's ICR.
 pub const X2APIC: u8 = 1 << 1;
+/// What the kernel does, all for VM 1 only.
+const SERVED: u8 = INTR_INJECT | X2APIC;
 /// Halted for a reason that only userspace can end.
 pub const HALT_OTHER: u8 = 1 << 5;
 /// Halted by HLT.
@@ -82,23 +84,20 @@ pub const fn offload_of_quiet(word: u64) -> Option<u8> {
 
 impl Offload {
     /// Userspace handles everything.
-    pub const NONE: Self = Self {
-        raw: 0,
-        is_served: false,
-    };
+    pub const NONE: Self = Self { raw: 0 };
 
     /// Decodes the byte for a run of `vm`. The run page does not say for which VM an interrupt is:
     /// all are VM 1's, and for other VMs userspace handles everything. Undefined bits are ignored.
     pub const fn new(raw: u8, vm: VmIndex) -> Self {
-        Self {
-            raw,
-            is_served: vm.get() == VmIndex::VM1.get(),
+        match vm.get() == VmIndex::VM1.get() {
+            true => Self { raw },
+            false => Self { raw: raw & !SERVED },
         }
     }
 
     /// Returns true if the kernel handles proxied interrupts and halts.
     pub const fn takes_interrupts(self) -> bool {
-        self.is_served && self.raw & INTR_INJECT != 0
+        self.raw & INTR_INJECT != 0
     }
 
     /// Returns true if the kernel handles writes of the ICR, too.

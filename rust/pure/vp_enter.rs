@@ -62,11 +62,7 @@ impl EntryRcx {
 
     /// The VM to run.
     pub const fn vm(self) -> VmIndex {
-        match self.vm_number() {
-            2 => VmIndex::VM2,
-            3 => VmIndex::VM3,
-            _ => VmIndex::VM1, // `new` lets no other VM through
-        }
+        VmIndex::of_entry(self.vm_number()) // `new` lets no 0 through
     }
 
     /// The same value, with the request in the low bits of `other` as well.

@@ -295,6 +295,7 @@ const INPUT_FAST: u64 = 1;
 const VMCALL_BYTES: u64 = 3;
 
 /// Decides about an exit of `vm`. `target_halt` is the halt state of the other VTL.
+#[inline(always)]
 pub fn decide(
     vm: VmIndex,
     exit: &RawExit,
@@ -322,6 +323,7 @@ pub fn decide(
     }
 }
 
+#[inline(always)]
 fn check(
     vm: VmIndex,
     exit: &RawExit,

@@ -23,6 +23,9 @@ const INDEX_PKRU: usize = 9;
 pub const FX_WORDS: usize = 64;
 /// The first of them hold state; the processor does not read the others.
 pub const FX_STATE_WORDS: usize = SSE_REGISTERS.end;
+/// Offset of MXCSR in it, in bytes.
+pub const FX_MXCSR: usize = 8 * MXCSR_WORD;
+
 /// The legacy region, in 8-byte words like everything below.
 const MXCSR_WORD: usize = 3;
 const X87_CONTROL: usize = 0;

@@ -40,44 +40,42 @@ use crate::cpu::fpu::{self, Section};
 use crate::cpu::guards::IrqsOff;
 use crate::cpu::mitigation;
 use crate::cpu::msr::{self, Xfd};
-use crate::glue::ffi;
 use crate::pure::audit::Who;
 use crate::pure::controls::Entry;
 use crate::pure::exit::{classify, Exit};
 use crate::pure::field::VmIndex;
 use crate::pure::intercepts::MsrSet;
-use crate::pure::msr::SharedMsrs;
+use crate::pure::mitigation::PredictorOwner;
 use crate::pure::vp_enter::{EntryRcx, INVALIDATE_ALL};
-use crate::run::enter::{self, Operands};
+use crate::run::enter;
 use crate::vp::claim::Pinned;
 use crate::vp::on_cpu::OnCpu;
 use crate::vp::Private;
 
 /// The processor holds a lower VTL's state; only interrupts run on it besides.
 ///
-/// The drop saves the lower VTL's state to the run page.
+/// Ends with [`Self::unload`].
 #[must_use]
 pub(super) struct Loaded<'a> {
     /// The VP.
     pub(super) vp: OnCpu<'a>,
-    /// The state that only its thread may access.
+    /// The state that only its thread may access. Its `entry` is what was loaded for the VM that runs.
     pub(super) private: &'a mut Private,
     features: &'a Features,
-    /// What was loaded for the VM that runs.
-    pub(super) entry: &'a mut Entry,
-    /// Operands of the next entry, and results of the last one. Kept in place: copies would cost
-    /// more than the decisions that use them.
-    pub(super) operands: Operands<'a>,
     /// For the records of its switches.
     pub(super) who: Who,
-    /// The VM that runs, and RCX of its entries when they invalidate nothing.
+    /// ID of the process that runs it.
+    process: u32,
+    /// The VM that runs.
     vm: VmIndex,
-    plain_rcx: EntryRcx,
     host_xfd: u64,
     /// The task's PKRU, which does not change while the task is in the kernel.
     host_pkru: u32,
     has_run: bool,
-    is_first: bool,
+    /// The run page may have shared MSRs of another VM.
+    has_switched: bool,
+    /// What was saved last were the loaded MSRs, except KERNEL_GS_BASE.
+    is_plain: bool,
     /// Where the request to invalidate in `operands.rcx` comes from.
     requested: Requested,
     /// Proves that the module owns the FPU registers.
@@ -94,86 +92,80 @@ struct Requested {
 }
 
 impl<'a> Loaded<'a> {
-    /// Saves the task's state and loads `entry`. The x87 and SSE image of the VP has been filled
-    /// and checked.
-    #[inline]
-    pub(super) fn new(pinned: &'a mut Pinned<'_>, entry: &'a mut Entry) -> Self {
-        let (vp, features, private) = pinned.parts();
+    /// Saves the task's state and loads the VP's `entry`, which was checked.
+    #[inline(always)]
+    pub(super) fn new(pinned: &'a mut Pinned<'_>) -> Self {
         let section = Section::begin();
-        let vm = entry.rcx.vm();
+        let (thread, process) = (pinned.thread(), pinned.process());
+        let (vp, features, private) = pinned.parts();
+        let Entry { rcx, cr2, mxcsr } = private.entry;
+        let vm = rcx.vm();
         let mitigations = &features.mitigations;
-        mitigation::change_owner(&mut private.owner, vm, mitigations, &section);
-        private.host_msrs.refresh(features, &section);
-        let kept = private.kept_msrs.of(vm);
-        let host_msrs = &private.host_msrs;
-        host_msrs.change_to(features, &entry.msrs, &kept.unseen, &section);
-        let mut xfd = Xfd::read(features, &section);
-        let host_xfd = xfd.value();
-        private.extended.restore(&mut xfd, &section);
-        xfd.change(kept.xfd);
-        let spec_ctrl = kept.spec_ctrl;
-        let undone = core::mem::take(private.undone.of_mut(vm));
-        let rcx = entry.rcx.without_invalidation();
-        let cr2 = entry.cr2;
+        let owner = PredictorOwner {
+            process,
+            vm: vm.get(),
+        };
+        mitigation::change_owner(&mut private.owner, owner, mitigations, &section);
+        let host_msrs = &mut private.host_msrs;
+        host_msrs.refresh(features, &section);
+        msr::write_shared(&host_msrs.shared, private.msrs.of(vm), &section);
+        let extended = &mut private.extended;
+        vp.vp()
+            .run_page
+            .read_fx_registers(extended, mxcsr, &section);
+        let host_xfd = if features.unseen_msrs.are_none() {
+            extended.restore(&mut Xfd::known(0, &section), &section);
+            0
+        } else {
+            restore_with_unseen(private, vm, features, &section)
+        };
+        let operands = &mut private.operands;
+        operands.rcx = rcx;
+        operands.cr2 = cr2;
+        operands.spec_ctrl = private.kept_msrs.of(vm).spec_ctrl;
+        private.take_undone(vm);
         private.heed_intercepts(vm);
         Self {
             vp,
             private,
             features,
-            entry,
-            operands: Operands::new(
-                &vp.vp().run_page,
-                rcx.with_invalidation_of(undone),
-                cr2,
-                spec_ctrl,
-                mitigations.scrub,
-            ),
-            who: Who::new(ffi::thread(), vp.vp().cpu, vm),
+            who: Who::new(thread, vp.vp().cpu, vm),
+            process,
             vm,
-            plain_rcx: rcx,
             host_xfd,
             host_pkru: fpu::read_pkru(features.has_pkru, &section),
             has_run: false,
-            is_first: true,
+            has_switched: false,
+            is_plain: false,
             requested: Requested::default(),
             section,
         }
     }
 
-    /// Calls `act`, which enters, while the processor has the state that an interrupt handler could
-    /// use: PKRU and DR0 to DR3 of the lower VTL.
-    ///
-    /// Reports a quiescent state to RCU only on the first entry after loading. A grace period that
-    /// waits for this CPU makes the tick raise a softirq or set NEED_RESCHED, which makes us unload
-    /// and load again, and report again.
+    /// Loads the state that an interrupt handler could use: PKRU and DR0 to DR3 of the lower VTL.
     #[inline(always)]
-    pub(super) fn without_irqs<T>(
-        &mut self,
-        irqs: &IrqsOff,
-        act: impl FnOnce(&mut Self) -> T,
-    ) -> T {
-        if self.is_first {
-            self.is_first = false;
-            enter::note_quiescent_state(&mut self.private.quiescent_at, irqs);
-        }
+    pub(super) fn load_last(&mut self, irqs: &IrqsOff) {
         self.private.debug.load_addresses(irqs);
         fpu::change_pkru(self.host_pkru, self.private.pkru, irqs);
-        let result = act(self);
+    }
+
+    /// Saves it again, before interrupts are enabled.
+    #[inline(always)]
+    pub(super) fn save_first(&mut self, irqs: &IrqsOff) {
         let pkru = fpu::read_pkru(self.features.has_pkru, &self.section);
         fpu::change_pkru(pkru, self.host_pkru, irqs);
         self.private.pkru = pkru;
         self.private.debug.store_addresses(irqs);
-        result
     }
 
     /// Executes TDG.VP.ENTER once; `operands` has the results.
     #[inline(always)]
     pub(super) fn enter(&mut self, irqs: &IrqsOff) -> Exit {
-        let debug = &mut self.private.debug;
-        debug.load_dr6(irqs);
-        enter::tdg_vp_enter(&mut self.operands, irqs);
-        debug.store_dr6(irqs);
-        classify(&self.operands.exit)
+        let private = &mut *self.private;
+        private.debug.load_dr6(irqs);
+        enter::tdg_vp_enter(&mut private.operands, irqs);
+        private.debug.store_dr6(irqs);
+        classify(&private.operands.exit)
     }
 
     /// Takes the request to invalidate out of the run page, for the next entry. A request written
@@ -196,13 +188,13 @@ impl<'a> Loaded<'a> {
     /// Returns true if the run page names this VM and nothing to invalidate.
     #[inline]
     pub(super) fn is_asked_for_nothing(&self) -> bool {
-        self.vp.run_page.read_entry_rcx() == self.plain_rcx.raw()
+        self.vp.run_page.read_entry_rcx() == self.private.entry.rcx.raw()
     }
 
     #[cold]
     fn take_from(&mut self, word: u64) -> Result<bool> {
         let wanted = EntryRcx::new(word, self.features.limits.num_l2_vms).ok_or(EINVAL)?;
-        let rcx = &mut self.operands.rcx;
+        let rcx = &mut self.private.operands.rcx;
         if wanted.vm() != rcx.vm() || !self.vp.run_page.take_invalidation(wanted) {
             return Ok(false);
         }
@@ -224,7 +216,11 @@ impl<'a> Loaded<'a> {
         let counter = self.vp.switch_page.read_flush(vm);
         if self.private.flushes.is_due(vm, counter) {
             self.requested.by_counter = Some(counter);
-            self.operands.rcx = self.operands.rcx.with_invalidation_of(INVALIDATE_ALL);
+            self.private.operands.rcx = self
+                .private
+                .operands
+                .rcx
+                .with_invalidation_of(INVALIDATE_ALL);
         }
     }
 
@@ -257,22 +253,22 @@ impl<'a> Loaded<'a> {
         result
     }
 
-    /// Saves what a VM that has run has in the processor. Returns its shared MSRs.
-    pub(super) fn save(&mut self, vm: VmIndex) -> SharedMsrs {
-        let (features, section) = (self.features, &self.section);
-        let loaded = &self.entry.msrs;
+    /// Saves what a VM that has run has in the processor.
+    #[inline(always)]
+    pub(super) fn save(&mut self, vm: VmIndex) {
         let private = &mut *self.private;
         let kept = private.kept_msrs.of_mut(vm);
+        kept.spec_ctrl = private.operands.spec_ctrl;
+        let msrs = private.msrs.of_mut(vm);
         let intercepts = private.intercepts.of(vm);
-        let steady = intercepts.steady(loaded.xss, kept.xfd, kept.unseen.u_cet());
-        let msrs = msr::read_shared(features, loaded, steady, section);
-        *private.given_msrs.of_mut(vm) = msrs;
-        kept.spec_ctrl = self.operands.spec_ctrl;
-        features.unseen_msrs.save(&mut kept.unseen, steady, section);
-        if !steady.has(MsrSet::XFD) {
-            kept.xfd = Xfd::read(features, section).value();
+        self.is_plain = !*private.are_new.of(vm)
+            && intercepts.are_all_steady(msrs.xss, kept.xfd, kept.unseen.u_cet());
+        if self.is_plain {
+            msrs.kernel_gs_base = msr::read_kernel_gs_base(&self.section);
+            private.given_msrs.of_mut(vm).kernel_gs_base = msrs.kernel_gs_base;
+        } else {
+            read_back(private, vm, self.features, &self.section);
         }
-        msrs
     }
 
     /// Makes the next entries those of another VM: with its own requests to invalidate, and after
@@ -282,49 +278,49 @@ impl<'a> Loaded<'a> {
         let private = &mut *self.private;
         let rcx = EntryRcx::of(vm);
         let asked = self.vp.run_page.replace_entry_rcx(rcx);
-        if let Some(asked) = EntryRcx::new(asked, self.features.limits.num_l2_vms) {
-            let undone = private.undone.of_mut(asked.vm());
-            *undone = asked.with_invalidation_of(*undone).raw();
+        if asked != private.entry.rcx.raw() {
+            keep_asked(private, asked, self.features.limits.num_l2_vms);
         }
-        let undone = core::mem::take(private.undone.of_mut(vm));
-        self.operands.rcx = rcx.with_invalidation_of(undone);
+        private.operands.rcx = rcx;
+        private.take_undone(vm);
         self.vm = vm;
-        self.plain_rcx = rcx;
+        private.entry.rcx = rcx;
         self.who = self.who.in_vm(vm);
         private.heed_intercepts(vm);
         let mitigations = &self.features.mitigations;
-        mitigation::change_owner(&mut private.owner, vm, mitigations, &self.section);
+        let owner = PredictorOwner {
+            process: self.process,
+            vm: vm.get(),
+        };
+        mitigation::change_owner(&mut private.owner, owner, mitigations, &self.section);
     }
 
     /// Loads the state of another VM, where it differs from that of the saved one.
-    pub(super) fn change(&mut self, from: (VmIndex, &SharedMsrs), to: (VmIndex, &SharedMsrs)) {
-        let (features, section) = (self.features, &self.section);
-        let msrs = to.1;
-        msr::write_shared(from.1, msrs, section);
-        let (from, to) = (
-            self.private.kept_msrs.of(from.0),
-            self.private.kept_msrs.of(to.0),
-        );
+    #[inline(always)]
+    pub(super) fn change(&mut self, from: VmIndex, to: VmIndex) {
+        let (features, section, private) = (self.features, &self.section, &mut *self.private);
+        msr::write_shared(private.msrs.of(from), private.msrs.of(to), section);
+        let (from, to) = (private.kept_msrs.of(from), private.kept_msrs.of(to));
         let unseen_msrs = &features.unseen_msrs;
         unseen_msrs.change(&from.unseen, &to.unseen, section);
         Xfd::known(from.xfd, section).change(to.xfd);
-        self.operands.spec_ctrl = to.spec_ctrl;
-        self.entry.msrs = *msrs;
+        private.operands.spec_ctrl = to.spec_ctrl;
+        self.has_switched = true;
     }
 
     /// The lower VTL has run: its state has to be saved, and the requested invalidation has been
     /// done.
     pub(super) fn note_progress(&mut self) {
         self.has_run = true;
-        if self.operands.rcx.invalidates() {
+        if self.private.operands.rcx.invalidates() {
             self.note_invalidation();
         }
     }
 
     #[cold]
     fn note_invalidation(&mut self) {
-        let vm = self.operands.rcx.vm();
-        self.operands.rcx = self.operands.rcx.without_invalidation();
+        let vm = self.private.operands.rcx.vm();
+        self.private.operands.rcx = self.private.operands.rcx.without_invalidation();
         if let Some(counter) = core::mem::take(&mut self.requested).by_counter {
             self.private.flushes.note(vm, counter);
             self.vp.switch_page.store_flushed(vm, counter);
@@ -336,7 +332,7 @@ impl<'a> Loaded<'a> {
     /// userspace may already name another VM, or write the word anew before the next run.
     #[cold]
     fn keep_invalidation(&mut self) {
-        let rcx = self.operands.rcx;
+        let rcx = self.private.operands.rcx;
         let undone = self.private.undone.of_mut(rcx.vm());
         *undone = rcx.with_invalidation_of(*undone).raw();
         if let Some(asked) = self.requested.by_run_page {
@@ -345,39 +341,98 @@ impl<'a> Loaded<'a> {
     }
 }
 
-impl Drop for Loaded<'_> {
-    fn drop(&mut self) {
-        if self.operands.rcx.invalidates() {
+/// Userspace has named another VM, or requested to invalidate, while the kernel was about to name one.
+#[cold]
+fn keep_asked(private: &mut Private, asked: u64, num_l2_vms: u8) {
+    if let Some(asked) = EntryRcx::new(asked, num_l2_vms) {
+        let undone = private.undone.of_mut(asked.vm());
+        *undone = asked.with_invalidation_of(*undone).raw();
+    }
+}
+
+/// Reads what the lower VTL may have changed.
+#[inline(never)]
+fn read_back(private: &mut Private, vm: VmIndex, features: &Features, section: &Section) {
+    let msrs = private.msrs.of_mut(vm);
+    let kept = private.kept_msrs.of_mut(vm);
+    let intercepts = private.intercepts.of(vm);
+    let steady = intercepts.steady(msrs.xss, kept.xfd, kept.unseen.u_cet());
+    *msrs = msr::read_shared(features, msrs, steady, section);
+    *private.given_msrs.of_mut(vm) = *msrs;
+    *private.are_new.of_mut(vm) = false;
+    let unseen_msrs = &features.unseen_msrs;
+    unseen_msrs.save(&mut kept.unseen, steady, section);
+    if !steady.has(MsrSet::XFD) {
+        kept.xfd = Xfd::read(features, section).value();
+    }
+}
+
+impl Loaded<'_> {
+    /// Saves the lower VTL's state to the run page, and restores VTL2's. The only caller calls it
+    /// whatever happens; a drop would do the same, but not be inlined.
+    #[inline(always)]
+    pub(super) fn unload(&mut self) {
+        if self.private.operands.rcx.invalidates() {
             self.keep_invalidation();
         }
-        let section = &self.section;
-        let vm = self.operands.rcx.vm();
         if self.has_run {
-            mitigation::end_ownership(&self.features.mitigations, section);
+            mitigation::end_ownership(&self.features.mitigations, &self.section);
         }
-        let entry_msrs = &self.entry.msrs;
+        let vm = self.vm;
+        self.save(vm);
+        let (section, features) = (&self.section, self.features);
         let private = &mut *self.private;
-        let kept = private.kept_msrs.of_mut(vm);
-        let intercepts = private.intercepts.of(vm);
-        let steady = intercepts.steady(entry_msrs.xss, kept.xfd, kept.unseen.u_cet());
-        let guest_msrs = msr::read_shared(self.features, entry_msrs, steady, section);
-        msr::write_shared(&guest_msrs, &private.host_msrs.shared, section);
-        *private.given_msrs.of_mut(vm) = guest_msrs;
-        kept.spec_ctrl = self.operands.spec_ctrl;
-        let host_unseen = &private.host_msrs.unseen;
-        let unseen_msrs = &self.features.unseen_msrs;
-        unseen_msrs.unload(host_unseen, &mut kept.unseen, steady, section);
+        let msrs = private.msrs.of(vm);
+        msr::write_shared(msrs, &private.host_msrs.shared, section);
         private.debug.forget(section);
-        let mut xfd = match steady.has(MsrSet::XFD) {
-            true => Xfd::known(kept.xfd, section),
-            false => Xfd::read(self.features, section),
-        };
-        kept.xfd = xfd.value();
         if self.has_run {
-            let run_page = &self.vp.run_page;
-            run_page.store_state(&guest_msrs, self.operands.cr2, section);
+            let run_page = &self.vp.vp().run_page;
+            // Otherwise it has those that were loaded, unless userspace has written them just now.
+            if !self.is_plain || self.has_switched {
+                run_page.store_msrs(msrs);
+            }
+            run_page.store_state(msrs, private.operands.cr2, section);
         }
-        private.extended.save(&mut xfd, section);
-        xfd.change(self.host_xfd);
+        if features.unseen_msrs.are_none() {
+            let extended = &mut private.extended;
+            extended.save(&mut Xfd::known(0, section), section);
+        } else {
+            save_with_unseen(private, vm, features, self.host_xfd, section);
+        }
     }
+}
+
+/// Loads the extended state of a VM together with the MSRs that have no field in the run page. Returns
+/// VTL2's IA32_XFD.
+#[inline(never)]
+fn restore_with_unseen(
+    private: &mut Private,
+    vm: VmIndex,
+    features: &Features,
+    section: &Section,
+) -> u64 {
+    let (unseen_msrs, kept) = (&features.unseen_msrs, private.kept_msrs.of(vm));
+    private.host_msrs.refresh_unseen(features, section);
+    unseen_msrs.change(&private.host_msrs.unseen, &kept.unseen, section);
+    let mut xfd = Xfd::read(features, section);
+    let host_xfd = xfd.value();
+    private.extended.restore(&mut xfd, section);
+    xfd.change(kept.xfd);
+    host_xfd
+}
+
+/// Saves it, and restores VTL2's MSRs. Those of the VM have been read.
+#[inline(never)]
+fn save_with_unseen(
+    private: &mut Private,
+    vm: VmIndex,
+    features: &Features,
+    host_xfd: u64,
+    section: &Section,
+) {
+    let (unseen_msrs, kept) = (&features.unseen_msrs, private.kept_msrs.of(vm));
+    unseen_msrs.change(&kept.unseen, &private.host_msrs.unseen, section);
+    let mut xfd = Xfd::known(kept.xfd, section);
+    private.extended.save(&mut xfd, section);
+    xfd.change(host_xfd);
 }

@@ -5,7 +5,6 @@
  * Stays C: it must not be instrumented (noinstr), and consists of inline functions.
  */
 #include <linux/context_tracking.h>
-#include <linux/jiffies.h>
 #include <linux/kvm_host.h>
 #include <linux/rcupdate.h>
 
@@ -33,23 +32,9 @@ VTL_CHECK_OPERAND(guest_state_gpa, VTL_ENTER_GUEST_STATE);
 VTL_CHECK_OPERAND(scrub, VTL_ENTER_SCRUB);
 
 /*
- * Reports a quiescent state to RCU, at most once a jiffy; @noted is the last jiffy in
- * which it did. That is often enough, because a grace period takes several.
- */
-void vtl_note_quiescent_state(unsigned long *noted)
-{
-	unsigned long now = READ_ONCE(jiffies);
-
-	if (*noted == now)
-		return;
-	*noted = now;
-	rcu_virt_note_context_switch();
-}
-
-/*
  * As guest_state_enter_irqoff() and guest_state_exit_irqoff(), but without a
- * quiescent state for RCU at each entry and exit: context.rs reports one for many
- * entries. On a CPU without ticks, context tracking informs RCU anyway.
+ * quiescent state for RCU at each entry and exit: vtl_irq_off_for_guest() reports one
+ * for many entries. On a CPU without ticks, context tracking informs RCU anyway.
  *
  * Between the two state changes RCU may not watch this CPU, and lockdep assumes
  * that interrupts are on, as for every guest; only the stub may run.

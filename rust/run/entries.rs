@@ -13,14 +13,15 @@ use crate::cpu::guards::IrqsOff;
 use crate::glue::error;
 use crate::glue::ffi;
 use crate::pure::audit::{EntryReason, ExitKind};
-use crate::pure::controls::Entry;
 use crate::pure::exit::Exit;
-use crate::pure::next::{next, Next};
+use crate::pure::handled::Handled;
+use crate::pure::next::{is_userspaces, next, Next};
 use crate::pure::offload::Offload;
 use crate::pure::stall::Stall;
 use crate::pure::status::Status;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
+use crate::vp::wake::Inside;
 use crate::vp::Vp;
 
 /// Why the lower VTL's state is unloaded.
@@ -34,24 +35,38 @@ pub(super) enum Stop {
 
 /// Enters, and enters again after each exit that the kernel handles by itself, until VTL2's state
 /// has to be restored.
+#[inline(always)]
 pub(super) fn run_loaded(
     machine: &Machine,
     pinned: &mut Pinned<'_>,
-    entry: &mut Entry,
     call: &mut RunCall,
 ) -> Result<Stop> {
-    let mut loaded = Loaded::new(pinned, entry);
-    let vp = loaded.vp.vp();
+    let mut loaded = Loaded::new(pinned);
     // From here on a kick interrupts this CPU; what was written before the kick is seen below.
-    let mut inside = vp.wake.enter();
+    let mut inside = loaded.vp.vp().wake.enter();
     if call.switching.is_some() {
         loaded.take_flush();
     }
+    let stop = run_inside(machine, &mut loaded, &mut inside, call);
+    drop(inside);
+    loaded.unload();
+    stop
+}
+
+#[inline(always)]
+fn run_inside(
+    machine: &Machine,
+    loaded: &mut Loaded<'_>,
+    inside: &mut Inside<'_>,
+    call: &mut RunCall,
+) -> Result<Stop> {
+    let vp = loaded.vp.vp();
     loop {
         if loaded.private.switches.is_at_limit() {
             return Ok(Stop::Again);
         }
-        let Some(irqs) = IrqsOff::for_entry(&loaded.section) else {
+        let noted = &mut loaded.private.quiescent_at;
+        let Some(irqs) = IrqsOff::for_entry(&loaded.section, noted) else {
             return Ok(Stop::Again);
         };
         if inside.answer_kick() && call.switching.is_some() {
@@ -60,51 +75,84 @@ pub(super) fn run_loaded(
         // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
         // before.
         may_enter(vp)?;
-        let Some(mut offload) = offload_for_entry(&loaded, &mut call.switching)? else {
+        let Some(mut offload) = offload_for_entry(loaded, &mut call.switching)? else {
             return Ok(Stop::Halted);
         };
         loaded.pass_entry_check(&irqs)?;
         if !loaded.take_invalidation()? {
             return Ok(Stop::Again);
         }
-        let (kind, rest) = loaded.without_irqs(&irqs, |loaded| {
-            enter_repeatedly(machine, loaded, call, &mut offload, &irqs)
-        });
+        let mut handled = None;
+        loaded.load_last(&irqs);
+        let (kind, rest) =
+            enter_repeatedly(machine, loaded, call, &mut offload, &mut handled, &irqs);
+        loaded.save_first(&irqs);
         // The interrupt that stopped the lower VTL is handled here.
         drop(irqs);
         let is_done = match rest {
-            Rest::Nothing | Rest::Is(Next::EnterAgain) => true,
-            Rest::Stalled => false,
-            Rest::Is(Next::Handle(handled)) => {
-                let deadlines = &mut loaded.private.deadlines;
-                let has_vtl1 = call.switching.is_some();
-                offload::carry_out(machine, vp, deadlines, has_vtl1, &handled)
-            }
-            Rest::Is(Next::Userspace) => match &mut call.switching {
-                Some(switching) => switching.switch_vtl_state(&mut loaded),
-                None => false,
-            },
-            Rest::Is(Next::Fail) => {
-                vp.run_page.store_status(loaded.operands.exit.rax);
-                call.reason = EntryReason::USERSPACE;
-                return Err(EIO);
-            }
+            Rest::Userspace => switches_vtl(loaded, call),
+            _ => go_on(machine, loaded, call, rest, handled)?,
         };
-        if !is_done {
-            let exit = &loaded.operands.exit;
-            vp.run_page.store_exit(exit);
-            return Ok(Stop::Exit(exit.status()));
+        if is_done {
+            call.reason = EntryReason::after(kind);
+            continue;
         }
-        call.reason = EntryReason::after(kind);
+        let exit = &loaded.private.operands.exit;
+        vp.run_page.store_exit(exit);
+        return Ok(Stop::Exit(exit.status()));
     }
 }
 
+/// Returns true if the exit is a VTL call or return, which the kernel has carried out.
+#[inline(always)]
+fn switches_vtl(loaded: &mut Loaded<'_>, call: &mut RunCall) -> bool {
+    match &mut call.switching {
+        Some(switching) => switching.switch_vtl_state(loaded),
+        None => false,
+    }
+}
+
+/// Does what is left to do about an exit that is not userspace's. Returns false if userspace has to see
+/// it, nevertheless.
+///
+/// # Errors
+///
+/// EIO: the TDX module has refused the entry; the status is in the run page.
+fn go_on(
+    machine: &Machine,
+    loaded: &mut Loaded<'_>,
+    call: &mut RunCall,
+    rest: Rest,
+    handled: Option<Handled>,
+) -> Result<bool> {
+    let vp = loaded.vp.vp();
+    if let Some(handled) = handled {
+        let deadlines = &mut loaded.private.deadlines;
+        let has_vtl1 = call.switching.is_some();
+        return Ok(offload::carry_out(
+            machine, vp, deadlines, has_vtl1, &handled,
+        ));
+    }
+    if rest == Rest::Fail {
+        vp.run_page.store_status(loaded.private.operands.exit.rax);
+        call.reason = EntryReason::USERSPACE;
+        return Err(EIO);
+    }
+    Ok(rest == Rest::Nothing)
+}
+
 /// What is left to do about the last exit.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Nothing,
+    /// To be handled, with interrupts enabled.
+    Handle,
     /// Userspace has to see that the lower VTL makes no progress.
     Stalled,
-    Is(Next),
+    /// Userspace handles it, unless it is a VTL call or return.
+    Userspace,
+    /// The TDX module has refused the entry.
+    Fail,
 }
 
 /// Enters, and enters again at once after each exit that asks nothing of VTL2 but to be handled, as
@@ -119,34 +167,42 @@ fn enter_repeatedly(
     loaded: &mut Loaded<'_>,
     call: &mut RunCall,
     offload: &mut Offload,
+    left: &mut Option<Handled>,
     irqs: &IrqsOff,
 ) -> (ExitKind, Rest) {
     let vp = loaded.vp.vp();
     loop {
-        let entering = Entering::new(vp, loaded.operands.rcx, call.reason);
+        let entering = Entering::new(vp, loaded.private.operands.rcx, call.reason);
         let class = loaded.enter(irqs);
         let switches = &mut loaded.private.switches;
-        let kind = entering.record(vp, switches, loaded.who, class, &loaded.operands);
+        let kind = entering.record(vp, switches, loaded.who, class, &loaded.private.operands);
         if class.has_run() {
             loaded.note_progress();
             call.has_run = true;
         }
-        let exit = &loaded.operands.exit;
+        if is_userspaces(class, *offload) {
+            return (kind, Rest::Userspace);
+        }
+        let exit = &loaded.private.operands.exit;
         let next = next(class, exit, *offload, || vp.run_page.read_guest());
-        let is_done = match &next {
+        match &next {
             Next::EnterAgain if note_stall(vp, class, &mut call.stall) => {
                 return (kind, Rest::Stalled);
             }
-            Next::EnterAgain => class.is_of_host(),
+            Next::EnterAgain if class.is_of_host() => (),
+            Next::EnterAgain => return (kind, Rest::Nothing),
             Next::Handle(handled) => {
                 let deadlines = &mut loaded.private.deadlines;
                 let has_vtl1 = call.switching.is_some();
-                offload::carry_out_at_once(machine, vp, deadlines, has_vtl1, *offload, handled)
+                let is_done =
+                    offload::carry_out_at_once(machine, vp, deadlines, has_vtl1, *offload, handled);
+                if !is_done {
+                    *left = Some(*handled);
+                    return (kind, Rest::Handle);
+                }
             }
-            Next::Userspace | Next::Fail => false,
-        };
-        if !is_done {
-            return (kind, Rest::Is(next));
+            Next::Userspace => return (kind, Rest::Userspace),
+            Next::Fail => return (kind, Rest::Fail),
         }
         match quiet_offload(loaded) {
             Some(quiet) => *offload = quiet,
@@ -186,7 +242,10 @@ fn offload_for_entry(
     if let Some(offload) = vp.run_page.read_quiet_offload() {
         return Ok(Some(Offload::new(offload, loaded.vm())));
     }
-    let (is_halted, offload) = vp.run_page.renew(loaded.entry).map_err(error::refusal)?;
+    let (is_halted, offload) = vp
+        .run_page
+        .renew(&loaded.private.entry)
+        .map_err(error::refusal)?;
     let is_halted = offload::prepare(vp, offload, is_halted, switching)?;
     Ok((!is_halted).then_some(offload))
 }

@@ -2,7 +2,6 @@
 //! Before and after each entry: writes the switch to the audit ring, counts it, and fires the
 //! tracepoints.
 
-use super::enter::Operands;
 use crate::glue::ffi;
 use crate::observe::audit::Switches;
 use crate::observe::event;
@@ -10,6 +9,7 @@ use crate::observe::trace;
 use crate::pure::audit::{EntryReason, ExitKind, SwitchRecord, Who};
 use crate::pure::exit::Exit;
 use crate::pure::vp_enter::EntryRcx;
+use crate::vp::operands::Operands;
 use crate::vp::Vp;
 
 /// A switch that has begun.
@@ -21,6 +21,7 @@ pub(crate) struct Entering {
 
 impl Entering {
     /// To be called immediately before the entry.
+    #[inline(always)]
     pub(crate) fn new(vp: &Vp, entry_rcx: EntryRcx, reason: EntryReason) -> Self {
         let rip = || vp.run_page.read_rip();
         trace::vtl_enter(entry_rcx.vm().get(), reason.number(), rip);
@@ -31,13 +32,14 @@ impl Entering {
     }
 
     /// To be called immediately after the exit, with its `class`. Returns its kind.
+    #[inline(always)]
     pub(crate) fn record(
         self,
         vp: &Vp,
         switches: &mut Switches,
         who: Who,
         class: Exit,
-        operands: &Operands<'_>,
+        operands: &Operands,
     ) -> ExitKind {
         let Operands {
             exit,

@@ -27,7 +27,7 @@ use crate::pure::vtl_switch::{
     self, decide, Decision, Direction, Enable, Left, Own, Parked, Switch,
 };
 use crate::vp::assist::{Assist, NotThere};
-use crate::vp::claim::Pinned;
+use crate::vp::claim::{Claimed, Pinned};
 use crate::vp::vapic::VirtualApic;
 use crate::vp::Vp;
 
@@ -36,7 +36,7 @@ pub(super) struct Switching {
     assist: Assist,
     /// The VM whose state is in run page and processor; `None` before the first read.
     current: Option<VmIndex>,
-    /// Private state of the other VM.
+    /// Private state of the other VM, except its MSRs, which the VP keeps.
     parked: Parked,
     /// Why the last VTL call or return was left to userspace.
     left: Option<Left>,
@@ -71,6 +71,7 @@ impl Switching {
             if !parked.is_loadable(&features.limits, private.given_msrs.of(other)) {
                 return Err(EINVAL);
             }
+            private.set_msrs(other, &parked.msrs);
             self.parked = parked;
         }
         self.current = Some(vm);
@@ -115,13 +116,13 @@ impl Switching {
     /// changed, if it is no VTL call or return that the kernel may carry out.
     #[inline(never)]
     pub(super) fn switch_vtl_state(&mut self, loaded: &mut Loaded<'_>) -> bool {
-        let vm = loaded.entry.rcx.vm();
+        let vm = loaded.vm();
         match self.validate(loaded, vm) {
             Ok(plan) => {
-                let leaving = Self::save(loaded, &plan);
+                loaded.save(plan.source());
                 rights(loaded, &plan);
-                self.load(loaded, &plan, &leaving);
-                self.clean_up(loaded, &plan, leaving);
+                self.load(loaded, &plan);
+                self.clean_up(loaded, &plan);
                 true
             }
             Err(Some(left)) => {
@@ -131,19 +132,24 @@ impl Switching {
             }
             Err(None) => {
                 vm == VmIndex::VM2
-                    && deadline::is_passed(&loaded.operands.exit)
+                    && deadline::is_passed(&loaded.private.operands.exit)
                     && self.take_timer(&loaded.vp, &mut loaded.private.deadlines)
             }
         }
     }
 
     /// To be called at the end of the call: stores the private state in the switch page.
-    pub(super) fn end(&self, vp: &Vp) {
+    pub(super) fn end(&self, claimed: &Claimed<'_>) {
+        let vp = claimed.vp();
         if let Some((current, other)) = self
             .current
             .and_then(|vm| Some((vm, vtl_switch::other(vm)?)))
         {
-            vp.switch_page.store_parked(other, &self.parked, current);
+            let parked = Parked {
+                msrs: *claimed.msrs(other),
+                ..self.parked
+            };
+            vp.switch_page.store_parked(other, &parked, current);
         }
         vp.switch_page.store_left(self.left);
     }
@@ -171,11 +177,12 @@ impl Plan {
 impl Switching {
     /// Step 1: everything that can fail. Its last action tells VTL1, in its assist page, that it is
     /// entered, or no longer is.
+    #[inline(always)]
     fn validate(&self, loaded: &mut Loaded<'_>, vm: VmIndex) -> Result<Plan, Option<Left>> {
         let vp = loaded.vp;
         let enable = vp.switch_page.read_enable().unwrap_or(Enable::NONE);
         let caller = vp.run_page.read_caller();
-        let exit = &loaded.operands.exit;
+        let exit = &loaded.private.operands.exit;
         let switch = match decide(vm, exit, enable, &caller, self.parked.halt) {
             Decision::Switch(switch) => switch,
             Decision::Left(left) => return Err(Some(left)),
@@ -232,17 +239,9 @@ impl Switching {
         Ok(registers)
     }
 
-    /// Step 2: saves the private state of the VTL that is left.
-    fn save(loaded: &mut Loaded<'_>, plan: &Plan) -> Parked {
-        Parked {
-            own: plan.own,
-            halt: 0,
-            msrs: loaded.save(plan.source()),
-        }
-    }
-
     /// Step 4: loads the private state of the VTL that is entered.
-    fn load(&self, loaded: &mut Loaded<'_>, plan: &Plan, leaving: &Parked) {
+    #[inline(always)]
+    fn load(&self, loaded: &mut Loaded<'_>, plan: &Plan) {
         let run_page = &loaded.vp.run_page;
         run_page.store_own(&self.parked.own);
         if let Some(registers) = plan.registers {
@@ -251,18 +250,16 @@ impl Switching {
         if let Some(change) = self.parked.resumed_halt() {
             run_page.store_halt(change);
         }
-        loaded.change(
-            (plan.source(), &leaving.msrs),
-            (plan.target(), &self.parked.msrs),
-        );
+        loaded.change(plan.source(), plan.target());
     }
 
     /// Step 5: all state has been exchanged; updates who is current. The audit record is that of
     /// the next entry, whose reason is VMCALL.
-    fn clean_up(&mut self, loaded: &mut Loaded<'_>, plan: &Plan, leaving: Parked) {
-        self.parked = leaving;
+    #[inline(always)]
+    fn clean_up(&mut self, loaded: &mut Loaded<'_>, plan: &Plan) {
+        self.parked.own = plan.own;
+        self.parked.halt = 0;
         self.current = Some(plan.target());
-        loaded.entry.rcx = loaded.operands.rcx.without_invalidation();
         loaded.vp.stats.switched(plan.switch.direction);
     }
 
@@ -335,6 +332,7 @@ fn look(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
 }
 
 /// Step 3: from now on the other VM's translations and predictions apply.
+#[inline(always)]
 fn rights(loaded: &mut Loaded<'_>, plan: &Plan) {
     loaded.give_to(plan.target());
     loaded.take_flush();

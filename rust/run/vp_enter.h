@@ -59,7 +59,6 @@ struct vtl_enter_operands {
 
 void vtl_vp_enter(struct vtl_enter_operands *operands);
 
-void vtl_note_quiescent_state(unsigned long *noted);
 void vtl_guest_enter(struct vtl_enter_operands *operands);
 #endif
 

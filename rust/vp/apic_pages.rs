@@ -86,7 +86,7 @@ impl ApicPages {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             pinned <- new_mutex!(KVec::new(), "mshv_vtl_tdx::apic_pages"),
-            visible: PerVm::new([const { Atomic::new(0) }; 3]),
+            visible: PerVm::new([const { Atomic::new(0) }; 4]),
         })
     }
 

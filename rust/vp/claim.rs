@@ -5,27 +5,29 @@
 //! (any thread) ── claim ──► Claimed ── pin ──► Pinned ── Loaded::new ──► Loaded
 //!              EBUSY, ENXIO    ▲        ENXIO     │  ▲                      │
 //!                              └───── drop ───────┘  └──────── drop ────────┘
-//!              on any CPU, may sleep       on the VP's CPU        preemption off
+//!              on any CPU, may sleep       on the VP's CPU, preemption off
 //! ```
 //!
 //! A [`Claimed`] thread has the VP to itself, but the scheduler may migrate it, so that changing
 //! its CPU affinity never waits for a lower VTL. A [`Pinned`] thread is on the CPU of the VP and
-//! stays there; it must not sleep. Only `&mut Pinned` gives access to the VP's private state, and
-//! sleeping takes `&mut Claimed`, which a `Pinned` borrows: so no reference to that state is held
-//! on another CPU. The last state is in `run/context.rs`: the processor holds the lower VTL's
+//! stays there, with preemption disabled; it must not sleep. Only `&mut Pinned` gives access to the
+//! VP's private state, and sleeping takes `&mut Claimed`, which a `Pinned` borrows: so no reference to
+//! that state is held on another CPU. The last state is in `run/context.rs`: the processor holds the lower VTL's
 //! state.
 
 use kernel::prelude::*;
-use kernel::sync::lock::mutex::MutexBackend;
-use kernel::sync::lock::Guard;
 
 use super::on_cpu::OnCpu;
 use super::{Private, Vp};
 use crate::cpu::features::Features;
-use crate::cpu::guards::{MigrateOff, OnOneCpu};
+use crate::cpu::guards::{OnOneCpu, PreemptOff};
+use crate::glue::ffi::Taken;
 use crate::pure::audit::EntryReason;
+use crate::pure::controls::{Before, Refusal};
 use crate::pure::deadline::Deadlines;
+use crate::pure::field::VmIndex;
 use crate::pure::halt_poll::HaltPoll;
+use crate::pure::msr::SharedMsrs;
 use crate::vp::machine::Machine;
 
 /// The current thread, on any CPU, has the exclusive right to run a VP.
@@ -33,7 +35,7 @@ use crate::vp::machine::Machine;
 pub(crate) struct Claimed<'m> {
     vp: &'m Vp,
     features: &'m Features,
-    private: Guard<'m, Private, MutexBackend>,
+    private: Taken<'m, Private>,
 }
 
 impl<'m> Claimed<'m> {
@@ -42,9 +44,10 @@ impl<'m> Claimed<'m> {
     /// # Errors
     ///
     /// ENXIO if there is no VP, EBUSY if another thread has claimed it.
-    pub(crate) fn new(machine: &'m Machine, stay: &MigrateOff) -> Result<Self> {
+    #[inline]
+    pub(crate) fn new(machine: &'m Machine, stay: &PreemptOff) -> Result<Self> {
         let vp = machine.vp(stay.cpu()).ok_or(ENXIO)?;
-        let private = vp.private.try_lock().ok_or(EBUSY)?;
+        let private = vp.private.take().ok_or(EBUSY)?;
         Ok(Self {
             vp,
             features: machine.features(),
@@ -64,23 +67,28 @@ impl<'m> Claimed<'m> {
             halt_poll,
             deadlines,
             ..
-        } = &mut *self.private;
+        } = &mut *self.private.value;
         (halt_poll, deadlines)
+    }
+
+    /// The shared MSRs of a VM that does not run.
+    pub(crate) fn msrs(&self, vm: VmIndex) -> &SharedMsrs {
+        self.private.value.msrs.of(vm)
     }
 
     /// Takes the reason for the next entry, which an earlier call has left.
     pub(crate) fn take_unrecorded(&mut self) -> EntryReason {
-        core::mem::replace(&mut self.private.unrecorded, EntryReason::USERSPACE)
+        core::mem::replace(&mut self.private.value.unrecorded, EntryReason::USERSPACE)
     }
 
     /// As [`Private::keep_unrecorded`].
     pub(crate) fn keep_unrecorded(&mut self, reason: EntryReason) {
-        self.private.keep_unrecorded(reason);
+        self.private.value.keep_unrecorded(reason);
     }
 
     /// Has records hashed, if the next one would be too many. May sleep.
     pub(crate) fn make_room(&mut self) {
-        let switches = &mut self.private.switches;
+        let switches = &mut self.private.value.switches;
         if switches.is_at_limit() {
             if let Some(sealer) = &self.vp.sealer {
                 sealer.make_room(&self.vp.ring, switches);
@@ -93,15 +101,16 @@ impl<'m> Claimed<'m> {
     /// # Errors
     ///
     /// ENXIO if the scheduler has migrated the thread.
-    pub(crate) fn pin(&mut self, stay: MigrateOff) -> Result<Pinned<'_>> {
+    #[inline]
+    pub(crate) fn pin(&mut self, stay: PreemptOff) -> Result<Pinned<'_>> {
         if stay.cpu() != u32::from(self.vp.cpu) {
             return Err(ENXIO);
         }
         Ok(Pinned {
             vp: self.vp,
             features: self.features,
-            private: &mut self.private,
-            _stay: stay,
+            private: &mut *self.private.value,
+            stay,
         })
     }
 }
@@ -112,7 +121,7 @@ pub(crate) struct Pinned<'c> {
     vp: &'c Vp,
     features: &'c Features,
     private: &'c mut Private,
-    _stay: MigrateOff,
+    stay: PreemptOff,
 }
 
 impl<'c> Pinned<'c> {
@@ -122,7 +131,7 @@ impl<'c> Pinned<'c> {
     ///
     /// As [`Claimed::new`].
     pub(crate) fn with<T>(machine: &Machine, act: impl FnOnce(&mut Pinned<'_>) -> T) -> Result<T> {
-        let stay = MigrateOff::new();
+        let stay = PreemptOff::new();
         let mut claimed = Claimed::new(machine, &stay)?;
         let mut pinned = claimed.pin(stay)?;
         Ok(act(&mut pinned))
@@ -136,6 +145,42 @@ impl<'c> Pinned<'c> {
     /// The state that only this thread may access.
     pub(crate) fn private(&mut self) -> &mut Private {
         self.private
+    }
+
+    /// Returns true if the run page wants what was entered last, which was checked then; see
+    /// `pure::controls`.
+    #[inline(always)]
+    pub(crate) fn is_entry_wanted_again(&mut self) -> bool {
+        let limits = &self.features.limits;
+        let entry = &mut self.private.entry;
+        let msrs = self.private.msrs.of(entry.rcx.vm());
+        entry.is_wanted_again(msrs, &self.vp.run_page, limits)
+    }
+
+    /// Reads each field of the run page once, checks the copy, and keeps it for the entry. Returns what
+    /// has to be done before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Controls::validate`](crate::pure::controls::Controls::validate).
+    pub(crate) fn read_entry(&mut self) -> Result<Before, Refusal> {
+        let private = &mut *self.private;
+        let controls = self.vp.run_page.read_controls();
+        let (entry, msrs, before) =
+            controls.validate(&self.features.limits, &private.given_msrs)?;
+        private.entry = entry;
+        private.set_msrs(entry.rcx.vm(), &msrs);
+        Ok(before)
+    }
+
+    /// ID of the thread.
+    pub(crate) fn thread(&self) -> u32 {
+        self.stay.thread()
+    }
+
+    /// ID of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.stay.process()
     }
 
     /// The VP, the features of the processor, and the state that only this thread may access.

@@ -59,7 +59,7 @@ impl EntryCheck {
     #[inline]
     pub(crate) fn is_due(&self, vm: VmIndex) -> bool {
         // ORDERING: as above.
-        (self.pending.load(Relaxed) >> vm.get()) & (1 | 0x100) != 0
+        (self.pending.load(Relaxed) >> (vm.get() & 3)) & (1 | 0x100) != 0
     }
 
     /// Does what is pending for a VM, right before an entry.

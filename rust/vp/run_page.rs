@@ -7,19 +7,16 @@
 
 mod interrupts;
 
-use crate::cpu::fpu::Section;
+use crate::cpu::fpu::{ExtendedState, Section};
 use crate::glue::page::SharedPage;
-use crate::pure::controls::{Controls, Entry, Flush, Refusal};
+use crate::pure::controls::{Controls, Entry, Fields, Flush, Refusal};
 use crate::pure::exit::RawExit;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::offload::{offload_of_quiet, Offload};
 use crate::pure::uapi::run as offset;
 use crate::pure::uapi::RUN_HALTED;
 use crate::pure::vp_enter::{EntryRcx, INVALIDATE_ALL};
-use crate::pure::xsave::{FX_STATE_WORDS, FX_WORDS};
-
-/// Word of an FXSAVE image whose low half is MXCSR.
-const FX_MXCSR_WORD: usize = 3;
+use crate::pure::xsave::{FX_MXCSR, FX_WORDS};
 
 /// The run page of one VP.
 pub(crate) struct RunPage(SharedPage);
@@ -104,11 +101,15 @@ impl RunPage {
         self.0.read_words(offset::FX_STATE, image);
     }
 
-    /// Copies the part of the image that the processor reads.
-    pub(crate) fn read_fx_registers(&self, image: &mut [u64; FX_WORDS]) {
-        if let Some(image) = image.first_chunk_mut::<FX_STATE_WORDS>() {
-            self.0.read_words(offset::FX_STATE, image);
-        }
+    /// Copies x87 and SSE to the state that an entry loads; `mxcsr` was read before, and checked.
+    #[inline(always)]
+    pub(crate) fn read_fx_registers(
+        &self,
+        state: &mut ExtendedState,
+        mxcsr: u32,
+        section: &Section,
+    ) {
+        state.fill_legacy(&self.0, offset::FX_STATE, mxcsr, section);
     }
 
     /// Stores an x87 and SSE image for the next entry.
@@ -116,9 +117,8 @@ impl RunPage {
         self.0.write_words(offset::FX_STATE, image);
     }
 
-    /// Reads each control field once. `image` is what [`Self::read_fx_registers`] copied.
-    #[inline]
-    pub(crate) fn read_controls(&self, image: &[u64; FX_WORDS]) -> Controls {
+    /// Reads each control field once.
+    pub(crate) fn read_controls(&self) -> Controls {
         Controls {
             flags: self.0.read_u32(offset::FLAGS),
             vp_flags: self.0.read_u64(offset::VP_FLAGS),
@@ -135,7 +135,7 @@ impl RunPage {
                 tsc_aux: self.0.read_u64(offset::MSR_TSC_AUX),
             },
             cr2: self.0.read_u64(offset::CR2),
-            mxcsr: image[FX_MXCSR_WORD] as u32, // CAST: the low half
+            mxcsr: self.mxcsr(),
         }
     }
 
@@ -156,27 +156,35 @@ impl RunPage {
         offload_of_quiet(self.0.read_u64(offset::FLAGS))
     }
 
-    /// Stores the state of the lower VTL; x87 and SSE are still in the registers.
+    /// Stores the state of the lower VTL that every run may change; x87 and SSE are still in the
+    /// registers.
+    #[inline(always)]
     pub(crate) fn store_state(&self, msrs: &SharedMsrs, cr2: u64, _section: &Section) {
+        self.0
+            .write_u64(offset::MSR_KERNEL_GS_BASE, msrs.kernel_gs_base);
+        self.0.write_u64(offset::CR2, cr2);
+        self.0.store_fx_state(offset::FX_STATE);
+    }
+
+    /// Stores the other MSRs.
+    pub(crate) fn store_msrs(&self, msrs: &SharedMsrs) {
         let SharedMsrs {
-            kernel_gs_base,
+            kernel_gs_base: _,
             star,
             lstar,
             sfmask,
             xss,
             tsc_aux,
         } = *msrs;
-        self.0.write_u64(offset::MSR_KERNEL_GS_BASE, kernel_gs_base);
         self.0.write_u64(offset::MSR_STAR, star);
         self.0.write_u64(offset::MSR_LSTAR, lstar);
         self.0.write_u64(offset::MSR_SFMASK, sfmask);
         self.0.write_u64(offset::MSR_XSS, xss);
         self.0.write_u64(offset::MSR_TSC_AUX, tsc_aux);
-        self.0.write_u64(offset::CR2, cr2);
-        self.0.store_fx_state(offset::FX_STATE);
     }
 
     /// Stores an exit for userspace.
+    #[inline(always)]
     pub(crate) fn store_exit(&self, exit: &RawExit) {
         let RawExit {
             rax,
@@ -238,5 +246,48 @@ impl RunPage {
                 break;
             }
         }
+    }
+}
+
+// Each is inlined, to be compared at once.
+impl Fields for RunPage {
+    #[inline(always)]
+    fn flags(&self) -> u32 {
+        self.0.read_u32(offset::FLAGS)
+    }
+
+    #[inline(always)]
+    fn vp_flags(&self) -> u64 {
+        self.0.read_u64(offset::VP_FLAGS)
+    }
+
+    #[inline(always)]
+    fn deadline_update(&self) -> u8 {
+        self.0.read_u8(offset::TSC_DEADLINE_UPDATE)
+    }
+
+    #[inline(always)]
+    fn entry_rcx(&self) -> u64 {
+        self.read_entry_rcx()
+    }
+
+    #[inline(always)]
+    fn are_msrs(&self, msrs: &SharedMsrs) -> bool {
+        self.0.read_u64(offset::MSR_KERNEL_GS_BASE) == msrs.kernel_gs_base
+            && self.0.read_u64(offset::MSR_STAR) == msrs.star
+            && self.0.read_u64(offset::MSR_LSTAR) == msrs.lstar
+            && self.0.read_u64(offset::MSR_SFMASK) == msrs.sfmask
+            && self.0.read_u64(offset::MSR_XSS) == msrs.xss
+            && self.0.read_u64(offset::MSR_TSC_AUX) == msrs.tsc_aux
+    }
+
+    #[inline(always)]
+    fn cr2(&self) -> u64 {
+        self.0.read_u64(offset::CR2)
+    }
+
+    #[inline(always)]
+    fn mxcsr(&self) -> u32 {
+        self.0.read_u32(offset::FX_STATE + FX_MXCSR)
     }
 }

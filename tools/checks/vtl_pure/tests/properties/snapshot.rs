@@ -6,7 +6,7 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use vtl_pure::pure::controls::{Controls, Flush, Refusal};
+use vtl_pure::pure::controls::{Controls, Fields, Flush, Refusal};
 use vtl_pure::pure::field::PerVm;
 use vtl_pure::pure::msr::{Limits, SharedMsrs};
 
@@ -105,6 +105,64 @@ fn is_wrong(controls: &Controls, limits: &Limits) -> bool {
         || controls.mxcsr | limits.mxcsr != limits.mxcsr
 }
 
+/// A run page from which each field is read by itself.
+struct Page(Controls);
+
+impl Fields for Page {
+    fn flags(&self) -> u32 {
+        self.0.flags
+    }
+
+    fn vp_flags(&self) -> u64 {
+        self.0.vp_flags
+    }
+
+    fn deadline_update(&self) -> u8 {
+        self.0.deadline_update
+    }
+
+    fn entry_rcx(&self) -> u64 {
+        self.0.entry_rcx
+    }
+
+    fn are_msrs(&self, msrs: &SharedMsrs) -> bool {
+        self.0.msrs == *msrs
+    }
+
+    fn cr2(&self) -> u64 {
+        self.0.cr2
+    }
+
+    fn mxcsr(&self) -> u32 {
+        self.0.mxcsr
+    }
+}
+
+/// The fields of `next`, except those of `first` whose bit is set in `kept`.
+fn mixed(first: &Controls, next: &Controls, kept: u16) -> Controls {
+    let is_kept = |bit: u32| (kept >> bit) & 1 == 1;
+    let mut mixed = *next;
+    if is_kept(0) {
+        mixed.flags = first.flags;
+    }
+    if is_kept(1) {
+        mixed.vp_flags = first.vp_flags;
+    }
+    if is_kept(2) {
+        mixed.deadline_update = first.deadline_update & !1;
+    }
+    if is_kept(3) {
+        mixed.entry_rcx = first.entry_rcx;
+    }
+    if is_kept(4) {
+        mixed.msrs = first.msrs;
+    }
+    if is_kept(5) {
+        mixed.mxcsr = first.mxcsr;
+    }
+    mixed
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -114,17 +172,39 @@ proptest! {
         if is_wrong(&controls, &limits) {
             prop_assert_eq!(found, Err(Refusal::Invalid));
         } else {
-            let entry = found.unwrap();
-            prop_assert_eq!(entry.rcx.raw(), controls.entry_rcx);
-            prop_assert_eq!(entry.msrs, controls.msrs);
+            let (entry, msrs, before) = found.unwrap();
+            prop_assert_eq!(entry.rcx.raw(), controls.entry_rcx & !3);
+            prop_assert_eq!(msrs, controls.msrs);
             prop_assert_eq!(entry.cr2, controls.cr2);
-            prop_assert_eq!(entry.is_halted, controls.flags == 1);
-            prop_assert_eq!(entry.deadline.is_some(), controls.deadline_update & 1 == 1);
+            prop_assert_eq!(entry.mxcsr, controls.mxcsr);
+            prop_assert_eq!(before.is_halted, controls.flags == 1);
+            prop_assert_eq!(before.deadline.is_some(), controls.deadline_update & 1 == 1);
             // Each flag is answered, and none that is not set but by doing more.
-            let answered = entry.flush.map_or(0, |flush| u64::from(flush.flags()));
+            let answered = before.flush.map_or(0, |flush| u64::from(flush.flags()));
             prop_assert_eq!(controls.vp_flags & !answered, 0);
-            prop_assert_eq!(entry.flush.is_some(), controls.vp_flags != 0);
-            prop_assert_eq!(entry.flush == Some(Flush::Invalidate), controls.vp_flags & 1 == 1);
+            prop_assert_eq!(before.flush.is_some(), controls.vp_flags != 0);
+            prop_assert_eq!(before.flush == Some(Flush::Invalidate), controls.vp_flags & 1 == 1);
+        }
+    }
+
+    /// What is entered again without a check would have passed it, with the same result.
+    #[test]
+    fn what_is_wanted_again_would_pass(
+        first in controls(),
+        next in controls(),
+        kept in any::<u16>(),
+        limits in limits(),
+    ) {
+        let Ok((mut entry, msrs, _)) = first.validate(&limits, &PerVm::default()) else {
+            return Ok(());
+        };
+        let next = mixed(&first, &next, kept);
+        if entry.is_wanted_again(&msrs, &Page(next), &limits) {
+            let found = next.validate(&limits, &PerVm::default());
+            let (expected, expected_msrs, before) = found.unwrap();
+            prop_assert_eq!((entry, msrs), (expected, expected_msrs));
+            prop_assert!(!before.is_halted && before.deadline.is_none());
+            prop_assert!(before.flush.is_none());
         }
     }
 }
