@@ -156,6 +156,13 @@ impl Checks {
         }
     }
 
+    /// A processor was at CPL 3, even if none is when a round looks.
+    pub fn saw_user(&mut self) {
+        if let State::Waiting { has_user, .. } = &mut self.state {
+            *has_user = true;
+        }
+    }
+
     /// It has taken too long: the next round takes the baseline even if the page tables are not as they ought to
     /// be, or a first process whose kernel module keeps the processor is never seen.
     pub fn hurry(&mut self) {

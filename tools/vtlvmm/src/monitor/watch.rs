@@ -71,7 +71,10 @@ pub struct Watch {
 struct Shared {
     registers: Vec<Option<Registers>>,
     restarted: Vec<usize>,
+    /// A processor was at CPL 3, and no round has begun since.
     has_user: bool,
+    /// One was at any time.
+    saw_user: bool,
     is_over: bool,
 }
 
@@ -124,6 +127,7 @@ impl Watch {
                 registers: vec![None; processors],
                 restarted: Vec::new(),
                 has_user: false,
+                saw_user: false,
                 is_over: false,
             }),
             changed: Condvar::new(),
@@ -156,7 +160,9 @@ impl Watch {
     /// A processor is at CPL 3: the first round begins at once.
     pub fn has_user(&self) {
         self.waits_for_user.store(false, Ordering::Relaxed);
-        self.shared.lock().has_user = true;
+        let mut shared = self.shared.lock();
+        (shared.has_user, shared.saw_user) = (true, true);
+        drop(shared);
         self.changed.notify_all();
     }
 
@@ -258,6 +264,9 @@ impl Watch {
             }
             let waited = self.changed.wait_timeout(shared, left);
             (shared, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if shared.saw_user {
+            checks.saw_user();
         }
         for processor in shared.restarted.drain(..) {
             checks.restarted(processor);

@@ -78,6 +78,18 @@ fn a_kernel_that_never_lets_userspace_run_is_checked_when_its_text_is_read_only(
     assert!(matches!(events.as_slice(), [Event::Baseline(_)]));
 }
 
+/// A processor that idles most of the time is at CPL 0 whenever a round looks.
+#[test]
+fn a_process_that_was_seen_between_two_rounds_counts() {
+    let mut guest = Guest::new();
+    guest.registers.cpl = 0;
+    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    assert_eq!(round(&guest, &mut checks), []);
+    checks.saw_user();
+    let events = round(&guest, &mut checks);
+    assert!(matches!(events.as_slice(), [Event::Baseline(_)]));
+}
+
 #[test]
 fn a_kernel_that_is_still_writable_gets_some_time() {
     let mut guest = Guest::new();
