@@ -327,13 +327,23 @@ static int accept(struct world *world, uint64_t gpa)
 		       -ENOMEM;
 }
 
+static int release_page(struct world *world, uint64_t gpa_and_level)
+{
+	struct mshv_tdcall call = { .rax = TDG_MEM_PAGE_RELEASE,
+				    .rcx = gpa_and_level };
+
+	return accept(world, gpa_and_level) ?:
+		       tdcall(world, call)  ?:
+					      accept(world, gpa_and_level);
+}
+
+/* Earlier programs may have accepted it as a part of a large page. */
 static int release(struct world *world)
 {
 	uint64_t gpa = world->base + 2 * VTL_LARGE_SIZE;
+	int result = release_page(world, gpa);
 
-	return accept(world, gpa) ?:
-		       tdcall(world, (struct mshv_tdcall){ .rax = TDG_MEM_PAGE_RELEASE, .rcx = gpa }) ?:
-		       accept(world, gpa);
+	return result == -ENOMEM ? release_page(world, gpa | 1) : result;
 }
 
 static int show_host(int fd, uint64_t gpa, uint64_t visibility)
