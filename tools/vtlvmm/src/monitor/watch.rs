@@ -73,8 +73,6 @@ struct Shared {
     restarted: Vec<usize>,
     /// A processor was at CPL 3, and no round has begun since.
     has_user: bool,
-    /// One was at any time.
-    saw_user: bool,
     is_over: bool,
 }
 
@@ -127,7 +125,6 @@ impl Watch {
                 registers: vec![None; processors],
                 restarted: Vec::new(),
                 has_user: false,
-                saw_user: false,
                 is_over: false,
             }),
             changed: Condvar::new(),
@@ -160,9 +157,7 @@ impl Watch {
     /// A processor is at CPL 3: the first round begins at once.
     pub fn has_user(&self) {
         self.waits_for_user.store(false, Ordering::Relaxed);
-        let mut shared = self.shared.lock();
-        (shared.has_user, shared.saw_user) = (true, true);
-        drop(shared);
+        self.shared.lock().has_user = true;
         self.changed.notify_all();
     }
 
@@ -265,7 +260,7 @@ impl Watch {
             let waited = self.changed.wait_timeout(shared, left);
             (shared, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        if shared.saw_user {
+        if !self.waits_for_user() {
             checks.saw_user();
         }
         for processor in shared.restarted.drain(..) {

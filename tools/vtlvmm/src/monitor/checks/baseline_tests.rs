@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What one start learns from another.
 
-use super::tests::{round, watched};
+use super::tests::{round, unwatched, watched};
 use super::*;
 use crate::monitor::fake::{self, DELTA, Guest, IDT_GPA, PATCHED, TEXT_GPA};
 
@@ -80,6 +80,6 @@ fn nothing_is_learned_of_a_start_with_a_finding() {
     round(&guest, &mut checks);
     round(&guest, &mut checks);
     assert_eq!(checks.learned(), None, "there was one");
-    let unseen = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let unseen = unwatched();
     assert_eq!(unseen.learned(), None);
 }

@@ -3,7 +3,7 @@
 
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::tests::{TEXT, found, round, watched};
+use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
 use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA, TRACED};
 
@@ -171,7 +171,7 @@ fn a_label_whose_key_is_constant_does_not_change_any_more() {
     // Before the constants became read-only it may.
     let guest = fake::Guest::new();
     guest.write(TEXT_GPA + fake::SEALED, &jump);
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     let events: Vec<Event> = (0..3).flat_map(|_| round(&guest, &mut checks)).collect();
     assert!(
         matches!(events.as_slice(), [Event::Baseline(_)]),
@@ -184,7 +184,7 @@ fn a_label_whose_key_is_constant_does_not_change_any_more() {
 fn an_early_process_does_not_make_a_baseline_of_a_kernel_that_has_not_started() {
     let mut guest = fake::Guest::new();
     guest.map(TEXT, TEXT_GPA | PRESENT | fake::WRITABLE | LARGE, 21);
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     for _ in 0..100 {
         assert_eq!(round(&guest, &mut checks), []);
     }

@@ -8,10 +8,15 @@ use crate::monitor::fake::{
 
 pub(super) const TEXT: u64 = BASE + DELTA;
 
+/// Checks of a guest that was not looked at yet.
+pub(super) fn unwatched() -> Checks {
+    Checks::new(Arc::new(fake::image()), None, Budget::default())
+}
+
 /// A guest and its checks, with the baseline taken and confirmed.
 pub(super) fn watched() -> (Guest, Checks) {
     let guest = Guest::new();
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     let events = round(&guest, &mut checks);
     assert!(
         matches!(events.as_slice(), [Event::Baseline(_)]),
@@ -42,7 +47,7 @@ pub(super) fn found(guest: &Guest, checks: &mut Checks) -> Vec<String> {
 #[test]
 fn there_is_no_baseline_before_userspace_runs() {
     let mut guest = Guest::new();
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     guest.registers.cpl = 0;
     guest.map(TEXT, TEXT_GPA | PRESENT | WRITABLE | LARGE, 21);
     for _ in 0..50 {
@@ -68,7 +73,7 @@ fn there_is_no_baseline_before_userspace_runs() {
 fn a_kernel_that_never_lets_userspace_run_is_checked_when_its_text_is_read_only() {
     let mut guest = Guest::new();
     guest.registers.cpl = 0;
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     for _ in 0..30 {
         assert_eq!(round(&guest, &mut checks), []);
     }
@@ -83,7 +88,7 @@ fn a_kernel_that_never_lets_userspace_run_is_checked_when_its_text_is_read_only(
 fn a_process_that_was_seen_between_two_rounds_counts() {
     let mut guest = Guest::new();
     guest.registers.cpl = 0;
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     assert_eq!(round(&guest, &mut checks), []);
     checks.saw_user();
     let events = round(&guest, &mut checks);
@@ -94,7 +99,7 @@ fn a_process_that_was_seen_between_two_rounds_counts() {
 fn a_kernel_that_is_still_writable_gets_some_time() {
     let mut guest = Guest::new();
     guest.map(TEXT, TEXT_GPA | PRESENT | WRITABLE | LARGE, 21);
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     for _ in 0..30 {
         assert_eq!(round(&guest, &mut checks), []);
     }
@@ -110,7 +115,7 @@ fn a_kernel_that_is_still_writable_gets_some_time() {
 fn a_guest_without_a_kernel_is_told_once() {
     let mut guest = Guest::new();
     guest.registers.cr3 = 1 << 40;
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     assert_eq!(round(&guest, &mut checks), []);
     checks.hurry();
     let all: Vec<Event> = (0..100).flat_map(|_| round(&guest, &mut checks)).collect();
@@ -121,7 +126,7 @@ fn a_guest_without_a_kernel_is_told_once() {
 fn a_change_from_before_the_baseline_is_found_by_the_image() {
     let guest = Guest::new();
     guest.write(TEXT_GPA + 0x1234, &[0xcc]);
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     round(&guest, &mut checks);
     let events = round(&guest, &mut checks);
     assert!(matches!(events.as_slice(), [Event::Finding(it)] if it.key.kind == Kind::Text));
@@ -175,7 +180,7 @@ fn a_bit_that_is_set_later_may_not_be_cleared_either() {
 fn a_system_call_that_leads_elsewhere_before_the_baseline_is_found() {
     let mut guest = Guest::new();
     guest.registers.lstar = TEXT + CALLED;
-    let mut checks = Checks::new(Arc::new(fake::image()), None, Budget::default());
+    let mut checks = unwatched();
     round(&guest, &mut checks);
     let events = round(&guest, &mut checks);
     assert!(matches!(events.as_slice(), [Event::Finding(it)] if it.place == "LSTAR"));
