@@ -7,23 +7,12 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/vtlctl_common.sh"
 
-REPORTS=/sys/kernel/config/tsm/report
-
-skip() { echo "1..0 # SKIP $1"; exit 4; }
-
-# load MODULE FILE
-load() {
-	[ -d "/sys/module/$1" ] || [ ! -e "/lib/$2" ] || insmod "/lib/$2"
-	[ -d "/sys/module/$1" ] || skip "no module $1"
-}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/tsm_common.sh"
 
 # part OFFSET COUNT: hexadecimal digits of the quote.
 part() { tail -c +$(($1 + 1)) "$work/quote" | head -c "$2" | od -An -v -tx1 | tr -d ' \n'; }
 
-load configfs configfs.ko
-load tsm_report tsm_report.ko
-load tdx_guest tdx-guest.ko
-[ -d "$REPORTS" ] || mount -t configfs none /sys/kernel/config || exit 1
 report=$REPORTS/test
 mkdir "$report" || exit 1
 trap 'rmdir "$report"; rm -rf "$work"' EXIT

@@ -7,25 +7,14 @@
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/vtlctl_common.sh"
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/tsm_common.sh"
 
 MODULE=${MODULE:-/lib/mshv_vtl_tdx.ko}
-REPORTS=/sys/kernel/config/tsm/report
 NONCE=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
-
-skip() { echo "1..0 # SKIP $1"; exit 4; }
-
-# load NAME FILE
-load() {
-	[ -d "/sys/module/$1" ] || [ ! -e "/lib/$2" ] || insmod "/lib/$2"
-	[ -d "/sys/module/$1" ] || skip "no module $1"
-}
 
 modinfo "$MODULE" 2>/dev/null | grep -q attest_interval || grep -q attest_interval "$MODULE" ||
 	skip "a module without attestation"
-load configfs configfs.ko
-load tsm_report tsm_report.ko
-load tdx_guest tdx-guest.ko
-[ -d "$REPORTS" ] || mount -t configfs none /sys/kernel/config || exit 1
 
 # mov $200, %esi; 1: xor %eax, %eax; cpuid; dec %esi; jnz 1b; hlt
 printf '\276\310\0\0\0\61\300\17\242\116\165\371\364' >"$work/exits"
