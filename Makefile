@@ -102,7 +102,7 @@ debug-kernel: ## build a kernel that finds errors by itself (KASAN, lockdep; tak
 test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel (build/test-deep.log) [RT=1]
 	@$(S)/test-deep.sh
 
-storm: image ## a million interrupts and two minutes of wake-ups, none lost [EVENTS= RACE_SECONDS= ATTEST_SECONDS=]
+storm: image ## a million interrupts and switches, two minutes of wake-ups: none lost [EVENTS= SWITCHES= RACE_SECONDS= ATTEST_SECONDS= SEED=]
 	@$(S)/storm.sh
 
 soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20)

@@ -83,8 +83,7 @@ static time_t now(void)
 TEST_F_TIMEOUT(loop, exits_that_the_kernel_handles_are_all_hashed,
 	       2 * LONGEST_ATTEST_SECONDS + 60)
 {
-	const char *seconds = getenv("ATTEST_SECONDS");
-	time_t begun = now(), wanted = seconds ? atoi(seconds) : 0;
+	time_t begun = now(), wanted = vtl_setting("ATTEST_SECONDS", 0);
 	volatile struct mshv_vtl_run *page;
 	struct irq_guest irq;
 	uint64_t exits = 0;

@@ -82,13 +82,6 @@ static void set_handlers(void)
 	sigaction(SIGUSR1, &wake, NULL);
 }
 
-static unsigned long setting(const char *name, unsigned long otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoul(text, NULL, 0) : otherwise;
-}
-
 static void *run_thread(void *argument)
 {
 	struct fuzz_thread *thread = argument;
@@ -356,9 +349,9 @@ static uint64_t print_figures(unsigned int count)
 
 int main(void)
 {
-	unsigned long seconds = setting("FUZZ_SECONDS", 5);
-	unsigned long seed = setting("FUZZ_SEED", 1);
-	unsigned long count = setting("FUZZ_THREADS", 4);
+	unsigned long seconds = vtl_setting("FUZZ_SECONDS", 5);
+	unsigned long seed = vtl_setting("FUZZ_SEED", 1);
+	unsigned long count = vtl_setting("FUZZ_THREADS", 4);
 	long users = read_number("/sys/module/mshv_vtl_tdx/refcnt");
 	long taint = read_number("/proc/sys/kernel/tainted");
 	bool wants_faults = getenv("FUZZ_FAULTS");

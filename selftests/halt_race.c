@@ -214,7 +214,6 @@ static int set_poll_file(struct waker *waker)
 
 FIXTURE_SETUP(race)
 {
-	const char *seconds = getenv("RACE_SECONDS");
 	uint64_t base, size;
 	int i;
 
@@ -222,7 +221,7 @@ FIXTURE_SETUP(race)
 		SKIP(return, "no vtl0_mem= on the kernel command line");
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2 && variant->last)
 		SKIP(return, "needs two CPUs");
-	self->seconds = seconds ? strtoull(seconds, NULL, 0) : 3;
+	self->seconds = vtl_setting("RACE_SECONDS", 3);
 	if (self->seconds > LONGEST_RACE_SECONDS)
 		self->seconds = LONGEST_RACE_SECONDS;
 	ASSERT_EQ(0, irq_guest_open(&self->irq, 0))

@@ -145,7 +145,7 @@ static void *run_vp(void *argument)
 FIXTURE(storm)
 {
 	struct storm_vp vps[NUM_VPS];
-	uint32_t dice;
+	uint64_t dice;
 };
 
 FIXTURE_SETUP(storm)
@@ -199,15 +199,6 @@ FIXTURE_TEARDOWN(storm)
 	}
 }
 
-static uint32_t roll(uint32_t *dice)
-{
-	uint32_t next = *dice;
-
-	next = 12345 + 1103515245U * next;
-	*dice = next;
-	return next >> 16;
-}
-
 /* Sends one VP something from outside. */
 static void ask(struct storm_vp *vp, uint32_t dice)
 {
@@ -250,20 +241,14 @@ static uint64_t total(struct storm_vp *vp)
 	return sum;
 }
 
-static unsigned long setting(const char *name, unsigned long otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoul(text, NULL, 0) : otherwise;
-}
-
 #define EXPECT_TAKEN(vp, vector, sent) \
 	EXPECT_EQ(sent, (vp)->irq.data->taken[vector])
 
 TEST_F_TIMEOUT(storm, nothing_is_lost_and_nothing_doubled, 36000)
 {
-	unsigned long wanted = setting("STORM_EVENTS", 0);
-	time_t end = time(NULL) + setting("STORM_SECONDS", wanted ? 3600 : 3);
+	unsigned long wanted = vtl_setting("STORM_EVENTS", 0);
+	time_t end =
+		time(NULL) + vtl_setting("STORM_SECONDS", wanted ? 3600 : 3);
 	time_t report = time(NULL) + REPORT_SECONDS;
 	struct storm_vp *vps = self->vps;
 	uint64_t before, sum = 0;
@@ -279,10 +264,10 @@ TEST_F_TIMEOUT(storm, nothing_is_lost_and_nothing_doubled, 36000)
 			report += REPORT_SECONDS;
 		}
 		for (i = 0; i < NUM_VPS; i++)
-			ask(&vps[i], roll(&self->dice));
+			ask(&vps[i], vtl_roll(&self->dice));
 		/* The VPs' threads need the CPU, too. */
-		if (roll(&self->dice) & 15)
-			usleep(roll(&self->dice) & 127);
+		if (vtl_roll(&self->dice) & 15)
+			usleep(vtl_roll(&self->dice) & 127);
 	}
 	for (i = 0; i < NUM_VPS; i++)
 		vps[i].irq.data->stop = 1;

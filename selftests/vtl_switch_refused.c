@@ -175,7 +175,8 @@ static uint64_t physical(const void *address)
  */
 TEST_F(pair, a_target_whose_apic_page_was_released_is_not_entered)
 {
-	const uint64_t gpa = pair_gpa(&self->pair, self->pair.part + 0x2000);
+	const uint64_t gpa =
+		pair_gpa(&self->pair, self->pair.part + PAIR_APIC_VM2);
 	struct vtl_guest other = self->pair.guest;
 	unsigned char *page;
 

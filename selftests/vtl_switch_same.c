@@ -164,7 +164,7 @@ static uint32_t enabled(enum way way, uint64_t *dice)
 	case BY_USERSPACE:
 		return 0;
 	default:
-		return roll(dice) & all;
+		return vtl_roll(dice) & all;
 	}
 }
 
@@ -271,12 +271,11 @@ FIXTURE(same)
 
 FIXTURE_SETUP(same)
 {
-	const char *programs = getenv("SWITCH_PROGRAMS");
 	uint64_t base, size;
 
 	if (!vtl_memory(&base, &size))
 		SKIP(return, "no vtl0_mem= on the kernel command line");
-	self->programs = programs ? atoi(programs) : 40;
+	self->programs = vtl_setting("SWITCH_PROGRAMS", 40);
 	ASSERT_EQ(0, pair_open(&self->pair, 0))
 	{
 		TH_LOG("%s", self->pair.guest.why);

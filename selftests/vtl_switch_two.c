@@ -153,7 +153,7 @@ static void *run_for_ever(void *argument)
 static void disturb(struct runner *vp, unsigned int turn)
 {
 	struct vtl_pair *pair = &vp->pair;
-	const uint64_t apic = pair_gpa(pair, pair->part + 0x2000);
+	const uint64_t apic = pair_gpa(pair, pair->part + PAIR_APIC_VM2);
 
 	switch (turn % 6) {
 	case 0:

@@ -15,12 +15,6 @@ struct program {
 	int vm;
 };
 
-uint64_t roll(uint64_t *dice)
-{
-	*dice = *dice * 6364136223846793005ULL + 1442695040888963407ULL;
-	return *dice >> 33 | *dice << 31;
-}
-
 static void put(struct program *program, unsigned int count, uint64_t bytes)
 {
 	for (; count--; bytes >>= 8)
@@ -61,14 +55,14 @@ static void vmcall(struct program *program, uint64_t rax, uint64_t rcx)
 static void put_switch(struct program *program)
 {
 	const uint32_t assist = program->pair->assist - program->pair->part;
-	const uint64_t fast = roll(&program->dice) % 2;
+	const uint64_t fast = vtl_roll(&program->dice) % 2;
 
 	if (program->vm == 1) {
 		vmcall(program, 0, CODE_CALL);
 		return;
 	}
 	if (!fast) {
-		set(program, RAX, roll(&program->dice));
+		set(program, RAX, vtl_roll(&program->dice));
 		reach(program, 0x89, RAX, assist + ASSIST_RAX);
 		reach(program, 0x89, RAX, assist + ASSIST_RCX);
 	}
@@ -86,7 +80,7 @@ static void put_bad_call(struct program *program)
 		{ { 1, CODE_RETURN }, { 1, CODE_CALL } },
 	};
 	const uint64_t *one =
-		bad[roll(&program->dice) % ARRAY_SIZE(bad)][program->vm - 1];
+		bad[vtl_roll(&program->dice) % ARRAY_SIZE(bad)][program->vm - 1];
 
 	vmcall(program, one[0], one[1]);
 }
@@ -95,7 +89,7 @@ static void put_flags(struct program *program)
 {
 	/* CF, PF, AF, ZF, SF, DF, OF */
 	put(program, 1, 0x68);
-	put(program, 4, (roll(&program->dice) & 0xcd5) | 2);
+	put(program, 4, (vtl_roll(&program->dice) & 0xcd5) | 2);
 	put(program, 1, 0x9d);
 	put(program, 2, 0x589c);
 	trace(program, RAX);
@@ -110,11 +104,12 @@ static void put_msr(struct program *program)
 		{ 0xc0000084, 0 },	    { 0xc0000102, 0x7abc },
 		{ 0xc0000103, 0 },
 	};
-	const unsigned int which = roll(&program->dice) % ARRAY_SIZE(msrs);
+	const unsigned int which = vtl_roll(&program->dice) % ARRAY_SIZE(msrs);
 
 	set(program, RCX, msrs[which].msr);
-	if (roll(&program->dice) % 2) {
-		set(program, RAX, (uint32_t)roll(&program->dice) | 0x80000000);
+	if (vtl_roll(&program->dice) % 2) {
+		set(program, RAX,
+		    (uint32_t)vtl_roll(&program->dice) | 0x80000000);
 		set(program, RDX, msrs[which].upper);
 		put(program, 2, 0x300f);
 	}
@@ -125,9 +120,9 @@ static void put_msr(struct program *program)
 
 static void put_vector(struct program *program)
 {
-	const uint64_t xmm = roll(&program->dice) % 8;
+	const uint64_t xmm = vtl_roll(&program->dice) % 8;
 
-	if (roll(&program->dice) % 2)
+	if (vtl_roll(&program->dice) % 2)
 		put(program, 5, 0xc06e0f4866ULL | xmm << 35);
 	put(program, 5, 0xc07e0f4866ULL | xmm << 35);
 	trace(program, RAX);
@@ -135,7 +130,7 @@ static void put_vector(struct program *program)
 
 static void put_cr2(struct program *program)
 {
-	if (roll(&program->dice) % 2)
+	if (vtl_roll(&program->dice) % 2)
 		put(program, 3, 0xd0220f);
 	put(program, 3, 0xd0200f);
 	trace(program, RAX);
@@ -176,7 +171,8 @@ static void put_halt(struct program *program)
 		return;
 	}
 	put(program, 3, 0xfa90fb);
-	vmcall(program, 0, roll(&program->dice) % 2 ? CODE_ASK : CODE_LATER);
+	vmcall(program, 0,
+	       vtl_roll(&program->dice) % 2 ? CODE_ASK : CODE_LATER);
 	put(program, 3, 0xfaf4fb);
 	trace_taken(program);
 }
@@ -204,10 +200,10 @@ static void put_sleep(struct program *program)
 /* RSP is private to a VTL; RBP is used by the interrupt handler. */
 static void put_gpr(struct program *program)
 {
-	const unsigned int gpr = roll(&program->dice) % 16;
+	const unsigned int gpr = vtl_roll(&program->dice) % 16;
 
-	if (gpr != RSP && gpr != RBP && roll(&program->dice) % 2)
-		set(program, gpr, roll(&program->dice));
+	if (gpr != RSP && gpr != RBP && vtl_roll(&program->dice) % 2)
+		set(program, gpr, vtl_roll(&program->dice));
 	if (gpr == RSP)
 		put(program, 1, 0x50); /* PUSH RAX */
 	trace(program, gpr);
@@ -222,7 +218,7 @@ static void put_op(struct program *program)
 		put_gpr,      put_gpr,	  put_gpr,
 	};
 
-	ops[roll(&program->dice) % ARRAY_SIZE(ops)](program);
+	ops[vtl_roll(&program->dice) % ARRAY_SIZE(ops)](program);
 }
 
 uint32_t put_program(struct vtl_pair *pair, int vm, uint64_t seed)

@@ -20,7 +20,6 @@
 #define TRACE_SIZE 0x2000
 
 /* The next number of a sequence. */
-uint64_t roll(uint64_t *dice);
 /* Returns the offset of the end, where VTL0 halts and VTL1 begins again. */
 uint32_t put_program(struct vtl_pair *pair, int vm, uint64_t seed);
 

@@ -18,9 +18,8 @@
 #define PARTS_AT 0x100000
 #define PART_SIZE 0x20000
 #define AT_CODE 0x0
-#define AT_ASSIST 0x1000
-#define AT_APIC_VM2 0x2000
-#define AT_GDT 0x3000
+#define AT_ASSIST 0x4000
+#define AT_GDT 0x6000
 /* Offsets in the 32 KiB of each VTL. */
 #define AT_VTL(vm) (0x8000 * (vm))
 #define AT_PML4 0x0
@@ -80,17 +79,29 @@ void pair_let_users(struct vtl_pair *pair)
 		}
 }
 
+static void put_gate(volatile uint8_t *idt, unsigned int vector,
+		     uint64_t handler)
+{
+	put64(idt + 16 * vector, (handler & 0xffff) | 0x80000 |
+					 0x8e0000000000ULL |
+					 (handler >> 16 & 0xffff) << 48);
+	put64(idt + 16 * vector + 8, handler >> 32);
+}
+
 /* Gates for interrupts only: an exception has no handler. */
 static void put_gates(volatile uint8_t *idt, uint64_t handler)
 {
 	unsigned int vector;
 
-	for (vector = 32; vector < 256; vector++) {
-		put64(idt + 16 * vector,
-		      (handler & 0xffff) | 0x80000 | 0x8e0000000000ULL |
-			      (handler >> 16 & 0xffff) << 48);
-		put64(idt + 16 * vector + 8, handler >> 32);
-	}
+	for (vector = 32; vector < 256; vector++)
+		put_gate(idt, vector, handler);
+}
+
+void pair_set_gate(struct vtl_pair *pair, int vm, unsigned int vector,
+		   const unsigned char *handler)
+{
+	put_gate(pair->part + AT_VTL(vm) + AT_IDT, vector,
+		 pair_address(pair, handler));
 }
 
 static void put_part(struct vtl_pair *pair)
@@ -217,7 +228,7 @@ int pair_open(struct vtl_pair *pair, int cpu)
 	pair->data[0] = (void *)(pair->part + AT_VTL(1) + AT_DATA);
 	pair->data[1] = (void *)(pair->part + AT_VTL(2) + AT_DATA);
 	return pair_write_field(pair, 2, VMCS_VIRTUAL_APIC_PAGE,
-				pair->memory + AT_APIC_VM2, ~0ULL);
+				pair->memory + PAIR_APIC_VM2, ~0ULL);
 }
 
 /* Sets VTL0 to run at @vtl0, and parks VTL1 at @vtl1. */

@@ -8,12 +8,7 @@
 
 #include "vtl_util.h"
 
-#define CODE_CALL 0x11
-#define CODE_RETURN 0x12
-#define ASSIST_ENTRY_REASON 0x08
-#define ASSIST_VINA 0x0c
-#define ASSIST_RAX 0x10
-#define ASSIST_RCX 0x18
+#include "vtl_assist.h"
 
 #define PAIR_CODE(name) extern const unsigned char name[]
 PAIR_CODE(pair_code);
@@ -46,8 +41,19 @@ PAIR_CODE(pair_all_vtl0);
 PAIR_CODE(pair_all_vtl1);
 PAIR_CODE(pair_tables_vtl0);
 PAIR_CODE(pair_tables_vtl1);
+PAIR_CODE(pair_storm_vtl0);
+PAIR_CODE(pair_storm_vtl1);
+PAIR_CODE(pair_storm_irq_peer);
+PAIR_CODE(pair_storm_irq_self);
+PAIR_CODE(pair_storm_irq_timer);
+PAIR_CODE(pair_storm_irq_proxy);
+PAIR_CODE(pair_storm_irq_level);
+PAIR_CODE(pair_storm_irq_vtl1);
 PAIR_CODE(pair_bench_user);
 PAIR_CODE(pair_bench);
+
+/* Offset in their memory of the virtual-APIC page of VM 2. */
+#define PAIR_APIC_VM2 0x5000
 
 /* Shared by a guest and the test; one for each VTL. */
 struct pair_data {
@@ -76,6 +82,9 @@ void pair_close(struct vtl_pair *pair);
 /* MSHV_VTL_SWITCH_SETUP; returns 0 or the negative errno. */
 int pair_set_up(struct vtl_pair *pair, volatile void *assist);
 uint64_t pair_address(const struct vtl_pair *pair, const unsigned char *label);
+/* Sets the handler of one vector of VM @vm; before, all have the same. */
+void pair_set_gate(struct vtl_pair *pair, int vm, unsigned int vector,
+		   const unsigned char *handler);
 /* Returns the guest-physical address of an object in the VTLs' memory. */
 uint64_t pair_gpa(const struct vtl_pair *pair, volatile void *at);
 /* Returns the VM whose state is in the run page. */

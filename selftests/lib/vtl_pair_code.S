@@ -188,6 +188,7 @@ pair_store:
 	jmp	pair_store
 
 #include "vtl_pair_state.S"
+#include "vtl_pair_storm.S"
 
 /* Markers of tools/checks/insn_count for @path around a call and its return, RBX times. */
 	.macro	bench_call name, path
@@ -208,5 +209,7 @@ pair_store:
 
 	bench_call pair_bench, 9
 pair_code_end:
+	/* An error if there is no space for it before AT_ASSIST. */
+	.org	pair_code + 0x4000
 
 	.section .note.GNU-stack, "", @progbits

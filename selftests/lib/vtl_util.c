@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -464,4 +465,17 @@ void vtl_step_over(struct vtl_guest *guest)
 {
 	guest->run->tdx.l2_enter_guest_state.rip +=
 		guest->run->tdx.exit_info.r11 >> 32;
+}
+
+uint64_t vtl_roll(uint64_t *dice)
+{
+	*dice = *dice * 6364136223846793005ULL + 1442695040888963407ULL;
+	return *dice >> 33 | *dice << 31;
+}
+
+unsigned long vtl_setting(const char *name, unsigned long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoul(text, NULL, 0) : otherwise;
 }

@@ -152,6 +152,10 @@ bool vtl_memory_named(const char *name, uint64_t *gpa);
 /* A line of the kernel's log that says that something is wrong, printed, or NULL. */
 const char *vtl_kernel_complaint(void);
 int vtl_pin(int cpu);
+/* The next one of random numbers that are the same each time. */
+uint64_t vtl_roll(uint64_t *dice);
+/* A number from the environment. */
+unsigned long vtl_setting(const char *name, unsigned long otherwise);
 /* From now on SIGALRM interrupts a call, and does nothing else. */
 int vtl_catch_alarms(void);
 /* Has one come after so many milliseconds; 0: no more. */
