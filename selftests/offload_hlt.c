@@ -200,7 +200,7 @@ TEST_F(offload, a_halt_with_interrupts_off_is_userspaces)
 	ASSERT_EQ(0, vtl_run(&self->irq.guest));
 	EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->irq.guest));
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
-	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_TRUE(irq_is_requested(self->irq.vapic, VECTOR));
 }
 
 TEST_F(offload, a_single_step_is_userspaces)
@@ -220,7 +220,7 @@ TEST_F(offload, priority_holds_an_interrupt_back_until_it_is_lowered)
 	vtl_alarm_ms(200);
 	ASSERT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
-	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_TRUE(irq_is_requested(self->irq.vapic, VECTOR));
 	EXPECT_EQ(VECTOR, self->state->rvi);
 	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_HALT_HLT,
 		  self->run->offload_flags);
@@ -241,8 +241,8 @@ TEST_F(offload, what_userspace_wants_to_see_stays)
 	EXPECT_EQ(1, self->run->scan_proxy_irr);
 	EXPECT_EQ(1U << VECTOR % 32, self->run->proxy_irr[VECTOR / 32]);
 	EXPECT_EQ(1U << 15, self->run->proxy_irr[0]);
-	EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
-	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR + 1));
+	EXPECT_FALSE(irq_is_requested(self->irq.vapic, VECTOR));
+	EXPECT_TRUE(irq_is_requested(self->irq.vapic, VECTOR + 1));
 	EXPECT_EQ(VECTOR + 1, self->state->rvi);
 	/* Another vector was not blocked there. */
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR + 1]);
@@ -258,7 +258,7 @@ TEST_F(offload, a_halt_of_userspace_is_not_ended_by_an_interrupt)
 	vtl_alarm_ms(200);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(MSHV_VTL_RUN_HALTED, self->run->flags);
-	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_TRUE(irq_is_requested(self->irq.vapic, VECTOR));
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
 }
 
@@ -326,7 +326,7 @@ TEST_F(offload, guest_idle_halts_even_with_interrupts_off)
 	EXPECT_EQ(0, self->state->gpr[RDX]);
 	/* Interrupts are disabled, so it is still pending. */
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
-	EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_TRUE(irq_is_requested(self->irq.vapic, VECTOR));
 	EXPECT_EQ(MSHV_VTL_OFFLOAD_INTR_INJECT, self->run->offload_flags);
 }
 
@@ -345,7 +345,7 @@ TEST_F(offload, another_vm_is_userspaces)
 	irq_proxy(self->run, VECTOR);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
 	EXPECT_EQ(1, self->run->scan_proxy_irr);
-	EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_FALSE(irq_is_requested(self->irq.vapic, VECTOR));
 }
 
 TEST_HARNESS_MAIN

@@ -99,16 +99,16 @@ static int write_icr(struct irq_guest *irq, uint64_t icr, uint8_t offload)
 #define BOTH (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
 
 /* Interrupts are disabled in the guest, so requests stay in the page. */
-#define EXPECT_DELIVERED(icr, to_own, to_peer)                            \
-	do {                                                              \
-		forget_peer(self->peer);                                  \
-		self->peer->offload_flags = BOTH;                         \
-		EXPECT_EQ(EXIT_VMCALL, write_icr(&self->irq, icr, BOTH)); \
-		EXPECT_EQ(to_own, irq_is_requested(&self->irq, VECTOR));  \
-		EXPECT_EQ((to_own) ? VECTOR : 0,                          \
-			  self->run->tdx.l2_enter_guest_state.rvi);       \
-		EXPECT_EQ(to_peer, is_asked(self->peer, VECTOR));         \
-		EXPECT_EQ(to_peer, self->peer->scan_proxy_irr);           \
+#define EXPECT_DELIVERED(icr, to_own, to_peer)                                \
+	do {                                                                  \
+		forget_peer(self->peer);                                      \
+		self->peer->offload_flags = BOTH;                             \
+		EXPECT_EQ(EXIT_VMCALL, write_icr(&self->irq, icr, BOTH));     \
+		EXPECT_EQ(to_own, irq_is_requested(self->irq.vapic, VECTOR)); \
+		EXPECT_EQ((to_own) ? VECTOR : 0,                              \
+			  self->run->tdx.l2_enter_guest_state.rvi);           \
+		EXPECT_EQ(to_peer, is_asked(self->peer, VECTOR));             \
+		EXPECT_EQ(to_peer, self->peer->scan_proxy_irr);               \
 	} while (0)
 
 TEST_F(icr, shorthands_reach_whom_they_name)
@@ -137,18 +137,18 @@ TEST_F(icr, physical_and_logical_ids_reach_whom_they_name)
 }
 
 /* Nothing has changed: userspace can carry it out. */
-#define EXPECT_LEFT(icr, offload)                                          \
-	do {                                                               \
-		EXPECT_EQ(EXIT_WRMSR, write_icr(&self->irq, icr, offload)) \
-		{                                                          \
-			TH_LOG("icr %llx", (unsigned long long)(icr));     \
-		}                                                          \
-		EXPECT_EQ(irq_guest_address(&self->irq, irq_guest_wrmsr),  \
-			  self->run->tdx.l2_enter_guest_state.rip);        \
-		EXPECT_FALSE(irq_is_requested(&self->irq, (icr) & 0xff));  \
-		EXPECT_FALSE(is_asked(self->peer, (icr) & 0xff));          \
-		EXPECT_EQ(0, self->run->tdx.l2_enter_guest_state.rvi);     \
-		EXPECT_EQ(0, self->peer->scan_proxy_irr);                  \
+#define EXPECT_LEFT(icr, offload)                                              \
+	do {                                                                   \
+		EXPECT_EQ(EXIT_WRMSR, write_icr(&self->irq, icr, offload))     \
+		{                                                              \
+			TH_LOG("icr %llx", (unsigned long long)(icr));         \
+		}                                                              \
+		EXPECT_EQ(irq_guest_address(&self->irq, irq_guest_wrmsr),      \
+			  self->run->tdx.l2_enter_guest_state.rip);            \
+		EXPECT_FALSE(irq_is_requested(self->irq.vapic, (icr) & 0xff)); \
+		EXPECT_FALSE(is_asked(self->peer, (icr) & 0xff));              \
+		EXPECT_EQ(0, self->run->tdx.l2_enter_guest_state.rvi);         \
+		EXPECT_EQ(0, self->peer->scan_proxy_irr);                      \
 	} while (0)
 
 TEST_F(icr, what_is_not_a_plain_interrupt_is_left_to_userspace)

@@ -42,37 +42,6 @@ static void yield_until(volatile bool *flag)
 		usleep(1000);
 }
 
-/* Userspace's own way to request an interrupt while the guest does not run. */
-static void request(struct storm_vp *vp, unsigned int vector)
-{
-	volatile struct mshv_tdx_l2_enter_guest_state *state =
-		&vp->irq.guest.run->tdx.l2_enter_guest_state;
-	volatile uint32_t *word =
-		(volatile uint32_t *)(vp->irq.vapic + 0x200 + vector / 32 * 16);
-
-	*word |= 1U << vector % 32;
-	if (state->rvi < vector)
-		state->rvi = vector;
-}
-
-/* Takes what the kernel has left, as a client does. */
-static void take_proxied(struct storm_vp *vp)
-{
-	volatile struct mshv_vtl_run *run = vp->irq.guest.run;
-	unsigned int word, bit;
-	uint32_t bits;
-
-	if (!__atomic_exchange_n(&run->scan_proxy_irr, 0, __ATOMIC_SEQ_CST))
-		return;
-	for (word = 0; word < 8; word++) {
-		bits = __atomic_exchange_n(&run->proxy_irr[word], 0,
-					   __ATOMIC_SEQ_CST);
-		for (bit = 0; bit < 32; bit++)
-			if (bits >> bit & 1)
-				request(vp, word * 32 + bit);
-	}
-}
-
 static void on_timer(struct storm_vp *vp)
 {
 	volatile struct mshv_vtl_run *run = vp->irq.guest.run;
@@ -80,7 +49,8 @@ static void on_timer(struct storm_vp *vp)
 	if (vp->irq.data->taken[VECTOR_TIMER] == vp->sent_timer &&
 	    !vp->irq.data->stop) {
 		vp->sent_timer++;
-		request(vp, VECTOR_TIMER);
+		irq_request(vp->irq.vapic, &run->tdx.l2_enter_guest_state.rvi,
+			    VECTOR_TIMER);
 	}
 	run->tdx.l2_tsc_deadline.deadline = irq_tsc() + vp->ticks;
 	run->tdx.l2_tsc_deadline.update = 1;
@@ -94,7 +64,8 @@ static int turn(struct storm_vp *vp)
 
 	if (result == -EINTR) {
 		guest->run->cancel = 0;
-		take_proxied(vp);
+		irq_take_proxied(guest->run, vp->irq.vapic,
+				 &guest->run->tdx.l2_enter_guest_state.rvi);
 		return 0;
 	}
 	if (result)

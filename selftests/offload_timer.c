@@ -135,7 +135,7 @@ TEST_F(timer, a_write_is_carried_out_and_ends_a_halt_in_time)
 	EXPECT_EQ(writes + 1, handled(&self->irq, EXIT_WRMSR));
 	EXPECT_EQ(deadline, self->timer->deadline);
 	EXPECT_EQ(deadline, field(&self->irq));
-	EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
+	EXPECT_FALSE(irq_is_requested(self->irq.vapic, VECTOR));
 	go_on(&self->irq, irq_guest_halt);
 	vtl_alarm_ms(20000);
 	ASSERT_EQ(EXIT_VMCALL, run_until(&self->irq));
@@ -175,7 +175,7 @@ TEST_F(timer, one_that_has_passed_is_an_interrupt_at_once)
 	past[1] = irq_tsc();
 	for (i = 0; i < ARRAY_SIZE(past); i++) {
 		ASSERT_EQ(EXIT_VMCALL, write_deadline(&self->irq, past[i]));
-		EXPECT_TRUE(irq_is_requested(&self->irq, VECTOR));
+		EXPECT_TRUE(irq_is_requested(self->irq.vapic, VECTOR));
 		EXPECT_EQ(VECTOR, self->run->tdx.l2_enter_guest_state.rvi);
 		EXPECT_EQ(0, self->timer->deadline);
 		EXPECT_LE(1ULL << 63, field(&self->irq));
@@ -195,7 +195,7 @@ TEST_F(timer, zero_takes_it_back_and_what_is_too_far_away_never_comes)
 		ASSERT_EQ(EXIT_VMCALL, write_deadline(&self->irq, never[i]));
 		EXPECT_EQ(never[i], self->timer->deadline);
 		EXPECT_LE(1ULL << 63, field(&self->irq));
-		EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
+		EXPECT_FALSE(irq_is_requested(self->irq.vapic, VECTOR));
 	}
 }
 
@@ -214,7 +214,7 @@ TEST_F(timer, without_a_vector_both_exits_are_userspaces)
 		EXPECT_EQ(EXIT_WRMSR, write_deadline(&self->irq, 1));
 		EXPECT_EQ(wrmsr, self->run->tdx.l2_enter_guest_state.rip);
 		EXPECT_EQ(before, field(&self->irq));
-		EXPECT_FALSE(irq_is_requested(&self->irq, VECTOR));
+		EXPECT_FALSE(irq_is_requested(self->irq.vapic, VECTOR));
 		/* A deadline of userspace's that looks like the timer's. */
 		self->timer->deadline = irq_tsc() + 10 * self->ticks_per_ms;
 		self->run->tdx.l2_tsc_deadline.deadline = self->timer->deadline;

@@ -35,13 +35,6 @@
 		EXPECT_EQ(vm, pair_vm(&self->pair));                   \
 	} while (0)
 
-static bool is_requested(struct vtl_pair *pair)
-{
-	return pair->vapic[0x200 + VECTOR / 32 * 16 + VECTOR % 32 / 8] >>
-		       VECTOR % 8 &
-	       1;
-}
-
 static volatile uint8_t *vina(struct vtl_pair *pair)
 {
 	return pair->assist + ASSIST_VINA;
@@ -53,7 +46,7 @@ TEST_F(pair, without_proxy_an_interrupt_for_vtl0_ends_the_run_of_vtl1)
 	irq_proxy(self->run, VECTOR);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->pair.guest));
 	EXPECT_EQ(2, pair_vm(&self->pair));
-	EXPECT_FALSE(is_requested(&self->pair));
+	EXPECT_FALSE(irq_is_requested(self->pair.vapic, VECTOR));
 	EXPECT_EQ(1, self->run->scan_proxy_irr);
 	EXPECT_EQ(0, self->page->parked[0].rvi);
 }
@@ -79,7 +72,7 @@ TEST_F(pair, what_was_taken_is_in_the_apic_page_and_the_parked_rvi)
 	self->page->enable = BOTH | MSHV_VTL_SWITCH_PROXY;
 	irq_proxy(self->run, VECTOR);
 	EXPECT_EXIT(2, EXIT_HLT);
-	EXPECT_TRUE(is_requested(&self->pair));
+	EXPECT_TRUE(irq_is_requested(self->pair.vapic, VECTOR));
 	EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
 	EXPECT_EQ(0, self->state->rvi);
 	EXPECT_EQ(OFFLOAD, self->run->offload_flags);
@@ -93,7 +86,7 @@ TEST_F(pair, a_vector_that_userspace_wants_to_see_ends_the_run)
 	irq_proxy(self->run, VECTOR);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->pair.guest));
 	EXPECT_EQ(2, pair_vm(&self->pair));
-	EXPECT_FALSE(is_requested(&self->pair));
+	EXPECT_FALSE(irq_is_requested(self->pair.vapic, VECTOR));
 }
 
 TEST_F(pair, a_vtl0_that_waits_for_userspace_takes_none)
@@ -103,7 +96,7 @@ TEST_F(pair, a_vtl0_that_waits_for_userspace_takes_none)
 	self->page->parked[0].halt = MSHV_VTL_HALT_OTHER;
 	irq_proxy(self->run, VECTOR);
 	EXPECT_EQ(-EINTR, vtl_enter(&self->pair.guest));
-	EXPECT_FALSE(is_requested(&self->pair));
+	EXPECT_FALSE(irq_is_requested(self->pair.vapic, VECTOR));
 	EXPECT_EQ(MSHV_VTL_HALT_OTHER, self->page->parked[0].halt);
 }
 
@@ -136,7 +129,7 @@ TEST_F(pair, vtl1_is_told_of_an_interrupt_that_vtl0_could_take)
 			TH_LOG("case %zu", i);
 		}
 		/* Posted in any case, and notified once. */
-		EXPECT_TRUE(is_requested(&self->pair));
+		EXPECT_TRUE(irq_is_requested(self->pair.vapic, VECTOR));
 		EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
 		EXPECT_EQ(cases[i].asserted, *vina(&self->pair));
 		EXPECT_EQ(2, pair_vm(&self->pair));
@@ -162,7 +155,7 @@ TEST_F(pair, vtl1_is_told_of_it_when_another_one_is_for_userspace)
 		irq_proxy(self->run, SEEN);
 		EXPECT_EQ(-EINTR, vtl_enter(&self->pair.guest));
 		EXPECT_EQ(2, pair_vm(&self->pair));
-		EXPECT_TRUE(is_requested(&self->pair));
+		EXPECT_TRUE(irq_is_requested(self->pair.vapic, VECTOR));
 		EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
 		EXPECT_EQ(1U << SEEN % 32, self->run->proxy_irr[SEEN / 32]);
 		EXPECT_EQ(asserted ? 0 : MSHV_VTL_LEFT_NOTICE,

@@ -18,19 +18,6 @@
 #define SOON_TICKS 100000000ULL
 #define TRIES 6
 
-static volatile struct mshv_vtl_timer *timer(struct vtl_pair *pair)
-{
-	return (void *)((volatile uint8_t *)pair->guest.run +
-			MSHV_VTL_RUN_TIMER);
-}
-
-static bool is_requested(struct vtl_pair *pair)
-{
-	return pair->vapic[0x200 + VECTOR / 32 * 16 + VECTOR % 32 / 8] >>
-		       VECTOR % 8 &
-	       1;
-}
-
 static uint64_t field(struct vtl_pair *pair, int vm)
 {
 	struct vtl_guest guest = pair->guest;
@@ -60,15 +47,15 @@ static void arm(struct vtl_pair *pair, uint64_t deadline)
 		self->state->gpr[RCX] = MSR_TSC_DEADLINE;                \
 		self->state->gpr[RAX] = (uint32_t)_value;                \
 		self->state->gpr[RDX] = _value >> 32;                    \
-		timer(&self->pair)->vector = VECTOR;                     \
+		pair_timer(&self->pair)->vector = VECTOR;                \
 	} while (0)
 
 /* Nothing of it remains for the next test. */
 #define END_TIMER()                                              \
 	do {                                                     \
 		vtl_alarm_ms(0);                                 \
-		timer(&self->pair)->vector = 0;                  \
-		timer(&self->pair)->deadline = 0;                \
+		pair_timer(&self->pair)->vector = 0;             \
+		pair_timer(&self->pair)->deadline = 0;           \
 		arm(&self->pair, 0);                             \
 		self->run->cancel = 1;                           \
 		EXPECT_EQ(-EINTR, vtl_enter(&self->pair.guest)); \
@@ -90,13 +77,14 @@ TEST_F(pair, the_timer_of_vtl0_ends_a_run_of_vtl1)
 		START_TIMER(deadline, pair_spin);
 		vtl_alarm_ms(5000);
 		result = vtl_enter(&self->pair.guest);
-	} while (result && !timer(&self->pair)->deadline && ++tries < TRIES);
+	} while (result && !pair_timer(&self->pair)->deadline &&
+		 ++tries < TRIES);
 	ASSERT_EQ(0, result);
 	ASSERT_EQ(EXIT_TIMER, vtl_exit_reason(&self->pair.guest));
 	EXPECT_LE(deadline, irq_tsc());
 	EXPECT_EQ(2, pair_vm(&self->pair));
-	EXPECT_EQ(deadline, timer(&self->pair)->deadline);
-	EXPECT_FALSE(is_requested(&self->pair));
+	EXPECT_EQ(deadline, pair_timer(&self->pair)->deadline);
+	EXPECT_FALSE(irq_is_requested(self->pair.vapic, VECTOR));
 	EXPECT_EQ(0, self->page->left);
 	/* VTL1 is told once, or until some microseconds have gone by. */
 	do {
@@ -112,8 +100,8 @@ TEST_F(pair, the_timer_of_vtl0_ends_a_run_of_vtl1)
 	ASSERT_EQ(0, vtl_run(&self->pair.guest));
 	EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->pair.guest));
 	EXPECT_EQ(1, pair_vm(&self->pair));
-	EXPECT_TRUE(is_requested(&self->pair));
-	EXPECT_EQ(0, timer(&self->pair)->deadline);
+	EXPECT_TRUE(irq_is_requested(self->pair.vapic, VECTOR));
+	EXPECT_EQ(0, pair_timer(&self->pair)->deadline);
 	EXPECT_EQ(NEVER, field(&self->pair, 1));
 	END_TIMER();
 }
@@ -129,7 +117,8 @@ TEST_F(pair, a_timer_that_has_passed_does_not_keep_vtl1_from_running)
 		START_TIMER(irq_tsc() + (SOON_TICKS << tries), pair_spin);
 		vtl_alarm_ms(5000);
 		result = vtl_enter(&self->pair.guest);
-	} while (result && !timer(&self->pair)->deadline && ++tries < TRIES);
+	} while (result && !pair_timer(&self->pair)->deadline &&
+		 ++tries < TRIES);
 	ASSERT_EQ(0, result);
 	ASSERT_EQ(EXIT_TIMER, vtl_exit_reason(&self->pair.guest));
 	ASSERT_EQ(2, pair_vm(&self->pair));
@@ -157,14 +146,14 @@ TEST_F(pair, with_proxy_the_timer_of_vtl0_is_posted_while_vtl1_runs)
 		do {
 			vtl_alarm_ms(200);
 			ASSERT_EQ(-EINTR, vtl_enter(&self->pair.guest));
-		} while (timer(&self->pair)->deadline &&
+		} while (pair_timer(&self->pair)->deadline &&
 			 field(&self->pair, 2) != NEVER);
 	} while (pair_stats(&self->pair).vtl_proxied == proxied &&
 		 ++tries < TRIES);
 	EXPECT_EQ(proxied + 1, pair_stats(&self->pair).vtl_proxied);
 	EXPECT_EQ(2, pair_vm(&self->pair));
-	EXPECT_EQ(0, timer(&self->pair)->deadline);
-	EXPECT_TRUE(is_requested(&self->pair));
+	EXPECT_EQ(0, pair_timer(&self->pair)->deadline);
+	EXPECT_TRUE(irq_is_requested(self->pair.vapic, VECTOR));
 	EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
 	EXPECT_EQ(NEVER, field(&self->pair, 1));
 	EXPECT_EQ(NEVER, field(&self->pair, 2));
@@ -189,8 +178,8 @@ TEST_F(pair, with_vina_userspace_is_told_of_vtl0s_timer)
 	EXPECT_EQ(EXIT_TIMER, vtl_exit_reason(&self->pair.guest));
 	EXPECT_EQ(2, pair_vm(&self->pair));
 	EXPECT_EQ(MSHV_VTL_LEFT_NOTICE, self->page->left);
-	EXPECT_EQ(0, timer(&self->pair)->deadline);
-	EXPECT_TRUE(is_requested(&self->pair));
+	EXPECT_EQ(0, pair_timer(&self->pair)->deadline);
+	EXPECT_TRUE(irq_is_requested(self->pair.vapic, VECTOR));
 	EXPECT_EQ(VECTOR, self->page->parked[0].rvi);
 	END_TIMER();
 }
@@ -207,7 +196,7 @@ TEST_F(pair, the_timer_of_vtl0_ends_a_halt_of_vtl1)
 		START_TIMER(deadline, pair_halt);
 		ASSERT_EQ(0, vtl_run(&self->pair.guest));
 		ASSERT_EQ(2, pair_vm(&self->pair));
-	} while (!timer(&self->pair)->deadline && ++tries < TRIES);
+	} while (!pair_timer(&self->pair)->deadline && ++tries < TRIES);
 	if (vtl_exit_reason(&self->pair.guest) == EXIT_HLT) {
 		self->run->flags = MSHV_VTL_RUN_HALTED;
 		vtl_alarm_ms(20000);
@@ -231,14 +220,15 @@ TEST_F(pair, a_timer_that_vtl0_has_moved_does_not_end_vtl1s_run)
 		const uint64_t now = i == 1 ? moved[i] : NEVER;
 
 		START_TIMER(moved[i], pair_halt);
-		timer(&self->pair)->deadline = first;
+		pair_timer(&self->pair)->deadline = first;
 		arm(&self->pair, first);
 		ASSERT_EQ(0, vtl_run(&self->pair.guest));
 		EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->pair.guest));
 		EXPECT_EQ(2, pair_vm(&self->pair));
 		EXPECT_EQ(now, field(&self->pair, 1));
 		EXPECT_EQ(now, field(&self->pair, 2));
-		EXPECT_EQ(i == 1 ? moved[i] : 0, timer(&self->pair)->deadline);
+		EXPECT_EQ(i == 1 ? moved[i] : 0,
+			  pair_timer(&self->pair)->deadline);
 	}
 	END_TIMER();
 }

@@ -13,13 +13,6 @@
 #define OFFLOAD (MSHV_VTL_OFFLOAD_INTR_INJECT | MSHV_VTL_OFFLOAD_X2APIC)
 #define BOTH (MSHV_VTL_SWITCH_CALL | MSHV_VTL_SWITCH_RETURN)
 
-static bool is_requested(const struct vtl_pair *pair)
-{
-	return pair->vapic[0x200 + VECTOR / 32 * 16 + VECTOR % 32 / 8] >>
-		       VECTOR % 8 &
-	       1;
-}
-
 static bool is_asked(const struct vtl_pair *pair)
 {
 	return pair->guest.run->proxy_irr[VECTOR / 32] >> VECTOR % 32 & 1;
@@ -70,7 +63,7 @@ TEST_F(two, an_icr_of_one_vp_reaches_the_vtl0_that_another_vp_has_parked)
 	wait_for_turns(vp, 3);
 	EXPECT_FALSE(vp->is_over);
 	EXPECT_EQ(proxied + 1, pair_stats(pair).vtl_proxied);
-	EXPECT_TRUE(is_requested(pair));
+	EXPECT_TRUE(irq_is_requested(pair->vapic, VECTOR));
 	EXPECT_EQ(0, pair->data[0]->taken);
 	pair->data[0]->word = 1;
 	pthread_join(vp->thread, NULL);
@@ -91,7 +84,7 @@ TEST_F(two, an_icr_for_a_parked_vtl0_without_proxy_ends_the_run_of_vtl1)
 	EXPECT_EQ(-EINTR, vp->result);
 	EXPECT_EQ(2, pair_vm(&vp->pair));
 	EXPECT_TRUE(is_asked(&vp->pair));
-	EXPECT_FALSE(is_requested(&vp->pair));
+	EXPECT_FALSE(irq_is_requested(vp->pair.vapic, VECTOR));
 }
 
 /* A VTL0 that waits for its SIPI: the interrupt is for userspace to drop. */
@@ -120,7 +113,7 @@ TEST_F(two, an_icr_for_a_parked_vtl0_that_waits_for_userspace_is_not_delivered)
 			stop(vp);
 		EXPECT_EQ(-EINTR, vp->result);
 		EXPECT_EQ(has_x2apic, is_asked(pair));
-		EXPECT_FALSE(is_requested(pair));
+		EXPECT_FALSE(irq_is_requested(pair->vapic, VECTOR));
 		EXPECT_EQ(MSHV_VTL_HALT_OTHER, pair->page->parked[0].halt);
 	}
 }

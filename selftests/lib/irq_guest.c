@@ -190,12 +190,38 @@ void irq_proxy(volatile struct mshv_vtl_run *run, unsigned int vector)
 	__atomic_store_n(&run->scan_proxy_irr, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Returns true if the IRR in the virtual-APIC page has it. */
-bool irq_is_requested(const struct irq_guest *irq, unsigned int vector)
+bool irq_is_requested(const volatile uint8_t *vapic, unsigned int vector)
 {
-	return irq->vapic[0x200 + vector / 32 * 16 + vector % 32 / 8] >>
-		       vector % 8 &
+	return vapic[0x200 + vector / 32 * 16 + vector % 32 / 8] >> vector % 8 &
 	       1;
+}
+
+void irq_request(volatile uint8_t *vapic, volatile uint8_t *rvi,
+		 unsigned int vector)
+{
+	volatile uint32_t *word =
+		(volatile uint32_t *)(vapic + 0x200 + vector / 32 * 16);
+
+	*word |= 1U << vector % 32;
+	if (*rvi < vector)
+		*rvi = vector;
+}
+
+void irq_take_proxied(volatile struct mshv_vtl_run *run,
+		      volatile uint8_t *vapic, volatile uint8_t *rvi)
+{
+	unsigned int word, bit;
+	uint32_t bits;
+
+	if (!__atomic_exchange_n(&run->scan_proxy_irr, 0, __ATOMIC_SEQ_CST))
+		return;
+	for (word = 0; word < 8; word++) {
+		bits = __atomic_exchange_n(&run->proxy_irr[word], 0,
+					   __ATOMIC_SEQ_CST);
+		for (bit = 0; bit < 32; bit++)
+			if (bits >> bit & 1)
+				irq_request(vapic, rvi, word * 32 + bit);
+	}
 }
 
 int irq_kick(const struct irq_guest *irq, uint64_t flags)

@@ -51,7 +51,14 @@ uint64_t irq_guest_address(const struct irq_guest *irq,
 			   const unsigned char *label);
 
 void irq_proxy(volatile struct mshv_vtl_run *run, unsigned int vector);
-bool irq_is_requested(const struct irq_guest *irq, unsigned int vector);
+/* Returns true if the IRR in a virtual-APIC page has it. */
+bool irq_is_requested(const volatile uint8_t *vapic, unsigned int vector);
+/* Userspace's own way to request an interrupt while the guest does not run. */
+void irq_request(volatile uint8_t *vapic, volatile uint8_t *rvi,
+		 unsigned int vector);
+/* Requests what the kernel has left, as a client does. */
+void irq_take_proxied(volatile struct mshv_vtl_run *run,
+		      volatile uint8_t *vapic, volatile uint8_t *rvi);
 int irq_kick(const struct irq_guest *irq, uint64_t flags);
 uint32_t irq_apic_id(unsigned int cpu);
 uint64_t irq_tsc(void);

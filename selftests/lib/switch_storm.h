@@ -41,8 +41,12 @@
 #define STORM_END 0x7777
 
 #ifndef __ASSEMBLER__
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#define VECTOR_PROXY 0x51
+#define VECTOR_LEVEL 0x52 /* one of those that exit to userspace */
 
 struct storm_data {
 	uint64_t taken[NUM_TAKEN]; /* interrupts */
@@ -73,6 +77,24 @@ STORM_CHECK(peer, STORM_PEER);
 STORM_CHECK(peer_apic_id, STORM_APIC_ID);
 STORM_CHECK(ticks, STORM_TICKS);
 STORM_CHECK(own[0], STORM_OWN);
+
+/* A VP, as its thread and the one that sends it interrupts know it. */
+struct storm_vp {
+	struct vtl_pair *pair;
+	uint64_t sent_proxy, sent_level;
+	/* How often VTL1 was to be entered, and was. */
+	volatile uint64_t wanted_vtl1, done;
+	uint64_t entered_vtl1, injected;
+	bool is_injecting;
+	volatile bool is_stopped, is_over;
+	volatile int failed; /* what the run ended with unexpectedly */
+};
+
+volatile struct storm_data *storm_data(const struct storm_vp *vp, int vm);
+/* Both VTLs of the VP, on whose CPU the caller is afterwards, are about to begin. */
+int storm_prepare(struct storm_vp *vp);
+/* Its thread; the argument is a struct storm_vp. */
+void *storm_run(void *argument);
 #endif
 
 #endif /* SWITCH_STORM_H */

@@ -342,6 +342,12 @@ struct mshv_vtl_stats pair_stats(struct vtl_pair *pair)
 	return stats;
 }
 
+volatile struct mshv_vtl_timer *pair_timer(const struct vtl_pair *pair)
+{
+	return (void *)((volatile uint8_t *)pair->guest.run +
+			MSHV_VTL_RUN_TIMER);
+}
+
 void pair_close(struct vtl_pair *pair)
 {
 	if (pair->guest.run && pair->page != MAP_FAILED &&

@@ -93,6 +93,8 @@ unsigned int pair_vm(const struct vtl_pair *pair);
 void pair_exchange(struct vtl_pair *pair);
 /* Counters of the processor. */
 struct mshv_vtl_stats pair_stats(struct vtl_pair *pair);
+/* What the kernel knows of the timer of VTL0's APIC. */
+volatile struct mshv_vtl_timer *pair_timer(const struct vtl_pair *pair);
 /* VTL0's memory is user mode's as well. */
 void pair_let_users(struct vtl_pair *pair);
 /* VTL0 receives interrupts from its virtual-APIC page. */
