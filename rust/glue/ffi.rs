@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -213,26 +214,45 @@ impl<T> Exclusive<T> {
             return None;
         }
         // INVARIANT: nobody else has found false since the last owner stored it.
-        // SAFETY: By the invariant, this is the only reference to the value.
-        let value = unsafe { &mut *self.value.get() };
-        Some(Taken {
-            is_taken: &self.is_taken,
-            value,
-        })
+        Some(Taken(self))
     }
 }
 
 /// The right to use a value of [`Exclusive`].
+///
+/// It has no reference to the value, which would have to be valid until the end of a function that
+/// was given the right and drops it.
+///
+/// # Invariants
+///
+/// There is no other one for this value.
 #[must_use]
-pub(crate) struct Taken<'a, T> {
-    is_taken: &'a AtomicBool,
-    pub(crate) value: &'a mut T,
+pub(crate) struct Taken<'a, T>(&'a Exclusive<T>);
+
+impl<T> Deref for Taken<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: By the invariant, references to the value come from this right alone, and the
+        // borrow of it keeps mutable ones away.
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T> DerefMut for Taken<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: By the invariant, references to the value come from this right alone, and the
+        // mutable borrow of it keeps others away.
+        unsafe { &mut *self.0.value.get() }
+    }
 }
 
 impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
         // ORDERING: pairs with `take`.
-        self.is_taken.store(false, Release);
+        self.0.is_taken.store(false, Release);
     }
 }
 
