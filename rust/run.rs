@@ -169,7 +169,8 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
     let vp = pinned.vp();
     let is_ready = if pinned.is_entry_wanted_again() {
         may_enter(vp)?;
-        begin_switching(pinned, call)?;
+        let vm = pinned.private().entry.rcx.vm();
+        begin_switching(pinned, call, vm)?;
         Ready::ToEnter
     } else {
         prepare(pinned, call)?
@@ -203,21 +204,24 @@ enum Ready {
 #[inline(never)]
 fn prepare(pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<Ready> {
     let vp = pinned.vp();
-    let before = pinned.read_entry();
-    if let Ok(Before {
-        deadline: Some(deadline),
-        ..
-    }) = before
+    let read = pinned.read_entry();
+    if let Ok((
+        wanted,
+        Before {
+            deadline: Some(deadline),
+            ..
+        },
+    )) = &read
     {
         // Before anything can fail: userspace considers the deadline armed, whatever the call
         // returns.
-        let vm = pinned.private().entry.rcx.vm();
-        let other = call.other_vtl(vm);
-        deadline::program(pinned, vm, other, deadline)?;
+        let other = call.other_vtl(wanted.vm());
+        deadline::program(pinned, wanted.vm(), other, *deadline)?;
     }
     may_enter(vp)?;
-    let before = before.map_err(error::refusal)?;
-    begin_switching(pinned, call)?;
+    let (wanted, before) = read.map_err(error::refusal)?;
+    begin_switching(pinned, call, wanted.vm())?;
+    pinned.accept(&wanted);
     if ffi::has_guest_work() {
         return Ok(Ready::NotYet);
     }
@@ -234,12 +238,9 @@ fn prepare(pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<Ready> {
 
 /// As [`Switching::begin`], if the kernel switches.
 #[inline(always)]
-fn begin_switching(pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result {
+fn begin_switching(pinned: &mut Pinned<'_>, call: &mut RunCall, vm: VmIndex) -> Result {
     match &mut call.switching {
-        Some(switching) => {
-            let vm = pinned.private().entry.rcx.vm();
-            switching.begin(pinned, vm)
-        }
+        Some(switching) => switching.begin(pinned, vm),
         None => Ok(()),
     }
 }

@@ -8,6 +8,9 @@
 
 #include "pair_fixture.h"
 
+/* Values of MSRs. */
+#define VTL0S 0x10000
+#define VTL1S 0x20000
 #define OF_VM(vm) ((uint64_t)(vm) << MSHV_TDX_ENTRY_VM_SHIFT)
 
 struct renaming {
@@ -43,6 +46,10 @@ TEST_F(pair, a_run_page_that_names_another_vm_in_mid_run_is_einval)
 
 		START(pair_vmcall, pair_spin);
 		rsp = self->state->gpr[RSP];
+		self->run->tdx.vp_state.msr_kernel_gs_base = VTL0S;
+		self->run->tdx.vp_state.msr_lstar = VTL0S + 1;
+		self->page->parked[1].msr_kernel_gs_base = VTL1S;
+		self->page->parked[1].msr_lstar = VTL1S + 1;
 		self->state->gpr[RAX] = 0;
 		self->state->gpr[RCX] = CODE_CALL;
 		ASSERT_EQ(0, vtl_thread_on(&thread, 1, rename_vm, &renaming));
@@ -56,6 +63,8 @@ TEST_F(pair, a_run_page_that_names_another_vm_in_mid_run_is_einval)
 		EXPECT_EQ(pair_address(&self->pair, pair_vmcall) + 3,
 			  self->page->parked[0].rip);
 		EXPECT_EQ(rsp, self->page->parked[0].rsp);
+		EXPECT_EQ(VTL0S, self->page->parked[0].msr_kernel_gs_base);
+		EXPECT_EQ(VTL0S + 1, self->page->parked[0].msr_lstar);
 		EXPECT_EQ(TDX_L2_EXIT_PENDING_INTERRUPT,
 			  self->run->tdx.exit_info.rax >> 32);
 		/* VTL1 goes on, and returns. */
@@ -65,6 +74,10 @@ TEST_F(pair, a_run_page_that_names_another_vm_in_mid_run_is_einval)
 		EXPECT_EQ(EXIT_HLT, vtl_exit_reason(&self->pair.guest));
 		EXPECT_EQ(1, pair_vm(&self->pair));
 		EXPECT_EQ(rsp, self->state->gpr[RSP]);
+		EXPECT_EQ(VTL0S, self->run->tdx.vp_state.msr_kernel_gs_base);
+		EXPECT_EQ(VTL0S + 1, self->run->tdx.vp_state.msr_lstar);
+		EXPECT_EQ(VTL1S, self->page->parked[1].msr_kernel_gs_base);
+		EXPECT_EQ(VTL1S + 1, self->page->parked[1].msr_lstar);
 	}
 }
 

@@ -23,7 +23,7 @@ use crate::cpu::features::Features;
 use crate::cpu::guards::{OnOneCpu, PreemptOff};
 use crate::glue::ffi::Taken;
 use crate::pure::audit::EntryReason;
-use crate::pure::controls::{Before, Refusal};
+use crate::pure::controls::{Before, Entry, Refusal};
 use crate::pure::deadline::Deadlines;
 use crate::pure::field::VmIndex;
 use crate::pure::halt_poll::HaltPoll;
@@ -67,28 +67,28 @@ impl<'m> Claimed<'m> {
             halt_poll,
             deadlines,
             ..
-        } = &mut *self.private.value;
+        } = &mut *self.private;
         (halt_poll, deadlines)
     }
 
     /// The shared MSRs of a VM that does not run.
     pub(crate) fn msrs(&self, vm: VmIndex) -> &SharedMsrs {
-        self.private.value.msrs.of(vm)
+        self.private.msrs.of(vm)
     }
 
     /// Takes the reason for the next entry, which an earlier call has left.
     pub(crate) fn take_unrecorded(&mut self) -> EntryReason {
-        core::mem::replace(&mut self.private.value.unrecorded, EntryReason::USERSPACE)
+        core::mem::replace(&mut self.private.unrecorded, EntryReason::USERSPACE)
     }
 
     /// As [`Private::keep_unrecorded`].
     pub(crate) fn keep_unrecorded(&mut self, reason: EntryReason) {
-        self.private.value.keep_unrecorded(reason);
+        self.private.keep_unrecorded(reason);
     }
 
     /// Has records hashed, if the next one would be too many. May sleep.
     pub(crate) fn make_room(&mut self) {
-        let switches = &mut self.private.value.switches;
+        let switches = &mut self.private.switches;
         if switches.is_at_limit() {
             if let Some(sealer) = &self.vp.sealer {
                 sealer.make_room(&self.vp.ring, switches);
@@ -109,9 +109,22 @@ impl<'m> Claimed<'m> {
         Ok(Pinned {
             vp: self.vp,
             features: self.features,
-            private: &mut *self.private.value,
+            private: &mut self.private,
             stay,
         })
+    }
+}
+
+/// What the run page wants to be entered; every value was checked.
+pub(crate) struct Wanted {
+    entry: Entry,
+    msrs: SharedMsrs,
+}
+
+impl Wanted {
+    /// The VM to enter.
+    pub(crate) fn vm(&self) -> VmIndex {
+        self.entry.rcx.vm()
     }
 }
 
@@ -157,20 +170,24 @@ impl<'c> Pinned<'c> {
         entry.is_wanted_again(msrs, &self.vp.run_page, limits)
     }
 
-    /// Reads each field of the run page once, checks the copy, and keeps it for the entry. Returns what
-    /// has to be done before.
+    /// Reads each field of the run page once, and checks the copy. Also returns what has to be done
+    /// before the entry.
     ///
     /// # Errors
     ///
     /// As [`Controls::validate`](crate::pure::controls::Controls::validate).
-    pub(crate) fn read_entry(&mut self) -> Result<Before, Refusal> {
-        let private = &mut *self.private;
+    pub(crate) fn read_entry(&self) -> Result<(Wanted, Before), Refusal> {
         let controls = self.vp.run_page.read_controls();
         let (entry, msrs, before) =
-            controls.validate(&self.features.limits, &private.given_msrs)?;
-        private.entry = entry;
-        private.set_msrs(entry.rcx.vm(), &msrs);
-        Ok(before)
+            controls.validate(&self.features.limits, &self.private.given_msrs)?;
+        Ok((Wanted { entry, msrs }, before))
+    }
+
+    /// Keeps it for the entry. Nothing must refuse it any more: the MSRs of the VM that it names may
+    /// be those of another VTL, if userspace has renamed the VM in mid-run.
+    pub(crate) fn accept(&mut self, wanted: &Wanted) {
+        self.private.entry = wanted.entry;
+        self.private.set_msrs(wanted.vm(), &wanted.msrs);
     }
 
     /// ID of the thread.
