@@ -13,6 +13,9 @@
 
 #include "pair_fixture.h"
 
+/* OPERAND_INVALID: the virtual-APIC address. */
+#define NO_APIC_PAGE 0xc0000100000000aaULL
+
 /* One VMCALL that is left to userspace, with @reason. */
 static bool is_left(struct vtl_pair *pair, unsigned int vm, uint32_t reason)
 {
@@ -195,6 +198,11 @@ TEST_F(pair, a_target_whose_apic_page_was_released_is_not_entered)
 	ASSERT_EQ(EXIT_HLT, vtl_exit_reason(&self->pair.guest));
 	ASSERT_EQ(1, pair_vm(&self->pair));
 	close(other.fd);
+	/* Nor by userspace, whose attempt does not count as a check for others. */
+	pair_exchange(&self->pair);
+	EXPECT_EQ(-EIO, vtl_enter(&self->pair.guest));
+	EXPECT_EQ(NO_APIC_PAGE, self->run->tdx.exit_info.rax);
+	pair_exchange(&self->pair);
 	self->state->rip = pair_address(&self->pair, pair_vmcall);
 	self->state->gpr[RAX] = 0;
 	self->state->gpr[RCX] = CODE_CALL;

@@ -11,7 +11,7 @@ use super::leaf;
 use super::lower::{LowerMemory, LowerRange};
 use super::passed_msrs;
 use super::status::{Operand, Status};
-use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Call, Registers, Tdcall};
+use super::tdcall::{tdg_vm_rd, tdg_vp_rd, Call, Registers, Tdcall, NOWHERE};
 use super::vmcs_write::{check_write, FieldWrite, Rule};
 
 /// Where an allowed TDCALL may run.
@@ -332,7 +332,8 @@ fn virtual_apic_address(vm: VmIndex, request: &Registers, memory: &LowerMemory) 
     if vm == VmIndex::VM1 {
         return Err(Operand::Rdx);
     }
-    if request.r8 & 0xfff != 0 {
+    // Page 0 stands for "no page".
+    if request.r8 & 0xfff != 0 || request.r8 == NOWHERE {
         return Err(Operand::R8);
     }
     lower_or_own(request.r8, Scope::VirtualApic(vm), Operand::R8, memory)

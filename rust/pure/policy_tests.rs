@@ -256,6 +256,7 @@ fn other_virtual_apic_pages_are_not_other_system_ram() {
         let write = |gpa| ask_with_own(10, 0, field, gpa);
         assert_eq!(write(0x1000), own(scope, 0x1000, Operand::R8));
         assert_eq!(write(LOWER + 1), refused(Operand::R8));
+        assert_eq!(write(NOWHERE), refused(Operand::R8));
         assert_eq!(write(1 << 52), refused(Operand::R8));
         assert_eq!(write(1 << 63), refused(Operand::R8));
         // The high half alone: an odd encoding.

@@ -19,6 +19,8 @@ pub enum Operand {
     Rdx = 2,
     /// R8.
     R8 = 8,
+    /// The virtual-APIC address of an L2 VM, which is no register. [ABI operand IDs]
+    L2VapicGpa = 170,
 }
 
 impl Status {

@@ -10,7 +10,7 @@
 
 use super::field::{vmcs, FieldId, VmIndex};
 use super::status::{Operand, Status};
-use super::tdcall::{tdg_vp_rd, Registers, Tdcall};
+use super::tdcall::{tdg_vp_rd, Registers, Tdcall, NOWHERE};
 
 /// What may be written to a field.
 #[derive(Clone, Copy, Debug)]
@@ -237,18 +237,25 @@ pub enum Again {
     EachEntry,
 }
 
-/// Checks, right before an entry, what depends on several fields of the VMCS of `vm`.
-/// `task_priority` is read from its virtual-APIC page; `None` if the kernel can't see that page.
+/// Checks, right before an entry, that `vm` has a virtual-APIC page, and what depends on several
+/// fields of its VMCS. `task_priority` is read from that page; `None` if the kernel can't see it.
+///
+/// The TDX module only checks that an address was written once, and [`NOWHERE`] is one: if there is
+/// no page, the entry never ends, and if there is one, the VM reads and writes another's memory.
 ///
 /// # Errors
 ///
-/// L2_VM_ENTRY_FAILED, with which later TDX modules report a refusal of the processor, or the
-/// status of a field that could not be read.
+/// OPERAND_INVALID as the TDX module has it if no address was ever written; L2_VM_ENTRY_FAILED, with
+/// which later TDX modules report a refusal of the processor; or the status of a field that could
+/// not be read.
 pub fn check_entry(
     tdcall: &mut impl Tdcall,
     vm: VmIndex,
     task_priority: impl FnOnce() -> Option<u8>,
 ) -> Result<Again, Status> {
+    if let u64::MAX | NOWHERE = tdg_vp_rd(tdcall, FieldId::virtual_apic_address(vm))? {
+        return Err(Status::operand_invalid(Operand::L2VapicGpa));
+    }
     let mut read = |code| tdg_vp_rd(tdcall, FieldId::l2_vmcs(vm, code));
     let event = read(vmcs::ENTRY_EVENT)?;
     let mut is_good = is_event(event) && is_target_count(read(vmcs::CR3_TARGET_COUNT)?);

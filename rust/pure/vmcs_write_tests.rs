@@ -152,7 +152,9 @@ fn writes_to_what_must_fit_together_are_looked_at_again() {
     assert!(!write(0x6802, 0, u64::MAX).unwrap().look.is_at_entry());
 }
 
-/// A VMCS with a few fields; the rest are zero.
+const APIC_PAGE: u64 = 0x2012;
+
+/// A VMCS with a few fields, and a virtual-APIC page; the rest are zero.
 struct Vmcs<'a>(&'a [(u64, u64)]);
 
 impl Tdcall for Vmcs<'_> {
@@ -162,7 +164,11 @@ impl Tdcall for Vmcs<'_> {
         let code = registers.rdx & 0xff_ffff;
         let found = self.0.iter().find(|(field, _)| *field == code);
         Registers {
-            r8: found.map_or(0, |(_, value)| *value),
+            r8: match found {
+                Some((_, value)) => *value,
+                None if code == APIC_PAGE => 0x1000,
+                None => 0,
+            },
             ..Registers::default()
         }
     }
@@ -172,6 +178,15 @@ const REFUSED: Result<Again, Status> = Err(Status::new(0x8000_1103, 0));
 
 fn entry(fields: &[(u64, u64)], task_priority: Option<u8>) -> Result<Again, Status> {
     check_entry(&mut Vmcs(fields), VmIndex::VM1, || task_priority)
+}
+
+#[test]
+fn a_vm_without_a_virtual_apic_page_is_not_entered() {
+    let refused = Err(Status::operand_invalid(Operand::L2VapicGpa));
+    // Never written; forgotten.
+    assert_eq!(entry(&[(APIC_PAGE, u64::MAX)], None), refused);
+    assert_eq!(entry(&[(APIC_PAGE, NOWHERE)], None), refused);
+    assert_eq!(entry(&[(APIC_PAGE, 0x1000)], None), Ok(Again::AfterWrite));
 }
 
 #[test]

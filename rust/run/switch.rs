@@ -18,11 +18,9 @@ use super::context::Loaded;
 use super::deadline;
 use super::offload;
 use crate::cpu::guards::IrqsOff;
-use crate::cpu::tdcall;
 use crate::pure::deadline::Deadlines;
-use crate::pure::field::{FieldId, VmIndex};
+use crate::pure::field::VmIndex;
 use crate::pure::offload::Offload;
-use crate::pure::tdcall::{tdg_vp_rd, NOWHERE};
 use crate::pure::vtl_switch::{
     self, decide, Decision, Direction, Enable, Left, Own, Parked, Switch,
 };
@@ -319,16 +317,10 @@ fn is_enterable(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
 /// Checks before the first entry, and after writes to its VMCS.
 #[cold]
 fn look(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
-    let field = FieldId::virtual_apic_address(vm);
-    let has_apic_page = match tdg_vp_rd(&mut tdcall::Instruction, field) {
-        // The initial value in the TDX module, and the one that the kernel writes for "no page".
-        Ok(u64::MAX | NOWHERE) | Err(_) => false,
-        Ok(_) => true,
-    };
     let irqs = IrqsOff::in_section(&loaded.section);
     let vp = loaded.vp;
     let intercepts = &mut loaded.private.intercepts;
-    has_apic_page && vp.entry_check.pass(vp, vm, intercepts, &irqs).is_ok()
+    vp.entry_check.pass(vp, vm, intercepts, &irqs).is_ok()
 }
 
 /// Step 3: from now on the other VM's translations and predictions apply.
