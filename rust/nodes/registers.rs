@@ -97,7 +97,8 @@ pub(crate) fn set(machine: &Machine, argument: Argument) -> Result<isize> {
         values.push((register, value), GFP_KERNEL)?;
     }
     Pinned::with(machine, |pinned| {
-        for (register, value) in values {
+        // By reference: with preemption disabled the list must not be released.
+        for &(register, value) in &values {
             pinned.private().set_register(register, value);
         }
     })?;
