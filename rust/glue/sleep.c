@@ -43,10 +43,14 @@ int vtl_sleep(struct rcuwait *sleeper, bool (*is_awake)(void *argument),
 	struct vtl_alarm alarm = { .sleeper = sleeper };
 	int result;
 
+	/*
+	 * Hard: with PREEMPT_RT a thread of low priority would run vtl_alarm(), and
+	 * one of higher priority could keep this task asleep.
+	 */
 	hrtimer_setup_on_stack(&alarm.timer, vtl_alarm, CLOCK_MONOTONIC,
-			       HRTIMER_MODE_REL_PINNED);
+			       HRTIMER_MODE_REL_PINNED_HARD);
 	hrtimer_start_range_ns(&alarm.timer, ns_to_ktime(most_ns), slack_ns,
-			       HRTIMER_MODE_REL_PINNED);
+			       HRTIMER_MODE_REL_PINNED_HARD);
 	result = rcuwait_wait_event(
 		sleeper, is_awake(argument) || READ_ONCE(alarm.is_over),
 		TASK_INTERRUPTIBLE);
