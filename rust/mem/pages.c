@@ -35,16 +35,26 @@ static int probe(const struct range *range)
 	return 0;
 }
 
+/* Pages that hold the struct pages of a folio; most can be one and the same. */
+static u64 vmemmap_pages(struct dev_pagemap *map)
+{
+#ifdef VMEMMAP_RESERVE_NR
+	if (vmemmap_can_optimize(NULL, map))
+		return VMEMMAP_RESERVE_NR;
+#endif
+	return PHYS_PFN((1UL << PMD_ORDER) * sizeof(struct page));
+}
+
 /*
  * The kernel warns when it finds no memory for struct pages, so look before it
  * does. Some is left for others, who may want it at the same time.
  */
-static bool has_room(u64 len_bytes)
+static bool has_room(struct dev_pagemap *map, u64 len_bytes)
 {
-	u64 needed = PHYS_PFN(len_bytes) * sizeof(struct page);
+	u64 needed = len_bytes / PMD_SIZE * vmemmap_pages(map);
 
 	return si_mem_available() >=
-	       (long)PHYS_PFN(needed + needed / 8 + SZ_4M);
+	       (long)(needed + needed / 8 + PHYS_PFN(SZ_4M));
 }
 
 /*
@@ -71,7 +81,7 @@ struct dev_pagemap *vtl_pages_make(u64 start, u64 len_bytes)
 	map->range.start = start;
 	map->range.end = start + len_bytes - 1;
 	error = probe(&map->range);
-	if (!error && !has_room(len_bytes))
+	if (!error && !has_room(map, len_bytes))
 		error = -ENOMEM;
 	address = error ? ERR_PTR(error) : memremap_pages(map, NUMA_NO_NODE);
 	if (IS_ERR(address)) {
