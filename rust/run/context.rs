@@ -20,7 +20,7 @@
 //! | DR6 | VP | a constant | each entry |
 //!
 //! What is exchanged with [`Loaded`] stays loaded while the kernel handles an exit, with interrupts
-//! enabled: interrupt handlers use none of it. What an interrupt handler could use is exchanged when
+//! enabled: interrupt handlers use none of it (one writes UMWAIT_CONTROL: see run-loop.rst). What an interrupt handler could use is exchanged when
 //! interrupts are disabled and enabled; what the kernel itself could use, at each entry. [TDP 2.5]
 //!
 //! State that a lower VTL can't change without an exit still has the value that was loaded, and is
