@@ -11,7 +11,6 @@
 #include "hvcall.h"
 #include "pair_fixture.h"
 
-#define FOR_HOST 3
 #define REPS(count) ((uint64_t)(count) << 32)
 
 struct neighbour {
@@ -137,21 +136,12 @@ static void *release_soon(void *argument)
 /* Of four pages, the first of which is the assist page; 0, or -1. */
 static int show_host(uint64_t gpa, uint64_t visibility)
 {
-	struct visibility input = {
-		.partition = ~0ULL,
-		.visibility = visibility,
-		.pages = { gpa / VTL_PAGE_SIZE, gpa / VTL_PAGE_SIZE + 1,
-			   gpa / VTL_PAGE_SIZE + 2, gpa / VTL_PAGE_SIZE + 3 }
-	};
-	struct mshv_vtl_hvcall call = {};
 	int fd = vtl_open(DEV_MSHV_HVCALL), result;
 
 	if (fd < 0)
 		return -1;
 	result = hvcall_allow(fd, 64) ||
-		 hvcall(&call, fd, MODIFY_HOST_VISIBILITY | REPS(4), &input,
-			sizeof(input), NULL, 0) ||
-		 call.status != REPS(4);
+		 hvcall_show_host(fd, gpa, visibility);
 	close(fd);
 	return result ? -1 : 0;
 }

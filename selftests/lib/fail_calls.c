@@ -346,22 +346,6 @@ static int release(struct world *world)
 	return result == -ENOMEM ? release_page(world, gpa | 1) : result;
 }
 
-static int show_host(int fd, uint64_t gpa, uint64_t visibility)
-{
-	struct visibility input = {
-		.partition = ~0ULL,
-		.visibility = visibility,
-		.pages = { gpa / VTL_PAGE_SIZE, gpa / VTL_PAGE_SIZE + 1,
-			   gpa / VTL_PAGE_SIZE + 2, gpa / VTL_PAGE_SIZE + 3 }
-	};
-	struct mshv_vtl_hvcall call = {};
-
-	if (hvcall(&call, fd, MODIFY_HOST_VISIBILITY | REPS(4), &input,
-		   sizeof(input), NULL, 0))
-		return -errno;
-	return call.status == REPS(4) ? 0 : -ENOMEM;
-}
-
 /* Shares a page, accesses it, and makes it private again. */
 static int visibility(struct world *world)
 {
@@ -371,9 +355,9 @@ static int visibility(struct world *world)
 	if (fd < 0)
 		return -errno;
 	result = answer(hvcall_allow(fd, 64))			    ?:
-			 show_host(fd, gpa, 3)			    ?:
+			 hvcall_show_host(fd, gpa, FOR_HOST)			    ?:
 			 fault_in(world, MSHV_VTL_LOW_SHARED | gpa) ?:
-			 show_host(fd, gpa, 0)			    ?:
+			 hvcall_show_host(fd, gpa, 0)			    ?:
 			 answer(vtl_accept(world->guest.fd, gpa,
 					   4 * VTL_PAGE_SIZE));
 	close(fd);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Hypercalls through /dev/mshv_hvcall. */
+#include <errno.h>
 #include <sys/ioctl.h>
 
 #include "hvcall.h"
@@ -42,4 +43,20 @@ int hvcall(struct mshv_vtl_hvcall *call, int fd, uint64_t control,
 	call->output_ptr = (uintptr_t)output;
 	call->output_size = output_size;
 	return ioctl(fd, MSHV_HVCALL, call);
+}
+
+int hvcall_show_host(int fd, uint64_t gpa, uint64_t visibility)
+{
+	struct visibility input = {
+		.partition = ~0ULL,
+		.visibility = visibility,
+		.pages = { gpa / VTL_PAGE_SIZE, gpa / VTL_PAGE_SIZE + 1,
+			   gpa / VTL_PAGE_SIZE + 2, gpa / VTL_PAGE_SIZE + 3 }
+	};
+	struct mshv_vtl_hvcall call = {};
+
+	if (hvcall(&call, fd, MODIFY_HOST_VISIBILITY | REPS(4), &input,
+		   sizeof(input), NULL, 0))
+		return -errno;
+	return call.status == REPS(4) ? 0 : -ENOMEM;
 }

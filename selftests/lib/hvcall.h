@@ -48,9 +48,17 @@ struct visibility {
 	uint64_t partition, visibility, pages[4];
 };
 
+/* Visibility of a page: the host may read and write it. */
+#define FOR_HOST 3
+
 int hvcall_allow(int fd, size_t size);
 int hvcall(struct mshv_vtl_hvcall *call, int fd, uint64_t control,
 	   const void *input, size_t input_size, void *output,
 	   size_t output_size);
+/*
+ * Makes four pages visible to the host (FOR_HOST), or private again (0); @fd may call by
+ * hvcall_allow(). Returns 0 or a negative errno.
+ */
+int hvcall_show_host(int fd, uint64_t gpa, uint64_t visibility);
 
 #endif /* VTL_HVCALL_H */

@@ -149,13 +149,19 @@ static void trace_taken(struct program *program)
 	trace(program, RAX);
 }
 
-/* VTL1 halts. VTL0 accepts interrupts, and reads their number. */
+/* What VTL1 has in place of these actions of VTL0. */
+static bool is_halt_of_vtl1(struct program *program)
+{
+	if (program->vm == 2)
+		put(program, 1, 0xf4);
+	return program->vm == 2;
+}
+
+/* VTL0 accepts interrupts, and reads their number. */
 static void put_wait(struct program *program)
 {
-	if (program->vm == 2) {
-		put(program, 1, 0xf4);
+	if (is_halt_of_vtl1(program))
 		return;
-	}
 	put(program, 3, 0xfa90fb);
 	trace_taken(program);
 }
@@ -166,10 +172,8 @@ static void put_wait(struct program *program)
  */
 static void put_halt(struct program *program)
 {
-	if (program->vm == 2) {
-		put(program, 1, 0xf4);
+	if (is_halt_of_vtl1(program))
 		return;
-	}
 	put(program, 3, 0xfa90fb);
 	vmcall(program, 0,
 	       vtl_roll(&program->dice) % 2 ? CODE_ASK : CODE_LATER);
@@ -184,10 +188,8 @@ static void put_halt(struct program *program)
  */
 static void put_sleep(struct program *program)
 {
-	if (program->vm == 2) {
-		put(program, 1, 0xf4);
+	if (is_halt_of_vtl1(program))
 		return;
-	}
 	set(program, RAX, 0);
 	set(program, RCX, CODE_SLEEP);
 	/* STI, VMCALL, NOP, CLI */
