@@ -9,12 +9,12 @@
 
 SHELL := /bin/bash
 S := scripts
-export N VCPUS T TARGET SEED TRACE KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM \
+export N OTHERS VCPUS T TARGET SEED TRACE KDIR KIMAGE V KERNEL INITRD CMDLINE EMU SMP MEM \
 	SHARE RUN EXTRA GDB ROOTLESS DEBIAN_MIRROR DESTDIR PREFIX
 
 .DEFAULT_GOAL := modules
 .PHONY: help setup doctor modules emulator tools selftests initramfs image \
-	run test test-host test-tmk test-td test-kexec test-guest test-install test-hosts install dist bench bench-guest bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
+	run test test-host test-tmk test-td test-kexec test-guest test-install test-hosts install dist bench bench-guest bench-emu fuzz oracle miri debug-kernel test-deep storm soak soak-hostile soak-guest boot shell emu-run check fmt fmtcheck clippy lint \
 	unsafe-count docs clean distclean
 
 help: ## list the targets
@@ -105,8 +105,11 @@ test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel 
 storm: image ## a million interrupts and switches, two minutes of wake-ups: none lost [EVENTS= SWITCHES= RACE_SECONDS= ATTEST_SECONDS= SEED=]
 	@$(S)/storm.sh
 
-soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20)
+soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20) and OTHERS times at each other level (OTHERS=3)
 	@$(S)/soak.sh
+
+soak-hostile: image ## a guest, and two VTLs, in TDs whose host is hostile: seeds 1 to N (N=20)
+	@$(S)/soak.sh hostile
 
 soak-guest: ## boot two kernel versions at VTL0 with 1, 2 and 4 processors, N times each (N=10)
 	@$(S)/soak-guest.sh

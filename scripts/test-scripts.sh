@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..51"
+echo "1..60"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -193,6 +193,58 @@ result $status plain_kbuild_installs_it
 status=0
 plain clean >"$work/out" 2>&1 && [ ! -e "$work/plain/mshv_vtl_tdx.ko" ] || status=1
 result $status plain_kbuild_leaves_nothing_behind
+
+# `make soak` goes on where it stopped. Instead of booting a TD, this notes that it was asked to; a boot that is
+# named in fails has failed.
+mkdir -p "$work/soak/cache/kernel" "$work/soak/cache/kernel-other" "$work/soak/build"
+for kernel in kernel kernel-other; do
+	echo "$kernel" | tee "$work/soak/cache/$kernel/vmlinuz" >"$work/soak/cache/$kernel/release"
+done
+cat >"$work/soak/td" <<'END'
+#!/bin/sh
+name=$(basename "$2" .log)
+echo "$name $3" >>"$NOTES/booted"
+! grep -qx "$name" "$NOTES/fails"
+END
+chmod +x "$work/soak/td"
+# soak COUNT RESULT [PART]: has to boot COUNT TDs, and to end with RESULT.
+soak() {
+	local want="soak: $2" booted
+	: >"$work/soak/booted"
+	env MSHV_VTL_CACHE="$work/soak/cache" BUILD="$work/soak/build" EMULATOR="$work/soak/emulator" NOTES="$work/soak" \
+		TD="$work/soak/td" TEST="$work/soak/test" VCPUS=1 N=3 OTHERS=1 EMU="${EMU:-}" \
+		"$TOP/scripts/soak.sh" ${3:+"$3"} >"$work/out" 2>&1 || :
+	booted=$(wc -l <"$work/soak/booted")
+	echo "$booted were booted" >>"$work/out"
+	[ "$booted" = "$1" ] && grep -qxF "$want" "$work/out"
+}
+# soak_case NAME COUNT RESULT [PART]
+soak_case() {
+	local name=$1 status=0
+	shift
+	soak "$@" || status=1
+	result $status "$name"
+}
+echo one >"$work/soak/emulator"
+echo kernel-1-level1-2 >"$work/soak/fails"
+soak_case soak_boots_each_kernel_at_each_level 10 '9 passed (0 of them earlier), 1 failed'
+soak_case soak_repeats_only_what_failed 1 '9 passed (9 of them earlier), 1 failed'
+: >"$work/soak/fails"
+soak_case soak_goes_on_until_everything_has_passed 1 '10 passed (9 of them earlier), 0 failed'
+soak_case soak_repeats_nothing_that_has_passed 0 '10 passed (10 of them earlier), 0 failed'
+echo other >"$work/soak/cache/kernel-other/vmlinuz"
+soak_case soak_boots_another_kernel_again 5 '10 passed (5 of them earlier), 0 failed'
+echo two >"$work/soak/emulator"
+soak_case soak_boots_with_another_emulator_again 10 '10 passed (0 of them earlier), 0 failed'
+EMU=emu.l2=3 soak_case soak_boots_with_other_options_again 10 '10 passed (0 of them earlier), 0 failed'
+cat >"$work/soak/test" <<'END'
+#!/bin/sh
+echo "$1 $SEED" >>"$NOTES/booted"
+END
+chmod +x "$work/soak/test"
+touch "$work/soak/build/initramfs" "$work/soak/build/initramfs-run"
+soak_case soak_tries_each_hostile_seed 3 '3 passed (0 of them earlier), 0 failed' hostile
+soak_case soak_tries_no_hostile_seed_twice 0 '3 passed (3 of them earlier), 0 failed' hostile
 
 # The kselftests' runner: what a program has left would hold the pipe of its output for ever.
 mkdir "$work/runner" "$work/bin"
