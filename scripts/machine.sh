@@ -49,7 +49,12 @@ machine() {
 	case $vcpus in
 	'' | 0* | *[!0-9]* | ????*) die "SMP=$vcpus is not a number of processors" "example: SMP=4" ;;
 	esac
-	[ "$vcpus" = 1 ] || vcpus=$((vcpus + 1))
+	# The timers of a Hyper-V host need one, too. With two of QEMU's, instructions can't be counted.
+	case $vcpus:${COUNT_TO:-}:$options in
+	1::*emu.host=hyperv*) vcpus=2 ;;
+	1:*) ;;
+	*) vcpus=$((vcpus + 1)) ;;
+	esac
 	case $mem in
 	*[!0-9]?* | 0*) ;;
 	[0-9]*G) mib=$((${mem%G} * 1024)) ;;

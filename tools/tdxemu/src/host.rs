@@ -16,6 +16,7 @@ pub mod map_gpa;
 pub mod mmio;
 pub mod msr;
 pub mod synic;
+pub mod timers;
 
 use crate::console::End;
 use crate::hostile::{Chaos, Hostile, What};

@@ -4,21 +4,32 @@
 //!
 //! `host/` carries out what this file decides.
 
+pub mod timers;
+
 /// Highest leaf of the hypervisor range.
 const MAX_LEAF: u32 = 0x4000_000c;
 
 /// A hypervisor leaf: EAX, EBX, ECX, EDX.
 ///
-/// What is not offered is absent: no hypercall page, no timers, no reference TSC page, no VTL of
-/// the host's making, and no recommendations.
-pub fn cpuid(leaf: u32) -> [u32; 4] {
+/// What is not offered is absent: no hypercall page, no reference TSC page, no recommendations; and
+/// no timers unless the machine has a processor that can keep them.
+pub fn cpuid(leaf: u32, has_timers: bool) -> [u32; 4] {
     let word = |bytes: [u8; 4]| u32::from_le_bytes(bytes);
+    let (timer_msrs, timer_mode) = match has_timers {
+        true => (ACCESS_SYNTHETIC_TIMER_REGS, TIMERS_DIRECT_MODE),
+        false => (0, 0),
+    };
     match leaf {
         0x4000_0000 => [MAX_LEAF, word(*b"Micr"), word(*b"osof"), word(*b"t Hv")],
         0x4000_0001 => [word(*b"Hv#1"), 0, 0, 0],
         // Build, version 10.0.
         0x4000_0002 => [20_348, 10 << 16, 0, 0],
-        0x4000_0003 => [FEATURES, PRIVILEGES_HIGH, 0, FREQUENCY_MSRS],
+        0x4000_0003 => [
+            FEATURES | timer_msrs,
+            PRIVILEGES_HIGH,
+            0,
+            FREQUENCY_MSRS | timer_mode,
+        ],
         // End interrupts of the SynIC by the interrupt controller, which the host does not see; never
         // retry a spin lock by hypercall.
         0x4000_0004 => [1 << 9, u32::MAX, 0, 0],
@@ -30,9 +41,11 @@ pub fn cpuid(leaf: u32) -> [u32; 4] {
 
 /// Reference counter, SynIC, hypercall and VP-index MSRs, frequency MSRs, invariant TSC.
 const FEATURES: u32 = (1 << 1) | (1 << 2) | (1 << 5) | (1 << 6) | (1 << 11) | (1 << 15);
-/// Post messages, signal events, isolation.
-const PRIVILEGES_HIGH: u32 = (1 << 4) | (1 << 5) | (1 << 22);
+const ACCESS_SYNTHETIC_TIMER_REGS: u32 = 1 << 3;
+/// PostMessages, SignalEvents, AccessVSM (VTL1 may be enabled), isolation.
+const PRIVILEGES_HIGH: u32 = (1 << 4) | (1 << 5) | (1 << 16) | (1 << 22);
 const FREQUENCY_MSRS: u32 = 1 << 8;
+const TIMERS_DIRECT_MODE: u32 = 1 << 19;
 
 /// Synthetic MSRs.
 pub mod msr {
@@ -50,6 +63,8 @@ pub mod msr {
     pub const EOM: u32 = 0x4000_0084;
     pub const SINT0: u32 = 0x4000_0090;
     pub const SINT15: u32 = 0x4000_009f;
+    pub const STIMER0_CONFIG: u32 = 0x4000_00b0;
+    pub const STIMER3_COUNT: u32 = 0x4000_00b7;
     pub const TSC_INVARIANT_CONTROL: u32 = 0x4000_0118;
 }
 
@@ -292,21 +307,31 @@ mod tests {
 
     #[test]
     fn leaves_name_hyper_v_and_tdx_isolation() {
-        let [max, ebx, ecx, edx] = cpuid(0x4000_0000);
+        let [max, ebx, ecx, edx] = cpuid(0x4000_0000, false);
         assert_eq!(max, 0x4000_000c);
         let name: Vec<u8> = [ebx, ecx, edx]
             .iter()
             .flat_map(|w| w.to_le_bytes())
             .collect();
         assert_eq!(name, b"Microsoft Hv");
-        assert_eq!(cpuid(0x4000_0001)[0].to_le_bytes(), *b"Hv#1");
-        assert_eq!((cpuid(0x4000_0003)[1] >> 22) & 1, 1);
-        let [config_a, config_b, ..] = cpuid(0x4000_000c);
+        assert_eq!(cpuid(0x4000_0001, false)[0].to_le_bytes(), *b"Hv#1");
+        assert_eq!((cpuid(0x4000_0003, false)[1] >> 22) & 1, 1);
+        let [config_a, config_b, ..] = cpuid(0x4000_000c, false);
         assert_eq!(
             (config_a, config_b & 0xf, (config_b >> 6) & 0x3f),
             (0, 3, 47)
         );
-        assert_eq!(cpuid(0x4000_000d), [0; 4]);
+        assert_eq!(cpuid(0x4000_000d, false), [0; 4]);
+    }
+
+    #[test]
+    fn leaf_of_the_features_has_timers_only_where_somebody_keeps_them() {
+        // [TLFS "Feature Identification"]: AccessSyntheticTimerRegs, AccessVSM, and timers in direct mode.
+        for (has_timers, bit) in [(false, 0), (true, 1)] {
+            let [eax, ebx, _, edx] = cpuid(0x4000_0003, has_timers);
+            assert_eq!(((eax >> 3) & 1, (edx >> 19) & 1), (bit, bit));
+            assert_eq!((ebx >> 16) & 1, 1);
+        }
     }
 
     #[test]

@@ -13,8 +13,9 @@ mod td;
 
 use crate::acpi::{self, Physical};
 use crate::boot::{self, Handover};
-use crate::config::{self, Config};
+use crate::config::{self, Config, HostKind};
 use crate::cpu::tsc;
+use crate::host::timers;
 use crate::loader::{self, BootParams, Facts, Kernel};
 use crate::mem::frame::FramePool;
 use crate::mem::guest::GuestMemory;
@@ -192,6 +193,10 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
         Pieces(&layout.vtl0),
         platform.pool.frames_left()
     );
+    let has_timers = config.host == HostKind::HyperV && !config.is_time_hidden;
+    if has_timers && smp::current_index().is_none() {
+        timers::declare_keeper();
+    }
     // SAFETY: the trampoline page is ordinary low memory that L1 does not use yet; the platform
     // and the TD are complete.
     unsafe { smp::start_others(&platform.pool)? };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The processors: starting them, and making them leave their guests.
 //!
-//! If there are several, QEMU's first one starts the others and then sleeps forever. QEMU changes
+//! If there are several, QEMU's first one starts the others, and then sleeps forever or keeps the
+//! host's timers. QEMU changes
 //! flags of that processor, and of no other, from the threads of all of them, so that what VMRUN
 //! and #VMEXIT write there can get lost. So the TD has the others, numbered from 0 in the order of
 //! the MADT; this file maps APICs to numbers. A single processor belongs to the TD, since no other
@@ -16,6 +17,7 @@
 
 use crate::boot::STACK_BYTES;
 use crate::cpu::{self, apic, idt};
+use crate::host::timers;
 use crate::l1_apic::{Ipi, MAX_CPUS, mode};
 use crate::mem::frame::FramePool;
 use crate::stats::Stats;
@@ -188,8 +190,11 @@ pub unsafe fn start_others(pool: &FramePool) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Ends the part of QEMU's first processor. No interrupt is ever for it.
+/// Ends the part of QEMU's first processor, which may still keep the host's timers.
 pub fn retire() -> ! {
+    if timers::are_offered() {
+        timers::keep();
+    }
     loop {
         // SAFETY: with interrupts off it sleeps, and an NMI's handler only returns.
         unsafe { core::arch::asm!("cli", "hlt", options(nomem, nostack)) };
@@ -213,9 +218,11 @@ extern "C" fn emu_ap_main(_number: u32) -> ! {
     }
 }
 
-/// Sleeps for about a millisecond; only before SVM is enabled.
+/// Sleeps until the timer of `apic`, or an interrupt of the same vector; only where SVM is not
+/// enabled.
 pub fn doze() {
-    // SAFETY: the timer of `apic::start_timer` ends the sleep and its handler only acknowledges.
+    // SAFETY: the handler of the interrupt that ends the sleep only acknowledges it. None is taken
+    // before the processor sleeps.
     unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
 }
 

@@ -8,6 +8,7 @@ use core::fmt;
 const COM1: u64 = 0x3f8;
 const PM1A_CONTROL: u64 = 0x604;
 const S5: u64 = 0x2000;
+const CPUID: u64 = 0x0a;
 const HLT: u64 = 0x0c;
 const IO: u64 = 0x1e;
 const RDMSR: u64 = 0x1f;
@@ -61,6 +62,17 @@ pub fn rdmsr(index: u64) -> u64 {
 /// Returns true if the host refuses RDMSR.
 pub fn refuses_rdmsr(index: u64) -> bool {
     answer(RDMSR, [index, 0, 0, 0])[10] != 0
+}
+
+/// Returns true if the host refuses WRMSR.
+pub fn refuses_wrmsr(index: u64, value: u64) -> bool {
+    answer(WRMSR, [index, value, 0, 0])[10] != 0
+}
+
+/// CPUID of a leaf that the host answers: EAX, EBX, ECX, EDX.
+pub fn cpuid(leaf: u64) -> [u64; 4] {
+    let registers = answer(CPUID, [leaf, 0, 0, 0]);
+    core::array::from_fn(|index| registers[12 + index])
 }
 
 /// Reads a byte from a port.

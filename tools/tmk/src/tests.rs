@@ -5,6 +5,7 @@ mod controls;
 mod events;
 mod exits;
 mod host_actions;
+mod hyperv;
 mod interrupts;
 mod leaks;
 mod memory;
@@ -197,6 +198,15 @@ tests! { ALL:
         hypercalls_use_shared_pages
         entry_of_a_page_is_held_by_the_host
         long_calls_are_interrupted_and_go_on
+    }
+    hyperv {
+        features_name_vsm_and_timers
+        reference_counter_has_units_of_100_ns
+        registers_of_the_partition_are_read_and_set_by_name
+        timer_interrupts_once_when_it_is_due
+        timer_that_is_stopped_does_not_interrupt
+        periodic_timer_interrupts_until_it_is_stopped
+        timers_without_direct_mode_are_refused
     }
 }
 

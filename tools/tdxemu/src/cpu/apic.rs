@@ -21,10 +21,12 @@ const IRR: u32 = 0x820;
 /// Interrupt command register.
 pub const ICR: u32 = 0x830;
 const LVT_TIMER: u32 = 0x832;
+const LVT_LINT0: u32 = 0x835;
+const LVT_LINT1: u32 = 0x836;
 const TIMER_INITIAL: u32 = 0x838;
 const TIMER_DIVIDE: u32 = 0x83e;
 
-/// Vector of the emulator's own timer, used before L1 owns the APIC.
+/// Vector of the emulator's own timer, used before L1 owns the APIC, or where it never does.
 pub const TIMER_VECTOR: u8 = 0xf0;
 
 const ENABLE_X2APIC: u64 = 0xc00;
@@ -89,10 +91,30 @@ pub fn look_again() {
 /// Starts a timer that interrupts about every millisecond.
 pub fn start_timer() {
     const MILLISECOND_TICKS: u64 = 1_000_000;
-    write(SVR, SVR_ENABLED);
-    write(TIMER_DIVIDE, 0xb); // divide by one
+    prepare_timer();
     write(LVT_TIMER, LVT_PERIODIC | u64::from(TIMER_VECTOR));
     write(TIMER_INITIAL, MILLISECOND_TICKS);
+}
+
+/// Makes the timer one that interrupts once after [`set_timer`], by [`TIMER_VECTOR`].
+pub fn prepare_timer() {
+    write(SVR, SVR_ENABLED);
+    write(TIMER_DIVIDE, 0xb); // divide by one
+    write(LVT_TIMER, u64::from(TIMER_VECTOR));
+}
+
+/// Keeps out the interrupts of the old interrupt controller, and NMIs of devices.
+pub fn mask_pins() {
+    write(LVT_LINT0, LVT_MASKED);
+    write(LVT_LINT1, LVT_MASKED);
+}
+
+/// Has the timer interrupt after this many nanoseconds, or earlier if they are too many for it; or
+/// stops it. QEMU's counts nanoseconds.
+pub fn set_timer(after_ns: Option<u64>) {
+    // A count of 0 stops it.
+    let count = after_ns.map_or(0, |ns| ns.clamp(1, u64::from(u32::MAX)));
+    write(TIMER_INITIAL, count);
 }
 
 /// Puts the timer back into its reset state.

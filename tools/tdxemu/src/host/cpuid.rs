@@ -4,6 +4,7 @@
 //! The generic host has KVM's signature, without any paravirtual feature: Linux keeps x2APIC mode
 //! only under a hypervisor that it knows to support it.
 
+use super::timers;
 use crate::config::HostKind;
 use crate::hyperv;
 use tdx_model::gprs::Gprs;
@@ -15,7 +16,8 @@ const FEATURES_LEAF: u64 = 0x4000_0001;
 pub fn cpuid(host: HostKind, gprs: &mut Gprs) {
     if host == HostKind::HyperV {
         // CPUID takes 32 bits; no larger leaf exists.
-        let [eax, ebx, ecx, edx] = hyperv::cpuid(u32::try_from(gprs.r12).unwrap_or(0));
+        let leaf = u32::try_from(gprs.r12).unwrap_or(0);
+        let [eax, ebx, ecx, edx] = hyperv::cpuid(leaf, timers::are_offered());
         (gprs.r12, gprs.r13) = (u64::from(eax), u64::from(ebx));
         (gprs.r14, gprs.r15) = (u64::from(ecx), u64::from(edx));
         return;

@@ -8,7 +8,7 @@
 mod connection;
 mod vtl;
 
-use super::{debug_port, map_gpa, synic};
+use super::{debug_port, map_gpa, msr, synic};
 use crate::config::HostKind;
 use crate::hyperv::{self, Control, result, status};
 use crate::log;
@@ -31,10 +31,13 @@ mod code {
     pub(super) const MODIFY_HOST_VISIBILITY: u16 = 0xdb;
 }
 
-/// Registers of a virtual processor.
+/// Registers of a virtual processor. [TLFS HV_REGISTER_NAME]
 mod register {
+    pub(super) const TIME_REF_COUNT: u32 = 0x9_0004;
+    pub(super) const PM_TIMER_ASSIST: u32 = 0x9_0032;
     pub(super) const VSM_CAPABILITIES: u32 = 0xd_0006;
     pub(super) const VSM_PARTITION_CONFIG: u32 = 0xd_0007;
+    pub(super) const GUEST_VSM_PARTITION_CONFIG: u32 = 0xd_0008;
     pub(super) const SINT0: u32 = 0xa_0000;
     pub(super) const SINT15: u32 = 0xa_000f;
     pub(super) const SIFP: u32 = 0xa_0012;
@@ -196,6 +199,9 @@ impl Call {
             // Of VSM it says what is so on TDX, DR6 is shared; the VTLs of a TD are L2 VMs.
             register::VSM_CAPABILITIES => 1,
             register::VSM_PARTITION_CONFIG => 0,
+            // Bits 3:0, MaximumVtl: VTL1 may be enabled for the guest.
+            register::GUEST_VSM_PARTITION_CONFIG => 1,
+            register::TIME_REF_COUNT => msr::time_ref_count(vp),
             _ => return Err(status::INVALID_PARAMETER),
         };
         let mut bytes = [0; 16];
@@ -214,6 +220,8 @@ impl Call {
         let value = self.word(vp, offset + 16)?;
         let register = match name {
             register::VSM_PARTITION_CONFIG => return Ok(()),
+            // The host answers none of a lower VTL's port accesses: those of a TD are L1's.
+            register::PM_TIMER_ASSIST if value == 0 => return Ok(()),
             register::SIFP => hyperv::msr::SIEFP,
             register::SIPP => hyperv::msr::SIMP,
             register::SINT0..=register::SINT15 => hyperv::msr::SINT0 + (name - register::SINT0),

@@ -6,7 +6,7 @@
 // UNSAFETY: WRMSR on L1's behalf.
 #![expect(unsafe_code)]
 
-use super::synic;
+use super::{synic, timers};
 use crate::config::HostKind;
 use crate::cpu::{apic, msr};
 use crate::hyperv::msr as synthetic;
@@ -119,14 +119,19 @@ pub fn write_natively(index: u32, value: u64) -> Option<()> {
     unsafe { msr::try_write(index, value) }
 }
 
+fn is_timer(index: u32) -> bool {
+    timers::are_offered() && (synthetic::STIMER0_CONFIG..=synthetic::STIMER3_COUNT).contains(&index)
+}
+
 fn read_synthetic(vp: &Vp, index: u32) -> Option<u64> {
     match index {
         synthetic::VP_INDEX => Some(vp.index as u64),
         synthetic::TSC_FREQUENCY => Some(vp.platform.tsc_khz * 1000),
         synthetic::APIC_FREQUENCY => Some(APIC_HZ),
-        synthetic::TIME_REF_COUNT => Some(time_100ns(vp)),
+        synthetic::TIME_REF_COUNT => Some(time_ref_count(vp)),
         // No hypercall page: a TD calls by TDVMCALL.
         synthetic::GUEST_OS_ID | synthetic::HYPERCALL | synthetic::TSC_INVARIANT_CONTROL => Some(0),
+        index if is_timer(index) => timers::read(vp.index, index),
         _ => synic::read(vp.index, index),
     }
 }
@@ -138,13 +143,13 @@ fn write_synthetic(vp: &mut Vp, index: u32, value: u64) -> Option<()> {
             Some(())
         }
         synthetic::TSC_INVARIANT_CONTROL => Some(()),
+        index if is_timer(index) => timers::write(vp, index, value),
         _ => synic::write(vp, index, value),
     }
 }
 
-/// L1's time since the start in units of 100 ns.
-fn time_100ns(vp: &Vp) -> u64 {
+/// The reference counter: L1's time since the start in units of 100 ns.
+pub fn time_ref_count(vp: &Vp) -> u64 {
     let ticks = cpu::tsc::now().wrapping_add(vp.clock.offset());
-    // CAST: the quotient is smaller than the ticks as long as the rate is above 10 MHz.
-    (u128::from(ticks) * 10_000 / u128::from(vp.platform.tsc_khz.max(1))) as u64
+    timers::reference_time(vp.platform, ticks)
 }

@@ -167,7 +167,7 @@ pub fn invalidations_are_accepted(vm: &mut Vm, memory: &Memory) -> Outcome {
 }
 
 /// Where this program sees the first GiB through its shared alias.
-fn shared_window() -> u64 {
+pub fn shared_window() -> u64 {
     #[repr(align(4096))]
     struct Table([AtomicU64; 512]);
     static PDPT: Table = Table([const { AtomicU64::new(0) }; 512]);
