@@ -36,7 +36,9 @@ in_reach() {
 # debugger before the first instruction. With ICOUNT=1 one instruction is a nanosecond and one
 # CPU runs at a time; with COUNT_TO=FILE a plugin also counts instructions into FILE, and with
 # PROFILE=... where each path executes them, or with COUNT_BOOT=1 those of a boot instead.
-# RDRAND stays: a TD's kernel refuses to boot without it.
+# RDRAND stays: a TD's kernel refuses to boot without it. With DISK=FILE the TD has a disk, with NET=1
+# a network of QEMU's own, and with DEVICES=... devices for QEMU's command line, whose DMA reaches what L1
+# shares. They have no MSIs, which QEMU would send to the wrong processor.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 vcpus=${SMP:-2}
 	local mem=${MEM:-1536M} mib=0
@@ -87,12 +89,26 @@ machine() {
 		-kernel "$EMULATOR" -initrd "$initrd"
 		-device "loader,file=$kernel,addr=0x30000000,force-raw=on"
 		-append "$options -- $command_line")
+	machine_devices
 	case ${GDB:-} in
 	'') ;;
 	1) qemu+=(-S -gdb tcp:localhost:1234) ;;
 	*[!0-9]*) die "GDB=$GDB is not a port" "example: GDB=1, which is port 1234" ;;
 	*) qemu+=(-S -gdb "tcp:localhost:$GDB") ;;
 	esac
+}
+
+# Adds them to $qemu, behind a unit that decides what they reach.
+machine_devices() {
+	local device devices=() virtio="vectors=0,disable-legacy=on,iommu_platform=on"
+	[ -z "${DEVICES:-}${DISK:-}${NET:-}" ] || qemu+=(-device "intel-iommu,intremap=off")
+	read -ra devices <<<"${DEVICES:-}"
+	for device in "${devices[@]}"; do qemu+=(-device "$device"); done
+	if [ -n "${DISK:-}" ]; then
+		in_reach DISK "$DISK"
+		qemu+=(-drive "file=$(realpath "$DISK"),if=none,id=disk,format=raw" -device "virtio-blk-pci,drive=disk,$virtio")
+	fi
+	[ -z "${NET:-}" ] || qemu+=(-netdev "user,id=net,restrict=on" -device "virtio-net-pci,netdev=net,romfile=,$virtio")
 }
 
 # What a person at the console needs to know.

@@ -13,13 +13,18 @@
 log=${1:-$BUILD/test-tmk.log}
 emu_log=${log%.log}.emu.log
 processors=1 options="emu.l2=3 emu.host=hyperv" command_line=
+copier="edu,dma_mask=0xffffffff" disk=$BUILD/tmk-disk
 case ${2:-} in
 '') ;;
-smp) processors=8 options="emu.l2=3 emu.l2_tables=ondemand" command_line=tmk.do=smp ;;
+smp)
+	processors=8 options="emu.l2=3 emu.l2_tables=ondemand" command_line=tmk.do=smp
+	copier='' disk=''
+	;;
 *) die "unknown part '$2'" "known: smp" ;;
 esac
+[ -z "$disk" ] || { printf DISK4TMK && head -c 4088 /dev/zero; } >"$disk"
 # It is linked at 16 MiB, where VTL0's memory is by default, and maps no more than 1 GiB.
-SMP=$processors MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $options ${EMU:-}" \
+DEVICES=$copier DISK=$disk SMP=$processors MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $options ${EMU:-}" \
 	"$command_line"
 status=0
 in_root timeout --foreground "${LIMIT:-120}" "${qemu[@]}" </dev/null |
@@ -28,4 +33,6 @@ in_root timeout --foreground "${LIMIT:-120}" "${qemu[@]}" </dev/null |
 	tail -n 25 "$emu_log" >&2
 	die "the machine stopped with status $status" "console: $log" "emulator: $emu_log"
 }
+[ -z "$copier" ] || grep -q 'device .* may not write page 0x' "$emu_log" ||
+	die "the emulator did not log what it refused to a device" "emulator: $emu_log"
 grep -q '^# totals: pass:[0-9]* fail:0 ' "$log" || die "tests failed" "console: $log" "emulator: $emu_log"

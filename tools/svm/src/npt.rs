@@ -222,6 +222,12 @@ impl Npt {
         frames.write_entry(self.root_pa, index(gpa, 3), entry);
     }
 
+    /// Address of the table for the 512 GiB around `gpa`, of three levels, if there is one.
+    pub fn lower_table_pa(&self, frames: &impl Frames, gpa: u64) -> Option<u64> {
+        let entry = frames.read_entry(self.root_pa, index(gpa, 3));
+        (entry & PRESENT != 0).then_some(entry & ADDRESS)
+    }
+
     /// Unmaps one page. Returns true if it was mapped, so that processors inside the guest may
     /// still hold a translation.
     pub fn unmap(&self, frames: &mut impl Frames, gpa: u64) -> bool {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! ACPI: finding the processors, and telling L1 how to wake them.
 //!
-//! Firmware's root table is copied with two changes: the MADT is replaced by one that lists L1's
+//! Firmware's root table is copied with three changes: the MADT is replaced by one that lists L1's
 //! processors by L1's numbers, with a Multiprocessor Wakeup entry (type 16), because INIT and
-//! start-up IPIs do not exist in a TD [ACPI 6.4 5.2.12]; and there is one table more, which says
-//! where the event log of the boot is [GHCI CCEL].
+//! start-up IPIs do not exist in a TD [ACPI 6.4 5.2.12]; there is one table more, which says
+//! where the event log of the boot is [GHCI CCEL]; and the table of DMA-remapping units is left out,
+//! which are the host's.
 
 use crate::mem::map::Range;
 
@@ -54,6 +55,10 @@ pub struct Tables {
     madt: u64,
     /// Index of the MADT's address in the root table.
     madt_slot: usize,
+    /// The same of the table of DMA-remapping units.
+    dmar_slot: Option<usize>,
+    /// Registers of the first of these.
+    pub dma_unit_pa: Option<u64>,
 }
 
 /// Follows the root pointer to the MADT.
@@ -69,20 +74,42 @@ pub fn find(memory: &impl Physical, rsdp: u64) -> Result<Tables, &'static str> {
     }
     let rsdt = u64::from(read_u32(memory, rsdp + 16));
     let slots = table_len(memory, rsdt).saturating_sub(HEADER_BYTES) / 4;
-    for slot in 0..slots {
-        let table = u64::from(read_u32(memory, rsdt + (HEADER_BYTES + 4 * slot) as u64));
-        let mut name = [0; 4];
-        memory.read(table, &mut name);
-        if &name == b"APIC" {
-            return Ok(Tables {
-                rsdp,
-                rsdt,
-                madt: table,
-                madt_slot: slot,
-            });
+    let find = |wanted: &[u8; 4]| {
+        (0..slots).find_map(|slot| {
+            let table = u64::from(read_u32(memory, rsdt + (HEADER_BYTES + 4 * slot) as u64));
+            let mut name = [0; 4];
+            memory.read(table, &mut name);
+            (&name == wanted).then_some((slot, table))
+        })
+    };
+    let (madt_slot, madt) = find(b"APIC").ok_or("no MADT among the ACPI tables")?;
+    let dmar = find(b"DMAR");
+    Ok(Tables {
+        rsdp,
+        rsdt,
+        madt,
+        madt_slot,
+        dmar_slot: dmar.map(|(slot, _)| slot),
+        dma_unit_pa: dmar.and_then(|(_, table)| dma_unit(memory, table)),
+    })
+}
+
+/// Registers of the first unit that a table of DMA-remapping units lists. [VT-d 8.1, 8.3]
+fn dma_unit(memory: &impl Physical, dmar: u64) -> Option<u64> {
+    const FIRST: u64 = 48;
+    const UNIT: u32 = 0;
+    let end = dmar + table_len(memory, dmar) as u64;
+    let mut at = dmar + FIRST;
+    while at < end {
+        let head = read_u32(memory, at); // type, length
+        if head & 0xffff == UNIT {
+            let mut base = [0; 8];
+            memory.read(at + 8, &mut base);
+            return Some(u64::from_le_bytes(base));
         }
+        at += u64::from(head >> 16).max(4);
     }
-    Err("no MADT among the ACPI tables")
+    None
 }
 
 /// An entry of the MADT: where it is, its length, and its first bytes.
@@ -171,13 +198,15 @@ pub fn build(
 ) -> Result<u64, &'static str> {
     const TOO_BIG: &str = "firmware's ACPI tables are larger than expected";
     let old_rsdt_len = table_len(memory, tables.rsdt);
-    let rsdt_len = old_rsdt_len + 4;
+    let slots = old_rsdt_len.saturating_sub(HEADER_BYTES) / 4;
+    let kept = (0..slots).filter(|slot| Some(*slot) != tables.dmar_slot);
+    let rsdt_len = HEADER_BYTES + 4 * kept.clone().count() + 4;
     let madt_len = table_len(memory, tables.madt);
     let rsdt_at = 64;
     let ccel_at = (rsdt_at + rsdt_len).next_multiple_of(16);
     let madt_at = (ccel_at + CCEL_BYTES).next_multiple_of(16);
     let end = madt_at + madt_len + WAKEUP_ENTRY_BYTES;
-    if end > area.len() || rsdt_len < HEADER_BYTES || madt_len < MADT_ENTRIES {
+    if end > area.len() || old_rsdt_len < HEADER_BYTES || madt_len < MADT_ENTRIES {
         return Err(TOO_BIG);
     }
     // CAST: the tables lie below 4 GiB, as ACPI 1.0 root tables require.
@@ -190,10 +219,15 @@ pub fn build(
     fix_checksum(rsdp, RSDP_CHECKSUM);
 
     let rsdt = &mut area[rsdt_at..rsdt_at + rsdt_len];
-    memory.read(tables.rsdt, &mut rsdt[..old_rsdt_len]);
-    let slot = HEADER_BYTES + 4 * tables.madt_slot;
-    rsdt[slot..slot + 4].copy_from_slice(&pa(madt_at).to_le_bytes());
-    rsdt[old_rsdt_len..].copy_from_slice(&pa(ccel_at).to_le_bytes());
+    memory.read(tables.rsdt, &mut rsdt[..HEADER_BYTES]);
+    let addresses = kept.map(|slot| match slot {
+        _ if slot == tables.madt_slot => pa(madt_at),
+        _ => read_u32(memory, tables.rsdt + (HEADER_BYTES + 4 * slot) as u64),
+    });
+    let copied = rsdt[HEADER_BYTES..].chunks_exact_mut(4);
+    for (entry, address) in copied.zip(addresses.chain([pa(ccel_at)])) {
+        entry.copy_from_slice(&address.to_le_bytes());
+    }
     rsdt[4..8].copy_from_slice(&(rsdt_len as u32).to_le_bytes()); // CAST: fits the area
     fix_checksum(rsdt, CHECKSUM);
     write_ccel(&places.log, &mut area[ccel_at..ccel_at + CCEL_BYTES]);
@@ -366,6 +400,30 @@ mod tests {
         assert_eq!(madt[52..64], IOAPIC);
         assert_eq!(madt[64..72], [0, 8, 1, 1, 1, 0, 0, 0]);
         assert_eq!(madt[72..74], [16, 16]);
+    }
+
+    #[test]
+    fn dma_remapping_units_are_the_hosts() {
+        let mut firmware = firmware();
+        // Three tables; the first one is of remapping units: a reserved region, then a unit.
+        firmware.0[0x44..0x48].copy_from_slice(&48u32.to_le_bytes());
+        firmware.0[0x64..0x70].copy_from_slice(&[0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0]);
+        firmware.0[0x300..0x304].copy_from_slice(b"DMAR");
+        firmware.0[0x304..0x308].copy_from_slice(&(48u32 + 24 + 16).to_le_bytes());
+        firmware.0[0x330..0x334].copy_from_slice(&[1, 0, 24, 0]);
+        firmware.0[0x348..0x34c].copy_from_slice(&[0, 0, 16, 0]);
+        firmware.0[0x350..0x358].copy_from_slice(&0xfed9_0000u64.to_le_bytes());
+        let tables = find(&firmware, 0x10).unwrap();
+        assert_eq!(tables.dma_unit_pa, Some(0xfed9_0000));
+        let mut area = vec![0; 4096];
+        build(&firmware, &tables, number, &PLACES, &mut area, 0x8000).unwrap();
+        // The other two are still there: 0x200 and the MADT, and then the new one.
+        let copy = ToyFirmware([vec![0; 0x8000], area.clone()].concat());
+        assert_eq!(area[68..72], 48u32.to_le_bytes());
+        assert_eq!(read_u32(&copy, 0x8000 + 64 + 36), 0x200);
+        let again = find(&copy, 0x8000).unwrap();
+        assert_eq!((again.madt_slot, again.dmar_slot), (1, None));
+        assert_eq!(read_u32(&copy, 0x8000 + 64 + 44), 0x8070);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod hlt;
 pub mod hypercall;
 pub mod io;
 pub mod ioapic;
+pub mod iommu;
 pub mod map_gpa;
 pub mod mmio;
 pub mod msr;

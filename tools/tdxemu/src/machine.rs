@@ -3,7 +3,7 @@
 
 use crate::cpu::{apic, msr, tsc};
 use crate::extra_msrs::XSS;
-use crate::host::debug_port;
+use crate::host::{debug_port, iommu};
 use crate::log;
 use crate::mem::guest::GuestMemory;
 use crate::mem::npt::AddressSpaces;
@@ -42,9 +42,11 @@ impl<'w> Processor<'w> {
         }
     }
 
-    /// Ends the call: on return no processor can use pages any longer that were removed from L1.
+    /// Ends the call: on return no processor and no device can use pages any longer that were
+    /// removed from L1.
     pub fn finish(self) {
         if self.needs_shootdown {
+            iommu::flush();
             smp::shootdown(self.index);
         }
     }

@@ -22,6 +22,7 @@
 
 mod acpi;
 mod config;
+mod dma;
 mod extra_msrs;
 mod hostile;
 mod hyperv;

@@ -15,7 +15,7 @@ use crate::acpi::{self, Physical};
 use crate::boot::{self, Handover};
 use crate::config::{self, Config, HostKind};
 use crate::cpu::tsc;
-use crate::host::timers;
+use crate::host::{iommu, timers};
 use crate::loader::{self, BootParams, Facts, Kernel};
 use crate::mem::frame::FramePool;
 use crate::mem::guest::GuestMemory;
@@ -176,6 +176,11 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
         world: Once::new(),
     });
     let mut world = td::build(platform, &layout)?;
+    if let Some(unit_pa) = tables.dma_unit_pa {
+        let shared = world.spaces.shared_table_pa();
+        let shared = shared.ok_or("L1 has no table of shared pages")?;
+        iommu::start(unit_pa, shared, &platform.pool)?;
+    }
     measure_boot(
         &memory,
         &mut world.td,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Counters, and the recent past of each processor for the last words.
 
+use crate::host::iommu;
 use crate::l1_apic::MAX_CPUS;
 use crate::smp::CPUS;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +81,10 @@ pub fn report_summary() {
             get(vm3),
             get(&stats.old_rights)
         );
+    }
+    let refused = iommu::refusals();
+    if refused != 0 {
+        crate::log!(Info, "summary: accesses refused to devices: {refused}");
     }
     for leaf in 0..LEAVES {
         let count = |(_, stats): (usize, &Stats)| stats.leaves[leaf].load(Ordering::Relaxed);

@@ -90,14 +90,34 @@ pub fn write_port32(port: u64, value: u64) {
     call(IO, [4, 1, port, value]);
 }
 
+/// Reads a double word from a port.
+pub fn read_port32(port: u64) -> u64 {
+    call(IO, [4, 0, port, 0])
+}
+
+/// Returns true if the host refuses to read a register of a device.
+pub fn refuses_mmio32(address: u64) -> bool {
+    answer(MMIO, [4, 0, address, 0])[10] != 0
+}
+
 /// Reads a register of a device in memory space.
+pub fn read_mmio(size_bytes: u64, address: u64) -> u64 {
+    call(MMIO, [size_bytes, 0, address, 0])
+}
+
+/// Writes one.
+pub fn write_mmio(size_bytes: u64, address: u64, value: u64) {
+    call(MMIO, [size_bytes, 1, address, value]);
+}
+
+/// Reads a register of 32 bits.
 pub fn read_mmio32(address: u64) -> u64 {
-    call(MMIO, [4, 0, address, 0])
+    read_mmio(4, address)
 }
 
 /// Writes one.
 pub fn write_mmio32(address: u64, value: u64) {
-    call(MMIO, [4, 1, address, value]);
+    write_mmio(4, address, value);
 }
 
 /// Requests an action of the emulated host by its debug port.

@@ -21,6 +21,8 @@ mod ends;
 #[cfg(target_os = "none")]
 mod host;
 #[cfg(target_os = "none")]
+mod pci;
+#[cfg(target_os = "none")]
 mod smp;
 #[cfg(target_os = "none")]
 mod tdx;

@@ -2,6 +2,7 @@
 //! The tests, by name, and what they share.
 
 mod controls;
+mod dma;
 mod events;
 mod exits;
 mod host_actions;
@@ -15,6 +16,7 @@ pub mod smp;
 pub mod stale;
 mod td;
 mod vapic;
+mod virtio;
 
 use crate::cpu::{gate, guest, peek32, poke};
 use crate::vm::{Outcome, Vm};
@@ -207,6 +209,17 @@ tests! { ALL:
         timer_that_is_stopped_does_not_interrupt
         periodic_timer_interrupts_until_it_is_stopped
         timers_without_direct_mode_are_refused
+    }
+    dma {
+        device_reaches_what_l1_shares
+        device_does_not_write_to_private_pages
+        device_does_not_read_private_pages
+        device_loses_a_page_that_is_private_again
+        device_does_not_reach_l1_nor_the_emulator
+    }
+    virtio {
+        disk_is_read_into_shared_memory
+        disk_is_not_read_into_private_memory
     }
 }
 

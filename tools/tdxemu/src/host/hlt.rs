@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! TDG.VP.VMCALL<Instruction.HLT>: sleep until something is pending for L1.
 
-use super::io;
+use super::{io, iommu};
 use crate::run::not_modelled;
 use crate::vp::Vp;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +34,7 @@ pub fn sleep(vp: &mut Vp, are_interrupts_off: bool) {
 /// An interrupt stays pending in the local APIC, where L1 finds it.
 fn sleep_until_pending(vp: &mut Vp) {
     loop {
+        iommu::report_refusals();
         match vp.sleep() {
             SvmExit::Intr => return,
             SvmExit::Nmi if vp.take_nmi() => return vp.inject_nmi(),

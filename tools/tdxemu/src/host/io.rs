@@ -43,8 +43,9 @@ pub fn io(size: u64, direction: u64, port: u64, data: u64) -> Option<u64> {
     match direction {
         0 if is_ours => Some(u64::MAX >> (64 - 8 * size)),
         0 if port == CPU_FLAGS && !is_cpu_of_l1() => Some(0),
-        // SAFETY: devices with bus mastering can be made to write anywhere; the machine is
-        // started without any, and a read of a port starts no transfer.
+        // SAFETY: a read of a port starts no transfer. Devices with bus mastering can be made to write
+        // anywhere, unless QEMU has a DMA-remapping unit (`iommu`): where it has none, the machine
+        // is started without disks and networks.
         0 => Some(u64::from(unsafe { port::read(number, size_bytes) })),
         1 if is_ours => Some(0),
         1 => {

@@ -4,7 +4,7 @@
 // UNSAFETY: accesses to device registers on L1's behalf.
 #![expect(unsafe_code)]
 
-use super::ioapic;
+use super::{ioapic, iommu};
 use crate::mem::map::Range;
 use crate::vp::Vp;
 use tdx_model::gpa::SHARED_BIT;
@@ -21,14 +21,16 @@ pub fn access(vp: &Vp, size: u64, direction: u64, gpa: u64, data: u64) -> Option
         return None;
     }
     let is_device = !vp.platform.ram.contains(address) && !LOCAL_APIC.contains(address, size);
-    if !is_device || !MAPPED.contains(address, size) {
+    iommu::report_refusals();
+    if !is_device || iommu::contains(address, size) || !MAPPED.contains(address, size) {
         return None;
     }
     if ioapic::REGISTERS.contains(address, size) {
         return ioapic_access(size, direction, address, data);
     }
     match direction {
-        // SAFETY: not RAM and not the local APIC, checked above: a device register, or nothing.
+        // SAFETY: not RAM, not the local APIC and not the DMA-remapping unit, checked above: a device
+        // register, or nothing. What a device is made to write goes through that unit.
         0 => Some(unsafe { read(address, size) }),
         1 => {
             // SAFETY: as for reads.

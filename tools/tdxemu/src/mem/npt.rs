@@ -43,6 +43,11 @@ impl AddressSpaces {
         self.l1.root_pa()
     }
 
+    /// The table, of three levels, of the pages that L1 shares. `None` before there is one.
+    pub fn shared_table_pa(&self) -> Option<u64> {
+        self.l1.lower_table_pa(&TableFrames(self.pool), SHARED_BIT)
+    }
+
     /// Roots of an L2's tables: without and with the shared pages that the host maps for it.
     pub fn l2_root_pas(&self, vm: VmIndex) -> [u64; 2] {
         let private = &self.l2_private[usize::from(vm.number() - 1)];
