@@ -117,7 +117,7 @@ build_test_module() {
 }
 
 # Drivers of the kernel that its image does not contain and tests need: a block device for direct
-# I/O, MSRs, and what requests quotes. Another kernel tree may have them built in.
+# I/O, MSRs, what requests quotes, virtio's disk and network. Another kernel tree may have them built in.
 build_drivers() {
 	[ -z "${KDIR:-}" ] || return 0
 	build_driver drivers/block brd.ko
@@ -125,6 +125,10 @@ build_drivers() {
 	build_driver fs/configfs configfs.ko
 	build_driver drivers/virt/coco/guest tsm_report.ko
 	build_driver drivers/virt/coco/tdx-guest tdx-guest.ko
+	build_driver drivers/block virtio_blk.ko
+	build_driver net/core failover.ko
+	build_driver drivers/net net_failover.ko
+	build_driver drivers/net virtio_net.ko
 }
 
 # build_driver DIRECTORY MODULE [FOLDER]

@@ -107,11 +107,20 @@ run_td() {
 
 # The tests of what only such a host and such a processor offer. VTL2's Linux has four-level paging
 # there, and the processor more.
-# VTL0's memory is at the top of RAM.
+# VTL0's memory is at the top of RAM. QEMU's disk and network reach what is shared.
 run_hyperv() {
+	test_disk "$BUILD/test-disk"
 	say "kselftests in a TD whose host is Hyper-V, on a processor with more MSRs"
 	CMDLINE="maxcpus=1 no5lvl noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on ${CMDLINE:-}" \
-		MEM=1G run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv emu.extra_msrs=1 emu.vtl0=64M@top
+		MEM=1G DISK=$BUILD/test-disk NET=1 run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv emu.extra_msrs=1 emu.vtl0=64M@top
+}
+
+# test_disk FILE: as selftests/virtio_devices.sh expects it.
+test_disk() {
+	local block=4096 blocks=256
+	dd if=/dev/urandom of="$1" bs=$block count=$blocks status=none
+	dd if="$1" bs=$block skip=1 count=$((blocks - 2)) status=none | sha256sum |
+		sed 's/^/sha256 /; s/ *-$//' | dd of="$1" bs=$block conv=notrunc,sync status=none
 }
 
 # The kernel is started by the previous one, which had guests; the status of this one counts. The
