@@ -140,8 +140,7 @@ static int show_host(uint64_t gpa, uint64_t visibility)
 
 	if (fd < 0)
 		return -1;
-	result = hvcall_allow(fd, 64) ||
-		 hvcall_show_host(fd, gpa, visibility);
+	result = hvcall_allow(fd, 64) || hvcall_show_host(fd, gpa, visibility);
 	close(fd);
 	return result ? -1 : 0;
 }

@@ -355,9 +355,9 @@ static int visibility(struct world *world)
 	if (fd < 0)
 		return -errno;
 	result = answer(hvcall_allow(fd, 64))			    ?:
-			 hvcall_show_host(fd, gpa, FOR_HOST)			    ?:
+			 hvcall_show_host(fd, gpa, FOR_HOST)	    ?:
 			 fault_in(world, MSHV_VTL_LOW_SHARED | gpa) ?:
-			 hvcall_show_host(fd, gpa, 0)			    ?:
+			 hvcall_show_host(fd, gpa, 0)		    ?:
 			 answer(vtl_accept(world->guest.fd, gpa,
 					   4 * VTL_PAGE_SIZE));
 	close(fd);
