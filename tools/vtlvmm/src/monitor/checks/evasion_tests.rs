@@ -5,6 +5,8 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
+use super::starting::MOST_STARTING;
+use crate::monitor::finding::Kind;
 use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA, TRACED};
 
 #[test]

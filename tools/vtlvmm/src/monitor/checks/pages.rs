@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Rights of the guest's pages: what no page may be.
 
+use super::reports::{MOST_FINDINGS, reported_as};
+use super::watching::unchecked;
 use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
 use crate::monitor::tables::{self, Half, Leaf, Pass, Progress};
@@ -83,7 +85,7 @@ impl Pages {
         roots: &[Root],
         budget: usize,
     ) -> Vec<Finding> {
-        const MOST: usize = 2 * super::MOST_FINDINGS;
+        const MOST: usize = 2 * MOST_FINDINGS;
         let mut found: Vec<Finding> = Vec::new();
         let new = [Pass::new(Half::Kernel), Pass::new(Half::User)];
         let mut passes = std::mem::replace(&mut self.passes, new);
@@ -98,7 +100,7 @@ impl Pages {
                 // Neighbours of what is wrong are the same mistake.
                 let is_new = |next: &Finding| {
                     found.last().is_none_or(|last| {
-                        super::reported_as(&last.key) != super::reported_as(&next.key)
+                        reported_as(&last.key) != reported_as(&next.key)
                     })
                 };
                 if let Some(next) = next.filter(is_new).filter(|_| found.len() < MOST) {
@@ -112,7 +114,7 @@ impl Pages {
         }
         (self.passes, self.turns) = (passes, turns);
         if self.are_too_many {
-            found.push(super::unchecked(
+            found.push(unchecked(
                 "tables",
                 "page tables",
                 "at most 1048576 of them",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 
 use super::*;
+use super::reports::MOST_FINDINGS;
+use crate::monitor::finding::Kind;
 use crate::monitor::fake::{
     self, BASE, CALL, CALLED, CONSTANTS, DELTA, DIRECT, Guest, IDT, IDT_GPA, LABEL, LARGE,
     NO_EXECUTE, PRESENT, Random, TEXT_GPA, TRACED, WRITABLE,

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What of the findings of the rounds is told: what two rounds in a row have, or what is wrong again and again;
+//! each once, and not without end.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::Event;
+use super::restless::Restless;
+use crate::monitor::finding::{Finding, Key, Kind};
+use crate::monitor::view::Registers;
+
+/// Findings that are told; the guest must not be able to fill a disk.
+pub(super) const MOST_FINDINGS: usize = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    previous: BTreeMap<Key, Finding>,
+    has_suspects: bool,
+    restless: Restless,
+    reported: HashSet<Key>,
+}
+
+impl Reports {
+    /// Returns true if a further round decides about findings of the last one.
+    pub(super) const fn has_suspects(&self) -> bool {
+        self.has_suspects
+    }
+
+    /// Returns true if nothing was told, and the last round has found nothing.
+    pub(super) fn are_none(&self) -> bool {
+        self.reported.is_empty() && self.previous.is_empty()
+    }
+
+    /// What the last round has found.
+    pub(super) fn previous(&self) -> impl Iterator<Item = &Key> {
+        self.previous.keys()
+    }
+
+    /// Reports what the previous round has found, too. What it has found on a processor that does not
+    /// answer now is kept until it does.
+    pub(super) fn confirm(&mut self, found: Vec<Finding>, all: &[Option<Registers>]) -> Vec<Event> {
+        let found: BTreeMap<Key, Finding> = found
+            .into_iter()
+            .take(4 * MOST_FINDINGS)
+            .map(|finding| (finding.key.clone(), finding))
+            .collect();
+        let mut before = std::mem::replace(&mut self.previous, found);
+        // A register may have its wrong value on one processor after the other.
+        let wrong: HashSet<Key> = before.keys().map(wherever).collect();
+        let new = |key: &Key| !self.reported.contains(&reported_as(key));
+        let restless = self
+            .restless
+            .round(self.previous.keys().filter(|key| new(key)));
+        let twice = self.previous.values();
+        let twice = twice
+            .filter(|it| wrong.contains(&wherever(&it.key)) || restless.contains(&it.key.kind));
+        let twice = twice.cloned().collect();
+        let events = self.report(twice);
+        let mut keys = self.previous.keys();
+        self.has_suspects = self.reported.len() <= MOST_FINDINGS
+            && keys.any(|key| !self.reported.contains(&reported_as(key)));
+        before.retain(|key, _| {
+            let own = key.processor.and_then(|processor| all.get(processor));
+            own.is_some_and(Option::is_none) && !self.previous.contains_key(key)
+        });
+        self.previous.append(&mut before);
+        events
+    }
+
+    pub(super) fn report(&mut self, findings: Vec<Finding>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for finding in findings {
+            if self.reported.len() > MOST_FINDINGS
+                || !self.reported.insert(reported_as(&finding.key))
+            {
+                continue;
+            }
+            events.push(match self.reported.len() {
+                len if len > MOST_FINDINGS => Event::Silenced,
+                _ => Event::Finding(finding),
+            });
+        }
+        events
+    }
+}
+
+/// What has to be wrong twice: a register on any processor, everything else in its place.
+fn wherever(key: &Key) -> Key {
+    let mut key = key.clone();
+    if key.kind == Kind::Register {
+        key.processor = None;
+    }
+    key
+}
+
+/// Neighbouring pages are one finding, and so is a gate that several processors have.
+pub(super) fn reported_as(key: &Key) -> Key {
+    const LARGE_PAGE: u64 = 1 << 21;
+    let mut key = key.clone();
+    match key.kind {
+        Kind::WritableExecutable
+        | Kind::WritableText
+        | Kind::TextMoved
+        | Kind::OtherImage
+        | Kind::LowExecutable => {
+            key.place &= !(LARGE_PAGE - 1);
+            key.processor = None;
+        }
+        Kind::Gate => key.processor = None,
+        _ => {}
+    }
+    key
+}

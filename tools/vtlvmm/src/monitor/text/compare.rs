@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! One comparison of pages of the text.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{PAGE, Place, Text};
+use crate::monitor::finding::{Finding, Key, Kind, hex};
+use crate::monitor::image::KernelImage;
+use crate::monitor::sites::{self, LONGEST, Site, Verdict};
+use crate::monitor::view::{Physical, Root, read_linear};
+
+/// A place whose first byte was INT3 so often in a row is in no change.
+const MOST_IN_CHANGE: u32 = 3;
+
+/// One comparison: what trampolines were found to be is kept for its length.
+pub(super) struct Compare<'a, P> {
+    image: Arc<KernelImage>,
+    expected: &'a [u8],
+    place: Place,
+    memory: &'a P,
+    roots: &'a [Root],
+    trampolines: HashMap<i64, bool>,
+    in_change: &'a BTreeMap<u32, u32>,
+    /// Places with INT3 that were found.
+    pub(super) changing: BTreeSet<u32>,
+}
+
+impl<'a, P: Physical> Compare<'a, P> {
+    pub(super) fn new(text: &'a Text, memory: &'a P, roots: &'a [Root]) -> Self {
+        Self {
+            image: Arc::clone(&text.image),
+            expected: &text.expected,
+            place: text.place,
+            memory,
+            roots,
+            trampolines: HashMap::new(),
+            in_change: &text.in_change,
+            changing: BTreeSet::new(),
+        }
+    }
+
+    /// The first difference in a page that is not allowed.
+    pub(super) fn page(&mut self, page: usize) -> Option<Finding> {
+        let start = page.checked_mul(PAGE)?;
+        let end = self.expected.len().min(start.checked_add(PAGE)?);
+        let expected = self.expected.get(start..end)?;
+        let mut bytes = [0; PAGE];
+        let now = bytes.get_mut(..expected.len())?;
+        // CAST: widening.
+        if !self.memory.read(self.place.gpa + start as u64, now) {
+            return Some(self.finding(start, start, expected, &[]));
+        }
+        if now == expected {
+            return None;
+        }
+        let mut at = start;
+        for (old, new) in expected.iter().zip(now.iter()) {
+            let here = at;
+            at += 1;
+            if old == new {
+                continue;
+            }
+            let offset = u32::try_from(here).ok()?;
+            match sites::covering(&self.image.sites, offset).copied() {
+                Some(site) if self.is_allowed(site) => {}
+                _ => {
+                    let from = here - start;
+                    return Some(self.finding(
+                        start,
+                        here,
+                        expected.get(from..)?,
+                        now.get(from..)?,
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// Reads the site anew: it may reach into another page, and change meanwhile.
+    fn is_allowed(&mut self, site: Site) -> bool {
+        let mut bytes = [0; LONGEST];
+        let Some(now) = bytes.get_mut(..site.len()) else {
+            return false;
+        };
+        if !self.memory.read(self.place.gpa + u64::from(site.at), now) {
+            return false;
+        }
+        let is_allowed = match site.judge(now, &self.image.map()) {
+            Verdict::Allowed => true,
+            Verdict::Refused => false,
+            Verdict::Trampoline(distance) => self.is_trampoline(distance),
+        };
+        if !is_allowed || !sites::is_in_change(&bytes) {
+            return is_allowed;
+        }
+        self.changing.insert(site.at);
+        let times = self.in_change.get(&site.at);
+        times.is_none_or(|times| *times < MOST_IN_CHANGE)
+    }
+
+    fn is_trampoline(&mut self, distance: i64) -> bool {
+        if let Some(known) = self.trampolines.get(&distance) {
+            return *known;
+        }
+        let linear = self.place.linear.wrapping_add_signed(distance);
+        // Without a processor that answers nobody knows.
+        let is_one = self.roots.iter().all(|root| {
+            self.image.templates.iter().any(|template| {
+                let mut copy = vec![0; template.len()];
+                read_linear(self.memory, *root, linear, &mut copy)
+                    && template.is_copy(&copy, distance, self.expected, &self.image.map())
+            })
+        });
+        self.trampolines.insert(distance, is_one);
+        is_one
+    }
+
+    fn finding(&self, start: usize, at: usize, expected: &[u8], found: &[u8]) -> Finding {
+        const SHOWN: usize = 8;
+        let some = |bytes: &[u8]| match bytes.get(..SHOWN.min(bytes.len())) {
+            Some(some) if !some.is_empty() => hex(some),
+            _ => "no memory".to_owned(),
+        };
+        // CAST: widening.
+        let linear = self.place.linear.wrapping_add(at as u64);
+        let name = u32::try_from(at)
+            .ok()
+            .and_then(|at| self.image.symbols.name_at(at));
+        Finding {
+            key: Key {
+                kind: Kind::Text,
+                // CAST: widening.
+                place: start as u64,
+                processor: None,
+                name: "",
+            },
+            place: format!("{linear:#x} ({})", name.unwrap_or_default()),
+            expected: some(expected),
+            found: some(found),
+        }
+    }
+}
