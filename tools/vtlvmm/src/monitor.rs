@@ -14,6 +14,7 @@ pub mod elf;
 pub mod finding;
 pub mod gates;
 pub mod image;
+mod indirect;
 mod order;
 mod patched;
 mod random;

@@ -2,6 +2,9 @@
 //! What is the same in each start of a kernel on the same machine, wherever it is in memory. Taken from a
 //! start that is trusted, it takes the place of what a later start shows of itself.
 
+use super::image::KernelImage;
+use super::patched;
+
 /// Bytes of the text, by the offset of the first one.
 pub type Run = (u32, Vec<u8>);
 
@@ -18,39 +21,57 @@ pub struct Baseline {
     pub gates: Vec<[u8; 16]>,
     /// What the kernel patched while it started, as the processor wants it.
     pub patched: Vec<Run>,
+    /// Places of indirect branches that led to thunks outside of the text, which are elsewhere each time.
+    pub elsewhere: Vec<u32>,
 }
 
 impl Baseline {
-    /// Returns true if all of it is in a text of so many bytes.
-    pub fn fits(&self, text_len: usize) -> bool {
-        let is_inside = |(at, bytes): &Run| {
-            let end = usize::try_from(*at)
-                .ok()
-                .and_then(|at| at.checked_add(bytes.len()));
-            end.is_some_and(|end| end <= text_len)
+    /// Returns true if it is about all gates, and of the text about such places only as are patched at boot.
+    pub fn fits(&self, image: &KernelImage) -> bool {
+        let lasts = patched::lasting(image);
+        let is_known = |(at, bytes): &Run| {
+            let len = u32::try_from(bytes.len()).ok();
+            let end = len.and_then(|len| at.checked_add(len));
+            end.is_some_and(|end| !bytes.is_empty() && (*at..end).all(&lasts))
         };
-        self.gates.len() <= super::gates::GATES && self.patched.iter().all(is_inside)
+        let is_branch = |at: &u32| image.indirect.binary_search(at).is_ok();
+        self.gates.len() == super::gates::GATES
+            && self.patched.iter().all(is_known)
+            && self.elsewhere.iter().all(is_branch)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::fake;
 
     #[test]
-    fn what_is_outside_of_the_text_does_not_fit() {
-        let with = |run: Run| Baseline {
+    fn what_is_not_about_places_that_are_patched_at_boot_does_not_fit() {
+        let mut image = fake::image();
+        image.indirect = vec![0x40];
+        // CAST: small.
+        let patched = fake::PATCHED as u32;
+        let with = |run: Run, at: u32, gates: usize| Baseline {
+            gates: vec![[0; 16]; gates],
             patched: vec![run],
+            elsewhere: vec![at],
             ..Baseline::default()
         };
-        assert!(with((12, vec![0; 4])).fits(16));
-        for run in [(13, vec![0; 4]), (u32::MAX, vec![0; 4]), (17, Vec::new())] {
-            assert!(!with(run.clone()).fits(16), "{run:?}");
+        let whole = || (patched, vec![0; 5]);
+        assert!(with(whole(), 0x40, 256).fits(&image));
+        for run in [
+            (patched, Vec::new()),
+            (patched, vec![0; 6]),
+            (patched - 1, vec![0]),
+            (0x1234, vec![0]),
+            (u32::MAX, vec![0; 4]),
+        ] {
+            assert!(!with(run.clone(), 0x40, 256).fits(&image), "{run:?}");
         }
-        let gates = Baseline {
-            gates: vec![[0; 16]; 257],
-            ..Baseline::default()
-        };
-        assert!(!gates.fits(16));
+        assert!(!with(whole(), 0x41, 256).fits(&image));
+        for gates in [0, 255, 257] {
+            assert!(!with(whole(), 0x40, gates).fits(&image), "{gates}");
+        }
     }
 }

@@ -200,7 +200,6 @@ impl Checks {
         }
         events
     }
-
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 mod collect;
 mod unpack;
 
+use std::collections::BTreeMap;
+
 use super::elf::Elf;
 use super::sites::{Site, SiteKind, TextMap};
 use super::symbols::Symbols;
 use super::trampoline::Template;
 
-use collect::{Collected, read_symbols, relocations};
+use collect::{Collected, Named, relocations};
 
 /// What is known of a kernel before it runs.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct KernelImage {
     pub(super) varying: Bits,
     /// Where the text has indirect branches, which are patched at boot.
     pub(super) indirect: Vec<u32>,
+    /// Where the thunks are to which they lead, and of which register each is.
+    pub(super) thunks: BTreeMap<u32, u8>,
     /// Where the text has numbers of 32 bits that move with it, and of 64.
     pub(super) moved: (Vec<u32>, Vec<u32>),
     /// What trampolines of the tracer are made of.
@@ -87,7 +91,12 @@ impl KernelImage {
         let elf = Elf::parse(bytes).ok_or("contains no ELF file for x86-64")?;
         let section = |name: &str| elf.section(name).ok_or(format!("has no section {name}"));
         let (text, constants) = (section(".text")?, section(".rodata")?);
-        let (symbols, others, trampolines) = read_symbols(text, constants).ok_or(
+        let Named {
+            symbols,
+            others,
+            trampolines,
+            thunks,
+        } = Named::read(text, constants).ok_or(
             "has no table of symbols that is understood (expected Linux 7.0 or newer, with \
              CONFIG_KALLSYMS_ALL=y)",
         )?;
@@ -123,6 +132,7 @@ impl KernelImage {
             adopted,
             varying,
             indirect: collected.indirect(),
+            thunks,
             moved: relocations(bytes, elf.end(), text),
             templates: Template::both(text.bytes, &symbols),
             text: text.bytes.to_vec(),

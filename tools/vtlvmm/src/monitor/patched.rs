@@ -2,27 +2,49 @@
 //! What a kernel has patched while it started, as one start tells it another: the bytes that follow from the
 //! processor and the command line, and none that follow from where things are.
 
-use std::borrow::Cow;
-
 use super::baseline::Run;
 use super::image::{Bits, KernelImage};
+use super::indirect;
 use super::sites;
+
+/// What may be told: it is patched at boot, or never again once the constants are read-only, and is the same in
+/// each start.
+pub(super) fn lasting(image: &KernelImage) -> impl Fn(u32) -> bool {
+    let mut sealed = Bits::with_len(image.text.len());
+    for site in &image.sealed {
+        // CAST: a handful.
+        sealed.add(site.at.into(), site.len() as u64);
+    }
+    move |at| {
+        // CAST: u32 fits.
+        let index = at as usize;
+        (image.adopted.contains(index) || sealed.contains(index))
+            && !image.varying.contains(index)
+            && sites::covering(&image.sites, at).is_none()
+    }
+}
+
+/// The places of indirect branches that have become branches to outside of the text.
+pub(super) fn elsewhere(image: &KernelImage, expected: &[u8]) -> Vec<u32> {
+    let all = image.indirect.iter().copied();
+    all.filter(|at| indirect::elsewhere(expected, *at).is_some())
+        .collect()
+}
 
 /// What `expected`, the text that runs, has in place of what was booted, and will have the next time.
 pub(super) fn learned(image: &KernelImage, original: &[u8], expected: &[u8]) -> Vec<Run> {
-    let elsewhere = calls_of_elsewhere(image, expected);
-    let lasts = |at: u32| {
-        // CAST: u32 fits.
-        let index = at as usize;
-        image.adopted.contains(index)
-            && !image.varying.contains(index)
-            && !elsewhere.contains(index)
-            && sites::covering(&image.sites, at).is_none()
-    };
+    let mut moving = Bits::with_len(expected.len());
+    for at in elsewhere(image, expected) {
+        let len = indirect::elsewhere(expected, at).map_or(0, |branch| branch.len);
+        // CAST: a handful.
+        moving.add(at.into(), len as u64);
+    }
+    let lasts = lasting(image);
     let mut runs: Vec<Run> = Vec::new();
     let mut end = None;
     for (at, (old, new)) in (0_u32..).zip(original.iter().zip(expected)) {
-        if old == new || !lasts(at) {
+        // CAST: u32 fits.
+        if old == new || !lasts(at) || moving.contains(at as usize) {
             continue;
         }
         match runs.last_mut() {
@@ -39,64 +61,17 @@ pub(super) fn apply<'a>(
     image: &'a KernelImage,
     runs: &[Run],
     text: &mut [u8],
-) -> (Cow<'a, Bits>, usize) {
-    let mut own = image.varying.clone();
-    let mut told = Bits::with_len(text.len());
+) -> (&'a Bits, usize) {
     let mut count = 0;
     for (at, bytes) in runs {
         // CAST: u32 fits.
         let place = text.get_mut(*at as usize..);
         if let Some(place) = place.and_then(|it| it.get_mut(..bytes.len())) {
             place.copy_from_slice(bytes);
-            // CAST: widening.
-            told.add(u64::from(*at), bytes.len() as u64);
             count += bytes.len();
         }
     }
-    for at in &image.indirect {
-        // CAST: u32 fits.
-        let place = *at as usize;
-        if !(place..place + INDIRECT_LEN).any(|at| told.contains(at)) {
-            // CAST: widening.
-            own.add(u64::from(*at), INDIRECT_LEN as u64);
-        }
-    }
-    (Cow::Owned(own), count)
-}
-
-/// Bytes of a place with an indirect branch.
-pub(super) const INDIRECT_LEN: usize = 6;
-
-/// The places of indirect branches that have become branches to outside of the text: on some processors Linux makes
-/// thunks for them, which are where there was room.
-fn calls_of_elsewhere(image: &KernelImage, text: &[u8]) -> Bits {
-    let mut bits = Bits::with_len(text.len());
-    for at in &image.indirect {
-        // CAST: u32 fits.
-        let place = text.get(*at as usize..);
-        let bytes = place.and_then(|it| it.first_chunk::<INDIRECT_LEN>());
-        let is_elsewhere = bytes.and_then(distance).is_some_and(|distance| {
-            let target = i64::from(*at) + distance;
-            // CAST: the text is shorter than 4 GiB.
-            !(0..text.len() as i64).contains(&target)
-        });
-        if is_elsewhere {
-            // CAST: widening.
-            bits.add(u64::from(*at), INDIRECT_LEN as u64);
-        }
-    }
-    bits
-}
-
-/// How far from its first byte a call or jump leads. It may have a prefix, or be conditional.
-fn distance(bytes: &[u8; INDIRECT_LEN]) -> Option<i64> {
-    let (len, stored) = match *bytes {
-        [0xe8 | 0xe9, a, b, c, d, _] => (5, [a, b, c, d]),
-        [0x2e, 0xe8 | 0xe9, a, b, c, d] => (6, [a, b, c, d]),
-        [0x0f, 0x80..=0x8f, a, b, c, d] => (6, [a, b, c, d]),
-        _ => return None,
-    };
-    Some(len + i64::from(i32::from_le_bytes(stored)))
+    (&image.varying, count)
 }
 
 #[cfg(test)]
@@ -115,29 +90,40 @@ mod tests {
     }
 
     #[test]
-    fn branches_to_outside_of_the_text_are_not_told_and_may_be_elsewhere_the_next_time() {
+    fn branches_to_outside_of_the_text_are_told_by_their_places_only() {
         let image = image();
         let mut now = image.text.clone();
         now[0x40..0x46].copy_from_slice(&[0x2e, 0xe8, 0, 0, 0, 0x10]);
         now[0x50..0x55].copy_from_slice(&[0xe9, 0, 1, 0, 0]);
-        now[0x60..0x66].copy_from_slice(&[0x0f, 0x84, 0xff, 0xff, 0xff, 0xe0]);
+        // What follows the branch is patched by itself.
+        now[0x60..0x66].copy_from_slice(&[0xe9, 0xff, 0xff, 0xff, 0xe0, 0xcc]);
         let runs = learned(&image, &image.text, &now);
-        assert_eq!(runs, [(0x50, vec![0xe9, 0, 1, 0, 0])]);
+        assert_eq!(runs, [(0x50, vec![0xe9, 0, 1, 0, 0]), (0x65, vec![0xcc])]);
+        assert_eq!(elsewhere(&image, &now), [0x40, 0x60]);
         let mut next = image.text.clone();
-        let (own, count) = apply(&image, &runs, &mut next);
-        assert_eq!((count, &next[0x50..0x55]), (5, &now[0x50..0x55]));
-        let may_differ = [0x40, 0x45, 0x46, 0x50, 0x55, 0x60, 0x65].map(|at| own.contains(at));
-        assert_eq!(may_differ, [true, true, false, false, false, true, true]);
+        let (_, count) = apply(&image, &runs, &mut next);
+        assert_eq!((count, &next[0x50..0x55]), (6, &now[0x50..0x55]));
     }
 
     #[test]
-    fn what_becomes_something_else_is_no_branch_elsewhere() {
-        for bytes in [
-            [0xff, 0xd0, 0x90, 0x90, 0x90, 0x90],
-            [0x0f, 0xae, 0xe8, 0xff, 0xd0, 0x90],
-            [0x2e, 0xff, 0xd0, 0, 0, 0x70],
-        ] {
-            assert_eq!(distance(&bytes), None, "{bytes:x?}");
+    fn a_branch_that_a_trusted_start_left_alone_may_not_differ() {
+        let image = image();
+        let mut text = image.text.clone();
+        let (own, count) = apply(&image, &[], &mut text);
+        assert!(!own.contains(0x40) && count == 0 && text == image.text);
+    }
+
+    #[test]
+    fn labels_that_do_not_change_any_more_are_told() {
+        let image = fake::image();
+        let mut now = image.text.clone();
+        // CAST: small.
+        let (sealed, label) = (fake::SEALED as usize, fake::LABEL as usize);
+        for at in [sealed, label] {
+            now[at..at + 5].copy_from_slice(&[0xe9, 0xbb, 0xff, 0xff, 0xff]);
         }
+        let runs = learned(&image, &image.text, &now);
+        // CAST: small.
+        assert_eq!(runs, [(sealed as u32, vec![0xe9, 0xbb, 0xff, 0xff, 0xff])]);
     }
 }

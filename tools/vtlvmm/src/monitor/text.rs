@@ -3,13 +3,13 @@
 
 mod compare;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::baseline::Run;
+use super::baseline::Baseline;
 use super::finding::{Finding, Key};
 use super::image::KernelImage;
+use super::indirect;
 use super::order::Order;
 use super::patched;
 use super::sites::{self, LONGEST, Site, Verdict};
@@ -59,13 +59,14 @@ impl Text {
     pub fn baseline<P: Physical>(
         image: Arc<KernelImage>,
         memory: &P,
+        root: Root,
         place: Place,
-        trusted: Option<&[Run]>,
+        trusted: Option<&Baseline>,
     ) -> Self {
         let mut expected = relocated(&image, place.linear.wrapping_sub(image.base));
         let (own, mut adopted) = match trusted {
-            Some(runs) => patched::apply(&image, runs, &mut expected),
-            None => (Cow::Borrowed(&image.adopted), 0),
+            Some(trusted) => patched::apply(&image, &trusted.patched, &mut expected),
+            None => (&image.adopted, 0),
         };
         let mut page = [0; PAGE];
         for (number, chunk) in expected.chunks_mut(PAGE).enumerate() {
@@ -78,7 +79,12 @@ impl Text {
             }
             adopted += adopt(chunk, now, |offset| own.contains(number * PAGE + offset));
         }
-        for site in image.sites.iter().chain(&image.sealed) {
+        for at in trusted.map_or(&[][..], |it| &it.elsewhere) {
+            adopted += adopt_branch(&image, memory, root, place, *at, &mut expected);
+        }
+        // A trusted start has told how labels are that do not change any more.
+        let sealed = trusted.map_or(&image.sealed[..], |_| &[]);
+        for site in image.sites.iter().chain(sealed) {
             adopted += adopt_site(&image, memory, place, *site, &mut expected);
         }
         let order = Order::new(expected.len().div_ceil(PAGE));
@@ -92,10 +98,14 @@ impl Text {
         }
     }
 
-    /// What was patched while the kernel started and will be so the next time.
-    pub fn patched(&self) -> Vec<Run> {
+    /// What was patched while the kernel started and will be so the next time, for a later start.
+    pub fn learned(&self) -> Baseline {
         let original = relocated(&self.image, self.place.linear.wrapping_sub(self.image.base));
-        patched::learned(&self.image, &original, &self.expected)
+        Baseline {
+            patched: patched::learned(&self.image, &original, &self.expected),
+            elsewhere: patched::elsewhere(&self.image, &self.expected),
+            ..Baseline::default()
+        }
     }
 
     /// Where it is.
@@ -219,6 +229,33 @@ fn adopt_site<P: Physical>(
         return 0;
     }
     adopt(expected, now, |_| true)
+}
+
+/// Takes over an indirect branch to a thunk outside of the text, if it is one of the same register.
+fn adopt_branch<P: Physical>(
+    image: &KernelImage,
+    memory: &P,
+    root: Root,
+    place: Place,
+    at: u32,
+    expected: &mut [u8],
+) -> usize {
+    let mut bytes = [0; indirect::LONGEST];
+    // CAST: u32 fits.
+    let Some(expected) = expected.get_mut(at as usize..) else {
+        return 0;
+    };
+    if !memory.read(place.gpa + u64::from(at), &mut bytes) {
+        return 0;
+    }
+    let branch = (at, &*expected, &bytes[..]);
+    let Some(len) = indirect::to_same_register(image, memory, root, place, branch) else {
+        return 0;
+    };
+    match (expected.get_mut(..len), bytes.get(..len)) {
+        (Some(expected), Some(now)) => adopt(expected, now, |_| true),
+        _ => 0,
+    }
 }
 
 fn relocated(image: &KernelImage, delta: u64) -> Vec<u8> {

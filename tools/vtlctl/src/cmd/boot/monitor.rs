@@ -113,7 +113,10 @@ impl Monitor {
         }
         let file = |error| Failure::new(ExitStatus::File, error);
         let trusted = self.trusted.as_deref();
-        let trusted = trusted.map(|path| baseline::read(path, &self.image.text));
+        let trusted = trusted.map(|path| {
+            let image = &self.image;
+            baseline::read(path, &image.text, |it| it.fits(image))
+        });
         Ok(self.for_this_start(trusted.transpose().map_err(file)?.flatten()))
     }
 

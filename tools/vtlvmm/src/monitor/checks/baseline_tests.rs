@@ -3,17 +3,31 @@
 
 use super::tests::{round, unwatched, watched};
 use super::*;
-use crate::monitor::fake::{self, DELTA, Guest, IDT_GPA, PATCHED, TEXT_GPA};
+use crate::monitor::fake::{self, DELTA, Guest, IDT_GPA, PATCHED, PRESENT, SEALED, TEXT_GPA};
 
 /// What is found in a guest that was changed before it was looked at, with a trusted start and without.
 fn found_in(change: impl Fn(&mut Guest)) -> [Vec<String>; 2] {
-    let (_, checks) = watched();
+    found_in_kernel(&Arc::new(fake::image()), |_| {}, change)
+}
+
+/// The same with another kernel, and a trusted start of it that is like `first`.
+fn found_in_kernel(
+    image: &Arc<KernelImage>,
+    first: impl Fn(&mut Guest),
+    change: impl Fn(&mut Guest),
+) -> [Vec<String>; 2] {
+    let mut guest = Guest::new();
+    first(&mut guest);
+    let mut checks = Checks::new(Arc::clone(image), None, Budget::default());
+    for _ in 0..3 {
+        round(&guest, &mut checks);
+    }
     let trusted = checks.learned();
-    assert!(trusted.is_some());
+    assert!(trusted.as_ref().is_some_and(|it| it.fits(image)));
     [trusted, None].map(|trusted| {
         let mut guest = Guest::new();
         change(&mut guest);
-        let mut checks = Checks::new(Arc::new(fake::image()), trusted, Budget::default());
+        let mut checks = Checks::new(Arc::clone(image), trusted, Budget::default());
         let events = (0..3).flat_map(|_| round(&guest, &mut checks));
         let findings = events.filter_map(|event| match event {
             Event::Finding(finding) => Some(finding.to_string()),
@@ -37,7 +51,7 @@ fn a_start_tells_what_the_kernel_has_patched_and_where_its_gates_lead() {
         [(1 << 31) | (1 << 16) | 1, (1 << 20) | (1 << 21), 0x901]
     );
     assert_eq!(learned.star, guest.registers.star);
-    assert!(learned.fits(0x3000) && !learned.fits(0x600));
+    assert!(learned.fits(&fake::image()) && learned.elsewhere.is_empty());
 }
 
 #[test]
@@ -48,13 +62,15 @@ fn the_next_start_that_is_the_same_has_no_finding() {
 #[test]
 fn what_was_changed_before_the_baseline_is_found() {
     let gate = |guest: &mut Guest| guest.write(IDT_GPA, &[0x80, 0]);
+    let label = |guest: &mut Guest| guest.write(TEXT_GPA + SEALED, &[0xe9, 0xbb, 0xff, 0xff, 0xff]);
     let patched = |guest: &mut Guest| guest.write(TEXT_GPA + PATCHED, &[0xeb]);
     let smep = |guest: &mut Guest| guest.registers.cr4 &= !(1 << 20);
     let star = |guest: &mut Guest| guest.registers.star ^= 1 << 48;
     type Change<'a> = (&'a str, &'a dyn Fn(&mut Guest));
-    let changes: [Change<'_>; 4] = [
+    let changes: [Change<'_>; 5] = [
         ("gate: VP 0: gate 0", &gate),
         ("text: 0xffffffff81", &patched),
+        ("text: 0xffffffff812002c0", &label),
         ("register: VP 0: CR4.SMEP", &smep),
         ("register: VP 0: STAR", &star),
     ];
@@ -67,6 +83,72 @@ fn what_was_changed_before_the_baseline_is_found() {
         assert_eq!(without, [""; 0], "{expected}");
     }
     const { assert!(DELTA != 0) };
+}
+
+const INDIRECT: u64 = 0x900;
+const THUNK: u64 = 0xa00;
+/// Where the kernel makes a thunk, as a distance from the text, and in memory.
+const ELSEWHERE: u64 = 0x4000_0000;
+const ELSEWHERE_GPA: u64 = 0x80_0000;
+
+/// A kernel with a branch through a thunk of RBX.
+fn with_thunk() -> Arc<KernelImage> {
+    let mut image = fake::image();
+    // CAST: small.
+    let (indirect, thunk) = (INDIRECT as u32, THUNK as u32);
+    image.indirect = vec![indirect];
+    image.thunks.insert(thunk, 3);
+    image.adopted.add(INDIRECT, 6);
+    let at = INDIRECT as usize; // CAST: small
+    image.text[at..at + 5].copy_from_slice(&fake::call(INDIRECT, THUNK));
+    Arc::new(image)
+}
+
+fn not_patched(guest: &mut Guest) {
+    guest.write(TEXT_GPA + INDIRECT, &fake::call(INDIRECT, THUNK));
+}
+
+/// The branch leads to `code` elsewhere.
+fn with_code(guest: &mut Guest, to: u64, code: &[u8]) {
+    guest.map(super::tests::TEXT + to, ELSEWHERE_GPA | PRESENT, 12);
+    guest.write(ELSEWHERE_GPA, code);
+    guest.write(TEXT_GPA + INDIRECT, &fake::call(INDIRECT, to));
+}
+
+#[test]
+fn a_branch_that_the_trusted_start_left_alone_may_not_lead_elsewhere() {
+    let image = with_thunk();
+    for hostile in [[0xe9, 0, 0, 0x10, 0], fake::call(INDIRECT, ELSEWHERE)] {
+        let [with, _] = found_in_kernel(&image, not_patched, |guest| {
+            with_code(guest, ELSEWHERE, &[0xff, 0xe3, 0xcc]);
+            guest.write(TEXT_GPA + INDIRECT, &hostile);
+        });
+        assert!(
+            matches!(with.as_slice(), [one] if one.starts_with("text: 0xffffffff81200900")),
+            "{with:?}"
+        );
+    }
+}
+
+#[test]
+fn a_branch_to_a_thunk_elsewhere_may_be_one_to_another_thunk_of_its_register() {
+    let image = with_thunk();
+    let first = |guest: &mut Guest| with_code(guest, ELSEWHERE, &[0xff, 0xe3, 0xcc]);
+    let other = ELSEWHERE + 0x1000;
+    let [with, _] = found_in_kernel(&image, first, |guest| {
+        with_code(guest, other, &[0xff, 0xe3, 0xcc]);
+    });
+    assert_eq!(with, [""; 0]);
+    // Another register, other code, none.
+    for code in [[0xff, 0xe0, 0xcc], [0x90, 0xff, 0xe3], [0; 3]] {
+        let [with, _] = found_in_kernel(&image, first, |guest| with_code(guest, other, &code));
+        assert!(with.len() == 1 && with[0].starts_with("text:"), "{with:?}");
+    }
+    let [with, _] = found_in_kernel(&image, first, |guest| {
+        with_code(guest, other, &[0xff, 0xe3, 0xcc]);
+        guest.write(TEXT_GPA + INDIRECT, &[0xe9]);
+    });
+    assert!(with.len() == 1 && with[0].starts_with("text:"), "{with:?}");
 }
 
 #[test]

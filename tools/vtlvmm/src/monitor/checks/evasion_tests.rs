@@ -3,11 +3,11 @@
 
 use vm_memory::{Bytes as _, GuestAddress};
 
+use super::starting::MOST_STARTING;
 use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
-use super::starting::MOST_STARTING;
-use crate::monitor::finding::Kind;
 use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA, TRACED};
+use crate::monitor::finding::Kind;
 
 #[test]
 fn a_place_that_stays_in_the_middle_of_a_change_is_found() {

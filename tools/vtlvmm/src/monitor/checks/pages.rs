@@ -99,9 +99,9 @@ impl Pages {
                 let next = self.judge(half, leaf);
                 // Neighbours of what is wrong are the same mistake.
                 let is_new = |next: &Finding| {
-                    found.last().is_none_or(|last| {
-                        reported_as(&last.key) != reported_as(&next.key)
-                    })
+                    found
+                        .last()
+                        .is_none_or(|last| reported_as(&last.key) != reported_as(&next.key))
                 };
                 if let Some(next) = next.filter(is_new).filter(|_| found.len() < MOST) {
                     found.push(next);

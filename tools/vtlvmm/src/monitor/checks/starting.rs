@@ -17,7 +17,6 @@ pub(super) enum Starting {
 /// Rounds that a processor has to start.
 pub(super) const MOST_STARTING: u32 = 10;
 
-
 impl Starting {
     /// The processor starts. One that does so again and again has no more time because of that.
     pub(super) fn begin(&mut self) {

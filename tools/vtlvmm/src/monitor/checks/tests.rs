@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 
-use super::*;
 use super::reports::MOST_FINDINGS;
-use crate::monitor::finding::Kind;
+use super::*;
 use crate::monitor::fake::{
     self, BASE, CALL, CALLED, CONSTANTS, DELTA, DIRECT, Guest, IDT, IDT_GPA, LABEL, LARGE,
     NO_EXECUTE, PRESENT, Random, TEXT_GPA, TRACED, WRITABLE,
 };
+use crate::monitor::finding::Kind;
 
 pub(super) const TEXT: u64 = BASE + DELTA;
 

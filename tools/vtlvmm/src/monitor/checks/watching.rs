@@ -51,8 +51,7 @@ pub(super) fn baseline<P: Physical>(
     if !is_ready && !is_last {
         return None;
     }
-    let patched = trusted.map(|it| it.patched.as_slice());
-    let text = Text::baseline(Arc::clone(image), memory, place, patched);
+    let text = Text::baseline(Arc::clone(image), memory, root, place, trusted);
     let mut expected = Expected::baseline(first, all.len(), &text);
     let mut gates = Gates::baseline(memory, root, expected.idtr());
     if let Some(trusted) = trusted {
@@ -72,9 +71,13 @@ pub(super) fn baseline<P: Physical>(
 impl Watching {
     /// What a later start can be compared with.
     pub(super) fn learned(&self) -> Baseline {
+        let Baseline {
+            patched, elsewhere, ..
+        } = self.text.learned();
         Baseline {
             gates: self.gates.relative(self.text.place().linear),
-            patched: self.text.patched(),
+            patched,
+            elsewhere,
             ..self.expected.learned()
         }
     }

@@ -2,11 +2,11 @@
 //! What is collected from the sections and tables of a kernel: symbols, the places that change, and the
 //! relocations after the file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Bits, Problem};
 use crate::monitor::elf::{Elf, File, Section};
-use crate::monitor::patched::INDIRECT_LEN;
+use crate::monitor::indirect;
 use crate::monitor::sites::{Site, SiteKind};
 use crate::monitor::symbols::{Symbols, Tables};
 
@@ -25,33 +25,49 @@ const BOUNDS: [&str; 8] = [
     "__end_rodata",
 ];
 
-/// Symbols of the text, some others, and where the trampolines of static calls are in the text.
-pub(super) fn read_symbols(
-    text: Section<'_>,
-    constants: Section<'_>,
-) -> Option<(Symbols, Others, Vec<u32>)> {
-    let (mut symbols, mut others, mut trampolines) =
-        (Symbols::default(), Others::new(), Vec::new());
-    // CAST: widening.
-    let len = text.bytes.len() as u64;
-    let mut has_start = false;
-    Tables::find(constants)?.each(|symbol| {
-        let offset = symbol.address.wrapping_sub(text.address);
-        if let Some(name) = BOUNDS.iter().find(|name| **name == symbol.name) {
-            others.insert(name, symbol.address);
-        } else if let (true, Ok(offset)) = (offset < len, u32::try_from(offset)) {
-            has_start |= offset == 0 && symbol.name == "_stext";
-            if symbol.name.starts_with("__SCT__") {
-                trampolines.push(offset);
+/// What the symbols say.
+#[derive(Default)]
+pub(super) struct Named {
+    /// Those of the text.
+    pub(super) symbols: Symbols,
+    pub(super) others: Others,
+    /// Where the trampolines of static calls are in the text.
+    pub(super) trampolines: Vec<u32>,
+    /// Where the thunks of indirect branches are, and of which register.
+    pub(super) thunks: BTreeMap<u32, u8>,
+}
+
+impl Named {
+    pub(super) fn read(text: Section<'_>, constants: Section<'_>) -> Option<Self> {
+        let mut named = Self::default();
+        // CAST: widening.
+        let len = text.bytes.len() as u64;
+        let mut has_start = false;
+        Tables::find(constants)?.each(|symbol| {
+            let offset = symbol.address.wrapping_sub(text.address);
+            if let Some(name) = BOUNDS.iter().find(|name| **name == symbol.name) {
+                named.others.insert(name, symbol.address);
+            } else if let (true, Ok(offset)) = (offset < len, u32::try_from(offset)) {
+                has_start |= offset == 0 && symbol.name == "_stext";
+                named.add(offset, symbol.name);
             }
-            // These lead anywhere, and no call of a function becomes one of them.
-            if !symbol.name.starts_with("__x86_indirect_") {
-                symbols.add(offset, symbol.name);
-            }
+        })?;
+        named.symbols.sort();
+        has_start.then_some(named)
+    }
+
+    fn add(&mut self, offset: u32, name: &str) {
+        if name.starts_with("__SCT__") {
+            self.trampolines.push(offset);
         }
-    })?;
-    symbols.sort();
-    has_start.then_some((symbols, others, trampolines))
+        if let Some(register) = indirect::thunk_of(name) {
+            self.thunks.insert(offset, register);
+        }
+        // These lead anywhere, and no call of a function becomes one of them.
+        if !name.starts_with("__x86_indirect_") {
+            self.symbols.add(offset, name);
+        }
+    }
 }
 
 /// What the sites are collected from.
@@ -208,7 +224,7 @@ impl Collected<'_> {
             let (entry_len, patched) = match section.name {
                 ".altinstructions" => (ALTERNATIVE, None),
                 // CAST: six.
-                RETPOLINES => (4, Some(INDIRECT_LEN as u64)),
+                RETPOLINES => (4, Some(indirect::LONGEST as u64)),
                 ".return_sites" => (4, Some(5)),
                 ".ibt_endbr_seal" => (4, Some(4)),
                 name if name.starts_with("runtime_ptr_") => (4, Some(8)),

@@ -1,34 +1,78 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The file of `--monitor-baseline`: one JSON object. [Documentation/monitor.rst]
 
-use std::io::{ErrorKind, Write as _};
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::{Value, json};
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use vtlvmm::monitor::Baseline;
 
-use crate::json::word;
 use crate::options::digits;
 
-const VERSION: u64 = 1;
+/// The first one had no `elsewhere`.
+const VERSION: u64 = 2;
 /// A file is smaller; more is not read.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: u64 = 16 << 20;
+
+/// What every version has.
+#[derive(Deserialize)]
+struct Head {
+    version: u64,
+    kernel: String,
+}
+
+/// The object.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Object {
+    version: u64,
+    kernel: String,
+    cr0: String,
+    cr4: String,
+    efer: String,
+    star: String,
+    sfmask: String,
+    gates: Vec<String>,
+    patched: Vec<(u32, String)>,
+    elsewhere: Vec<u32>,
+}
 
 /// Reads the file, which has to be about a kernel with this text; `None` if there is none.
-pub(super) fn read(path: &Path, text: &[u8]) -> anyhow::Result<Option<Baseline>> {
+pub(super) fn read(
+    path: &Path,
+    text: &[u8],
+    fits: impl Fn(&Baseline) -> bool,
+) -> anyhow::Result<Option<Baseline>> {
     let failed = || format!("cannot read the monitor's baseline {}", path.display());
-    let bytes = match std::fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(failed),
-        Ok(about) if about.len() > MOST_BYTES => bail!("{}: it is too long", failed()),
-        Ok(_) => std::fs::read(path).with_context(failed)?,
+    let Some(bytes) = contents(path).with_context(failed)? else {
+        return Ok(None);
     };
-    let object: Value = serde_json::from_slice(&bytes)
-        .with_context(failed)
-        .context("a baseline is one JSON object")?;
-    parse(&object, text).with_context(failed).map(Some)
+    let baseline = parse(&bytes, text).with_context(failed)?;
+    if !fits(&baseline) {
+        bail!("{}: it is about other places than the kernel has", failed());
+    }
+    Ok(Some(baseline))
+}
+
+/// The bytes of a file: nothing that has no end, or that waits for somebody to write.
+fn contents(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    // CAST: a flag.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    ensure!(file.metadata()?.is_file(), "it is no file with contents");
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    // CAST: widening.
+    ensure!(bytes.len() as u64 <= MOST_BYTES, "it is too long");
+    Ok(Some(bytes))
 }
 
 /// Writes the file as a whole, or not at all.
@@ -37,12 +81,14 @@ pub(super) fn write(path: &Path, text: &[u8], baseline: &Baseline) -> anyhow::Re
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    let line = format!("{}\n", object(text, baseline));
-    let written = std::fs::File::create(&new).and_then(|mut file| {
-        file.write_all(line.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)
-    });
+    let mut line = serde_json::to_vec(&object(text, baseline)).with_context(failed)?;
+    line.push(b'\n');
+    // What a start that was killed has left, or a link to somebody else's file: of that, the link.
+    let _ = std::fs::remove_file(&new);
+    let created = File::options().write(true).create_new(true).open(&new);
+    let mut file = created.with_context(failed)?;
+    let written = file.write_all(&line).and_then(|()| file.sync_all());
+    let written = written.and_then(|()| std::fs::rename(&new, path));
     if written.is_err() {
         // What is half written is of no use.
         let _ = std::fs::remove_file(&new);
@@ -55,79 +101,73 @@ fn hash(text: &[u8]) -> String {
     digits(&Sha256::digest(text))
 }
 
-fn object(text: &[u8], baseline: &Baseline) -> Value {
+fn object(text: &[u8], baseline: &Baseline) -> Object {
     let Baseline {
         control: [cr0, cr4, efer],
         star,
         sfmask,
         gates,
         patched,
+        elsewhere,
     } = baseline;
-    let patched = patched.iter().map(|(at, bytes)| json!([at, digits(bytes)]));
-    json!({
-        "version": VERSION,
-        "kernel": hash(text),
-        "cr0": word(*cr0),
-        "cr4": word(*cr4),
-        "efer": word(*efer),
-        "star": word(*star),
-        "sfmask": word(*sfmask),
-        "gates": gates.iter().map(|gate| digits(gate)).collect::<Vec<_>>(),
-        "patched": patched.collect::<Vec<_>>(),
-    })
+    let word = |value: &u64| format!("{value:#x}");
+    let patched = patched.iter().map(|(at, bytes)| (*at, digits(bytes)));
+    Object {
+        version: VERSION,
+        kernel: hash(text),
+        cr0: word(cr0),
+        cr4: word(cr4),
+        efer: word(efer),
+        star: word(star),
+        sfmask: word(sfmask),
+        gates: gates.iter().map(|gate| digits(gate)).collect(),
+        patched: patched.collect(),
+        elsewhere: elsewhere.clone(),
+    }
 }
 
-fn parse(object: &Value, text: &[u8]) -> anyhow::Result<Baseline> {
-    let field = |name: &str| {
-        let value = object.get(name);
-        value.with_context(|| format!("it has no \"{name}\""))
-    };
-    let version = field("version")?.as_u64();
+fn parse(file: &[u8], text: &[u8]) -> anyhow::Result<Baseline> {
+    const WHAT: &str = "a baseline is one JSON object";
+    let head: Head = serde_json::from_slice(file).context(WHAT)?;
     ensure!(
-        version == Some(VERSION),
-        "its version is not {VERSION}, which this command knows"
+        head.version == VERSION,
+        "its version is not {VERSION}, which this command knows; remove it to have a new one made"
     );
     ensure!(
-        field("kernel")?.as_str() == Some(&hash(text)),
+        head.kernel == hash(text),
         "it is of another kernel; remove it to have a new one made"
     );
-    let number = |name| {
-        let digits = field(name)?.as_str().and_then(|it| it.strip_prefix("0x"));
-        let number = digits.and_then(|it| u64::from_str_radix(it, 16).ok());
+    let object: Object = serde_json::from_slice(file).context(WHAT)?;
+    let number = |name: &str, value: &str| {
+        let number = value.strip_prefix("0x");
+        let number = number.and_then(|it| u64::from_str_radix(it, 16).ok());
         number.with_context(|| format!("\"{name}\" is no hexadecimal number"))
     };
-    let list = |name| {
-        let list = field(name)?.as_array();
-        list.with_context(|| format!("\"{name}\" is no list"))
-    };
-    let gates = list("gates")?.iter().map(|gate| {
+    let gates = object.gates.iter().map(|gate| {
         let bytes = bytes(gate).and_then(|bytes| bytes.try_into().ok());
         bytes.context("a gate is not 16 bytes")
     });
-    let patched = list("patched")?.iter().map(|run| {
-        let at = run.get(0).and_then(Value::as_u64);
-        let at = at.and_then(|at| u32::try_from(at).ok());
-        let bytes = run.get(1).and_then(bytes);
-        at.zip(bytes)
-            .context("what was patched is no offset and bytes")
+    let patched = object.patched.iter().map(|(at, run)| {
+        let run = bytes(run).context("what was patched is no bytes")?;
+        Ok((*at, run))
     });
-    let baseline = Baseline {
-        control: [number("cr0")?, number("cr4")?, number("efer")?],
-        star: number("star")?,
-        sfmask: number("sfmask")?,
+    Ok(Baseline {
+        control: [
+            number("cr0", &object.cr0)?,
+            number("cr4", &object.cr4)?,
+            number("efer", &object.efer)?,
+        ],
+        star: number("star", &object.star)?,
+        sfmask: number("sfmask", &object.sfmask)?,
         gates: gates.collect::<anyhow::Result<_>>()?,
         patched: patched.collect::<anyhow::Result<_>>()?,
-    };
-    ensure!(
-        baseline.fits(text.len()),
-        "it is about more than the kernel has"
-    );
-    Ok(baseline)
+        elsewhere: object.elsewhere,
+    })
 }
 
 /// Bytes of pairs of hexadecimal digits.
-fn bytes(value: &Value) -> Option<Vec<u8>> {
-    let pairs = value.as_str()?.as_bytes().chunks(2);
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
     let bytes = pairs.map(|pair| {
         let pair = core::str::from_utf8(pair).ok()?;
         let is_pair = pair.len() == 2 && pair.bytes().all(|it| it.is_ascii_hexdigit());
@@ -139,6 +179,8 @@ fn bytes(value: &Value) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode};
+    use serde_json::{Value, json};
 
     const TEXT: [u8; 64] = [0x90; 64];
 
@@ -149,28 +191,41 @@ mod tests {
             sfmask: 0x257fd5,
             gates: vec![[0xa5; 16]; 3],
             patched: vec![(0, vec![0xc3, 0xcc]), (60, vec![1, 2, 3, 4])],
+            elsewhere: vec![7, u32::MAX],
         }
+    }
+
+    fn all(_: &Baseline) -> bool {
+        true
+    }
+
+    fn folder(name: &str) -> anyhow::Result<PathBuf> {
+        let name = format!("vtlctl-baseline-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
     }
 
     /// Why a file with one thing changed is not taken.
     fn refused(change: impl Fn(&mut Value)) -> String {
-        let mut changed = object(&TEXT, &baseline());
+        let mut changed = serde_json::to_value(object(&TEXT, &baseline())).expect("no map");
         change(&mut changed);
-        let error = parse(&changed, &TEXT).expect_err("it is wrong");
-        error.to_string()
+        let error = parse(changed.to_string().as_bytes(), &TEXT).expect_err("it is wrong");
+        format!("{error:#}")
     }
 
     #[test]
     fn what_is_written_is_read_again() -> anyhow::Result<()> {
-        let folder = std::env::temp_dir().join(format!("vtlctl-baseline-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
+        let folder = folder("whole")?;
         let path = folder.join("baseline");
-        assert_eq!(read(&path, &TEXT)?, None);
+        assert_eq!(read(&path, &TEXT, all)?, None);
         write(&path, &TEXT, &baseline())?;
-        assert_eq!(read(&path, &TEXT)?, Some(baseline()));
+        assert_eq!(read(&path, &TEXT, all)?, Some(baseline()));
         assert_eq!(std::fs::read_dir(&folder)?.count(), 1);
-        std::fs::write(&path, b"{\"version\":1,")?;
-        let error = format!("{:#}", read(&path, &TEXT).expect_err("it was cut off"));
+        let error = read(&path, &TEXT, |_| false).expect_err("other places");
+        assert!(error.to_string().contains("other places"), "{error}");
+        std::fs::write(&path, b"{\"version\":2,")?;
+        let error = format!("{:#}", read(&path, &TEXT, all).expect_err("it was cut off"));
         assert!(
             error.contains("cannot read the monitor's baseline"),
             "{error}"
@@ -181,23 +236,67 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_end_or_no_writer_is_no_baseline() -> anyhow::Result<()> {
+        let folder = folder("fifo")?;
+        let fifo = folder.join("fifo");
+        let (kind, mode) = (FileType::Fifo, Mode::RUSR | Mode::WUSR);
+        rustix::fs::mknodat(CWD, &fifo, kind, mode, 0)?;
+        for path in [fifo.as_path(), Path::new("/dev/zero"), &folder] {
+            let error = read(path, &TEXT, all).expect_err("no file");
+            assert!(
+                format!("{error:#}").contains("no file with contents"),
+                "{error:#}"
+            );
+        }
+        let long = folder.join("long");
+        File::create(&long)?.set_len(MOST_BYTES + 1)?;
+        let error = format!("{:#}", read(&long, &TEXT, all).expect_err("too long"));
+        assert!(error.contains("too long"), "{error}");
+        std::fs::remove_dir_all(&folder)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_new_file_is_not_followed() -> anyhow::Result<()> {
+        let folder = folder("link")?;
+        let (path, other) = (folder.join("baseline"), folder.join("other"));
+        std::fs::write(&other, b"of somebody else")?;
+        std::os::unix::fs::symlink(&other, folder.join("baseline.new"))?;
+        write(&path, &TEXT, &baseline())?;
+        assert_eq!(std::fs::read(&other)?, b"of somebody else");
+        assert_eq!(read(&path, &TEXT, all)?, Some(baseline()));
+        assert_eq!(std::fs::read_dir(&folder)?.count(), 2);
+        std::fs::remove_dir_all(&folder)?;
+        Ok(())
+    }
+
+    #[test]
     fn a_file_that_is_not_about_this_kernel_or_not_whole_is_refused() {
-        let other = parse(&object(&[0x91; 64], &baseline()), &TEXT).expect_err("another kernel");
-        assert!(other.to_string().contains("of another kernel"), "{other}");
-        for name in ["version", "kernel", "cr4", "star", "gates", "patched"] {
+        let other = |it: &mut Value| it["kernel"] = hash(&[0x91; 64]).into();
+        assert!(refused(other).contains("of another kernel"));
+        for name in [
+            "version",
+            "kernel",
+            "cr4",
+            "star",
+            "gates",
+            "patched",
+            "elsewhere",
+        ] {
             refused(|it| it[name] = Value::Null);
             let why = refused(|it| drop(it.as_object_mut().map(|all| all.remove(name))));
-            assert_eq!(why, format!("it has no \"{name}\""));
+            assert!(why.contains(&format!("missing field `{name}`")), "{why}");
         }
-        assert!(refused(|it| it["version"] = 2.into()).contains("version is not 1"));
+        assert!(refused(|it| it["version"] = 1.into()).contains("version is not 2"));
+        assert!(refused(|it| it["more"] = 1.into()).contains("unknown field"));
         assert!(refused(|it| it["star"] = "35".into()).contains("no hexadecimal number"));
         let digits = "a5".repeat(15);
         for gate in [digits.clone(), digits.clone() + "a", digits + "+5"] {
             assert!(refused(|it| it["gates"][1] = gate.clone().into()).contains("16 bytes"));
         }
-        for run in [json!([61, "01020304"]), json!([u64::MAX, "01"])] {
+        assert!(refused(|it| it["patched"][1] = json!([61, "0"])).contains("no bytes"));
+        for run in [json!([u64::MAX, "01"]), json!([-1, "01"]), json!([1])] {
             refused(|it| it["patched"][1] = run.clone());
         }
-        assert!(refused(|it| it["patched"][1][0] = (-1).into()).contains("no offset"));
     }
 }
