@@ -3,7 +3,7 @@
 //! end earlier or at the same time. Only a command that is killed leaves both, until the next machine is
 //! built: it revokes what was left in all memory that it does not lend.
 
-use vtl::{GpaRange, PageRights, Vm, Vtl};
+use vtl::{GpaRange, PageRights, Status, Vm, Vtl};
 
 const PAGE: u64 = 4096;
 
@@ -71,12 +71,13 @@ impl<R: Rights> Lent<R> {
     /// Revokes what a command that was killed has left of the rights of VTL0 and VTL1 to `ranges`.
     ///
     /// Only where there is something to revoke: to set rights in a part of a large page has the host
-    /// split it, even if it is not accepted.
+    /// split it, even if it is not accepted. That costs a call for each page, and without large ones there
+    /// are 262144 in a GiB.
     pub(crate) fn revoke_left(&self, ranges: &[GpaRange]) -> vtl::Result<()> {
         for range in ranges {
             let mut at = range.base();
             while at < range.end() {
-                let page = self.rights.page(at)?;
+                let page = self.page(at)?;
                 // Whatever the TDX module says, this goes on, and not beyond the range.
                 let end = page.end.clamp(at + PAGE, range.end());
                 if page.has_rights {
@@ -87,6 +88,20 @@ impl<R: Rights> Lent<R> {
             }
         }
         Ok(())
+    }
+
+    /// A page that is shared with the host is no page of the TD: nothing is known about it, and no VTL has rights
+    /// to it. A process that has ended may have left some.
+    fn page(&self, at: u64) -> vtl::Result<Page> {
+        match self.rights.page(at) {
+            Err(vtl::Error::Tdcall { status, .. }) if status.code() == Status::OPERAND_INVALID => {
+                Ok(Page {
+                    end: at + PAGE,
+                    has_rights: false,
+                })
+            }
+            other => other,
+        }
     }
 
     /// Gives VTL0 all rights to `range`.
@@ -133,8 +148,24 @@ mod tests {
         }
 
         /// Small pages below 2 MiB, of which every other one has rights, and large ones, of which the
-        /// one at 4 MiB has.
+        /// one at 4 MiB has. One at 16 MiB is shared with the host, and at 32 MiB nothing can be told.
         fn page(&self, gpa: u64) -> vtl::Result<Page> {
+            let failed = |raw| vtl::Error::Tdcall {
+                leaf: "TDG.MEM.PAGE.ATTR.RD",
+                operand: gpa,
+                status: Status::from_raw(raw),
+            };
+            match gpa {
+                0x100_0000 => return Err(failed(0xc000_0100_0000_0001)),
+                0x200_0000 => return Err(failed(0x8000_0200_0000_0001)),
+                0x100_1000 => {
+                    return Ok(Page {
+                        end: 0x100_2000,
+                        has_rights: true,
+                    });
+                }
+                _ => {}
+            }
             let size = if gpa < 0x20_0000 { 0x1000 } else { 0x20_0000 };
             let number = gpa / size;
             Ok(Page {
@@ -185,6 +216,17 @@ mod tests {
         let ranges = [range(0x41_0000, 0x80_0000), page(0x1000), page(0x3000)];
         assert_eq!(lent.revoke_left(&ranges), Err(vtl::Error::NoVtlFile));
         assert_eq!(note.0.borrow()[2..], [(0x41_0000, false), (0x1000, false)]);
+    }
+
+    #[test]
+    fn a_page_that_was_left_shared_with_the_host_has_no_rights() {
+        let note = Note::default();
+        let lent = Lent::new(&note);
+        let shared = GpaRange::new(0x100_0000, 0x3000).expect("whole pages");
+        assert_eq!(lent.revoke_left(&[shared]), Ok(()));
+        assert_eq!(*note.0.borrow(), [(0x100_1000, false)]);
+        // Another error is one.
+        assert!(lent.revoke_left(&[page(0x200_0000)]).is_err());
     }
 
     #[test]
