@@ -7,6 +7,7 @@
 #include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "vtl_harness.h"
 #include "hvcall.h"
@@ -262,8 +263,8 @@ static bool read_refused(uint64_t *refused)
 	return good && stats.head.size == sizeof(stats);
 }
 
-/* Events of the control plane about refused hypercalls that are in the log. */
-static unsigned int events(void)
+/* How often the log has @what, of events of the control plane about refused hypercalls. */
+static unsigned int events(const char *what)
 {
 	static char log[1 << 20];
 	int len = klogctl(3 /* all of it */, log, sizeof(log) - 1);
@@ -271,7 +272,7 @@ static unsigned int events(void)
 	char *at = log;
 
 	log[len > 0 ? len : 0] = 0;
-	while ((at = strstr(at, "op=hvcall_refused control=0x"))) {
+	while ((at = strstr(at, what))) {
 		count++;
 		at++;
 	}
@@ -296,8 +297,26 @@ TEST_F(hvcall, refused_calls_are_counted_and_logged_within_limits)
 			     NULL, 0, NULL, 0));
 	ASSERT_TRUE(read_refused(&after));
 	EXPECT_EQ(before + 500, after);
-	EXPECT_LE(1, events());
-	EXPECT_GT(250, events());
+	EXPECT_LE(1, events("op=hvcall_refused control=0x"));
+	EXPECT_GT(250, events("op=hvcall_refused control=0x"));
+}
+
+/* What the limit suppressed is in the next event that it admits, and only there. */
+TEST_F(hvcall, the_next_event_says_how_many_were_suppressed)
+{
+	const struct timespec limit = { .tv_sec = 6 };
+	unsigned int i;
+
+	ASSERT_EQ(0, vtl_pin(0));
+	for (i = 0; i < 100; i++)
+		EXPECT_EQ(-1, hvcall(&self->call, self->fd, 0x322, NULL, 0,
+				     NULL, 0));
+	EXPECT_EQ(0, nanosleep(&limit, NULL));
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(-1, hvcall(&self->call, self->fd, 0x323, NULL, 0,
+				     NULL, 0));
+	EXPECT_EQ(1, events("op=hvcall_refused control=0x323 lost="));
+	EXPECT_EQ(2, events("op=hvcall_refused control=0x323"));
 }
 
 TEST_F(hvcall, is_set_up_once)

@@ -27,24 +27,36 @@ static struct ratelimit_state vtl_event_limits[] = {
 	[0 ... VTL_EVENT_KINDS - 1] = VTL_EVENT_LIMIT,
 };
 
+/* What the limit has suppressed since the last text of the same kind. */
+static atomic_t vtl_event_lost[VTL_EVENT_KINDS];
+
 /* Counts an event of @kind; false if there have been too many of late. */
 bool vtl_event_admit(u32 kind)
 {
-	return kind < ARRAY_SIZE(vtl_event_limits) &&
-	       __ratelimit(&vtl_event_limits[kind]);
+	if (kind >= ARRAY_SIZE(vtl_event_limits))
+		return false;
+	if (__ratelimit(&vtl_event_limits[kind]))
+		return true;
+	atomic_inc(&vtl_event_lost[kind]);
+	return false;
 }
 
-void vtl_event_log(const char *text)
+/* Logs a text of a @kind that was admitted. */
+void vtl_event_log(u32 kind, const char *text)
 {
+	unsigned int lost = atomic_xchg(&vtl_event_lost[kind], 0);
 	struct audit_buffer *buffer;
+	char more[24] = "";
 
+	if (lost)
+		scnprintf(more, sizeof(more), " lost=%u", lost);
 	if (!audit_enabled) {
-		pr_info("%s pid=%d\n", text, task_tgid_nr(current));
+		pr_info("%s%s pid=%d\n", text, more, task_tgid_nr(current));
 		return;
 	}
 	buffer = audit_log_start(audit_context(), GFP_KERNEL,
 				 AUDIT_KERNEL_OTHER);
-	audit_log_format(buffer, "module=mshv_vtl_tdx %s", text);
+	audit_log_format(buffer, "module=mshv_vtl_tdx %s%s", text, more);
 	audit_log_task_info(buffer);
 	audit_log_end(buffer);
 }
@@ -65,7 +77,7 @@ static void vtl_storm_log(struct work_struct *unused)
 		  vtl_storm.cpu, vtl_storm.kind, vtl_storm.thread,
 		  MSHV_VTL_STORM_EXITS, vtl_storm.ticks);
 	atomic_set_release(&vtl_storm_taken, 0);
-	vtl_event_log(text);
+	vtl_event_log(VTL_EVENT_EXIT_STORM, text);
 }
 
 static DECLARE_WORK(vtl_storm_work, vtl_storm_log);

@@ -3,7 +3,7 @@
 //! the log; with attestation, also as a record.
 //!
 //! They are rare in normal use. Each kind of text has a rate limit of its own, so that a flood of one
-//! does not hide another; statistics also count what the limit suppresses. Records have no limit.
+//! does not hide another; the next text of the kind says how many were suppressed. Records have no limit.
 
 // UNSAFETY: declares C functions.
 #![allow(unsafe_code)]
@@ -25,7 +25,7 @@ use crate::pure::tdcall::Registers;
 // context.
 safe_in_c! {
     fn vtl_event_admit(kind: u32) -> bool;
-    fn vtl_event_log(text: Valid<'_, c_char> as *const c_char);
+    fn vtl_event_log(kind: u32, text: Valid<'_, c_char> as *const c_char);
     fn vtl_event_storm(cpu: u32, kind: u32, thread: u32, ticks: u64);
     fn vtl_event_flush();
 }
@@ -173,11 +173,13 @@ fn record(records: Records<'_>, op: Op, operands: [u64; 3], result: u64) {
 }
 
 fn log(kind: Kind, text: fmt::Arguments<'_>) {
-    if !vtl_event_admit(kind as u32) {
+    // CAST: its representation.
+    let kind = kind as u32;
+    if !vtl_event_admit(kind) {
         return;
     }
     // Out of memory the event is lost, as it would be with a full audit queue.
     if let Ok(text) = CString::try_from_fmt(text) {
-        vtl_event_log((&*text).into());
+        vtl_event_log(kind, (&*text).into());
     }
 }

@@ -22,7 +22,7 @@ enum vtl_event {
 };
 
 bool vtl_event_admit(u32 kind);
-void vtl_event_log(const char *text);
+void vtl_event_log(u32 kind, const char *text);
 void vtl_event_storm(u32 cpu, u32 kind, u32 thread, u64 ticks);
 void vtl_event_flush(void);
 

@@ -158,7 +158,8 @@ fn control(words: [u64; RECORD_WORDS], is_json: bool) -> String {
             line,
         }) => {
             let of = processor.map_or_else(String::new, |processor| format!(" VP {processor}"));
-            format!("monitor {kind}{of} line {}", digits(&line))
+            // Whoever has the descriptor can say so.
+            format!("claims monitor {kind}{of} line {}", digits(&line))
         }
         None => format!("{first:#x} {second:#x} {third:#x} result {result:#x}"),
     };
@@ -218,7 +219,9 @@ mod tests {
         let line = control(words, false);
         let hash = "ab00000000000000cd00000000000000";
         assert!(
-            line.contains(&format!("9 note monitor gate VP 1 line {hash} process 77")),
+            line.contains(&format!(
+                "9 note claims monitor gate VP 1 line {hash} process 77"
+            )),
             "{line}"
         );
         let json: Value = serde_json::from_str(&control(words, true))?;
