@@ -18,8 +18,11 @@ use vtlvmm::monitor::{Baseline, Event, Finding, KernelImage, Settings};
 use crate::json::word;
 use crate::{ExitStatus, Failure};
 
+mod awaited;
 mod baseline;
 pub(crate) mod note;
+
+use awaited::Awaited;
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -112,25 +115,31 @@ impl Monitor {
             self.version = version;
         }
         let file = |error| Failure::new(ExitStatus::File, error);
-        let trusted = self.trusted.as_deref();
-        let trusted = trusted.map(|path| {
+        let path = self.trusted.as_deref();
+        let trusted = path.map(|path| {
             let image = &self.image;
             baseline::read(path, &image.text, |it| it.fits(image))
         });
-        Ok(self.for_this_start(trusted.transpose().map_err(file)?.flatten()))
+        let trusted = trusted.transpose().map_err(file)?.flatten();
+        Ok(self.for_this_start(trusted))
     }
 
     fn for_this_start(&self, trusted: Option<Baseline>) -> Settings {
         let (log, is_quiet, begun) = (self.log.clone(), self.is_quiet, self.begun);
         let vtl = Arc::clone(&self.vtl);
         let path = self.trusted.clone().filter(|_| trusted.is_none());
-        let image = Arc::clone(&self.image);
+        let awaited = Awaited::new(path);
+        let learned = awaited
+            .at_begin()
+            .map(|line| -> Box<dyn FnOnce(Baseline) + Send> {
+                say(&line);
+                let (image, writer) = (Arc::clone(&self.image), awaited.clone());
+                Box::new(move |learned| writer.write(&image, &learned, is_quiet))
+            });
         Settings {
             image: Arc::clone(&self.image),
             trusted,
-            learned: path.map(|path| -> Box<dyn FnOnce(Baseline) + Send> {
-                Box::new(move |learned| keep(&path, &image, &learned, is_quiet))
-            }),
+            learned,
             interval: self.interval,
             stops: self.stops,
             // The record that can't be lost first, the terminal, which may be slow, last.
@@ -149,6 +158,10 @@ impl Monitor {
                 if let Some(line) = line(&report, is_quiet) {
                     say(&line);
                 }
+                let is_end = matches!(report, Report::End(_));
+                if let Some(line) = awaited.at_end().filter(|_| is_end) {
+                    say(&line);
+                }
             }),
         }
     }
@@ -157,15 +170,6 @@ impl Monitor {
 /// Says something to a person, if the terminal takes it: the guest can fill a disk that it goes to.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "vtlctl: monitor: {line}");
-}
-
-/// Writes the baseline for later starts.
-fn keep(path: &Path, image: &KernelImage, learned: &Baseline, is_quiet: bool) {
-    match baseline::write(path, &image.text, learned) {
-        Ok(()) if is_quiet => {}
-        Ok(()) => say(&format!("the baseline is in {} now", path.display())),
-        Err(error) => say(&format!("{error:#}")),
-    }
 }
 
 /// What tells a file from what replaces it.
