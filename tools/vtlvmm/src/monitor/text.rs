@@ -15,7 +15,7 @@ use super::patched;
 use super::sites::{self, LONGEST, Site, Verdict};
 use super::view::{Physical, Root};
 
-use compare::Compare;
+use compare::{Changes, Compare};
 
 /// Bytes that are compared at once.
 pub const PAGE: usize = 4096;
@@ -46,8 +46,8 @@ pub struct Text {
     place: Place,
     expected: Vec<u8>,
     order: Order,
-    /// Places that had INT3 as first byte when they were compared last, and how often in a row.
-    in_change: BTreeMap<u32, u32>,
+    /// Places that had INT3 as first byte of late.
+    in_change: BTreeMap<u32, Changes>,
     /// Bytes in which the kernel that was found differed from the image at places that change at boot.
     adopted: usize,
 }
@@ -136,12 +136,10 @@ impl Text {
         let found = found.collect();
         let changing = compare.changing;
         let visited: BTreeSet<usize> = pages.into_iter().collect();
-        self.in_change
-            .retain(|at, _| changing.contains(at) || !visited.contains(&(*at as usize / PAGE)));
-        for at in changing {
-            let times = self.in_change.entry(at).or_default();
-            *times = times.saturating_add(1);
-        }
+        compare::remember(&mut self.in_change, &changing, |at| {
+            // CAST: u32 fits.
+            visited.contains(&(at as usize / PAGE))
+        });
         found
     }
 

@@ -10,8 +10,44 @@ use crate::monitor::image::KernelImage;
 use crate::monitor::sites::{self, LONGEST, Site, Verdict};
 use crate::monitor::view::{Physical, Root, read_linear};
 
-/// A place whose first byte was INT3 so often in a row is in no change.
-const MOST_IN_CHANGE: u32 = 3;
+/// In which of the last comparisons a place had INT3 as first byte: the last one in the lowest bit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changes(u32);
+
+impl Changes {
+    /// A place that had it so often in a row is in no change, and neither is
+    const IN_A_ROW: u32 = 3;
+    /// one that had it in so many
+    const MANY: u32 = 5;
+    /// of the last ones.
+    const ALL: u32 = 20;
+
+    /// Returns true if it was so often that one more is too much.
+    fn are_enough(self) -> bool {
+        self.0.trailing_ones() >= Self::IN_A_ROW || self.0.count_ones() >= Self::MANY
+    }
+
+    fn add(&mut self, is_in_change: bool) {
+        self.0 = ((self.0 << 1) | u32::from(is_in_change)) & ((1 << (Self::ALL - 1)) - 1);
+    }
+}
+
+/// Adds a comparison of the places that were visited, some of which were in a change.
+pub(super) fn remember(
+    all: &mut BTreeMap<u32, Changes>,
+    changing: &BTreeSet<u32>,
+    was_visited: impl Fn(u32) -> bool,
+) {
+    for at in changing {
+        all.entry(*at).or_default();
+    }
+    all.retain(|at, changes| {
+        if changing.contains(at) || was_visited(*at) {
+            changes.add(changing.contains(at));
+        }
+        changes.0 != 0
+    });
+}
 
 /// One comparison: what trampolines were found to be is kept for its length.
 pub(super) struct Compare<'a, P> {
@@ -21,7 +57,7 @@ pub(super) struct Compare<'a, P> {
     memory: &'a P,
     roots: &'a [Root],
     trampolines: HashMap<i64, bool>,
-    in_change: &'a BTreeMap<u32, u32>,
+    in_change: &'a BTreeMap<u32, Changes>,
     /// Places with INT3 that were found.
     pub(super) changing: BTreeSet<u32>,
 }
@@ -96,8 +132,8 @@ impl<'a, P: Physical> Compare<'a, P> {
             return is_allowed;
         }
         self.changing.insert(site.at);
-        let times = self.in_change.get(&site.at);
-        times.is_none_or(|times| *times < MOST_IN_CHANGE)
+        let changes = self.in_change.get(&site.at);
+        changes.is_none_or(|changes| !changes.are_enough())
     }
 
     fn is_trampoline(&mut self, distance: i64) -> bool {
