@@ -7,10 +7,16 @@ use crate::monitor::finding::{Key, Kind};
 
 /// In which of the last rounds there was something wrong of each kind: the last one in the lowest bit.
 #[derive(Debug, Default)]
-pub(super) struct Restless(BTreeMap<Kind, u32>);
+pub(super) struct Restless {
+    kinds: BTreeMap<Kind, u32>,
+    /// The same of all kinds together.
+    all: u32,
+}
 
 /// A change of Linux' own is half made when it is looked at in fewer rounds than this,
 const MANY: u32 = 6;
+/// and in fewer than this if there are several,
+const MANY_OF_ALL: u32 = 10;
 /// of so many.
 const ROUNDS: u32 = 20;
 
@@ -18,17 +24,24 @@ impl Restless {
     /// A round has found this, which was not reported yet. Returns which kinds were found too often.
     pub(super) fn round<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) -> BTreeSet<Kind> {
         let now: BTreeSet<Kind> = keys.map(|key| key.kind).collect();
+        let next = |rounds: u32, is_wrong: bool| {
+            ((rounds << 1) | u32::from(is_wrong)) & ((1 << ROUNDS) - 1)
+        };
+        self.all = next(self.all, !now.is_empty());
         for kind in &now {
-            self.0.entry(*kind).or_default();
+            self.kinds.entry(*kind).or_default();
         }
         let mut often = BTreeSet::new();
-        self.0.retain(|kind, rounds| {
-            *rounds = ((*rounds << 1) | u32::from(now.contains(kind))) & ((1 << ROUNDS) - 1);
+        self.kinds.retain(|kind, rounds| {
+            *rounds = next(*rounds, now.contains(kind));
             if rounds.count_ones() >= MANY {
                 often.insert(*kind);
             }
             *rounds != 0
         });
+        if self.all.count_ones() >= MANY_OF_ALL {
+            return now;
+        }
         often
     }
 }
@@ -58,6 +71,22 @@ mod tests {
     }
 
     #[test]
+    fn kinds_that_take_turns_are_found_too_often_together() {
+        let kinds = [
+            Kind::Register,
+            Kind::Gate,
+            Kind::Text,
+            Kind::Constants,
+            Kind::TextMoved,
+        ];
+        let mut restless = Restless::default();
+        for (turn, kind) in (1..).zip(kinds.iter().cycle().take(20)) {
+            let often = restless.round([key(*kind, 0)].iter());
+            assert_eq!(often.contains(kind), turn >= MANY_OF_ALL, "{turn}");
+        }
+    }
+
+    #[test]
     fn what_is_seldom_is_not_and_what_was_long_ago_is_forgotten() {
         let mut restless = Restless::default();
         for turn in 0..10 * ROUNDS {
@@ -68,6 +97,6 @@ mod tests {
         for _ in 0..ROUNDS {
             restless.round([].iter());
         }
-        assert!(restless.0.is_empty());
+        assert!(restless.kinds.is_empty() && restless.all == 0);
     }
 }
