@@ -5,6 +5,7 @@
 //! The guest goes on while its memory is read, so what a round finds may be a change that is half made. A
 //! finding is reported if two rounds in a row have it, and once.
 
+mod layout;
 mod pages;
 mod reports;
 mod restless;
@@ -12,6 +13,7 @@ mod starting;
 mod watching;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::baseline::Baseline;
 use super::finding::Finding;
@@ -74,6 +76,8 @@ pub struct Checks {
     budget: Budget,
     state: State,
     reports: Reports,
+    /// The guest has ended.
+    is_over: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -102,7 +106,15 @@ impl Checks {
                 is_overdue: false,
             },
             reports: Reports::default(),
+            is_over: Arc::default(),
         }
+    }
+
+    /// What takes long ends when this is set: the guest has ended.
+    #[must_use]
+    pub fn until(mut self, is_over: Arc<AtomicBool>) -> Self {
+        self.is_over = is_over;
+        self
     }
 
     /// Returns true until there is a baseline.
@@ -176,7 +188,8 @@ impl Checks {
                 return events;
             }
             let trusted = self.trusted.as_ref();
-            match baseline(&self.image, trusted, memory, all, is_last) {
+            let is_over = &self.is_over;
+            match baseline(&self.image, trusted, memory, all, is_last, is_over) {
                 Some(watching) => {
                     events.push(Event::Baseline(watching.facts(&self.image)));
                     self.state = State::Watching(Box::new(watching));

@@ -245,7 +245,7 @@ impl Guest {
         put(&mut gate, 2, &[0x10, 0, 0, 0x8e]);
         put(&mut gate, 6, &target.to_le_bytes()[2..]);
         guest.write(IDT_GPA, &gate);
-        guest.map(text_at, TEXT_GPA | PRESENT | LARGE, 21);
+        guest.map_text(TEXT_GPA | PRESENT);
         guest.map(
             CONSTANTS + DELTA,
             (TEXT_GPA + 0x20_0000) | PRESENT | LARGE | NO_EXECUTE,
@@ -272,6 +272,13 @@ impl Guest {
         self.memory
             .read_obj(GuestAddress(gpa))
             .expect("in its memory")
+    }
+
+    /// Maps the text to memory that begins in the first entry.
+    pub(crate) fn map_text(&mut self, first: u64) {
+        for page in (0..TEXT_LEN).step_by(0x1000) {
+            self.map(BASE + DELTA + page, first + page, 12);
+        }
     }
 
     /// Sets the entry of an address in the table whose entries stand for `1 << shift` bytes. Returns

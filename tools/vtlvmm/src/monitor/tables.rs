@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
 use super::random;
+use super::text::IMAGES;
 use super::view::{Physical, Root};
 use crate::walk::{ADDRESS, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, is_canonical};
 
@@ -127,6 +128,16 @@ pub enum Half {
     Kernel,
 }
 
+impl Half {
+    /// The one that an address is in.
+    pub const fn of(linear: u64) -> Self {
+        match linear >> 63 {
+            0 => Self::User,
+            _ => Self::Kernel,
+        }
+    }
+}
+
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -178,13 +189,13 @@ impl Pass {
         self.half
     }
 
-    /// Visits the pages of at most `budget` tables, and some that lead there.
+    /// Visits the pages of at most `budget` tables, and some that lead there, until `visit` breaks off.
     pub fn go<P: Physical>(
         &mut self,
         memory: &P,
         root: Root,
         budget: usize,
-        visit: &mut impl FnMut(Leaf),
+        visit: &mut impl FnMut(Leaf) -> ControlFlow<()>,
     ) -> Progress {
         let middle = 1 << (top_shift(root) + 8);
         let (begin, end) = match self.half {
@@ -301,7 +312,15 @@ struct Step<'a, P, V> {
     visit: &'a mut V,
 }
 
-impl<P: Physical, V: FnMut(Leaf)> Step<'_, P, V> {
+impl<P: Physical, V: FnMut(Leaf) -> ControlFlow<()>> Step<'_, P, V> {
+    /// Returns true if the table is also about addresses at which the kernel's image may be. What may be there
+    /// depends on the address, so a table that was visited elsewhere is visited again.
+    fn is_of_images(&self, place: Place) -> bool {
+        let first = canonical(self.root, place.base);
+        let last = first.wrapping_add((ENTRIES << place.shift) - 1);
+        first < IMAGES.end && last >= IMAGES.start
+    }
+
     /// Visits a table. Breaks with the address to go on from.
     fn table(&mut self, place: Place) -> ControlFlow<u64> {
         let Leg {
@@ -309,7 +328,7 @@ impl<P: Physical, V: FnMut(Leaf)> Step<'_, P, V> {
         } = self.leg;
         let name = (place.table, place.shift, place.rights);
         // One in the middle of which the last step ended is visited again, from there on.
-        if from <= place.base && self.seen.contains(&name) {
+        if from <= place.base && self.seen.contains(&name) && !self.is_of_images(place) {
             return ControlFlow::Continue(());
         }
         if self.budget == 0 || self.seen.len() >= Pass::MOST {
@@ -336,12 +355,17 @@ impl<P: Physical, V: FnMut(Leaf)> Step<'_, P, V> {
             let rights = place.rights.with(entry);
             match decode(entry, place.shift) {
                 Entry::Nothing => {}
-                Entry::Page(gpa, len) => (self.visit)(Leaf {
-                    linear: canonical(self.root, here),
-                    gpa,
-                    len,
-                    rights,
-                }),
+                Entry::Page(gpa, len) => {
+                    let leaf = Leaf {
+                        linear: canonical(self.root, here),
+                        gpa,
+                        len,
+                        rights,
+                    };
+                    if (self.visit)(leaf).is_break() {
+                        return ControlFlow::Break(base);
+                    }
+                }
                 Entry::Table(table) => self.table(Place {
                     table,
                     shift: place.shift - 9,

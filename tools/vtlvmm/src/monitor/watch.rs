@@ -63,6 +63,8 @@ pub struct Watch {
     is_due: Vec<AtomicBool>,
     /// Nobody has been seen at CPL 3.
     waits_for_user: AtomicBool,
+    /// The guest has ended: what takes long ends, too.
+    is_ending: Arc<AtomicBool>,
     shared: Mutex<Shared>,
     changed: Condvar,
 }
@@ -126,6 +128,7 @@ impl Watch {
                 restarted: Vec::new(),
                 has_user: false,
                 is_over: false,
+            is_ending: Arc::default(),
             }),
             changed: Condvar::new(),
         }
@@ -180,10 +183,12 @@ impl Watch {
     }
 
     /// Checks until the guest has ended.
+        self.is_ending.store(true, Ordering::Relaxed);
     pub fn run(&self, board: &Board<LowerRam>, mut settings: Settings) {
         let trusted = settings.trusted.take();
-        let mut checks = Checks::new(Arc::clone(&settings.image), trusted, Budget::default());
-        let mut summary = Summary::default();
+        let mut checks = Checks::new(Arc::clone(&settings.image), trusted, Budget::default())
+            .until(Arc::clone(&self.is_ending));
+        let (mut summary, started) = (Summary::default(), Instant::now());
         let mut pause = settings.interval;
         let mut expected_since = None;
         while self.sleep(pause) {

@@ -3,6 +3,7 @@
 
 use vm_memory::{Bytes as _, GuestAddress};
 
+use super::reports::MOST_FINDINGS;
 use super::starting::MOST_STARTING;
 use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
@@ -42,8 +43,8 @@ fn a_place_that_is_in_the_middle_of_a_change_most_of_the_time_is_found() {
     );
 }
 
-fn constants_whose_addresses_lead_elsewhere_are_found() {
 #[test]
+fn constants_whose_addresses_lead_elsewhere_are_found() {
     let (mut guest, mut checks) = watched();
     let entry = (TEXT_GPA + 0x40_0000) | PRESENT | LARGE | NO_EXECUTE;
     guest.map(CONSTANTS + DELTA, entry, 21);
@@ -200,17 +201,177 @@ fn a_label_whose_key_is_constant_does_not_change_any_more() {
 #[test]
 fn an_early_process_does_not_make_a_baseline_of_a_kernel_that_has_not_started() {
     let mut guest = fake::Guest::new();
-    guest.map(TEXT, TEXT_GPA | PRESENT | fake::WRITABLE | LARGE, 21);
+    guest.map_text(TEXT_GPA | PRESENT | fake::WRITABLE);
     let mut checks = unwatched();
     for _ in 0..100 {
         assert_eq!(round(&guest, &mut checks), []);
     }
-    guest.map(TEXT, TEXT_GPA | PRESENT | LARGE, 21);
+    guest.map_text(TEXT_GPA | PRESENT);
     let events: Vec<Event> = (0..3).flat_map(|_| round(&guest, &mut checks)).collect();
     assert!(
         matches!(events.as_slice(), [Event::Baseline(_)]),
         "{events:?}"
     );
+}
+
+/// A process frees a table of pages, and gets its memory, between two reads of the monitor.
+#[test]
+fn a_table_that_became_memory_of_a_process_is_not_read_as_one() {
+    const LINEAR: u64 = 0x7000_0000_0000;
+    struct Racing<'a> {
+        guest: &'a fake::Guest,
+        directory: u64,
+        child: u64,
+    }
+    impl Physical for Racing<'_> {
+        fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+            let is_read = Physical::read(&self.guest.memory, gpa, bytes);
+            if gpa & !0xfff == self.directory {
+                self.guest.write(self.directory, &[0; 8]);
+                self.guest.write(self.child, &[1; 4096]);
+            }
+            is_read
+        }
+    }
+    let (mut guest, mut checks) = watched();
+    let entry = guest.map(LINEAR, 0x9000 | PRESENT | fake::USER | NO_EXECUTE, 12);
+    let (child, directory) = (entry & !0xfff, (entry & !0xfff) - 0x1000);
+    let link = guest.read_word(directory);
+    let mut table = [0; 4096];
+    let at = GuestAddress(child);
+    guest.memory.read_slice(&mut table, at).expect("memory");
+    for _ in 0..40 {
+        guest.write(directory, &link.to_le_bytes());
+        guest.write(child, &table);
+        let racing = Racing {
+            guest: &guest,
+            directory,
+            child,
+        };
+        let events = checks.round(&racing, &[Some(guest.registers)]);
+        assert_eq!(events, []);
+    }
+}
+
+#[test]
+fn a_table_that_is_also_elsewhere_is_looked_at_where_the_image_may_be() {
+    for _ in 0..16 {
+        let (mut guest, mut checks) = watched();
+        let code = guest.map(0xffff_c900_0000_0000, 0x9000 | PRESENT, 12) & !0xfff;
+        guest.map(TEXT + 0x100_0000, code | 0x7, 21);
+        let all = found(&guest, &mut checks);
+        assert!(
+            all[0].starts_with("other-image: 0xffffffff82200000"),
+            "{all:?}"
+        );
+    }
+}
+
+/// What is freed after the text is in its last large page.
+#[test]
+fn code_between_text_and_constants_is_found() {
+    let (mut guest, mut checks) = watched();
+    guest.map(TEXT + fake::TEXT_LEN, 0x9000 | PRESENT, 12);
+    assert!(found(&guest, &mut checks)[0].starts_with("other-image: 0xffffffff81203000"));
+}
+
+#[test]
+fn a_writable_page_of_the_kernel_in_a_process_is_found() {
+    let (mut guest, mut checks) = watched();
+    let entry = TEXT_GPA | PRESENT | fake::WRITABLE | fake::USER | NO_EXECUTE;
+    guest.map(0x7000_0000_0000, entry, 12);
+    assert!(found(&guest, &mut checks)[0].starts_with("writable-text: 0x700000000000"));
+}
+
+/// It is started anew whenever it would be checked.
+#[test]
+fn a_processor_that_reaches_userspace_has_no_more_time_to_start() {
+    let (guest, mut checks) = watched();
+    let mut told = Vec::new();
+    for turn in 0..60 {
+        let mut registers = guest.registers;
+        if turn % 11 != 0 {
+            (registers.cpl, registers.cr4) = (0, 0);
+        }
+        told.extend(checks.round(&guest.memory, &[Some(registers)]));
+        if turn % 11 == 0 {
+            checks.restarted(0);
+        }
+    }
+    assert!(
+        matches!(told.first(), Some(Event::Finding(it)) if it.key.name.starts_with("CR4")),
+        "{told:?}"
+    );
+}
+
+/// A call of something that is no copy of the tracer's entry.
+#[test]
+fn trampolines_are_judged_while_all_processors_start() {
+    let (guest, mut checks) = watched();
+    checks.restarted(0);
+    guest.write(TEXT_GPA + TRACED, &fake::call(TRACED, 0x4000_0000));
+    let starting = [Some(Registers::default())];
+    let events: Vec<Event> = (0..3)
+        .flat_map(|_| checks.round(&guest.memory, &starting))
+        .collect();
+    assert!(
+        matches!(events.as_slice(), [Event::Finding(it)] if it.key.kind == Kind::Text),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn many_findings_of_one_kind_do_not_hide_another() {
+    let (mut guest, mut checks) = watched();
+    for vector in 1..5 {
+        guest.write(fake::IDT_GPA + 16 * vector, &[0x33]);
+    }
+    guest.map(0xffff_c900_0000_0000, PRESENT | fake::WRITABLE | LARGE, 21);
+    let all = [Some(guest.registers); 64];
+    let events: Vec<Event> = (0..3)
+        .flat_map(|_| checks.round(&guest.memory, &all))
+        .collect();
+    let kinds: Vec<Kind> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Finding(it) => Some(it.key.kind),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kinds.len(), 5, "{events:?}");
+    assert!(kinds.contains(&Kind::WritableExecutable));
+}
+
+/// Pages whose rights are wrong in two ways, one after the other.
+#[test]
+fn kinds_that_alternate_do_not_hide_a_third() {
+    let (mut guest, mut checks) = watched();
+    for number in 0..MOST_FINDINGS as u64 {
+        let linear = 0xffff_c900_0000_0000 + (number << 22);
+        guest.map(linear, PRESENT | fake::WRITABLE | LARGE, 21);
+        let text = TEXT_GPA | PRESENT | fake::WRITABLE | NO_EXECUTE;
+        guest.map(linear + (1 << 21), text, 12);
+    }
+    guest.map(TEXT + 0x100_0000, 0x9000 | PRESENT, 12);
+    assert_eq!(round(&guest, &mut checks), []);
+    let kinds: std::collections::BTreeSet<Kind> =
+        checks.reports.previous().map(|it| it.kind).collect();
+    assert_eq!(kinds.len(), 3, "{kinds:?}");
+}
+
+#[test]
+fn each_large_page_of_the_kernel_that_leads_elsewhere_is_found() {
+    let (mut guest, mut checks) = watched();
+    guest.map_text(0x60_0000 | PRESENT);
+    let entry = (TEXT_GPA + 0x40_0000) | PRESENT | LARGE | NO_EXECUTE;
+    guest.map(CONSTANTS + DELTA, entry, 21);
+    let all = found(&guest, &mut checks);
+    for expected in [
+        "text-moved: 0xffffffff81200000",
+        "text-moved: 0xffffffff81400000",
+    ] {
+        assert!(all.iter().any(|it| it.starts_with(expected)), "{all:?}");
+    }
 }
 
 #[test]

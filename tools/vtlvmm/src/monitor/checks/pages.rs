@@ -1,81 +1,73 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Rights of the guest's pages: what no page may be.
+//! The passes through the page tables of the processors, one processor after the other.
 
-use super::reports::{MOST_FINDINGS, reported_as};
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+
+use super::layout::Layout;
+use super::reports::{MOST_FINDINGS, Reports, reported_as};
 use super::watching::unchecked;
 use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
 use crate::monitor::tables::{self, Half, Leaf, Pass, Progress};
-use crate::monitor::text::{IMAGES, PAGE, Place};
+use crate::monitor::text::Place;
 use crate::monitor::view::{Physical, Root};
 
-/// Physical memory that is never writable, in whole pages.
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    start: u64,
-    end: u64,
-    name: &'static str,
-}
-
-/// The passes through the tables of the processors, one processor after the other.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Pages {
-    text: Place,
-    read_only: [Range; 2],
+    layout: Layout,
     passes: [Pass; 2],
     /// Whose tables each of them goes through.
     turns: [usize; 2],
+    /// The most tables that there were to go through.
+    roots: usize,
     are_too_many: bool,
 }
 
 impl Pages {
     pub(super) fn new(image: &KernelImage, text: Place) -> Self {
-        // CAST: widening.
-        let (page, len) = (PAGE as u64, image.text.len() as u64);
-        let (from, to) = image.constants;
-        let range = |from: u64, to: u64, name| Range {
-            start: text.gpa.wrapping_add(from),
-            end: text.gpa.wrapping_add(to),
-            name,
-        };
         Self {
-            text,
-            read_only: [
-                range(0, len.next_multiple_of(page), "the kernel's text"),
-                range(from, to & !(page - 1), "the kernel's constants"),
-            ],
+            layout: Layout::new(image, text),
             passes: [Pass::new(Half::Kernel), Pass::new(Half::User)],
             turns: [0; 2],
+            roots: 1,
             are_too_many: false,
         }
     }
 
-    /// An address that only the kernel's tables have.
-    pub(super) const fn probe(&self) -> u64 {
-        let [text, _] = &self.read_only;
-        self.text.linear + (text.end - text.start) - 1
+    pub(super) const fn layout(&self) -> &Layout {
+        &self.layout
     }
 
-    /// Returns true if there is something to execute where only one image can be, outside of that. What follows the
-    /// text up to the constants is in its last large page.
-    fn is_other_image(&self, leaf: &Leaf) -> bool {
-        let [text, constants] = &self.read_only;
-        let own = self.text.linear..self.text.linear.wrapping_add(constants.start - text.start);
-        let last = leaf.linear.wrapping_add(leaf.len - 1);
-        leaf.rights.executes
-            && last >= IMAGES.start
-            && leaf.linear < IMAGES.end
-            && !(own.contains(&leaf.linear) && own.contains(&last))
+    /// Returns true if the tables of each processor were gone through.
+    pub(super) fn are_all_visited(&self) -> bool {
+        self.turns.iter().all(|turn| *turn >= self.roots)
     }
 
-    /// Returns true if a whole pass through the kernel's half finds nothing.
-    pub(super) fn are_clean<P: Physical>(&mut self, memory: &P, root: Root) -> bool {
-        let mut is_clean = true;
+    /// Returns true if a whole pass through the kernel's half finds nothing. It ends with the first page that
+    /// is wrong, or with the guest.
+    pub(super) fn are_clean<P: Physical>(
+        &self,
+        memory: &P,
+        root: Root,
+        is_over: impl Fn() -> bool,
+    ) -> bool {
+        const STEP: usize = 256;
         let mut pass = Pass::new(Half::Kernel);
-        let progress = pass.go(memory, root, usize::MAX / 2, &mut |leaf| {
-            is_clean &= self.judge(Half::Kernel, leaf).is_none();
-        });
-        is_clean && progress == Progress::Finished
+        let mut is_clean = true;
+        loop {
+            let progress = pass.go(memory, root, STEP, &mut |leaf| {
+                is_clean = self.layout.judge(leaf).is_none();
+                match is_clean {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            });
+            if !is_clean || progress != Progress::Unfinished || is_over() {
+                return is_clean && progress == Progress::Finished;
+            }
+        }
     }
 
     /// Visits the next tables.
@@ -83,36 +75,28 @@ impl Pages {
         &mut self,
         memory: &P,
         roots: &[Root],
+        reports: &Reports,
         budget: usize,
     ) -> Vec<Finding> {
-        const MOST: usize = 2 * MOST_FINDINGS;
-        let mut found: Vec<Finding> = Vec::new();
-        let new = [Pass::new(Half::Kernel), Pass::new(Half::User)];
-        let mut passes = std::mem::replace(&mut self.passes, new);
-        let mut turns = self.turns;
-        for (pass, turn) in passes.iter_mut().zip(&mut turns) {
+        let mut found = New::besides(reports);
+        self.roots = self.roots.max(roots.len());
+        for (pass, turn) in self.passes.iter_mut().zip(&mut self.turns) {
             let Some(root) = roots.get(*turn % roots.len().max(1)).copied() else {
                 break;
             };
-            let half = pass.half();
             let progress = pass.go(memory, root, budget, &mut |leaf| {
-                let next = self.judge(half, leaf);
-                // Neighbours of what is wrong are the same mistake.
-                let is_new = |next: &Finding| {
-                    found
-                        .last()
-                        .is_none_or(|last| reported_as(&last.key) != reported_as(&next.key))
-                };
-                if let Some(next) = next.filter(is_new).filter(|_| found.len() < MOST) {
+                let wrong = self.layout.judge(leaf).filter(|it| found.is_new(it));
+                if let Some(next) = wrong.filter(|_| is_still(memory, root, leaf)) {
                     found.push(next);
                 }
+                ControlFlow::Continue(())
             });
             if progress != Progress::Unfinished {
-                *turn = turn.wrapping_add(1);
+                *turn = turn.saturating_add(1);
             }
             self.are_too_many |= progress == Progress::TooMany;
         }
-        (self.passes, self.turns) = (passes, turns);
+        let mut found = found.findings;
         if self.are_too_many {
             found.push(unchecked(
                 "tables",
@@ -131,121 +115,109 @@ impl Pages {
         roots: &[Root],
         key: &Key,
     ) -> Option<Finding> {
-        let half = match key.kind {
-            Kind::WritableExecutable | Kind::WritableText | Kind::OtherImage => Half::Kernel,
-            Kind::LowExecutable => Half::User,
+        match key.kind {
+            Kind::WritableExecutable
+            | Kind::WritableText
+            | Kind::OtherImage
+            | Kind::LowExecutable => {}
             _ => return None,
-        };
+        }
         roots.iter().find_map(|root| {
             let leaf = tables::leaf(memory, *root, key.place)?;
-            self.judge(half, leaf)
-        })
-    }
-
-    /// The addresses of the text and of the constants lead there. If not `all` of them, they lead nowhere
-    /// else.
-    pub(super) fn kernel_is_mapped<P: Physical>(
-        &self,
-        memory: &P,
-        root: Root,
-        all: bool,
-    ) -> Option<Finding> {
-        let mut ranges = self.read_only.iter();
-        ranges.find_map(|range| self.is_mapped(memory, root, range, all))
-    }
-
-    fn is_mapped<P: Physical>(
-        &self,
-        memory: &P,
-        root: Root,
-        range: &Range,
-        all: bool,
-    ) -> Option<Finding> {
-        // CAST: widening.
-        let page = PAGE as u64;
-        let mut offset = range.start.wrapping_sub(self.text.gpa);
-        let end = range.end.wrapping_sub(self.text.gpa);
-        while offset < end {
-            let linear = self.text.linear.wrapping_add(offset);
-            let expected = self.text.gpa.wrapping_add(offset);
-            let leaf = tables::leaf(memory, root, linear);
-            let found = leaf.map(|leaf| leaf.gpa.wrapping_add(linear & (leaf.len - 1)));
-            if found != Some(expected) && (all || found.is_some()) {
-                return Some(finding(
-                    Kind::TextMoved,
-                    linear,
-                    format!("{linear:#x}"),
-                    format!("guest-physical address {expected:#x}"),
-                    found.map_or("none".to_owned(), |it| format!("{it:#x}")),
-                ));
-            }
-            offset += leaf.map_or(page, |leaf| leaf.len - (linear & (leaf.len - 1)));
-        }
-        None
-    }
-
-    fn judge(&self, half: Half, leaf: Leaf) -> Option<Finding> {
-        let Leaf {
-            linear,
-            gpa,
-            len,
-            rights,
-        } = leaf;
-        // Not before something is wrong: most leaves are not.
-        let place = || format!("{linear:#x} ({} KiB at {gpa:#x})", len / 1024);
-        if half == Half::User {
-            return (rights.executes && !rights.is_user).then(|| {
-                finding(
-                    Kind::LowExecutable,
-                    linear,
-                    place(),
-                    "no page that only the kernel can execute".to_owned(),
-                    "one".to_owned(),
-                )
-            });
-        }
-        if self.is_other_image(&leaf) {
-            let expected = "no code but the text of the image".to_owned();
-            let found = "an executable page".to_owned();
-            return Some(finding(Kind::OtherImage, linear, place(), expected, found));
-        }
-        if !rights.writes {
-            return None;
-        }
-        let overlap = |range: &&Range| range.start < gpa.saturating_add(len) && gpa < range.end;
-        if let Some(range) = self.read_only.iter().find(overlap) {
-            let found = format!("a writable page of {}", range.name);
-            let expected = "read-only".to_owned();
-            return Some(finding(
-                Kind::WritableText,
-                linear,
-                place(),
-                expected,
-                found,
-            ));
-        }
-        rights.executes.then(|| {
-            finding(
-                Kind::WritableExecutable,
-                linear,
-                place(),
-                "either writable or executable".to_owned(),
-                "both".to_owned(),
-            )
+            let wrong = self.layout.judge(leaf)?;
+            is_still(memory, *root, leaf).then_some(wrong)
         })
     }
 }
 
-fn finding(kind: Kind, linear: u64, place: String, expected: String, found: String) -> Finding {
-    Finding {
-        key: Key {
-            kind,
-            place: linear,
-            processor: None,
-            name: "",
-        },
-        place,
-        expected,
-        found,
+/// Returns true if a walk from the root still leads there. A table may have been freed when it was read, and be
+/// memory of a process by then.
+fn is_still<P: Physical>(memory: &P, root: Root, leaf: Leaf) -> bool {
+    tables::leaf(memory, root, leaf.linear) == Some(leaf)
+}
+
+/// What was not found before; of each kind so many that one does not hide another.
+struct New<'a> {
+    reports: &'a Reports,
+    findings: Vec<Finding>,
+    seen: HashSet<Key>,
+    counts: BTreeMap<Kind, usize>,
+}
+
+impl<'a> New<'a> {
+    fn besides(reports: &'a Reports) -> Self {
+        Self {
+            reports,
+            findings: Vec::new(),
+            seen: HashSet::new(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Neighbours of what is wrong are the same mistake.
+    fn is_new(&self, finding: &Finding) -> bool {
+        let key = reported_as(&finding.key);
+        let count = self.counts.get(&key.kind).copied().unwrap_or(0);
+        count < MOST_FINDINGS && !self.seen.contains(&key) && !self.reports.knows(&key)
+    }
+
+    fn push(&mut self, finding: Finding) {
+        let key = reported_as(&finding.key);
+        *self.counts.entry(key.kind).or_default() += 1;
+        self.seen.insert(key);
+        self.findings.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::fake::{self, DELTA, Guest, LARGE, PRESENT, TEXT_GPA, WRITABLE};
+    use std::cell::Cell;
+
+    struct Counted<'a>(&'a Guest, Cell<u32>);
+
+    impl Physical for Counted<'_> {
+        fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+            self.1.set(self.1.get() + 1);
+            Physical::read(&self.0.memory, gpa, bytes)
+        }
+    }
+
+    fn pages() -> Pages {
+        let place = Place {
+            linear: fake::BASE + DELTA,
+            gpa: TEXT_GPA,
+        };
+        Pages::new(&fake::image(), place)
+    }
+
+    #[test]
+    fn the_first_wrong_page_ends_the_pass_before_the_baseline() {
+        let mut guest = Guest::new();
+        for number in 0..200 {
+            let linear = 0xffff_c900_0000_0000 + (number << 30);
+            guest.map(linear, PRESENT | WRITABLE | LARGE, 21);
+        }
+        let memory = Counted(&guest, Cell::new(0));
+        assert!(!pages().are_clean(&memory, guest.root(), || false));
+        assert!(memory.1.get() < 48, "{}", memory.1.get());
+    }
+
+    #[test]
+    fn the_end_of_the_guest_ends_the_pass_before_the_baseline() {
+        let mut guest = Guest::new();
+        for number in 0..700 {
+            guest.map(
+                0xffff_c900_0000_0000 + (number << 21),
+                0x9000 | PRESENT | fake::NO_EXECUTE,
+                12,
+            );
+        }
+        let memory = Counted(&guest, Cell::new(0));
+        assert!(pages().are_clean(&memory, guest.root(), || false));
+        let whole = memory.1.replace(0);
+        assert!(!pages().are_clean(&memory, guest.root(), || true));
+        assert!(memory.1.get() < whole / 2, "{} {whole}", memory.1.get());
     }
 }

@@ -51,12 +51,12 @@ fn there_is_no_baseline_before_userspace_runs() {
     let mut guest = Guest::new();
     let mut checks = unwatched();
     guest.registers.cpl = 0;
-    guest.map(TEXT, TEXT_GPA | PRESENT | WRITABLE | LARGE, 21);
+    guest.map_text(TEXT_GPA | PRESENT | WRITABLE);
     for _ in 0..50 {
         assert_eq!(round(&guest, &mut checks), []);
     }
     assert_eq!(checks.round(&guest.memory, &[None]), []);
-    guest.map(TEXT, TEXT_GPA | PRESENT | LARGE, 21);
+    guest.map_text(TEXT_GPA | PRESENT);
     guest.registers.cpl = 3;
     let facts = Facts {
         text: Place {
@@ -100,7 +100,7 @@ fn a_process_that_was_seen_between_two_rounds_counts() {
 #[test]
 fn a_kernel_that_is_still_writable_gets_some_time() {
     let mut guest = Guest::new();
-    guest.map(TEXT, TEXT_GPA | PRESENT | WRITABLE | LARGE, 21);
+    guest.map_text(TEXT_GPA | PRESENT | WRITABLE);
     let mut checks = unwatched();
     for _ in 0..30 {
         assert_eq!(round(&guest, &mut checks), []);
@@ -347,7 +347,7 @@ fn pages_with_wrong_rights_are_found_wherever_they_are() {
 #[test]
 fn text_whose_addresses_lead_elsewhere_is_found() {
     let (mut guest, mut checks) = watched();
-    guest.map(TEXT, 0x60_0000 | PRESENT | LARGE, 21);
+    guest.map_text(0x60_0000 | PRESENT);
     let all = found(&guest, &mut checks);
     assert!(
         all.iter().any(|it| it.starts_with(

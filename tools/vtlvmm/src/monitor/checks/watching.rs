@@ -2,6 +2,7 @@
 //! What is compared after the baseline, and how the baseline is taken.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pages::Pages;
 use super::reports::Reports;
@@ -38,6 +39,7 @@ pub(super) fn baseline<P: Physical>(
     let first = all.iter().flatten().find(|it| it.root().is_some())?;
     let first_page = text::find(memory, first.root()?)?;
     // CAST: widening.
+    is_over: &AtomicBool,
     let probe = first_page.linear + (image.text.len() as u64 - 1);
     let root = kernel_root(memory, first, probe)?;
     let first_page = text::find(memory, root)?;
@@ -45,9 +47,10 @@ pub(super) fn baseline<P: Physical>(
         linear: first_page.linear,
         gpa: first_page.gpa,
     };
-    let mut pages = Pages::new(image, place);
-    let is_ready =
-        first_page.rights.executes && !first_page.rights.writes && pages.are_clean(memory, root);
+    let pages = Pages::new(image, place);
+    let is_ready = first_page.rights.executes
+        && !first_page.rights.writes
+        && pages.are_clean(memory, root, || is_over.load(Ordering::Relaxed));
     if !is_ready && !is_last {
         return None;
     }
@@ -118,11 +121,10 @@ impl Watching {
                 continue;
             }
             found.extend(self.expected.check(processor, registers, &self.text));
-            let Some(root) = kernel_root(memory, registers, self.pages.probe()) else {
+            let Some(root) = kernel_root(memory, registers, self.pages.layout().probe()) else {
                 continue;
             };
-            partial.extend(registers.root().filter(|own| *own != root));
-            // The processor takes them from its own tables.
+            // The processor takes the gates from its own tables.
             let (gates, own) = (&self.gates, registers.root().unwrap_or(root));
             found.extend(gates.check(memory, own, registers.idtr, &self.text, processor));
             if !roots.contains(&root) {
@@ -130,10 +132,13 @@ impl Watching {
             }
         }
         for root in &roots {
-            found.extend(self.pages.kernel_is_mapped(memory, *root, true));
+            found.extend(self.pages.layout().kernel_is_mapped(memory, *root, true));
         }
         for root in &partial {
-            found.extend(self.pages.kernel_is_mapped(memory, *root, false));
+            found.extend(self.pages.layout().kernel_is_mapped(memory, *root, false));
+            if own != root && !partial.contains(&own) {
+                partial.push(own);
+            }
         }
         let again = reports.previous().filter_map(|key| match key.kind {
             Kind::Text => self.text.check_again(memory, &roots, key),
@@ -144,7 +149,7 @@ impl Watching {
         found.extend(self.text.check(memory, &roots, budget.pages));
         found.extend(self.constants.check(memory, budget.pages));
         roots.extend(partial);
-        found.extend(self.pages.check(memory, &roots, budget.tables));
+        found.extend(self.pages.check(memory, &roots, reports, budget.tables));
         found
     }
 }

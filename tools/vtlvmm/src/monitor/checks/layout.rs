@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Where the kernel is in memory, and what follows from that for the rights of a page.
+
+use super::reports::LARGE_PAGE;
+use crate::monitor::finding::{Finding, Key, Kind};
+use crate::monitor::image::KernelImage;
+use crate::monitor::tables::{self, Half, Leaf};
+use crate::monitor::text::{IMAGES, PAGE, Place};
+use crate::monitor::view::{Physical, Root};
+
+/// Physical memory that is never writable, in whole pages.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    start: u64,
+    end: u64,
+    name: &'static str,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Layout {
+    text: Place,
+    read_only: [Range; 2],
+}
+
+impl Layout {
+    pub(super) fn new(image: &KernelImage, text: Place) -> Self {
+        // CAST: widening.
+        let (page, len) = (PAGE as u64, image.text.len() as u64);
+        let (from, to) = image.constants;
+        let range = |from: u64, to: u64, name| Range {
+            start: text.gpa.wrapping_add(from),
+            end: text.gpa.wrapping_add(to),
+            name,
+        };
+        Self {
+            text,
+            read_only: [
+                range(0, len.next_multiple_of(page), "the kernel's text"),
+                range(from, to & !(page - 1), "the kernel's constants"),
+            ],
+        }
+    }
+
+    /// An address that only the kernel's tables have.
+    pub(super) const fn probe(&self) -> u64 {
+        let [text, _] = &self.read_only;
+        self.text.linear + (text.end - text.start) - 1
+    }
+
+    /// Returns true if the last page of the text is mapped where it is.
+    pub(super) fn has_kernel<P: Physical>(&self, memory: &P, root: Root) -> bool {
+        let (probe, [text, _]) = (self.probe(), &self.read_only);
+        let leaf = tables::leaf(memory, root, probe);
+        leaf.is_some_and(|leaf| leaf.gpa.wrapping_add(probe & (leaf.len - 1)) == text.end - 1)
+    }
+
+    /// Returns true if there is something to execute where only one image can be, outside of its text. What
+    /// follows the text is freed after the start.
+    fn is_other_image(&self, leaf: &Leaf) -> bool {
+        let [text, _] = &self.read_only;
+        let own = self.text.linear..self.text.linear.wrapping_add(text.end - text.start);
+        let last = leaf.linear.wrapping_add(leaf.len - 1);
+        leaf.rights.executes
+            && last >= IMAGES.start
+            && leaf.linear < IMAGES.end
+            && !(own.contains(&leaf.linear) && own.contains(&last))
+    }
+
+    /// The addresses of the text and of the constants lead there. If not `all` of them, they lead nowhere
+    /// else.
+    pub(super) fn kernel_is_mapped<P: Physical>(
+        &self,
+        memory: &P,
+        root: Root,
+        all: bool,
+    ) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for range in &self.read_only {
+            self.is_mapped(memory, root, range, all, &mut found);
+        }
+        found
+    }
+
+    /// Each large page of addresses of which one leads elsewhere.
+    fn is_mapped<P: Physical>(
+        &self,
+        memory: &P,
+        root: Root,
+        range: &Range,
+        all: bool,
+        wrong: &mut Vec<Finding>,
+    ) {
+        // CAST: widening.
+        let page = PAGE as u64;
+        let mut offset = range.start.wrapping_sub(self.text.gpa);
+        let end = range.end.wrapping_sub(self.text.gpa);
+        while offset < end {
+            let linear = self.text.linear.wrapping_add(offset);
+            let expected = self.text.gpa.wrapping_add(offset);
+            let leaf = tables::leaf(memory, root, linear);
+            let found = leaf.map(|leaf| leaf.gpa.wrapping_add(linear & (leaf.len - 1)));
+            if found != Some(expected) && (all || found.is_some()) {
+                wrong.push(finding(
+                    Kind::TextMoved,
+                    linear,
+                    format!("{linear:#x}"),
+                    format!("guest-physical address {expected:#x}"),
+                    found.map_or("none".to_owned(), |it| format!("{it:#x}")),
+                ));
+                offset += LARGE_PAGE - (linear & (LARGE_PAGE - 1));
+            } else {
+                offset += leaf.map_or(page, |leaf| leaf.len - (linear & (leaf.len - 1)));
+            }
+        }
+    }
+
+    /// What is wrong with a page.
+    pub(super) fn judge(&self, leaf: Leaf) -> Option<Finding> {
+        let rights = leaf.rights;
+        let is_low = Half::of(leaf.linear) == Half::User;
+        let (kind, expected, found) = if is_low && rights.executes && !rights.is_user {
+            let expected = "no page that only the kernel can execute";
+            (Kind::LowExecutable, expected, "one".to_owned())
+        } else if let Some(range) = self.writable(&leaf) {
+            let found = format!("a writable page of {}", range.name);
+            (Kind::WritableText, "read-only", found)
+        } else if is_low {
+            return None;
+        } else if self.is_other_image(&leaf) {
+            let expected = "no code but the text of the image";
+            (Kind::OtherImage, expected, "an executable page".to_owned())
+        } else if rights.writes && rights.executes {
+            let expected = "either writable or executable";
+            (Kind::WritableExecutable, expected, "both".to_owned())
+        } else {
+            return None;
+        };
+        let Leaf {
+            linear, gpa, len, ..
+        } = leaf;
+        let place = format!("{linear:#x} ({} KiB at {gpa:#x})", len / 1024);
+        Some(finding(kind, linear, place, expected.to_owned(), found))
+    }
+
+    /// What of the kernel can be written there.
+    fn writable(&self, leaf: &Leaf) -> Option<&Range> {
+        let end = leaf.gpa.saturating_add(leaf.len);
+        let overlaps = |range: &&Range| range.start < end && leaf.gpa < range.end;
+        let mut ranges = self.read_only.iter();
+        ranges.find(overlaps).filter(|_| leaf.rights.writes)
+    }
+}
+
+fn finding(kind: Kind, linear: u64, place: String, expected: String, found: String) -> Finding {
+    Finding {
+        key: Key {
+            kind,
+            place: linear,
+            processor: None,
+            name: "",
+        },
+        place,
+        expected,
+        found,
+    }
+}
