@@ -28,9 +28,10 @@ impl Starting {
     /// Returns true if it is not checked in this round, in which it has `registers`.
     pub(super) fn is_left_alone(&mut self, registers: &Registers) -> bool {
         *self = match *self {
-            _ if registers.cpl == 3 => Self::No,
             Self::No | Self::Was(0) => Self::No,
+            // It has started, and is checked from now on.
             Self::For(0) => Self::Was(MOST_STARTING),
+            Self::For(_) if registers.cpl == 3 => Self::Was(MOST_STARTING),
             Self::For(rounds) => Self::For(rounds - 1),
             Self::Was(rounds) => Self::Was(rounds - 1),
         };

@@ -141,15 +141,16 @@ impl Watching {
             }
         }
         let again = reports.previous().filter_map(|key| match key.kind {
-            Kind::Text => self.text.check_again(memory, &roots, key),
+            Kind::Text => self.text.check_again(memory, &tables, key),
             Kind::Constants => self.constants.check_again(memory, key),
             _ => self.pages.check_again(memory, &roots, key),
         });
         found.extend(again);
-        found.extend(self.text.check(memory, &roots, budget.pages));
+        found.extend(self.text.check(memory, &tables, budget.pages));
         found.extend(self.constants.check(memory, budget.pages));
         roots.extend(partial);
         found.extend(self.pages.check(memory, &roots, reports, budget.tables));
+        let tables = self.tables_of_trampolines(memory, &roots);
         found
     }
 }
@@ -162,6 +163,17 @@ pub(super) fn kernel_is_read_only<P: Physical>(memory: &P, all: &[Option<Registe
 }
 
 /// The tables that have the kernel. If the kernel's and userspace's are separate, userspace's are in the
+
+    /// Those in use; if no processor is checked in this round the last ones, as long as they have the kernel.
+    fn tables_of_trampolines<P: Physical>(&mut self, memory: &P, roots: &[Root]) -> Vec<Root> {
+        if roots.is_empty() {
+            let layout = self.pages.layout();
+            self.roots.retain(|root| layout.has_kernel(memory, *root));
+        } else {
+            self.roots = roots.to_vec();
+        }
+        self.roots.clone()
+    }
 /// page after the kernel's, and a processor at CPL 3 uses them.
 fn kernel_root<P: Physical>(memory: &P, registers: &Registers, probe: u64) -> Option<Root> {
     const OF_USER: u64 = 1 << 12;
