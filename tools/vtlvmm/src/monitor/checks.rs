@@ -161,7 +161,10 @@ impl Checks {
         let State::Watching(watching) = &self.state else {
             return None;
         };
-        self.reports.are_none().then(|| watching.learned())
+        let is_clean = self.reports.are_none();
+        let learned = is_clean.then(|| watching.learned())??;
+        // A later start takes no other.
+        learned.fits(&self.image).then_some(learned)
     }
 
     /// A processor starts from its reset state.

@@ -124,7 +124,7 @@ fn a_branch_that_the_trusted_start_left_alone_may_not_lead_elsewhere() {
             guest.write(TEXT_GPA + INDIRECT, &hostile);
         });
         assert!(
-            matches!(with.as_slice(), [one] if one.starts_with("text: 0xffffffff81200900")),
+            matches!(with.as_slice(), [one] if one.starts_with("text: 0xffffffff8120090")),
             "{with:?}"
         );
     }
@@ -149,6 +149,52 @@ fn a_branch_to_a_thunk_elsewhere_may_be_one_to_another_thunk_of_its_register() {
         guest.write(TEXT_GPA + INDIRECT, &[0xe9]);
     });
     assert!(with.len() == 1 && with[0].starts_with("text:"), "{with:?}");
+}
+
+#[test]
+fn nothing_is_learned_of_a_start_whose_pages_were_wrong() {
+    for _ in 0..64 {
+        let mut guest = Guest::new();
+        for number in 0..64 {
+            let rights = if number == 7 {
+                fake::WRITABLE
+            } else {
+                fake::NO_EXECUTE
+            };
+            let linear = 0xffff_c900_0000_0000 + (number << 21);
+            guest.map(linear, 0x9000 | PRESENT | rights, 12);
+        }
+        let budget = Budget {
+            tables: 1,
+            ..Budget::default()
+        };
+        let mut checks = Checks::new(Arc::new(fake::image()), None, budget);
+        assert_eq!(round(&guest, &mut checks), []);
+        checks.hurry();
+        let events = round(&guest, &mut checks);
+        assert!(matches!(events.as_slice(), [Event::Baseline(_), ..]));
+        assert_eq!(checks.learned(), None);
+    }
+}
+
+#[test]
+fn nothing_is_learned_before_all_tables_were_visited() {
+    let mut guest = Guest::new();
+    for number in 0..64 {
+        let linear = 0x7000_0000_0000 + (number << 21);
+        guest.map(linear, 0x9000 | PRESENT | fake::USER, 12);
+    }
+    let budget = Budget {
+        tables: 1,
+        ..Budget::default()
+    };
+    let mut checks = Checks::new(Arc::new(fake::image()), None, budget);
+    round(&guest, &mut checks);
+    assert_eq!(checks.learned(), None);
+    for _ in 0..80 {
+        round(&guest, &mut checks);
+    }
+    assert!(checks.learned().is_some());
 }
 
 #[test]

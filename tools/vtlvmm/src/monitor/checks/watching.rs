@@ -25,6 +25,10 @@ pub(super) struct Watching {
     text: Text,
     constants: Constants,
     pages: Pages,
+    /// Its pages were as they ought to be when the baseline was taken.
+    is_ready: bool,
+    /// The kernel's tables that were in use last.
+    roots: Vec<Root>,
     starting: Vec<Starting>,
 }
 
@@ -35,11 +39,11 @@ pub(super) fn baseline<P: Physical>(
     memory: &P,
     all: &[Option<Registers>],
     is_last: bool,
+    is_over: &AtomicBool,
 ) -> Option<Watching> {
     let first = all.iter().flatten().find(|it| it.root().is_some())?;
     let first_page = text::find(memory, first.root()?)?;
     // CAST: widening.
-    is_over: &AtomicBool,
     let probe = first_page.linear + (image.text.len() as u64 - 1);
     let root = kernel_root(memory, first, probe)?;
     let first_page = text::find(memory, root)?;
@@ -68,21 +72,27 @@ pub(super) fn baseline<P: Physical>(
         expected,
         text,
         pages,
+        is_ready,
+        roots: Vec::new(),
     })
 }
 
 impl Watching {
-    /// What a later start can be compared with.
-    pub(super) fn learned(&self) -> Baseline {
+    /// What a later start can be compared with. `None` if the guest was not as it ought to be when the baseline
+    /// was taken, or not all of it was looked at since.
+    pub(super) fn learned(&self) -> Option<Baseline> {
+        if !self.is_ready || !self.pages.are_all_visited() {
+            return None;
+        }
         let Baseline {
             patched, elsewhere, ..
         } = self.text.learned();
-        Baseline {
+        Some(Baseline {
             gates: self.gates.relative(self.text.place().linear),
             patched,
             elsewhere,
             ..self.expected.learned()
-        }
+        })
     }
 
     /// A processor starts from its reset state.
@@ -126,6 +136,9 @@ impl Watching {
             };
             // The processor takes the gates from its own tables.
             let (gates, own) = (&self.gates, registers.root().unwrap_or(root));
+            if own != root && !partial.contains(&own) {
+                partial.push(own);
+            }
             found.extend(gates.check(memory, own, registers.idtr, &self.text, processor));
             if !roots.contains(&root) {
                 roots.push(root);
@@ -136,10 +149,8 @@ impl Watching {
         }
         for root in &partial {
             found.extend(self.pages.layout().kernel_is_mapped(memory, *root, false));
-            if own != root && !partial.contains(&own) {
-                partial.push(own);
-            }
         }
+        let tables = self.tables_of_trampolines(memory, &roots);
         let again = reports.previous().filter_map(|key| match key.kind {
             Kind::Text => self.text.check_again(memory, &tables, key),
             Kind::Constants => self.constants.check_again(memory, key),
@@ -150,19 +161,8 @@ impl Watching {
         found.extend(self.constants.check(memory, budget.pages));
         roots.extend(partial);
         found.extend(self.pages.check(memory, &roots, reports, budget.tables));
-        let tables = self.tables_of_trampolines(memory, &roots);
         found
     }
-}
-
-/// Returns true if the kernel has begun to protect its text.
-pub(super) fn kernel_is_read_only<P: Physical>(memory: &P, all: &[Option<Registers>]) -> bool {
-    let mut roots = all.iter().flatten().filter_map(Registers::root);
-    let first = roots.find_map(|root| text::find(memory, root));
-    first.is_some_and(|leaf| leaf.rights.executes && !leaf.rights.writes)
-}
-
-/// The tables that have the kernel. If the kernel's and userspace's are separate, userspace's are in the
 
     /// Those in use; if no processor is checked in this round the last ones, as long as they have the kernel.
     fn tables_of_trampolines<P: Physical>(&mut self, memory: &P, roots: &[Root]) -> Vec<Root> {
@@ -174,6 +174,16 @@ pub(super) fn kernel_is_read_only<P: Physical>(memory: &P, all: &[Option<Registe
         }
         self.roots.clone()
     }
+}
+
+/// Returns true if the kernel has begun to protect its text.
+pub(super) fn kernel_is_read_only<P: Physical>(memory: &P, all: &[Option<Registers>]) -> bool {
+    let mut roots = all.iter().flatten().filter_map(Registers::root);
+    let first = roots.find_map(|root| text::find(memory, root));
+    first.is_some_and(|leaf| leaf.rights.executes && !leaf.rights.writes)
+}
+
+/// The tables that have the kernel. If the kernel's and userspace's are separate, userspace's are in the
 /// page after the kernel's, and a processor at CPL 3 uses them.
 fn kernel_root<P: Physical>(memory: &P, registers: &Registers, probe: u64) -> Option<Root> {
     const OF_USER: u64 = 1 << 12;
