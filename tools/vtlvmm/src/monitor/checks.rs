@@ -22,7 +22,7 @@ use super::text::Place;
 use super::view::{Physical, Registers};
 
 use reports::Reports;
-use watching::{Watching, baseline, kernel_is_read_only, no_text};
+use watching::{Watching, baseline, kernel_is_read_only, no_text, not_started};
 
 /// What a round may cost.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +147,14 @@ impl Checks {
     pub fn hurry(&mut self) {
         if let State::Waiting { is_overdue, .. } = &mut self.state {
             *is_overdue = true;
+        }
+    }
+
+    /// It has not begun at all for so long that this is told: nothing is checked until it has.
+    pub fn never_started(&mut self) -> Vec<Event> {
+        match self.state {
+            State::Waiting { .. } => self.reports.report(vec![not_started()]),
+            State::Watching(_) => Vec::new(),
         }
     }
 

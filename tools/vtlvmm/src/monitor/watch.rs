@@ -84,6 +84,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_millis(70);
 /// A kernel that has begun to run processes has made its text read-only after this.
 const LONGEST_START: Duration = Duration::from_secs(60);
+/// One that does neither is told after this.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 /// From round to round until there is a baseline.
 const WAITING: Duration = Duration::from_secs(1);
 
@@ -94,14 +96,17 @@ fn varied(interval: Duration) -> Duration {
     interval.mul_f64(0.5 + f64::from(share) / f64::from(u32::MAX))
 }
 
-/// There has to be a baseline at some time.
-fn hurry(checks: &mut Checks, expected_since: &mut Option<Instant>) {
+/// There has to be a baseline at some time. Tells if there is none for too long.
+fn hurry(checks: &mut Checks, begun: Instant, expected_since: &mut Option<Instant>) -> Vec<Event> {
     if checks.expects_baseline() {
         let since = *expected_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= LONGEST_START {
             checks.hurry();
         }
+    } else if begun.elapsed() >= LONGEST_SILENCE {
+        return checks.never_started();
     }
+    Vec::new()
 }
 
 /// Tells what this start is like, once.
@@ -123,12 +128,12 @@ impl Watch {
         Self {
             is_due: (0..processors).map(|_| AtomicBool::new(false)).collect(),
             waits_for_user: AtomicBool::new(true),
+            is_ending: Arc::default(),
             shared: Mutex::new(Shared {
                 registers: vec![None; processors],
                 restarted: Vec::new(),
                 has_user: false,
                 is_over: false,
-            is_ending: Arc::default(),
             }),
             changed: Condvar::new(),
         }
@@ -178,12 +183,12 @@ impl Watch {
 
     /// The guest has ended.
     pub fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
         self.shared.lock().is_over = true;
         self.changed.notify_all();
     }
 
     /// Checks until the guest has ended.
-        self.is_ending.store(true, Ordering::Relaxed);
     pub fn run(&self, board: &Board<LowerRam>, mut settings: Settings) {
         let trusted = settings.trusted.take();
         let mut checks = Checks::new(Arc::clone(&settings.image), trusted, Budget::default())
@@ -194,7 +199,7 @@ impl Watch {
         while self.sleep(pause) {
             let registers = self.collect(&board.processors, &mut checks);
             let (begun, was_waiting) = (Instant::now(), checks.is_waiting());
-            let events = checks.round(&board.memory, &registers);
+            let mut events = checks.round(&board.memory, &registers);
             let took = begun.elapsed();
             summary.rounds += u64::from(!was_waiting);
             if !was_waiting {
@@ -203,6 +208,7 @@ impl Watch {
             } else if !checks.is_waiting() {
                 summary.baseline = took;
             }
+            events.extend(hurry(&mut checks, started, &mut expected_since));
             for event in &events {
                 // Whoever is told may take long.
                 if let Event::Finding(finding) = event {
@@ -214,7 +220,6 @@ impl Watch {
                 (settings.report)(Report::Event(event));
             }
             tell(&checks, &mut settings.learned);
-            hurry(&mut checks, &mut expected_since);
             pause = if checks.has_suspects() {
                 varied(SOON.min(settings.interval))
             } else if checks.is_waiting() {

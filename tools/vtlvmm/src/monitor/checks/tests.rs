@@ -125,6 +125,21 @@ fn a_guest_without_a_kernel_is_told_once() {
 }
 
 #[test]
+fn a_kernel_that_never_starts_is_told_once() {
+    let mut guest = Guest::new();
+    guest.registers.cpl = 0;
+    guest.map_text(TEXT_GPA | PRESENT | WRITABLE);
+    let mut checks = unwatched();
+    assert_eq!(round(&guest, &mut checks), []);
+    assert!(!checks.expects_baseline());
+    let events = checks.never_started();
+    assert!(matches!(events.as_slice(), [Event::Finding(it)] if it.key.kind == Kind::Unchecked));
+    assert_eq!(checks.never_started(), []);
+    let (_, mut checks) = watched();
+    assert_eq!(checks.never_started(), []);
+}
+
+#[test]
 fn a_change_from_before_the_baseline_is_found_by_the_image() {
     let guest = Guest::new();
     guest.write(TEXT_GPA + 0x1234, &[0xcc]);

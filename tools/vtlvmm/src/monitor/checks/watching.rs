@@ -212,6 +212,15 @@ pub(super) fn no_text() -> Finding {
     )
 }
 
+pub(super) fn not_started() -> Finding {
+    unchecked(
+        "start",
+        "the start of the kernel",
+        "read-only text, or a process",
+        "neither in ten minutes; nothing is checked",
+    )
+}
+
 pub(super) fn unchecked(name: &'static str, place: &str, expected: &str, found: &str) -> Finding {
     Finding {
         key: Key {
