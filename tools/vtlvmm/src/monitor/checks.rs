@@ -10,6 +10,7 @@ mod pages;
 mod reports;
 mod restless;
 mod starting;
+mod unchecked;
 mod watching;
 
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use super::text::Place;
 use super::view::{Physical, Registers};
 
 use reports::Reports;
-use watching::{Watching, baseline, kernel_is_read_only, no_text, not_started};
+use unchecked::{no_text, not_started};
+use watching::{Watching, baseline, kernel_is_read_only};
 
 /// What a round may cost.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +162,11 @@ impl Checks {
 
     /// Returns true if a further round decides about findings of the last one.
     pub const fn has_suspects(&self) -> bool {
-        self.reports.has_suspects()
+        let has_strange = match &self.state {
+            State::Watching(watching) => watching.has_strange(),
+            State::Waiting { .. } => false,
+        };
+        has_strange || self.reports.has_suspects()
     }
 
     /// What a later start can be compared with. `None` before the baseline, and if there is, or may be, a
@@ -230,5 +236,7 @@ impl Checks {
 mod baseline_tests;
 #[cfg(test)]
 mod evasion_tests;
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod tests;

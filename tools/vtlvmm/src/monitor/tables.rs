@@ -88,6 +88,17 @@ const fn canonical(root: Root, translated: u64) -> u64 {
     ((translated << unused) as i64 >> unused) as u64
 }
 
+/// The table that an entry of the root leads to.
+pub fn top_table<P: Physical>(memory: &P, root: Root, linear: u64) -> Option<u64> {
+    let index = (linear >> top_shift(root)) & (ENTRIES - 1);
+    let mut bytes = [0; 8];
+    let is_read = memory.read((root.cr3 & ADDRESS) + 8 * index, &mut bytes);
+    match decode(u64::from_le_bytes(bytes), top_shift(root)) {
+        Entry::Table(table) if is_read => Some(table),
+        _ => None,
+    }
+}
+
 /// The page at a linear address.
 pub fn leaf<P: Physical>(memory: &P, root: Root, linear: u64) -> Option<Leaf> {
     if !is_canonical(linear, root.levels) {

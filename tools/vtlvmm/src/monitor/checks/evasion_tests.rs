@@ -3,11 +3,10 @@
 
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::reports::MOST_FINDINGS;
 use super::starting::MOST_STARTING;
-use super::tests::{TEXT, found, round, unwatched, watched};
+use super::tests::{found, round, unwatched, watched};
 use super::*;
-use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA, TRACED};
+use crate::monitor::fake::{self, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA, TRACED};
 use crate::monitor::finding::Kind;
 
 #[test]
@@ -41,55 +40,6 @@ fn a_place_that_is_in_the_middle_of_a_change_most_of_the_time_is_found() {
         matches!(told.as_slice(), [Event::Finding(one)] if one.key.kind == Kind::Text),
         "{told:?}"
     );
-}
-
-#[test]
-fn constants_whose_addresses_lead_elsewhere_are_found() {
-    let (mut guest, mut checks) = watched();
-    let entry = (TEXT_GPA + 0x40_0000) | PRESENT | LARGE | NO_EXECUTE;
-    guest.map(CONSTANTS + DELTA, entry, 21);
-    let all = found(&guest, &mut checks);
-    assert!(
-        all.iter()
-            .any(|it| it.starts_with("text-moved: 0xffffffff81400000")),
-        "{all:?}"
-    );
-}
-
-/// Tables in neighbouring pages, of which one is clean, are not taken for those of separate page tables.
-#[test]
-fn tables_that_lack_a_part_of_the_kernel_are_checked_themselves() {
-    for cpl in [0, 3] {
-        let (mut guest, mut checks) = watched();
-        let own = fake::ROOT + 0x10_0000;
-        let clean = own ^ 0x1000;
-        let mut table = vec![0; 4096];
-        guest
-            .memory
-            .read_slice(&mut table, GuestAddress(fake::ROOT))
-            .expect("in its memory");
-        guest.write(clean, &table);
-        // The kernel's text leads elsewhere, and its last page nowhere.
-        guest.write(own, &table);
-        let top = 8 * ((TEXT >> 39) & 0x1ff);
-        let tables = [own + 0x2000, own + 0x3000, own + 0x4000];
-        guest.write(own + top, &(tables[0] | 0x7).to_le_bytes());
-        let third = 8 * ((TEXT >> 30) & 0x1ff);
-        guest.write(tables[0] + third, &(tables[1] | 0x7).to_le_bytes());
-        let second = 8 * ((TEXT >> 21) & 0x1ff);
-        guest.write(tables[1] + second, &(tables[2] | 0x7).to_le_bytes());
-        for page in 0..2 {
-            let elsewhere = (TEXT_GPA + 0x40_0000 + page * 0x1000) | PRESENT;
-            guest.write(tables[2] + 8 * page, &elsewhere.to_le_bytes());
-        }
-        guest.registers.cr3 = own;
-        guest.registers.cpl = cpl;
-        let all = found(&guest, &mut checks);
-        assert!(
-            all.iter().any(|it| it.starts_with("text-moved")),
-            "{cpl}: {all:?}"
-        );
-    }
 }
 
 /// Userspace's tables, of which a clean neighbour looks like the kernel's, lead interrupts elsewhere.
@@ -168,19 +118,6 @@ fn a_change_that_moves_on_before_it_is_confirmed_is_found() {
 }
 
 #[test]
-fn a_second_image_is_found_whichever_is_executed() {
-    for at in [TEXT - 0x20_0000, TEXT + 0x100_0000] {
-        let (mut guest, mut checks) = watched();
-        guest.map(at, (TEXT_GPA + 0x40_0000) | PRESENT | LARGE, 21);
-        let all = found(&guest, &mut checks);
-        assert!(
-            all[0].starts_with(&format!("other-image: {at:#x}")),
-            "{all:?}"
-        );
-    }
-}
-
-#[test]
 fn a_label_whose_key_is_constant_does_not_change_any_more() {
     let (guest, mut checks) = watched();
     let jump = [0xe9, 0xbb, 0xff, 0xff, 0xff];
@@ -212,75 +149,6 @@ fn an_early_process_does_not_make_a_baseline_of_a_kernel_that_has_not_started() 
         matches!(events.as_slice(), [Event::Baseline(_)]),
         "{events:?}"
     );
-}
-
-/// A process frees a table of pages, and gets its memory, between two reads of the monitor.
-#[test]
-fn a_table_that_became_memory_of_a_process_is_not_read_as_one() {
-    const LINEAR: u64 = 0x7000_0000_0000;
-    struct Racing<'a> {
-        guest: &'a fake::Guest,
-        directory: u64,
-        child: u64,
-    }
-    impl Physical for Racing<'_> {
-        fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
-            let is_read = Physical::read(&self.guest.memory, gpa, bytes);
-            if gpa & !0xfff == self.directory {
-                self.guest.write(self.directory, &[0; 8]);
-                self.guest.write(self.child, &[1; 4096]);
-            }
-            is_read
-        }
-    }
-    let (mut guest, mut checks) = watched();
-    let entry = guest.map(LINEAR, 0x9000 | PRESENT | fake::USER | NO_EXECUTE, 12);
-    let (child, directory) = (entry & !0xfff, (entry & !0xfff) - 0x1000);
-    let link = guest.read_word(directory);
-    let mut table = [0; 4096];
-    let at = GuestAddress(child);
-    guest.memory.read_slice(&mut table, at).expect("memory");
-    for _ in 0..40 {
-        guest.write(directory, &link.to_le_bytes());
-        guest.write(child, &table);
-        let racing = Racing {
-            guest: &guest,
-            directory,
-            child,
-        };
-        let events = checks.round(&racing, &[Some(guest.registers)]);
-        assert_eq!(events, []);
-    }
-}
-
-#[test]
-fn a_table_that_is_also_elsewhere_is_looked_at_where_the_image_may_be() {
-    for _ in 0..16 {
-        let (mut guest, mut checks) = watched();
-        let code = guest.map(0xffff_c900_0000_0000, 0x9000 | PRESENT, 12) & !0xfff;
-        guest.map(TEXT + 0x100_0000, code | 0x7, 21);
-        let all = found(&guest, &mut checks);
-        assert!(
-            all[0].starts_with("other-image: 0xffffffff82200000"),
-            "{all:?}"
-        );
-    }
-}
-
-/// What is freed after the text is in its last large page.
-#[test]
-fn code_between_text_and_constants_is_found() {
-    let (mut guest, mut checks) = watched();
-    guest.map(TEXT + fake::TEXT_LEN, 0x9000 | PRESENT, 12);
-    assert!(found(&guest, &mut checks)[0].starts_with("other-image: 0xffffffff81203000"));
-}
-
-#[test]
-fn a_writable_page_of_the_kernel_in_a_process_is_found() {
-    let (mut guest, mut checks) = watched();
-    let entry = TEXT_GPA | PRESENT | fake::WRITABLE | fake::USER | NO_EXECUTE;
-    guest.map(0x7000_0000_0000, entry, 12);
-    assert!(found(&guest, &mut checks)[0].starts_with("writable-text: 0x700000000000"));
 }
 
 /// It is started anew whenever it would be checked.
@@ -340,38 +208,6 @@ fn many_findings_of_one_kind_do_not_hide_another() {
         .collect();
     assert_eq!(kinds.len(), 5, "{events:?}");
     assert!(kinds.contains(&Kind::WritableExecutable));
-}
-
-/// Pages whose rights are wrong in two ways, one after the other.
-#[test]
-fn kinds_that_alternate_do_not_hide_a_third() {
-    let (mut guest, mut checks) = watched();
-    for number in 0..MOST_FINDINGS as u64 {
-        let linear = 0xffff_c900_0000_0000 + (number << 22);
-        guest.map(linear, PRESENT | fake::WRITABLE | LARGE, 21);
-        let text = TEXT_GPA | PRESENT | fake::WRITABLE | NO_EXECUTE;
-        guest.map(linear + (1 << 21), text, 12);
-    }
-    guest.map(TEXT + 0x100_0000, 0x9000 | PRESENT, 12);
-    assert_eq!(round(&guest, &mut checks), []);
-    let kinds: std::collections::BTreeSet<Kind> =
-        checks.reports.previous().map(|it| it.kind).collect();
-    assert_eq!(kinds.len(), 3, "{kinds:?}");
-}
-
-#[test]
-fn each_large_page_of_the_kernel_that_leads_elsewhere_is_found() {
-    let (mut guest, mut checks) = watched();
-    guest.map_text(0x60_0000 | PRESENT);
-    let entry = (TEXT_GPA + 0x40_0000) | PRESENT | LARGE | NO_EXECUTE;
-    guest.map(CONSTANTS + DELTA, entry, 21);
-    let all = found(&guest, &mut checks);
-    for expected in [
-        "text-moved: 0xffffffff81200000",
-        "text-moved: 0xffffffff81400000",
-    ] {
-        assert!(all.iter().any(|it| it.starts_with(expected)), "{all:?}");
-    }
 }
 
 #[test]

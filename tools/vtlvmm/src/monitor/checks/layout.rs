@@ -6,7 +6,7 @@ use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
 use crate::monitor::tables::{self, Half, Leaf};
 use crate::monitor::text::{IMAGES, PAGE, Place};
-use crate::monitor::view::{Physical, Root};
+use crate::monitor::view::{Physical, Registers, Root};
 
 /// Physical memory that is never writable, in whole pages.
 #[derive(Clone, Copy, Debug)]
@@ -16,15 +16,27 @@ struct Range {
     name: &'static str,
 }
 
+/// Page tables that a processor used when it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tables {
+    pub(super) root: Root,
+    /// Those that have the kernel: the same, unless userspace's are separate.
+    pub(super) kernel: Root,
+    /// They are looked at although they are not known to be the kernel's.
+    pub(super) are_strange: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Layout {
     text: Place,
     read_only: [Range; 2],
+    /// The table of the text that all roots lead to.
+    top: Option<u64>,
 }
 
 impl Layout {
-    pub(super) fn new(image: &KernelImage, text: Place) -> Self {
+    pub(super) fn new(image: &KernelImage, text: Place, top: Option<u64>) -> Self {
         // CAST: widening.
         let (page, len) = (PAGE as u64, image.text.len() as u64);
         let (from, to) = image.constants;
@@ -35,6 +47,7 @@ impl Layout {
         };
         Self {
             text,
+            top,
             read_only: [
                 range(0, len.next_multiple_of(page), "the kernel's text"),
                 range(from, to & !(page - 1), "the kernel's constants"),
@@ -48,11 +61,17 @@ impl Layout {
         self.text.linear + (text.end - text.start) - 1
     }
 
-    /// Returns true if the last page of the text is mapped where it is.
-    pub(super) fn has_kernel<P: Physical>(&self, memory: &P, root: Root) -> bool {
-        let (probe, [text, _]) = (self.probe(), &self.read_only);
-        let leaf = tables::leaf(memory, root, probe);
-        leaf.is_some_and(|leaf| leaf.gpa.wrapping_add(probe & (leaf.len - 1)) == text.end - 1)
+    /// Returns true if a root leads to the same table of the text as that of the baseline. Linux never changes
+    /// which one it is. A process may have ended since the processor was asked, and its root be memory of another
+    /// one by now: that does not know where the table is.
+    pub(super) fn knows<P: Physical>(&self, memory: &P, root: Root) -> bool {
+        let top = tables::top_table(memory, root, self.text.linear);
+        self.top.is_none() || top == self.top
+    }
+
+    /// Returns true if what was read by way of the tables counts: they are still tables.
+    pub(super) fn trusts<P: Physical>(&self, memory: &P, tables: &Tables) -> bool {
+        tables.are_strange || self.knows(memory, tables.kernel)
     }
 
     /// Returns true if there is something to execute where only one image can be, outside of its text. What
@@ -164,4 +183,28 @@ fn finding(kind: Kind, linear: u64, place: String, expected: String, found: Stri
         expected,
         found,
     }
+}
+
+/// The tables that have the kernel. If the kernel's and userspace's are separate, userspace's are in the
+/// page after the kernel's, and a processor at CPL 3 uses them.
+pub(super) fn kernel_root<P: Physical>(
+    memory: &P,
+    registers: &Registers,
+    probe: u64,
+) -> Option<Root> {
+    const OF_USER: u64 = 1 << 12;
+    let root = registers.root()?;
+    if registers.cpl != 3 || root.cr3 & OF_USER == 0 {
+        return Some(root);
+    }
+    let other = Root {
+        cr3: root.cr3 & !OF_USER,
+        ..root
+    };
+    let has = |root| tables::leaf(memory, root, probe).is_some();
+    Some(if !has(root) && has(other) {
+        other
+    } else {
+        root
+    })
 }

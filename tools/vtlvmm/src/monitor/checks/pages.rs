@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
-use super::layout::Layout;
+use super::layout::{Layout, Tables};
 use super::reports::{MOST_FINDINGS, Reports, reported_as};
-use super::watching::unchecked;
+use super::unchecked::unchecked;
 use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
 use crate::monitor::tables::{self, Half, Leaf, Pass, Progress};
@@ -26,9 +26,9 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(image: &KernelImage, text: Place) -> Self {
+    pub(super) fn new(image: &KernelImage, text: Place, top: Option<u64>) -> Self {
         Self {
-            layout: Layout::new(image, text),
+            layout: Layout::new(image, text, top),
             passes: [Pass::new(Half::Kernel), Pass::new(Half::User)],
             turns: [0; 2],
             roots: 1,
@@ -74,7 +74,7 @@ impl Pages {
     pub(super) fn check<P: Physical>(
         &mut self,
         memory: &P,
-        roots: &[Root],
+        roots: &[Tables],
         reports: &Reports,
         budget: usize,
     ) -> Vec<Finding> {
@@ -84,9 +84,9 @@ impl Pages {
             let Some(root) = roots.get(*turn % roots.len().max(1)).copied() else {
                 break;
             };
-            let progress = pass.go(memory, root, budget, &mut |leaf| {
+            let progress = pass.go(memory, root.root, budget, &mut |leaf| {
                 let wrong = self.layout.judge(leaf).filter(|it| found.is_new(it));
-                if let Some(next) = wrong.filter(|_| is_still(memory, root, leaf)) {
+                if let Some(next) = wrong.filter(|_| is_still(memory, &self.layout, &root, leaf)) {
                     found.push(next);
                 }
                 ControlFlow::Continue(())
@@ -112,7 +112,7 @@ impl Pages {
     pub(super) fn check_again<P: Physical>(
         &self,
         memory: &P,
-        roots: &[Root],
+        roots: &[Tables],
         key: &Key,
     ) -> Option<Finding> {
         match key.kind {
@@ -123,17 +123,17 @@ impl Pages {
             _ => return None,
         }
         roots.iter().find_map(|root| {
-            let leaf = tables::leaf(memory, *root, key.place)?;
+            let leaf = tables::leaf(memory, root.root, key.place)?;
             let wrong = self.layout.judge(leaf)?;
-            is_still(memory, *root, leaf).then_some(wrong)
+            is_still(memory, &self.layout, root, leaf).then_some(wrong)
         })
     }
 }
 
-/// Returns true if a walk from the root still leads there. A table may have been freed when it was read, and be
-/// memory of a process by then.
-fn is_still<P: Physical>(memory: &P, root: Root, leaf: Leaf) -> bool {
-    tables::leaf(memory, root, leaf.linear) == Some(leaf)
+/// Returns true if a walk from the root still leads there. A table, or the root, may have been freed when it was
+/// read, and be memory of a process by then.
+fn is_still<P: Physical>(memory: &P, layout: &Layout, tables: &Tables, leaf: Leaf) -> bool {
+    tables::leaf(memory, tables.root, leaf.linear) == Some(leaf) && layout.trusts(memory, tables)
 }
 
 /// What was not found before; of each kind so many that one does not hide another.
@@ -189,7 +189,7 @@ mod tests {
             linear: fake::BASE + DELTA,
             gpa: TEXT_GPA,
         };
-        Pages::new(&fake::image(), place)
+        Pages::new(&fake::image(), place, None)
     }
 
     #[test]

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::layout::{Tables, kernel_root};
 use super::pages::Pages;
 use super::reports::Reports;
 use super::starting::Starting;
 use super::{Budget, Facts};
 use crate::monitor::baseline::Baseline;
 use crate::monitor::constants::Constants;
-use crate::monitor::finding::{Finding, Key, Kind};
+use crate::monitor::finding::{Finding, Kind};
 use crate::monitor::gates::Gates;
 use crate::monitor::image::KernelImage;
 use crate::monitor::registers::Expected;
@@ -27,8 +28,11 @@ pub(super) struct Watching {
     pages: Pages,
     /// Its pages were as they ought to be when the baseline was taken.
     is_ready: bool,
-    /// The kernel's tables that were in use last.
-    roots: Vec<Root>,
+    /// The tables that were in use last, and which of them each processor used.
+    roots: Vec<Tables>,
+    used: Vec<Option<Root>>,
+    /// A processor uses some that are not known.
+    has_strange: bool,
     starting: Vec<Starting>,
 }
 
@@ -51,7 +55,8 @@ pub(super) fn baseline<P: Physical>(
         linear: first_page.linear,
         gpa: first_page.gpa,
     };
-    let pages = Pages::new(image, place);
+    let top = tables::top_table(memory, root, place.linear);
+    let pages = Pages::new(image, place, top);
     let is_ready = first_page.rights.executes
         && !first_page.rights.writes
         && pages.are_clean(memory, root, || is_over.load(Ordering::Relaxed));
@@ -74,6 +79,8 @@ pub(super) fn baseline<P: Physical>(
         pages,
         is_ready,
         roots: Vec::new(),
+        used: vec![None; all.len()],
+        has_strange: false,
     })
 }
 
@@ -93,6 +100,11 @@ impl Watching {
             elsewhere,
             ..self.expected.learned()
         })
+    }
+
+    /// Returns true if a processor used tables that nobody knows, which are looked at the next time.
+    pub(super) const fn has_strange(&self) -> bool {
+        self.has_strange
     }
 
     /// A processor starts from its reset state.
@@ -120,10 +132,9 @@ impl Watching {
         reports: &Reports,
         budget: Budget,
     ) -> Vec<Finding> {
+        self.has_strange = false;
         let mut found = Vec::new();
-        let mut roots: Vec<Root> = Vec::new();
-        // Those of userspace alone, which have only a part of the kernel.
-        let mut partial: Vec<Root> = Vec::new();
+        let mut roots: Vec<Tables> = Vec::new();
         for (processor, registers) in all.iter().enumerate() {
             let Some(registers) = registers else { continue };
             let starting = self.starting.get_mut(processor);
@@ -131,49 +142,112 @@ impl Watching {
                 continue;
             }
             found.extend(self.expected.check(processor, registers, &self.text));
-            let Some(root) = kernel_root(memory, registers, self.pages.layout().probe()) else {
+            let Some(tables) = self.tables(memory, processor, registers) else {
                 continue;
             };
-            // The processor takes the gates from its own tables.
-            let (gates, own) = (&self.gates, registers.root().unwrap_or(root));
-            if own != root && !partial.contains(&own) {
-                partial.push(own);
-            }
-            found.extend(gates.check(memory, own, registers.idtr, &self.text, processor));
-            if !roots.contains(&root) {
-                roots.push(root);
+            found.extend(self.check_gates(memory, &tables, registers, processor));
+            if !roots.contains(&tables) {
+                roots.push(tables);
             }
         }
-        for root in &roots {
-            found.extend(self.pages.layout().kernel_is_mapped(memory, *root, true));
+        for tables in &roots {
+            found.extend(self.check_kernel(memory, tables));
         }
-        for root in &partial {
-            found.extend(self.pages.layout().kernel_is_mapped(memory, *root, false));
-        }
-        let tables = self.tables_of_trampolines(memory, &roots);
+        let kernels = self.tables_of_trampolines(memory, &roots);
+        let walked = both_of_each(&roots);
         let again = reports.previous().filter_map(|key| match key.kind {
-            Kind::Text => self.text.check_again(memory, &tables, key),
+            Kind::Text => self.text.check_again(memory, &kernels, key),
             Kind::Constants => self.constants.check_again(memory, key),
-            _ => self.pages.check_again(memory, &roots, key),
+            _ => self.pages.check_again(memory, &walked, key),
         });
         found.extend(again);
-        found.extend(self.text.check(memory, &tables, budget.pages));
+        found.extend(self.text.check(memory, &kernels, budget.pages));
         found.extend(self.constants.check(memory, budget.pages));
-        roots.extend(partial);
-        found.extend(self.pages.check(memory, &roots, reports, budget.tables));
+        found.extend(self.pages.check(memory, &walked, reports, budget.tables));
         found
     }
 
-    /// Those in use; if no processor is checked in this round the last ones, as long as they have the kernel.
-    fn tables_of_trampolines<P: Physical>(&mut self, memory: &P, roots: &[Root]) -> Vec<Root> {
-        if roots.is_empty() {
-            let layout = self.pages.layout();
-            self.roots.retain(|root| layout.has_kernel(memory, *root));
-        } else {
-            self.roots = roots.to_vec();
-        }
-        self.roots.clone()
+    /// The tables that a processor uses. `None` if there are none, or none that are known: those are looked at if it
+    /// still uses them the next time.
+    fn tables<P: Physical>(
+        &mut self,
+        memory: &P,
+        processor: usize,
+        registers: &Registers,
+    ) -> Option<Tables> {
+        let layout = self.pages.layout();
+        let kernel = kernel_root(memory, registers, layout.probe())?;
+        let tables = Tables {
+            root: registers.root()?,
+            kernel,
+            are_strange: !layout.knows(memory, kernel),
+        };
+        let used = self.used.get_mut(processor);
+        let before = used.and_then(|used| used.replace(kernel));
+        self.has_strange |= tables.are_strange;
+        (!tables.are_strange || before == Some(kernel)).then_some(tables)
     }
+
+    /// The gates, of which the processor takes the address from its own tables.
+    fn check_gates<P: Physical>(
+        &self,
+        memory: &P,
+        tables: &Tables,
+        registers: &Registers,
+        processor: usize,
+    ) -> Vec<Finding> {
+        let (gates, table) = (&self.gates, registers.idtr);
+        let found = gates.check(memory, tables.root, table, &self.text, processor);
+        self.counted(memory, tables, found)
+    }
+
+    /// The addresses of the kernel. Userspace's own tables have only a part of it.
+    fn check_kernel<P: Physical>(&self, memory: &P, tables: &Tables) -> Vec<Finding> {
+        let layout = self.pages.layout();
+        let mut found = layout.kernel_is_mapped(memory, tables.kernel, true);
+        if tables.root != tables.kernel {
+            found.extend(layout.kernel_is_mapped(memory, tables.root, false));
+        }
+        self.counted(memory, tables, found)
+    }
+
+    /// What was found by way of tables, if they are still those.
+    fn counted<P: Physical>(
+        &self,
+        memory: &P,
+        tables: &Tables,
+        found: Vec<Finding>,
+    ) -> Vec<Finding> {
+        match found.is_empty() || self.pages.layout().trusts(memory, tables) {
+            true => found,
+            false => Vec::new(),
+        }
+    }
+
+    /// Those in use; if no processor is checked in this round the last ones.
+    fn tables_of_trampolines<P: Physical>(&mut self, memory: &P, used: &[Tables]) -> Vec<Root> {
+        if !used.is_empty() {
+            self.roots = used.to_vec();
+        }
+        let layout = self.pages.layout();
+        let kernels = self.roots.iter().map(|tables| tables.kernel);
+        kernels
+            .filter(|root| !used.is_empty() || layout.knows(memory, *root))
+            .collect()
+    }
+}
+
+/// The kernel's tables, and userspace's if they are separate, each once.
+fn both_of_each(used: &[Tables]) -> Vec<Tables> {
+    let mut all: Vec<Tables> = Vec::new();
+    for tables in used {
+        for root in [tables.kernel, tables.root] {
+            if all.iter().all(|it| it.root != root) {
+                all.push(Tables { root, ..*tables });
+            }
+        }
+    }
+    all
 }
 
 /// Returns true if the kernel has begun to protect its text.
@@ -181,56 +255,4 @@ pub(super) fn kernel_is_read_only<P: Physical>(memory: &P, all: &[Option<Registe
     let mut roots = all.iter().flatten().filter_map(Registers::root);
     let first = roots.find_map(|root| text::find(memory, root));
     first.is_some_and(|leaf| leaf.rights.executes && !leaf.rights.writes)
-}
-
-/// The tables that have the kernel. If the kernel's and userspace's are separate, userspace's are in the
-/// page after the kernel's, and a processor at CPL 3 uses them.
-fn kernel_root<P: Physical>(memory: &P, registers: &Registers, probe: u64) -> Option<Root> {
-    const OF_USER: u64 = 1 << 12;
-    let root = registers.root()?;
-    if registers.cpl != 3 || root.cr3 & OF_USER == 0 {
-        return Some(root);
-    }
-    let other = Root {
-        cr3: root.cr3 & !OF_USER,
-        ..root
-    };
-    let has = |root| tables::leaf(memory, root, probe).is_some();
-    Some(if !has(root) && has(other) {
-        other
-    } else {
-        root
-    })
-}
-
-pub(super) fn no_text() -> Finding {
-    unchecked(
-        "text",
-        "the kernel's text",
-        "read-only and executable pages at 0xffffffff80000000..0xffffffffc0000000",
-        "none",
-    )
-}
-
-pub(super) fn not_started() -> Finding {
-    unchecked(
-        "start",
-        "the start of the kernel",
-        "read-only text, or a process",
-        "neither in ten minutes; nothing is checked",
-    )
-}
-
-pub(super) fn unchecked(name: &'static str, place: &str, expected: &str, found: &str) -> Finding {
-    Finding {
-        key: Key {
-            kind: Kind::Unchecked,
-            place: 0,
-            processor: None,
-            name,
-        },
-        place: place.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    }
 }
