@@ -8,7 +8,7 @@
 //! outside the benchmark machine they do nothing.
 
 /// Names of the paths, as they appear in `build/bench.json`.
-pub const PATHS: [&str; 11] = [
+pub const PATHS: [&str; 12] = [
     "floor",
     "null_ioctl",
     "user_round_trip",
@@ -20,6 +20,7 @@ pub const PATHS: [&str; 11] = [
     "vtl_call_return_user",
     "vtl_call_return",
     "user_round_trips_256",
+    "kick_1024",
 ];
 
 /// Settings of module and machine for which paths are counted separately. The first is the default,
