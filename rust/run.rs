@@ -29,8 +29,6 @@ mod offload;
 mod record;
 mod switch;
 
-use core::hint::black_box;
-
 use kernel::prelude::*;
 
 use crate::cpu::guards::{OnOneCpu, PreemptOff};
@@ -92,32 +90,56 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     if let Some(assist) = assists.of(stay.cpu()) {
         call.switching = Some(Switching::new(assist));
     }
-    let mut stay = stay;
-    let result = loop {
-        // Most calls are one turn: what depends only on the VP is not computed before the loop, to be
-        // kept on the stack for the next one.
-        let claimed = black_box(&mut claimed);
-        let after = match claimed.pin(stay) {
-            Ok(mut pinned) => turn(machine, &mut pinned, &mut call),
-            Err(error) => Err(error),
-        };
-        let waited = match after {
-            Ok(After::Exit) => break Ok(()),
-            Ok(after) => wait(claimed, after),
-            Err(error) => Err(error),
-        };
-        match waited {
-            Ok(next) => stay = next,
-            Err(error) => {
-                end_without_exit(claimed, &call, error);
-                break Err(error);
+    // Most calls are one turn. The others have a copy of it, so that the first one keeps nothing for
+    // the next.
+    let result = match claimed.pin(stay) {
+        Ok(mut pinned) => match turn(machine, &mut pinned, &mut call) {
+            Ok(After::Exit) => {
+                drop(pinned);
+                Ok(())
             }
+            first => further_turns(machine, pinned, &mut call, first),
+        },
+        Err(error) => {
+            end_without_exit(&mut claimed, &call, error);
+            Err(error)
         }
     };
     if let Some(switching) = &call.switching {
         switching.end(&claimed);
     }
     result
+}
+
+/// What follows a turn that is not the last one.
+///
+/// # Errors
+///
+/// As [`return_to_lower_vtl`].
+#[cold]
+fn further_turns(
+    machine: &Machine,
+    pinned: Pinned<'_, '_>,
+    call: &mut RunCall,
+    first: Result<After>,
+) -> Result {
+    let claimed = pinned.unpin();
+    let mut last = first;
+    loop {
+        let waited = match last {
+            Ok(After::Exit) => return Ok(()),
+            Ok(after) => wait(claimed, after),
+            Err(error) => Err(error),
+        };
+        let pinned = waited.and_then(|stay| claimed.pin(stay));
+        last = match pinned {
+            Ok(mut pinned) => turn(machine, &mut pinned, call),
+            Err(error) => {
+                end_without_exit(claimed, call, error);
+                return Err(error);
+            }
+        };
+    }
 }
 
 /// What comes between two turns. The scheduler may run other tasks meanwhile, and migrate this one.
@@ -165,7 +187,7 @@ enum After {
 
 /// One iteration, from reading the run page.
 #[inline(always)]
-fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<After> {
+fn turn(machine: &Machine, pinned: &mut Pinned<'_, '_>, call: &mut RunCall) -> Result<After> {
     let vp = pinned.vp();
     let is_ready = if pinned.is_entry_wanted_again() {
         may_enter(vp)?;
@@ -180,15 +202,15 @@ fn turn(machine: &Machine, pinned: &mut Pinned<'_>, call: &mut RunCall) -> Resul
         Ready::Halted => Stop::Halted,
         Ready::NotYet => Stop::Again,
     };
-    // The VM that ran last.
-    let vm = pinned.private().entry.rcx.vm();
     match stop {
-        Stop::Exit(status) => {
-            deadline::forget_stale(pinned, vm, call.other_vtl(vm), status);
+        Stop::Exit => {
+            if deadline::has_ended(&pinned.private().operands.exit) {
+                forget_stale(pinned, call);
+            }
             Ok(After::Exit)
         }
         Stop::Again => Ok(After::Work),
-        Stop::Halted => Ok(end_halt(pinned, vm, call)),
+        Stop::Halted => Ok(end_halt(pinned, call)),
     }
 }
 
@@ -202,7 +224,7 @@ enum Ready {
 
 /// Reads the run page as a whole, and does what has to be done before an entry.
 #[inline(never)]
-fn prepare(pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<Ready> {
+fn prepare(pinned: &mut Pinned<'_, '_>, call: &mut RunCall) -> Result<Ready> {
     let vp = pinned.vp();
     let read = pinned.read_entry();
     if let Ok((
@@ -238,7 +260,7 @@ fn prepare(pinned: &mut Pinned<'_>, call: &mut RunCall) -> Result<Ready> {
 
 /// As [`Switching::begin`], if the kernel switches.
 #[inline(always)]
-fn begin_switching(pinned: &mut Pinned<'_>, call: &mut RunCall, vm: VmIndex) -> Result {
+fn begin_switching(pinned: &mut Pinned<'_, '_>, call: &mut RunCall, vm: VmIndex) -> Result {
     match &mut call.switching {
         Some(switching) => switching.begin(pinned, vm),
         None => Ok(()),
@@ -247,16 +269,24 @@ fn begin_switching(pinned: &mut Pinned<'_>, call: &mut RunCall, vm: VmIndex) -> 
 
 /// The deadline of a VM that is halted may end the halt.
 #[cold]
-fn end_halt(pinned: &mut Pinned<'_>, vm: VmIndex, call: &mut RunCall) -> After {
+fn end_halt(pinned: &mut Pinned<'_, '_>, call: &mut RunCall) -> After {
+    let vm = pinned.private().entry.rcx.vm();
     match deadline::end_halt(pinned, vm, &mut call.switching) {
         HaltEnd::GoesOn => After::Halt(vm),
         HaltEnd::Interrupt => After::Work,
-        HaltEnd::Exit(status) => {
+        HaltEnd::Exit => {
             pinned.private().keep_unrecorded(call.reason);
-            deadline::forget_stale(pinned, vm, call.other_vtl(vm), status);
+            forget_stale(pinned, call);
             After::Exit
         }
     }
+}
+
+/// Userspace sees that a deadline has passed, of the VM that ran last.
+#[cold]
+fn forget_stale(pinned: &mut Pinned<'_, '_>, call: &RunCall) {
+    let vm = pinned.private().entry.rcx.vm();
+    deadline::forget_stale(pinned, vm, call.other_vtl(vm));
 }
 
 /// Fails if the VP is not ready, or if userspace has cancelled the run.

@@ -17,6 +17,7 @@ pub(crate) mod run_page;
 pub(crate) mod switch_page;
 pub(crate) mod users;
 pub(crate) mod vapic;
+pub(crate) mod vm_state;
 pub(crate) mod wake;
 
 use core::sync::atomic::AtomicBool;
@@ -30,7 +31,7 @@ use crate::cpu::debug_regs::DebugRegs;
 use crate::cpu::features::Features;
 use crate::cpu::fpu::ExtendedState;
 use crate::cpu::guards::PreemptOff;
-use crate::cpu::msr::{HostMsrs, Unseen};
+use crate::cpu::msr::HostMsrs;
 use crate::glue::ffi::{self, Exclusive};
 use crate::glue::page::SharedPage;
 use crate::observe::attest::{Sealer, Settings};
@@ -43,7 +44,6 @@ use crate::pure::deadline::Deadlines;
 use crate::pure::field::{PerVm, VmIndex};
 use crate::pure::halt_poll::HaltPoll;
 use crate::pure::hv_vectors::Quota;
-use crate::pure::intercepts::Intercepts;
 use crate::pure::mitigation::PredictorOwner;
 use crate::pure::msr::SharedMsrs;
 use crate::pure::mtrr::Mtrrs;
@@ -56,6 +56,7 @@ use on_cpu::OnCpu;
 use operands::Operands;
 use run_page::RunPage;
 use switch_page::SwitchPage;
+use vm_state::{KeptMsrs, VmState};
 use wake::Wake;
 
 /// A virtual processor.
@@ -108,18 +109,13 @@ pub(crate) struct Private {
     pub(crate) quiescent_at: usize,
     /// The owner that entered last.
     pub(crate) owner: Option<PredictorOwner>,
-    /// Requests to invalidate, per VM, that no entry has done yet.
-    pub(crate) undone: PerVm<u64>,
+    /// What belongs to one VM.
+    pub(crate) vms: PerVm<VmState>,
     /// Values of the switch page's counters for which an invalidation has been done.
     pub(crate) flushes: Flushes,
-    /// MSRs that have no field in the run page: VTL0's must not become VTL1's.
-    pub(crate) kept_msrs: PerVm<KeptMsrs>,
-    /// The shared MSRs of each VM: what its next entry loads, which was checked, or what it has left.
-    pub(crate) msrs: PerVm<SharedMsrs>,
-    /// Those of a VM were not in the processor when it stopped last.
-    pub(crate) are_new: PerVm<bool>,
-    /// The shared MSRs as they were in the processor when each VM stopped last.
-    pub(crate) given_msrs: PerVm<SharedMsrs>,
+    /// The shared MSRs as they were in the processor when each VM stopped last. KERNEL_GS_BASE of the
+    /// VM that ran last may be out of date, see [`Self::given_msrs`].
+    given_msrs: PerVm<SharedMsrs>,
     /// DR0 to DR3, DR6.
     pub(crate) debug: DebugRegs,
     /// Virtual MTRRs.
@@ -135,23 +131,10 @@ pub(crate) struct Private {
     pub(crate) deadlines: Deadlines,
     /// VTL2's values of the MSRs that it shares with lower VTLs.
     pub(crate) host_msrs: HostMsrs,
-    /// What L1 intercepts of each VM.
-    pub(crate) intercepts: PerVm<Intercepts>,
     /// What the last entry has loaded, or the next one will: it was checked.
     pub(crate) entry: Entry,
     /// Operands and results of the entries.
     pub(crate) operands: Operands,
-}
-
-/// MSRs of a VM that have no field in the run page.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct KeptMsrs {
-    /// IA32_SPEC_CTRL.
-    pub(crate) spec_ctrl: u64,
-    /// IA32_XFD.
-    pub(crate) xfd: u64,
-    /// The others.
-    pub(crate) unseen: Unseen,
 }
 
 impl Private {
@@ -160,17 +143,18 @@ impl Private {
     pub(crate) fn reset(&mut self) {
         self.extended.reset();
         self.pkru = 0;
-        self.kept_msrs = PerVm::default();
-        self.msrs = PerVm::default();
-        self.are_new = PerVm::default();
         self.given_msrs = PerVm::default();
         self.entry = Entry::RESET;
         self.debug = DebugRegs::new();
         self.mtrrs = Mtrrs::START;
+        self.heed_intercepts(self.entry.rcx.vm());
         // What was requested for one guest tells nothing about the next: its first entry of each VM
         // invalidates.
         self.flushes = Flushes::default();
-        self.undone = PerVm::new([INVALIDATE_ALL; 4]);
+        for vm in [VmIndex::VM1, VmIndex::VM2, VmIndex::VM3] {
+            let state = self.vms.of_mut(vm);
+            *state = state.after_reset(INVALIDATE_ALL);
+        }
     }
 
     /// Keeps `reason`, for which no entry has been recorded, if it is a switch between VTLs: the
@@ -184,7 +168,7 @@ impl Private {
     /// Adds to the next entry what earlier ones of the VM should have invalidated.
     #[inline(always)]
     pub(crate) fn take_undone(&mut self, vm: VmIndex) {
-        let undone = self.undone.of_mut(vm);
+        let undone = &mut self.vms.of_mut(vm).undone;
         if *undone != 0 {
             self.operands.rcx = self.operands.rcx.with_invalidation_of(*undone);
             *undone = 0;
@@ -193,13 +177,35 @@ impl Private {
 
     /// Has the next entry of a VM load MSRs that were checked.
     pub(crate) fn set_msrs(&mut self, vm: VmIndex, msrs: &SharedMsrs) {
-        *self.are_new.of_mut(vm) = msrs != self.given_msrs.of(vm);
-        *self.msrs.of_mut(vm) = *msrs;
+        self.vms.of_mut(vm).set_msrs(msrs, self.given_msrs.of(vm));
     }
 
-    /// Takes into account what L1 intercepts of the VM that will be entered.
+    /// The shared MSRs as they were in the processor when each VM stopped last.
+    pub(crate) fn given_msrs(&mut self) -> &PerVm<SharedMsrs> {
+        self.note_given(self.entry.rcx.vm());
+        &self.given_msrs
+    }
+
+    /// Brings those of a VM up to date. To be called before another VM runs, and before they are used:
+    /// most runs change KERNEL_GS_BASE alone, and use none of them.
+    #[inline(always)]
+    pub(crate) fn note_given(&mut self, vm: VmIndex) {
+        let state = self.vms.of(vm);
+        if state.are_given() {
+            self.given_msrs.of_mut(vm).kernel_gs_base = state.msrs().kernel_gs_base;
+        }
+    }
+
+    /// Takes over what a VM has left in the processor.
+    pub(crate) fn read_back(&mut self, vm: VmIndex, msrs: &SharedMsrs, kept: &KeptMsrs) {
+        *self.given_msrs.of_mut(vm) = *msrs;
+        self.vms.of_mut(vm).read_back(msrs, kept);
+    }
+
+    /// Takes into account what L1 intercepts of the VM that will be entered. To be called whenever that
+    /// becomes another VM, or the intercepts were read.
     pub(crate) fn heed_intercepts(&mut self, vm: VmIndex) {
-        let needs_addresses = !self.intercepts.of(vm).has_no_breakpoints();
+        let needs_addresses = !self.vms.of(vm).intercepts().has_no_breakpoints();
         self.debug.set_needs_addresses(needs_addresses);
     }
 
@@ -271,11 +277,8 @@ impl Vp {
                     extended,
                     pkru: 0,
                     quiescent_at: 0,
-                    undone: PerVm::default(),
+                    vms: PerVm::default(),
                     flushes: Flushes::default(),
-                    kept_msrs: PerVm::default(),
-                    msrs: PerVm::default(),
-                    are_new: PerVm::default(),
                     given_msrs: PerVm::default(),
                     owner: None,
                     debug: DebugRegs::new(),
@@ -285,7 +288,6 @@ impl Vp {
                     halt_poll: HaltPoll::new(),
                     deadlines: Deadlines::default(),
                     host_msrs: HostMsrs::default(),
-                    intercepts: PerVm::default(),
                     entry: Entry::RESET,
                     operands,
                 }),

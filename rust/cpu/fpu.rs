@@ -20,6 +20,7 @@ use crate::cpu::msr::Xfd;
 use crate::glue::abi::{self, ends_in_c};
 use crate::glue::ffi;
 use crate::glue::page::SharedPage;
+use crate::pure::exit::RawExit;
 use crate::pure::registers::XFEM_START;
 use crate::pure::xsave::{FX_MXCSR, FX_STATE_WORDS, FX_WORDS, XSTATE_BV_WORD};
 
@@ -149,6 +150,7 @@ impl ExtendedState {
     }
 
     /// Switches XCR0 between VTL2's value and the lower VTL's, if they differ.
+    #[inline(always)]
     fn write_xcr0(&self, value: u64, _section: &Section) {
         if self.xfem == self.format.xcr0 {
             return;
@@ -240,6 +242,12 @@ impl ExtendedState {
     /// Loads the registers from this state. IA32_XFD may be zero afterwards.
     pub(crate) fn restore(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
         xfd.clear_for(|| self.components());
+        self.restore_all(section);
+    }
+
+    /// The same on a processor without IA32_XFD.
+    #[inline(always)]
+    pub(crate) fn restore_all(&mut self, section: &Section) {
         self.load_image();
         self.write_xcr0(self.xfem, section);
     }
@@ -249,6 +257,18 @@ impl ExtendedState {
     pub(crate) fn save(&mut self, xfd: &mut Xfd<'_>, section: &Section) {
         self.write_xcr0(self.format.xcr0, section);
         xfd.clear_for(|| self.format.components_in_use());
+        self.store_further();
+    }
+
+    /// The same on a processor without IA32_XFD.
+    #[inline(always)]
+    pub(crate) fn save_all(&mut self, section: &Section) {
+        self.write_xcr0(self.format.xcr0, section);
+        self.store_further();
+    }
+
+    #[inline(always)]
+    fn store_further(&mut self) {
         self.store_image(self.format.xcr0 & !(XSTATE_X87_SSE | XSTATE_PKRU));
     }
 
@@ -266,6 +286,7 @@ impl ExtendedState {
         self.words().get(XSTATE_BV_WORD).copied().unwrap_or(0)
     }
 
+    #[inline(always)]
     fn load_image(&mut self) {
         let image = self.image;
         let (low, high) = halves(self.format.xcr0 & !XSTATE_PKRU);
@@ -278,6 +299,7 @@ impl ExtendedState {
         }
     }
 
+    #[inline(always)]
     fn store_image(&mut self, components: u64) {
         let image = self.image;
         let (low, high) = halves(components);
@@ -333,6 +355,36 @@ pub(crate) fn change_pkru(from: u32, to: u32, _irqs: &IrqsOff) {
             asm!("wrpkru", in("ecx") 0, in("eax") to, in("edx") 0,
                 options(nostack, preserves_flags));
         }
+    }
+}
+
+/// Stores an exit in a page, each word once, with SSE registers: that takes half as many instructions.
+/// Their contents are lost; the caller has saved them.
+#[inline(always)]
+pub(crate) fn store_exit(page: &SharedPage, offset: usize, exit: &RawExit, _section: &Section) {
+    const EXIT_WORDS: usize = size_of::<RawExit>() / WORD_BYTES;
+    const _: () = assert!(EXIT_WORDS == 11);
+    let Some(to) = page.words_at(offset, EXIT_WORDS) else {
+        return; // never: a constant
+    };
+    let to = to.cast_mut();
+    // SAFETY: `words_at` returns the address of as many words in the page, which anybody may write;
+    // `exit` has as many. `_section` proves that the vector registers are the module's.
+    unsafe {
+        asm!("movups xmm0, [{from}]",
+            "movups xmm1, [{from} + 16]",
+            "movups xmm2, [{from} + 32]",
+            "movups xmm3, [{from} + 48]",
+            "movups xmm4, [{from} + 64]",
+            "mov {last}, [{from} + 80]",
+            "movups [{to}], xmm0",
+            "movups [{to} + 16], xmm1",
+            "movups [{to} + 32], xmm2",
+            "movups [{to} + 48], xmm3",
+            "movups [{to} + 64], xmm4",
+            "mov [{to} + 80], {last}",
+            from = in(reg) core::ptr::from_ref(exit), to = in(reg) to, last = out(reg) _,
+            options(nostack, preserves_flags));
     }
 }
 

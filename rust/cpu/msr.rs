@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
+use core::mem::offset_of;
 
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -125,20 +126,32 @@ pub(crate) fn read_shared(
 }
 
 /// Writes those that differ. An MSR that the processor lacks is zero on both sides, so it is never
-/// written.
-#[inline]
-pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section) {
-    let change = |msr, from: u64, to: u64| {
-        if from != to {
-            write(msr, to, section);
-        }
-    };
-    change(Msr::KernelGsBase, from.kernel_gs_base, to.kernel_gs_base);
-    change(Msr::Star, from.star, to.star);
-    change(Msr::Lstar, from.lstar, to.lstar);
-    change(Msr::Sfmask, from.sfmask, to.sfmask);
-    change(Msr::Xss, from.xss, to.xss);
-    change(Msr::TscAux, from.tsc_aux, to.tsc_aux);
+/// written. The high half of a value comes from memory, where it need not be shifted down.
+#[inline(always)]
+pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, _section: &Section) {
+    macro_rules! change {
+        ($($msr:ident: $field:ident;)+) => {$(
+            if from.$field != to.$field {
+                // SAFETY: As in `write`. The asm reads the high half of the same value.
+                unsafe {
+                    asm!("mov edx, [{to} + {high}]", with_fixup!("wrmsr"),
+                        in("ecx") Msr::$msr as u32, in("eax") to.$field as u32, // CAST: the low half
+                        out("edx") _, to = in(reg) core::ptr::from_ref(to),
+                        high = const offset_of!(SharedMsrs, $field) + 4,
+                        fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR,
+                        options(nostack, preserves_flags));
+                }
+            }
+        )+};
+    }
+    change! {
+        KernelGsBase: kernel_gs_base;
+        Star: star;
+        Lstar: lstar;
+        Sfmask: sfmask;
+        Xss: xss;
+        TscAux: tsc_aux;
+    }
 }
 
 /// What VTL2 has in an MSR that has no field in the run page.

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
+use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -115,6 +116,14 @@ impl SharedPage {
         }
     }
 
+    /// Finds consecutive words once, to be written one by one; `None` if not all are in the page.
+    #[inline(always)]
+    pub(crate) fn few_at<const LEN: usize>(&self, offset: usize) -> Option<Few<'_, LEN>> {
+        let first = self.words_at(offset, LEN)?.cast_mut();
+        // INVARIANT: `words_at` returns the address of as many words in the page, which `self` owns.
+        Some(Few(first, PhantomData))
+    }
+
     /// SHA-256 of a part of the page, which nobody writes meanwhile.
     pub(crate) fn sha256(&self, offset: u32, len_bytes: u32) -> [u8; 32] {
         ffi::page_sha256(&self.page, offset, len_bytes)
@@ -223,6 +232,25 @@ impl SharedPage {
                 options(nostack, preserves_flags));
         }
         old
+    }
+}
+
+/// Some words of a [`SharedPage`].
+///
+/// # Invariants
+///
+/// The pointer is to `LEN` aligned words of a page that exists for `'page`.
+pub(crate) struct Few<'page, const LEN: usize>(*mut u64, PhantomData<&'page SharedPage>);
+
+impl<const LEN: usize> Few<'_, LEN> {
+    /// Writes a word, once. `number` is below `LEN`.
+    #[inline(always)]
+    pub(crate) fn write(&self, number: usize, word: u64) {
+        if number < LEN {
+            // SAFETY: By the invariant; others may change the word at the same time, and a volatile write
+            // of it is one instruction.
+            unsafe { self.0.wrapping_add(number).write_volatile(word) }
+        }
     }
 }
 

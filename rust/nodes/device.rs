@@ -4,6 +4,7 @@
 //! Next down the flow: `request.rs` for commands, `mem.rs` for mappings. devtmpfs gives nodes of
 //! misc devices mode 0600.
 
+use kernel::error::to_result;
 use kernel::fs::File;
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
 use kernel::mm::virt::VmaNew;
@@ -197,13 +198,31 @@ impl MiscDevice for Vtl {
         // The others would make it slower if they shared its registers and its stack frame.
         match command {
             commands::RETURN_TO_LOWER_VTL => run(&vtl),
-            _ => Self::other(&vtl, file, command, argument),
+            // What runs are ended by comes about as often.
+            commands::KICK_CPUS => {
+                kick::kick_cpus(&vtl.machine, Argument::new(argument))?;
+                Ok(0)
+            }
+            _ => {
+                // A register, and no memory that all of them would have to write their result to.
+                let code = Self::other_code(&vtl, file, command, argument);
+                to_result(code)?;
+                Ok(code as isize) // CAST: widening
+            }
         }
     }
 }
 
 impl Vtl {
+    /// As [`Self::other`]: what C returns.
     #[inline(never)]
+    fn other_code(vtl: &VtlFile, file: &File, command: u32, argument: usize) -> c_int {
+        match Self::other(vtl, file, command, argument) {
+            Ok(code) => code as c_int, // CAST: all are small
+            Err(error) => error.to_errno(),
+        }
+    }
+
     fn other(vtl: &VtlFile, file: &File, command: u32, argument: usize) -> Result<isize> {
         let argument = Argument::new(argument);
         match command {
@@ -218,7 +237,6 @@ impl Vtl {
             commands::VTL_XSAVE_SET => xsave::set(&vtl.machine, argument),
             commands::VTL_SWITCH_SETUP => vtl_switch::set_up(vtl, argument),
             commands::VTL_RESET => reset::reset(&vtl.machine, argument),
-            commands::KICK_CPUS => kick::kick_cpus(&vtl.machine, argument),
             commands::MAP_REDIRECTED_DEVICE_INTERRUPT => redirect::map(vtl, argument),
             commands::SET_POLL_FILE => kick::set_poll_file(vtl, file, argument),
             commands::VTL_AUDIT_CHECKPOINT => attest::checkpoint(&vtl.machine, argument),

@@ -19,7 +19,8 @@ use crate::vp::Vp;
 ///
 /// EFAULT, EINVAL (an unknown flag) and ENOMEM before anything is done; EINTR if killed while
 /// waiting.
-pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> {
+#[inline(never)]
+pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result {
     let request: mshv_kick_cpus = argument.read()?;
     if request.flags & !(KICK_WAIT | KICK_CANCEL) != 0 {
         return Err(EINVAL);
@@ -37,14 +38,13 @@ pub(crate) fn kick_cpus(machine: &Machine, argument: Argument) -> Result<isize> 
     };
     read_mask(&request, len_bits, mask)?;
     if request.flags & KICK_WAIT != 0 {
-        kick_and_wait(machine, mask, request.flags)?;
+        kick_and_wait(machine, mask, request.flags)
     } else {
         for_each_vp(machine, mask, |vp| {
             kick(vp, request.flags);
             Ok(())
-        })?;
+        })
     }
-    Ok(0)
 }
 
 /// A mask of up to this many words of 64 CPUs is kept on the stack.

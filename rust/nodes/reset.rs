@@ -34,7 +34,7 @@ pub(crate) fn reset(machine: &Machine, argument: Argument) -> Result<isize> {
     Ok(0)
 }
 
-fn reset_pinned(pinned: &mut Pinned<'_>, num_l2_vms: u8) -> Result {
+fn reset_pinned(pinned: &mut Pinned<'_, '_>, num_l2_vms: u8) -> Result {
     for vm in (1..=u64::from(num_l2_vms)).filter_map(VmIndex::new) {
         tdg_vp_wr_tsc_deadline(&mut tdcall::Instruction, vm, NEVER).map_err(|_| EIO)?;
     }

@@ -79,16 +79,21 @@ impl Ring {
     /// The same, inlined: otherwise a switch has a call more, and its words are copied once more.
     #[inline(always)]
     fn put(&self, sequence: u64, words: &[u64; RECORD_WORDS - 1]) {
-        let Some((page, base)) = self.place(sequence) else {
+        let slot = self
+            .place(sequence)
+            .and_then(|(page, base)| page.few_at::<RECORD_WORDS>(base));
+        let Some(slot) = slot else {
             return;
         };
-        page.write_u64(base, 0);
+        slot.write(0, 0);
         // ORDERING: a reader that sees a new word also sees that the old sequence number is gone.
         fence(Ordering::Release);
-        page.write_few(base + 8, words);
+        for (index, word) in words.iter().enumerate() {
+            slot.write(1 + index, *word);
+        }
         // ORDERING: a reader that sees the new sequence number also sees the whole record.
         fence(Ordering::Release);
-        page.write_u64(base, sequence);
+        slot.write(0, sequence);
     }
 
     /// How many records the ring has.

@@ -153,9 +153,8 @@ impl SwitchRecord<'_> {
         if self.class.has_run() {
             flags |= flag::HAS_RUN;
             qualification = self.exit.rcx;
-            if self.exit.has_event_to_redeliver() {
-                flags |= flag::EVENT_CUT_OFF;
-            }
+            // CAST: 0 or 1. Without a branch.
+            flags |= self.exit.has_event_to_redeliver() as u64 * flag::EVENT_CUT_OFF;
         }
         if self.entry_rcx.invalidates() {
             flags |= flag::INVALIDATED;

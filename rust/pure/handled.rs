@@ -66,7 +66,7 @@ pub(super) const CS_LONG: u64 = 1 << (16 + 13);
 
 /// Decides about an exit that L1 handles and that interrupted no event delivery. Compares the whole
 /// raw reason, so that an exit with a further bit set in it does not match.
-#[inline]
+#[inline(always)]
 pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Option<Handled> {
     let reason = exit.status().details();
     if !offload.takes_interrupts() {
@@ -110,7 +110,7 @@ const fn written(guest: &Guest) -> u64 {
 }
 
 /// Returns RIP after the instruction; `None` if advancing it has effects of its own.
-#[inline]
+#[inline(always)]
 pub(super) fn rip_after(exit: &RawExit, rflags: u64, rip: u64) -> Option<u64> {
     let len_bytes = exit.r11 >> 32;
     let is_user = exit.r12 & 0x3 != 0;

@@ -26,7 +26,7 @@ pub fn is_userspaces(class: Exit, offload: Offload) -> bool {
 
 /// Decides about an exit. One with an event to redeliver always goes to userspace: entering again
 /// would lose the event. `guest` is called only if its registers matter.
-#[inline]
+#[inline(always)]
 pub fn next(class: Exit, exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Next {
     if class.has_run() && exit.has_event_to_redeliver() {
         return Next::Userspace;

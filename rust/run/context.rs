@@ -74,15 +74,13 @@ pub(super) struct Loaded<'a> {
     has_run: bool,
     /// The run page may have shared MSRs of another VM.
     has_switched: bool,
-    /// What was saved last were the loaded MSRs, except KERNEL_GS_BASE.
-    is_plain: bool,
     /// Where the request to invalidate in `operands.rcx` comes from.
     requested: Requested,
     /// Proves that the module owns the FPU registers.
     pub(super) section: Section,
 }
 
-/// Who has requested an invalidation that no entry has done yet, apart from `Private::undone`.
+/// Who has requested an invalidation that no entry has done yet, apart from `VmState::undone`.
 #[derive(Default)]
 struct Requested {
     /// The run page, from which the request was taken.
@@ -94,12 +92,18 @@ struct Requested {
 impl<'a> Loaded<'a> {
     /// Saves the task's state and loads the VP's `entry`, which was checked.
     #[inline(always)]
-    pub(super) fn new(pinned: &'a mut Pinned<'_>) -> Self {
+    pub(super) fn new(pinned: &'a mut Pinned<'_, '_>) -> Self {
         let section = Section::begin();
         let (thread, process) = (pinned.thread(), pinned.process());
         let (vp, features, private) = pinned.parts();
         let Entry { rcx, cr2, mxcsr } = private.entry;
         let vm = rcx.vm();
+        let operands = &mut private.operands;
+        operands.rcx = rcx;
+        operands.cr2 = cr2;
+        private.take_undone(vm);
+        let state = private.vms.of(vm);
+        private.operands.spec_ctrl = state.kept.spec_ctrl;
         let mitigations = &features.mitigations;
         let owner = PredictorOwner {
             process,
@@ -108,23 +112,17 @@ impl<'a> Loaded<'a> {
         mitigation::change_owner(&mut private.owner, owner, mitigations, &section);
         let host_msrs = &mut private.host_msrs;
         host_msrs.refresh(features, &section);
-        msr::write_shared(&host_msrs.shared, private.msrs.of(vm), &section);
+        msr::write_shared(&host_msrs.shared, state.msrs(), &section);
         let extended = &mut private.extended;
         vp.vp()
             .run_page
             .read_fx_registers(extended, mxcsr, &section);
         let host_xfd = if features.unseen_msrs.are_none() {
-            extended.restore(&mut Xfd::known(0, &section), &section);
+            extended.restore_all(&section);
             0
         } else {
             restore_with_unseen(private, vm, features, &section)
         };
-        let operands = &mut private.operands;
-        operands.rcx = rcx;
-        operands.cr2 = cr2;
-        operands.spec_ctrl = private.kept_msrs.of(vm).spec_ctrl;
-        private.take_undone(vm);
-        private.heed_intercepts(vm);
         Self {
             vp,
             private,
@@ -136,7 +134,6 @@ impl<'a> Loaded<'a> {
             host_pkru: fpu::read_pkru(features.has_pkru, &section),
             has_run: false,
             has_switched: false,
-            is_plain: false,
             requested: Requested::default(),
             section,
         }
@@ -248,27 +245,30 @@ impl<'a> Loaded<'a> {
         let (vp, vm) = (self.vp, self.vm);
         let result = vp
             .entry_check
-            .pass(vp, vm, &mut self.private.intercepts, irqs);
+            .pass(vp, vm, self.private.vms.of_mut(vm), irqs);
         self.private.heed_intercepts(vm);
         result
     }
 
-    /// Saves what a VM that has run has in the processor.
+    /// Saves what a VM that has run, and that another VM follows, has in the processor.
     #[inline(always)]
     pub(super) fn save(&mut self, vm: VmIndex) {
+        self.save_msrs(vm);
+        self.private.note_given(vm);
+    }
+
+    /// Returns true if what was saved are the loaded MSRs, except KERNEL_GS_BASE.
+    #[inline(always)]
+    fn save_msrs(&mut self, vm: VmIndex) -> bool {
         let private = &mut *self.private;
-        let kept = private.kept_msrs.of_mut(vm);
-        kept.spec_ctrl = private.operands.spec_ctrl;
-        let msrs = private.msrs.of_mut(vm);
-        let intercepts = private.intercepts.of(vm);
-        self.is_plain = !*private.are_new.of(vm)
-            && intercepts.are_all_steady(msrs.xss, kept.xfd, kept.unseen.u_cet());
-        if self.is_plain {
-            msrs.kernel_gs_base = msr::read_kernel_gs_base(&self.section);
-            private.given_msrs.of_mut(vm).kernel_gs_base = msrs.kernel_gs_base;
-        } else {
+        let state = private.vms.of_mut(vm);
+        state.kept.spec_ctrl = private.operands.spec_ctrl;
+        if state.must_read_back() {
             read_back(private, vm, self.features, &self.section);
+            return false;
         }
+        state.set_kernel_gs_base(msr::read_kernel_gs_base(&self.section));
+        true
     }
 
     /// Makes the next entries those of another VM: with its own requests to invalidate, and after
@@ -299,8 +299,9 @@ impl<'a> Loaded<'a> {
     #[inline(always)]
     pub(super) fn change(&mut self, from: VmIndex, to: VmIndex) {
         let (features, section, private) = (self.features, &self.section, &mut *self.private);
-        msr::write_shared(private.msrs.of(from), private.msrs.of(to), section);
-        let (from, to) = (private.kept_msrs.of(from), private.kept_msrs.of(to));
+        let (from, to) = (private.vms.of(from), private.vms.of(to));
+        msr::write_shared(from.msrs(), to.msrs(), section);
+        let (from, to) = (&from.kept, &to.kept);
         let unseen_msrs = &features.unseen_msrs;
         unseen_msrs.change(&from.unseen, &to.unseen, section);
         Xfd::known(from.xfd, section).change(to.xfd);
@@ -333,7 +334,7 @@ impl<'a> Loaded<'a> {
     #[cold]
     fn keep_invalidation(&mut self) {
         let rcx = self.private.operands.rcx;
-        let undone = self.private.undone.of_mut(rcx.vm());
+        let undone = &mut self.private.vms.of_mut(rcx.vm()).undone;
         *undone = rcx.with_invalidation_of(*undone).raw();
         if let Some(asked) = self.requested.by_run_page {
             self.vp.run_page.put_back_invalidation(asked);
@@ -345,7 +346,7 @@ impl<'a> Loaded<'a> {
 #[cold]
 fn keep_asked(private: &mut Private, asked: u64, num_l2_vms: u8) {
     if let Some(asked) = EntryRcx::new(asked, num_l2_vms) {
-        let undone = private.undone.of_mut(asked.vm());
+        let undone = &mut private.vms.of_mut(asked.vm()).undone;
         *undone = asked.with_invalidation_of(*undone).raw();
     }
 }
@@ -353,18 +354,16 @@ fn keep_asked(private: &mut Private, asked: u64, num_l2_vms: u8) {
 /// Reads what the lower VTL may have changed.
 #[inline(never)]
 fn read_back(private: &mut Private, vm: VmIndex, features: &Features, section: &Section) {
-    let msrs = private.msrs.of_mut(vm);
-    let kept = private.kept_msrs.of_mut(vm);
-    let intercepts = private.intercepts.of(vm);
-    let steady = intercepts.steady(msrs.xss, kept.xfd, kept.unseen.u_cet());
-    *msrs = msr::read_shared(features, msrs, steady, section);
-    *private.given_msrs.of_mut(vm) = *msrs;
-    *private.are_new.of_mut(vm) = false;
+    let state = private.vms.of(vm);
+    let steady = state.steady();
+    let msrs = msr::read_shared(features, state.msrs(), steady, section);
+    let mut kept = state.kept;
     let unseen_msrs = &features.unseen_msrs;
     unseen_msrs.save(&mut kept.unseen, steady, section);
     if !steady.has(MsrSet::XFD) {
         kept.xfd = Xfd::read(features, section).value();
     }
+    private.read_back(vm, &msrs, &kept);
 }
 
 impl Loaded<'_> {
@@ -379,26 +378,34 @@ impl Loaded<'_> {
             mitigation::end_ownership(&self.features.mitigations, &self.section);
         }
         let vm = self.vm;
-        self.save(vm);
+        let is_plain = self.save_msrs(vm);
         let (section, features) = (&self.section, self.features);
         let private = &mut *self.private;
-        let msrs = private.msrs.of(vm);
+        let msrs = private.vms.of(vm).msrs();
         msr::write_shared(msrs, &private.host_msrs.shared, section);
         private.debug.forget(section);
         if self.has_run {
             let run_page = &self.vp.vp().run_page;
             // Otherwise it has those that were loaded, unless userspace has written them just now.
-            if !self.is_plain || self.has_switched {
+            if !is_plain || self.has_switched {
                 run_page.store_msrs(msrs);
             }
             run_page.store_state(msrs, private.operands.cr2, section);
         }
         if features.unseen_msrs.are_none() {
-            let extended = &mut private.extended;
-            extended.save(&mut Xfd::known(0, section), section);
+            private.extended.save_all(section);
         } else {
             save_with_unseen(private, vm, features, self.host_xfd, section);
         }
+    }
+}
+
+impl Loaded<'_> {
+    /// Stores the exit for userspace, when the state has been unloaded.
+    #[inline(always)]
+    pub(super) fn store_exit(&self) {
+        let run_page = &self.vp.vp().run_page;
+        run_page.store_exit_quickly(&self.private.operands.exit, &self.section);
     }
 }
 
@@ -411,7 +418,7 @@ fn restore_with_unseen(
     features: &Features,
     section: &Section,
 ) -> u64 {
-    let (unseen_msrs, kept) = (&features.unseen_msrs, private.kept_msrs.of(vm));
+    let (unseen_msrs, kept) = (&features.unseen_msrs, &private.vms.of(vm).kept);
     private.host_msrs.refresh_unseen(features, section);
     unseen_msrs.change(&private.host_msrs.unseen, &kept.unseen, section);
     let mut xfd = Xfd::read(features, section);
@@ -430,7 +437,7 @@ fn save_with_unseen(
     host_xfd: u64,
     section: &Section,
 ) {
-    let (unseen_msrs, kept) = (&features.unseen_msrs, private.kept_msrs.of(vm));
+    let (unseen_msrs, kept) = (&features.unseen_msrs, &private.vms.of(vm).kept);
     unseen_msrs.change(&kept.unseen, &private.host_msrs.unseen, section);
     let mut xfd = Xfd::known(kept.xfd, section);
     private.extended.save(&mut xfd, section);

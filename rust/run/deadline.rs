@@ -27,7 +27,7 @@ const DEADLINE_PASSED: Status = Status::new(Status::SUCCESS, 52);
 ///
 /// EIO; the status is in the run page.
 pub(super) fn program(
-    pinned: &mut Pinned<'_>,
+    pinned: &mut Pinned<'_, '_>,
     vm: VmIndex,
     other: Option<VmIndex>,
     deadline: u64,
@@ -157,19 +157,26 @@ pub(super) fn is_passed(exit: &RawExit) -> bool {
         && !exit.has_event_to_redeliver()
 }
 
+/// Returns true if an exit that userspace sees is due to a deadline, which [`forget_stale`] may have to
+/// drop.
+#[inline(always)]
+pub(super) fn has_ended(exit: &RawExit) -> bool {
+    exit.status() == DEADLINE_PASSED
+}
+
 /// The effect of a deadline on a halted VM.
 pub(super) enum HaltEnd {
     /// The deadline has not passed.
     GoesOn,
     /// The interrupt of the timer is posted, which may end the halt.
     Interrupt,
-    /// The halt ends with this status: the run page has the exit that the lower VTL would have caused.
-    Exit(Status),
+    /// The run page has the exit that the lower VTL would have caused.
+    Exit,
 }
 
 /// Checks the deadline of a halted VM.
 pub(super) fn end_halt(
-    pinned: &mut Pinned<'_>,
+    pinned: &mut Pinned<'_, '_>,
     vm: VmIndex,
     switching: &mut Option<Switching>,
 ) -> HaltEnd {
@@ -189,24 +196,13 @@ pub(super) fn end_halt(
     }
     vp.run_page
         .store_exit(&RawExit::without_information(DEADLINE_PASSED));
-    HaltEnd::Exit(DEADLINE_PASSED)
+    HaltEnd::Exit
 }
 
-/// To be called for an exit that userspace sees: drops a deadline that would end each further run
-/// immediately, in `vm` and, if the kernel switches, in `other`.
-pub(super) fn forget_stale(
-    pinned: &mut Pinned<'_>,
-    vm: VmIndex,
-    other: Option<VmIndex>,
-    status: Status,
-) {
-    if status == DEADLINE_PASSED {
-        drop_stale(pinned, vm, other);
-    }
-}
-
+/// To be called if a deadline has ended a run or a halt, and userspace sees it: drops a deadline that
+/// would end each further run immediately, in `vm` and, if the kernel switches, in `other`.
 #[cold]
-fn drop_stale(pinned: &mut Pinned<'_>, vm: VmIndex, other: Option<VmIndex>) {
+pub(super) fn forget_stale(pinned: &mut Pinned<'_, '_>, vm: VmIndex, other: Option<VmIndex>) {
     let timer = pinned.vp().run_page.read_timer();
     let deadlines = &mut pinned.private().deadlines;
     let tsc = ffi::tsc();

@@ -18,7 +18,6 @@ use crate::pure::handled::Handled;
 use crate::pure::next::{is_userspaces, next, Next};
 use crate::pure::offload::Offload;
 use crate::pure::stall::Stall;
-use crate::pure::status::Status;
 use crate::vp::claim::Pinned;
 use crate::vp::machine::Machine;
 use crate::vp::wake::Inside;
@@ -29,8 +28,8 @@ pub(super) enum Stop {
     /// The task has work to do, or the run page names another VM.
     Again,
     Halted,
-    /// An exit with this status; the run page has the rest.
-    Exit(Status),
+    /// An exit, which the run page has.
+    Exit,
 }
 
 /// Enters, and enters again after each exit that the kernel handles by itself, until VTL2's state
@@ -38,7 +37,7 @@ pub(super) enum Stop {
 #[inline(always)]
 pub(super) fn run_loaded(
     machine: &Machine,
-    pinned: &mut Pinned<'_>,
+    pinned: &mut Pinned<'_, '_>,
     call: &mut RunCall,
 ) -> Result<Stop> {
     let mut loaded = Loaded::new(pinned);
@@ -50,6 +49,9 @@ pub(super) fn run_loaded(
     let stop = run_inside(machine, &mut loaded, &mut inside, call);
     drop(inside);
     loaded.unload();
+    if let Ok(Stop::Exit) = stop {
+        loaded.store_exit();
+    }
     stop
 }
 
@@ -97,9 +99,7 @@ fn run_inside(
             call.reason = EntryReason::after(kind);
             continue;
         }
-        let exit = &loaded.private.operands.exit;
-        vp.run_page.store_exit(exit);
-        return Ok(Stop::Exit(exit.status()));
+        return Ok(Stop::Exit);
     }
 }
 

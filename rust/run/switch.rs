@@ -56,7 +56,7 @@ impl Switching {
     /// # Errors
     ///
     /// EINVAL if `vm` is not the VM that stopped, and for an invalid switch page.
-    pub(super) fn begin(&mut self, pinned: &mut Pinned<'_>, vm: VmIndex) -> Result {
+    pub(super) fn begin(&mut self, pinned: &mut Pinned<'_, '_>, vm: VmIndex) -> Result {
         if let Some(current) = self.current {
             return if current == vm { Ok(()) } else { Err(EINVAL) };
         }
@@ -66,7 +66,7 @@ impl Switching {
             // What is enabled is read again at each switch.
             vp.switch_page.read_enable().ok_or(EINVAL)?;
             let parked = vp.switch_page.read_parked(other).ok_or(EINVAL)?;
-            if !parked.is_loadable(&features.limits, private.given_msrs.of(other)) {
+            if !parked.is_loadable(&features.limits, private.given_msrs().of(other)) {
                 return Err(EINVAL);
             }
             private.set_msrs(other, &parked.msrs);
@@ -319,8 +319,8 @@ fn is_enterable(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
 fn look(loaded: &mut Loaded<'_>, vm: VmIndex) -> bool {
     let irqs = IrqsOff::in_section(&loaded.section);
     let vp = loaded.vp;
-    let intercepts = &mut loaded.private.intercepts;
-    vp.entry_check.pass(vp, vm, intercepts, &irqs).is_ok()
+    let state = loaded.private.vms.of_mut(vm);
+    vp.entry_check.pass(vp, vm, state, &irqs).is_ok()
 }
 
 /// Step 3: from now on the other VM's translations and predictions apply.

@@ -73,7 +73,7 @@ impl<'m> Claimed<'m> {
 
     /// The shared MSRs of a VM that does not run.
     pub(crate) fn msrs(&self, vm: VmIndex) -> &SharedMsrs {
-        self.private.msrs.of(vm)
+        self.private.vms.of(vm).msrs()
     }
 
     /// Takes the reason for the next entry, which an earlier call has left.
@@ -102,14 +102,12 @@ impl<'m> Claimed<'m> {
     ///
     /// ENXIO if the scheduler has migrated the thread.
     #[inline]
-    pub(crate) fn pin(&mut self, stay: PreemptOff) -> Result<Pinned<'_>> {
+    pub(crate) fn pin(&mut self, stay: PreemptOff) -> Result<Pinned<'_, 'm>> {
         if stay.cpu() != u32::from(self.vp.cpu) {
             return Err(ENXIO);
         }
         Ok(Pinned {
-            vp: self.vp,
-            features: self.features,
-            private: &mut self.private,
+            claimed: self,
             stay,
         })
     }
@@ -130,20 +128,26 @@ impl Wanted {
 
 /// The current thread has claimed the VP of the CPU that it is pinned to.
 #[must_use]
-pub(crate) struct Pinned<'c> {
-    vp: &'c Vp,
-    features: &'c Features,
-    private: &'c mut Private,
+pub(crate) struct Pinned<'c, 'm> {
+    claimed: &'c mut Claimed<'m>,
     stay: PreemptOff,
 }
 
-impl<'c> Pinned<'c> {
+impl<'c, 'm> Pinned<'c, 'm> {
+    /// Lets the scheduler migrate the thread again.
+    pub(crate) fn unpin(self) -> &'c mut Claimed<'m> {
+        self.claimed
+    }
+
     /// Claims the VP of the current CPU for a short action that does not sleep.
     ///
     /// # Errors
     ///
     /// As [`Claimed::new`].
-    pub(crate) fn with<T>(machine: &Machine, act: impl FnOnce(&mut Pinned<'_>) -> T) -> Result<T> {
+    pub(crate) fn with<T>(
+        machine: &Machine,
+        act: impl FnOnce(&mut Pinned<'_, '_>) -> T,
+    ) -> Result<T> {
         let stay = PreemptOff::new();
         let mut claimed = Claimed::new(machine, &stay)?;
         let mut pinned = claimed.pin(stay)?;
@@ -151,23 +155,23 @@ impl<'c> Pinned<'c> {
     }
 
     /// The VP.
-    pub(crate) fn vp(&self) -> &'c Vp {
-        self.vp
+    pub(crate) fn vp(&self) -> &'m Vp {
+        self.claimed.vp
     }
 
     /// The state that only this thread may access.
     pub(crate) fn private(&mut self) -> &mut Private {
-        self.private
+        &mut self.claimed.private
     }
 
     /// Returns true if the run page wants what was entered last, which was checked then; see
     /// `pure::controls`.
     #[inline(always)]
     pub(crate) fn is_entry_wanted_again(&mut self) -> bool {
-        let limits = &self.features.limits;
-        let entry = &mut self.private.entry;
-        let msrs = self.private.msrs.of(entry.rcx.vm());
-        entry.is_wanted_again(msrs, &self.vp.run_page, limits)
+        let Claimed { vp, features, .. } = *self.claimed;
+        let Private { entry, vms, .. } = &mut *self.claimed.private;
+        let msrs = vms.of(entry.rcx.vm()).msrs();
+        entry.is_wanted_again(msrs, &vp.run_page, &features.limits)
     }
 
     /// Reads each field of the run page once, and checks the copy. Also returns what has to be done
@@ -176,18 +180,21 @@ impl<'c> Pinned<'c> {
     /// # Errors
     ///
     /// As [`Controls::validate`](crate::pure::controls::Controls::validate).
-    pub(crate) fn read_entry(&self) -> Result<(Wanted, Before), Refusal> {
-        let controls = self.vp.run_page.read_controls();
-        let (entry, msrs, before) =
-            controls.validate(&self.features.limits, &self.private.given_msrs)?;
+    pub(crate) fn read_entry(&mut self) -> Result<(Wanted, Before), Refusal> {
+        let Claimed { vp, features, .. } = *self.claimed;
+        let controls = vp.run_page.read_controls();
+        let given = self.private().given_msrs();
+        let (entry, msrs, before) = controls.validate(&features.limits, given)?;
         Ok((Wanted { entry, msrs }, before))
     }
 
     /// Keeps it for the entry. Nothing must refuse it any more: the MSRs of the VM that it names may
     /// be those of another VTL, if userspace has renamed the VM in mid-run.
     pub(crate) fn accept(&mut self, wanted: &Wanted) {
-        self.private.entry = wanted.entry;
-        self.private.set_msrs(wanted.vm(), &wanted.msrs);
+        let private = self.private();
+        private.entry = wanted.entry;
+        private.set_msrs(wanted.vm(), &wanted.msrs);
+        private.heed_intercepts(wanted.vm());
     }
 
     /// ID of the thread.
@@ -201,7 +208,8 @@ impl<'c> Pinned<'c> {
     }
 
     /// The VP, the features of the processor, and the state that only this thread may access.
-    pub(crate) fn parts(&mut self) -> (OnCpu<'_>, &'c Features, &mut Private) {
-        (OnCpu::of(self.vp), self.features, self.private)
+    pub(crate) fn parts(&mut self) -> (OnCpu<'_>, &'m Features, &mut Private) {
+        let Claimed { vp, features, .. } = *self.claimed;
+        (OnCpu::of(vp), features, &mut self.claimed.private)
     }
 }

@@ -14,9 +14,10 @@ use kernel::prelude::*;
 
 use super::on_cpu::OnCpu;
 use super::vapic::VirtualApic;
+use super::vm_state::VmState;
 use crate::cpu::guards::{IrqsOff, PreemptOff};
 use crate::cpu::tdcall;
-use crate::pure::field::{PerVm, VmIndex};
+use crate::pure::field::VmIndex;
 use crate::pure::intercepts::Intercepts;
 use crate::pure::vmcs_write::{check_entry, Again};
 
@@ -62,7 +63,7 @@ impl EntryCheck {
         (self.pending.load(Relaxed) >> (vm.get() & 3)) & (1 | 0x100) != 0
     }
 
-    /// Does what is pending for a VM, right before an entry.
+    /// Does what is pending for a VM, right before an entry; `state` is that of the VM.
     ///
     /// # Errors
     ///
@@ -72,13 +73,13 @@ impl EntryCheck {
         &self,
         vp: OnCpu<'_>,
         vm: VmIndex,
-        intercepts: &mut PerVm<Intercepts>,
+        state: &mut VmState,
         irqs: &IrqsOff,
     ) -> Result {
         // ORDERING: as above.
         let pending = self.pending.load(Relaxed);
         if pending & intercepts_bit(vm) != 0 {
-            *intercepts.of_mut(vm) = Intercepts::read(&mut tdcall::Instruction, vm);
+            state.set_intercepts(Intercepts::read(&mut tdcall::Instruction, vm));
             self.pending.fetch_and(!intercepts_bit(vm), Relaxed);
         }
         if pending & bit(vm) == 0 {

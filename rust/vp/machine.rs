@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! All VPs, one per CPU, and CPU hotplug.
 
-// UNSAFETY: registers callbacks with the kernel and initialises a global lock.
+// UNSAFETY: registers callbacks with the kernel, initialises a global lock, and finds a VP by its
+// address.
 #![allow(unsafe_code)]
+
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::{Acquire, Release};
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -53,7 +57,7 @@ pub(crate) struct Machine {
     /// Attestation of the records, if it is enabled.
     attest: Option<Pin<KBox<Attest>>>,
     /// Indexed by CPU number; filled when a CPU first comes online, never emptied.
-    vps: KVec<SetOnce<Pin<KBox<Vp>>>>,
+    vps: KVec<Slot>,
     /// CPUs whose VP could not be brought up.
     failed: Atomic<u32>,
     /// This kernel is shutting down: no VP is brought up any more.
@@ -63,12 +67,52 @@ pub(crate) struct Machine {
     lower_pages: LowerPages,
 }
 
+/// Where the VP of a CPU will be.
+///
+/// # Invariants
+///
+/// `address` is null, or that of the VP in `owned`, which stays there.
+struct Slot {
+    owned: SetOnce<Pin<KBox<Vp>>>,
+    /// One of `core`'s atomics, like those of `stats`: every run and every kick begins here, and
+    /// `SetOnce` calls a function of C.
+    address: AtomicPtr<Vp>,
+}
+
+impl Slot {
+    fn new() -> Self {
+        // INVARIANT: null.
+        Self {
+            owned: SetOnce::new(),
+            address: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+
+    /// Takes a VP, once.
+    fn fill(&self, vp: Pin<KBox<Vp>>) {
+        self.owned.populate(vp);
+        if let Some(vp) = self.owned.as_ref() {
+            let vp: *const Vp = &**vp;
+            // ORDERING: pairs with the load in `vp`: who sees the address sees the VP.
+            // INVARIANT: `populate` never replaces what is there.
+            self.address.store(vp.cast_mut(), Release);
+        }
+    }
+
+    #[inline(always)]
+    fn vp(&self) -> Option<&Vp> {
+        // SAFETY: By the invariant, `self` owns the VP if there is one, and only shared references to
+        // it exist.
+        unsafe { self.address.load(Acquire).as_ref() }
+    }
+}
+
 impl Machine {
     fn new(audit_records: u32, attest: Option<Settings>) -> Result<Arc<Self>> {
         let features = Features::detect()?;
         let mut vps = KVec::new();
         for _ in 0..kernel::cpu::nr_cpu_ids() {
-            vps.push(SetOnce::new(), GFP_KERNEL)?;
+            vps.push(Slot::new(), GFP_KERNEL)?;
         }
         let host = Host::detect()?;
         let num_cpus = kernel::cpu::nr_cpu_ids();
@@ -152,17 +196,16 @@ impl Machine {
 
     /// The VP of a CPU; `None` for invalid numbers and CPUs that were never online.
     pub(crate) fn vp(&self, cpu: u32) -> Option<&Vp> {
-        let slot = self.vps.get(cpu as usize)?; // CAST: u32 fits
-        slot.as_ref().map(|vp| &**vp)
+        self.vps.get(cpu as usize)?.vp() // CAST: u32 fits
     }
 
     /// Registers the VP of a CPU with the TDX module, and creates it the first time.
     fn bring_up(&self, cpu: u32) -> Result {
         let slot = self.vps.get(cpu as usize).ok_or(ENXIO)?; // CAST: u32 fits
-        if slot.as_ref().is_none() {
+        if slot.vp().is_none() {
             let settings = self.attest().map(|attest| &attest.settings);
             let vp = Vp::new(cpu, &self.features, self.audit_records, settings)?;
-            slot.populate(vp);
+            slot.fill(vp);
         }
         let alone = PreemptOff::new();
         let on_cpu = OnCpu::new(self, &alone).ok_or(ENXIO)?;

@@ -7,7 +7,7 @@
 
 mod interrupts;
 
-use crate::cpu::fpu::{ExtendedState, Section};
+use crate::cpu::fpu::{store_exit, ExtendedState, Section};
 use crate::glue::page::SharedPage;
 use crate::pure::controls::{Controls, Entry, Fields, Flush, Refusal};
 use crate::pure::exit::RawExit;
@@ -201,6 +201,12 @@ impl RunPage {
         } = *exit;
         let words = [rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13];
         self.0.write_few(offset::EXIT_INFO, &words);
+    }
+
+    /// The same where the vector registers are free: the lower VTL's were saved.
+    #[inline(always)]
+    pub(crate) fn store_exit_quickly(&self, exit: &RawExit, section: &Section) {
+        store_exit(&self.0, offset::EXIT_INFO, exit, section);
     }
 
     /// Stores only a status.
