@@ -90,8 +90,8 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
     if let Some(assist) = assists.of(stay.cpu()) {
         call.switching = Some(Switching::new(assist));
     }
-    // Most calls are one turn. The others have a copy of it, so that the first one keeps nothing for
-    // the next.
+    // Most calls are one turn. The others have a copy of it, as fast, so that the first one keeps nothing
+    // for the next.
     let result = match claimed.pin(stay) {
         Ok(mut pinned) => match turn(machine, &mut pinned, &mut call) {
             Ok(After::Exit) => {
@@ -116,7 +116,7 @@ pub(crate) fn return_to_lower_vtl(machine: &Machine, assists: &Assists) -> Resul
 /// # Errors
 ///
 /// As [`return_to_lower_vtl`].
-#[cold]
+#[inline(never)]
 fn further_turns(
     machine: &Machine,
     pinned: Pinned<'_, '_>,
@@ -190,7 +190,10 @@ enum After {
 fn turn(machine: &Machine, pinned: &mut Pinned<'_, '_>, call: &mut RunCall) -> Result<After> {
     let vp = pinned.vp();
     let is_ready = if pinned.is_entry_wanted_again() {
-        may_enter(vp)?;
+        // Only not to load the state in vain: it is checked again, with interrupts disabled.
+        if vp.run_page.read_cancel() {
+            may_enter(vp)?;
+        }
         let vm = pinned.private().entry.rcx.vm();
         begin_switching(pinned, call, vm)?;
         Ready::ToEnter

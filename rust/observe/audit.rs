@@ -56,6 +56,7 @@ impl Ring {
     }
 
     /// Appends a record. `switches` must be the counter of the same VP.
+    #[inline(always)]
     pub(crate) fn record(&self, switches: &mut Switches, switch: &SwitchRecord<'_>) {
         // The first record has number 1: 0 marks an empty slot.
         switches.count = switches.count.wrapping_add(1);

@@ -174,7 +174,7 @@ impl<'a> Loaded<'a> {
     /// # Errors
     ///
     /// EINVAL for a value that the TDX module would refuse.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_invalidation(&mut self) -> Result<bool> {
         if self.is_asked_for_nothing() {
             return Ok(true);
@@ -183,7 +183,7 @@ impl<'a> Loaded<'a> {
     }
 
     /// Returns true if the run page names this VM and nothing to invalidate.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_asked_for_nothing(&self) -> bool {
         self.vp.run_page.read_entry_rcx() == self.private.entry.rcx.raw()
     }
@@ -231,7 +231,7 @@ impl<'a> Loaded<'a> {
     /// # Errors
     ///
     /// EIO if the processor would refuse the entry; the status is in the run page.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pass_entry_check(&mut self, irqs: &IrqsOff) -> Result {
         if self.vp.entry_check.is_due(self.vm) {
             self.check_entry(irqs)
@@ -274,6 +274,7 @@ impl<'a> Loaded<'a> {
     /// Makes the next entries those of another VM: with its own requests to invalidate, and after
     /// an IBPB if necessary. What userspace has requested meanwhile is kept for the VM that it
     /// names.
+    #[inline(always)]
     pub(super) fn give_to(&mut self, vm: VmIndex) {
         let private = &mut *self.private;
         let rcx = EntryRcx::of(vm);

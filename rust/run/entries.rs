@@ -118,6 +118,7 @@ fn switches_vtl(loaded: &mut Loaded<'_>, call: &mut RunCall) -> bool {
 /// # Errors
 ///
 /// EIO: the TDX module has refused the entry; the status is in the run page.
+#[inline(always)]
 fn go_on(
     machine: &Machine,
     loaded: &mut Loaded<'_>,
@@ -233,7 +234,7 @@ fn quiet_offload(loaded: &Loaded<'_>) -> Option<Offload> {
 /// must not be entered because it is halted.
 ///
 /// One word of the run page tells if there is anything to do.
-#[inline]
+#[inline(always)]
 fn offload_for_entry(
     loaded: &Loaded<'_>,
     switching: &mut Option<Switching>,
@@ -252,6 +253,7 @@ fn offload_for_entry(
 
 /// Counts an exit that the host may have routed to VTL2. Returns true if it has routed so many at the
 /// same instruction that userspace has to see one.
+#[inline(always)]
 fn note_stall(vp: &Vp, class: Exit, stall: &mut Stall) -> bool {
     let has_stalled = class == Exit::HostRouted && stall.note(vp.run_page.read_rip());
     if has_stalled {

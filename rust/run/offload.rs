@@ -220,6 +220,7 @@ fn send_to_others(machine: &Machine, sender: &Vp, vector: Vector, target: Target
 }
 
 /// Posts an interrupt to the VP that this thread runs.
+#[inline(always)]
 pub(super) fn post(vp: &Vp, vector: Vector) {
     VirtualApic(&vp.vapic).request_vector(vector);
     vp.run_page.raise_rvi(vector);
