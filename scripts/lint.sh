@@ -138,7 +138,7 @@ house_unsafe() {
 	[ -z "$found" ] || complain "rust/mshv_vtl_tdx_main.rs: its list of files with unsafe blocks differs in $found"
 	local blocks
 	blocks=$(tracked 'rust/*' | xargs grep -hE 'unsafe *\{' | wc -l)
-	[ "$blocks" -le 64 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 64"
+	[ "$blocks" -le 66 ] || complain "rust/: $blocks unsafe blocks, and coding-style.rst allows 66"
 	blocks=$(tracked 'rust/*' | xargs grep -lE 'unsafe *\{' | wc -l)
 	[ "$blocks" -le 13 ] || complain "rust/: unsafe blocks in $blocks files, and coding-style.rst allows 13"
 	local area

@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
-use core::mem::offset_of;
 
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -80,12 +79,19 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
 /// the kernel, and the kernel itself uses neither AMX nor transactions nor shadow stacks. The
 /// caller restores the old values before leaving the section.
 #[inline]
-pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
+pub(crate) fn write(msr: Msr, value: u64, section: &Section) {
+    write_from(msr, &value, section);
+}
+
+/// As [`write`]. The high half comes from memory, where it need not be shifted down.
+#[inline(always)]
+fn write_from(msr: Msr, value: &u64, _section: &Section) {
     // SAFETY: No MSR in `Msr` affects kernel code within a section, which `_section` proves; values
-    // were checked by `pure::msr`, so they do not fault.
+    // were checked by `pure::msr`, so they do not fault. The asm reads the high half of `value`.
     unsafe {
-        asm!(with_fixup!("wrmsr"), in("ecx") msr as u32,
-            in("eax") value as u32, in("edx") (value >> 32) as u32, // CAST: low and high half
+        asm!("mov edx, [{value} + 4]", with_fixup!("wrmsr"), in("ecx") msr as u32,
+            in("eax") *value as u32, // CAST: the low half
+            out("edx") _, value = in(reg) core::ptr::from_ref(value),
             fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR, options(nostack, preserves_flags));
     }
 }
@@ -126,32 +132,20 @@ pub(crate) fn read_shared(
 }
 
 /// Writes those that differ. An MSR that the processor lacks is zero on both sides, so it is never
-/// written. The high half of a value comes from memory, where it need not be shifted down.
+/// written.
 #[inline(always)]
-pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, _section: &Section) {
-    macro_rules! change {
-        ($($msr:ident: $field:ident;)+) => {$(
-            if from.$field != to.$field {
-                // SAFETY: As in `write`. The asm reads the high half of the same value.
-                unsafe {
-                    asm!("mov edx, [{to} + {high}]", with_fixup!("wrmsr"),
-                        in("ecx") Msr::$msr as u32, in("eax") to.$field as u32, // CAST: the low half
-                        out("edx") _, to = in(reg) core::ptr::from_ref(to),
-                        high = const offset_of!(SharedMsrs, $field) + 4,
-                        fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR,
-                        options(nostack, preserves_flags));
-                }
-            }
-        )+};
-    }
-    change! {
-        KernelGsBase: kernel_gs_base;
-        Star: star;
-        Lstar: lstar;
-        Sfmask: sfmask;
-        Xss: xss;
-        TscAux: tsc_aux;
-    }
+pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section) {
+    let change = |msr, from: u64, to: &u64| {
+        if from != *to {
+            write_from(msr, to, section);
+        }
+    };
+    change(Msr::KernelGsBase, from.kernel_gs_base, &to.kernel_gs_base);
+    change(Msr::Star, from.star, &to.star);
+    change(Msr::Lstar, from.lstar, &to.lstar);
+    change(Msr::Sfmask, from.sfmask, &to.sfmask);
+    change(Msr::Xss, from.xss, &to.xss);
+    change(Msr::TscAux, from.tsc_aux, &to.tsc_aux);
 }
 
 /// What VTL2 has in an MSR that has no field in the run page.

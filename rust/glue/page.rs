@@ -63,27 +63,22 @@ impl SharedPage {
         area.vm_insert_page(address, &self.page)
     }
 
-    /// Returns a pointer to an integer of the page; `None` if it is not aligned or not within the
+    /// Returns the place of an integer of the page; `None` if it is not aligned or not within the
     /// page, which does not happen, because all offsets are constants of `pure::uapi`.
-    fn at<T: Integer>(&self, offset: usize) -> Option<*mut T> {
+    fn at<T: Integer>(&self, offset: usize) -> Option<Place<'_, T>> {
         let is_within = offset < PAGE_SIZE && offset % size_of::<T>() == 0;
-        // An aligned integer that begins in the page ends in it.
-        is_within.then(|| self.base.as_ptr().wrapping_add(offset).cast())
+        let place = self.base.as_ptr().wrapping_add(offset).cast();
+        // INVARIANT: An aligned integer that begins in the page ends in it; `self` owns the page.
+        is_within.then_some(Place(place, PhantomData))
     }
 
     fn read<T: Integer>(&self, offset: usize) -> T {
-        let Some(place) = self.at::<T>(offset) else {
-            return T::default();
-        };
-        // SAFETY: `at` returns an aligned pointer into the page, which `self` owns. Others may
-        // change the integer at the same time; a volatile read of it is one instruction.
-        unsafe { place.read_volatile() }
+        self.at(offset).map_or(T::default(), |place| place.read())
     }
 
     fn write<T: Integer>(&self, offset: usize, value: T) {
-        if let Some(place) = self.at::<T>(offset) {
-            // SAFETY: As above.
-            unsafe { place.write_volatile(value) }
+        if let Some(place) = self.at(offset) {
+            place.write(value);
         }
     }
 
@@ -228,10 +223,32 @@ impl SharedPage {
         let old;
         // SAFETY: `at` gives an aligned place in the page, which `self` owns.
         unsafe {
-            asm!("xchg [{}], {}", in(reg) place, inout(reg) new => old,
+            asm!("xchg [{}], {}", in(reg) place.0, inout(reg) new => old,
                 options(nostack, preserves_flags));
         }
         old
+    }
+}
+
+/// Where an integer of a [`SharedPage`] is.
+///
+/// # Invariants
+///
+/// The pointer is to an aligned integer of a page that exists for `'page`.
+struct Place<'page, T>(*mut T, PhantomData<&'page SharedPage>);
+
+impl<T: Integer> Place<'_, T> {
+    #[inline(always)]
+    fn read(&self) -> T {
+        // SAFETY: By the invariant. Others may change the integer at the same time; a volatile read of
+        // it is one instruction.
+        unsafe { self.0.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn write(&self, value: T) {
+        // SAFETY: As above.
+        unsafe { self.0.write_volatile(value) }
     }
 }
 
@@ -247,9 +264,8 @@ impl<const LEN: usize> Few<'_, LEN> {
     #[inline(always)]
     pub(crate) fn write(&self, number: usize, word: u64) {
         if number < LEN {
-            // SAFETY: By the invariant; others may change the word at the same time, and a volatile write
-            // of it is one instruction.
-            unsafe { self.0.wrapping_add(number).write_volatile(word) }
+            // INVARIANT: one of the words.
+            Place::<'_, u64>(self.0.wrapping_add(number), PhantomData).write(word);
         }
     }
 }
@@ -277,7 +293,7 @@ macro_rules! compare_exchange {
                 let found;
                 // SAFETY: `at` gives an aligned place in the page, which `self` owns.
                 unsafe {
-                    asm!($instruction, in(reg) place, in(reg) new,
+                    asm!($instruction, in(reg) place.0, in(reg) new,
                         inout($accumulator) old => found, options(nostack));
                 }
                 found
