@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicBool;
@@ -214,20 +215,20 @@ impl<T> Exclusive<T> {
             return None;
         }
         // INVARIANT: nobody else has found false since the last owner stored it.
-        Some(Taken(self))
+        Some(Taken(self, PhantomData))
     }
 }
 
 /// The right to use a value of [`Exclusive`].
 ///
 /// It has no reference to the value, which would have to be valid until the end of a function that
-/// was given the right and drops it.
+/// was given the right and drops it; but as one, it may be shared by threads only if the value may.
 ///
 /// # Invariants
 ///
 /// There is no other one for this value.
 #[must_use]
-pub(crate) struct Taken<'a, T>(&'a Exclusive<T>);
+pub(crate) struct Taken<'a, T>(&'a Exclusive<T>, PhantomData<&'a mut T>);
 
 impl<T> Deref for Taken<'_, T> {
     type Target = T;

@@ -28,7 +28,7 @@ pub(super) enum Stop {
     /// The task has work to do, or the run page names another VM.
     Again,
     Halted,
-    /// An exit, which the run page has.
+    /// An exit, which `run_loaded` stores in the run page.
     Exit,
 }
 

@@ -113,6 +113,16 @@ impl<'m> Claimed<'m> {
     }
 }
 
+// Compiles only if threads can't share a claim: otherwise it would be ambiguous which `Shared` is meant.
+const _: fn() = {
+    trait Shared<A> {
+        fn named() {}
+    }
+    impl<T> Shared<()> for T {}
+    impl<T: Sync> Shared<u8> for T {}
+    || <Claimed<'static> as Shared<_>>::named()
+};
+
 /// What the run page wants to be entered; every value was checked.
 pub(crate) struct Wanted {
     entry: Entry,
