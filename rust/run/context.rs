@@ -20,8 +20,9 @@
 //! | DR6 | VP | a constant | each entry |
 //!
 //! What is exchanged with [`Loaded`] stays loaded while the kernel handles an exit, with interrupts
-//! enabled: interrupt handlers use none of it (one writes UMWAIT_CONTROL: see run-loop.rst). What an interrupt handler could use is exchanged when
-//! interrupts are disabled and enabled; what the kernel itself could use, at each entry. [TDP 2.5]
+//! enabled: interrupt handlers use none of it (one writes UMWAIT_CONTROL: see run-loop.rst). What an
+//! interrupt handler could use is exchanged when interrupts are disabled and enabled; what the kernel
+//! itself could use, at each entry. [TDP 2.5]
 //!
 //! State that a lower VTL can't change without an exit still has the value that was loaded, and is
 //! not read back (`pure/intercepts.rs`). DR0 to DR3 of a VTL that can't access them are not
@@ -399,9 +400,7 @@ impl Loaded<'_> {
             save_with_unseen(private, vm, features, self.host_xfd, section);
         }
     }
-}
 
-impl Loaded<'_> {
     /// Stores the exit for userspace, when the state has been unloaded.
     #[inline(always)]
     pub(super) fn store_exit(&self) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a VTL of lib/vtl_pair_storm.S and the test share, behind its struct pair_data.
+ * Memory of a VTL of lib/vtl_pair_storm.S that the test accesses, too, after its struct pair_data.
  */
 #ifndef SWITCH_STORM_H
 #define SWITCH_STORM_H

@@ -16,10 +16,12 @@
 	.balign	16
 /* Handler of all interrupts. */
 pair_code:
+	incq	DATA_TAKEN(%rbp)
+/* The end of any handler. */
+pair_eoi:
 	pushq	%rax
 	pushq	%rcx
 	pushq	%rdx
-	incq	DATA_TAKEN(%rbp)
 	xorl	%eax, %eax
 	xorl	%edx, %edx
 	movl	$0x80b, %ecx

@@ -18,7 +18,7 @@
 	.globl	pair_storm_irq_\name
 pair_storm_irq_\name:
 	incq	STORM_TAKEN(\number)(%rbp)
-	jmp	storm_eoi
+	jmp	pair_eoi
 .endm
 
 storm_irq peer, TAKEN_PEER
@@ -26,19 +26,6 @@ storm_irq self, TAKEN_SELF
 storm_irq timer, TAKEN_TIMER
 storm_irq proxy, TAKEN_PROXY
 storm_irq level, TAKEN_LEVEL
-
-storm_eoi:
-	pushq	%rax
-	pushq	%rcx
-	pushq	%rdx
-	xorl	%eax, %eax
-	xorl	%edx, %edx
-	movl	$0x80b, %ecx
-	wrmsr
-	popq	%rdx
-	popq	%rcx
-	popq	%rax
-	iretq
 
 /* Address of VTL1's data. */
 .macro vtl1_data to
@@ -72,15 +59,7 @@ pair_storm_irq_vtl1:
 	wrmsr
 .endm
 
-.macro change_own_msrs data
-	change_own_msr 0, 0xc0000081, \data
-	change_own_msr 1, 0xc0000082, \data
-	change_own_msr 2, 0xc0000084, \data
-	change_own_msr 3, 0xc0000102, \data
-	change_own_msr 4, 0xc0000103, \data
-.endm
-
-/* The first values. */
+/* The first value. */
 .macro write_own_msr place, number, data
 	movl	$\number, %ecx
 	movl	STORM_OWN + 8 * \place(%\data), %eax
@@ -88,12 +67,13 @@ pair_storm_irq_vtl1:
 	wrmsr
 .endm
 
-.macro write_own_msrs data
-	write_own_msr 0, 0xc0000081, \data
-	write_own_msr 1, 0xc0000082, \data
-	write_own_msr 2, 0xc0000084, \data
-	write_own_msr 3, 0xc0000102, \data
-	write_own_msr 4, 0xc0000103, \data
+/* All MSRs of a VTL's own. */
+.macro own_msrs action, data
+	\action\()_own_msr 0, 0xc0000081, \data
+	\action\()_own_msr 1, 0xc0000082, \data
+	\action\()_own_msr 2, 0xc0000084, \data
+	\action\()_own_msr 3, 0xc0000102, \data
+	\action\()_own_msr 4, 0xc0000103, \data
 .endm
 
 /* Goes to @otherwise if what was sent last was not yet taken. */
@@ -106,7 +86,7 @@ pair_storm_irq_vtl1:
 
 	.globl	pair_storm_vtl0
 pair_storm_vtl0:
-	write_own_msrs rbp
+	own_msrs write, rbp
 storm_turn:
 	sti
 	cmpq	$0, STORM_STOP(%rbp)
@@ -130,7 +110,7 @@ storm_turn:
 	adcl	$0, %edx
 	movl	$0x6e0, %ecx
 	wrmsr
-3:	change_own_msrs rbp
+3:	own_msrs change, rbp
 	incq	STORM_TURNS(%rbp)
 	movq	STORM_TURNS(%rbp), %rdx
 	movq	%rdx, %xmm3
@@ -193,7 +173,7 @@ pair_storm_vtl1:
 	pushq	%rdx
 	pushq	%rsi
 	vtl1_data %rsi
-	write_own_msrs rsi
+	own_msrs write, rsi
 	popq	%rsi
 	popq	%rdx
 	popq	%rcx
@@ -211,7 +191,7 @@ storm_entered:
 	testq	$FLAGS_CF_DF, 32(%rsp)
 	jz	1f
 	orq	$ERROR_FLAGS, STORM_ERRORS(%rsi)
-1:	change_own_msrs rsi
+1:	own_msrs change, rsi
 	cmpl	$1, PART_ASSIST + ASSIST_ENTRY_REASON - PART_VTL1_DATA(%rsi)
 	jne	3f
 	/* A call, with its number in RDX and XMM3: it is answered there. */
