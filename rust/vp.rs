@@ -165,19 +165,18 @@ impl Private {
         }
     }
 
-    /// Adds to the next entry what earlier ones of the VM should have invalidated.
-    #[inline(always)]
-    pub(crate) fn take_undone(&mut self, vm: VmIndex) {
-        let undone = &mut self.vms.of_mut(vm).undone;
-        if *undone != 0 {
-            self.operands.rcx = self.operands.rcx.with_invalidation_of(*undone);
-            *undone = 0;
-        }
-    }
-
     /// Has the next entry of a VM load MSRs that were checked.
     pub(crate) fn set_msrs(&mut self, vm: VmIndex, msrs: &SharedMsrs) {
         self.vms.of_mut(vm).set_msrs(msrs, self.given_msrs.of(vm));
+        self.compare_msrs(vm);
+    }
+
+    /// To be called after each change of a VM's shared MSRs: entries and exits then know which to write.
+    /// Without effect before VTL2's were read.
+    pub(crate) fn compare_msrs(&mut self, vm: VmIndex) {
+        if let Some(host) = self.host_msrs.known() {
+            self.vms.of_mut(vm).compare_msrs(host);
+        }
     }
 
     /// The shared MSRs as they were in the processor when each VM stopped last.
@@ -200,6 +199,7 @@ impl Private {
     pub(crate) fn read_back(&mut self, vm: VmIndex, msrs: &SharedMsrs, kept: &KeptMsrs) {
         *self.given_msrs.of_mut(vm) = *msrs;
         self.vms.of_mut(vm).read_back(msrs, kept);
+        self.compare_msrs(vm);
     }
 
     /// Takes into account what L1 intercepts of the VM that will be entered. To be called whenever that

@@ -79,21 +79,33 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
 /// the kernel, and the kernel itself uses neither AMX nor transactions nor shadow stacks. The
 /// caller restores the old values before leaving the section.
 #[inline]
-pub(crate) fn write(msr: Msr, value: u64, section: &Section) {
-    write_from(msr, &value, section);
+pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
+    let (low, high) = (value as u32, (value >> 32) as u32); // CAST: the halves
+                                                            // SAFETY: No MSR in `Msr` affects kernel code within a section, which `_section` proves; values
+                                                            // were checked by `pure::msr`, so they do not fault.
+    unsafe {
+        asm!(with_fixup!("wrmsr"), in("ecx") msr as u32, in("eax") low, in("edx") high,
+            fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR,
+            options(nomem, nostack, preserves_flags));
+    }
 }
 
-/// As [`write`]. The high half comes from memory, where it need not be shifted down.
-#[inline(always)]
-fn write_from(msr: Msr, value: &u64, _section: &Section) {
-    // SAFETY: No MSR in `Msr` affects kernel code within a section, which `_section` proves; values
-    // were checked by `pure::msr`, so they do not fault. The asm reads the high half of `value`.
-    unsafe {
-        asm!("mov edx, [{value} + 4]", with_fixup!("wrmsr"), in("ecx") msr as u32,
-            in("eax") *value as u32, // CAST: the low half
-            out("edx") _, value = in(reg) core::ptr::from_ref(value),
-            fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR, options(nostack, preserves_flags));
-    }
+/// Writes an MSR from its field of `$values`. The address serves for several, and the high half need not
+/// be shifted down.
+macro_rules! write_field {
+    ($msr:expr, $values:expr, $field:ident, $section:expr) => {{
+        let values: &SharedMsrs = $values;
+        let _: (&Section, &u64) = ($section, &values.$field);
+        // SAFETY: As for `write`. The asm reads the field.
+        unsafe {
+            asm!("mov eax, [{values} + {at}]", "mov edx, [{values} + {at} + 4]",
+                with_fixup!("wrmsr"), in("ecx") $msr as u32, out("eax") _, out("edx") _,
+                values = in(reg) core::ptr::from_ref(values),
+                at = const core::mem::offset_of!(SharedMsrs, $field),
+                fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR,
+                options(nostack, readonly, preserves_flags));
+        }
+    }};
 }
 
 /// Reads KERNEL_GS_BASE, which a lower VTL can always change.
@@ -131,21 +143,34 @@ pub(crate) fn read_shared(
     }
 }
 
+/// Writes those that differ, of MSRs of which `SharedMsrs::differs_as_usual` is true.
+#[inline(always)]
+pub(crate) fn write_usual(from: &SharedMsrs, to: &SharedMsrs, section: &Section) {
+    if from.kernel_gs_base != to.kernel_gs_base {
+        write_field!(Msr::KernelGsBase, to, kernel_gs_base, section);
+    }
+    write_field!(Msr::Star, to, star, section);
+    write_field!(Msr::Lstar, to, lstar, section);
+    write_field!(Msr::Sfmask, to, sfmask, section);
+}
+
 /// Writes those that differ. An MSR that the processor lacks is zero on both sides, so it is never
 /// written.
 #[inline(always)]
 pub(crate) fn write_shared(from: &SharedMsrs, to: &SharedMsrs, section: &Section) {
-    let change = |msr, from: u64, to: &u64| {
-        if from != *to {
-            write_from(msr, to, section);
-        }
-    };
-    change(Msr::KernelGsBase, from.kernel_gs_base, &to.kernel_gs_base);
-    change(Msr::Star, from.star, &to.star);
-    change(Msr::Lstar, from.lstar, &to.lstar);
-    change(Msr::Sfmask, from.sfmask, &to.sfmask);
-    change(Msr::Xss, from.xss, &to.xss);
-    change(Msr::TscAux, from.tsc_aux, &to.tsc_aux);
+    macro_rules! change {
+        ($msr:expr, $field:ident) => {
+            if from.$field != to.$field {
+                write_field!($msr, to, $field, section);
+            }
+        };
+    }
+    change!(Msr::KernelGsBase, kernel_gs_base);
+    change!(Msr::Star, star);
+    change!(Msr::Lstar, lstar);
+    change!(Msr::Sfmask, sfmask);
+    change!(Msr::Xss, xss);
+    change!(Msr::TscAux, tsc_aux);
 }
 
 /// What VTL2 has in an MSR that has no field in the run page.
@@ -301,14 +326,23 @@ pub(crate) struct HostMsrs {
 }
 
 impl HostMsrs {
-    /// Reads those that may have changed. The others are set once, when the kernel starts the CPU, or
-    /// never; the first run of the VP reads them all, and assumes none to be zero.
-    #[inline]
-    pub(crate) fn refresh(&mut self, features: &Features, section: &Section) {
+    /// Reads the one with a field in the run page that may have changed. The others are set once, when
+    /// the kernel starts the CPU, or never.
+    #[inline(always)]
+    pub(crate) fn refresh(&mut self, section: &Section) {
+        self.shared.kernel_gs_base = read(Msr::KernelGsBase, section);
+    }
+
+    /// Reads all, unless that was done: the first run of the VP assumes none to be zero.
+    pub(crate) fn learn(&mut self, features: &Features, section: &Section) {
         if !self.is_known {
             self.read_all(features, section);
         }
-        self.shared.kernel_gs_base = read(Msr::KernelGsBase, section);
+    }
+
+    /// Those with a field in the run page, if they were read.
+    pub(crate) fn known(&self) -> Option<&SharedMsrs> {
+        self.is_known.then_some(&self.shared)
     }
 
     /// Likewise, those that have no field in the run page.

@@ -45,7 +45,7 @@ static bool vtl_softirq_waits(void)
 }
 
 /* With interrupts on: work that is raised later is seen by vtl_irq_off_for_guest(). */
-bool vtl_has_guest_work(void)
+notrace bool vtl_has_guest_work(void)
 {
 	return __xfer_to_guest_mode_work_pending();
 }
@@ -88,7 +88,7 @@ notrace void vtl_irq_on(void)
 }
 
 /* Returns where the task now can't be preempted, and who it is. */
-struct vtl_here vtl_preempt_disable(void)
+notrace struct vtl_here vtl_preempt_disable(void)
 {
 	preempt_disable();
 	return (struct vtl_here){
@@ -98,7 +98,7 @@ struct vtl_here vtl_preempt_disable(void)
 	};
 }
 
-void vtl_preempt_enable(void)
+notrace void vtl_preempt_enable(void)
 {
 	preempt_enable();
 }

@@ -9,6 +9,7 @@
 use super::deadline::MSR_TSC_DEADLINE;
 use super::exit::RawExit;
 use super::icr::{Ipi, MSR_X2APIC_ICR};
+use super::next::Next;
 use super::offload::{Halt, Offload};
 
 /// Registers of the lower VTL that tell what it did.
@@ -67,36 +68,41 @@ pub(super) const CS_LONG: u64 = 1 << (16 + 13);
 /// Decides about an exit that L1 handles and that interrupted no event delivery. Compares the whole
 /// raw reason, so that an exit with a further bit set in it does not match.
 #[inline(always)]
-pub fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Option<Handled> {
+pub(super) fn handle(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Next {
     let reason = exit.status().details();
     if !offload.takes_interrupts() {
-        return None;
+        return Next::Userspace;
     }
     let guest = match reason {
         REASON_HLT | REASON_RDMSR | REASON_WRMSR | REASON_PREEMPTION_TIMER => guest(),
-        _ => return None,
+        _ => return Next::Userspace,
     };
     if reason == REASON_PREEMPTION_TIMER {
         // This exit comes between two instructions.
-        return Some(Handled {
+        return Next::Handle(Handled {
             action: Action::Expire,
             next_rip: guest.rip,
             ends_shadow: false,
         });
     }
     // Before the choice of the action, so that carrying it out can follow that at once.
-    let next_rip = rip_after(exit, guest.rflags, guest.rip)?;
+    let Some(next_rip) = rip_after(exit, guest.rflags, guest.rip) else {
+        return Next::Userspace;
+    };
     let action = match (reason, guest.rcx as u32) {
         // With interrupts disabled only an NMI would end the halt, and NMIs are userspace's.
         (REASON_HLT, _) if guest.rflags & RFLAGS_IF != 0 => Action::Halt(Halt::Hlt),
         (REASON_RDMSR, HV_X64_MSR_GUEST_IDLE) => Action::Halt(Halt::GuestIdle),
         (REASON_WRMSR, MSR_X2APIC_ICR) if offload.takes_icr() => {
-            Action::Send(Ipi::decode(written(&guest))?)
+            match Ipi::decode(written(&guest)) {
+                Some(ipi) => Action::Send(ipi),
+                None => return Next::Userspace,
+            }
         }
         (REASON_WRMSR, MSR_TSC_DEADLINE) => Action::SetTimer(written(&guest)),
-        _ => return None,
+        _ => return Next::Userspace,
     };
-    Some(Handled {
+    Next::Handle(Handled {
         action,
         next_rip,
         ends_shadow: guest.rflags & RFLAGS_IF != 0,
@@ -143,6 +149,16 @@ mod tests {
 
     /// Fewer values under Miri, which is slow.
     const STEP: usize = if cfg!(miri) { 251 } else { 1 };
+
+    fn handled(exit: &RawExit, offload: Offload, guest: impl FnOnce() -> Guest) -> Option<Handled> {
+        match handle(exit, offload, guest) {
+            Next::Handle(handled) => Some(handled),
+            other => {
+                assert_eq!(other, Next::Userspace);
+                None
+            }
+        }
+    }
 
     fn exit(reason: u32) -> RawExit {
         RawExit {

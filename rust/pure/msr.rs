@@ -46,6 +46,16 @@ impl SharedMsrs {
         tsc_aux: 0,
     };
 
+    /// Returns true if the MSRs of SYSCALL differ from `host`'s, and the others do not, KERNEL_GS_BASE
+    /// apart, which may: so it is with most guests. What to write is then known without comparing.
+    pub const fn differs_as_usual(&self, host: &Self) -> bool {
+        self.star != host.star
+            && self.lstar != host.lstar
+            && self.sfmask != host.sfmask
+            && self.xss == host.xss
+            && self.tsc_aux == host.tsc_aux
+    }
+
     /// Returns true if the processor accepts every value: because it is within the limits, or
     /// because it is `given`, which the processor itself held when the same VM stopped last. What a
     /// lower VTL could write can be written again.

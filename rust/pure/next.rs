@@ -2,7 +2,7 @@
 //! Decides what follows an exit. The run loop carries it out.
 
 use super::exit::{Exit, RawExit};
-use super::handled::{handled, Guest, Handled};
+use super::handled::{handle, Guest, Handled};
 use super::offload::Offload;
 
 /// What the run loop does next.
@@ -32,10 +32,7 @@ pub fn next(class: Exit, exit: &RawExit, offload: Offload, guest: impl FnOnce() 
         return Next::Userspace;
     }
     match class {
-        Exit::ForL1 => match handled(exit, offload, guest) {
-            Some(handled) => Next::Handle(handled),
-            None => Next::Userspace,
-        },
+        Exit::ForL1 => handle(exit, offload, guest),
         Exit::HostRouted if is_of_the_guest(exit) => Next::Userspace,
         Exit::HostRouted | Exit::HostCalled | Exit::Interrupted | Exit::NotEntered => {
             Next::EnterAgain

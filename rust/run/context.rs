@@ -99,21 +99,24 @@ impl<'a> Loaded<'a> {
         let (vp, features, private) = pinned.parts();
         let Entry { rcx, cr2, mxcsr } = private.entry;
         let vm = rcx.vm();
+        let state = private.vms.of_mut(vm);
         let operands = &mut private.operands;
         operands.rcx = rcx;
         operands.cr2 = cr2;
-        private.take_undone(vm);
-        let state = private.vms.of(vm);
-        private.operands.spec_ctrl = state.kept.spec_ctrl;
+        operands.spec_ctrl = state.kept.spec_ctrl;
+        state.take_undone(&mut operands.rcx);
         let mitigations = &features.mitigations;
         let owner = PredictorOwner {
             process,
             vm: vm.get(),
         };
         mitigation::change_owner(&mut private.owner, owner, mitigations, &section);
-        let host_msrs = &mut private.host_msrs;
-        host_msrs.refresh(features, &section);
-        msr::write_shared(&host_msrs.shared, state.msrs(), &section);
+        let host = &mut private.host_msrs;
+        host.refresh(&section);
+        match state.are_usual() {
+            true => msr::write_usual(&host.shared, state.msrs(), &section),
+            false => load_unusual_msrs(private, vm, features, &section),
+        }
         let extended = &mut private.extended;
         vp.vp()
             .run_page
@@ -284,7 +287,8 @@ impl<'a> Loaded<'a> {
             keep_asked(private, asked, self.features.limits.num_l2_vms);
         }
         private.operands.rcx = rcx;
-        private.take_undone(vm);
+        let state = private.vms.of_mut(vm);
+        state.take_undone(&mut private.operands.rcx);
         self.vm = vm;
         private.entry.rcx = rcx;
         self.who = self.who.in_vm(vm);
@@ -344,6 +348,16 @@ impl<'a> Loaded<'a> {
     }
 }
 
+/// Loads the shared MSRs of a VM of which it is not known how they differ from VTL2's, as in the VP's
+/// first run.
+#[inline(never)]
+fn load_unusual_msrs(private: &mut Private, vm: VmIndex, features: &Features, section: &Section) {
+    private.host_msrs.learn(features, section);
+    private.compare_msrs(vm);
+    let (state, host) = (private.vms.of(vm), &private.host_msrs.shared);
+    msr::write_shared(host, state.msrs(), section);
+}
+
 /// Userspace has named another VM, or requested to invalidate, while the kernel was about to name one.
 #[cold]
 fn keep_asked(private: &mut Private, asked: u64, num_l2_vms: u8) {
@@ -383,8 +397,12 @@ impl Loaded<'_> {
         let is_plain = self.save_msrs(vm);
         let (section, features) = (&self.section, self.features);
         let private = &mut *self.private;
-        let msrs = private.vms.of(vm).msrs();
-        msr::write_shared(msrs, &private.host_msrs.shared, section);
+        let state = private.vms.of(vm);
+        let (msrs, host) = (state.msrs(), &private.host_msrs.shared);
+        match state.are_usual() {
+            true => msr::write_usual(msrs, host, section),
+            false => msr::write_shared(msrs, host, section),
+        }
         private.debug.forget(section);
         if self.has_run {
             let run_page = &self.vp.vp().run_page;

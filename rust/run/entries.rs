@@ -77,8 +77,13 @@ fn run_inside(
         // Preemption is disabled, so the CPU can't go offline any more; but it may have begun to
         // before.
         may_enter(vp)?;
-        let Some(mut offload) = offload_for_entry(loaded, &mut call.switching)? else {
-            return Ok(Stop::Halted);
+        // One word of the run page tells if there is anything to do.
+        let mut offload = match vp.run_page.read_quiet_offload() {
+            Some(offload) => Offload::new(offload, loaded.vm()),
+            None => match prepare(loaded, &mut call.switching)? {
+                Some(offload) => offload,
+                None => return Ok(Stop::Halted),
+            },
         };
         loaded.pass_entry_check(&irqs)?;
         if !loaded.take_invalidation()? {
@@ -232,17 +237,9 @@ fn quiet_offload(loaded: &Loaded<'_>) -> Option<Offload> {
 
 /// Posts requested interrupts. Returns what the kernel may handle by itself; `None` if the lower VTL
 /// must not be entered because it is halted.
-///
-/// One word of the run page tells if there is anything to do.
-#[inline(always)]
-fn offload_for_entry(
-    loaded: &Loaded<'_>,
-    switching: &mut Option<Switching>,
-) -> Result<Option<Offload>> {
+#[inline(never)]
+fn prepare(loaded: &Loaded<'_>, switching: &mut Option<Switching>) -> Result<Option<Offload>> {
     let vp = loaded.vp.vp();
-    if let Some(offload) = vp.run_page.read_quiet_offload() {
-        return Ok(Some(Offload::new(offload, loaded.vm())));
-    }
     let (is_halted, offload) = vp
         .run_page
         .renew(&loaded.private.entry)

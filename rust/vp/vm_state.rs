@@ -4,6 +4,7 @@
 use crate::cpu::msr::Unseen;
 use crate::pure::intercepts::{Intercepts, MsrSet};
 use crate::pure::msr::SharedMsrs;
+use crate::pure::vp_enter::EntryRcx;
 
 /// What belongs to one VM. Its size is a power of two, so that the place of a VM's is one shift away.
 #[derive(Clone, Copy)]
@@ -21,6 +22,8 @@ pub(crate) struct VmState {
     are_new: bool,
     /// After the next run, more than KERNEL_GS_BASE has to be read or stored.
     must_read_back: bool,
+    /// The shared MSRs are known to differ from VTL2's in the usual way. False after each change of them.
+    are_usual: bool,
 }
 
 const _: () = assert!(size_of::<VmState>() == 256);
@@ -46,6 +49,7 @@ impl Default for VmState {
             intercepts: Intercepts::default(),
             are_new: false,
             must_read_back: true,
+            are_usual: false,
         }
     }
 }
@@ -63,6 +67,15 @@ impl VmState {
         state
     }
 
+    /// Adds to the next entry what earlier ones should have invalidated.
+    #[inline(always)]
+    pub(crate) fn take_undone(&mut self, rcx: &mut EntryRcx) {
+        if self.undone != 0 {
+            *rcx = rcx.with_invalidation_of(self.undone);
+            self.undone = 0;
+        }
+    }
+
     /// The shared MSRs.
     #[inline(always)]
     pub(crate) fn msrs(&self) -> &SharedMsrs {
@@ -73,13 +86,27 @@ impl VmState {
     /// stopped last.
     pub(crate) fn set_msrs(&mut self, msrs: &SharedMsrs, given: &SharedMsrs) {
         self.msrs = *msrs;
+        self.are_usual = false;
         self.are_new = msrs != given;
         self.decide();
+    }
+
+    /// Compares the shared MSRs with those of VTL2, which never change but for KERNEL_GS_BASE.
+    pub(super) fn compare_msrs(&mut self, host: &SharedMsrs) {
+        self.are_usual = self.msrs.differs_as_usual(host);
+    }
+
+    /// Returns true if the shared MSRs are known to differ from VTL2's as
+    /// [`SharedMsrs::differs_as_usual`] says.
+    #[inline(always)]
+    pub(crate) fn are_usual(&self) -> bool {
+        self.are_usual
     }
 
     /// Takes over what was read back.
     pub(super) fn read_back(&mut self, msrs: &SharedMsrs, kept: &KeptMsrs) {
         self.msrs = *msrs;
+        self.are_usual = false;
         self.kept = *kept;
         self.are_new = false;
         self.decide();
