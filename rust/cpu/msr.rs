@@ -72,6 +72,37 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// Writes an MSR from a word at offset `$at` of what `$values` refers to. The address serves for several,
+/// and the high half need not be shifted down.
+macro_rules! write_from {
+    ($msr:expr, $values:expr, $at:expr, $section:expr) => {{
+        let _: &Section = $section;
+        // SAFETY: No MSR in `Msr` affects kernel code within a section, which `$section` proves; values
+        // were checked by `pure::msr`, so they do not fault. The word is part of what is referred to.
+        unsafe {
+            asm!("mov eax, [{values} + {at}]", "mov edx, [{values} + {at} + 4]",
+                with_fixup!("wrmsr"), in("ecx") $msr as u32, out("eax") _, out("edx") _,
+                values = in(reg) core::ptr::from_ref($values), at = const $at,
+                fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR,
+                options(nostack, readonly, preserves_flags));
+        }
+    }};
+}
+
+/// Writes an MSR from its field of the [`SharedMsrs`].
+macro_rules! write_field {
+    ($msr:expr, $values:expr, $field:ident, $section:expr) => {{
+        let values: &SharedMsrs = $values;
+        let _: &u64 = &values.$field;
+        write_from!(
+            $msr,
+            values,
+            core::mem::offset_of!(SharedMsrs, $field),
+            $section
+        )
+    }};
+}
+
 /// Writes an MSR.
 ///
 /// The kernel does not use these MSRs inside a section: those of SYSCALL, SWAPGS and user shadow
@@ -79,33 +110,9 @@ pub(crate) fn read(msr: Msr, _section: &Section) -> u64 {
 /// the kernel, and the kernel itself uses neither AMX nor transactions nor shadow stacks. The
 /// caller restores the old values before leaving the section.
 #[inline]
-pub(crate) fn write(msr: Msr, value: u64, _section: &Section) {
-    let (low, high) = (value as u32, (value >> 32) as u32); // CAST: the halves
-                                                            // SAFETY: No MSR in `Msr` affects kernel code within a section, which `_section` proves; values
-                                                            // were checked by `pure::msr`, so they do not fault.
-    unsafe {
-        asm!(with_fixup!("wrmsr"), in("ecx") msr as u32, in("eax") low, in("edx") high,
-            fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR,
-            options(nomem, nostack, preserves_flags));
-    }
-}
-
-/// Writes an MSR from its field of `$values`. The address serves for several, and the high half need not
-/// be shifted down.
-macro_rules! write_field {
-    ($msr:expr, $values:expr, $field:ident, $section:expr) => {{
-        let values: &SharedMsrs = $values;
-        let _: (&Section, &u64) = ($section, &values.$field);
-        // SAFETY: As for `write`. The asm reads the field.
-        unsafe {
-            asm!("mov eax, [{values} + {at}]", "mov edx, [{values} + {at} + 4]",
-                with_fixup!("wrmsr"), in("ecx") $msr as u32, out("eax") _, out("edx") _,
-                values = in(reg) core::ptr::from_ref(values),
-                at = const core::mem::offset_of!(SharedMsrs, $field),
-                fixup = const abi::vtl_fixup_VTL_FIXUP_WRMSR,
-                options(nostack, readonly, preserves_flags));
-        }
-    }};
+pub(crate) fn write(msr: Msr, value: u64, section: &Section) {
+    let values = &value;
+    write_from!(msr, values, 0, section);
 }
 
 /// Reads KERNEL_GS_BASE, which a lower VTL can always change.
