@@ -123,6 +123,25 @@ impl Attest {
     ///
     /// ENOMEM: nothing has happened. EIO: attestation is broken. ENXIO: it is closed.
     pub(crate) fn checkpoint(&self, reason: Reason, seal: impl Fn(u32) -> Stream) -> Result<u64> {
+        // Logged without the lock: a line for auditd waits where auditd is slow, others need not.
+        match self.make(reason, seal)? {
+            Ok((event, digest)) => {
+                event::attested(&event, &digest);
+                Ok(event.number)
+            }
+            Err(status) => {
+                event::attestation_broken(status);
+                Err(EIO)
+            }
+        }
+    }
+
+    /// Makes an event. The inner error is the status of the TDX module.
+    fn make(
+        &self,
+        reason: Reason,
+        seal: impl Fn(u32) -> Stream,
+    ) -> Result<Result<(Event, Digest), Status>> {
         let mut log = self.log.lock();
         match log.state {
             state if state.takes(reason) => (),
@@ -135,16 +154,7 @@ impl Attest {
         if log.state.refuses(self.settings.mode) {
             self.refuses.store(true, Relaxed);
         }
-        match made {
-            Ok((event, digest)) => {
-                event::attested(&event, &digest);
-                Ok(event.number)
-            }
-            Err(status) => {
-                event::attestation_broken(status);
-                Err(EIO)
-            }
-        }
+        Ok(made)
     }
 
     /// An event without content yet, and a place to keep it in.
