@@ -60,7 +60,8 @@ impl Drop for OwnedApicPages {
 pub(crate) struct Replacement {
     pub(crate) vm: VmIndex,
     pub(crate) owner: ApicPageOwner,
-    /// `None` for memory of a lower VTL, which can't be pinned.
+    /// `None` for memory of a lower VTL, which can't be pinned. Afterwards the page that is needed no
+    /// longer, which is to be dropped where the thread may sleep.
     pub(crate) page: Option<PinnedPage>,
 }
 
@@ -77,8 +78,7 @@ pub(crate) struct ApicPages {
 struct PinnedApicPage {
     vm: VmIndex,
     owner: ApicPageOwner,
-    /// Only kept for its drop, which unpins the page.
-    _page: PinnedPage,
+    page: PinnedPage,
 }
 
 impl ApicPages {
@@ -165,12 +165,13 @@ impl Locked<'_> {
     /// The status to answer with if it can't be executed.
     pub(crate) fn replace(
         &mut self,
-        replacement: Replacement,
+        replacement: &mut Replacement,
         call: Call,
         on_cpu: OnCpu<'_>,
         stay: &MigrateOff,
     ) -> Result<Registers, Status> {
         let Replacement { vm, owner, page } = replacement;
+        let vm = *vm;
         let answer = {
             // The IPI that stops the VP for good comes before this, and is_ready() is false, or
             // after it, and makes the TDX module forget the page.
@@ -187,13 +188,13 @@ impl Locked<'_> {
             answer
         };
         // The new address has replaced the earlier page.
-        self.pinned.retain(|other| other.vm != vm);
-        if let Some(page) = page {
-            if let Err(error) = self.pinned.push_within_capacity(PinnedApicPage {
-                vm,
-                owner,
-                _page: page,
-            }) {
+        let place = self.pinned.iter().position(|other| other.vm == vm);
+        let earlier = place.and_then(|place| self.pinned.remove(place).ok());
+        let needed = core::mem::replace(page, earlier.map(|earlier| earlier.page));
+        if let Some(page) = needed {
+            let owner = *owner;
+            let pinned = PinnedApicPage { vm, owner, page };
+            if let Err(error) = self.pinned.push_within_capacity(pinned) {
                 // `lock` has allocated room. If there were none, the page would have to stay
                 // pinned.
                 core::mem::forget(error);

@@ -143,7 +143,8 @@ fn execute_on_vp(machine: &Machine, allowed: Allowed) -> Result<Registers, Statu
 /// Executes a request that sets the virtual-APIC page of a VM.
 fn set_apic_page(vtl: &VtlFile, vm: VmIndex, allowed: Allowed) -> Result<Registers, Status> {
     let page = pin(&allowed)?;
-    let replacement = Replacement {
+    // Dropped at the end of the call: to unpin a page may mean to sleep.
+    let mut replacement = Replacement {
         vm,
         owner: vtl.owner(),
         page,
@@ -158,7 +159,7 @@ fn set_apic_page(vtl: &VtlFile, vm: VmIndex, allowed: Allowed) -> Result<Registe
             return Err(NO_VP);
         }
         let call = allowed.ready(&mut tdcall::Instruction)?;
-        let answer = pages.replace(replacement, call, on_cpu, &stay)?;
+        let answer = pages.replace(&mut replacement, call, on_cpu, &stay)?;
         Ok((cpu, answer))
     };
     // A page in memory of a lower VTL must stay accepted for longer than the call.
