@@ -262,6 +262,56 @@ TEST_F(offload, a_halt_of_userspace_is_not_ended_by_an_interrupt)
 	EXPECT_EQ(0, self->irq.data->taken[VECTOR]);
 }
 
+/*
+ * Ends userspace's own reason for a halt, and kicks. Returns the milliseconds until the
+ * interrupt was taken; then the guest halts again, and the run is cancelled.
+ */
+static void *end_other(void *argument)
+{
+	struct irq_guest *irq = argument;
+	uint64_t begin;
+
+	usleep(100 * 1000);
+	begin = vtl_now_ms();
+	__atomic_fetch_and(&irq->guest.run->offload_flags,
+			   (uint8_t)~MSHV_VTL_HALT_OTHER, __ATOMIC_SEQ_CST);
+	irq_kick(irq, 0);
+	while (!irq->data->taken[VECTOR])
+		usleep(1000);
+	begin = vtl_now_ms() - begin;
+	irq_kick(irq, MSHV_KICK_CANCEL);
+	return (void *)begin;
+}
+
+/*
+ * The interrupt has been posted already. A sleeping thread looks by itself after a
+ * second; on a busy machine the kick may be as slow, but not each time.
+ */
+TEST_F(offload, an_interrupt_ends_a_halt_once_userspace_has_no_reason_for_it)
+{
+	pthread_t thread;
+	void *ms = (void *)1000;
+	int turn;
+
+	for (turn = 0; turn < 5 && (long)ms >= 500; turn++) {
+		START(irq_guest_halt);
+		self->run->offload_flags |= MSHV_VTL_HALT_OTHER |
+					    MSHV_VTL_HALT_HLT;
+		self->run->flags = MSHV_VTL_RUN_HALTED;
+		self->state->rflags = 2 | RFLAGS_IF;
+		self->irq.data->taken[VECTOR] = 0;
+		irq_proxy(self->run, VECTOR);
+		ASSERT_EQ(0, vtl_thread_on(&thread, 1, end_other, &self->irq));
+		vtl_alarm_ms(20000);
+		EXPECT_EQ(-EINTR, vtl_enter(&self->irq.guest));
+		pthread_join(thread, &ms);
+		self->run->cancel = 0;
+		EXPECT_EQ(1, self->irq.data->taken[VECTOR]);
+	}
+	vtl_alarm_ms(0);
+	EXPECT_GT(500, (long)ms);
+}
+
 #define BUSY_TURNS 400
 #define BUSY_VECTOR 0x71
 #define BUSY_ROUNDS 40

@@ -210,4 +210,66 @@ TEST_F(icr, a_self_interrupt_is_taken_at_once)
 	EXPECT_EQ(0, self->run->tdx.l2_enter_guest_state.rvi);
 }
 
+/* On CPU 1: has the guest halt, and ends when it has taken an interrupt. */
+static void *run_peer(void *argument)
+{
+	struct irq_guest *peer = argument;
+
+	if (irq_guest_start(peer, irq_guest_halt))
+		return (void *)-EPROTO;
+	peer->data->taken[VECTOR] = 0;
+	peer->guest.run->offload_flags = BOTH;
+	return (void *)(long)vtl_run(&peer->guest);
+}
+
+/*
+ * Has VP 1 halt, sets the flag as userspace does that is about to kick, and sends an
+ * interrupt to VP 1. Returns the milliseconds until it was taken, or -1.
+ */
+static long send_to_halted(struct irq_guest *irq, struct irq_guest *peer,
+			   uint32_t peer_id)
+{
+	pthread_t thread;
+	uint64_t begin;
+	void *result;
+	int sent;
+
+	if (vtl_thread_on(&thread, 1, run_peer, peer))
+		return -1;
+	while (!peer->guest.run->flags)
+		usleep(1000);
+	/* It no longer polls. */
+	usleep(100 * 1000);
+	__atomic_store_n(&peer->guest.run->scan_proxy_irr, 1, __ATOMIC_SEQ_CST);
+	begin = vtl_now_ms();
+	sent = write_icr(irq, VECTOR | ICR_TO(peer_id), BOTH);
+	if (pthread_join(thread, &result) || result || sent != EXIT_VMCALL ||
+	    peer->data->taken[VECTOR] != 1)
+		return -1;
+	return (long)(vtl_now_ms() - begin);
+}
+
+/*
+ * Nobody knows when the thread that has set the flag will kick. A sleeping thread looks
+ * by itself after a second; on a busy machine a kick may be as slow, but not each time.
+ */
+TEST_F(icr, a_halted_vp_takes_an_interrupt_before_userspaces_own_kick)
+{
+	struct irq_guest peer;
+	long turn, ms = 1000;
+
+	ASSERT_EQ(0, irq_guest_open(&peer, 1))
+	{
+		TH_LOG("%s", peer.guest.why);
+	}
+	/* It was opened on its own CPU. */
+	vtl_pin(0);
+	for (turn = 0; turn < 5 && ms >= 500; turn++) {
+		ms = send_to_halted(&self->irq, &peer, self->peer_id);
+		EXPECT_LE(0, ms);
+	}
+	EXPECT_GT(500, ms);
+	irq_guest_close(&peer);
+}
+
 TEST_HARNESS_MAIN

@@ -132,6 +132,21 @@ TEST_F(proxied, vectors_that_are_not_blocked_arrive_but_for_exceptions)
 	run->scan_proxy_irr = 0;
 }
 
+/* Both in one message; the second was requested by another VP. */
+TEST_F(proxied, one_that_is_blocked_is_not_taken_from_others_that_request_it)
+{
+	volatile struct mshv_vtl_run *run = self->guest.run;
+
+	run->proxy_irr_blocked[2] = ~1U;
+	run->proxy_irr[2] = 2;
+	run->scan_proxy_irr = 1;
+	EXPECT_EQ(0, ask_proxy(0, 0x40, 2));
+	await(run, 2, 1);
+	EXPECT_EQ(3, run->proxy_irr[2]);
+	run->proxy_irr[2] = 0;
+	run->scan_proxy_irr = 0;
+}
+
 TEST_F(proxied, are_those_of_their_processor)
 {
 	volatile struct mshv_vtl_run *run = self->guest.run;

@@ -178,36 +178,18 @@ impl SharedPage {
         }
     }
 
-    /// Changes a word in one access, which is a full barrier. Returns the old value.
-    fn update_u32(&self, offset: usize, change: impl Fn(u32) -> u32) -> u32 {
-        let mut old = self.read(offset);
-        loop {
-            let found = self.compare_exchange_u32(offset, old, change(old));
-            if found == old {
-                return old;
-            }
-            old = found;
-        }
-    }
-
-    /// Sets bits of a word, as one access and a full barrier. Returns what stood there before.
-    pub(crate) fn set_bits_u32(&self, offset: usize, bits: u32) -> u32 {
-        self.update_u32(offset, |old| old | bits)
-    }
-
-    /// Clears bits of a word, as one access and a full barrier. Returns what stood there before.
-    pub(crate) fn clear_bits_u32(&self, offset: usize, bits: u32) -> u32 {
-        self.update_u32(offset, |old| old & !bits)
-    }
-
-    /// Sets and clears bits of a word, as one access and a full barrier.
-    pub(crate) fn change_bits_u32(&self, offset: usize, set: u32, clear: u32) {
-        self.update_u32(offset, |old| old & !clear | set);
-    }
-
     /// Writes `new` where `old` still stands, as one access and a full barrier. Returns true if it did.
     pub(crate) fn replace_u64(&self, offset: usize, old: u64, new: u64) -> bool {
-        self.compare_exchange_u64(offset, old, new) == old
+        let Some(place) = self.at::<u64>(offset) else {
+            return false;
+        };
+        let found: u64;
+        // SAFETY: `at` gives an aligned place in the page, which `self` owns.
+        unsafe {
+            asm!("lock cmpxchg [{}], {}", in(reg) place.0, in(reg) new, inout("rax") old => found,
+                options(nostack));
+        }
+        found == old
     }
 
     /// Reads a word and leaves zero, as one access and a full barrier.
@@ -215,18 +197,29 @@ impl SharedPage {
         self.exchange_u64(offset, 0)
     }
 
-    /// Reads a word and leaves another, as one access and a full barrier.
-    pub(crate) fn exchange_u64(&self, offset: usize, new: u64) -> u64 {
-        let Some(place) = self.at::<u64>(offset) else {
-            return 0;
-        };
-        let old;
-        // SAFETY: `at` gives an aligned place in the page, which `self` owns.
-        unsafe {
-            asm!("xchg [{}], {}", in(reg) place.0, inout(reg) new => old,
-                options(nostack, preserves_flags));
-        }
-        old
+    /// Sets a bit of a word, as one access and a full barrier. Returns true if it was clear.
+    pub(crate) fn set_bit_u32(&self, offset: usize, bit: u32) -> bool {
+        self.lock_bts_u32(offset, u64::from(bit % u32::BITS)) == 0
+    }
+
+    /// Sets bits of a word, as one access and a full barrier.
+    pub(crate) fn set_bits_u32(&self, offset: usize, bits: u32) {
+        self.lock_or_u32(offset, bits.into());
+    }
+
+    /// Clears bits of a word, as one access and a full barrier.
+    pub(crate) fn clear_bits_u32(&self, offset: usize, bits: u32) {
+        self.lock_and_u32(offset, u64::from(!bits));
+    }
+
+    /// Sets bits of a byte, as one access and a full barrier.
+    pub(crate) fn set_bits_u8(&self, offset: usize, bits: u8) {
+        self.lock_or_u8(offset, bits.into());
+    }
+
+    /// Clears bits of a byte, as one access and a full barrier.
+    pub(crate) fn clear_bits_u8(&self, offset: usize, bits: u8) {
+        self.lock_and_u8(offset, u64::from(!bits));
     }
 }
 
@@ -281,28 +274,38 @@ impl Integer for u8 {}
 impl Integer for u32 {}
 impl Integer for u64 {}
 
-/// Methods that write `new` to an integer of the page if `old` stands there, as one access and a full
-/// barrier. They return what stood there; zero without a place, which never is.
-macro_rules! compare_exchange {
-    ($($name:ident: $integer:ty, $instruction:literal, $accumulator:tt;)+) => {
+/// Methods of one locked instruction, which is a full barrier. They return what it leaves in the register
+/// of the operand.
+///
+/// No change of a page is repeated until it succeeds: others, as userspace, may change the same word all
+/// the time, and interrupt handlers are among the callers.
+macro_rules! locked {
+    ($($visibility:vis fn $name:ident($integer:ty) = $instruction:literal;)+) => {
         impl SharedPage {
-            $(fn $name(&self, offset: usize, old: $integer, new: $integer) -> $integer {
+            $($visibility fn $name(&self, offset: usize, operand: u64) -> u64 {
                 let Some(place) = self.at::<$integer>(offset) else {
                     return 0;
                 };
-                let found;
-                // SAFETY: `at` gives an aligned place in the page, which `self` owns.
+                let left;
+                // SAFETY: `at` gives an aligned place in the page, which `self` owns. The instruction
+                // accesses no other: the index of a bit is below 32.
                 unsafe {
-                    asm!($instruction, in(reg) place.0, in(reg) new,
-                        inout($accumulator) old => found, options(nostack));
+                    asm!($instruction, place = in(reg) place.0,
+                        operand = inout(reg_abcd) operand => left, options(nostack));
                 }
-                found
+                left
             })+
         }
     };
 }
 
-compare_exchange! {
-    compare_exchange_u32: u32, "lock cmpxchg [{}], {:e}", "eax";
-    compare_exchange_u64: u64, "lock cmpxchg [{}], {}", "rax";
+locked! {
+    fn lock_or_u8(u8) = "lock or [{place}], {operand:l}";
+    fn lock_and_u8(u8) = "lock and [{place}], {operand:l}";
+    fn lock_or_u32(u32) = "lock or [{place}], {operand:e}";
+    fn lock_and_u32(u32) = "lock and [{place}], {operand:e}";
+    // All ones if the bit was set.
+    fn lock_bts_u32(u32) = "lock bts dword ptr [{place}], {operand:e}\nsbb {operand}, {operand}";
+    // Reads a word and leaves another.
+    pub(crate) fn exchange_u64(u64) = "xchg [{place}], {operand}";
 }

@@ -144,9 +144,8 @@ impl Callback for Arrived {
 
     fn call(route: &Route) {
         if let Some(vp) = route.vp() {
-            if vp.run_page.post(route.vector) {
-                vp.wake.kick();
-            }
+            vp.run_page.post(route.vector);
+            vp.wake.kick();
         }
     }
 }

@@ -29,8 +29,7 @@ pub(super) const HALTS: u8 = HALT_OTHER | KERNEL_HALTS;
 /// Those that the kernel sets and clears.
 const KERNEL_HALTS: u8 = HALT_HLT | HALT_IDLE;
 
-/// A change of `offload_flags` and `flags`. Other threads may set bits of the former meanwhile, so it is
-/// made in one access.
+/// A change of `offload_flags` and `flags`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HaltChange {
     /// Bits of `offload_flags` that are set.

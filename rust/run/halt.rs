@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 use kernel::processor::cpu_relax;
 
+use super::offload;
 use crate::glue::ffi;
 use crate::pure::field::VmIndex;
 use crate::vp::claim::Claimed;
@@ -17,35 +18,50 @@ use crate::vp::Vp;
 ///
 /// EINTR if a signal is pending.
 pub(super) fn wait(claimed: &mut Claimed<'_>, vm: VmIndex) -> Result {
-    let vp = claimed.vp();
+    let halted = Halted {
+        vp: claimed.vp(),
+        vm,
+    };
     let (halt_poll, deadlines) = claimed.halt();
     let begin_ns = ffi::clock_ns();
-    let result = if poll_window(vp, begin_ns, halt_poll.window_ns()) {
+    let result = if halted.poll_window(begin_ns, halt_poll.window_ns()) {
         Ok(())
     } else {
         let most_ticks = deadlines.ticks_left(vm, ffi::tsc());
-        vp.wake.sleep(vp, is_awake, most_ticks)
+        halted.vp.wake.sleep(&halted, Halted::is_awake, most_ticks)
     };
     let waited_ns = ffi::clock_ns().wrapping_sub(begin_ns);
     *halt_poll = halt_poll.learn(waited_ns);
     result
 }
 
-/// Checked after each kick, and whenever the scheduler wakes the thread.
-fn is_awake(vp: &Vp) -> bool {
-    vp.run_page.has_request() || !vp.run_page.read_halted()
+/// A VM that is halted, on a VP.
+struct Halted<'m> {
+    vp: &'m Vp,
+    vm: VmIndex,
 }
 
-/// Polls. Returns true if a reason came within the window; gives up if another task needs the CPU.
-fn poll_window(vp: &Vp, begin_ns: u64, window_ns: u64) -> bool {
-    while ffi::clock_ns().wrapping_sub(begin_ns) < window_ns {
-        if is_awake(vp) {
-            return true;
-        }
-        if ffi::need_resched() {
-            break;
-        }
-        cpu_relax();
+impl Halted<'_> {
+    /// Checked after each kick, and whenever the scheduler wakes the thread.
+    fn is_awake(&self) -> bool {
+        let vp = self.vp;
+        vp.run_page.has_request()
+            || !vp.run_page.read_halted()
+            || offload::ends_halt(vp, self.vm)
+            || !vp.is_ready()
     }
-    is_awake(vp)
+
+    /// Polls. Returns true if a reason came within the window; gives up if another task needs the CPU.
+    fn poll_window(&self, begin_ns: u64, window_ns: u64) -> bool {
+        while ffi::clock_ns().wrapping_sub(begin_ns) < window_ns {
+            if self.is_awake() {
+                return true;
+            }
+            if ffi::need_resched() {
+                break;
+            }
+            cpu_relax();
+        }
+        self.is_awake()
+    }
 }

@@ -21,7 +21,7 @@ use crate::pure::deadline::Deadlines;
 use crate::pure::field::VmIndex;
 use crate::pure::handled::{Action, Handled};
 use crate::pure::icr::{Ipi, Target};
-use crate::pure::offload::{Halt, Offload};
+use crate::pure::offload::{Halt, HaltChange, Offload};
 use crate::pure::tdcall::tdg_vp_wr_no_shadow;
 use crate::vp::machine::Machine;
 use crate::vp::vapic::VirtualApic;
@@ -66,15 +66,27 @@ fn take_and_wake(
     if vp.run_page.read_scan_proxy_irr() && (!offload.takes_interrupts() || take_for_running(vp)) {
         return Err(EINTR);
     }
-    if !is_halted || !offload.takes_interrupts() || !priorities(vp).is_deliverable() {
-        return Ok(is_halted);
+    if is_halted {
+        let Some(change) = woken(vp, offload) else {
+            return Ok(true);
+        };
+        vp.run_page.store_halt(change);
     }
-    let is_if_set = vp.run_page.read_guest().rflags & RFLAGS_IF != 0;
-    let Some(change) = offload.woken(is_if_set) else {
-        return Ok(true);
-    };
-    vp.run_page.store_halt(change);
     Ok(false)
+}
+
+/// Returns what ends a halt, if an interrupt is deliverable that does.
+fn woken(vp: &Vp, offload: Offload) -> Option<HaltChange> {
+    if !offload.takes_interrupts() || !priorities(vp).is_deliverable() {
+        return None;
+    }
+    offload.woken(vp.run_page.read_guest().rflags & RFLAGS_IF != 0)
+}
+
+/// Returns true if `vm` is halted no longer once the run page is read: an interrupt was posted, and
+/// userspace has changed `offload_flags` since then.
+pub(super) fn ends_halt(vp: &Vp, vm: VmIndex) -> bool {
+    woken(vp, Offload::new(vp.run_page.read_offload(), vm)).is_some()
 }
 
 /// Returns true if some are left for userspace.
@@ -212,9 +224,8 @@ fn may_send(machine: &Machine, sender: &Vp, target: Target) -> bool {
 #[inline(never)]
 fn send_to_others(machine: &Machine, sender: &Vp, vector: Vector, target: Target) {
     for_each_other(machine, sender, target, |vp| {
-        if vp.run_page.post(vector) {
-            vp.wake.kick();
-        }
+        vp.run_page.post(vector);
+        vp.wake.kick();
         true
     });
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kselftest.h"
@@ -29,6 +30,14 @@ int vtl_pin(int cpu)
 static void on_alarm(int signal)
 {
 	(void)signal;
+}
+
+uint64_t vtl_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
 int vtl_catch_alarms(void)

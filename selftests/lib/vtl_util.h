@@ -156,6 +156,8 @@ int vtl_pin(int cpu);
 uint64_t vtl_roll(uint64_t *dice);
 /* A number from the environment. */
 unsigned long vtl_setting(const char *name, unsigned long otherwise);
+/* Of a clock that never goes back. */
+uint64_t vtl_now_ms(void);
 /* From now on SIGALRM interrupts a call, and does nothing else. */
 int vtl_catch_alarms(void);
 /* Has one come after so many milliseconds; 0: no more. */

@@ -1244,8 +1244,10 @@ struct mshv_vtl_timer {
 /*
  * The lower VTL is halted: sleep instead of entering it, until ``cancel`` is set
  * (EINTR), a signal is pending (EINTR), its deadline passes (an exit with reason
- * 52; an interrupt, if it is that of struct mshv_vtl_timer), ``scan_proxy_irr`` is set (EINTR, except with MSHV_VTL_OFFLOAD_INTR_INJECT),
- * or the flag is cleared. A sleeping thread notices a write only when it is kicked.
+ * 52; an interrupt, if it is that of struct mshv_vtl_timer), ``scan_proxy_irr`` is
+ * set (EINTR, except with MSHV_VTL_OFFLOAD_INTR_INJECT), ``offload_flags`` change so
+ * that an interrupt ends the halt, or the flag is cleared. A sleeping thread notices
+ * a write only when it is kicked.
  */
 #define MSHV_VTL_RUN_HALTED (1U << 0)
 

@@ -4,7 +4,8 @@
 //!
 //! A requester sets the bit in `proxy_irr`, then `scan_proxy_irr`, then kicks. A taker clears
 //! `scan_proxy_irr` before it takes bits. All of these are full barriers, so either a bit is taken,
-//! or its requester finds the flag clear and kicks.
+//! or the kick comes after the flag was cleared, and the flag is set again when it is answered. A kick is
+//! not left out if the flag was set already: userspace sets it, too, and nobody knows when it will kick.
 
 use super::RunPage;
 use crate::pure::apic::{self, Priorities, Vector, WORDS};
@@ -16,9 +17,7 @@ use crate::pure::uapi::run::GUEST_STATE;
 use crate::pure::uapi::timer;
 use crate::pure::vtl_switch::{Caller, Own};
 
-/// The word whose first byte is `scan_proxy_irr`; the second one is `offload_flags`.
-const SCAN_WORD: usize = offset::SCAN_PROXY_IRR;
-const SCAN_BYTE: u32 = 0xff;
+const SCAN: usize = offset::SCAN_PROXY_IRR;
 
 const RAX: usize = GUEST_STATE;
 const RCX: usize = GUEST_STATE + 0x08;
@@ -34,41 +33,58 @@ impl RunPage {
         self.0.read_u8(offset::OFFLOAD_FLAGS)
     }
 
-    /// Records a halt, or its end, in `offload_flags` and `flags`.
+    /// Records a halt, or its end, in `offload_flags` and `flags`. Other threads may set and clear further
+    /// bits of the former meanwhile.
     pub(crate) fn store_halt(&self, change: HaltChange) {
-        const SHIFT: usize = 8 * (offset::OFFLOAD_FLAGS - SCAN_WORD);
         let HaltChange { set, clear, flags } = change;
-        let (set, clear) = (u32::from(set) << SHIFT, u32::from(clear) << SHIFT);
-        self.0.change_bits_u32(SCAN_WORD, set, clear);
+        if set != 0 {
+            self.0.set_bits_u8(offset::OFFLOAD_FLAGS, set);
+        }
+        if clear != 0 {
+            self.0.clear_bits_u8(offset::OFFLOAD_FLAGS, clear);
+        }
         self.0.write_u32(offset::FLAGS, flags);
     }
 
-    /// Posts an interrupt. Returns true if the VP's thread has to be kicked; if `scan_proxy_irr` was
-    /// set already, whoever set it does that.
-    pub(crate) fn post(&self, vector: Vector) -> bool {
+    /// Posts an interrupt. The VP's thread has to be kicked then.
+    pub(crate) fn post(&self, vector: Vector) {
         let word = offset::PROXY_IRR + 4 * vector.word();
         self.0.set_bits_u32(word, vector.bit());
-        self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
+        self.0.set_bits_u8(SCAN, 1);
     }
 
-    /// Posts interrupts of the host, except those that userspace blocks. Returns true if the VP's
-    /// thread has to be kicked.
+    /// Posts interrupts of the host, except those that userspace blocks. Returns true if there are any:
+    /// then the VP's thread has to be kicked.
     pub(crate) fn post_proxied(&self, vectors: &[u32; WORDS]) -> bool {
         let mut is_any = false;
         for (index, vectors) in vectors.iter().enumerate() {
             let blocked = self.0.read_u32(offset::PROXY_IRR_BLOCKED + 4 * index);
             if vectors & !blocked != 0 {
-                let word = offset::PROXY_IRR + 4 * index;
-                self.0.set_bits_u32(word, vectors & !blocked);
-                // Blocked meanwhile: either this read sees it, or `block_proxied` sees the bits.
-                let blocked = self.0.read_u32(offset::PROXY_IRR_BLOCKED + 4 * index);
-                if vectors & blocked != 0 {
-                    self.0.clear_bits_u32(word, vectors & blocked);
-                }
+                self.post_unblocked(index, vectors & !blocked);
                 is_any = true;
             }
         }
-        is_any && self.0.set_bits_u32(SCAN_WORD, 1) & SCAN_BYTE == 0
+        if is_any {
+            self.0.set_bits_u8(SCAN, 1);
+        }
+        is_any
+    }
+
+    /// Posts one word of interrupts of the host. Takes back those that are blocked meanwhile, but none that
+    /// somebody else has requested: either this sees that they are blocked, or [`Self::block_proxied`]
+    /// sees the bits.
+    fn post_unblocked(&self, index: usize, vectors: u32) {
+        let word = offset::PROXY_IRR + 4 * index;
+        let (mut left, mut posted) = (vectors, 0);
+        while left != 0 {
+            let bit = left.trailing_zeros();
+            left &= left - 1;
+            posted |= u32::from(self.0.set_bit_u32(word, bit)) << bit;
+        }
+        let blocked = self.0.read_u32(offset::PROXY_IRR_BLOCKED + 4 * index);
+        if posted & blocked != 0 {
+            self.0.clear_bits_u32(word, posted & blocked);
+        }
     }
 
     /// Blocks all interrupts of the host, and drops those that were requested.
@@ -77,7 +93,7 @@ impl RunPage {
             self.0
                 .write_u32(offset::PROXY_IRR_BLOCKED + 4 * index, u32::MAX);
         }
-        self.0.clear_bits_u32(SCAN_WORD, SCAN_BYTE);
+        self.0.clear_bits_u8(SCAN, u8::MAX);
         for index in 0..WORDS {
             self.0
                 .clear_bits_u32(offset::PROXY_IRR + 4 * index, u32::MAX);
@@ -88,23 +104,26 @@ impl RunPage {
     /// exit to userspace. Returns true if there are some of these; then `scan_proxy_irr` is set
     /// again.
     pub(crate) fn take_proxied(&self, mut deliver: impl FnMut(usize, u32)) -> bool {
-        self.0.clear_bits_u32(SCAN_WORD, SCAN_BYTE);
+        self.0.clear_bits_u8(SCAN, u8::MAX);
         let mut some_stay = false;
         for index in 0..WORDS {
             let word = offset::PROXY_IRR + 4 * index;
-            if self.0.read_u32(word) == 0 {
+            let requested = self.0.read_u32(word);
+            if requested == 0 {
                 continue;
             }
             let exit_mask = self.0.read_u32(offset::PROXY_IRR_EXIT_MASK + 4 * index);
             let stays = apic::stays(index, exit_mask);
-            let old = self.0.clear_bits_u32(word, !stays);
-            some_stay |= old & stays != 0;
-            if old & !stays != 0 {
-                deliver(index, old & !stays);
+            some_stay |= requested & stays != 0;
+            let taken = requested & !stays;
+            if taken != 0 {
+                // One that is requested again before this is delivered with it.
+                self.0.clear_bits_u32(word, taken);
+                deliver(index, taken);
             }
         }
         if some_stay {
-            self.0.set_bits_u32(SCAN_WORD, 1);
+            self.0.set_bits_u8(SCAN, 1);
         }
         some_stay
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Requested interrupts: a bit in `proxy_irr`, then `scan_proxy_irr`, then a kick by the requester
-//! that found that flag clear. The thread clears the flag, then takes the bits. The names are those
+//! Requested interrupts: a bit in `proxy_irr`, then `scan_proxy_irr`, then a kick. The thread clears the
+//! flag, then takes the bits. The names are those
 //! of `rust/vp/run_page/interrupts.rs`. `tests` proves that a kick arrives; here it is assumed.
 
 use loom::sync::Arc;
@@ -16,6 +16,8 @@ enum Reversed {
     Nothing,
     Asking,
     Taking,
+    /// Not an order: who finds the flag set leaves the kick to who has set it.
+    KickOfTheFirstOnly,
 }
 
 struct Page {
@@ -33,10 +35,11 @@ impl Page {
             set_bit();
         }
         let is_first = self.scan.fetch_or(1, SeqCst) == 0;
+        let kicks = is_first || self.reversed != Reversed::KickOfTheFirstOnly;
         if self.reversed == Reversed::Asking {
             set_bit();
         }
-        if is_first {
+        if kicks {
             self.kicked.swap(1, SeqCst);
         }
     }
@@ -88,6 +91,41 @@ fn two_ask(reversed: Reversed) {
             "an interrupt was lost"
         );
     });
+}
+
+/// Userspace sets a bit and the flag, and does not get to its kick; the kernel requests another interrupt.
+fn userspace_is_slow(reversed: Reversed) {
+    check(Some(2), move || {
+        let page = Arc::new(Page {
+            reversed,
+            bits: AtomicU32::new(0),
+            scan: AtomicU32::new(0),
+            kicked: AtomicU32::new(0),
+        });
+        let slow = page.clone();
+        let userspace = thread::spawn(move || {
+            slow.bits.fetch_or(1, SeqCst);
+            slow.scan.store(1, SeqCst);
+        });
+        let asking = page.clone();
+        let kernel = thread::spawn(move || asking.post(2));
+        let taken = page.look();
+        userspace.join().unwrap();
+        kernel.join().unwrap();
+        let is_kicked = page.kicked.load(SeqCst) != 0;
+        assert!(taken & 2 != 0 || is_kicked, "an interrupt was lost");
+    });
+}
+
+#[test]
+fn the_kernels_interrupt_does_not_wait_for_userspaces_kick() {
+    userspace_is_slow(Reversed::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "an interrupt was lost")]
+fn a_kick_must_not_be_left_to_who_has_set_the_flag() {
+    userspace_is_slow(Reversed::KickOfTheFirstOnly);
 }
 
 #[test]
