@@ -24,7 +24,7 @@ reload() { rmmod mshv_vtl_tdx && insmod "$MODULE" "$@"; }
 trap 'rm -rf "$work"; reload' EXIT
 
 echo "TAP version 13"
-echo "1..30"
+echo "1..31"
 expect 1 "without attestation" a_module_without_attestation_is_told \
 	audit attest --nonce "$NONCE" "$work/log"
 reload attest=try attest_interval=0
@@ -87,6 +87,21 @@ verify 3 "no quote and no report" a_cut_file_has_no_evidence "$work/cut"
 expect 0 "event 2 carries the nonce" a_report_will_do audit attest --report --nonce "$NONCE" "$work/log"
 # The quote is of before.
 verify 0 "^not covered by the evidence: 1 later events" an_older_quote_proves_what_was_before "$work/log"
+# Each asks for an event while the other waits for its evidence, which tells of both.
+(while [ ! -e "$work/end" ]; do "$VTLCTL" audit attest --report --nonce "$NONCE" "$work/other" || exit; done) >/dev/null &
+others=$!
+whole=0
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+	if "$VTLCTL" audit attest --report --nonce "$NONCE" "$work/one" >"$work/out" 2>&1 &&
+		"$VTLCTL" audit verify --open-register "$register" --nonce "$NONCE" "$work/one" >"$work/out" 2>&1; then
+		whole=$((whole + 1))
+	else
+		sed 's/^/# /' "$work/out"
+	fi
+done
+touch "$work/end"
+wait $others && [ "$whole" = 10 ]
+result $? others_may_ask_at_the_same_time
 reload attest=try attest_interval=0
 expect 1 "another load of the module" a_file_of_another_load_is_left_alone audit save "$work/log"
 

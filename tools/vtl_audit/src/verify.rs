@@ -96,16 +96,31 @@ pub fn judge(contents: &Contents<'_>, evidence: &Evidence, policy: &Policy) -> F
         finding.reasons.extend(fault);
     }
     if let Some(nonce) = policy.nonce {
-        let asked = covered.iter().rfind(|event| event.nonce == Some(nonce));
-        finding.nonce_event = asked.map(|event| event.number);
-        match asked.map(|event| report_data(&nonce, &event.digest())) {
-            None => finding.reasons.push(Reason::Nonce),
-            Some(data) if data != evidence.report_data => finding.reasons.push(Reason::ReportData),
-            Some(_) => {}
-        }
+        let reason = asked(covered, &nonce, evidence, &mut finding.nonce_event);
+        finding.reasons.extend(reason);
     }
     streams::check(contents, covered, &mut finding);
     finding.conclude()
+}
+
+/// Finds the event that carries a nonce and for which the evidence was made; several may carry the same
+/// one. Returns what is wrong; then `number` is that of the last event with the nonce.
+fn asked(
+    covered: &[Event<'_>],
+    nonce: &[u8; 32],
+    evidence: &Evidence,
+    number: &mut Option<u64>,
+) -> Option<Reason> {
+    let with_nonce = || covered.iter().filter(|event| event.nonce == Some(*nonce));
+    let is_meant = |event: &&Event<'_>| report_data(nonce, &event.digest()) == evidence.report_data;
+    let last = with_nonce().last();
+    let found = with_nonce().find(is_meant);
+    *number = found.or(last).map(|event| event.number);
+    match (last, found) {
+        (None, _) => Some(Reason::Nonce),
+        (_, None) => Some(Reason::ReportData),
+        _ => None,
+    }
 }
 
 fn at_least(policy: &Policy, session: &Session, last: u64) -> Option<Reason> {

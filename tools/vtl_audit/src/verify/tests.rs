@@ -230,6 +230,16 @@ fn a_nonce_has_to_be_in_an_event_and_in_the_report() {
         (finding.verdict, finding.last_event),
         (Verdict::Attested, Some(4))
     );
+    // Nor is one that carries the same nonce.
+    module.checkpoint(Some(NONCE));
+    for number in [3, 5] {
+        let evidence = asked(&module, &NONCE, number);
+        let finding = verify(&module.file(), &evidence, &policy);
+        assert_eq!(
+            (finding.verdict, finding.nonce_event),
+            (Verdict::Attested, Some(number as u64))
+        );
+    }
 }
 
 #[test]

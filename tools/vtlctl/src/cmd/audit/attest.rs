@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! `vtlctl audit attest`: has the module make an event with somebody's nonce, saves the log up to
-//! it, and adds a quote or a TDREPORT that proves it.
+//! `vtlctl audit attest`: has the module make an event with somebody's nonce, saves the log with it,
+//! and adds a quote or a TDREPORT that proves it.
 
 use std::path::PathBuf;
 
@@ -44,10 +44,13 @@ pub(super) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let event = vtl.event(number, &attestation)?;
     let event = event.context("the event is no longer kept")?;
     let data = hash::report_data(&arguments.nonce, &hash::digest(&event));
-    match arguments.report {
-        true => saver.add(Frame::Report, &tdx_guest::report(&data)?)?,
-        false => saver.add(Frame::Quote, &tdx_guest::quote(&data)?)?,
-    }
+    let (kind, evidence) = match arguments.report {
+        true => (Frame::Report, tdx_guest::report(&data)?.to_vec()),
+        false => (Frame::Quote, tdx_guest::quote(&data)?),
+    };
+    // The register it tells has every event that was made meanwhile.
+    saver.pass()?;
+    saver.add(kind, &evidence)?;
     let digest = digits(&hash::digest(&event));
     if arguments.json {
         println!("{}", json!({ "event": number, "digest": digest }));
