@@ -59,11 +59,11 @@ enum Command {
 }
 
 const STATUS_HELP: &str = "Exit status:
-  0  success: the guest halted or powered itself off, or nothing required is missing
+  0  success: the guest halted, powered itself off or reported 0, or nothing required is missing
   1  the kernel or the TDX module refused something, or something is missing
   2  the command line is wrong
   3  a file is missing, unreadable, empty, too large, or not of the kind that is needed
-  4  the guest failed: triple fault, forbidden access, unsupported exit
+  4  the guest failed: triple fault, forbidden access, unsupported exit, or it reported a failure
   5  the guest was stopped by --max-exits, --timeout or Ctrl-A X
   6  a file of audit records is not as the kernel wrote it
   7  a file of audit records is incomplete

@@ -84,7 +84,7 @@ struct SetRights {
     /// What the VTL may do
     #[arg(allow_hyphen_values = true)]
     rights: Rights,
-    /// VTL 0, or 1
+    /// VTL 0 or 1; 2 is VM 3, where there is one
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     vtl: u8,
 }
