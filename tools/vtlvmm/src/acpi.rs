@@ -4,7 +4,6 @@
 //! The machine is hardware-reduced [ACPI 4.1]: no PIT, no PIC, no power-management timer, no SCI.
 //! Four tables describe the rest: FADT (sleep and reset register), MADT (virtual processors, I/O
 //! APIC), DSDT (`dsdt`), XSDT.
-//! I/O APIC), DSDT (`dsdt`), XSDT.
 
 mod aml;
 mod dsdt;

@@ -4,7 +4,7 @@
 //! requests to invalidate (`request`, `flush`), requested interrupts (`interrupts`), the audit ring
 //! (`ring`) and its hashes (`seal`), and shutdown (`stop`).
 //!
-//! `model` repeats `rust/vp/wake.rs` and the parts of `rust/run.rs` and `rust/vp/wake.c` that it
+//! `model` repeats `rust/vp/wake.rs` and the parts of `rust/run.rs` and `rust/glue/sleep.c` that it
 //! works with, step by step, with loom's atomics in place of the kernel's; the word that says where
 //! the thread is comes from the same `rust/pure/place.rs`. A lost wake-up leaves the thread inside
 //! or asleep, which an assertion or loom's deadlock detection finds. `tests` also removes each
