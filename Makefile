@@ -51,7 +51,7 @@ image: emulator initramfs ## everything a TD needs
 run: ## set up, build, boot a TD and a Linux at VTL0 in it (console: build/run.log)
 	@$(S)/run.sh
 
-test: ## set up, build and pass all tests (console and KTAP: build/test.log)
+test: ## set up, build and pass the tests of each change (console and KTAP: build/test.log)
 	@$(S)/test.sh
 
 test-host: setup ## the host tests only (crates, without a machine)
@@ -81,7 +81,7 @@ install: ## install what was built: module, vtlctl, tdxemu, documents [DESTDIR=]
 dist: setup ## a release that builds without git and network, build/mshv_vtl_tdx-VERSION.tar.xz
 	@$(S)/dist.sh
 
-bench: ## count instructions of each path and of a boot at VTL0, deterministically (build/bench*.json)
+bench: ## count instructions of each path and of a boot at VTL0, deterministically (build/bench*.json) [PROFILE=path]
 	@$(S)/bench.sh
 
 bench-guest: ## the boot at VTL0 only: instructions, exits, ratio to the same boot at L1
@@ -99,19 +99,19 @@ miri: ## the tests of tdx_model and rust/pure under Miri (fetches it once; needs
 debug-kernel: ## build a kernel that finds errors by itself (KASAN, lockdep; takes long, once) [RT=1]
 	@$(S)/debug-kernel.sh
 
-test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel (build/test-deep.log) [RT=1]
+test-deep: ## all kselftests, KUnit and failing allocations on the debug kernel (build/test-deep.log) [RT=1] [JOBS= FUZZ_SECONDS=]
 	@$(S)/test-deep.sh
 
-storm: image ## a million interrupts and switches, two minutes of wake-ups: none lost [EVENTS= SWITCHES= RACE_SECONDS= ATTEST_SECONDS= SEED=]
+storm: image ## a million interrupts and switches, 40 seconds of wake-ups: none lost [EVENTS= SWITCHES= RACE_SECONDS= ATTEST_SECONDS= SEED=]
 	@$(S)/storm.sh
 
-soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20) and OTHERS times at each other level (OTHERS=3)
+soak: image ## boot two kernel versions with 1, 2 and 4 vCPUs, N times each (N=20) and OTHERS times at each other level (OTHERS=3) [VCPUS=]
 	@$(S)/soak.sh
 
 soak-hostile: image ## a guest, and two VTLs, in TDs whose host is hostile: seeds 1 to N (N=20)
 	@$(S)/soak.sh hostile
 
-soak-guest: ## boot two kernel versions at VTL0 with 1, 2 and 4 processors, N times each (N=10)
+soak-guest: ## boot two kernel versions at VTL0 with 1, 2 and 4 processors, N times each (N=10) [VCPUS=]
 	@$(S)/soak-guest.sh
 
 bench-emu: image ## the emulator's cost: instructions and ratio of a boot, ratio of an L2 round trip [RUNS=]

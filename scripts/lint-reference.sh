@@ -18,6 +18,19 @@ same() {
 	[ -z "$found" ] || complain "Documentation/reference.rst: '$1' and the sources differ in: $found"
 }
 
+# What scripts tell each other, and not a person them.
+OF_SCRIPTS="BARE_METAL_FLAGS BUILD CARGO_TERM_COLOR CLIPPY CONSOLE COUNT_BOOT COUNT_TO EMULATOR GUEST_KIMAGE HOME ICOUNT
+	INITRAMFS INNER KIMAGE_GIVEN LOGS SECOND_SERIAL STEP_COUNT TD TERM TEST"
+
+# make_variables: what the Makefile exports, what its help has, and what scripts take from the environment.
+make_variables() {
+	{
+		sed -n '/^export /,/[^\\]$/p' Makefile | grep -oE '\b[A-Z_]+\b'
+		sed -n 's/.*## //p; s/^.*@echo "  *//p' Makefile | grep -oE '\b[A-Z_]+='
+		tracked 'scripts/*.sh' | xargs grep -ohE '[$][{][A-Z_]+:?[-+]'
+	} | grep -oE '[A-Z_]+' | sort -u | grep -vxF "$(tr -s ' \t' '\n' <<<"$OF_SCRIPTS")"
+}
+
 house_reference() {
 	# Not by a pipe: its last part would count complaints in a shell of its own.
 	same 'Module parameters' < <(
@@ -31,9 +44,7 @@ house_reference() {
 	same 'Exit statuses of vtlctl' < <(
 		sed -n '/^const STATUS_HELP/,/;$/p' tools/vtlctl/src/main.rs | sed -nE 's/^ {1,2}([0-9]+)  .*/\1/p'
 	)
-	same 'Variables of make' < <(
-		echo MSHV_VTL_CACHE && sed -n '/^export /,/[^\\]$/p' Makefile | grep -oE '\b[A-Z_]+\b'
-	)
+	same 'Variables of make' < <(make_variables)
 	house_commands
 	house_messages
 }
