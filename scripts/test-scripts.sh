@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..60"
+echo "1..61"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -57,6 +57,8 @@ else
 	echo "not ok $number a_failed_set_up_leaves_nothing_that_looks_finished"
 	failed=$((failed + 1))
 fi
+
+expect 'example: make fuzz T=0 TARGET=' a_seed_of_no_target_is_refused env SEED=7 T=0 TARGET= "$TOP/scripts/fuzz.sh"
 
 # `make doctor` says what is missing wherever it runs, and reaches its last line.
 doctor_in() {
