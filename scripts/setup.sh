@@ -116,10 +116,10 @@ fetch_crates() {
 		--manifest-path /usr/lib/rustlib/src/rust/library/Cargo.toml
 }
 
-# remove_cache: only what this script makes, never through a mount.
+# remove_cache: only what the project's scripts make, never through a mount.
 remove_cache() {
-	rm -rf --one-file-system "$ROOT" "$ROOT.new" "$CACHE"/{kernel,kernel-other,kernel-debug,cargo,miri,stamp,log} \
-		"$CACHE/root-sources.list" "$CACHE/.lock"
+	rm -rf --one-file-system "$ROOT" "$ROOT.new" "$CACHE"/kernel{,-other,-debug,-debug-rt} \
+		"$CACHE"/{cargo,miri,stamp,log,lint-clean,root-sources.list,.lock}
 	rmdir "$CACHE" 2>/dev/null || :
 }
 

@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..61"
+echo "1..62"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -55,6 +55,19 @@ if [ ! -e "$work/offline/root" ] && [ ! -e "$work/offline/stamp/root" ]; then
 	echo "ok $number a_failed_set_up_leaves_nothing_that_looks_finished"
 else
 	echo "not ok $number a_failed_set_up_leaves_nothing_that_looks_finished"
+	failed=$((failed + 1))
+fi
+
+# `make distclean` leaves nothing of what these scripts keep in the cache.
+mkdir "$work/full"
+kept=$(grep -ohE '[$]CACHE"?/[a-z0-9.-]+' "$TOP"/scripts/*.sh | sed 's|.*/||' | sort -u)
+for each in $kept kernel-debug-rt root.new; do mkdir "$work/full/$each" && : >"$work/full/$each/file"; done
+number=$((number + 1))
+if [ "$(wc -w <<<"$kept")" -ge 10 ] && MSHV_VTL_CACHE=$work/full "$TOP/scripts/setup.sh" --remove && [ ! -e "$work/full" ]; then
+	echo "ok $number nothing_of_a_removed_cache_is_left"
+else
+	find "$work/full" -mindepth 1 -maxdepth 1 | sed 's/^/# /'
+	echo "not ok $number nothing_of_a_removed_cache_is_left"
 	failed=$((failed + 1))
 fi
 
