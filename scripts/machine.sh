@@ -11,7 +11,7 @@ QEMU_MAJOR=10
 # need_qemu: this system's QEMU is there, and new enough. The build root's is.
 need_qemu() {
 	local version
-	version=$(qemu-system-x86_64 --version 2>/dev/null | sed -nE '1s/.*version ([0-9.]+).*/\1/p')
+	version=$(qemu-system-x86_64 --version 2>/dev/null | sed -nE '1s/.*version ([0-9.]+).*/\1/p') || :
 	[ -n "$version" ] || die "there is no qemu-system-x86_64" "install it: $QEMU_MAJOR.0 or later is needed"
 	[ "${version%%.*}" -ge "$QEMU_MAJOR" ] ||
 		die "QEMU $version is too old: $QEMU_MAJOR.0 or later is needed" \

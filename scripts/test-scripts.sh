@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..62"
+echo "1..70"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -57,6 +57,15 @@ else
 	echo "not ok $number a_failed_set_up_leaves_nothing_that_looks_finished"
 	failed=$((failed + 1))
 fi
+
+# A person who waits for an hour has to know for what.
+# shellcheck disable=SC2016 # not this shell expands it
+expect 'another set-up is running' two_set_ups_at_once_wait setup_in "$work/two" env NEED_MIB=1 \
+	sh -c 'mkdir -p "$MSHV_VTL_CACHE" && { flock "$MSHV_VTL_CACHE/.lock" sleep 2 & sleep 0.5; exec unshare --net "$@"; }' sh
+mkdir "$work/user"
+printf '#!/bin/sh\necho 4321\n' >"$work/user/id"
+chmod +x "$work/user/id"
+expect 'the set-up needs root' a_user_without_root_is_told setup_in "$work/no" env PATH="$work/user:$PATH"
 
 # `make distclean` leaves nothing of what these scripts keep in the cache.
 mkdir "$work/full"
@@ -97,6 +106,12 @@ ubuntu=(unshare --mount --propagation private -- sh -c 'mount --bind "$1/apt" /e
 	mount --bind "$1/keys" /usr/share/keyrings && shift && exec "$@"' sh "$work")
 expect 'make setup DEBIAN_MIRROR=' a_missing_mirror_is_named doctor_in "$work/no" "${ubuntu[@]}"
 expect 'apt-get install debian-archive-keyring' missing_keys_are_named doctor_in "$work/no" "${ubuntu[@]}"
+expect 'apt sources have no mirror of Debian' a_set_up_without_a_mirror_says_so \
+	setup_in "$work/no" env NEED_MIB=1 "${ubuntu[@]}"
+mkdir -p "$work/keyless/stamp"
+echo 1 >"$work/keyless/stamp/host"
+expect "does not know Debian's keys" a_set_up_without_keys_says_so \
+	setup_in "$work/keyless" env NEED_MIB=1 DEBIAN_MIRROR=http://mirror.invalid/debian "${ubuntu[@]}"
 
 # A cache that was moved: its kernel tree has the path of its sources in it.
 mkdir -p "$work/moved/kernel/obj"
@@ -149,6 +164,24 @@ expect 'processors' emu_run_names_too_many_processors emu_run SMP=300
 expect 'SMP=2000 is not a number of processors' more_processors_than_qemu_has_are_refused emu_run SMP=2000
 expect 'MEM=64M is not 1G or more' emu_run_names_too_little_memory emu_run MEM=64M
 expect 'GDB=here is not a port' a_wrong_port_of_a_debugger_is_named emu_run GDB=here
+
+# A machine that is none: what a TD says about itself is all that td.sh goes by.
+mkdir "$work/fake"
+cat >"$work/fake/qemu-system-x86_64" <<'END'
+#!/bin/sh
+echo 'Linux version 7.3'
+exec sleep "$QEMU_SECONDS"
+END
+printf '#!/bin/sh\nexec cat\n' >"$work/fake/cpio"
+chmod +x "$work/fake"/*
+# fake_td WHAT [VARIABLE=...]
+fake_td() {
+	env ROOTLESS=1 PATH="$work/fake:$PATH" KIMAGE="$work/file" INITRAMFS="$work/file" QEMU_SECONDS=0 "${@:2}" \
+		"$TOP/scripts/td.sh" "$1" "$work/td.log"
+}
+expect 'the kernel did not find itself in a TD' a_kernel_in_no_td_is_named fake_td run
+expect 'the TD did not finish within 1 s' a_td_that_never_ends_is_named fake_td run LIMIT=1 QEMU_SECONDS=60
+expect 'nothing came back to .*small' a_share_that_is_lost_is_named fake_td shell SHARE="$work/small"
 expect 'KIMAGE: there is no file' a_missing_kernel_is_named_before_anything_is_built \
 	env KIMAGE="$work/none" "$TOP/scripts/run.sh"
 expect 'KIMAGE: there is no file' the_other_name_of_that_variable_is_the_same \
@@ -158,6 +191,9 @@ expect 'KIMAGE: there is no file' the_other_name_of_that_variable_is_the_same \
 mkdir "$work/old" "$work/sysroot"
 printf '#!/bin/sh\necho QEMU emulator version 8.2.2\n' >"$work/old/qemu-system-x86_64"
 printf '#!/bin/sh\necho %s/sysroot\n' "$work" >"$work/old/rustc"
+printf '#!/bin/sh\nexit 127\n' >"$work/user/qemu-system-x86_64"
+chmod +x "$work/user/qemu-system-x86_64"
+expect 'there is no qemu-system-x86_64' a_missing_qemu_is_named emu_run ROOTLESS=1 PATH="$work/user:$PATH"
 chmod +x "$work/old"/*
 expect 'QEMU 8.2.2 is too old: 10.0 or later' an_old_qemu_is_named emu_run ROOTLESS=1 PATH="$work/old:$PATH"
 expect 'no core library for x86_64-unknown-none' a_compiler_without_the_target_is_named \
