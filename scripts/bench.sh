@@ -3,8 +3,9 @@
 #
 # `make bench`: counts what each path costs L1's kernel, without a clock. The figures go
 # to build/bench.json and, as a table, to the screen. Fails when a path costs more
-# instructions than bench-limits.txt allows, or has not the very number of the others. Then the
-# boot of a Linux at VTL0 is counted (bench-guest.sh).
+# instructions than bench-limits.txt allows, or has not the very number of the others. Then two paths
+# are compared in TDs with more processors (bench-vps.sh), and the boot of a Linux at VTL0 is counted
+# (bench-guest.sh).
 #
 # `make bench PROFILE=path`: instead, where one path spends its instructions, by purpose and
 # by function (build/bench-profile.txt).
@@ -103,4 +104,5 @@ if over:
     sys.exit("error: not as scripts/bench-limits.txt expects:\n  " + "\n  ".join(over))
 PYTHON
 
+"$TOP/scripts/bench-vps.sh"
 "$TOP/scripts/bench-guest.sh" built
