@@ -205,8 +205,11 @@ impl Private {
     /// Takes into account what L1 intercepts of the VM that will be entered. To be called whenever that
     /// becomes another VM, or the intercepts were read.
     pub(crate) fn heed_intercepts(&mut self, vm: VmIndex) {
-        let needs_addresses = !self.vms.of(vm).intercepts().has_no_breakpoints();
+        let intercepts = self.vms.of(vm).intercepts();
+        let needs_addresses = !intercepts.has_no_breakpoints();
         self.debug.set_needs_addresses(needs_addresses);
+        let is_steady = intercepts.is_spec_ctrl_steady();
+        self.operands.set_spec_ctrl_steady(is_steady);
     }
 
     /// Value of a register that has no field in the run page.

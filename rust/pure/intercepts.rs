@@ -11,7 +11,7 @@
 //! | U_CET, PL0_SSP to PL3_SSP | XRSTORS, for components of XSS | WRMSR to XSS exits and XSS has no CET |
 //! | the same | branches and changes of privilege, with shadow stacks or branch tracking | U_CET is zero |
 //! | DR6 | #DB, also by RFLAGS.TF | never |
-//! | others | – | |
+//! | SPEC_CTRL and others | – | |
 //!
 //! [SDM1 13.14, 17.2; SDM3 19.2; SDM3 27.1.3]
 
@@ -45,6 +45,8 @@ impl MsrSet {
     pub const XSS: Self = Self(1 << 12);
     /// IA32_TSC_AUX.
     pub const TSC_AUX: Self = Self(1 << 13);
+    /// IA32_SPEC_CTRL, which the entry stub exchanges.
+    const SPEC_CTRL: Self = Self(1 << 14);
 
     /// Returns true if all of `other` are in the set.
     pub const fn has(self, other: Self) -> bool {
@@ -63,7 +65,7 @@ impl MsrSet {
 }
 
 /// MSR numbers, in the order of the bits of [`MsrSet`].
-const NUMBERS: [u32; 14] = [
+const NUMBERS: [u32; 15] = [
     0xe1,
     0x122,
     0x1c5,
@@ -78,9 +80,10 @@ const NUMBERS: [u32; 14] = [
     0xc000_0084,
     0xda0,
     0xc000_0103,
+    0x48,
 ];
 
-/// All of them.
+/// All of them but IA32_SPEC_CTRL.
 const ALL: MsrSet = MsrSet(0x3fff);
 
 /// CET_U and CET_S of IA32_XSS.
@@ -138,7 +141,12 @@ impl Intercepts {
     /// Returns true if [`Self::steady`] has all, as in a TD whose paravisor has not changed the bitmaps.
     #[inline]
     pub const fn are_all_steady(self, xss: u64, xfd: u64, u_cet: u64) -> bool {
-        self.writes.0 == ALL.0 && xss & XSS_CET | xfd | u_cet == 0
+        self.writes.has(ALL) && xss & XSS_CET | xfd | u_cet == 0
+    }
+
+    /// Returns true if IA32_SPEC_CTRL still holds what was loaded.
+    pub const fn is_spec_ctrl_steady(self) -> bool {
+        self.writes.has(MsrSet::SPEC_CTRL)
     }
 
     /// Returns true if the lower VTL neither reads nor writes DR0 to DR3 and has no breakpoint
@@ -211,13 +219,15 @@ mod tests {
             (MsrSet::LSTAR, 386, 2),
             (MsrSet::SFMASK, 386, 4),
             (MsrSet::TSC_AUX, 388, 3),
+            (MsrSet::SPEC_CTRL, 257, 8),
         ];
         for (set, word, bit) in bits {
             let passes = |field| match field == bitmap_field(word) {
                 true => Some(!(1 << bit)),
                 false => Some(u64::MAX),
             };
-            assert_eq!(read(passes).writes, ALL.without(set));
+            let all = read(|_| Some(u64::MAX)).writes;
+            assert_eq!(read(passes).writes, all.without(set));
         }
         for bit in [0x20, 0x24, 0x25, 0x26, 0x27] {
             let passes = |field| match field == bitmap_field(282) {

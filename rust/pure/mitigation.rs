@@ -149,6 +149,18 @@ impl Scrub {
     /// After the exit: issue an indirect branch predictor barrier.
     pub const TARGETS: Self = Self(1 << 4);
 
+    /// After the exit: IA32_SPEC_CTRL is what was loaded, and is not read.
+    pub const SPEC_CTRL_STEADY: Self = Self(1 << 5);
+
+    /// The same for a lower VTL that changes IA32_SPEC_CTRL without an exit, or not (`is_steady`).
+    #[must_use]
+    pub const fn with_spec_ctrl_steady(self, is_steady: bool) -> Self {
+        match is_steady {
+            true => Self(self.0 | Self::SPEC_CTRL_STEADY.0),
+            false => Self(self.0 & !Self::SPEC_CTRL_STEADY.0),
+        }
+    }
+
     /// Returns true if `part` is done.
     pub const fn does(self, part: Self) -> bool {
         self.0 & part.0 != 0

@@ -129,8 +129,12 @@ SYM_FUNC_START(vtl_vp_enter)
 
 	testb	$VTL_SCRUB_SPEC_CTRL, %r15b
 	jz	.Lspec_ctrl_stored
+	movq	VTL_ENTER_SPEC_CTRL(%r14), %rax
+	testb	$VTL_SCRUB_SPEC_CTRL_STEADY, %r15b
+	jnz	.Llower_known
 	READ_SPEC_CTRL
 	movq	%rax, VTL_ENTER_SPEC_CTRL(%r14)
+.Llower_known:
 	CHANGE_SPEC_CTRL PER_CPU_VAR(x86_spec_ctrl_current)
 .Lspec_ctrl_stored:
 

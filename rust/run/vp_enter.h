@@ -19,6 +19,7 @@
 #define VTL_SCRUB_BUFFERS (1 << 2)
 #define VTL_SCRUB_SPEC_CTRL (1 << 3)
 #define VTL_SCRUB_TARGETS (1 << 4)
+#define VTL_SCRUB_SPEC_CTRL_STEADY (1 << 5)
 /* Two taken branches per turn: more than the longest branch history. */
 #define VTL_BHB_ROUNDS 12
 #define VTL_BHB_TURNS 9

@@ -46,6 +46,11 @@ impl Operands {
             scrub,
         }
     }
+
+    /// States if the lower VTL that will be entered can't change IA32_SPEC_CTRL without an exit.
+    pub(super) fn set_spec_ctrl_steady(&mut self, is_steady: bool) {
+        self.scrub = self.scrub.with_spec_ctrl_steady(is_steady);
+    }
 }
 
 macro_rules! assert_same_place {
