@@ -4,7 +4,7 @@
 //! never followed further than a bound, and what it contains is compared with the image that was booted.
 //!
 //! [`image`] (what the kernel's file says: [`elf`], [`symbols`], [`sites`]) and a view of the guest
-//! ([`view`]) → [`checks`] (one round: [`registers`], [`gates`], [`text`], [`constants`], [`tables`]) →
+//! ([`view`]) → [`checks`] (one round: [`registers`], [`gates`], [`text`], [`constants`], [`roots`], [`tables`]) →
 //! [`finding`]. [`baseline`] is what one start tells another. All of that is free of I/O; [`watch`] has the thread and the processors' registers.
 
 pub mod baseline;
@@ -19,6 +19,7 @@ mod order;
 mod patched;
 mod random;
 pub mod registers;
+pub mod roots;
 pub mod sites;
 pub mod symbols;
 pub mod tables;

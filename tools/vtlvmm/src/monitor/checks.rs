@@ -162,11 +162,7 @@ impl Checks {
 
     /// Returns true if a further round decides about findings of the last one.
     pub const fn has_suspects(&self) -> bool {
-        let has_strange = match &self.state {
-            State::Watching(watching) => watching.has_strange(),
-            State::Waiting { .. } => false,
-        };
-        has_strange || self.reports.has_suspects()
+        self.reports.has_suspects()
     }
 
     /// What a later start can be compared with. `None` before the baseline, and if there is, or may be, a

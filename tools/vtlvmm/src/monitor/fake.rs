@@ -4,6 +4,7 @@
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
 use super::image::KernelImage;
+use super::roots::Tops;
 use super::view::{Registers, Root, Table};
 
 pub(crate) const BASE: u64 = 0xffff_ffff_8100_0000;
@@ -231,6 +232,7 @@ impl Guest {
                 star: 0x23 << 48,
                 sfmask: 0x257fd5,
                 sysenter_eip: 0,
+                tops: Tops::default(),
             },
         };
         let mut text = text();
@@ -261,6 +263,11 @@ impl Guest {
             cr3: self.registers.cr3,
             levels: 4,
         }
+    }
+
+    /// Its registers, when the processor is stopped now.
+    pub(crate) fn stopped(&self) -> Registers {
+        self.registers.with_tops(&self.memory)
     }
 
     pub(crate) fn write(&self, gpa: u64, bytes: &[u8]) {

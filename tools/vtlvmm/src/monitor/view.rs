@@ -3,7 +3,10 @@
 
 use vm_memory::{Bytes as _, GuestAddress, GuestMemory};
 
-use crate::walk::{LA57, LMA, PG};
+use super::roots::Tops;
+use super::tables::top_table;
+use super::text::IMAGES;
+use crate::walk::{ADDRESS, LA57, LMA, PG};
 
 /// Guest-physical memory.
 pub trait Physical {
@@ -51,12 +54,14 @@ pub struct Registers {
     pub sfmask: u64,
     /// Where SYSENTER goes to.
     pub sysenter_eip: u64,
+    /// What its page tables had at the addresses of the kernel's image.
+    pub tops: Tops,
 }
 
 /// Page tables of a processor in long mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// CR3.
+    /// The address of CR3, without its other bits.
     pub cr3: u64,
     /// Four or five.
     pub levels: u32,
@@ -69,9 +74,33 @@ impl Registers {
             return None;
         }
         Some(Root {
-            cr3: self.cr3,
+            cr3: self.cr3 & ADDRESS,
             levels: if self.cr4 & LA57 != 0 { 5 } else { 4 },
         })
+    }
+
+    /// If the kernel's page tables and userspace's are separate, userspace's are in the page after the kernel's:
+    /// those before its own, if it may be so.
+    pub fn neighbour(&self) -> Option<Root> {
+        const OF_USER: u64 = 1 << 12;
+        let root = self.root().filter(|root| root.cr3 & OF_USER != 0)?;
+        Some(Root {
+            cr3: root.cr3 & !OF_USER,
+            ..root
+        })
+    }
+
+    /// Reads what is to be read while the processor does not run: its page tables can't be freed then.
+    #[must_use]
+    pub fn with_tops<P: Physical>(self, memory: &P) -> Self {
+        let top = |root: Option<Root>| top_table(memory, root?, IMAGES.start);
+        Self {
+            tops: Tops {
+                own: top(self.root()),
+                neighbour: top(self.neighbour()),
+            },
+            ..self
+        }
     }
 }
 

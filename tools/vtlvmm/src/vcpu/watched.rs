@@ -7,6 +7,7 @@ use vtl::run_page::SwitchedState;
 
 use super::guest::Guest;
 use super::{Vcpu, cpl};
+use crate::monitor::roots::Tops;
 use crate::monitor::view::{Registers, Table};
 
 impl Vcpu {
@@ -30,7 +31,8 @@ impl Vcpu {
             watch.has_user();
         }
         if is_due {
-            watch.give(self.number, registers(guest.vp(), cpl)?);
+            let registers = registers(guest.vp(), cpl)?;
+            watch.give(self.number, registers.with_tops(&self.board.memory));
         }
         Ok(())
     }
@@ -55,5 +57,6 @@ fn registers(vp: &Vp, cpl: u8) -> vtl::Result<Registers> {
         star: vp.page().switched(SwitchedState::Star),
         sfmask: vp.page().switched(SwitchedState::Sfmask),
         sysenter_eip: vp.read(L2Field::GUEST_SYSENTER_EIP)?,
+        tops: Tops::default(),
     })
 }

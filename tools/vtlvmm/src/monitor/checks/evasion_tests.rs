@@ -90,9 +90,9 @@ fn a_register_that_is_wrong_on_one_processor_after_the_other_is_found() {
     let (guest, mut checks) = watched();
     let wrong = Registers {
         lstar: guest.registers.lstar + 1,
-        ..guest.registers
+        ..guest.stopped()
     };
-    let pairs = [[wrong, guest.registers], [guest.registers, wrong]];
+    let pairs = [[wrong, guest.stopped()], [guest.stopped(), wrong]];
     let events = pairs.map(|pair| checks.round(&guest.memory, &pair.map(Some)));
     assert!(events[0].is_empty());
     assert!(
@@ -157,7 +157,7 @@ fn a_processor_that_reaches_userspace_has_no_more_time_to_start() {
     let (guest, mut checks) = watched();
     let mut told = Vec::new();
     for turn in 0..60 {
-        let mut registers = guest.registers;
+        let mut registers = guest.stopped();
         if turn % 11 != 0 {
             (registers.cpl, registers.cr4) = (0, 0);
         }
@@ -195,7 +195,7 @@ fn many_findings_of_one_kind_do_not_hide_another() {
         guest.write(fake::IDT_GPA + 16 * vector, &[0x33]);
     }
     guest.map(0xffff_c900_0000_0000, PRESENT | fake::WRITABLE | LARGE, 21);
-    let all = [Some(guest.registers); 64];
+    let all = [Some(guest.stopped()); 64];
     let events: Vec<Event> = (0..3)
         .flat_map(|_| checks.round(&guest.memory, &all))
         .collect();

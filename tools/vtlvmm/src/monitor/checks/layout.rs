@@ -4,9 +4,10 @@
 use super::reports::LARGE_PAGE;
 use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
+use crate::monitor::roots::{Tables, Whose};
 use crate::monitor::tables::{self, Half, Leaf};
 use crate::monitor::text::{IMAGES, PAGE, Place};
-use crate::monitor::view::{Physical, Registers, Root};
+use crate::monitor::view::{Physical, Registers};
 
 /// Physical memory that is never writable, in whole pages.
 #[derive(Clone, Copy, Debug)]
@@ -16,27 +17,17 @@ struct Range {
     name: &'static str,
 }
 
-/// Page tables that a processor used when it was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tables {
-    pub(super) root: Root,
-    /// Those that have the kernel: the same, unless userspace's are separate.
-    pub(super) kernel: Root,
-    /// They are looked at although they are not known to be the kernel's.
-    pub(super) are_strange: bool,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Layout {
     text: Place,
     read_only: [Range; 2],
-    /// The table of the text that all roots lead to.
-    top: Option<u64>,
+    /// The table of the image that all roots lead to.
+    top: u64,
 }
 
 impl Layout {
-    pub(super) fn new(image: &KernelImage, text: Place, top: Option<u64>) -> Self {
+    pub(super) fn new(image: &KernelImage, text: Place, top: u64) -> Self {
         // CAST: widening.
         let (page, len) = (PAGE as u64, image.text.len() as u64);
         let (from, to) = image.constants;
@@ -55,23 +46,9 @@ impl Layout {
         }
     }
 
-    /// An address that only the kernel's tables have.
-    pub(super) const fn probe(&self) -> u64 {
-        let [text, _] = &self.read_only;
-        self.text.linear + (text.end - text.start) - 1
-    }
-
-    /// Returns true if a root leads to the same table of the text as that of the baseline. Linux never changes
-    /// which one it is. A process may have ended since the processor was asked, and its root be memory of another
-    /// one by now: that does not know where the table is.
-    pub(super) fn knows<P: Physical>(&self, memory: &P, root: Root) -> bool {
-        let top = tables::top_table(memory, root, self.text.linear);
-        self.top.is_none() || top == self.top
-    }
-
-    /// Returns true if what was read by way of the tables counts: they are still tables.
-    pub(super) fn trusts<P: Physical>(&self, memory: &P, tables: &Tables) -> bool {
-        tables.are_strange || self.knows(memory, tables.kernel)
+    /// The page tables of a processor, those in use first.
+    pub(super) fn tables(&self, registers: &Registers) -> Vec<Tables> {
+        Tables::of(registers, self.top)
     }
 
     /// Returns true if there is something to execute where only one image can be, outside of its text. What
@@ -86,17 +63,16 @@ impl Layout {
             && !(own.contains(&leaf.linear) && own.contains(&last))
     }
 
-    /// The addresses of the text and of the constants lead there. If not `all` of them, they lead nowhere
-    /// else.
+    /// The addresses of the text and of the constants lead there. In userspace's own tables, which have only a
+    /// part of them, they lead nowhere else.
     pub(super) fn kernel_is_mapped<P: Physical>(
         &self,
         memory: &P,
-        root: Root,
-        all: bool,
+        tables: &Tables,
     ) -> Vec<Finding> {
         let mut found = Vec::new();
         for range in &self.read_only {
-            self.is_mapped(memory, root, range, all, &mut found);
+            self.is_mapped(memory, tables, range, &mut found);
         }
         found
     }
@@ -105,11 +81,11 @@ impl Layout {
     fn is_mapped<P: Physical>(
         &self,
         memory: &P,
-        root: Root,
+        used: &Tables,
         range: &Range,
-        all: bool,
         wrong: &mut Vec<Finding>,
     ) {
+        let all = used.whose != Whose::Userspace;
         // CAST: widening.
         let page = PAGE as u64;
         let mut offset = range.start.wrapping_sub(self.text.gpa);
@@ -117,7 +93,7 @@ impl Layout {
         while offset < end {
             let linear = self.text.linear.wrapping_add(offset);
             let expected = self.text.gpa.wrapping_add(offset);
-            let leaf = tables::leaf(memory, root, linear);
+            let leaf = tables::leaf(memory, used.root, linear);
             let found = leaf.map(|leaf| leaf.gpa.wrapping_add(linear & (leaf.len - 1)));
             if found != Some(expected) && (all || found.is_some()) {
                 wrong.push(finding(
@@ -183,28 +159,4 @@ fn finding(kind: Kind, linear: u64, place: String, expected: String, found: Stri
         expected,
         found,
     }
-}
-
-/// The tables that have the kernel. If the kernel's and userspace's are separate, userspace's are in the
-/// page after the kernel's, and a processor at CPL 3 uses them.
-pub(super) fn kernel_root<P: Physical>(
-    memory: &P,
-    registers: &Registers,
-    probe: u64,
-) -> Option<Root> {
-    const OF_USER: u64 = 1 << 12;
-    let root = registers.root()?;
-    if registers.cpl != 3 || root.cr3 & OF_USER == 0 {
-        return Some(root);
-    }
-    let other = Root {
-        cr3: root.cr3 & !OF_USER,
-        ..root
-    };
-    let has = |root| tables::leaf(memory, root, probe).is_some();
-    Some(if !has(root) && has(other) {
-        other
-    } else {
-        root
-    })
 }

@@ -4,10 +4,35 @@
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::reports::MOST_FINDINGS;
-use super::tests::{TEXT, found, round, watched};
+use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
 use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA};
 use crate::monitor::finding::Kind;
+
+/// Makes another root with the same tables.
+fn copy_root(guest: &fake::Guest, to: u64) {
+    let mut table = vec![0; 4096];
+    let root = GuestAddress(fake::ROOT);
+    guest.memory.read_slice(&mut table, root).expect("memory");
+    guest.write(to, &table);
+}
+
+/// Makes page tables of a process whose userspace has its own, with a part of the text and the gates. Returns
+/// userspace's; the kernel's are in the page before.
+fn separate(guest: &fake::Guest) -> u64 {
+    let own = fake::ROOT + 0x10_0000;
+    copy_root(guest, own ^ 0x1000);
+    let gates = 8 * ((fake::IDT >> 39) & 0x1ff);
+    let entry = guest.read_word(fake::ROOT + gates);
+    guest.write(own + gates, &entry.to_le_bytes());
+    let tables = [own, own + 0x2000, own + 0x3000, own + 0x4000];
+    for (level, pair) in (1..4).zip(tables.windows(2)) {
+        let index = (TEXT >> (48 - 9 * level)) & 0x1ff;
+        guest.write(pair[0] + 8 * index, &(pair[1] | 0x7).to_le_bytes());
+    }
+    guest.write(tables[3], &(TEXT_GPA | PRESENT).to_le_bytes());
+    own
+}
 
 #[test]
 fn constants_whose_addresses_lead_elsewhere_are_found() {
@@ -29,14 +54,9 @@ fn tables_that_lack_a_part_of_the_kernel_are_checked_themselves() {
         let (mut guest, mut checks) = watched();
         let own = fake::ROOT + 0x10_0000;
         let clean = own ^ 0x1000;
-        let mut table = vec![0; 4096];
-        guest
-            .memory
-            .read_slice(&mut table, GuestAddress(fake::ROOT))
-            .expect("in its memory");
-        guest.write(clean, &table);
+        copy_root(&guest, clean);
         // The kernel's text leads elsewhere, and its last page nowhere.
-        guest.write(own, &table);
+        copy_root(&guest, own);
         let top = 8 * ((TEXT >> 39) & 0x1ff);
         let tables = [own + 0x2000, own + 0x3000, own + 0x4000];
         guest.write(own + top, &(tables[0] | 0x7).to_le_bytes());
@@ -50,16 +70,71 @@ fn tables_that_lack_a_part_of_the_kernel_are_checked_themselves() {
         }
         guest.registers.cr3 = own;
         guest.registers.cpl = cpl;
-        if cpl == 0 {
-            assert_eq!(round(&guest, &mut checks), [], "nobody knows it");
-            assert!(checks.has_suspects());
-        }
         let all = found(&guest, &mut checks);
         assert!(
             all.iter().any(|it| it.starts_with("text-moved")),
             "{cpl}: {all:?}"
         );
     }
+}
+
+/// Makes a root that leads to other memory at all addresses of the text.
+fn with_other_text(guest: &fake::Guest) -> u64 {
+    let own = fake::ROOT + 0x10_0000;
+    copy_root(guest, own);
+    let tables = [own, own + 0x2000, own + 0x3000, own + 0x4000];
+    for (level, pair) in (1..4).zip(tables.windows(2)) {
+        let index = (TEXT >> (48 - 9 * level)) & 0x1ff;
+        guest.write(pair[0] + 8 * index, &(pair[1] | 0x7).to_le_bytes());
+    }
+    for page in 0..fake::TEXT_LEN / 0x1000 {
+        let elsewhere = (TEXT_GPA + 0x40_0000 + page * 0x1000) | PRESENT;
+        guest.write(tables[3] + 8 * page, &elsewhere.to_le_bytes());
+    }
+    own
+}
+
+#[test]
+fn tables_that_nobody_knows_are_checked_whatever_else_is_in_cr3() {
+    let (mut guest, mut checks) = watched();
+    let own = with_other_text(&guest);
+    guest.registers.cpl = 0;
+    let told: Vec<Event> = (0..60)
+        .flat_map(|turn| {
+            guest.registers.cr3 = own | (turn % 8);
+            round(&guest, &mut checks)
+        })
+        .collect();
+    assert!(
+        told.iter()
+            .any(|it| matches!(it, Event::Finding(it) if it.key.kind == Kind::TextMoved)),
+        "{told:?}"
+    );
+}
+
+/// Each is in use in one round of three.
+#[test]
+fn tables_that_nobody_knows_are_checked_even_if_they_take_turns() {
+    let (mut guest, mut checks) = watched();
+    let own = with_other_text(&guest);
+    let mut random = fake::Random(3);
+    for copy in 1..3 {
+        let mut table = vec![0; 4096];
+        let from = GuestAddress(own);
+        guest.memory.read_slice(&mut table, from).expect("memory");
+        guest.write(own + copy * 0x1_0000, &table);
+    }
+    let told: Vec<Event> = (0..20)
+        .flat_map(|_| {
+            guest.registers.cr3 = own + random.below(3) * 0x1_0000;
+            round(&guest, &mut checks)
+        })
+        .collect();
+    assert!(
+        told.iter()
+            .any(|it| matches!(it, Event::Finding(it) if it.key.kind == Kind::TextMoved)),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -109,25 +184,66 @@ fn a_table_that_became_memory_of_a_process_is_not_read_as_one() {
             directory,
             child,
         };
-        let events = checks.round(&racing, &[Some(guest.registers)]);
+        let events = checks.round(&racing, &[Some(guest.stopped())]);
         assert_eq!(events, []);
     }
 }
 
-/// A process ends after its processor was asked, and another one has its root as memory, or nobody.
+/// A process ends after its processor was stopped, and another one has its root as memory.
+fn forget_root(guest: &mut fake::Guest, checks: &mut Checks, root: u64) {
+    let table = fake::ROOT + 0x12_0000;
+    let page = 0x9000 | PRESENT | fake::WRITABLE;
+    guest.write(table, &page.to_le_bytes().repeat(512));
+    let mut before = vec![0; 4096];
+    let at = GuestAddress(root);
+    guest.memory.read_slice(&mut before, at).expect("memory");
+    let mut random = fake::Random(7);
+    guest.registers.cr3 = root;
+    for turn in 0..60 {
+        guest.write(root, &before);
+        let stopped = guest.stopped();
+        let entry = [table | 0x7, 0][random.below(2) as usize];
+        guest.write(root, &entry.to_le_bytes().repeat(512));
+        let events = checks.round(&guest.memory, &[Some(stopped)]);
+        assert_eq!(events, [], "{turn}");
+    }
+    guest.write(root, &before);
+}
+
 #[test]
 fn a_root_that_became_memory_of_a_process_is_not_read_as_one() {
     let (mut guest, mut checks) = watched();
-    let (root, table) = (fake::ROOT + 0x10_0000, fake::ROOT + 0x11_0000);
-    let page = 0x9000 | PRESENT | fake::WRITABLE;
-    guest.write(table, &page.to_le_bytes().repeat(512));
-    for turn in 0..60 {
-        let at = root + (turn % 7) * 0x1000;
-        let entry = [table | 0x7, 0][turn as usize % 2];
-        guest.write(at, &entry.to_le_bytes().repeat(512));
-        guest.registers.cr3 = at;
-        assert_eq!(round(&guest, &mut checks), [], "{turn}");
+    let root = fake::ROOT + 0x10_0000;
+    copy_root(&guest, root);
+    forget_root(&mut guest, &mut checks, root);
+}
+
+#[test]
+fn a_separate_root_that_became_memory_of_a_process_is_not_read_as_one() {
+    for cpl in [0, 3] {
+        let (mut guest, mut checks) = watched();
+        let own = separate(&guest);
+        guest.registers.cpl = cpl;
+        forget_root(&mut guest, &mut checks, own);
     }
+}
+
+/// The kernel is entered with userspace's tables, and changes them.
+#[test]
+fn the_kernels_tables_are_those_of_the_baseline_whichever_were_in_use() {
+    let mut guest = fake::Guest::new();
+    guest.registers.cr3 = separate(&guest);
+    guest.registers.cpl = 0;
+    let mut checks = unwatched();
+    checks.saw_user();
+    let events: Vec<Event> = (0..3).flat_map(|_| round(&guest, &mut checks)).collect();
+    assert!(
+        matches!(events.as_slice(), [Event::Baseline(it)] if it.text.linear == TEXT),
+        "{events:?}"
+    );
+    let root = fake::ROOT + 0x11_0000;
+    copy_root(&guest, root);
+    forget_root(&mut guest, &mut checks, root);
 }
 
 #[test]
@@ -152,7 +268,7 @@ fn a_root_that_becomes_memory_while_it_is_walked_is_not_read_as_one() {
     for _ in 0..40 {
         guest.write(own, &table);
         let racing = Racing(&guest, own);
-        assert_eq!(checks.round(&racing, &[Some(guest.registers)]), []);
+        assert_eq!(checks.round(&racing, &[Some(guest.stopped())]), []);
     }
 }
 
@@ -170,26 +286,20 @@ fn a_table_that_is_also_elsewhere_is_looked_at_where_the_image_may_be() {
     }
 }
 
-/// Userspace's own tables have nothing but the gates, and the processor is there in each round.
+/// The processor has userspace's own tables in each round, which is also so while it enters the kernel.
 #[test]
 fn the_kernels_tables_are_walked_while_separate_ones_are_in_use() {
-    let (mut guest, mut checks) = watched();
-    let own = fake::ROOT + 0x10_0000;
-    let kernel = own ^ 0x1000;
-    guest.map(0xffff_c900_0000_0000, PRESENT | fake::WRITABLE | LARGE, 21);
-    let mut table = vec![0; 4096];
-    let root = GuestAddress(fake::ROOT);
-    guest.memory.read_slice(&mut table, root).expect("memory");
-    guest.write(kernel, &table);
-    let gates = 8 * ((fake::IDT >> 39) & 0x1ff);
-    let entry = guest.read_word(kernel + gates);
-    guest.write(own + gates, &entry.to_le_bytes());
-    guest.registers.cr3 = own;
-    let told: Vec<Event> = (0..6).flat_map(|_| round(&guest, &mut checks)).collect();
-    assert!(
-        matches!(told.as_slice(), [Event::Finding(it)] if it.key.kind == Kind::WritableExecutable),
-        "{told:?}"
-    );
+    for cpl in [0, 3] {
+        let (mut guest, mut checks) = watched();
+        guest.map(0xffff_c900_0000_0000, PRESENT | fake::WRITABLE | LARGE, 21);
+        guest.registers.cr3 = separate(&guest);
+        guest.registers.cpl = cpl;
+        let told: Vec<Event> = (0..6).flat_map(|_| round(&guest, &mut checks)).collect();
+        assert!(
+            matches!(told.as_slice(), [Event::Finding(it)] if it.key.kind == Kind::WritableExecutable),
+            "{cpl}: {told:?}"
+        );
+    }
 }
 
 /// What is freed after the text is in its last large page.

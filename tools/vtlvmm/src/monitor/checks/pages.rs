@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
-use super::layout::{Layout, Tables};
+use super::layout::Layout;
 use super::reports::{MOST_FINDINGS, Reports, reported_as};
 use super::unchecked::unchecked;
 use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
+use crate::monitor::roots::Tables;
 use crate::monitor::tables::{self, Half, Leaf, Pass, Progress};
 use crate::monitor::text::Place;
 use crate::monitor::view::{Physical, Root};
@@ -26,7 +27,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(image: &KernelImage, text: Place, top: Option<u64>) -> Self {
+    pub(super) fn new(image: &KernelImage, text: Place, top: u64) -> Self {
         Self {
             layout: Layout::new(image, text, top),
             passes: [Pass::new(Half::Kernel), Pass::new(Half::User)],
@@ -86,7 +87,7 @@ impl Pages {
             };
             let progress = pass.go(memory, root.root, budget, &mut |leaf| {
                 let wrong = self.layout.judge(leaf).filter(|it| found.is_new(it));
-                if let Some(next) = wrong.filter(|_| is_still(memory, &self.layout, &root, leaf)) {
+                if let Some(next) = wrong.filter(|_| is_still(memory, &root, leaf)) {
                     found.push(next);
                 }
                 ControlFlow::Continue(())
@@ -125,15 +126,15 @@ impl Pages {
         roots.iter().find_map(|root| {
             let leaf = tables::leaf(memory, root.root, key.place)?;
             let wrong = self.layout.judge(leaf)?;
-            is_still(memory, &self.layout, root, leaf).then_some(wrong)
+            is_still(memory, root, leaf).then_some(wrong)
         })
     }
 }
 
 /// Returns true if a walk from the root still leads there. A table, or the root, may have been freed when it was
 /// read, and be memory of a process by then.
-fn is_still<P: Physical>(memory: &P, layout: &Layout, tables: &Tables, leaf: Leaf) -> bool {
-    tables::leaf(memory, tables.root, leaf.linear) == Some(leaf) && layout.trusts(memory, tables)
+fn is_still<P: Physical>(memory: &P, tables: &Tables, leaf: Leaf) -> bool {
+    tables::leaf(memory, tables.root, leaf.linear) == Some(leaf) && tables.are_still(memory)
 }
 
 /// What was not found before; of each kind so many that one does not hide another.
@@ -189,7 +190,7 @@ mod tests {
             linear: fake::BASE + DELTA,
             gpa: TEXT_GPA,
         };
-        Pages::new(&fake::image(), place, None)
+        Pages::new(&fake::image(), place, 0)
     }
 
     #[test]

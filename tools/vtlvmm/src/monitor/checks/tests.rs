@@ -30,7 +30,7 @@ pub(super) fn watched() -> (Guest, Checks) {
 }
 
 pub(super) fn round(guest: &Guest, checks: &mut Checks) -> Vec<Event> {
-    checks.round(&guest.memory, &[Some(guest.registers)])
+    checks.round(&guest.memory, &[Some(guest.stopped())])
 }
 
 /// What two rounds find, and that it is found once.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::layout::{Tables, kernel_root};
 use super::pages::Pages;
 use super::reports::Reports;
 use super::starting::Starting;
@@ -15,7 +14,8 @@ use crate::monitor::finding::{Finding, Kind};
 use crate::monitor::gates::Gates;
 use crate::monitor::image::KernelImage;
 use crate::monitor::registers::Expected;
-use crate::monitor::tables;
+use crate::monitor::roots::{Tables, Tops, Whose};
+use crate::monitor::tables::{self, Leaf};
 use crate::monitor::text::{self, Place, Text};
 use crate::monitor::view::{Physical, Registers, Root};
 
@@ -28,11 +28,8 @@ pub(super) struct Watching {
     pages: Pages,
     /// Its pages were as they ought to be when the baseline was taken.
     is_ready: bool,
-    /// The tables that were in use last, and which of them each processor used.
+    /// The tables that were in use last.
     roots: Vec<Tables>,
-    used: Vec<Option<Root>>,
-    /// A processor uses some that are not known.
-    has_strange: bool,
     starting: Vec<Starting>,
 }
 
@@ -45,26 +42,21 @@ pub(super) fn baseline<P: Physical>(
     is_last: bool,
     is_over: &AtomicBool,
 ) -> Option<Watching> {
-    let first = all.iter().flatten().find(|it| it.root().is_some())?;
-    let first_page = text::find(memory, first.root()?)?;
-    // CAST: widening.
-    let probe = first_page.linear + (image.text.len() as u64 - 1);
-    let root = kernel_root(memory, first, probe)?;
-    let first_page = text::find(memory, root)?;
+    let registers = all.iter().flatten().find(|it| it.root().is_some())?;
+    let First { root, top, page } = first(memory, registers, image.text.len())?;
     let place = Place {
-        linear: first_page.linear,
-        gpa: first_page.gpa,
+        linear: page.linear,
+        gpa: page.gpa,
     };
-    let top = tables::top_table(memory, root, place.linear);
     let pages = Pages::new(image, place, top);
-    let is_ready = first_page.rights.executes
-        && !first_page.rights.writes
+    let is_ready = page.rights.executes
+        && !page.rights.writes
         && pages.are_clean(memory, root, || is_over.load(Ordering::Relaxed));
     if !is_ready && !is_last {
         return None;
     }
     let text = Text::baseline(Arc::clone(image), memory, root, place, trusted);
-    let mut expected = Expected::baseline(first, all.len(), &text);
+    let mut expected = Expected::baseline(registers, all.len(), &text);
     let mut gates = Gates::baseline(memory, root, expected.idtr());
     if let Some(trusted) = trusted {
         expected.trust(trusted);
@@ -79,9 +71,33 @@ pub(super) fn baseline<P: Physical>(
         pages,
         is_ready,
         roots: Vec::new(),
-        used: vec![None; all.len()],
-        has_strange: false,
     })
+}
+
+/// Page tables that have the kernel, the table of the image in them, and the first page of the text.
+struct First {
+    root: Root,
+    top: u64,
+    page: Leaf,
+}
+
+/// Finds the kernel. If userspace's tables are separate, they lack a part of it, and the tables before those have it.
+fn first<P: Physical>(memory: &P, registers: &Registers, len: usize) -> Option<First> {
+    let Tops { own, neighbour } = registers.tops;
+    let both = [(registers.root(), own), (registers.neighbour(), neighbour)];
+    let mut found = both.into_iter().filter_map(|(root, top)| {
+        let (root, top) = (root?, top?);
+        let page = text::find(memory, root)?;
+        // CAST: widening.
+        let last = page.linear + (len as u64 - 1);
+        let is_whole = tables::leaf(memory, root, last).is_some();
+        Some((is_whole, First { root, top, page }))
+    });
+    let (is_whole, first) = found.next()?;
+    match (is_whole, found.next()) {
+        (false, Some((true, other))) => Some(other),
+        _ => Some(first),
+    }
 }
 
 impl Watching {
@@ -100,11 +116,6 @@ impl Watching {
             elsewhere,
             ..self.expected.learned()
         })
-    }
-
-    /// Returns true if a processor used tables that nobody knows, which are looked at the next time.
-    pub(super) const fn has_strange(&self) -> bool {
-        self.has_strange
     }
 
     /// A processor starts from its reset state.
@@ -132,7 +143,6 @@ impl Watching {
         reports: &Reports,
         budget: Budget,
     ) -> Vec<Finding> {
-        self.has_strange = false;
         let mut found = Vec::new();
         let mut roots: Vec<Tables> = Vec::new();
         for (processor, registers) in all.iter().enumerate() {
@@ -142,50 +152,30 @@ impl Watching {
                 continue;
             }
             found.extend(self.expected.check(processor, registers, &self.text));
-            let Some(tables) = self.tables(memory, processor, registers) else {
-                continue;
-            };
-            found.extend(self.check_gates(memory, &tables, registers, processor));
-            if !roots.contains(&tables) {
-                roots.push(tables);
+            let used = self.pages.layout().tables(registers);
+            if let Some(tables) = used.first() {
+                found.extend(self.check_gates(memory, tables, registers, processor));
+            }
+            for tables in used {
+                if !roots.contains(&tables) {
+                    roots.push(tables);
+                }
             }
         }
         for tables in &roots {
             found.extend(self.check_kernel(memory, tables));
         }
         let kernels = self.tables_of_trampolines(memory, &roots);
-        let walked = both_of_each(&roots);
         let again = reports.previous().filter_map(|key| match key.kind {
             Kind::Text => self.text.check_again(memory, &kernels, key),
             Kind::Constants => self.constants.check_again(memory, key),
-            _ => self.pages.check_again(memory, &walked, key),
+            _ => self.pages.check_again(memory, &roots, key),
         });
         found.extend(again);
         found.extend(self.text.check(memory, &kernels, budget.pages));
         found.extend(self.constants.check(memory, budget.pages));
-        found.extend(self.pages.check(memory, &walked, reports, budget.tables));
+        found.extend(self.pages.check(memory, &roots, reports, budget.tables));
         found
-    }
-
-    /// The tables that a processor uses. `None` if there are none, or none that are known: those are looked at if it
-    /// still uses them the next time.
-    fn tables<P: Physical>(
-        &mut self,
-        memory: &P,
-        processor: usize,
-        registers: &Registers,
-    ) -> Option<Tables> {
-        let layout = self.pages.layout();
-        let kernel = kernel_root(memory, registers, layout.probe())?;
-        let tables = Tables {
-            root: registers.root()?,
-            kernel,
-            are_strange: !layout.knows(memory, kernel),
-        };
-        let used = self.used.get_mut(processor);
-        let before = used.and_then(|used| used.replace(kernel));
-        self.has_strange |= tables.are_strange;
-        (!tables.are_strange || before == Some(kernel)).then_some(tables)
     }
 
     /// The gates, of which the processor takes the address from its own tables.
@@ -198,30 +188,13 @@ impl Watching {
     ) -> Vec<Finding> {
         let (gates, table) = (&self.gates, registers.idtr);
         let found = gates.check(memory, tables.root, table, &self.text, processor);
-        self.counted(memory, tables, found)
+        counted(memory, tables, found)
     }
 
-    /// The addresses of the kernel. Userspace's own tables have only a part of it.
+    /// The addresses of the kernel.
     fn check_kernel<P: Physical>(&self, memory: &P, tables: &Tables) -> Vec<Finding> {
-        let layout = self.pages.layout();
-        let mut found = layout.kernel_is_mapped(memory, tables.kernel, true);
-        if tables.root != tables.kernel {
-            found.extend(layout.kernel_is_mapped(memory, tables.root, false));
-        }
-        self.counted(memory, tables, found)
-    }
-
-    /// What was found by way of tables, if they are still those.
-    fn counted<P: Physical>(
-        &self,
-        memory: &P,
-        tables: &Tables,
-        found: Vec<Finding>,
-    ) -> Vec<Finding> {
-        match found.is_empty() || self.pages.layout().trusts(memory, tables) {
-            true => found,
-            false => Vec::new(),
-        }
+        let found = self.pages.layout().kernel_is_mapped(memory, tables);
+        counted(memory, tables, found)
     }
 
     /// Those in use; if no processor is checked in this round the last ones.
@@ -229,25 +202,18 @@ impl Watching {
         if !used.is_empty() {
             self.roots = used.to_vec();
         }
-        let layout = self.pages.layout();
-        let kernels = self.roots.iter().map(|tables| tables.kernel);
-        kernels
-            .filter(|root| !used.is_empty() || layout.knows(memory, *root))
-            .collect()
+        let kernels = self.roots.iter().filter(|it| it.whose != Whose::Userspace);
+        let kernels = kernels.filter(|it| !used.is_empty() || it.are_still(memory));
+        kernels.map(|it| it.root).collect()
     }
 }
 
-/// The kernel's tables, and userspace's if they are separate, each once.
-fn both_of_each(used: &[Tables]) -> Vec<Tables> {
-    let mut all: Vec<Tables> = Vec::new();
-    for tables in used {
-        for root in [tables.kernel, tables.root] {
-            if all.iter().all(|it| it.root != root) {
-                all.push(Tables { root, ..*tables });
-            }
-        }
+/// What was found by way of tables, if they are still those.
+fn counted<P: Physical>(memory: &P, tables: &Tables, found: Vec<Finding>) -> Vec<Finding> {
+    match found.is_empty() || tables.are_still(memory) {
+        true => found,
+        false => Vec::new(),
     }
-    all
 }
 
 /// Returns true if the kernel has begun to protect its text.
