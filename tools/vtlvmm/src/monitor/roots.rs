@@ -20,7 +20,7 @@ pub struct Tops {
 
 /// Whose tables they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub enum Whose {
     /// They have the kernel.
     Kernel,
     /// They are userspace's separate ones, which may lack most of the kernel.
@@ -31,9 +31,11 @@ pub(super) enum Whose {
 
 /// Page tables that a processor used when it was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tables {
-    pub(super) root: Root,
-    pub(super) whose: Whose,
+pub struct Tables {
+    /// CR3, or the page before it.
+    pub root: Root,
+    /// Who uses them.
+    pub whose: Whose,
     /// The table of the image that they had then, which they have to have when they are read. None if Linux has no
     /// root like this: what is read by way of it counts.
     top: Option<u64>,
@@ -41,7 +43,7 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Those of a processor, the ones in use first. `known` is the table of the image that Linux has.
-    pub(super) fn of(registers: &Registers, known: u64) -> Vec<Self> {
+    pub fn of(registers: &Registers, known: u64) -> Vec<Self> {
         let Some(root) = registers.root() else {
             return Vec::new();
         };
@@ -60,9 +62,19 @@ impl Tables {
         }
     }
 
+    /// Those that begin with the table of the image: every one of Linux leads there. They are for addresses in the
+    /// kernel's half that are no more than 2 GiB from the image, whichever root is in use.
+    pub const fn of_image(table: Root) -> Self {
+        Self {
+            root: table,
+            whose: Whose::Kernel,
+            top: None,
+        }
+    }
+
     /// Returns true if what was read by way of them counts: they are still tables. What Linux has not made
     /// always counts.
-    pub(super) fn are_still<P: Physical>(&self, memory: &P) -> bool {
+    pub fn are_still<P: Physical>(&self, memory: &P) -> bool {
         let top = || top_table(memory, self.root, IMAGES.start);
         self.top.is_none_or(|before| top() == Some(before))
     }

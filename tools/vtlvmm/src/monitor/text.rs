@@ -12,6 +12,7 @@ use super::image::KernelImage;
 use super::indirect;
 use super::order::Order;
 use super::patched;
+use super::roots::Tables;
 use super::sites::{self, LONGEST, Site, Verdict};
 use super::view::{Physical, Root};
 
@@ -129,9 +130,14 @@ impl Text {
     }
 
     /// Compares the next pages.
-    pub fn check<P: Physical>(&mut self, memory: &P, roots: &[Root], pages: usize) -> Vec<Finding> {
+    pub fn check<P: Physical>(
+        &mut self,
+        memory: &P,
+        used: &[Tables],
+        pages: usize,
+    ) -> Vec<Finding> {
         let pages = self.order.take(pages);
-        let mut compare = Compare::new(self, memory, roots);
+        let mut compare = Compare::new(self, memory, used);
         let found = pages.iter().filter_map(|page| compare.page(*page));
         let found = found.collect();
         let changing = compare.changing;
@@ -147,11 +153,11 @@ impl Text {
     pub fn check_again<P: Physical>(
         &self,
         memory: &P,
-        roots: &[Root],
+        used: &[Tables],
         key: &Key,
     ) -> Option<Finding> {
         let page = usize::try_from(key.place).ok()? / PAGE;
-        Compare::new(self, memory, roots).page(page)
+        Compare::new(self, memory, used).page(page)
     }
 
     /// How an address is called, as an offset in the text.

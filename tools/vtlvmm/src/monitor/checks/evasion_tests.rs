@@ -3,8 +3,9 @@
 
 use vm_memory::{Bytes as _, GuestAddress};
 
+use super::page_tests::separate;
 use super::starting::MOST_STARTING;
-use super::tests::{found, round, unwatched, watched};
+use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
 use crate::monitor::fake::{self, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA, TRACED};
 use crate::monitor::finding::Kind;
@@ -175,17 +176,62 @@ fn a_processor_that_reaches_userspace_has_no_more_time_to_start() {
 /// A call of something that is no copy of the tracer's entry.
 #[test]
 fn trampolines_are_judged_while_all_processors_start() {
-    let (guest, mut checks) = watched();
-    checks.restarted(0);
-    guest.write(TEXT_GPA + TRACED, &fake::call(TRACED, 0x4000_0000));
-    let starting = [Some(Registers::default())];
-    let events: Vec<Event> = (0..3)
-        .flat_map(|_| checks.round(&guest.memory, &starting))
-        .collect();
-    assert!(
-        matches!(events.as_slice(), [Event::Finding(it)] if it.key.kind == Kind::Text),
-        "{events:?}"
-    );
+    for has_other_root in [false, true] {
+        let (guest, mut checks) = watched();
+        checks.restarted(0);
+        guest.write(TEXT_GPA + TRACED, &fake::call(TRACED, 0x4000_0000));
+        if has_other_root {
+            let (at, copy) = (fake::ROOT + 8 * 511, fake::ROOT + 0x10_0000);
+            let mut table = vec![0; 4096];
+            let old = GuestAddress(guest.read_word(at) & !0xfff);
+            guest.memory.read_slice(&mut table, old).expect("memory");
+            guest.write(copy, &table);
+            guest.write(at, &(copy | 0x7).to_le_bytes());
+        }
+        let starting = [Some(Registers::default())];
+        let events: Vec<Event> = (0..3)
+            .flat_map(|_| checks.round(&guest.memory, &starting))
+            .collect();
+        assert!(
+            matches!(events.as_slice(), [Event::Finding(it)] if it.key.kind == Kind::Text),
+            "{events:?}"
+        );
+    }
+}
+
+/// There is a copy of the tracer's entry, but not in the tables that are in use.
+#[test]
+fn trampolines_are_judged_in_all_tables() {
+    const COPY: u64 = 0x80_0000;
+    let linear = TEXT + 0x4000_0000;
+    let mut copy = vec![0x90; 0x30];
+    copy[0x10..0x17].copy_from_slice(&[0x48, 0x8b, 0x15, 9, 9, 9, 9]);
+    copy[0x20..0x25].copy_from_slice(&fake::call(0x4000_0020, fake::CALLED));
+    copy.extend_from_slice(&[0xc3, 0xcc, 0, 0, 0]);
+    let traced = |elsewhere: Option<u64>| {
+        let (mut guest, mut checks) = watched();
+        guest.map(linear, COPY | PRESENT, 12);
+        guest.write(COPY, &copy);
+        guest.write(TEXT_GPA + TRACED, &fake::call(TRACED, 0x4000_0000));
+        let own = separate(&guest);
+        let tables = [own + 0x2000, own + 0x5000, own + 0x6000];
+        let index = |shift: u32| 8 * ((linear >> shift) & 0x1ff);
+        if let Some(gpa) = elsewhere {
+            guest.write(tables[0] + index(30), &(tables[1] | 0x7).to_le_bytes());
+            guest.write(tables[1] + index(21), &(tables[2] | 0x7).to_le_bytes());
+            guest.write(tables[2] + index(12), &(gpa | PRESENT).to_le_bytes());
+        }
+        (guest.registers.cr3, guest.registers.cpl) = (own, 0);
+        let events = (0..3).flat_map(|_| round(&guest, &mut checks));
+        let kinds = events.filter_map(|event| match event {
+            Event::Finding(it) => Some(it.key.kind),
+            _ => None,
+        });
+        kinds.collect::<Vec<Kind>>()
+    };
+    assert_eq!(traced(None), []);
+    assert_eq!(traced(Some(COPY)), []);
+    assert_eq!(traced(Some(COPY + 0x1000)), [Kind::Text]);
 }
 
 #[test]

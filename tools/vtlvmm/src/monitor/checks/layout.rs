@@ -7,7 +7,7 @@ use crate::monitor::image::KernelImage;
 use crate::monitor::roots::{Tables, Whose};
 use crate::monitor::tables::{self, Half, Leaf};
 use crate::monitor::text::{IMAGES, PAGE, Place};
-use crate::monitor::view::{Physical, Registers};
+use crate::monitor::view::{Physical, Registers, Root};
 
 /// Physical memory that is never writable, in whole pages.
 #[derive(Clone, Copy, Debug)]
@@ -22,12 +22,12 @@ struct Range {
 pub(super) struct Layout {
     text: Place,
     read_only: [Range; 2],
-    /// The table of the image that all roots lead to.
-    top: u64,
+    /// The table of the image, which all roots lead to.
+    image: Root,
 }
 
 impl Layout {
-    pub(super) fn new(image: &KernelImage, text: Place, top: u64) -> Self {
+    pub(super) fn new(image: &KernelImage, text: Place, image_table: Root) -> Self {
         // CAST: widening.
         let (page, len) = (PAGE as u64, image.text.len() as u64);
         let (from, to) = image.constants;
@@ -38,7 +38,7 @@ impl Layout {
         };
         Self {
             text,
-            top,
+            image: image_table,
             read_only: [
                 range(0, len.next_multiple_of(page), "the kernel's text"),
                 range(from, to & !(page - 1), "the kernel's constants"),
@@ -48,7 +48,12 @@ impl Layout {
 
     /// The page tables of a processor, those in use first.
     pub(super) fn tables(&self, registers: &Registers) -> Vec<Tables> {
-        Tables::of(registers, self.top)
+        Tables::of(registers, self.image.cr3)
+    }
+
+    /// Those by way of which addresses near the text are read whichever are in use.
+    pub(super) const fn tables_of_image(&self) -> Tables {
+        Tables::of_image(self.image)
     }
 
     /// Returns true if there is something to execute where only one image can be, outside of its text. What

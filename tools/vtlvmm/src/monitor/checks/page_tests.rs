@@ -19,7 +19,7 @@ fn copy_root(guest: &fake::Guest, to: u64) {
 
 /// Makes page tables of a process whose userspace has its own, with a part of the text and the gates. Returns
 /// userspace's; the kernel's are in the page before.
-fn separate(guest: &fake::Guest) -> u64 {
+pub(super) fn separate(guest: &fake::Guest) -> u64 {
     let own = fake::ROOT + 0x10_0000;
     copy_root(guest, own ^ 0x1000);
     let gates = 8 * ((fake::IDT >> 39) & 0x1ff);

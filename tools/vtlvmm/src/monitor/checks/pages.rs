@@ -27,9 +27,9 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(image: &KernelImage, text: Place, top: u64) -> Self {
+    pub(super) fn new(image: &KernelImage, text: Place, image_table: Root) -> Self {
         Self {
-            layout: Layout::new(image, text, top),
+            layout: Layout::new(image, text, image_table),
             passes: [Pass::new(Half::Kernel), Pass::new(Half::User)],
             turns: [0; 2],
             roots: 1,
@@ -190,7 +190,8 @@ mod tests {
             linear: fake::BASE + DELTA,
             gpa: TEXT_GPA,
         };
-        Pages::new(&fake::image(), place, 0)
+        let table = Root { cr3: 0, levels: 3 };
+        Pages::new(&fake::image(), place, table)
     }
 
     #[test]

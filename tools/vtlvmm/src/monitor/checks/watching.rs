@@ -28,8 +28,6 @@ pub(super) struct Watching {
     pages: Pages,
     /// Its pages were as they ought to be when the baseline was taken.
     is_ready: bool,
-    /// The tables that were in use last.
-    roots: Vec<Tables>,
     starting: Vec<Starting>,
 }
 
@@ -43,12 +41,12 @@ pub(super) fn baseline<P: Physical>(
     is_over: &AtomicBool,
 ) -> Option<Watching> {
     let registers = all.iter().flatten().find(|it| it.root().is_some())?;
-    let First { root, top, page } = first(memory, registers, image.text.len())?;
+    let First { root, table, page } = first(memory, registers, image.text.len())?;
     let place = Place {
         linear: page.linear,
         gpa: page.gpa,
     };
-    let pages = Pages::new(image, place, top);
+    let pages = Pages::new(image, place, table);
     let is_ready = page.rights.executes
         && !page.rights.writes
         && pages.are_clean(memory, root, || is_over.load(Ordering::Relaxed));
@@ -70,14 +68,13 @@ pub(super) fn baseline<P: Physical>(
         text,
         pages,
         is_ready,
-        roots: Vec::new(),
     })
 }
 
 /// Page tables that have the kernel, the table of the image in them, and the first page of the text.
 struct First {
     root: Root,
-    top: u64,
+    table: Root,
     page: Leaf,
 }
 
@@ -86,12 +83,16 @@ fn first<P: Physical>(memory: &P, registers: &Registers, len: usize) -> Option<F
     let Tops { own, neighbour } = registers.tops;
     let both = [(registers.root(), own), (registers.neighbour(), neighbour)];
     let mut found = both.into_iter().filter_map(|(root, top)| {
-        let (root, top) = (root?, top?);
+        let root = root?;
+        let table = Root {
+            cr3: top?,
+            levels: root.levels - 1,
+        };
         let page = text::find(memory, root)?;
         // CAST: widening.
         let last = page.linear + (len as u64 - 1);
         let is_whole = tables::leaf(memory, root, last).is_some();
-        Some((is_whole, First { root, top, page }))
+        Some((is_whole, First { root, table, page }))
     });
     let (is_whole, first) = found.next()?;
     match (is_whole, found.next()) {
@@ -165,14 +166,17 @@ impl Watching {
         for tables in &roots {
             found.extend(self.check_kernel(memory, tables));
         }
-        let kernels = self.tables_of_trampolines(memory, &roots);
+        let image = self.pages.layout().tables_of_image();
+        // All of the kernel's lead to it.
+        let others = roots.iter().filter(|it| it.whose != Whose::Kernel);
+        let near_text: Vec<Tables> = others.copied().chain([image]).collect();
         let again = reports.previous().filter_map(|key| match key.kind {
-            Kind::Text => self.text.check_again(memory, &kernels, key),
+            Kind::Text => self.text.check_again(memory, &near_text, key),
             Kind::Constants => self.constants.check_again(memory, key),
             _ => self.pages.check_again(memory, &roots, key),
         });
         found.extend(again);
-        found.extend(self.text.check(memory, &kernels, budget.pages));
+        found.extend(self.text.check(memory, &near_text, budget.pages));
         found.extend(self.constants.check(memory, budget.pages));
         found.extend(self.pages.check(memory, &roots, reports, budget.tables));
         found
@@ -195,16 +199,6 @@ impl Watching {
     fn check_kernel<P: Physical>(&self, memory: &P, tables: &Tables) -> Vec<Finding> {
         let found = self.pages.layout().kernel_is_mapped(memory, tables);
         counted(memory, tables, found)
-    }
-
-    /// Those in use; if no processor is checked in this round the last ones.
-    fn tables_of_trampolines<P: Physical>(&mut self, memory: &P, used: &[Tables]) -> Vec<Root> {
-        if !used.is_empty() {
-            self.roots = used.to_vec();
-        }
-        let kernels = self.roots.iter().filter(|it| it.whose != Whose::Userspace);
-        let kernels = kernels.filter(|it| !used.is_empty() || it.are_still(memory));
-        kernels.map(|it| it.root).collect()
     }
 }
 

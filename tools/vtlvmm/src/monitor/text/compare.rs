@@ -7,8 +7,11 @@ use std::sync::Arc;
 use super::{PAGE, Place, Text};
 use crate::monitor::finding::{Finding, Key, Kind, hex};
 use crate::monitor::image::KernelImage;
+use crate::monitor::roots::{Tables, Whose};
 use crate::monitor::sites::{self, LONGEST, Site, Verdict};
-use crate::monitor::view::{Physical, Root, read_linear};
+use crate::monitor::tables::{self, Half};
+use crate::monitor::trampoline::Template;
+use crate::monitor::view::{Physical, read_linear};
 
 /// In which of the last comparisons a place had INT3 as first byte: the last one in the lowest bit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +58,7 @@ pub(super) struct Compare<'a, P> {
     expected: &'a [u8],
     place: Place,
     memory: &'a P,
-    roots: &'a [Root],
+    used: &'a [Tables],
     trampolines: HashMap<i64, bool>,
     in_change: &'a BTreeMap<u32, Changes>,
     /// Places with INT3 that were found.
@@ -63,13 +66,13 @@ pub(super) struct Compare<'a, P> {
 }
 
 impl<'a, P: Physical> Compare<'a, P> {
-    pub(super) fn new(text: &'a Text, memory: &'a P, roots: &'a [Root]) -> Self {
+    pub(super) fn new(text: &'a Text, memory: &'a P, used: &'a [Tables]) -> Self {
         Self {
             image: Arc::clone(&text.image),
             expected: &text.expected,
             place: text.place,
             memory,
-            roots,
+            used,
             trampolines: HashMap::new(),
             in_change: &text.in_change,
             changing: BTreeSet::new(),
@@ -141,16 +144,35 @@ impl<'a, P: Physical> Compare<'a, P> {
             return *known;
         }
         let linear = self.place.linear.wrapping_add_signed(distance);
-        // Without a processor that answers nobody knows.
-        let is_one = self.roots.iter().all(|root| {
-            self.image.templates.iter().any(|template| {
-                let mut copy = vec![0; template.len()];
-                read_linear(self.memory, *root, linear, &mut copy)
-                    && template.is_copy(&copy, distance, self.expected, &self.image.map())
-            })
-        });
+        // What userspace has there, a process can write.
+        let is_one = Half::of(linear) == Half::Kernel
+            && !self.used.is_empty()
+            && self
+                .used
+                .iter()
+                .all(|it| self.may_call(it, linear, distance));
         self.trampolines.insert(distance, is_one);
         is_one
+    }
+
+    /// Returns true if there is a copy of the tracer's entry. Userspace's separate tables may have nothing there.
+    fn may_call(&self, used: &Tables, linear: u64, distance: i64) -> bool {
+        let is_copy = |template: &Template| {
+            let mut copy = vec![0; template.len()];
+            read_linear(self.memory, used.root, linear, &mut copy)
+                && template.is_copy(&copy, distance, self.expected, &self.image.map())
+        };
+        let is_absent = |template: &Template| {
+            // CAST: widening.
+            let last = linear.wrapping_add(template.len() as u64 - 1);
+            let mut both = [linear, last].into_iter();
+            both.all(|at| tables::leaf(self.memory, used.root, at).is_none())
+        };
+        let templates = &self.image.templates;
+        let may_lack = used.whose == Whose::Userspace;
+        templates.iter().any(is_copy)
+            || (may_lack && templates.iter().all(is_absent))
+            || !used.are_still(self.memory)
     }
 
     fn finding(&self, start: usize, at: usize, expected: &[u8], found: &[u8]) -> Finding {
