@@ -129,17 +129,20 @@ impl Text {
         self.expected.is_empty()
     }
 
-    /// Compares the next pages.
-    pub fn check<P: Physical>(
+    /// Compares the next pages, and those of findings again.
+    pub fn check<'a, P: Physical>(
         &mut self,
         memory: &P,
         used: &[Tables],
         pages: usize,
+        again: impl Iterator<Item = &'a Key>,
     ) -> Vec<Finding> {
-        let pages = self.order.take(pages);
+        let again = again.filter_map(|key| Some(usize::try_from(key.place).ok()? / PAGE));
+        let pages: Vec<usize> = again.chain(self.order.take(pages)).collect();
         let mut compare = Compare::new(self, memory, used);
         let found = pages.iter().filter_map(|page| compare.page(*page));
-        let found = found.collect();
+        let mut found: Vec<Finding> = found.collect();
+        found.extend(compare.settle());
         let changing = compare.changing;
         let visited: BTreeSet<usize> = pages.into_iter().collect();
         compare::remember(&mut self.in_change, &changing, |at| {
@@ -147,17 +150,6 @@ impl Text {
             visited.contains(&(at as usize / PAGE))
         });
         found
-    }
-
-    /// Compares the page of a finding again.
-    pub fn check_again<P: Physical>(
-        &self,
-        memory: &P,
-        used: &[Tables],
-        key: &Key,
-    ) -> Option<Finding> {
-        let page = usize::try_from(key.place).ok()? / PAGE;
-        Compare::new(self, memory, used).page(page)
     }
 
     /// How an address is called, as an offset in the text.

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What a check sees of the guest: physical memory, and the registers of its processors.
 
+use std::thread;
+use std::time::Duration;
+
 use vm_memory::{Bytes as _, GuestAddress, GuestMemory};
 
+use super::random;
 use super::roots::Tops;
 use super::tables::top_table;
 use super::text::IMAGES;
@@ -12,7 +16,18 @@ use crate::walk::{ADDRESS, LA57, LMA, PG};
 pub trait Physical {
     /// Fills `bytes` from `gpa` on. Returns false if not all of it is memory.
     fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool;
+
+    /// Waits until a change that is half made may have gone on.
+    fn pause(&self) {
+        // About 0.1 ms. Not always the same, or a change that is made again and again could be in step with it.
+        let any = random::number() % 100;
+        thread::sleep(Duration::from_micros(50 + any));
+    }
 }
+
+/// How often something is looked at that is wrong only if it is so each time, because Linux does the same for a
+/// moment.
+pub(super) const LOOKS: usize = 8;
 
 impl<M: GuestMemory> Physical for M {
     fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {

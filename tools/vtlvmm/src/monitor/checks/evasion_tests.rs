@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Attempts to get around the checks.
 
+use std::cell::RefCell;
+
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::page_tests::separate;
 use super::starting::MOST_STARTING;
 use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
-use crate::monitor::fake::{self, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA, TRACED};
+use crate::monitor::fake::{self, LARGE, NO_EXECUTE, PRESENT, Random, TEXT_GPA, TRACED};
 use crate::monitor::finding::Kind;
 
 #[test]
@@ -21,8 +23,9 @@ fn a_place_that_stays_in_the_middle_of_a_change_is_found() {
     );
     // One that is changed again and again, but whole in between, is not.
     let (guest, mut checks) = watched();
-    for turn in 0..40 {
-        let first = if turn % 4 == 0 { 0xcc } else { 0x0f };
+    let mut random = Random(11);
+    for _ in 0..40 {
+        let first = if random.below(4) == 0 { 0xcc } else { 0x0f };
         guest.write(TEXT_GPA + TRACED, &[first]);
         assert_eq!(round(&guest, &mut checks), []);
     }
@@ -31,9 +34,9 @@ fn a_place_that_stays_in_the_middle_of_a_change_is_found() {
 #[test]
 fn a_place_that_is_in_the_middle_of_a_change_most_of_the_time_is_found() {
     let (guest, mut checks) = watched();
-    let mut told = Vec::new();
-    for turn in 0..100 {
-        let first = if turn % 4 == 3 { 0x0f } else { 0xcc };
+    let (mut told, mut random) = (Vec::new(), Random(12));
+    for _ in 0..100 {
+        let first = if random.below(4) == 0 { 0x0f } else { 0xcc };
         guest.write(TEXT_GPA + TRACED, &[first]);
         told.extend(round(&guest, &mut checks));
     }
@@ -41,6 +44,33 @@ fn a_place_that_is_in_the_middle_of_a_change_most_of_the_time_is_found() {
         matches!(told.as_slice(), [Event::Finding(one)] if one.key.kind == Kind::Text),
         "{told:?}"
     );
+}
+
+/// A process makes Linux patch the same places without end.
+#[test]
+fn places_that_are_changed_all_the_time_are_not_found() {
+    struct Patched<'a>(&'a fake::Guest, RefCell<Random>);
+    impl Physical for Patched<'_> {
+        fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+            let is_read = Physical::read(&self.0.memory, gpa, bytes);
+            for at in [fake::LABEL, TRACED] {
+                let offset = (TEXT_GPA + at).checked_sub(gpa);
+                let first = offset.and_then(|at| bytes.get_mut(usize::try_from(at).ok()?));
+                if let (Some(first), 0) = (first, self.1.borrow_mut().below(2)) {
+                    *first = 0xcc;
+                }
+            }
+            is_read
+        }
+
+        fn pause(&self) {}
+    }
+    let (guest, mut checks) = watched();
+    let patched = Patched(&guest, RefCell::new(Random(13)));
+    for turn in 0..2000 {
+        let events = checks.round(&patched, &[Some(guest.stopped())]);
+        assert_eq!(events, [], "{turn}");
+    }
 }
 
 /// Userspace's tables, of which a clean neighbour looks like the kernel's, lead interrupts elsewhere.

@@ -171,12 +171,13 @@ impl Watching {
         let others = roots.iter().filter(|it| it.whose != Whose::Kernel);
         let near_text: Vec<Tables> = others.copied().chain([image]).collect();
         let again = reports.previous().filter_map(|key| match key.kind {
-            Kind::Text => self.text.check_again(memory, &near_text, key),
+            Kind::Text => None,
             Kind::Constants => self.constants.check_again(memory, key),
             _ => self.pages.check_again(memory, &roots, key),
         });
         found.extend(again);
-        found.extend(self.text.check(memory, &near_text, budget.pages));
+        let again = reports.previous().filter(|key| key.kind == Kind::Text);
+        found.extend(self.text.check(memory, &near_text, budget.pages, again));
         found.extend(self.constants.check(memory, budget.pages));
         found.extend(self.pages.check(memory, &roots, reports, budget.tables));
         found

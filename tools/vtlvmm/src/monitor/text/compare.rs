@@ -11,17 +11,17 @@ use crate::monitor::roots::{Tables, Whose};
 use crate::monitor::sites::{self, LONGEST, Site, Verdict};
 use crate::monitor::tables::{self, Half};
 use crate::monitor::trampoline::Template;
-use crate::monitor::view::{Physical, read_linear};
+use crate::monitor::view::{LOOKS, Physical, read_linear};
 
-/// In which of the last comparisons a place had INT3 as first byte: the last one in the lowest bit.
+/// In which of the last comparisons a place had INT3 as first byte all the time: the last one in the lowest bit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changes(u32);
 
 impl Changes {
     /// A place that had it so often in a row is in no change, and neither is
-    const IN_A_ROW: u32 = 3;
+    const IN_A_ROW: u32 = 5;
     /// one that had it in so many
-    const MANY: u32 = 5;
+    const MANY: u32 = 9;
     /// of the last ones.
     const ALL: u32 = 20;
 
@@ -61,7 +61,7 @@ pub(super) struct Compare<'a, P> {
     used: &'a [Tables],
     trampolines: HashMap<i64, bool>,
     in_change: &'a BTreeMap<u32, Changes>,
-    /// Places with INT3 that were found.
+    /// Places with INT3 that were found; after [`Self::settle`] those that keep it.
     pub(super) changing: BTreeSet<u32>,
 }
 
@@ -135,8 +135,39 @@ impl<'a, P: Physical> Compare<'a, P> {
             return is_allowed;
         }
         self.changing.insert(site.at);
-        let changes = self.in_change.get(&site.at);
-        changes.is_none_or(|changes| !changes.are_enough())
+        true
+    }
+
+    /// Looks at the places with INT3 again, all together: the guest decides how many there are. Those that are whole
+    /// once are in a change, even if it is the next one each time. Returns which of the others had INT3 too often.
+    pub(super) fn settle(&mut self) -> Vec<Finding> {
+        let (memory, text) = (self.memory, self.place.gpa);
+        for _ in 1..LOOKS {
+            if self.changing.is_empty() {
+                break;
+            }
+            memory.pause();
+            self.changing.retain(|at| {
+                let mut first = [0];
+                memory.read(text + u64::from(*at), &mut first) && sites::is_in_change(&first)
+            });
+        }
+        let is_stuck = |at: &&u32| self.in_change.get(at).is_some_and(|it| it.are_enough());
+        let stuck = self.changing.iter().filter(is_stuck);
+        stuck.filter_map(|at| self.found_at(*at)).collect()
+    }
+
+    /// What is at a place.
+    fn found_at(&self, at: u32) -> Option<Finding> {
+        let at = usize::try_from(at).ok()?;
+        let start = at - at % PAGE;
+        let end = self.expected.len().min(start.checked_add(PAGE)?);
+        let expected = self.expected.get(at..end)?;
+        let mut bytes = [0; PAGE];
+        let now = bytes.get_mut(..expected.len())?;
+        // CAST: widening.
+        let is_read = self.memory.read(self.place.gpa + at as u64, now);
+        is_read.then(|| self.finding(start, at, expected, now))
     }
 
     fn is_trampoline(&mut self, distance: i64) -> bool {
