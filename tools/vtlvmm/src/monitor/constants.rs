@@ -82,6 +82,7 @@ impl Constants {
                 place: page as u64,
                 processor: None,
                 name: "",
+                gpa: None,
             },
             place: format!("page {linear:#x}"),
             expected: "the contents of the baseline".to_owned(),

@@ -77,6 +77,8 @@ pub struct Key {
     pub processor: Option<usize>,
     /// The register or the like.
     pub name: &'static str,
+    /// The memory that it leads to, if it is another finding when it leads elsewhere.
+    pub gpa: Option<u64>,
 }
 
 /// A finding.

@@ -139,6 +139,7 @@ fn finding(
             place: vector as u64,
             processor: Some(processor),
             name,
+            gpa: None,
         },
         place,
         expected,

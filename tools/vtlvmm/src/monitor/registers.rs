@@ -154,6 +154,7 @@ fn finding(processor: usize, name: &'static str, expected: String, found: String
             place: 0,
             processor: Some(processor),
             name,
+            gpa: None,
         },
         place: name.to_owned(),
         expected,

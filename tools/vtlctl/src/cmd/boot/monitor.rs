@@ -285,6 +285,7 @@ mod tests {
                 place: 0,
                 processor: Some(1),
                 name: "LSTAR",
+                gpa: None,
             },
             place: "LSTAR".to_owned(),
             expected: "0x1".to_owned(),

@@ -116,31 +116,27 @@ impl Layout {
     }
 
     /// What is wrong with a page.
-    pub(super) fn judge(&self, leaf: Leaf) -> Option<Finding> {
+    pub(super) fn judge(&self, leaf: &Leaf) -> Option<Wrong> {
         let rights = leaf.rights;
         let is_low = Half::of(leaf.linear) == Half::User;
-        let (kind, expected, found) = if is_low && rights.executes && !rights.is_user {
-            let expected = "no page that only the kernel can execute";
-            (Kind::LowExecutable, expected, "one".to_owned())
-        } else if let Some(range) = self.writable(&leaf) {
-            let found = format!("a writable page of {}", range.name);
-            (Kind::WritableText, "read-only", found)
+        let (kind, of) = if is_low && rights.executes && !rights.is_user {
+            (Kind::LowExecutable, "")
+        } else if let Some(range) = self.writable(leaf) {
+            (Kind::WritableText, range.name)
         } else if is_low {
             return None;
-        } else if self.is_other_image(&leaf) {
-            let expected = "no code but the text of the image";
-            (Kind::OtherImage, expected, "an executable page".to_owned())
+        } else if self.is_other_image(leaf) {
+            (Kind::OtherImage, "")
         } else if rights.writes && rights.executes {
-            let expected = "either writable or executable";
-            (Kind::WritableExecutable, expected, "both".to_owned())
+            (Kind::WritableExecutable, "")
         } else {
             return None;
         };
-        let Leaf {
-            linear, gpa, len, ..
-        } = leaf;
-        let place = format!("{linear:#x} ({} KiB at {gpa:#x})", len / 1024);
-        Some(finding(kind, linear, place, expected.to_owned(), found))
+        Some(Wrong {
+            leaf: *leaf,
+            kind,
+            of,
+        })
     }
 
     /// What of the kernel can be written there.
@@ -152,6 +148,57 @@ impl Layout {
     }
 }
 
+/// A page that is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wrong {
+    pub(super) leaf: Leaf,
+    pub(super) kind: Kind,
+    /// What of the kernel is there.
+    of: &'static str,
+}
+
+impl Wrong {
+    /// Linux has such a page itself for a moment: to patch its text it maps one page of it after the other at an
+    /// address of userspace's half, in tables that nobody else uses.
+    pub(super) fn may_be_patching(&self) -> bool {
+        let Leaf { linear, rights, .. } = self.leaf;
+        self.kind == Kind::WritableText && Half::of(linear) == Half::User && !rights.is_user
+    }
+
+    /// What tells it from others.
+    pub(super) fn key(&self) -> Key {
+        Key {
+            kind: self.kind,
+            place: self.leaf.linear,
+            processor: None,
+            name: "",
+            gpa: self.may_be_patching().then_some(self.leaf.gpa),
+        }
+    }
+
+    /// What is told of it.
+    pub(super) fn finding(&self) -> Finding {
+        let (expected, found) = match self.kind {
+            Kind::LowExecutable => ("no page that only the kernel can execute", "one".to_owned()),
+            Kind::WritableText => ("read-only", format!("a writable page of {}", self.of)),
+            Kind::OtherImage => (
+                "no code but the text of the image",
+                "an executable page".to_owned(),
+            ),
+            _ => ("either writable or executable", "both".to_owned()),
+        };
+        let Leaf {
+            linear, gpa, len, ..
+        } = self.leaf;
+        Finding {
+            key: self.key(),
+            place: format!("{linear:#x} ({} KiB at {gpa:#x})", len / 1024),
+            expected: expected.to_owned(),
+            found,
+        }
+    }
+}
+
 fn finding(kind: Kind, linear: u64, place: String, expected: String, found: String) -> Finding {
     Finding {
         key: Key {
@@ -159,6 +206,7 @@ fn finding(kind: Kind, linear: u64, place: String, expected: String, found: Stri
             place: linear,
             processor: None,
             name: "",
+            gpa: None,
         },
         place,
         expected,

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Attempts to get around the checks of page tables.
 
+use std::cell::RefCell;
+
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::reports::MOST_FINDINGS;
 use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
-use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, TEXT_GPA};
+use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, Random, TEXT_GPA};
 use crate::monitor::finding::Kind;
 
 /// Makes another root with the same tables.
@@ -117,7 +119,7 @@ fn tables_that_nobody_knows_are_checked_whatever_else_is_in_cr3() {
 fn tables_that_nobody_knows_are_checked_even_if_they_take_turns() {
     let (mut guest, mut checks) = watched();
     let own = with_other_text(&guest);
-    let mut random = fake::Random(3);
+    let mut random = Random(3);
     for copy in 1..3 {
         let mut table = vec![0; 4096];
         let from = GuestAddress(own);
@@ -197,7 +199,7 @@ fn forget_root(guest: &mut fake::Guest, checks: &mut Checks, root: u64) {
     let mut before = vec![0; 4096];
     let at = GuestAddress(root);
     guest.memory.read_slice(&mut before, at).expect("memory");
-    let mut random = fake::Random(7);
+    let mut random = Random(7);
     guest.registers.cr3 = root;
     for turn in 0..60 {
         guest.write(root, &before);
@@ -316,6 +318,78 @@ fn a_writable_page_of_the_kernel_in_a_process_is_found() {
     let entry = TEXT_GPA | PRESENT | fake::WRITABLE | fake::USER | NO_EXECUTE;
     guest.map(0x7000_0000_0000, entry, 12);
     assert!(found(&guest, &mut checks)[0].starts_with("writable-text: 0x700000000000"));
+}
+
+/// Linux maps the page of its text that it patches to where nobody else looks, and patches all the time.
+#[test]
+fn pages_of_the_text_that_are_writable_for_a_moment_are_not_found() {
+    const LINEAR: u64 = 0x7000_0000_0000;
+    struct Patching<'a> {
+        guest: &'a fake::Guest,
+        at: u64,
+        random: RefCell<Random>,
+    }
+    impl Physical for Patching<'_> {
+        fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+            let mut random = self.random.borrow_mut();
+            let page = TEXT_GPA + (random.below(3) << 12);
+            let entry = page | PRESENT | fake::WRITABLE | NO_EXECUTE;
+            let now = if random.below(3) == 0 { entry } else { 0 };
+            self.guest.write(self.at, &now.to_le_bytes());
+            Physical::read(&self.guest.memory, gpa, bytes)
+        }
+
+        fn pause(&self) {}
+    }
+    let (mut guest, mut checks) = watched();
+    let at = guest.map(LINEAR, 0, 12);
+    let patching = Patching {
+        guest: &guest,
+        at,
+        random: RefCell::new(Random(17)),
+    };
+    for turn in 0..1000 {
+        let events = checks.round(&patching, &[Some(guest.stopped())]);
+        assert_eq!(events, [], "{turn}");
+    }
+    // One that stays is.
+    let entry = TEXT_GPA | PRESENT | fake::WRITABLE | NO_EXECUTE;
+    guest.write(at, &entry.to_le_bytes());
+    assert!(found(&guest, &mut checks)[0].starts_with("writable-text: 0x700000000000"));
+}
+
+/// One that Linux maps to patch its text is next to one that stays.
+#[test]
+fn a_page_that_is_writable_for_a_moment_does_not_hide_another() {
+    const LINEAR: u64 = 0x7000_0000_0000;
+    struct Patching<'a>(&'a fake::Guest, u64);
+    impl Physical for Patching<'_> {
+        fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+            Physical::read(&self.0.memory, gpa, bytes)
+        }
+
+        fn pause(&self) {
+            self.0.write(self.1, &[0; 8]);
+        }
+    }
+    // A pass begins with any of them.
+    for _ in 0..32 {
+        let (mut guest, mut checks) = watched();
+        let entry = TEXT_GPA | PRESENT | fake::WRITABLE | NO_EXECUTE;
+        let at = guest.map(LINEAR, entry, 12);
+        guest.map(LINEAR + 0x1000, entry | fake::USER, 12);
+        let told: Vec<Event> = (0..3)
+            .flat_map(|_| {
+                guest.write(at, &entry.to_le_bytes());
+                let patching = Patching(&guest, at);
+                checks.round(&patching, &[Some(guest.stopped())])
+            })
+            .collect();
+        assert!(
+            matches!(told.as_slice(), [Event::Finding(it)] if it.key.place == LINEAR + 0x1000),
+            "{told:?}"
+        );
+    }
 }
 
 /// Pages whose rights are wrong in two ways, one after the other.

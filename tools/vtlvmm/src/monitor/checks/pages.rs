@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
-use super::layout::Layout;
+use super::layout::{Layout, Wrong};
 use super::reports::{MOST_FINDINGS, Reports, reported_as};
 use super::unchecked::unchecked;
 use crate::monitor::finding::{Finding, Key, Kind};
@@ -12,7 +12,7 @@ use crate::monitor::image::KernelImage;
 use crate::monitor::roots::Tables;
 use crate::monitor::tables::{self, Half, Leaf, Pass, Progress};
 use crate::monitor::text::Place;
-use crate::monitor::view::{Physical, Root};
+use crate::monitor::view::{LOOKS, Physical, Root};
 
 /// See the module.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Pages {
         let mut is_clean = true;
         loop {
             let progress = pass.go(memory, root, STEP, &mut |leaf| {
-                is_clean = self.layout.judge(leaf).is_none();
+                is_clean = self.layout.judge(&leaf).is_none();
                 match is_clean {
                     true => ControlFlow::Continue(()),
                     false => ControlFlow::Break(()),
@@ -80,15 +80,25 @@ impl Pages {
         budget: usize,
     ) -> Vec<Finding> {
         let mut found = New::besides(reports);
+        // First, so that new ones don't hide them.
+        for key in reports.previous() {
+            let again = self.look_again(memory, roots, key);
+            if let Some((root, wrong)) = again.filter(|(_, wrong)| found.is_new(wrong)) {
+                found.push(root, wrong);
+            }
+        }
         self.roots = self.roots.max(roots.len());
         for (pass, turn) in self.passes.iter_mut().zip(&mut self.turns) {
             let Some(root) = roots.get(*turn % roots.len().max(1)).copied() else {
                 break;
             };
             let progress = pass.go(memory, root.root, budget, &mut |leaf| {
-                let wrong = self.layout.judge(leaf).filter(|it| found.is_new(it));
-                if let Some(next) = wrong.filter(|_| is_still(memory, &root, leaf)) {
-                    found.push(next);
+                let Some(wrong) = self.layout.judge(&leaf).filter(|it| found.is_new(it)) else {
+                    return ControlFlow::Continue(());
+                };
+                match look(memory, &root, &leaf) {
+                    Look::Same => found.push(root, wrong),
+                    Look::Changed | Look::Gone => {}
                 }
                 ControlFlow::Continue(())
             });
@@ -97,7 +107,7 @@ impl Pages {
             }
             self.are_too_many |= progress == Progress::TooMany;
         }
-        let mut found = found.findings;
+        let mut found = found.settle(memory);
         if self.are_too_many {
             found.push(unchecked(
                 "tables",
@@ -110,12 +120,12 @@ impl Pages {
     }
 
     /// Looks at the page of a finding again, in the tables of all processors.
-    pub(super) fn check_again<P: Physical>(
+    fn look_again<P: Physical>(
         &self,
         memory: &P,
         roots: &[Tables],
         key: &Key,
-    ) -> Option<Finding> {
+    ) -> Option<(Tables, Wrong)> {
         match key.kind {
             Kind::WritableExecutable
             | Kind::WritableText
@@ -125,22 +135,40 @@ impl Pages {
         }
         roots.iter().find_map(|root| {
             let leaf = tables::leaf(memory, root.root, key.place)?;
-            let wrong = self.layout.judge(leaf)?;
-            is_still(memory, root, leaf).then_some(wrong)
+            let wrong = self.layout.judge(&leaf)?;
+            (look(memory, root, &leaf) == Look::Same).then_some((*root, wrong))
         })
     }
 }
 
-/// Returns true if a walk from the root still leads there. A table, or the root, may have been freed when it was
-/// read, and be memory of a process by then.
-fn is_still<P: Physical>(memory: &P, tables: &Tables, leaf: Leaf) -> bool {
-    tables::leaf(memory, tables.root, leaf.linear) == Some(leaf) && tables.are_still(memory)
+/// What has become of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// A walk from the root still leads there.
+    Same,
+    /// It does not: a table may have been freed when it was read, and be memory of a process by then.
+    Changed,
+    /// The same is so of the root.
+    Gone,
+}
+
+fn look<P: Physical>(memory: &P, tables: &Tables, leaf: &Leaf) -> Look {
+    let now = tables::leaf(memory, tables.root, leaf.linear);
+    if !tables.are_still(memory) {
+        Look::Gone
+    } else if now.as_ref() == Some(leaf) {
+        Look::Same
+    } else {
+        Look::Changed
+    }
 }
 
 /// What was not found before; of each kind so many that one does not hide another.
 struct New<'a> {
     reports: &'a Reports,
     findings: Vec<Finding>,
+    /// Those that are none if they change.
+    doubtful: Vec<(Tables, Wrong)>,
     seen: HashSet<Key>,
     counts: BTreeMap<Kind, usize>,
 }
@@ -150,23 +178,59 @@ impl<'a> New<'a> {
         Self {
             reports,
             findings: Vec::new(),
+            doubtful: Vec::new(),
             seen: HashSet::new(),
             counts: BTreeMap::new(),
         }
     }
 
-    /// Neighbours of what is wrong are the same mistake.
-    fn is_new(&self, finding: &Finding) -> bool {
-        let key = reported_as(&finding.key);
-        let count = self.counts.get(&key.kind).copied().unwrap_or(0);
-        count < MOST_FINDINGS && !self.seen.contains(&key) && !self.reports.knows(&key)
+    /// Neighbours of what is wrong are the same mistake; but not if it may be none.
+    fn is_new(&self, wrong: &Wrong) -> bool {
+        let key = reported_as(&wrong.key());
+        !self.reports.knows(&key)
+            && self.count(wrong) < MOST_FINDINGS
+            && !self.seen.contains(&Self::seen_as(wrong))
     }
 
-    fn push(&mut self, finding: Finding) {
-        let key = reported_as(&finding.key);
-        *self.counts.entry(key.kind).or_default() += 1;
-        self.seen.insert(key);
-        self.findings.push(finding);
+    fn seen_as(wrong: &Wrong) -> Key {
+        let key = wrong.key();
+        match wrong.may_be_patching() {
+            true => key,
+            false => reported_as(&key),
+        }
+    }
+
+    fn count(&self, wrong: &Wrong) -> usize {
+        match wrong.may_be_patching() {
+            true => self.doubtful.len(),
+            false => self.counts.get(&wrong.kind).copied().unwrap_or(0),
+        }
+    }
+
+    fn push(&mut self, root: Tables, wrong: Wrong) {
+        self.seen.insert(Self::seen_as(&wrong));
+        if wrong.may_be_patching() {
+            self.doubtful.push((root, wrong));
+        } else {
+            *self.counts.entry(wrong.kind).or_default() += 1;
+            self.findings.push(wrong.finding());
+        }
+    }
+
+    /// Looks at those again that may be none, all together: the guest decides how many there are.
+    fn settle<P: Physical>(mut self, memory: &P) -> Vec<Finding> {
+        for _ in 1..LOOKS {
+            if self.doubtful.is_empty() {
+                break;
+            }
+            memory.pause();
+            let is_same =
+                |(root, wrong): &(Tables, Wrong)| look(memory, root, &wrong.leaf) == Look::Same;
+            self.doubtful.retain(is_same);
+        }
+        let last = self.doubtful.iter().map(|(_, wrong)| wrong.finding());
+        self.findings.extend(last);
+        self.findings
     }
 }
 

@@ -119,6 +119,7 @@ pub(super) fn reported_as(key: &Key) -> Key {
         | Kind::LowExecutable => {
             key.place &= !(LARGE_PAGE - 1);
             key.processor = None;
+            key.gpa = None;
         }
         Kind::Gate => key.processor = None,
         _ => {}

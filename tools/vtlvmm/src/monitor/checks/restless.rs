@@ -56,6 +56,7 @@ mod tests {
             place,
             processor: None,
             name: "",
+            gpa: None,
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) fn unchecked(name: &'static str, place: &str, expected: &str, found: 
             place: 0,
             processor: None,
             name,
+            gpa: None,
         },
         place: place.to_owned(),
         expected: expected.to_owned(),

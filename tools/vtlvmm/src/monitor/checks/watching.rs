@@ -170,12 +170,8 @@ impl Watching {
         // All of the kernel's lead to it.
         let others = roots.iter().filter(|it| it.whose != Whose::Kernel);
         let near_text: Vec<Tables> = others.copied().chain([image]).collect();
-        let again = reports.previous().filter_map(|key| match key.kind {
-            Kind::Text => None,
-            Kind::Constants => self.constants.check_again(memory, key),
-            _ => self.pages.check_again(memory, &roots, key),
-        });
-        found.extend(again);
+        let again = reports.previous().filter(|key| key.kind == Kind::Constants);
+        found.extend(again.filter_map(|key| self.constants.check_again(memory, key)));
         let again = reports.previous().filter(|key| key.kind == Kind::Text);
         found.extend(self.text.check(memory, &near_text, budget.pages, again));
         found.extend(self.constants.check(memory, budget.pages));

@@ -224,6 +224,7 @@ impl<'a, P: Physical> Compare<'a, P> {
                 place: start as u64,
                 processor: None,
                 name: "",
+                gpa: None,
             },
             place: format!("{linear:#x} ({})", name.unwrap_or_default()),
             expected: some(expected),

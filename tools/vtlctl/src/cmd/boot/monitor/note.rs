@@ -66,6 +66,7 @@ mod tests {
                 place: 0,
                 processor,
                 name: "",
+                gpa: None,
             },
             place: String::new(),
             expected: String::new(),
