@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Attempts to get around the checks of page tables.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use vm_memory::{Bytes as _, GuestAddress};
 
@@ -389,6 +389,36 @@ fn a_page_that_is_writable_for_a_moment_does_not_hide_another() {
             matches!(told.as_slice(), [Event::Finding(it)] if it.key.place == LINEAR + 0x1000),
             "{told:?}"
         );
+    }
+}
+
+/// A process ends, and its root is memory that leads to more pages than can be looked at.
+#[test]
+fn a_root_that_is_gone_is_left_at_its_first_page() {
+    struct Counted<'a>(&'a fake::Guest, Cell<u32>);
+    impl Physical for Counted<'_> {
+        fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+            self.1.set(self.1.get() + 1);
+            Physical::read(&self.0.memory, gpa, bytes)
+        }
+    }
+    let (mut guest, mut checks) = watched();
+    let counted = Counted(&guest, Cell::new(0));
+    let before = guest.stopped();
+    checks.round(&counted, &[Some(before)]);
+    let usual = counted.1.get();
+    let (root, table) = (fake::ROOT + 0x10_0000, fake::ROOT + 0x12_0000);
+    copy_root(&guest, root);
+    guest.registers.cr3 = root;
+    let stopped = guest.stopped();
+    let page = 0x9000 | PRESENT | fake::WRITABLE;
+    guest.write(table, &page.to_le_bytes().repeat(512));
+    guest.write(root, &(table | 0x7).to_le_bytes().repeat(512));
+    let counted = Counted(&guest, Cell::new(0));
+    for _ in 0..8 {
+        counted.1.set(0);
+        assert_eq!(checks.round(&counted, &[Some(stopped)]), []);
+        assert!(counted.1.get() < usual + 200, "{} {usual}", counted.1.get());
     }
 }
 

@@ -98,7 +98,9 @@ impl Pages {
                 };
                 match look(memory, &root, &leaf) {
                     Look::Same => found.push(root, wrong),
-                    Look::Changed | Look::Gone => {}
+                    Look::Changed => {}
+                    // There may be as many as a process likes.
+                    Look::Gone => return ControlFlow::Break(()),
                 }
                 ControlFlow::Continue(())
             });
