@@ -10,6 +10,7 @@ mod pages;
 mod reports;
 mod restless;
 mod starting;
+mod turns;
 mod unchecked;
 mod watching;
 

@@ -74,7 +74,7 @@ pub struct Registers {
 }
 
 /// Page tables of a processor in long mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Root {
     /// The address of CR3, without its other bits.
     pub cr3: u64,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::page_tests::separate;
+use super::page_tests::{copy_root, separate};
 use super::starting::MOST_STARTING;
 use super::tests::{TEXT, found, round, unwatched, watched};
 use super::*;
@@ -146,6 +146,30 @@ fn a_change_that_moves_on_before_it_is_confirmed_is_found() {
         matches!(told.first(), Some(Event::Finding(it)) if it.key.kind == Kind::WritableExecutable),
         "{told:?}"
     );
+}
+
+/// A page is wrong only when the tables of the other processor would be gone through, if they took turns.
+#[test]
+fn a_page_that_is_wrong_in_every_other_round_is_found() {
+    let (mut guest, mut checks) = watched();
+    let root = fake::ROOT + 0x10_0000;
+    copy_root(&guest, root);
+    let at = guest.map(0x7000_0000_0000, 0, 12);
+    let top = 8 * (0x7000_0000_0000_u64 >> 39);
+    guest.write(root + top, &[0; 8]);
+    let mut other = guest.registers;
+    other.cr3 = root;
+    let is_found = (0..200).any(|turn| {
+        let entry = if turn % 2 == 0 { 0x9000 | PRESENT } else { 0 };
+        guest.write(at, &entry.to_le_bytes());
+        let other = other.with_tops(&guest.memory);
+        let all = [Some(other), Some(guest.stopped())];
+        let events = checks.round(&guest.memory, &all);
+        events
+            .iter()
+            .any(|it| matches!(it, Event::Finding(it) if it.key.kind == Kind::LowExecutable))
+    });
+    assert!(is_found);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::monitor::fake::{self, CONSTANTS, DELTA, LARGE, NO_EXECUTE, PRESENT, R
 use crate::monitor::finding::Kind;
 
 /// Makes another root with the same tables.
-fn copy_root(guest: &fake::Guest, to: u64) {
+pub(super) fn copy_root(guest: &fake::Guest, to: u64) {
     let mut table = vec![0; 4096];
     let root = GuestAddress(fake::ROOT);
     guest.memory.read_slice(&mut table, root).expect("memory");

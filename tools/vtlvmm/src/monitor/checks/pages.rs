@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use super::layout::{Layout, Wrong};
 use super::reports::{MOST_FINDINGS, Reports, reported_as};
+use super::turns::Turns;
 use super::unchecked::unchecked;
 use crate::monitor::finding::{Finding, Key, Kind};
 use crate::monitor::image::KernelImage;
@@ -20,9 +21,7 @@ pub(super) struct Pages {
     layout: Layout,
     passes: [Pass; 2],
     /// Whose tables each of them goes through.
-    turns: [usize; 2],
-    /// The most tables that there were to go through.
-    roots: usize,
+    turns: [Turns; 2],
     are_too_many: bool,
 }
 
@@ -31,8 +30,7 @@ impl Pages {
         Self {
             layout: Layout::new(image, text, image_table),
             passes: [Pass::new(Half::Kernel), Pass::new(Half::User)],
-            turns: [0; 2],
-            roots: 1,
+            turns: Default::default(),
             are_too_many: false,
         }
     }
@@ -43,7 +41,7 @@ impl Pages {
 
     /// Returns true if the tables of each processor were gone through.
     pub(super) fn are_all_visited(&self) -> bool {
-        self.turns.iter().all(|turn| *turn >= self.roots)
+        self.turns.iter().all(Turns::were_all)
     }
 
     /// Returns true if a whole pass through the kernel's half finds nothing. It ends with the first page that
@@ -87,9 +85,8 @@ impl Pages {
                 found.push(root, wrong);
             }
         }
-        self.roots = self.roots.max(roots.len());
         for (pass, turn) in self.passes.iter_mut().zip(&mut self.turns) {
-            let Some(root) = roots.get(*turn % roots.len().max(1)).copied() else {
+            let Some(root) = turn.next(roots) else {
                 break;
             };
             let progress = pass.go(memory, root.root, budget, &mut |leaf| {
@@ -105,7 +102,7 @@ impl Pages {
                 ControlFlow::Continue(())
             });
             if progress != Progress::Unfinished {
-                *turn = turn.saturating_add(1);
+                turn.end(roots);
             }
             self.are_too_many |= progress == Progress::TooMany;
         }
