@@ -166,14 +166,14 @@ impl Checks {
         self.reports.has_suspects()
     }
 
-    /// What a later start can be compared with. `None` before the baseline, and if there is, or may be, a
-    /// finding.
-    pub fn learned(&self) -> Option<Baseline> {
+    /// What a later start can be compared with. `None` before the baseline, if there is, or may be, a finding, and
+    /// if a processor that runs was not looked at.
+    pub fn learned(&self, runs: impl Fn(usize) -> bool) -> Option<Baseline> {
         let State::Watching(watching) = &self.state else {
             return None;
         };
         let is_clean = self.reports.are_none();
-        let learned = is_clean.then(|| watching.learned())??;
+        let learned = is_clean.then(|| watching.learned(runs))??;
         // A later start takes no other.
         learned.fits(&self.image).then_some(learned)
     }

@@ -109,13 +109,23 @@ fn hurry(checks: &mut Checks, begun: Instant, expected_since: &mut Option<Instan
     Vec::new()
 }
 
+/// Returns true if the processor has started.
+fn runs(processors: &Processors, number: usize) -> bool {
+    let processor = processors.list().get(number);
+    processor.is_some_and(|it| it.activity.phase() == Phase::Running)
+}
+
 /// Tells what this start is like, once.
-fn tell(checks: &Checks, learned: &mut Option<Box<dyn FnOnce(Baseline) + Send>>) {
+fn tell(
+    checks: &Checks,
+    processors: &Processors,
+    learned: &mut Option<Box<dyn FnOnce(Baseline) + Send>>,
+) {
     // It takes a while.
     if learned.is_none() {
         return;
     }
-    if let Some(baseline) = checks.learned() {
+    if let Some(baseline) = checks.learned(|number| runs(processors, number)) {
         if let Some(learned) = learned.take() {
             learned(baseline);
         }
@@ -219,7 +229,7 @@ impl Watch {
                 }
                 (settings.report)(Report::Event(event));
             }
-            tell(&checks, &mut settings.learned);
+            tell(&checks, &board.processors, &mut settings.learned);
             pause = if checks.has_suspects() {
                 varied(SOON.min(settings.interval))
             } else if checks.is_waiting() {
@@ -251,12 +261,8 @@ impl Watch {
     /// The registers of all processors that run.
     fn collect(&self, processors: &Processors, checks: &mut Checks) -> Vec<Option<Registers>> {
         self.shared.lock().registers.fill(None);
-        let running = |number: usize| {
-            let processor = processors.list().get(number);
-            processor.is_some_and(|it| it.activity.phase() == Phase::Running)
-        };
         for (number, due) in self.is_due.iter().enumerate() {
-            due.store(running(number), Ordering::SeqCst);
+            due.store(runs(processors, number), Ordering::SeqCst);
         }
         // It can only fail for lack of memory: then only those that exit by themselves are checked.
         let _ = processors.interrupt_all();

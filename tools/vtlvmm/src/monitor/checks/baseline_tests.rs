@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What one start learns from another.
 
+use vm_memory::{Bytes as _, GuestAddress};
+
+use super::page_tests::copy_root;
 use super::tests::{round, unwatched, watched};
 use super::*;
 use crate::monitor::fake::{self, DELTA, Guest, IDT_GPA, PATCHED, PRESENT, SEALED, TEXT_GPA};
@@ -22,7 +25,7 @@ fn found_in_kernel(
     for _ in 0..3 {
         round(&guest, &mut checks);
     }
-    let trusted = checks.learned();
+    let trusted = checks.learned(|_| true);
     assert!(trusted.as_ref().is_some_and(|it| it.fits(image)));
     [trusted, None].map(|trusted| {
         let mut guest = Guest::new();
@@ -40,7 +43,7 @@ fn found_in_kernel(
 #[test]
 fn a_start_tells_what_the_kernel_has_patched_and_where_its_gates_lead() {
     let (guest, checks) = watched();
-    let learned = checks.learned().expect("all is well");
+    let learned = checks.learned(|_| true).expect("all is well");
     // CAST: small.
     assert_eq!(learned.patched, [(PATCHED as u32, vec![0xc3, 0xcc])]);
     assert_eq!(learned.gates.len(), 256);
@@ -153,16 +156,16 @@ fn a_branch_to_a_thunk_elsewhere_may_be_one_to_another_thunk_of_its_register() {
 
 #[test]
 fn nothing_is_learned_of_a_start_whose_pages_were_wrong() {
-    for _ in 0..64 {
+    for _ in 0..16 {
         let mut guest = Guest::new();
+        let linear = |number: u64| 0xffff_c900_0000_0000 + (number << 21);
         for number in 0..64 {
             let rights = if number == 7 {
                 fake::WRITABLE
             } else {
                 fake::NO_EXECUTE
             };
-            let linear = 0xffff_c900_0000_0000 + (number << 21);
-            guest.map(linear, 0x9000 | PRESENT | rights, 12);
+            guest.map(linear(number), 0x9000 | PRESENT | rights, 12);
         }
         let budget = Budget {
             tables: 1,
@@ -173,7 +176,13 @@ fn nothing_is_learned_of_a_start_whose_pages_were_wrong() {
         checks.hurry();
         let events = round(&guest, &mut checks);
         assert!(matches!(events.as_slice(), [Event::Baseline(_), ..]));
-        assert_eq!(checks.learned(), None);
+        // Nobody finds the page later, but it was wrong.
+        guest.map(linear(7), 0x9000 | PRESENT | fake::NO_EXECUTE, 12);
+        for _ in 0..80 {
+            assert_eq!(round(&guest, &mut checks), []);
+        }
+        assert!(checks.reports.are_none());
+        assert_eq!(checks.learned(|_| true), None);
     }
 }
 
@@ -190,11 +199,42 @@ fn nothing_is_learned_before_all_tables_were_visited() {
     };
     let mut checks = Checks::new(Arc::new(fake::image()), None, budget);
     round(&guest, &mut checks);
-    assert_eq!(checks.learned(), None);
+    assert_eq!(checks.learned(|_| true), None);
     for _ in 0..80 {
         round(&guest, &mut checks);
     }
-    assert!(checks.learned().is_some());
+    assert!(checks.learned(|_| true).is_some());
+}
+
+#[test]
+fn nothing_is_learned_before_each_processor_was_looked_at() {
+    let (guest, checks) = watched();
+    assert!(checks.learned(|_| true).is_some());
+    drop(checks);
+    let mut checks = unwatched();
+    for _ in 0..5 {
+        checks.round(&guest.memory, &[Some(guest.stopped()), None]);
+        assert_eq!(checks.learned(|_| true), None);
+        assert!(checks.learned(|number| number == 0).is_some(), "one runs");
+    }
+    // Nobody knows the tables of the other one, but nothing is wrong with them.
+    let mut other = guest.registers;
+    other.cr3 = fake::ROOT + 0x10_0000;
+    copy_root(&guest, other.cr3);
+    let copy = other.cr3 + 0x1000;
+    let top = 8 * 511;
+    let mut table = vec![0; 4096];
+    let image = GuestAddress(guest.read_word(fake::ROOT + top) & !0xfff);
+    guest.memory.read_slice(&mut table, image).expect("memory");
+    guest.write(copy, &table);
+    guest.write(other.cr3 + top, &(copy | 0x7).to_le_bytes());
+    let strange = other.with_tops(&guest.memory);
+    for registers in [strange, strange, guest.stopped()] {
+        assert_eq!(checks.learned(|_| true), None);
+        let all = [Some(guest.stopped()), Some(registers)];
+        assert_eq!(checks.round(&guest.memory, &all), []);
+    }
+    assert!(checks.learned(|_| true).is_some());
 }
 
 #[test]
@@ -202,12 +242,12 @@ fn nothing_is_learned_of_a_start_with_a_finding() {
     let (mut guest, mut checks) = watched();
     guest.registers.lstar += 1;
     round(&guest, &mut checks);
-    assert_eq!(checks.learned(), None, "it may be one");
+    assert_eq!(checks.learned(|_| true), None, "it may be one");
     round(&guest, &mut checks);
     guest.registers.lstar -= 1;
     round(&guest, &mut checks);
     round(&guest, &mut checks);
-    assert_eq!(checks.learned(), None, "there was one");
+    assert_eq!(checks.learned(|_| true), None, "there was one");
     let unseen = unwatched();
-    assert_eq!(unseen.learned(), None);
+    assert_eq!(unseen.learned(|_| true), None);
 }

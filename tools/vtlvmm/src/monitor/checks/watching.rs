@@ -29,6 +29,8 @@ pub(super) struct Watching {
     /// Its pages were as they ought to be when the baseline was taken.
     is_ready: bool,
     starting: Vec<Starting>,
+    /// Which processors were checked while they used tables of Linux.
+    were_seen: Vec<bool>,
 }
 
 /// Looks at the guest for the first time. `None` if it is not ready, unless this is the last try.
@@ -64,6 +66,7 @@ pub(super) fn baseline<P: Physical>(
         gates,
         constants: Constants::baseline(memory, place, image.constants),
         starting: vec![Starting::No; all.len()],
+        were_seen: vec![false; all.len()],
         expected,
         text,
         pages,
@@ -104,8 +107,10 @@ fn first<P: Physical>(memory: &P, registers: &Registers, len: usize) -> Option<F
 impl Watching {
     /// What a later start can be compared with. `None` if the guest was not as it ought to be when the baseline
     /// was taken, or not all of it was looked at since.
-    pub(super) fn learned(&self) -> Option<Baseline> {
-        if !self.is_ready || !self.pages.are_all_visited() {
+    pub(super) fn learned(&self, runs: impl Fn(usize) -> bool) -> Option<Baseline> {
+        let mut were_seen = self.were_seen.iter().enumerate();
+        let are_seen = were_seen.all(|(processor, was_seen)| *was_seen || !runs(processor));
+        if !self.is_ready || !are_seen || !self.pages.are_all_visited() {
             return None;
         }
         let Baseline {
@@ -155,6 +160,9 @@ impl Watching {
             found.extend(self.expected.check(processor, registers, &self.text));
             let used = self.pages.layout().tables(registers);
             if let Some(tables) = used.first() {
+                if let Some(was_seen) = self.were_seen.get_mut(processor) {
+                    *was_seen |= tables.whose != Whose::Nobody;
+                }
                 found.extend(self.check_gates(memory, tables, registers, processor));
             }
             for tables in used {
