@@ -236,4 +236,6 @@ mod evasion_tests;
 #[cfg(test)]
 mod page_tests;
 #[cfg(test)]
+mod race_tests;
+#[cfg(test)]
 mod tests;
