@@ -41,6 +41,7 @@ extern "C" fn tmk_main(boot_params: u64) -> ! {
     tests::prepare();
     let memory = tests::Memory::find(boot_params);
     let is_asked = |word: &[u8]| tests::find_word(boot_params, word).is_some();
+    let only = tests::find_word(boot_params, b"tmk.only=");
     let mut vm = vm::Vm::new(1);
     if is_asked(b"tmk.do=bench") {
         report(bench::run(&mut vm));
@@ -50,9 +51,9 @@ extern "C" fn tmk_main(boot_params: u64) -> ! {
         report(end(&mut vm, &memory));
     } else if is_asked(b"tmk.do=smp") {
         smp::start_others(boot_params);
-        run_tests(tests::SMP, &memory);
+        run_tests(tests::SMP, &memory, only);
     } else {
-        run_tests(tests::ALL, &memory);
+        run_tests(tests::ALL, &memory, only);
     }
     host::power_off()
 }
@@ -64,14 +65,16 @@ fn report(outcome: vm::Outcome) {
     }
 }
 
-/// Runs tests and prints KTAP.
+/// Runs tests and prints KTAP; all, or those whose names begin with the word at `only`.
 #[cfg(target_os = "none")]
-fn run_tests(tests: &[(&str, tests::Test)], memory: &tests::Memory) {
+fn run_tests(tests: &[(&str, tests::Test)], memory: &tests::Memory, only: Option<u64>) {
     use host::say;
+    let is_chosen = |name: &str| only.is_none_or(|word| tests::begins_with(name, word));
+    let chosen = || tests.iter().filter(|(name, _)| is_chosen(name));
     say!("KTAP version 1");
-    say!("1..{}", tests.len());
+    say!("1..{}", chosen().count());
     let (mut passed, mut failed) = (0, 0);
-    for (index, (name, test)) in tests.iter().enumerate() {
+    for (index, (name, test)) in chosen().enumerate() {
         let number = index + 1;
         let mut vm = vm::Vm::new(1);
         match test(&mut vm, memory) {

@@ -60,6 +60,13 @@ pub fn find_word(boot_params: u64, word: &[u8]) -> Option<u64> {
     Some(found + word.len() as u64)
 }
 
+/// Returns true if a name begins with the word at this address, which ends with a blank or a zero.
+pub fn begins_with(name: &str, word: u64) -> bool {
+    let mut word = (word..).map(byte).take_while(|b| !matches!(b, 0 | b' '));
+    let mut name = name.bytes();
+    word.all(|wanted| name.next() == Some(wanted))
+}
+
 /// Fills the tables that the L2 VMs share, and gives VM 1 the pages of this program.
 pub fn prepare() {
     for vector in 0..256 {
