@@ -38,7 +38,9 @@ in_reach() {
 # PROFILE=... where each path executes them, or with COUNT_BOOT=1 those of a boot instead.
 # RDRAND stays: a TD's kernel refuses to boot without it. With DISK=FILE the TD has a disk, with NET=1
 # a network of QEMU's own, and with DEVICES=... devices for QEMU's command line, whose DMA reaches what L1
-# shares. They have no MSIs, which QEMU would send to the wrong processor.
+# shares. They have no MSIs, which QEMU would send to the wrong processor. Two things that reach more are left
+# out: the HPET, whose interrupts can be writes to any memory, and VMware's port, which changes registers of
+# the emulator's.
 machine() {
 	local kernel=$1 initrd=$2 emu_log=$3 options=$4 command_line=$5 vcpus=${SMP:-2}
 	local mem=${MEM:-1536M} mib=0
@@ -82,7 +84,7 @@ machine() {
 		accel+=(-plugin "file=$BUILD/cargo/release/libinsn_count.so,out=$COUNT_TO${PROFILE:+,profile=on}${COUNT_BOOT:+,boot=on}")
 	fi
 	# shellcheck disable=SC2034 # the caller runs it
-	qemu=(qemu-system-x86_64 -machine q35 "${accel[@]}" -cpu "$cpu"
+	qemu=(qemu-system-x86_64 -machine "q35,hpet=off,vmport=off" "${accel[@]}" -cpu "$cpu"
 		-m "$mem" -smp "$vcpus" -nodefaults -no-reboot -display none
 		"${console[@]}" -debugcon "file:$emu_log" -global "isa-debugcon.iobase=0xe9"
 		-device "isa-debug-exit,iobase=0xf4"

@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..27"
+echo "1..28"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -90,6 +90,10 @@ verdict a_kernel_that_cannot_move_is_not_put_where_vtl0_is
 boot "" end_reset
 ends 37 'L1 asks for a reset' 'summary: vCPU 0 exits'
 verdict a_reset_ends_with_37
+boot "" end_reset_kbd
+ends 37 'L1 asks for a reset' && boot "" end_reset_outputs && ends 37 'L1 asks for a reset' &&
+	boot "" end_reset_fast && ends 37 'L1 asks for a reset'
+verdict a_reset_by_any_port_ends_with_37
 boot "" end_stop
 ends 0 'L1 stops for good' 'summary: vCPU 0 exits' && ! grep -q 'L1 powers off' "$emu_log"
 verdict a_stop_for_good_ends_the_machine

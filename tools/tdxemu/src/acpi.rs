@@ -4,8 +4,8 @@
 //! Firmware's root table is copied with three changes: the MADT is replaced by one that lists L1's
 //! processors by L1's numbers, with a Multiprocessor Wakeup entry (type 16), because INIT and
 //! start-up IPIs do not exist in a TD [ACPI 6.4 5.2.12]; there is one table more, which says
-//! where the event log of the boot is [GHCI CCEL]; and the table of DMA-remapping units is left out,
-//! which are the host's.
+//! where the event log of the boot is [GHCI CCEL]; and the tables of DMA-remapping units and of
+//! high-precision timers are left out, which are the host's.
 
 use crate::mem::map::Range;
 
@@ -55,8 +55,8 @@ pub struct Tables {
     madt: u64,
     /// Index of the MADT's address in the root table.
     madt_slot: usize,
-    /// The same of the table of DMA-remapping units.
-    dmar_slot: Option<usize>,
+    /// The same of the tables that L1 does not get.
+    hosts_slots: [Option<usize>; 2],
     /// Registers of the first of these.
     pub dma_unit_pa: Option<u64>,
 }
@@ -89,7 +89,7 @@ pub fn find(memory: &impl Physical, rsdp: u64) -> Result<Tables, &'static str> {
         rsdt,
         madt,
         madt_slot,
-        dmar_slot: dmar.map(|(slot, _)| slot),
+        hosts_slots: [dmar, find(b"HPET")].map(|found| found.map(|(slot, _)| slot)),
         dma_unit_pa: dmar.and_then(|(_, table)| dma_unit(memory, table)),
     })
 }
@@ -199,7 +199,7 @@ pub fn build(
     const TOO_BIG: &str = "firmware's ACPI tables are larger than expected";
     let old_rsdt_len = table_len(memory, tables.rsdt);
     let slots = old_rsdt_len.saturating_sub(HEADER_BYTES) / 4;
-    let kept = (0..slots).filter(|slot| Some(*slot) != tables.dmar_slot);
+    let kept = (0..slots).filter(|slot| !tables.hosts_slots.contains(&Some(*slot)));
     let rsdt_len = HEADER_BYTES + 4 * kept.clone().count() + 4;
     let madt_len = table_len(memory, tables.madt);
     let rsdt_at = 64;
@@ -422,8 +422,22 @@ mod tests {
         assert_eq!(area[68..72], 48u32.to_le_bytes());
         assert_eq!(read_u32(&copy, 0x8000 + 64 + 36), 0x200);
         let again = find(&copy, 0x8000).unwrap();
-        assert_eq!((again.madt_slot, again.dmar_slot), (1, None));
+        assert_eq!((again.madt_slot, again.hosts_slots), (1, [None; 2]));
         assert_eq!(read_u32(&copy, 0x8000 + 64 + 44), 0x8070);
+    }
+
+    #[test]
+    fn high_precision_timers_are_the_hosts() {
+        let mut firmware = firmware();
+        firmware.0[0x200..0x204].copy_from_slice(b"HPET");
+        let tables = find(&firmware, 0x10).unwrap();
+        assert_eq!(tables.dma_unit_pa, None);
+        let mut area = vec![0; 4096];
+        build(&firmware, &tables, number, &PLACES, &mut area, 0x8000).unwrap();
+        // The MADT and the new one.
+        assert_eq!(area[68..72], 44u32.to_le_bytes());
+        let again = find(&ToyFirmware([vec![0; 0x8000], area].concat()), 0x8000).unwrap();
+        assert_eq!((again.madt_slot, again.hosts_slots), (0, [None; 2]));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod iommu;
 pub mod map_gpa;
 pub mod mmio;
 pub mod msr;
+mod pci;
 pub mod synic;
 pub mod timers;
 

@@ -21,6 +21,7 @@
 )]
 
 mod acpi;
+mod chipset;
 mod config;
 mod dma;
 mod extra_msrs;

@@ -10,7 +10,11 @@ use crate::vm::{Outcome, Vm, reg};
 
 type End = fn(&mut Vm, &Memory) -> Outcome;
 
-const ENDS: [(&[u8], End); 14] = [
+/// The first one counts, so a name comes before those that it begins with.
+const ENDS: [(&[u8], End); 17] = [
+    (b"tmk.do=end_reset_kbd", reset_by_keyboard),
+    (b"tmk.do=end_reset_outputs", reset_by_outputs),
+    (b"tmk.do=end_reset_fast", reset_by_system_control),
     (b"tmk.do=end_reset", reset),
     (b"tmk.do=end_stop", stop),
     (b"tmk.do=end_fatal_error", fatal_error),
@@ -36,6 +40,25 @@ pub fn find(boot_params: u64) -> Option<End> {
 /// L1 requests a reset.
 fn reset(_: &mut Vm, _: &Memory) -> Outcome {
     host::write_port(0xcf9, 6);
+    Ok(())
+}
+
+/// The same by a pulse of the keyboard controller, in a form that is not the usual one.
+fn reset_by_keyboard(_: &mut Vm, _: &Memory) -> Outcome {
+    host::write_port(0x64, 0xf0);
+    Ok(())
+}
+
+/// The same by its output port.
+fn reset_by_outputs(_: &mut Vm, _: &Memory) -> Outcome {
+    host::write_port(0x64, 0xd1);
+    host::write_port(0x60, 0);
+    Ok(())
+}
+
+/// The same by the port that also has A20.
+fn reset_by_system_control(_: &mut Vm, _: &Memory) -> Outcome {
+    host::write_port(0x92, 3);
     Ok(())
 }
 

@@ -100,6 +100,11 @@ pub fn refuses_mmio32(address: u64) -> bool {
     answer(MMIO, [4, 0, address, 0])[10] != 0
 }
 
+/// Returns true if the host refuses to write to one.
+pub fn refuses_mmio32_write(address: u64, value: u64) -> bool {
+    answer(MMIO, [4, 1, address, value])[10] != 0
+}
+
 /// Reads a register of a device in memory space.
 pub fn read_mmio(size_bytes: u64, address: u64) -> u64 {
     call(MMIO, [size_bytes, 0, address, 0])

@@ -20,12 +20,16 @@ impl Device {
     ///
     /// When there is none.
     pub fn find(id: u64) -> Self {
-        let mut devices = (0..32).map(|slot| Self { slot });
+        let mut devices = (0..32).map(Self::at);
         let found = devices.find(|device| device.config(0) == id);
         let device = found.expect("QEMU lacks a device that scripts/tmk.sh gives it");
-        device.select(COMMAND);
-        host::write_port32(0xcfc, MEMORY_AND_BUS_MASTER);
+        device.set_config(COMMAND, MEMORY_AND_BUS_MASTER);
         device
+    }
+
+    /// The one in this slot, if there is one.
+    pub const fn at(slot: u64) -> Self {
+        Self { slot }
     }
 
     fn select(self, register: u64) {
@@ -36,6 +40,12 @@ impl Device {
     pub fn config(self, register: u64) -> u64 {
         self.select(register & !3);
         host::read_port32(0xcfc)
+    }
+
+    /// Writes one.
+    pub fn set_config(self, register: u64, value: u64) {
+        self.select(register & !3);
+        host::write_port32(0xcfc, value);
     }
 
     /// Reads a byte of it.

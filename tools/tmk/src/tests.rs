@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The tests, by name, and what they share.
 
+mod chipset;
 mod controls;
 mod dma;
 mod events;
@@ -216,6 +217,13 @@ tests! { ALL:
         timer_that_is_stopped_does_not_interrupt
         periodic_timer_interrupts_until_it_is_stopped
         timers_without_direct_mode_are_refused
+    }
+    chipset {
+        fw_cfg_does_not_reach_private_pages
+        high_precision_timers_are_out_of_reach
+        no_write_to_memory_space_is_an_interrupt
+        registers_of_the_chipset_do_not_move
+        no_port_makes_an_smi
     }
     dma {
         device_reaches_what_l1_shares

@@ -4,13 +4,12 @@
 // UNSAFETY: accesses to device registers on L1's behalf.
 #![expect(unsafe_code)]
 
-use super::{ioapic, iommu};
+use super::{ioapic, iommu, pci};
+use crate::chipset::{HPET, LOCAL_APIC};
 use crate::mem::map::Range;
 use crate::vp::Vp;
 use tdx_model::gpa::SHARED_BIT;
 
-/// The local APIC is not memory for L1: it uses x2APIC registers.
-const LOCAL_APIC: Range = Range::new(0xfee0_0000, 0xfee0_1000);
 /// The emulator's identity map.
 const MAPPED: Range = Range::new(0, 512 << 30);
 
@@ -20,7 +19,10 @@ pub fn access(vp: &Vp, size: u64, direction: u64, gpa: u64, data: u64) -> Option
     if !matches!(size, 1 | 2 | 4 | 8) || address % size != 0 {
         return None;
     }
-    let is_device = !vp.platform.ram.contains(address) && !LOCAL_APIC.contains(address, size);
+    let is_hosts = [LOCAL_APIC, HPET]
+        .iter()
+        .any(|range| range.contains(address, size));
+    let is_device = !vp.platform.ram.contains(address) && !is_hosts;
     iommu::report_refusals();
     if !is_device || iommu::contains(address, size) || !MAPPED.contains(address, size) {
         return None;
@@ -29,11 +31,13 @@ pub fn access(vp: &Vp, size: u64, direction: u64, gpa: u64, data: u64) -> Option
         return ioapic_access(size, direction, address, data);
     }
     match direction {
-        // SAFETY: not RAM, not the local APIC and not the DMA-remapping unit, checked above: a device
-        // register, or nothing. What a device is made to write goes through that unit.
+        // SAFETY: not RAM, and none of what writes to memory without the DMA-remapping unit, nor the unit
+        // itself, checked above: a device register, or nothing. What a device is made to write goes
+        // through that unit.
         0 => Some(unsafe { read(address, size) }),
+        1 if pci::is_fixed(address, size) => Some(0),
         1 => {
-            // SAFETY: as for reads.
+            // SAFETY: as for reads; it puts none of the chipset's registers elsewhere.
             unsafe { write(address, size, data) };
             Some(0)
         }
