@@ -231,6 +231,7 @@ tests! { ALL:
         device_does_not_read_private_pages
         device_loses_a_page_that_is_private_again
         device_does_not_reach_l1_nor_the_emulator
+        l1_does_not_reach_the_unit
     }
     virtio {
         disk_is_read_into_shared_memory

@@ -9,6 +9,7 @@ use crate::host;
 use crate::pci;
 use crate::tdx::{self, leaf};
 use crate::vm::{Outcome, Vm, equal};
+use core::sync::atomic::AtomicU64;
 
 const SHARED: u64 = 1 << 47;
 /// Memory of VTL0 that no other test uses: a page that is shared, then a private one.
@@ -50,6 +51,26 @@ impl Device {
         host::write_mmio32(self.registers + COMMAND, command);
         while host::read_mmio32(self.registers + COMMAND) & RUN != 0 {}
     }
+}
+
+/// In what the device has copied, and in this program's own page. No bit is in both.
+const PATTERN: u64 = 0x5050_0a0a_1111_4444;
+const OWN: u64 = !PATTERN;
+
+/// A private page of this program.
+fn own_page() -> u64 {
+    #[repr(C, align(4096))]
+    struct Page([AtomicU64; 512]);
+    static PAGE: Page = Page([const { AtomicU64::new(OWN) }; 512]);
+    PAGE.0.as_ptr() as u64
+}
+
+fn words(page: u64) -> impl Iterator<Item = u64> {
+    (page..page + 0x1000).step_by(8)
+}
+
+fn fill(page: u64, value: u64) {
+    words(page).for_each(|at| poke(at, value));
 }
 
 fn accept(page: u64) -> u64 {
@@ -115,18 +136,38 @@ pub fn device_loses_a_page_that_is_private_again(_: &mut Vm, memory: &Memory) ->
 }
 
 pub fn device_does_not_reach_l1_nor_the_emulator(_: &mut Vm, memory: &Memory) -> Outcome {
+    const L1: u64 = 0x100_0000;
     const EMULATOR: u64 = 0x2fe0_0000;
-    const UNIT: u64 = 0xfed9_0000;
     let (shared, window, _) = pages(memory);
     let device = Device::find();
-    for page in [0x100_0000, EMULATOR] {
-        poke(window, 0x900d);
+    for page in [L1, own_page(), EMULATOR] {
+        fill(window, PATTERN);
         device.copy(shared, Direction::ToDevice);
         device.copy(page, Direction::ToDevice);
-        // What it read there, if anything, and back: the emulator would notice.
-        device.copy(page, Direction::ToMemory);
+        device.copy(shared, Direction::ToMemory);
+        // What the device read there, if anything: it keeps what it had, or gets zeros.
+        for at in words(window) {
+            equal!(peek(at) & !PATTERN, 0);
+        }
     }
-    // And L1 can't switch that off.
-    equal!(u64::from(host::refuses_mmio32(UNIT + 0x18)), 1);
+    for page in [own_page(), EMULATOR] {
+        fill(own_page(), OWN);
+        fill(window, PATTERN);
+        device.copy(shared, Direction::ToDevice);
+        // The emulator would notice.
+        device.copy(page, Direction::ToMemory);
+        for at in words(own_page()) {
+            equal!(peek(at), OWN);
+        }
+    }
+    Ok(())
+}
+
+pub fn l1_does_not_reach_the_unit(_: &mut Vm, _: &Memory) -> Outcome {
+    const UNIT: u64 = 0xfed9_0000;
+    const GLOBAL_COMMAND: u64 = UNIT + 0x18;
+    equal!(u64::from(host::refuses_mmio32(GLOBAL_COMMAND)), 1);
+    // Which would switch it off.
+    equal!(u64::from(host::refuses_mmio32_write(GLOBAL_COMMAND, 0)), 1);
     Ok(())
 }
