@@ -36,6 +36,7 @@ pub fn other_processor(index: usize) -> ! {
     };
     apic::stop_timer();
     let mut vp = new_vp(index, platform);
+    vp.shared.start();
     start_l1(&mut vp, rip);
     hlt::count_started();
     log!(Info, "vCPU {index} wakes up at {rip:#x}");

@@ -19,6 +19,7 @@ use crate::boot::STACK_BYTES;
 use crate::cpu::{self, apic, idt};
 use crate::host::timers;
 use crate::l1_apic::{Ipi, MAX_CPUS, mode};
+use crate::log;
 use crate::mem::frame::FramePool;
 use crate::stats::Stats;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -34,6 +35,8 @@ pub struct CpuShared {
     entered_epoch: AtomicU64,
     /// An NMI for L1 is pending.
     has_nmi: AtomicBool,
+    /// Interrupts that came before L1 has started the processor, a bit for each vector.
+    early: [AtomicU64; 4],
     /// Counts what ends all old rights of its L2s.
     flushes: AtomicU64,
     /// Counters.
@@ -48,6 +51,7 @@ impl CpuShared {
             is_in_guest: AtomicBool::new(false),
             entered_epoch: AtomicU64::new(0),
             has_nmi: AtomicBool::new(false),
+            early: [const { AtomicU64::new(0) }; 4],
             flushes: AtomicU64::new(0),
             stats: Stats::new(),
         }
@@ -75,6 +79,19 @@ impl CpuShared {
     /// How often they were ended.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::SeqCst)
+    }
+
+    /// L1 starts the processor: it finds the interrupts pending that it has sent before, as on a
+    /// processor that waits with interrupts disabled, except for [`apic::TIMER_VECTOR`]. An NMI it would
+    /// have taken meanwhile.
+    pub fn start(&self) {
+        self.take_nmi();
+        for (word, early) in self.early.iter().enumerate() {
+            let early = early.swap(0, Ordering::SeqCst);
+            for bit in (0..64).filter(|bit| (early >> bit) & 1 != 0) {
+                apic::send(apic::id(), 64 * word as u32 + bit); // CAST: a vector
+            }
+        }
     }
 
     /// Returns true if L1 has sent an NMI since the last call. Every other NMI is a kick: it may
@@ -161,6 +178,21 @@ pub fn send_ipi(ipi: &Ipi) {
     }
 }
 
+/// Ends an interrupt on a processor that runs no guest: one that L1 has not started yet, or QEMU's first
+/// one. That one gets those of devices that name APIC ID 0, which is another's for L1.
+pub fn interrupt_without_guest(vector: u8) {
+    static IS_LOGGED: AtomicBool = AtomicBool::new(false);
+    apic::end_of_interrupt();
+    match current_index() {
+        Some(index) => {
+            let early = &CPUS[index].early[usize::from(vector / 64)];
+            early.fetch_or(1 << (vector % 64), Ordering::SeqCst);
+        }
+        None if IS_LOGGED.swap(true, Ordering::SeqCst) => {}
+        None => log!(Warn, "interrupt {vector:#x} for no processor of L1's"),
+    }
+}
+
 #[unsafe(no_mangle)]
 static emu_ap_next: AtomicU32 = AtomicU32::new(0);
 #[unsafe(no_mangle)]
@@ -218,11 +250,10 @@ extern "C" fn emu_ap_main(_number: u32) -> ! {
     }
 }
 
-/// Sleeps until the timer of `apic`, or an interrupt of the same vector; only where SVM is not
-/// enabled.
+/// Sleeps until the timer of `apic`, or any other interrupt; only where SVM is not enabled.
 pub fn doze() {
-    // SAFETY: the handler of the interrupt that ends the sleep only acknowledges it. None is taken
-    // before the processor sleeps.
+    // SAFETY: the handler of the interrupt that ends the sleep changes nothing that is in use here. None
+    // is taken before the processor sleeps.
     unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
 }
 

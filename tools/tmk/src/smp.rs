@@ -8,6 +8,9 @@ use crate::tests::smp::JOBS;
 use crate::vm::{Fail, Outcome, Vm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// Sent to processors before they start.
+pub const EARLY_VECTOR: u64 = 0x41;
+const NMI: u64 = 4 << 8;
 /// Ends the sleep of a processor that has a job.
 const WAKE_VECTOR: u64 = 0x62;
 /// More than any job takes.
@@ -50,6 +53,10 @@ pub fn start_others(boot_params: u64) -> u64 {
         at += number(at + 1, 1);
     }
     assert!(present == (1 << CPUS) - 1, "APIC IDs as bits: {present:#x}");
+    for id in 1..CPUS {
+        send(id, EARLY_VECTOR);
+        send(id, NMI);
+    }
     for id in (1..CPUS).filter(|id| (present >> id) & 1 != 0) {
         RESULTS[id].store(0, Ordering::SeqCst);
         wake(mailbox, id);
@@ -116,6 +123,7 @@ extern "C" fn tmk_ap_main() -> ! {
     let id = cpu::index();
     cpu::load_idt();
     host::wrmsr(0x80f, 0x1ff); // APIC on
+    take_interrupts();
     RESULTS[id].store(1, Ordering::SeqCst);
     loop {
         let next = NEXT[id].swap(0, Ordering::SeqCst);

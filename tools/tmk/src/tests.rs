@@ -232,6 +232,7 @@ tests! { ALL:
         device_loses_a_page_that_is_private_again
         device_does_not_reach_l1_nor_the_emulator
         l1_does_not_reach_the_unit
+        interrupts_of_a_device_for_no_processor_are_dropped
     }
     virtio {
         disk_is_read_into_shared_memory
@@ -243,6 +244,7 @@ tests! { ALL:
 tests! { SMP:
     smp {
         every_processor_wakes_up
+        interrupts_sent_before_the_start_wait_and_nmis_do_not
         every_processor_runs_its_l2_at_the_same_time
         every_l2_takes_its_own_interrupts
         nmi_reaches_l1_while_its_l2_runs

@@ -3,13 +3,15 @@
 //!
 //! An NMI is how one processor makes another leave its guest: the handler returns at once, after
 //! recording for `svm::vmrun::consume_nmi` that it ran. A fault at a marked MSR access continues at
-//! its mark. Everything else is a bug and stops the machine.
+//! its mark. A processor that runs no guest gets interrupts of L1 and of devices, too. Everything else
+//! is a bug and stops the machine.
 
 // UNSAFETY: descriptor table, LIDT and the frame the stubs push.
 #![expect(unsafe_code)]
 
-use super::apic;
+use super::{apic, svm_mode};
 use crate::run::end_by_machine;
+use crate::smp;
 use core::arch::{asm, global_asm};
 use core::ptr::addr_of;
 use svm::vmrun;
@@ -106,7 +108,11 @@ extern "C" fn emu_trap(frame: *mut Frame) {
         GP if frame.rip == addr_of!(emu_wrmsr_safe_insn) as u64 => {
             frame.rip = addr_of!(emu_wrmsr_safe_fault) as u64;
         }
-        // The emulator runs with interrupts disabled, even if some are pending.
+        // CAST: a vector.
+        vector if vector >= FIRST_INTERRUPT && !svm_mode::is_enabled() => {
+            smp::interrupt_without_guest(vector as u8);
+        }
+        // Where guests run, the emulator has interrupts disabled, even if some are pending.
         vector if vector >= FIRST_INTERRUPT && frame.rip == vmrun::exit_rip() => {
             end_by_machine(format_args!("GIF, interrupt {vector:#x} after VMRUN"))
         }

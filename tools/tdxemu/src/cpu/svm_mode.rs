@@ -38,3 +38,9 @@ pub fn enable(pool: &FramePool) -> Result<VmrunReady, &'static str> {
     // and uses neither FS nor GS nor a task register.
     Ok(unsafe { VmrunReady::new() })
 }
+
+/// Returns true if this processor runs guests.
+pub fn is_enabled() -> bool {
+    // SAFETY: EFER exists.
+    unsafe { msr::read(msr::EFER) & msr::EFER_SVME != 0 }
+}

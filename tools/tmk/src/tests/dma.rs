@@ -4,7 +4,7 @@
 
 use super::Memory;
 use super::memory::shared_window;
-use crate::cpu::{peek, poke};
+use crate::cpu::{peek, poke, take_interrupts, taken_vector};
 use crate::host;
 use crate::pci;
 use crate::tdx::{self, leaf};
@@ -170,4 +170,20 @@ pub fn l1_does_not_reach_the_unit(_: &mut Vm, _: &Memory) -> Outcome {
     // Which would switch it off.
     equal!(u64::from(host::refuses_mmio32_write(GLOBAL_COMMAND, 0)), 1);
     Ok(())
+}
+
+/// What a device writes there is a message-signalled interrupt, here for the APIC ID 0, which is QEMU's
+/// first processor's. Where that keeps the timers of the host, it has interrupts enabled.
+pub fn interrupts_of_a_device_for_no_processor_are_dropped(_: &mut Vm, memory: &Memory) -> Outcome {
+    const MESSAGES: u64 = 0xfee0_0000;
+    const FIXED: u64 = 0x41;
+    let (shared, window, _) = pages(memory);
+    let device = Device::find();
+    fill(window, FIXED | (FIXED << 32));
+    device.copy(shared, Direction::ToDevice);
+    taken_vector();
+    device.copy(MESSAGES, Direction::ToMemory);
+    take_interrupts();
+    equal!(taken_vector(), 0);
+    device_reaches_what_l1_shares(&mut Vm::new(1), memory)
 }

@@ -4,13 +4,13 @@
 use super::{Memory, processors};
 use crate::cpu::{self, CPUS, guest, peek, take_interrupts, taken_vector};
 use crate::host;
-use crate::smp::{run_on, send, wait};
+use crate::smp::{EARLY_VECTOR, run_on, send, wait};
 use crate::tdx::{self, leaf, rights, set_rights, status};
 use crate::vm::{Outcome, Vm, equal, reason, reg};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Jobs for the other processors.
-pub const JOBS: [fn(&mut Vm) -> Outcome; 10] = [
+pub const JOBS: [fn(&mut Vm) -> Outcome; 11] = [
     nothing,
     trips,
     own_interrupts,
@@ -21,6 +21,7 @@ pub const JOBS: [fn(&mut Vm) -> Outcome; 10] = [
     processors::check_number,
     processors::send_nmis,
     read_without_flush,
+    spin,
 ];
 pub const NOTHING: u64 = 0;
 const TRIPS: u64 = 1;
@@ -32,6 +33,7 @@ const RESTORE_FPU_STATE: u64 = 6;
 pub const CHECK_NUMBER: u64 = 7;
 pub const SEND_NMIS: u64 = 8;
 const READ_WITHOUT_FLUSH: u64 = 9;
+const SPIN: u64 = 10;
 
 /// Synchronizes the first processor with the others: the stage, and how many have reached it.
 static STAGE: AtomicU64 = AtomicU64::new(0);
@@ -89,6 +91,33 @@ pub fn every_processor_wakes_up(_: &mut Vm, _: &Memory) -> Outcome {
     equal!(tdx::call(1, 0, 0, 0, 0)[8] & 0xffff_ffff, CPUS as u64);
     everywhere(NOTHING);
     all_done()
+}
+
+fn spin(_: &mut Vm) -> Outcome {
+    arrive_and_wait(1);
+    Ok(())
+}
+
+/// As on a processor that waits with interrupts disabled; an NMI it has taken meanwhile.
+pub fn interrupts_sent_before_the_start_wait_and_nmis_do_not(_: &mut Vm, m: &Memory) -> Outcome {
+    const SHARED: u64 = 1 << 47;
+    const NMI: u64 = 2;
+    /// No other test uses it.
+    const PAGE: u64 = 52 << 20;
+    STAGE.store(0, Ordering::SeqCst);
+    everywhere(SPIN);
+    // They leave L1 by NMIs of the emulator's, none of which is L1's.
+    gather(1, || {
+        host::map_gpa((m.start + PAGE) | SHARED, 0x1000);
+        Ok(())
+    })?;
+    all_done()?;
+    STAGE.store(0, Ordering::SeqCst);
+    for id in others() {
+        equal!(cpu::times_taken(id, EARLY_VECTOR), 1);
+        equal!(cpu::times_taken(id, NMI), 0);
+    }
+    Ok(())
 }
 
 /// The L2 of this processor loops with values of its own.
