@@ -216,7 +216,7 @@ tests! { ALL:
         timer_interrupts_once_when_it_is_due
         timer_that_is_stopped_does_not_interrupt
         periodic_timer_interrupts_until_it_is_stopped
-        timers_without_direct_mode_are_refused
+        timers_without_direct_mode_are_refused_or_disabled
     }
     chipset {
         fw_cfg_does_not_reach_private_pages

@@ -2,7 +2,7 @@
 //! The four synthetic timers of a processor. [TLFS "Timers"]
 //!
 //! They interrupt directly, by a vector of the local APIC. Those that send a message to a SINT are
-//! not offered: enabling one is refused.
+//! not offered: enabling one is refused. One that would do neither is disabled.
 
 use super::msr;
 
@@ -16,6 +16,7 @@ mod config {
     pub(super) const AUTO_ENABLE: u64 = 1 << 3;
     pub(super) const VECTOR_SHIFT: u32 = 4;
     pub(super) const DIRECT: u64 = 1 << 12;
+    pub(super) const SINT: u64 = 0xf << 16;
     /// 15:13 and 63:20.
     pub(super) const RESERVED: u64 = (7 << 13) | (u64::MAX << 20);
 }
@@ -40,6 +41,11 @@ impl Timer {
     }
 
     fn configure(&mut self, value: u64) -> Option<()> {
+        // Without direct mode, SINT 0 means that the timer notifies nobody.
+        let value = match value & (config::DIRECT | config::SINT) {
+            0 => value & !config::ENABLED,
+            _ => value,
+        };
         let new = Self {
             config: value,
             ..*self
@@ -218,6 +224,23 @@ mod tests {
         // One that is off may be prepared, but a count does not turn it on.
         timers.write(CONFIG + 2, (2 << 16) | (1 << 3), 0).unwrap();
         assert_eq!(timers.write(COUNT + 2, 100, 0), None);
+    }
+
+    #[test]
+    fn one_that_would_notify_nobody_is_disabled() {
+        const AUTO_ENABLE: u64 = 1 << 3;
+        let mut timers = one_shot();
+        timers.write(COUNT, 100, 0).unwrap();
+        timers.write(CONFIG, AUTO_ENABLE | 1, 0).unwrap();
+        assert_eq!(timers.read(CONFIG), Some(AUTO_ENABLE));
+        assert_eq!((timers.next(), timers.expired(100)), (None, None));
+        // Nor does a count enable it.
+        timers.write(COUNT, 100, 0).unwrap();
+        assert_eq!(timers.read(CONFIG), Some(AUTO_ENABLE));
+        assert_eq!((timers.next(), timers.read(COUNT)), (None, Some(100)));
+        // A vector alone does not say who is meant.
+        timers.write(CONFIG, (0xed << 4) | 1, 0).unwrap();
+        assert_eq!(timers.read(CONFIG), Some(0xed << 4));
     }
 
     #[test]

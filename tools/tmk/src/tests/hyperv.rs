@@ -156,13 +156,16 @@ pub fn periodic_timer_interrupts_until_it_is_stopped(_: &mut Vm, _: &Memory) -> 
     Ok(())
 }
 
-pub fn timers_without_direct_mode_are_refused(_: &mut Vm, _: &Memory) -> Outcome {
+pub fn timers_without_direct_mode_are_refused_or_disabled(_: &mut Vm, _: &Memory) -> Outcome {
     let refuses = |value| u64::from(host::refuses_wrmsr(STIMER0_CONFIG, value));
     // A message to SINT 2; a vector of an exception; reserved bits; the same without.
     equal!(refuses((2 << 16) | ENABLED), 1);
     equal!(refuses(direct(15) | ENABLED), 1);
     equal!(refuses(direct(0x66) | (1 << 20)), 1);
     equal!(refuses(direct(0x66) | ENABLED), 0);
+    // One that would notify nobody.
+    equal!(refuses(AUTO_ENABLE | ENABLED), 0);
+    equal!(host::rdmsr(STIMER0_CONFIG), AUTO_ENABLE);
     equal!(refuses(0), 0);
     equal!(u64::from(host::refuses_rdmsr(STIMER3_COUNT + 1)), 1);
     Ok(())
