@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The host's Hyper-V identity, as far as it needs no hardware: CPUID leaves, the control word of
-//! hypercalls, and a processor's synthetic interrupt controller. [TLFS]
+//! The host's Hyper-V identity, as far as it needs no hardware: CPUID leaves, what hypercalls are given,
+//! and a processor's synthetic interrupt controller and timers. [TLFS]
 //!
 //! `host/` carries out what this file decides.
 
+pub mod call;
 pub mod timers;
 
 /// Highest leaf of the hypervisor range.
@@ -83,41 +84,6 @@ pub mod status {
     pub const INVALID_SYNIC_STATE: u16 = 0x18;
     pub const INVALID_DEVICE_ID: u16 = 0x57;
     pub const VTL_ALREADY_ENABLED: u16 = 0x86;
-}
-
-/// The control word of a hypercall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Control {
-    /// Which call.
-    pub code: u16,
-    /// True if the parameters are in registers.
-    pub is_fast: bool,
-    /// How many elements, of which the first `rep_start` are done.
-    pub rep_count: u16,
-    /// See `rep_count`.
-    pub rep_start: u16,
-}
-
-impl Control {
-    /// Returns `None` if reserved bits are set, or the elements to skip exceed the count.
-    pub fn decode(word: u64) -> Option<Self> {
-        const RESERVED: u64 = (0x1f << 27) | (0xf << 44) | (0xf << 60);
-        let control = Self {
-            code: word as u16, // CAST: the low 16 bits
-            is_fast: word & (1 << 16) != 0,
-            // CAST: 12 bits each.
-            rep_count: ((word >> 32) & 0xfff) as u16,
-            rep_start: ((word >> 48) & 0xfff) as u16,
-        };
-        let is_simple = control.rep_count == 0 && control.rep_start == 0;
-        let is_sound = word & RESERVED == 0 && (is_simple || control.rep_start < control.rep_count);
-        is_sound.then_some(control)
-    }
-}
-
-/// A hypercall's result word.
-pub fn result(status: u16, reps_done: u16) -> u64 {
-    u64::from(status) | (u64::from(reps_done & 0xfff) << 32)
 }
 
 /// Number of synthetic interrupt sources.
@@ -332,17 +298,6 @@ mod tests {
             assert_eq!(((eax >> 3) & 1, (edx >> 19) & 1), (bit, bit));
             assert_eq!((ebx >> 16) & 1, 1);
         }
-    }
-
-    #[test]
-    fn control_word_is_taken_apart_and_reserved_bits_are_refused() {
-        let control = Control::decode(0x0001_0003_0001_0051).unwrap();
-        assert_eq!((control.code, control.is_fast), (0x51, true));
-        assert_eq!((control.rep_count, control.rep_start), (3, 1));
-        for bad in [1u64 << 27, 1 << 44, 1 << 60, 3 << 48, (2 << 32) | (2 << 48)] {
-            assert_eq!(Control::decode(bad | 0x50), None, "{bad:#x}");
-        }
-        assert_eq!(result(status::INVALID_PARAMETER, 2), 0x2_0000_0005);
     }
 
     fn enabled() -> Synic {

@@ -10,7 +10,8 @@ mod vtl;
 
 use super::{debug_port, map_gpa, msr, synic};
 use crate::config::HostKind;
-use crate::hyperv::{self, Control, result, status};
+use crate::hyperv::call::{self, Control, InputVtl, result};
+use crate::hyperv::{self, status};
 use crate::log;
 use crate::smp;
 use crate::vp::Vp;
@@ -47,6 +48,8 @@ mod register {
 const SELF_PARTITION: u64 = u64::MAX;
 const SELF_VP: u32 = 0xffff_fffe;
 const HEADER_BYTES: u64 = 16;
+/// Value of a register.
+const VALUE_BYTES: u64 = 16;
 
 /// A call that ended early: its status.
 type Outcome = Result<(), u16>;
@@ -87,9 +90,9 @@ pub fn vendor_call(vp: &mut Vp, gprs: &mut Gprs) {
 impl Call {
     fn run(&mut self, vp: &mut Vp) -> Outcome {
         match self.control.code {
-            code::GET_VP_REGISTERS => self.each(vp, 4, Self::get_register),
-            code::SET_VP_REGISTERS => self.each(vp, 32, Self::set_register),
-            code::MODIFY_HOST_VISIBILITY => self.each(vp, 8, Self::set_visibility),
+            code::GET_VP_REGISTERS => self.each(vp, [4, VALUE_BYTES], Self::get_register),
+            code::SET_VP_REGISTERS => self.each(vp, [32, 0], Self::set_register),
+            code::MODIFY_HOST_VISIBILITY => self.each(vp, [8, 0], Self::set_visibility),
             code::POST_MESSAGE => self.post(vp),
             code::SIGNAL_EVENT => self.signal(vp),
             code::POST_MESSAGE_DIRECT => self.post_direct(vp),
@@ -101,25 +104,24 @@ impl Call {
         }
     }
 
-    /// Carries out the elements that are left. The pages are checked before anything is done.
+    /// Carries out the elements that are left, which have so many bytes of input and of output. The
+    /// lists are checked before anything is done.
     fn each(
         &mut self,
         vp: &mut Vp,
-        element_bytes: u64,
+        [input_bytes, output_bytes]: [u64; 2],
         one: fn(&Self, &mut Vp, u64, u64) -> Outcome,
     ) -> Outcome {
         if self.control.is_fast || self.control.rep_count == 0 {
             return Err(status::INVALID_HYPERCALL_INPUT);
         }
-        let bytes = HEADER_BYTES + element_bytes * u64::from(self.control.rep_count);
-        if self.input % 8 != 0 {
-            return Err(status::INVALID_ALIGNMENT);
+        let count = u64::from(self.control.rep_count);
+        if output_bytes != 0 {
+            check_list(vp, self.output, output_bytes * count)?;
         }
-        if !synic::is_shared(vp, self.input, bytes) {
-            return Err(status::INVALID_PARAMETER);
-        }
+        check_list(vp, self.input, HEADER_BYTES + input_bytes * count)?;
         for rep in self.control.rep_start..self.control.rep_count {
-            let offset = HEADER_BYTES + element_bytes * u64::from(rep);
+            let offset = HEADER_BYTES + input_bytes * u64::from(rep);
             one(self, vp, offset, u64::from(rep))?;
             self.reps_done = rep + 1;
         }
@@ -131,14 +133,7 @@ impl Call {
         if self.control.is_fast || self.control.rep_count != 0 {
             return Err(status::INVALID_HYPERCALL_INPUT);
         }
-        if self.input % 8 != 0 {
-            return Err(status::INVALID_ALIGNMENT);
-        }
-        if synic::is_shared(vp, self.input, bytes) {
-            Ok(())
-        } else {
-            Err(status::INVALID_PARAMETER)
-        }
+        check_list(vp, self.input, bytes)
     }
 
     /// Bytes of the input page.
@@ -179,7 +174,7 @@ impl Call {
         }
     }
 
-    /// Checks the header of the register calls and returns the processor.
+    /// Checks the processor after the partition, and returns it.
     fn target(&self, vp: &Vp) -> Result<usize, u16> {
         self.check_partition(vp)?;
         let index = self.word(vp, 8)? as u32; // CAST: the field has 32 bits
@@ -190,8 +185,19 @@ impl Call {
         }
     }
 
+    /// Checks the header of the register calls, and returns processor and VTL.
+    fn register_target(&self, vp: &Vp) -> Result<(usize, InputVtl), u16> {
+        let index = self.target(vp)?;
+        let word = (self.word(vp, 8)? >> 32) as u32; // CAST: the upper half
+        let vtl = InputVtl::decode(word).ok_or(status::INVALID_PARAMETER)?;
+        Ok((index, vtl))
+    }
+
+    /// Those of the partition, which VTL2 reads as its own.
     fn get_register(&self, vp: &mut Vp, offset: u64, rep: u64) -> Outcome {
-        self.target(vp)?;
+        let (_, InputVtl::Own) = self.register_target(vp)? else {
+            return Err(status::INVALID_PARAMETER);
+        };
         // Names have 32 bits, two in each word.
         let pair = self.word(vp, offset & !7)?;
         let name = (pair >> (8 * (offset & 4))) as u32; // CAST: one of the two
@@ -204,32 +210,28 @@ impl Call {
             register::TIME_REF_COUNT => msr::time_ref_count(vp),
             _ => return Err(status::INVALID_PARAMETER),
         };
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&value.to_le_bytes());
-        self.write_output(vp, 16 * rep, &bytes)
+        let bytes = u128::from(value).to_le_bytes();
+        self.write_output(vp, VALUE_BYTES * rep, &bytes)
     }
 
     /// Accepts the registers that a paravisor sets: those of VTL0's SynIC, which direct messages
     /// and events use, and a configuration that does not apply to a TD.
     fn set_register(&self, vp: &mut Vp, offset: u64, _rep: u64) -> Outcome {
-        /// Bits of the VTL byte: this VTL is meant, not the caller's.
-        const VTL0: u8 = 0x10;
-        let index = self.target(vp)?;
-        let vtl = (self.word(vp, 8)? >> 32) as u8; // CAST: the byte after the processor
-        let name = self.word(vp, offset)? as u32; // CAST: the field has 32 bits
-        let value = self.word(vp, offset + 16)?;
-        let register = match name {
-            register::VSM_PARTITION_CONFIG => return Ok(()),
+        let (index, vtl) = self.register_target(vp)?;
+        let mut element = [0; 32];
+        self.bytes(vp, offset, &mut element)?;
+        let (name, value) = call::assignment(element).ok_or(status::INVALID_PARAMETER)?;
+        let register = match (name, vtl) {
+            (register::VSM_PARTITION_CONFIG, InputVtl::Own) => return Ok(()),
             // The host answers none of a lower VTL's port accesses: those of a TD are L1's.
-            register::PM_TIMER_ASSIST if value == 0 => return Ok(()),
-            register::SIFP => hyperv::msr::SIEFP,
-            register::SIPP => hyperv::msr::SIMP,
-            register::SINT0..=register::SINT15 => hyperv::msr::SINT0 + (name - register::SINT0),
+            (register::PM_TIMER_ASSIST, InputVtl::Own) if value == 0 => return Ok(()),
+            (register::SIFP, InputVtl::Lower(0)) => hyperv::msr::SIEFP,
+            (register::SIPP, InputVtl::Lower(0)) => hyperv::msr::SIMP,
+            (register::SINT0..=register::SINT15, InputVtl::Lower(0)) => {
+                hyperv::msr::SINT0 + (name - register::SINT0)
+            }
             _ => return Err(status::INVALID_PARAMETER),
         };
-        if vtl != VTL0 {
-            return Err(status::INVALID_PARAMETER);
-        }
         synic::write_vtl0(index, register, value).ok_or(status::INVALID_PARAMETER)
     }
 
@@ -251,5 +253,16 @@ impl Call {
             (super::status::SUCCESS, _) => Ok(()),
             _ => Err(status::INVALID_PARAMETER),
         }
+    }
+}
+
+/// Checks where a list of parameters is, and that the host reaches it.
+fn check_list(vp: &Vp, pointer: u64, len_bytes: u64) -> Outcome {
+    if !call::is_in_place(pointer, len_bytes, SHARED_BIT) {
+        Err(status::INVALID_ALIGNMENT)
+    } else if !synic::is_shared(vp, pointer, len_bytes) {
+        Err(status::INVALID_PARAMETER)
+    } else {
+        Ok(())
     }
 }

@@ -191,6 +191,25 @@ pub fn hypercalls_use_shared_pages(_: &mut Vm, memory: &Memory) -> Outcome {
     equal!(call(0x50, shared), 3);
     equal!(call(0x50 | ONE_REP, shared + 4), 4);
     equal!(call(0x50 | ONE_REP, private), 5);
+    equal!(call(0x5c, private), 5);
+    // Lists that leave their pages, by the header, by an element, by a message, and what is no
+    // guest-physical address.
+    let end = shared + 0x1000;
+    for (control, input) in [
+        (0x50 | ONE_REP, end - 8),
+        (0x50 | ONE_REP, end - 16),
+        (0x51 | ONE_REP, end - 40),
+        (0x5c, end - 8),
+        (0x5c, shared + 1),
+        (0x50 | ONE_REP, 1 << 48),
+        (0x5d, 1 << 63),
+    ] {
+        equal!(call(control, input), 4);
+    }
+    // The output, before anything is done.
+    for (output, result) in [(shared + 2052, 4), (end - 8, 4), (1 << 50, 4), (private, 5)] {
+        equal!(host::hypercall(0x50 | ONE_REP, shared, output), result);
+    }
     // The page is fresh: partition 0 is not L1's.
     equal!(call(0x50 | ONE_REP, shared), SELF_PARTITION_MISSING);
     Ok(())

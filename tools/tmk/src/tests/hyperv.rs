@@ -78,6 +78,7 @@ pub fn registers_of_the_partition_are_read_and_set_by_name(_: &mut Vm, memory: &
     const GUEST_VSM_PARTITION_CONFIG: u64 = 0xd_0008;
     const TIME: u64 = 0x9_0004;
     const PM_TIMER_ASSIST: u64 = 0x9_0032;
+    const SINT3: u64 = 0xa_0003;
     const INVALID_PARAMETER: u64 = 5;
     let reps = |count: u64| count << 32;
     let input = memory.start + PAGE;
@@ -100,10 +101,44 @@ pub fn registers_of_the_partition_are_read_and_set_by_name(_: &mut Vm, memory: &
     poke(window + 24, 0xd_00ff | (TIME << 32));
     equal!(get(4), reps(2) | INVALID_PARAMETER);
 
+    let set = || host::hypercall(SET | reps(1), input, 0);
     poke(window + 16, PM_TIMER_ASSIST);
+    poke(window + 24, 0);
     for (value, result) in [(0, reps(1)), (0x408, INVALID_PARAMETER)] {
         poke(window + 32, value);
-        equal!(host::hypercall(SET | reps(1), input, 0), result);
+        equal!(set(), result);
+    }
+    // Padding, and the upper half of the value.
+    poke(window + 32, 0);
+    for (at, bit) in [(16, 1 << 32), (16, 1 << 63), (24, 1), (40, 1)] {
+        let word = peek(window + at);
+        poke(window + at, word | bit);
+        equal!(set(), INVALID_PARAMETER);
+        poke(window + at, word);
+    }
+    // The partition's registers are VTL2's own, by name or as the caller's; the SINTs are VTL0's.
+    let vtl = |byte: u64| poke(window + 8, SELF_VP | (byte << 32));
+    for (byte, own, lower) in [
+        (0, reps(1), INVALID_PARAMETER),
+        (0x12, reps(1), INVALID_PARAMETER),
+        (0x10, INVALID_PARAMETER, reps(1)),
+        (0x11, INVALID_PARAMETER, INVALID_PARAMETER),
+        (0x13, INVALID_PARAMETER, INVALID_PARAMETER),
+        (0x20, INVALID_PARAMETER, INVALID_PARAMETER),
+        (0x110, INVALID_PARAMETER, INVALID_PARAMETER),
+    ] {
+        vtl(byte);
+        for (name, value, result) in [
+            (PM_TIMER_ASSIST, 0, own),
+            (VSM_PARTITION_CONFIG, 1, own),
+            (SINT3, 1 << 16, lower),
+        ] {
+            poke(window + 16, name);
+            poke(window + 32, value);
+            equal!(set(), result);
+        }
+        poke(window + 16, TIME);
+        equal!(get(1), own);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! PostMessage and SignalEvent. There is one connection, [`ECHO`], which sends everything back; and
 //! the direct forms, by which VTL2 reaches the SynIC that the host keeps for VTL0.
 
-use super::{Call, Outcome, SELF_PARTITION, SELF_VP};
+use super::{Call, Outcome, SELF_PARTITION, SELF_VP, check_list};
 use crate::host::synic::{self, Undelivered};
 use crate::hyperv::{self, MESSAGE_BYTES, PAYLOAD_BYTES, status};
 use crate::smp;
@@ -41,6 +41,7 @@ impl Call {
         if kind & RESERVED_TYPE != 0 || kind == 0 || size > PAYLOAD_BYTES {
             return Err(status::INVALID_PARAMETER);
         }
+        self.check_simple(vp, 16 + size as u64)?;
         let mut payload = [0; PAYLOAD_BYTES];
         self.bytes(vp, 16, &mut payload[..size])?;
         let message = hyperv::message(kind, &payload[..size]);
@@ -80,7 +81,9 @@ impl Call {
     /// HvCallSignalEventDirect: partition, processor, VTL 0, SINT, flag. The output is 1 if the
     /// flag was clear.
     pub(super) fn signal_direct(&self, vp: &mut Vp) -> Outcome {
+        const OUTPUT_BYTES: u64 = 8;
         self.check_simple(vp, 16)?;
+        check_list(vp, self.output, OUTPUT_BYTES)?;
         let word = self.word(vp, 8)?;
         // CAST: fields of the word.
         let (sint, flag) = ((word >> 40) as u8, (word >> 48) as u32);
