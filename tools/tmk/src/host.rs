@@ -138,6 +138,11 @@ pub fn map_gpa(gpa: u64, len_bytes: u64) {
     call(MAP_GPA, [gpa, len_bytes, 0, 0]);
 }
 
+/// Returns true if the host refuses to convert all of these pages.
+pub fn refuses_map_gpa(gpa: u64, len_bytes: u64) -> bool {
+    answer(MAP_GPA, [gpa, len_bytes, 0, 0])[10] != 0
+}
+
 /// Reports an error that ends the TD.
 pub fn report_fatal_error(code: u64) {
     call(REPORT_FATAL_ERROR, [code, 0, 0, 0]);

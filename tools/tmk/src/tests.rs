@@ -206,6 +206,7 @@ tests! { ALL:
         measurement_registers_are_busy_or_refused_as_asked
         synic_posts_messages_and_events
         hypercalls_use_shared_pages
+        memory_of_devices_is_not_converted_and_a_mixed_range_is_refused
         entry_of_a_page_is_held_by_the_host
         long_calls_are_interrupted_and_go_on
     }

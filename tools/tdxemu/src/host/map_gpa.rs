@@ -7,6 +7,7 @@
 use super::status;
 use crate::hostile::What;
 use crate::machine::Processor;
+use crate::mem::map::Range;
 use crate::setup::World;
 use crate::vp::Vp;
 use tdx_model::gpa::{Gpa, SHARED_BIT};
@@ -25,15 +26,18 @@ pub fn map_gpa(vp: &mut Vp, start: u64, len_bytes: u64) -> (u64, u64) {
         return (status::INVALID_OPERAND, start);
     }
     let first = gpa.without_shared();
+    // Memory of devices has no private side: there is nothing to convert. A range that is not all of one
+    // kind is refused, before a part of it is converted.
+    let range = Range::new(first.0, first.0 + len_bytes);
+    if !vp.platform.ram.overlaps(&range) {
+        return (status::SUCCESS, start);
+    }
     let asked_bytes = len_bytes;
     let len_bytes = part_of(vp, len_bytes);
     let mut world = vp.platform.world();
     let World { td, spaces } = &mut *world;
-    // Device memory has no private side: there is nothing to convert.
-    if !vp.platform.ram.contains(first.0) {
-        return (status::SUCCESS, start);
-    }
-    if !vp.platform.memory.contains(first.0, len_bytes) {
+    let is_memory = vp.platform.ram.is_all(&range);
+    if !is_memory || !vp.platform.memory.contains(first.0, asked_bytes) {
         return (status::INVALID_OPERAND, start);
     }
     let to = if gpa.is_shared() {

@@ -88,6 +88,24 @@ impl Ram {
         (self.low.contains(gpa, 1) && !VGA.contains(gpa, 1)) || self.high.contains(gpa, 1)
     }
 
+    /// Returns true if there is memory somewhere in a range.
+    pub fn overlaps(&self, range: &Range) -> bool {
+        let mut parts = self.parts().into_iter();
+        parts.any(|part| !part.is_empty() && part.overlaps(range))
+    }
+
+    /// Returns true if a range is memory from its first to its last byte.
+    pub fn is_all(&self, range: &Range) -> bool {
+        let mut parts = self.parts().into_iter();
+        parts.any(|part| part.contains(range.start, range.len_bytes()))
+    }
+
+    fn parts(&self) -> [Range; 3] {
+        let below_vga = Range::new(self.low.start, VGA.start);
+        let above_vga = Range::new(VGA.end, self.low.end);
+        [below_vga, above_vga, self.high]
+    }
+
     /// End of the addresses in the page table of the TD.
     pub const fn end(&self) -> u64 {
         if self.high.is_empty() {

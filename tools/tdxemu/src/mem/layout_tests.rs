@@ -201,6 +201,12 @@ fn memory_above_4_gib_is_used_when_there_is_none_below() {
     assert_eq!(layout.ram.end(), 5 * 1024 * MIB);
     assert!(layout.built().is_all(layout.ram.high, Kind::Ram));
     assert!(!layout.ram.contains(0xfec0_0000));
+    let overlaps = |start, end| layout.ram.overlaps(&Range::new(start, end));
+    assert!(overlaps(0xf000_0000, FOUR_GIB + 1) && overlaps(0, 1) && overlaps(0xb_f000, 0xc_1000));
+    assert!(!overlaps(0xf000_0000, FOUR_GIB) && !overlaps(0xa_0000, 0xc_0000));
+    let is_all = |start, end| layout.ram.is_all(&Range::new(start, end));
+    assert!(is_all(0, 0xa_0000) && is_all(0xc_0000, 0x10_0000) && is_all(FOUR_GIB, FOUR_GIB + 1));
+    assert!(!is_all(0x9_f000, 0xa_1000) && !is_all(0xb_f000, 0xc_1000) && !is_all(0, 0xc_1000));
     let kernel = Kernel {
         init_bytes: 200 * MIB,
         ..KERNEL

@@ -215,6 +215,31 @@ pub fn hypercalls_use_shared_pages(_: &mut Vm, memory: &Memory) -> Outcome {
     Ok(())
 }
 
+pub fn memory_of_devices_is_not_converted_and_a_mixed_range_is_refused(
+    _: &mut Vm,
+    _: &Memory,
+) -> Outcome {
+    const VGA: u64 = 0xa_0000;
+    const VGA_END: u64 = 0xc_0000;
+    for gpa in [VGA, VGA | SHARED, 0xfec0_0000 | SHARED] {
+        equal!(u64::from(host::refuses_map_gpa(gpa, VGA_END - VGA)), 0);
+    }
+    // Memory behind a device, before one, and on both sides.
+    for (start, end) in [
+        (VGA_END - 0x1000, VGA_END + 0x1000),
+        (VGA - 0x1000, VGA + 0x1000),
+        (0x100_0000, 1 << 46),
+    ] {
+        for alias in [0, SHARED] {
+            equal!(
+                u64::from(host::refuses_map_gpa(start | alias, end - start)),
+                1
+            );
+        }
+    }
+    Ok(())
+}
+
 pub fn entry_of_a_page_is_held_by_the_host(vm: &mut Vm, memory: &Memory) -> Outcome {
     const OPERAND_BUSY_RCX: u64 = 0x8000_0200_0000_0001;
     let page = memory.start + SPARE + 0x1000;
