@@ -67,10 +67,12 @@ impl Td<'_> {
         }
     }
 
-    /// Adds one 4 KiB pending page to the TD. Returns false if the address is in use.
+    /// Adds one 4 KiB pending page to the TD. Returns false if the address is in use, by a page of the TD
+    /// or one that is shared.
     pub fn host_give_page(&mut self, gpa: Gpa) -> bool {
-        self.pages
-            .host_aug_pending(gpa.align_down(Level::Size4K), Level::Size4K)
+        let page = gpa.align_down(Level::Size4K);
+        self.pages.state(page) == PageState::Free
+            && self.pages.host_aug_pending(page, Level::Size4K)
     }
 
     /// TDH.MEM.PAGE.DEMOTE around `gpa`: what the host does when a leaf requests a smaller page. Splits
@@ -141,6 +143,20 @@ mod tests {
             td.host_remove_page(Gpa(0x6000), m);
             assert_eq!(td.stale.find(0, vm, gpa), None);
             assert_eq!(m.events.last(), Some(&Event::FlushEverywhere));
+        });
+    }
+
+    #[test]
+    fn page_that_is_shared_is_not_given_a_second_time() {
+        with_td(|td, _, m| {
+            let gpa = Gpa(0x5000);
+            td.host_convert(gpa, 1, Conversion::ToShared, m).unwrap();
+            assert!(!td.host_give_page(gpa));
+            assert_eq!(td.pages.state(gpa), PageState::Shared);
+            td.host_convert(gpa, 1, Conversion::ToPrivate, m).unwrap();
+            td.host_remove_page(gpa, m);
+            assert!(td.host_give_page(Gpa(0x5123)) && !td.host_give_page(gpa));
+            assert_eq!(td.pages.state(gpa), PageState::Pending);
         });
     }
 

@@ -3,6 +3,7 @@
 //! interrupt controller, hypercalls.
 
 use super::Memory;
+use super::memory::shared_window;
 use crate::cpu::{self, guest, peek, poke, take_interrupts, taken_vector};
 use crate::host;
 use crate::tdx::{self, leaf, status};
@@ -88,6 +89,13 @@ pub fn page_is_withdrawn_and_comes_back_pending(_: &mut Vm, memory: &Memory) -> 
     equal!(accept(), 0);
     equal!(ask(WITHDRAW_PAGE, page), DONE);
     equal!(ask(GIVE_PAGE, page), DONE);
+    equal!(accept(), 0);
+    // One that is shared is not free.
+    host::map_gpa(page | SHARED, 0x1000);
+    equal!(ask(GIVE_PAGE, page), BAD_OPERAND);
+    poke(shared_window() + page, 0x1111);
+    equal!(peek(shared_window() + page), 0x1111);
+    host::map_gpa(page, 0x1000);
     equal!(accept(), 0);
     Ok(())
 }
