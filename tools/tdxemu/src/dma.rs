@@ -32,7 +32,8 @@ pub mod fault_status {
 
 /// CONTEXT_COMMAND that invalidates all; its bit 63 clears when that is done.
 pub const INVALIDATE_CONTEXTS: u64 = PENDING | (1 << 61);
-/// What invalidates all translations, and waits for accesses that are under way.
+/// What invalidates all translations. It demands that accesses under way end first; QEMU's unit does not
+/// know of them: a request of a device has its pages mapped from its beginning to its end.
 pub const INVALIDATE_TRANSLATIONS: u64 = PENDING | (1 << 60) | (3 << 48);
 /// See [`INVALIDATE_CONTEXTS`].
 pub const PENDING: u64 = 1 << 63;

@@ -42,8 +42,8 @@ impl<'w> Processor<'w> {
         }
     }
 
-    /// Ends the call: on return no processor and no device can use pages any longer that were
-    /// removed from L1.
+    /// Ends the call: on return no processor can use pages any longer that were removed from L1, and no
+    /// device begins to. What it has begun goes on, see [`iommu::flush`].
     pub fn finish(self) {
         if self.needs_shootdown {
             iommu::flush();

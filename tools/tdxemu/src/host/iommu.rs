@@ -120,7 +120,8 @@ pub fn contains(address: u64, len_bytes: u64) -> bool {
     })
 }
 
-/// Ends what devices still know about pages that are not shared any more.
+/// Ends what devices still know about pages that are not shared any more, for their next requests: those
+/// that have begun have their pages mapped in QEMU, which nothing can revoke.
 pub fn flush() {
     if let Some(iommu) = IOMMU.get() {
         iommu.lock().invalidate_translations();
