@@ -11,8 +11,9 @@ use crate::mem::map::{Kind, MemoryMap, Range};
 use core::arch::global_asm;
 use core::ptr::addr_of;
 
-/// Bytes of each processor's stack.
-pub const STACK_BYTES: usize = 64 << 10;
+/// Bytes of each processor's stack. Nothing notices an overflow, and the first processor's lies above the
+/// image's data: where it also runs L1, more than 64 KiB are in use.
+pub const STACK_BYTES: usize = 128 << 10;
 
 /// Where the other processors start; inside L1's memory, which is not in use yet.
 const TRAMPOLINE: u64 = 0x8000;
