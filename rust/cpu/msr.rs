@@ -352,7 +352,7 @@ impl HostMsrs {
         self.is_known.then_some(&self.shared)
     }
 
-    /// Likewise, those that have no field in the run page.
+    /// Reads those without a field in the run page that may have changed.
     pub(crate) fn refresh_unseen(&mut self, features: &Features, section: &Section) {
         let unseen_msrs = &features.unseen_msrs;
         UnseenMsrs::read(unseen_msrs.changing, &mut self.unseen, section);

@@ -29,6 +29,15 @@ struct Page {
 }
 
 impl Page {
+    fn new(reversed: Reversed) -> Arc<Self> {
+        Arc::new(Self {
+            reversed,
+            bits: AtomicU32::new(0),
+            scan: AtomicU32::new(0),
+            kicked: AtomicU32::new(0),
+        })
+    }
+
     fn post(&self, bit: u32) {
         let set_bit = || self.bits.fetch_or(bit, SeqCst);
         if self.reversed != Reversed::Asking {
@@ -68,12 +77,7 @@ impl Page {
 /// interrupt that was not taken has a kick on its way, after which it will be.
 fn two_ask(reversed: Reversed) {
     check(Some(2), move || {
-        let page = Arc::new(Page {
-            reversed,
-            bits: AtomicU32::new(0),
-            scan: AtomicU32::new(0),
-            kicked: AtomicU32::new(0),
-        });
+        let page = Page::new(reversed);
         let askers = [1, 2].map(|bit| {
             let page = page.clone();
             thread::spawn(move || page.post(bit))
@@ -96,12 +100,7 @@ fn two_ask(reversed: Reversed) {
 /// Userspace sets a bit and the flag, and does not get to its kick; the kernel requests another interrupt.
 fn userspace_is_slow(reversed: Reversed) {
     check(Some(2), move || {
-        let page = Arc::new(Page {
-            reversed,
-            bits: AtomicU32::new(0),
-            scan: AtomicU32::new(0),
-            kicked: AtomicU32::new(0),
-        });
+        let page = Page::new(reversed);
         let slow = page.clone();
         let userspace = thread::spawn(move || {
             slow.bits.fetch_or(1, SeqCst);
