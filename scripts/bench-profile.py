@@ -21,7 +21,7 @@ MODULE_NAME = "mshv_vtl_tdx"
 PURPOSES = [
     ("claim", r"vp/claim|vp/machine|vp/wake|cpu/guards|migrate_|preempt_|mutex|rcuwait|vtl_irq_o"),
     ("snapshot", r"run_page.*: .*(read_|take_|renew)|pure/controls|pure/vp_enter|pure/msr\.rs|snapshot"),
-    ("MSRs", r"cpu/msr|vtl_(rd|wr)msr|host_msrs"),
+    ("MSRs", r"cpu/(msr|gs_base)|vtl_(rd|wr)msr|host_msrs"),
     ("FPU", r"cpu/fpu|pure/xsave|kernel_fpu|fpregs|fpu__|save_fpregs|restore_fpregs|switch_fpu|os_xsave"
             r"|fx_state|legacy_image"),
     ("debug registers", r"debug_regs|vtl_debug_|vtl_breakpoints_"),

@@ -55,7 +55,7 @@ build_image
 names=()
 start_run programs deep emu.quote=1
 start_run scripts deepscripts emu.quote=1
-CMDLINE="noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on $CMDLINE" \
+CMDLINE="noxsaves nofsgsbase clearcpuid=waitpkg spec_store_bypass_disable=on $CMDLINE" \
 	start_run hyperv hypervdeep emu.host=hyperv emu.extra_msrs=1
 # With all CPUs from the start: nothing there brings one online.
 CMDLINE="crashkernel=64M ${CMDLINE/maxcpus=1/}" MEM=3200M \

@@ -111,7 +111,7 @@ run_td() {
 run_hyperv() {
 	test_disk "$BUILD/test-disk"
 	say "kselftests in a TD whose host is Hyper-V, on a processor with more MSRs"
-	CMDLINE="maxcpus=1 no5lvl noxsaves clearcpuid=waitpkg spec_store_bypass_disable=on tests.virtio=1 ${CMDLINE:-}" \
+	CMDLINE="maxcpus=1 no5lvl noxsaves nofsgsbase clearcpuid=waitpkg spec_store_bypass_disable=on tests.virtio=1 ${CMDLINE:-}" \
 		MEM=1G DISK=$BUILD/test-disk NET=1 run_kselftests "hyperv" "$hyperv_log" emu.host=hyperv emu.extra_msrs=1 emu.vtl0=64M@top
 }
 

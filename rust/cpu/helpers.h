@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the choice of speculation defences depends on; see mitigation.c. */
+/* Helpers of rust/cpu that are not Rust: see mitigation.c and gs_base.S. */
 #ifndef _MSHV_VTL_TDX_CPU_HELPERS_H
 #define _MSHV_VTL_TDX_CPU_HELPERS_H
 
@@ -25,5 +25,7 @@ enum vtl_fact {
 u8 vtl_mitigations_given(u32 at);
 void vtl_mitigations_show(const char *text);
 u32 vtl_mitigation_facts(void);
+
+u64 vtl_read_kernel_gs_base(void);
 
 #endif

@@ -17,9 +17,11 @@ use crate::pure::components;
 use crate::pure::intercepts::MsrSet;
 use crate::pure::msr::SharedMsrs;
 
-// Reading has no side effect, and a fault is caught.
+// Reading has no side effect, and a fault is caught. `vtl_read_kernel_gs_base` leaves interrupts enabled,
+// as it finds them: its only caller here requires it.
 safe_in_c! {
     fn vtl_has_user_shadow_stacks() -> bool;
+    fn vtl_read_kernel_gs_base() -> u64;
     fn vtl_rdmsr_safe(msr: u32, value: &mut u64 as *mut u64) -> c_int;
 }
 
@@ -115,10 +117,11 @@ pub(crate) fn write(msr: Msr, value: u64, section: &Section) {
     write_from!(msr, values, 0, section);
 }
 
-/// Reads KERNEL_GS_BASE, which a lower VTL can always change.
+/// Reads KERNEL_GS_BASE, which a lower VTL can always change. Not to be called while an `IrqsOff` exists:
+/// interrupts are enabled afterwards.
 #[inline]
-pub(crate) fn read_kernel_gs_base(section: &Section) -> u64 {
-    read(Msr::KernelGsBase, section)
+pub(crate) fn read_kernel_gs_base(_section: &Section) -> u64 {
+    vtl_read_kernel_gs_base()
 }
 
 /// Reads the shared MSRs; one that the processor lacks is zero. Those in `steady` still have the
@@ -135,7 +138,7 @@ pub(crate) fn read_shared(
         false => read(msr, section),
     };
     SharedMsrs {
-        kernel_gs_base: read(Msr::KernelGsBase, section),
+        kernel_gs_base: read_kernel_gs_base(section),
         star: get(MsrSet::STAR, loaded.star, Msr::Star),
         lstar: get(MsrSet::LSTAR, loaded.lstar, Msr::Lstar),
         sfmask: get(MsrSet::SFMASK, loaded.sfmask, Msr::Sfmask),
@@ -337,7 +340,7 @@ impl HostMsrs {
     /// the kernel starts the CPU, or never.
     #[inline(always)]
     pub(crate) fn refresh(&mut self, section: &Section) {
-        self.shared.kernel_gs_base = read(Msr::KernelGsBase, section);
+        self.shared.kernel_gs_base = read_kernel_gs_base(section);
     }
 
     /// Reads all, unless that was done: the first run of the VP assumes none to be zero.
