@@ -46,6 +46,7 @@ install_tools() {
 	done
 	put 644 "$TOP/scripts/60-mshv-vtl.rules" "$to/lib/udev/rules.d"
 	put 644 "$TOP/include/uapi/linux/mshv_vtl_tdx.h" "$to/include/linux"
+	put 644 "$TOP/include/mshv_vtl.h" "$to/include"
 }
 
 install_emulator() {

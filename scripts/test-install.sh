@@ -83,6 +83,7 @@ install_puts_each_file() {
 		./usr/bin/vtl1ctl
 		./usr/bin/vtlctl
 		./usr/include/linux/mshv_vtl_tdx.h
+		./usr/include/mshv_vtl.h
 		./usr/lib/tdxemu/machine.sh
 		./usr/lib/tdxemu/say.sh
 		./usr/lib/tdxemu/tdxemu
