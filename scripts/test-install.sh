@@ -76,7 +76,7 @@ release_builds_the_module() {
 install_puts_each_file() {
 	local to=$work/destdir
 	DESTDIR=$to PREFIX=/usr "$TOP/scripts/install.sh" module tools emulator docs dkms
-	(cd "$to" && find . -type f ! -path './usr/share/doc/*' ! -path './usr/src/*' ! -name 'vtlctl-*.1' | sed 's/[.]ko[.].*/.ko/' | sort) |
+	(cd "$to" && find . -type f ! -path './usr/share/doc/*' ! -path './usr/src/*' ! -name '*ctl-*.1' | sed 's/[.]ko[.].*/.ko/' | sort) |
 		diff - <(sort <<-END
 		./lib/modules/$kernel/updates/mshv_vtl_tdx.ko
 		./usr/bin/tdxemu
