@@ -7,6 +7,9 @@
 
 mod cli;
 mod device;
+#[cfg(test)]
+#[path = "../../../vtlctl/src/documents.rs"]
+mod documents;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -146,6 +149,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_pages_and_the_command_line_say_the_same() {
+        assert_eq!(documents::compare(&Arguments::command(), &[]), Ok(()));
     }
 
     #[test]
