@@ -24,6 +24,7 @@ help: ## list the targets
 	@echo
 	@echo "  variables: KDIR= prepared kernel tree  KIMAGE= its kernel  SMP= vCPUs  MEM= memory  V=1 verbose"
 	@echo "             MSHV_VTL_CACHE= where downloads and the build root are kept"
+	@echo "             Documentation/reference.rst has all of them"
 
 setup: ## set up everything needed (build root, kernel tree, crates); a no-op when done
 	@$(S)/setup.sh

@@ -10,6 +10,8 @@ html_theme_options = {
     "page_width": "72em",
     "sidebar_width": "16em",
     "fixed_sidebar": True,
+    # 100 columns of a block fit into a page (scripts/docs-width.py).
+    "code_font_size": "0.8em",
 }
 # A block is text unless it says what else: diagrams and sessions are no Python.
 highlight_language = "none"

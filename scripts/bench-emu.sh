@@ -61,17 +61,8 @@ say "booting as a TD, $runs times"
 machine "$KIMAGE" "$BUILD/initramfs-run" "$emu_log" "" "$command_line"
 td=$(boots "${qemu[@]}")
 say "booting without the emulator, $runs times"
-direct=()
-skip=0
-for word in "${qemu[@]}"; do
-	# Without the emulator and its options: the kernel directly, on as many processors.
-	case $word in
-	-kernel | -initrd | -append | -smp) skip=1 ;;
-	loader,*) unset 'direct[-1]' ;;
-	*) [ "$skip" = 1 ] || direct+=("$word"); skip=0 ;;
-	esac
-done
-plain=$(boots "${direct[@]}" -smp "${SMP:-2}" -kernel "$KIMAGE" -initrd "$BUILD/initramfs-run" -append "$command_line")
+without_emulator "$KIMAGE" "$BUILD/initramfs-run" "$command_line"
+plain=$(boots "${qemu[@]}")
 
 say "round trips, $runs times"
 SMP=1 MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top emu.bench=1" "tmk.do=bench"

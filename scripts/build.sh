@@ -94,6 +94,7 @@ build_tools() {
 build_manual() {
 	local share=$BUILD/share shell file
 	rm -rf "$share"
+	in_root "$TARGET/$HOST_TRIPLE/release/examples/vtl1ctl_manual" "$share"
 	in_root "$BUILD/vtlctl" man "$share/man/man1"
 	for file in bash-completion/completions/vtlctl zsh/site-functions/_vtlctl fish/vendor_completions.d/vtlctl.fish; do
 		mkdir -p "$share/${file%/*}"

@@ -19,6 +19,14 @@ built() { [ -e "$1" ] || die "$1 is missing" "build it with: make $2"; }
 # put MODE FILE FOLDER
 put() { install -D -m "$1" -t "$3" "$2"; }
 
+# put_program FILE FOLDER: without its debug information, which is nine tenths of it.
+put_program() {
+	local stripped=$BUILD/stripped/${1##*/}
+	mkdir -p "${stripped%/*}"
+	in_root strip -o "$stripped" "$1"
+	put 755 "$stripped" "$2"
+}
+
 # By Kbuild's own modules_install, which also signs if the kernel's build does; first to a folder that
 # the build root can reach.
 install_module() {
@@ -38,14 +46,15 @@ install_module() {
 install_tools() {
 	local file
 	built "$BUILD/vtlctl" tools
-	put 755 "$BUILD/vtlctl" "$to/bin"
-	put 755 "$BUILD/vtl1ctl" "$to/bin"
+	put_program "$BUILD/vtlctl" "$to/bin"
+	put_program "$BUILD/vtl1ctl" "$to/bin"
 	put 644 "$BUILD/vtl1" "$to/lib/vtlctl"
 	(cd "$BUILD/share" && find . -type f) | while read -r file; do
 		put 644 "$BUILD/share/$file" "$to/share/$(dirname "$file")"
 	done
 	put 644 "$TOP/scripts/60-mshv-vtl.rules" "$to/lib/udev/rules.d"
 	put 644 "$TOP/include/uapi/linux/mshv_vtl_tdx.h" "$to/include/linux"
+	put 644 "$TOP/include/mshv_vtl.h" "$to/include"
 }
 
 install_emulator() {

@@ -19,7 +19,7 @@ same() {
 }
 
 # What scripts tell each other, and not a person them.
-OF_SCRIPTS="BARE_METAL_FLAGS BUILD CARGO_TERM_COLOR CLIPPY CONSOLE COUNT_BOOT COUNT_TO EMULATOR GUEST_KIMAGE HOME ICOUNT
+OF_SCRIPTS="BARE_METAL_FLAGS BUILD CARGO_TERM_COLOR CLIPPY CONSOLE COUNT_BOOT COUNT_TO DIRECT EMULATOR GUEST_KIMAGE HOME ICOUNT
 	INITRAMFS INNER KIMAGE_GIVEN LOGS SECOND_SERIAL STEP_COUNT TD TERM TEST"
 
 # make_variables: what the Makefile exports, what its help has, and what scripts take from the environment.
@@ -46,7 +46,24 @@ house_reference() {
 	)
 	same 'Variables of make' < <(make_variables)
 	house_commands
+	house_targets
 	house_messages
+}
+
+# Each target of make, and each option of the emulator, that a page has its reader type does exist.
+house_targets() {
+	local page name options
+	while IFS=: read -r page name; do
+		# The kernel's own.
+		[ "$name" != defconfig ] || continue
+		grep -q "^$name:.*##" Makefile || complain "$page: there is no target '$name'"
+	done < <(tracked 'Documentation/*.rst' '*.rst' | sort -u | xargs grep -oHE '(``|^	)make [a-z][a-z-]*' |
+		sed 's/:.*make /:/' | sort -u)
+	# shellcheck disable=SC2016 # the grave accents are the document's
+	options=$(sed -nE 's/^``(emu[.][a-z0-9_]+)=.*/\1/p' Documentation/emulator.rst)
+	while IFS=: read -r page name; do
+		grep -qxF "$name" <<<"$options" || complain "$page: there is no option $name"
+	done < <(tracked 'Documentation/*.rst' '*.rst' | sort -u | xargs grep -oHE 'emu[.][a-z0-9_]+=' | tr -d '=' | sort -u)
 }
 
 # Each message in the tables of the troubleshooting page is one of ours, or of those that are named here.

@@ -272,6 +272,7 @@ lint_docs() {
 		"$TOP/include/uapi/linux/mshv_vtl_tdx.h" || die "the header's comments have faults"
 	in_root env PYTHONDONTWRITEBYTECODE=1 sphinx-build -q -W --keep-going -b html \
 		-d "$BUILD/doctrees" "$TOP/Documentation" "$BUILD/docs"
+	in_root python3 "$TOP/scripts/docs-width.py" "$BUILD/docs" 100 || die "blocks of the documentation are too wide"
 	say "documentation: build/docs/index.html"
 }
 

@@ -100,6 +100,20 @@ machine() {
 	esac
 }
 
+# without_emulator KERNEL INITRD KERNEL_COMMAND_LINE: makes of $qemu the same machine that starts the kernel by
+# itself, which is in no TD.
+without_emulator() {
+	local word direct=() skip=0
+	for word in "${qemu[@]}"; do
+		case $word in
+		-kernel | -initrd | -append | -smp) skip=1 ;;
+		loader,*) unset 'direct[-1]' ;;
+		*) [ "$skip" = 1 ] || direct+=("$word"); skip=0 ;;
+		esac
+	done
+	qemu=("${direct[@]}" -smp "${SMP:-2}" -kernel "$1" -initrd "$2" -append "$3")
+}
+
 # Adds them to $qemu, behind a unit that decides what they reach.
 machine_devices() {
 	local device devices=() virtio="vectors=0,disable-legacy=on,iommu_platform=on"

@@ -10,6 +10,7 @@
 
 # What can't be right is said before anything is built.
 [ -z "$KIMAGE_GIVEN" ] || in_reach KIMAGE "$KIMAGE"
+[ -z "$KIMAGE_GIVEN" ] || say "kernel $KIMAGE_GIVEN instead of the stock one"
 build_guest_image
 kernel="kernel $KIMAGE_GIVEN"
 [ -n "$KIMAGE_GIVEN" ] || kernel="stock kernel $(cat "$CACHE/kernel/release")"

@@ -146,9 +146,18 @@ fi
 
 PACKAGES=$(printf '%s\n' "${ROOT_PACKAGES[@]}" | sha256sum | cut -c1-16)
 CRATES=$(sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16)
+# The module is tested with one kernel; whoever has another one is told each time.
+name_other_kernel() {
+	local release
+	release=$(cat "$CACHE/kernel/release")
+	[ "$release" = "$KERNEL_WANTED" ] ||
+		say "note: kernel $KERNEL_WANTED has left the archive, $release is used"
+}
+
 if stamped host 1 && stamped root "$PACKAGES" && stamped kernel 1 && stamped source 1 &&
 	stamped crates "$CRATES" && { [ -n "${KDIR:-}" ] || stamped tree 1; }; then
 	note "set-up: complete in $CACHE"
+	name_other_kernel
 	exit
 fi
 
@@ -165,7 +174,4 @@ else
 	step tree 1 300 "kernel tree for modules (builds the kernel's Rust crates)" prepare_tree
 fi
 step crates "$CRATES" 20 "Rust crates of the tools" fetch_crates
-
-release=$(cat "$CACHE/kernel/release")
-[ "$release" = "$KERNEL_WANTED" ] ||
-	say "note: kernel $KERNEL_WANTED has left the archive, $release is used"
+name_other_kernel

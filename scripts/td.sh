@@ -5,7 +5,7 @@
 #   td.sh WHAT LOG [EMULATOR OPTION...]
 # WHAT is what scripts/init does in it: run, test, storm, bench, shell and so on. The complete
 # console is kept in LOG, the emulator's own words in LOG with .emu before the
-# suffix. Status: 0 when WHAT succeeded and the machine powered off.
+# suffix. Status: 0 when WHAT succeeded and the machine powered off. With DIRECT=1 the kernel is in no TD.
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/env.sh"
@@ -19,7 +19,7 @@ limit=${LIMIT:-600}
 mkdir -p "$(dirname "$log")"
 # Without tests there is less to unpack.
 case $what in
-run | boot | noxsave) initramfs=$BUILD/initramfs-run ;;
+run | boot | unfit) initramfs=$BUILD/initramfs-run ;;
 *) initramfs=$BUILD/initramfs ;;
 esac
 initramfs=$(with_user_files "${INITRAMFS:-$initramfs}")
@@ -30,8 +30,9 @@ case $what in
 shell) CONSOLE=shell ;;
 guestshell) CONSOLE=raw ;;
 esac
-machine "$KIMAGE" "$initramfs" "$emu_log" "$* ${EMU:-}" \
-	"console=ttyS0 panic=-1 vtl.do=$what ${CMDLINE:-}"
+command_line="console=ttyS0 panic=-1 vtl.do=$what ${CMDLINE:-}"
+machine "$KIMAGE" "$initramfs" "$emu_log" "$* ${EMU:-}" "$command_line"
+[ -z "${DIRECT:-}" ] || without_emulator "$KIMAGE" "$initramfs" "$command_line"
 
 # A shell is for a person: nothing is filtered, nothing ends it.
 case $what in
@@ -63,7 +64,7 @@ elif grep -q '^=== QEMU status' "$log"; then
 	tail -n 25 "$emu_log" >&2
 	die "the emulator stopped the machine" "console: $log" "emulator: $emu_log"
 fi
-grep -q 'tdx: Guest detected' "$log" || die "the kernel did not find itself in a TD" "console: $log"
+[ -n "${DIRECT:-}" ] || grep -q 'tdx: Guest detected' "$log" || die "the kernel did not find itself in a TD" "console: $log"
 inner=$(sed -n 's/^=== VTL2 status: //p' "$log" | tail -n 1)
 [ -n "$inner" ] || die "the TD ended without a result" "console: $log" "emulator: $emu_log"
 share_back "$back"

@@ -14,11 +14,11 @@ trap 'rm -rf "$work"' EXIT
 number=0 failed=0
 emu_log=$work/emu.log
 
-# boot OPTIONS WHAT: starts the microkernel with tmk.do=WHAT; sets $status. Its console goes to
+# boot OPTIONS WHAT: starts the microkernel, or $kernel, with tmk.do=WHAT; sets $status. Its console goes to
 # $work/console. It can't be at the default address of VTL0's memory.
 boot() {
 	rm -f "$emu_log"
-	SMP=1 MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $1" "tmk.do=$2"
+	SMP=1 MEM=1G machine "${kernel:-$BUILD/tmk}" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $1" "tmk.do=$2"
 	status=0
 	in_root timeout --foreground "${LIMIT:-60}" "${qemu[@]}" </dev/null >"$work/console" || status=$?
 }
@@ -58,7 +58,7 @@ lists_all_options() {
 }
 
 echo "KTAP version 1"
-echo "1..28"
+echo "1..29"
 
 set +e
 boot "emu.no_such_option=1" none
@@ -101,8 +101,14 @@ boot "" end_fatal_error
 ends 35 'L1 reports a fatal error 0x1234'
 verdict a_fatal_error_ends_with_35
 boot "" end_triple_fault
-ends 35 'L1 shut down (triple fault) at 0x'
+ends 35 'L1 shut down (triple fault) at 0x' && ! grep -q 'no TDCALL' "$emu_log"
 verdict a_triple_fault_ends_with_35
+# As a Linux that does not know TDX: an exception, and no handler for it. UD2 is at its entry.
+cp "$BUILD/tmk" "$work/no_tdx"
+printf '\017\013' | dd of="$work/no_tdx" bs=1 seek=$((0x600)) conv=notrunc status=none
+kernel=$work/no_tdx boot "" none
+ends 35 'L1 shut down (triple fault) at 0x.* no TDCALL: is it a Linux with CONFIG_INTEL_TDX_GUEST=y'
+verdict a_kernel_that_does_not_know_tdx_is_told_apart
 boot "" end_missing_page
 ends 35 'the host has no memory for .*Gpa(b0000000)'
 verdict an_access_nobody_serves_names_its_address

@@ -76,29 +76,38 @@ release_builds_the_module() {
 install_puts_each_file() {
 	local to=$work/destdir
 	DESTDIR=$to PREFIX=/usr "$TOP/scripts/install.sh" module tools emulator docs dkms
-	(cd "$to" && find . -type f ! -path './usr/share/doc/*' ! -path './usr/src/*' ! -name 'vtlctl-*.1' | sed 's/[.]ko[.].*/.ko/' | sort) |
+	(cd "$to" && find . -type f ! -path './usr/share/doc/*' ! -path './usr/src/*' ! -name '*ctl-*.1' | sed 's/[.]ko[.].*/.ko/' | sort) |
 		diff - <(sort <<-END
 		./lib/modules/$kernel/updates/mshv_vtl_tdx.ko
 		./usr/bin/tdxemu
 		./usr/bin/vtl1ctl
 		./usr/bin/vtlctl
 		./usr/include/linux/mshv_vtl_tdx.h
+		./usr/include/mshv_vtl.h
 		./usr/lib/tdxemu/machine.sh
 		./usr/lib/tdxemu/say.sh
 		./usr/lib/tdxemu/tdxemu
 		./usr/lib/tdxemu/version.h
 		./usr/lib/udev/rules.d/60-mshv-vtl.rules
 		./usr/lib/vtlctl/vtl1
+		./usr/share/bash-completion/completions/vtl1ctl
 		./usr/share/bash-completion/completions/vtlctl
+		./usr/share/fish/vendor_completions.d/vtl1ctl.fish
 		./usr/share/fish/vendor_completions.d/vtlctl.fish
 		./usr/share/man/man1/tdxemu.1
+		./usr/share/man/man1/vtl1ctl.1
 		./usr/share/man/man1/vtlctl.1
+		./usr/share/zsh/site-functions/_vtl1ctl
 		./usr/share/zsh/site-functions/_vtlctl
 		END
-		) && [ -e "$to/usr/share/man/man1/vtlctl-boot.1" ] && [ -e "$to/usr/share/doc/mshv_vtl_tdx/README.rst" ] &&
+		) && [ -e "$to/usr/share/man/man1/vtlctl-boot.1" ] && [ -e "$to/usr/share/man/man1/vtl1ctl-unseal.1" ] && [ -e "$to/usr/share/doc/mshv_vtl_tdx/README.rst" ] &&
 		[ -e "$to/usr/src/mshv-vtl-tdx-$VTL_VERSION/rust/pure/mod.rs" ] &&
 		[ "$("$to/usr/bin/tdxemu" --version)" = "tdxemu $VTL_VERSION" ] &&
 		[ "$("$to/usr/bin/vtlctl" --version)" = "vtlctl $VTL_VERSION" ]
+}
+
+what_is_installed_is_stripped() {
+	! in_root readelf -S "$work"/destdir/usr/bin/{vtlctl,vtl1ctl} | grep '[.]debug_info'
 }
 
 # In a network of its own, of which not even the loopback is up.
@@ -165,11 +174,12 @@ nothing_is_left() {
 }
 
 echo "KTAP version 1"
-echo "1..12"
+echo "1..13"
 check a_release_is_made release_is_made
 check a_release_passes_the_lints_without_git release_passes_lints
 check a_release_builds_the_module release_builds_the_module
 check make_install_puts_each_file_where_it_belongs install_puts_each_file
+check installed_commands_have_no_debug_information what_is_installed_is_stripped
 check packages_are_built_by_a_user_without_a_network packages_are_built
 check lintian_finds_no_error lintian_finds_no_error
 check packages_are_installed_in_a_clean_system packages_are_installed

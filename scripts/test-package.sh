@@ -61,14 +61,20 @@ guide_builds_in_rust() {
 }
 
 guide_builds_in_c() {
-	in_root gcc-14 -static -D_GNU_SOURCE -I"$TOP/include/uapi" -o "$work/in_c" "$TOP/selftests/plain_paravisor.c" &&
+	in_root gcc-14 -static -I"$TOP/include" -I"$TOP/include/uapi" -o "$work/in_c" "$TOP/selftests/first_paravisor.c" &&
 		is_static "$work/in_c"
+}
+
+# What the guide shows of both, without the heads.
+guide_is_short() {
+	[ "$(tail -n +4 "$TOP/tools/vtl/examples/first_paravisor.rs" | wc -l)" -le 40 ] &&
+		[ "$(tail -n +5 "$TOP/selftests/first_paravisor.c" | wc -l)" -le 60 ]
 }
 
 is_static() { ! in_root readelf -l "$1" | grep -q INTERP; }
 
 echo "KTAP version 1"
-echo "1..16"
+echo "1..17"
 for crate in vtl vtl_audit tdx_model; do
 	check "${crate}_builds_from_its_archive_alone" package "$crate"
 	check "${crate}_has_its_texts" has "$crate" README.md LICENSE-MIT LICENSE-GPL-2.0 src/lib.rs
@@ -78,5 +84,6 @@ done
 check vtl_documents_every_item_and_link documents_itself vtl
 check vtl_audit_documents_every_item_and_link documents_itself vtl_audit
 check a_project_of_ones_own_builds_the_paravisor_of_the_guide guide_builds_in_rust
-check the_header_alone_builds_the_paravisor_of_the_guide guide_builds_in_c
+check two_headers_build_the_paravisor_of_the_guide guide_builds_in_c
+check the_paravisors_of_the_guide_have_40_and_60_lines guide_is_short
 [ "$failed" = 0 ]

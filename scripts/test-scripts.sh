@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..70"
+echo "1..72"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -120,6 +120,21 @@ expect 'the cache was moved' doctor_names_a_moved_cache doctor_in "$work/moved" 
 expect 'moved here from /elsewhere/mshv_vtl_tdx' a_moved_cache_is_prepared_again \
 	setup_in "$work/moved" env NEED_MIB=1 unshare --net
 
+# The kernel that all was tested with may leave the archive.
+mkdir -p "$work/newer/kernel"
+cp -r "$CACHE/stamp" "$work/newer/stamp"
+sha256sum "$TOP/tools/Cargo.lock" | cut -c1-16 >"$work/newer/stamp/crates"
+echo 7.3.99+deb13-cloud-amd64 >"$work/newer/kernel/release"
+number=$((number + 1))
+if setup_in "$work/newer" env >"$work/out" 2>&1 &&
+	grep -q 'has left the archive, 7.3.99+deb13-cloud-amd64 is used' "$work/out"; then
+	echo "ok $number another_kernel_than_the_tested_one_is_named"
+else
+	sed 's/^/# /' "$work/out"
+	echo "not ok $number another_kernel_than_the_tested_one_is_named"
+	failed=$((failed + 1))
+fi
+
 mkdir "$work/tree"
 # shellcheck disable=SC2016 # not this shell expands it
 expect "$work/tree is not a kernel tree" a_relative_tree_is_looked_for_from_here \
@@ -186,6 +201,10 @@ expect 'KIMAGE: there is no file' a_missing_kernel_is_named_before_anything_is_b
 	env KIMAGE="$work/none" "$TOP/scripts/run.sh"
 expect 'KIMAGE: there is no file' the_other_name_of_that_variable_is_the_same \
 	env KERNEL="$work/none" "$TOP/scripts/run.sh"
+
+# It goes on to the build, for which this is no place.
+expect 'kernel .*/file instead of the stock one' another_kernel_is_not_called_the_stock_one \
+	env KIMAGE="$work/file" BUILD=/proc/none "$TOP/scripts/run.sh"
 
 # This system's QEMU and compilers, with ROOTLESS=1.
 mkdir "$work/old" "$work/sysroot"

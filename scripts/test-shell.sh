@@ -27,7 +27,7 @@ mkdir "$work/share" "$work/extra"
 echo 'from outside' >"$work/share/note"
 echo 'more' >"$work/extra/file"
 echo "KTAP version 1"
-echo "1..9"
+echo "1..12"
 
 # A terminal of its own; what is written to descriptor 5 is typed.
 mkfifo "$work/keys"
@@ -71,6 +71,9 @@ status=0
 grep -aq 'the Linux at VTL2 of a TD' "$work/console" && grep -aq "Ctrl-A X" "$work/console" || status=1
 result $status a_banner_says_how_to_leave "$work/console"
 status=0
+grep -aq 'Linux version' "$work/console" && grep -aq 'Run /init' "$work/console" || status=1
+result $status the_boot_is_shown "$work/console"
+status=0
 grep -aq '^from outside' "$work/console" && [ "$(cat "$work/share/renamed")" = 'from outside' ] || status=1
 result $status files_go_in "$work/console"
 status=0
@@ -90,6 +93,18 @@ status=0
 SHARE=$work/none "$TOP/scripts/td.sh" command "$work/run.log" >"$work/out" 2>&1 </dev/null || status=$?
 { [ "$status" != 0 ] && grep -q 'SHARE=.*/none is not a folder' "$work/out"; } && status=0 || status=1
 result $status a_missing_folder_is_named "$work/out"
+
+# What is unpacked at each boot: of what `make run` has, only what it needs, and no debug information.
+mkdir "$work/run"
+(cd "$work/run" && gzip -dc "$BUILD/initramfs-run" | in_root cpio --quiet -i) || :
+status=0
+(cd "$work/run" && find . -type f | LC_ALL=C sort) | tee "$work/out" |
+	diff - <(printf '%s\n' ./bin/busybox ./bin/vtlctl ./init ./lib/mshv_vtl_tdx.ko) >/dev/null || status=1
+result $status a_run_has_only_what_it_needs "$work/out"
+status=0
+in_root readelf -S "$work/run/bin/vtlctl" "$work/run/lib/mshv_vtl_tdx.ko" >"$work/out" && ! grep -q '[.]debug_info' "$work/out" ||
+	status=1
+result $status programs_in_a_td_have_no_debug_information "$work/out"
 
 # The guide's commands, from the block that begins with mkdir, in the build root, which has its busybox.
 guide=$TOP/Documentation/own-kernel.rst

@@ -4,7 +4,7 @@
 # `make test`: host tests of the crates, bad input to the scripts, the guest test
 # microkernel on the emulator, the kselftests inside a TD, inside one whose host is
 # Hyper-V and inside one with much memory, a kexec, then guests in a TD whose host is
-# hostile, a shell at a terminal, and a kernel without XSAVE.
+# hostile, a shell at a terminal, and where the module must not load.
 # Everything is printed and kept in build/test.log; the last line counts.
 #   test.sh PART      only that part
 
@@ -18,7 +18,8 @@ host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
 package_log=$BUILD/test-package.log
 tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
-kexec_log=$BUILD/test-kexec.log noxsave_log=$BUILD/test-noxsave.log
+kexec_log=$BUILD/test-kexec.log
+noxsave_log=$BUILD/test-noxsave.log no_l2_log=$BUILD/test-no-l2.log no_td_log=$BUILD/test-no-td.log
 hostile_log=$BUILD/test-hostile.log hostile_vtls_log=$BUILD/test-hostile-vtls.log
 guest_log=$BUILD/test-guest.log monitor_log=$BUILD/test-monitor.log vtl1_log=$BUILD/test-vtl1.log vtl1_up_log=$BUILD/test-vtl1-up.log
 shell_log=$BUILD/test-shell.log
@@ -181,17 +182,25 @@ run_vtl1() {
 	INITRAMFS=$BUILD/guest-initramfs CMDLINE="guest.vps=$1 guest.monitor=1 ${CMDLINE:-}" run_kselftests guestvtl "$2"
 }
 
-# The boot loader that the reference has leaves XSAVE off: the module says what to change.
-run_noxsave() {
-	say "a kernel without XSAVE in a TD"
-	if CMDLINE="noxsave ${CMDLINE:-}" "$TOP/scripts/td.sh" noxsave "$noxsave_log"; then
+# The module says what to change. The boot loader that the reference has leaves XSAVE off; a host may make TDs
+# without L2 VMs; and somebody may load the module outside of any TD.
+run_unfit() {
+	say "kernels and machines that the module is not for"
+	unfit this.kernel.does.not.use.XSAVE "$noxsave_log" noxsave
+	unfit 0.L2.VMs.*1.to.3.are.needed "$no_l2_log" '' emu.l2=0
+	DIRECT=1 unfit does.not.report.a.TDX.guest "$no_td_log" ''
+}
+
+# unfit REASON LOG MORE_COMMAND_LINE [EMULATOR OPTION]
+unfit() {
+	if CMDLINE="vtl.reason=$1 $3 ${CMDLINE:-}" "$TOP/scripts/td.sh" unfit "$2" "${@:4}"; then
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))
 	fi
 }
 
-parts="host scripts tmk td hyperv memory kexec hostile guest shell noxsave"
+parts="host scripts tmk td hyperv memory kexec hostile guest shell unfit"
 failing=()
 
 # run_part NAME: runs it, and remembers a failure.
@@ -208,6 +217,7 @@ logs_of() {
 	tmk) echo "$tmk_log" "$smp_log" "$ends_log" ;;
 	hostile) echo "$hostile_log" "$hostile_vtls_log" ;;
 	guest) echo "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" ;;
+	unfit) echo "$noxsave_log" "$no_l2_log" "$no_td_log" ;;
 	*) local log=$1_log && echo "${!log}" ;;
 	esac
 }
@@ -243,7 +253,7 @@ all)
 esac
 
 cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
-	"$memory_log" "$kexec_log" "$hostile_log" "$hostile_vtls_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" "$shell_log" "$noxsave_log" >"$BUILD/test.log" 2>/dev/null || :
+	"$memory_log" "$kexec_log" "$hostile_log" "$hostile_vtls_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" "$shell_log" "$noxsave_log" "$no_l2_log" "$no_td_log" >"$BUILD/test.log" 2>/dev/null || :
 say_failing
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"
 [ "$failed" = 0 ]

@@ -13,8 +13,8 @@ said=$(first_paravisor)
 result $? it_runs_its_guest_to_the_end
 [ "$said" = "hello from VTL0" ]
 result $? and_prints_what_the_guest_says
-said=$(./plain_paravisor)
-result $? without_a_library_it_runs_its_guest_to_the_end
+said=$(./first_paravisor)
+result $? in_c_it_runs_its_guest_to_the_end
 [ "$said" = "hello from VTL0" ]
-result $? without_a_library_it_prints_what_the_guest_says
+result $? in_c_it_prints_what_the_guest_says
 [ $failed = 0 ]

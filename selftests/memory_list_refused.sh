@@ -23,7 +23,8 @@ malformed_lists_are_refused() {
 		refused "$base,$size,$(hex $((base + 4096))),4096" "overlaps another range" &&
 		refused "0x800000000000,4096" "beyond the private memory" &&
 		refused "$base,0xfffffffffffff000" "beyond the private memory" &&
-		refused "${many#,}" "more than 32 ranges"
+		refused "${many#,}" "more than 32 ranges" &&
+		refused "$(printf '0x1000,%.0s' $(seq 1000))" "is too long"
 }
 
 # The second of two, so that the first has been claimed before.

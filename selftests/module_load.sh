@@ -114,6 +114,15 @@ one_version_everywhere() {
 	vtlctl probe | grep -q "kernel module .*version $version (source [0-9A-F]*)"
 }
 
+without_the_module_that_is_said() {
+	rmmod $NAME || return 1
+	said=$(vtlctl probe 2>&1)
+	[ $? = 1 ] && echo "$said" | grep -q 'mshv_vtl_tdx is not loaded: modprobe it' || return 1
+	said=$(vtlctl run --demo 2>&1)
+	[ $? = 1 ] && echo "$said" | grep -q 'the module is not loaded' || { echo "# $said"; return 1; }
+	insmod "$MODULE"
+}
+
 no_kernel_complaint() {
 	if dmesg | grep -E 'WARNING:|BUG:|Oops|general protection'; then
 		return 1
@@ -121,7 +130,7 @@ no_kernel_complaint() {
 }
 
 echo "TAP version 13"
-echo "1..12"
+echo "1..13"
 for node in mshv mshv_vtl mshv_vtl_low; do
 	refused_while_open "/dev/$node"
 	result $? "unload_is_refused_while_${node}_is_open"
@@ -144,6 +153,9 @@ works_after_reload
 result $? "a_guest_runs_after_the_reloads"
 one_version_everywhere
 result $? "module_and_command_have_one_version"
+without_the_module_that_is_said
+result $? "without_the_module_that_is_said"
+is_loaded || insmod "$MODULE"
 no_kernel_complaint
 result $? "the_kernel_log_has_no_complaint"
 [ $failed = 0 ]

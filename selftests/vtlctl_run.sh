@@ -38,7 +38,7 @@ printf '\177ELF\002\001\001' >"$work/elf"
 printf '#!/bin/sh\n' >"$work/script"
 
 echo "TAP version 13"
-echo "1..22"
+echo "1..25"
 expect 3 "$work/missing" a_missing_file_is_named run "$work/missing"
 expect 3 empty an_empty_file_is_refused run "$work/empty"
 expect 3 "larg|fit" a_file_larger_than_the_memory_is_refused run "$work/large"
@@ -50,6 +50,21 @@ expect 2 "not memory of the lower VTLs, which vtl0_mem= names: 0x" memory_of_thi
 	run --memory 0x100000000000,2M "$work/halts"
 expect 1 "there is no such CPU" a_cpu_that_there_is_not_is_named run --cpu 4000 "$work/halts"
 expect 0 HLT a_guest_that_halts_ends_well run "$work/halts"
+# In a user namespace of its own even root has no capabilities of the system.
+command=$(command -v "$VTLCTL")
+printf '#!/bin/sh\nexec unshare -U "%s" "$@"\n' "$command" >"$work/unprivileged"
+chmod +x "$work/unprivileged"
+VTLCTL=$work/unprivileged
+expect 1 "CAP_SYS_ADMIN is needed" who_lacks_a_capability_is_told run "$work/halts"
+VTLCTL=$command
+# movb $'r', %al; outb %al, $0xe9; movb $10, %al; outb %al, $0xe9; jmp .
+printf '\260r\346\351\260\012\346\351\353\376' >"$work/says_and_spins"
+"$VTLCTL" run --timeout 4 "$work/says_and_spins" >"$work/first" 2>&1 &
+until grep -qx r "$work/first" || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
+expect 1 "another thread runs this virtual processor" a_processor_that_is_in_use_is_named run "$work/halts"
+wait $!
+[ $? = 5 ] || { sed 's/^/# /' "$work/first"; false; }
+result $? and_the_guest_that_uses_it_is_not_disturbed
 expect 5 "limit|time" a_guest_that_spins_is_ended run --timeout 1 "$work/spins"
 expect 4 "triple fault.*, #UD at 0x[0-9a-f]+ " a_guest_that_faults_is_reported_with_its_first_exception run "$work/faults"
 expect 4 "#PF with error code 0x2 for address 0x123456789000 at 0x" a_page_fault_has_its_address run "$work/unmapped"

@@ -14,6 +14,7 @@ use crate::machine::Processor;
 use crate::run::{end_by_l1, not_modelled};
 use crate::setup::World;
 use crate::smp;
+use crate::stats;
 use crate::vp::Vp;
 use crate::xfd;
 use svm::SvmExit;
@@ -51,10 +52,7 @@ pub fn step(vp: &mut Vp) {
             }
         }
         SvmExit::Vmmcall | SvmExit::SvmInstruction | SvmExit::Rsm => vp.inject_ud(),
-        SvmExit::Shutdown => end_by_l1(
-            End::L1,
-            format_args!("L1 shut down (triple fault) at {:#x}", vp.rip()),
-        ),
+        SvmExit::Shutdown => shutdown(vp),
         _ => not_modelled(vp, format_args!("L1 exit {exit:x?}")),
     }
     // An event whose delivery was interrupted is delivered again, unless the cause of the
@@ -69,6 +67,18 @@ pub fn step(vp: &mut Vp) {
         }
         vp.l1.inject(event);
     }
+}
+
+/// A kernel that does not know TDX gets its first #VE before it has a handler.
+fn shutdown(vp: &Vp) -> ! {
+    let hint = match stats::has_tdcalls() {
+        true => "",
+        false => "; it has made no TDCALL: is it a Linux with CONFIG_INTEL_TDX_GUEST=y?",
+    };
+    end_by_l1(
+        End::L1,
+        format_args!("L1 shut down (triple fault) at {:#x}{hint}", vp.rip()),
+    )
 }
 
 /// L1's registers in the model's form.

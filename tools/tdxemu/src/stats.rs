@@ -67,6 +67,12 @@ fn cpus() -> impl Iterator<Item = (usize, &'static Stats)> {
         .filter(move |(_, s)| is_used(s))
 }
 
+/// Returns true if a processor has made a TDCALL as L1.
+pub fn has_tdcalls() -> bool {
+    let mut leaves = cpus().flat_map(|(_, stats)| &stats.leaves);
+    leaves.any(|counter| counter.load(Ordering::Relaxed) != 0)
+}
+
 /// Logs one line of exits per processor and VM, and at level debug the TDCALLs per leaf.
 pub fn report_summary() {
     for (index, stats) in cpus() {

@@ -74,8 +74,9 @@ fn fatal_error(_: &mut Vm, _: &Memory) -> Outcome {
     Ok(())
 }
 
-/// L1 faults without a table to go by.
+/// L1, which has made a TDCALL, faults without a table to go by.
 fn triple_fault(_: &mut Vm, _: &Memory) -> Outcome {
+    tdx::call(leaf::MEM_PAGE_ATTR_RD, 0, 0, 0, 0);
     crate::cpu::triple_fault()
 }
 

@@ -35,8 +35,8 @@ const VTL0: &[u8] = b"\x48\x8b\x3b\x48\x83\xc3\x08\x48\x85\xff\x74\x10\x31\xc0\x
     \x0f\x01\xc1\x89\xf0\xe6\xe9\xeb\xe4\x48\x8b\x02\xf4";
 const LIST_OFFSET: u64 = 0x40;
 
-/// Offsets in the memory of each VTL: three levels of page tables, then its code. VTL1's has one more
-/// page: its assist page.
+/// Offsets in the memory of each VTL: three levels of page tables, then its code. VTL1's has one
+/// more page: its assist page.
 const CODE: u64 = 3 * PAGE;
 const ASSIST: u64 = 4 * PAGE;
 const USED: u64 = 5 * PAGE;

@@ -7,6 +7,8 @@
 
 mod asm;
 mod cmd;
+#[cfg(test)]
+mod documents;
 mod dump;
 mod image;
 mod json;
@@ -145,5 +147,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// In the guide `vtlctl VTL0` is what CPUID tells a guest.
+    #[test]
+    fn the_pages_and_the_command_line_say_the_same() {
+        assert_eq!(documents::compare(&Arguments::command(), &["VTL0"]), Ok(()));
     }
 }

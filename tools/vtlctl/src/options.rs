@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, bail};
 use vtl::GpaRange;
 
+use crate::{ExitStatus, Failure};
+
 /// Where the kernel module shows the list of lower-VTL memory.
 const LIST: &str = "/sys/module/mshv_vtl_tdx/parameters/vtl0_mem";
 
@@ -105,12 +107,13 @@ fn list(text: &str) -> anyhow::Result<Vec<GpaRange>> {
     words.chunks(2).map(|pair| range(&pair.join(","))).collect()
 }
 
-/// VTL0's memory: `given`, or 64 MiB of the largest range of the list.
-pub(crate) fn vtl0_memory(given: Option<GpaRange>) -> anyhow::Result<GpaRange> {
+/// VTL0's memory: `given`, or 64 MiB of the largest range of the list. Only what was given can make the
+/// command line wrong: without the module, or without memory, something is missing.
+pub(crate) fn vtl0_memory(given: Option<GpaRange>) -> Result<GpaRange, Failure> {
     let list = lower_memory()?;
     match given {
-        Some(range) => within(&list, range),
-        None => largest(&list),
+        Some(range) => within(&list, range).map_err(|error| Failure::new(ExitStatus::Usage, error)),
+        None => Ok(largest(&list)?),
     }
 }
 

@@ -1,63 +1,30 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `vtl1ctl`: the services of the secure kernel at VTL1, for users of a Linux at VTL0.
 //!
-//! This file has the command line and what is printed; `device` speaks with the driver.
+//! This file has what is printed, `cli` the command line; `device` speaks with the driver.
 
 #![forbid(unsafe_code)]
 
+mod cli;
 mod device;
+#[cfg(test)]
+#[path = "../../../vtlctl/src/documents.rs"]
+mod documents;
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use vtl1::keys::SEAL_OVERHEAD;
 use vtl1::request::{Command, MAX_INPUT, MAX_OUTPUT};
 
+use cli::{Arguments, What};
 use device::Device;
 
-/// Use the secure kernel at VTL1: sign, seal, count. Its keys never leave it.
-#[derive(Parser)]
-#[command(version, after_help = STATUS_HELP)]
-struct Arguments {
-    /// The device of the driver
-    #[arg(long, value_name = "FILE", default_value = "/dev/vtl1")]
-    device: PathBuf,
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    /// Print the version of the interface, the most bytes of an input, and which keys VTL1 has.
-    Identify,
-    /// Print the signature of a file, HMAC-SHA-256 with VTL1's key.
-    Sign {
-        /// File of at most 16 KiB; - is standard input
-        file: PathBuf,
-    },
-    /// Increment VTL1's counter and print it. It never goes back.
-    Counter,
-    /// Encrypt standard input, at most 16 KiB, to standard output. Only the same keys unseal it.
-    Seal,
-    /// Decrypt standard input, which seal has made, to standard output.
-    Unseal,
-}
-
-const STATUS_HELP: &str = "Exit status:
-  0  success
-  1  there is no VTL1, or it or the driver refused
-  2  the command line is wrong
-  3  a file can't be read or written, or is too long
-  4  unseal: the input was changed, or sealed with other keys
-
-Example:
-  vtl1ctl seal <password >password.sealed";
-
-/// Exit status of the process; the numbers are those of [`STATUS_HELP`].
+/// Exit status of the process; the numbers are those of [`cli::STATUS_HELP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExitStatus {
     Failure = 1,
@@ -182,6 +149,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_pages_and_the_command_line_say_the_same() {
+        assert_eq!(documents::compare(&Arguments::command(), &[]), Ok(()));
     }
 
     #[test]

@@ -36,8 +36,7 @@ const WARM_UP: u32 = 20;
 const LARGE_PAGE: u64 = 2 << 20;
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let usage = |error| Failure::new(ExitStatus::Usage, error);
-    let memory = options::vtl0_memory(arguments.memory).map_err(usage)?;
+    let memory = options::vtl0_memory(arguments.memory)?;
     let mshv = Mshv::open()?;
     let vtl = mshv.create_vtl()?;
     // A whole large page: the rights of a part would split it for whoever uses it next.

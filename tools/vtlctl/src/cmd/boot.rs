@@ -135,7 +135,6 @@ fn build(
         initrd: arguments.initrd.clone(),
         command_line: arguments.cmdline.clone(),
     };
-    let usage = |error| Failure::new(ExitStatus::Usage, error);
     let parts = Parts {
         image: Image::open(&linux).map_err(failed)?,
         disk: arguments
@@ -144,7 +143,7 @@ fn build(
             .map(Disk::open)
             .transpose()
             .map_err(failed)?,
-        memory: options::lower_memory().map_err(usage)?,
+        memory: options::lower_memory()?,
         limit: arguments.memory,
         processors: arguments.vps,
         vtl1: secure_kernel(arguments.vtl1.as_deref(), source)?,

@@ -77,7 +77,7 @@ impl End {
 
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let usage = |error| Failure::new(ExitStatus::Usage, error);
-    let memory = options::vtl0_memory(arguments.memory).map_err(usage)?;
+    let memory = options::vtl0_memory(arguments.memory)?;
     let layout = Layout::new(arguments.mode, memory, arguments.load_address).map_err(usage)?;
     // A bad file is found before anything changes.
     let guest = match &arguments.file {
@@ -89,8 +89,10 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         println!("guest: {size} bytes at {entry:#x}, mode {mode}, memory {memory}");
     }
     let vtl = Mshv::open()?.create_vtl()?;
-    load(&vtl, &layout, &guest)?;
     let mut vp = vtl.bind(arguments.cpu, Vm::VTL0)?;
+    // Refused while somebody else runs it, whose guest's memory this may be.
+    vp.renew(1)?;
+    load(&vtl, &layout, &guest)?;
     start(&vp, &layout)?;
 
     let mut console = Console {
