@@ -362,8 +362,7 @@ impl<M: Machine> L2Call<'_, '_, M> {
     }
 
     fn route_msr(&mut self, access: Access) -> Route {
-        let l2 = self.vcpu.l2_mut(self.vm);
-        l2_msr::route(&self.td.config, l2, access, self.machine)
+        l2_msr::route(self.td, self.vcpu, self.vm, access, self.machine)
     }
 
     fn route_ept_violation(&self, exit: &L2Exit) -> Route {

@@ -9,7 +9,7 @@ use crate::status::{Operand, Status};
 use crate::td::Td;
 use crate::td::td_ctls;
 use crate::vcpu::Vcpu;
-use crate::ve::{Eeq, TdExit, VeDelivery, VeInfo};
+use crate::ve::{Category, Eeq, TdExit, VeDelivery, VeInfo};
 
 pub(crate) mod tdg_mem_page_accept;
 pub(crate) mod tdg_mem_page_attr_rd;
@@ -125,6 +125,7 @@ impl<M: Machine> Call<'_, '_, M> {
                 Err(Stop::Exception(self.vcpu.raise_ve(VeInfo {
                     reason: EPT_VIOLATION,
                     gpa: gpa.0,
+                    category: Category::Pending,
                     ..VeInfo::default()
                 })))
             }
