@@ -146,10 +146,10 @@ fn run<M: Machine>(rax: u64, call: Call<'_, '_, M>) -> Leaf {
         25 => leaf::tdg_vp_enter::tdg_vp_enter(call),
         26 => leaf::tdg_vp_invept::tdg_vp_invept(call),
         27 => leaf::tdg_vp_invgla::tdg_vp_invgla(call),
+        29 if call.td.config.is_later() => leaf::tdg_mr_key_get::tdg_mr_key_get(call),
         30 if call.td.config.has_page_release() => {
             leaf::tdg_mem_page_release::tdg_mem_page_release(call)
         }
-        // Among them TDG.MR.KEY.GET, which a platform without sealing refuses like that.
         _ => Err(Stop::Refused(Status::invalid(Operand::Rax))),
     }
 }
@@ -167,7 +167,6 @@ mod tests {
                 20,
                 22,
                 28,
-                29,
                 30,
                 31,
                 0xffff,

@@ -15,6 +15,7 @@ pub(crate) mod tdg_mem_page_accept;
 pub(crate) mod tdg_mem_page_attr_rd;
 pub(crate) mod tdg_mem_page_attr_wr;
 pub(crate) mod tdg_mem_page_release;
+pub(crate) mod tdg_mr_key_get;
 pub(crate) mod tdg_mr_report;
 pub(crate) mod tdg_mr_rtmr_extend;
 pub(crate) mod tdg_sys_rd;

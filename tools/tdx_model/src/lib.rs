@@ -14,7 +14,7 @@
 //!
 //! # What is not modelled
 //!
-//! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT, TDG.MR.KEY.GET: refused as unknown, as on a
+//! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT: refused as unknown, as on a
 //!   platform without them.
 //! - Missing tables above the lowest level of an L2's secure EPT: the host has added them all.
 //! - Blocked and exported pages, migration, debug TDs. A guest can't tell a blocked page from a missing

@@ -49,8 +49,7 @@ pub mod config_flags {
     pub const NO_RBP_MOD: u64 = 1 << 2;
     /// TDG.MEM.PAGE.RELEASE exists. Later modules only.
     pub const PAGE_RELEASE: u64 = 1 << 6;
-    /// TD_CTLS.ENABLE_HW_SEAL_KEYS may be changed. The keys themselves are not modelled. Later
-    /// modules only.
+    /// TDG.MR.KEY.GET gives keys, and TD_CTLS.ENABLE_HW_SEAL_KEYS may be changed. Later modules only.
     pub const SEALING: u64 = 1 << 7;
 }
 
@@ -90,7 +89,7 @@ pub struct CpuFeatures {
 pub enum FeatureLevel {
     /// Nothing.
     Base,
-    /// TDG.MEM.PAGE.RELEASE if CONFIG_FLAGS reports it, and L2_VM_ENTRY_FAILED.
+    /// TDG.MEM.PAGE.RELEASE and TDG.MR.KEY.GET if CONFIG_FLAGS reports them, and L2_VM_ENTRY_FAILED.
     Later,
     /// What is published of the 2.0 line: TD_CTLS has ENUM_TOPOLOGY, VIRT_CPUID2, REDUCE_VE and LOCK.
     Second,

@@ -25,6 +25,8 @@ mod features {
     pub(super) const VE_REDUCTION: u64 = 1 << 30;
     /// TDG.MEM.PAGE.RELEASE.
     pub(super) const PAGE_RELEASE: u64 = 1 << 38;
+    /// TDG.MR.KEY.GET, keys of 256 bits.
+    pub(super) const SEALKEY_256: u64 = 1 << 57;
     /// RCX values 2 and 3 of TDG.VP.ENTER.
     pub(super) const L2_TLB_INVALIDATION: u64 = 1 << 19;
 }
@@ -48,7 +50,7 @@ const MAJOR_VERSION_KEY: Key = Key { class: 8, code: 4 };
 
 /// TDX_FEATURES0 bits that a level adds.
 fn features_of(level: FeatureLevel) -> u64 {
-    let later = features::PAGE_RELEASE;
+    let later = features::PAGE_RELEASE | features::SEALKEY_256;
     match level {
         FeatureLevel::Base => 0,
         FeatureLevel::Later => later,
@@ -130,8 +132,8 @@ mod tests {
     fn partitioning_is_announced() {
         let of = |level| read(&SysTable(level), 0x0a00_0003_0000_0008).value;
         assert_eq!(of(FeatureLevel::Base), 0xd_00a8);
-        assert_eq!(of(FeatureLevel::Later), 0x40_000d_00a8);
-        assert_eq!(of(FeatureLevel::Second), 0x40_601d_00a8);
+        assert_eq!(of(FeatureLevel::Later), 0x0200_0040_000d_00a8);
+        assert_eq!(of(FeatureLevel::Second), 0x0200_0040_601d_00a8);
         let version = |level| {
             [0x0800_0001_0000_0004, 0x0800_0001_0000_0003]
                 .map(|id| read(&SysTable(level), id).value)
