@@ -16,7 +16,8 @@
 part=${1:-all}
 host_log=$BUILD/test-host.log scripts_log=$BUILD/test-scripts.log
 package_log=$BUILD/test-package.log
-tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log ends_log=$BUILD/test-emu-ends.log
+tmk_log=$BUILD/test-tmk.log smp_log=$BUILD/test-tmk-smp.log second_log=$BUILD/test-tmk-second.log
+ends_log=$BUILD/test-emu-ends.log
 td_log=$BUILD/test-td.log hyperv_log=$BUILD/test-hyperv.log memory_log=$BUILD/test-memory.log
 kexec_log=$BUILD/test-kexec.log
 noxsave_log=$BUILD/test-noxsave.log no_l2_log=$BUILD/test-no-l2.log no_td_log=$BUILD/test-no-td.log
@@ -74,7 +75,7 @@ run_script() {
 
 run_tmk() {
 	say "guest test microkernel on the emulator"
-	rm -f "$tmk_log" "$smp_log" "$ends_log"
+	rm -f "$tmk_log" "$smp_log" "$second_log" "$ends_log"
 	if ! "$TOP/scripts/build.sh" tmk >"$BUILD/log/tmk.log" 2>&1; then
 		cat "$BUILD/log/tmk.log"
 		failed=$((failed + 1))
@@ -83,6 +84,8 @@ run_tmk() {
 	count_tmk "$tmk_log" "$TOP/scripts/tmk.sh" "$tmk_log"
 	say "the same on eight processors"
 	count_tmk "$smp_log" "$TOP/scripts/tmk.sh" "$smp_log" smp
+	say "the TDX module's 2.0 line"
+	count_tmk "$second_log" "$TOP/scripts/tmk.sh" "$second_log" second
 	say "how the emulator's machine ends"
 	count_tmk "$ends_log" run_ends
 }
@@ -214,7 +217,7 @@ run_part() {
 logs_of() {
 	case $1 in
 	scripts) echo "$scripts_log" "$package_log" ;;
-	tmk) echo "$tmk_log" "$smp_log" "$ends_log" ;;
+	tmk) echo "$tmk_log" "$smp_log" "$second_log" "$ends_log" ;;
 	hostile) echo "$hostile_log" "$hostile_vtls_log" ;;
 	guest) echo "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" ;;
 	unfit) echo "$noxsave_log" "$no_l2_log" "$no_td_log" ;;
@@ -252,7 +255,7 @@ all)
 	;;
 esac
 
-cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$ends_log" "$td_log" "$hyperv_log" \
+cat "$host_log" "$scripts_log" "$package_log" "$tmk_log" "$smp_log" "$second_log" "$ends_log" "$td_log" "$hyperv_log" \
 	"$memory_log" "$kexec_log" "$hostile_log" "$hostile_vtls_log" "$guest_log" "$vtl1_log" "$vtl1_up_log" "$monitor_log" "$shell_log" "$noxsave_log" "$no_l2_log" "$no_td_log" >"$BUILD/test.log" 2>/dev/null || :
 say_failing
 echo "$passed passed, $failed failed, $skipped skipped" | tee -a "$BUILD/test.log"

@@ -5,6 +5,7 @@
 # and shows its KTAP. The console is kept in LOG (build/test-tmk.log).
 #   tmk.sh [LOG]		the tests of one processor
 #   tmk.sh LOG smp	those of eight, with a host that gives an L2's tables on demand
+#   tmk.sh LOG second	those of the TDX module's 2.0 line
 # With CMDLINE=tmk.only=NAME only those whose names begin so.
 
 # shellcheck source-path=SCRIPTDIR
@@ -21,7 +22,11 @@ smp)
 	processors=8 options="emu.l2=3 emu.l2_tables=ondemand" command_line=tmk.do=smp
 	copier='' disk=''
 	;;
-*) die "unknown part '$2'" "known: smp" ;;
+second)
+	options="emu.l2=3 emu.feature_level=2" command_line=tmk.do=second
+	copier='' disk=''
+	;;
+*) die "unknown part '$2'" "known: smp second" ;;
 esac
 [ -z "$disk" ] || { printf DISK4TMK && head -c 4088 /dev/zero; } >"$disk"
 # It is linked at 16 MiB, where VTL0's memory is by default, and maps no more than 1 GiB.

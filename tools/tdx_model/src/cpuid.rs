@@ -5,6 +5,8 @@
 
 use crate::td::{Td, TdConfig, attributes, td_ctls, xfam};
 use crate::vcpu::Vcpu;
+use crate::ve::Category;
+use crate::ve_reduction::Feature;
 
 /// The four registers CPUID returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub enum CpuidOutcome {
     /// It returns these values.
     Value(CpuidResult),
     /// #VE, reason 10.
-    Ve,
+    Ve(Category),
 }
 
 /// CPUID as L1 executes it.
@@ -58,32 +60,56 @@ pub const fn effective_leaf(leaf: u32) -> u32 {
 /// Decides on a CPUID of L1 [ABI CPUID virtualization].
 #[must_use]
 pub fn l1_cpuid(td: &Td<'_>, vcpu: &Vcpu, request: &CpuidRequest) -> CpuidOutcome {
-    let config = &td.config;
     let leaf = effective_leaf(request.leaf);
-    // Hypervisor leaves and those that nobody virtualizes, then what L1 wants to be told about.
-    let is_ve = index_of(leaf, request.subleaf)
-        .filter(|_| !is_faulting(td, leaf))
-        .is_none_or(|index| vcpu.cpuid_is_ve(request.cpl, index));
-    if is_ve {
-        return CpuidOutcome::Ve;
+    if matches!(leaf, 0x4000_0000..=0x4fff_ffff) {
+        return CpuidOutcome::Ve(Category::NonConfigParavirt);
+    }
+    let index = index_of(td, leaf, request.subleaf);
+    // What L1 wants to be told about, and leaves that nobody virtualizes.
+    let is_hosts = match index {
+        Some(_) => is_faulting(td, leaf),
+        None => !td.reduces_ve(),
+    };
+    if is_hosts || vcpu.cpuid_is_ve(request.cpl, index) {
+        return CpuidOutcome::Ve(Category::ConfigParavirt);
+    }
+    if index.is_none() {
+        return CpuidOutcome::Value(absent(leaf, request.subleaf));
     }
     CpuidOutcome::Value(match leaf {
         // Leaves the processor does not have are absent.
         0..=MAX_BASIC if leaf > request.native_max_basic && leaf != TDX_LEAF => {
-            fixed(config, leaf).unwrap_or_default()
+            fixed(&td.config, leaf).unwrap_or_default()
         }
-        0..=MAX_BASIC => basic(config, leaf, request),
-        _ => extended(leaf, request.native),
+        0..=MAX_BASIC => basic(td, leaf, request),
+        _ => extended(td, leaf, request.native),
     })
+}
+
+/// What a leaf that is not in the table tells where L1 has reduced its #VE: nothing, but for the levels
+/// of the topology, which end here. The processor's number is the emulator's to fill in.
+fn absent(leaf: u32, subleaf: u32) -> CpuidResult {
+    let ecx = if matches!(leaf, 0xb | 0x1f) {
+        subleaf & 0xff
+    } else {
+        0
+    };
+    CpuidResult {
+        ecx,
+        ..CpuidResult::default()
+    }
 }
 
 /// The number of a leaf and subleaf in the TDX module's table, which is also that of its
 /// CPUID_CONTROL; `None` if the table does not have it.
 #[rustfmt::skip]
-const fn index_of(leaf: u32, subleaf: u32) -> Option<usize> {
+fn index_of(td: &Td<'_>, leaf: u32, subleaf: u32) -> Option<usize> {
     // CAST: subleaves of at most 18.
     let sub = subleaf as usize;
     Some(match (leaf, subleaf) {
+        (0x18, 0..=3) if td.config.is_second() => 68 + sub,
+        (0x18, 4..=8) if td.config.is_second() => 69 + sub,
+        (0x8000_0002, _) if td.config.is_second() => 78,
         (0, _) => 10,
         (1, _) => 0,
         (2, _) => 72,
@@ -124,11 +150,13 @@ const fn index_of(leaf: u32, subleaf: u32) -> Option<usize> {
 }
 
 /// Leaves of the table that are a #VE all the same, some of them unless L1 has asked for a value.
-const fn is_faulting(td: &Td<'_>, leaf: u32) -> bool {
+fn is_faulting(td: &Td<'_>, leaf: u32) -> bool {
     match leaf {
         2 => td.td_ctls & td_ctls::VIRT_CPUID2 == 0,
         0xb | 0x1f => td.td_ctls & td_ctls::ENUM_TOPOLOGY == 0,
-        _ => matches!(leaf, 6 | 0x8000_0006),
+        6 | 0x8000_0002 => !td.reduces_ve(),
+        0x8000_0006 => !td.config.is_second(),
+        _ => false,
     }
 }
 
@@ -147,6 +175,11 @@ fn fixed(config: &TdConfig, leaf: u32) -> Option<CpuidResult> {
             eax: 0x00fe_ff01,
             ..CpuidResult::default()
         }),
+        // The APIC timer never stops.
+        6 => Some(CpuidResult {
+            eax: 1 << 2,
+            ..CpuidResult::default()
+        }),
         // "IntelTDX    " in EBX, EDX, ECX.
         TDX_LEAF => Some(CpuidResult {
             eax: 0,
@@ -158,7 +191,8 @@ fn fixed(config: &TdConfig, leaf: u32) -> Option<CpuidResult> {
     }
 }
 
-fn basic(config: &TdConfig, leaf: u32, request: &CpuidRequest) -> CpuidResult {
+fn basic(td: &Td<'_>, leaf: u32, request: &CpuidRequest) -> CpuidResult {
+    let config = &td.config;
     let mut r = request.native;
     if let Some(value) = fixed(config, leaf) {
         return value;
@@ -166,8 +200,18 @@ fn basic(config: &TdConfig, leaf: u32, request: &CpuidRequest) -> CpuidResult {
     let has_perfmon = config.has_attributes(attributes::PERFMON);
     match (leaf, request.subleaf) {
         (0, _) => r.eax = MAX_BASIC,
-        (1, _) => mask_leaf_1(&mut r, has_perfmon),
-        (7, 0) => virtualize_leaf_7(config, &mut r),
+        (1, _) => {
+            mask_leaf_1(&mut r, has_perfmon);
+            let features = [(7, Feature::Mca), (12, Feature::Mtrr), (14, Feature::Mca)];
+            for (bit, feature) in features {
+                set_feature(td, &mut r.edx, bit, feature);
+            }
+            set_feature(td, &mut r.ecx, 24, Feature::TscDeadline);
+        }
+        (7, 0) => {
+            virtualize_leaf_7(config, &mut r);
+            set_feature(td, &mut r.edx, 30, Feature::CoreCapabilities);
+        }
         (7, 1) => {
             // LASS, FRED and LKGS, HRESET, user MSR and the rest of new system features.
             r.eax &= 1 << 4 | 1 << 5 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 23;
@@ -191,6 +235,15 @@ fn basic(config: &TdConfig, leaf: u32, request: &CpuidRequest) -> CpuidResult {
         _ => {}
     }
     r
+}
+
+/// Sets or clears the bit of a feature of which L1 of the 2.0 line decides.
+fn set_feature(td: &Td<'_>, word: &mut u32, bit: u32, feature: Feature) {
+    if td.config.is_second() {
+        let is_configured = *word >> bit & 1 != 0;
+        let value = td.has_feature(feature, is_configured);
+        *word = *word & !(1 << bit) | u32::from(value) << bit;
+    }
 }
 
 fn mask_leaf_1(r: &mut CpuidResult, has_perfmon: bool) {
@@ -245,7 +298,7 @@ fn virtualize_leaf_7(config: &TdConfig, r: &mut CpuidResult) {
     r.eax = r.eax.max(2);
 }
 
-fn extended(leaf: u32, native: CpuidResult) -> CpuidResult {
+fn extended(td: &Td<'_>, leaf: u32, native: CpuidResult) -> CpuidResult {
     let mut r = native;
     match leaf {
         0x8000_0001 => {
@@ -267,6 +320,22 @@ fn extended(leaf: u32, native: CpuidResult) -> CpuidResult {
             r = CpuidResult {
                 eax: native.eax & 0xffff,
                 ebx: native.ebx & 0x200,
+                ..CpuidResult::default()
+            }
+        }
+        // The module's name, which it spreads over the registers like this.
+        0x8000_0002 => {
+            r = CpuidResult {
+                eax: u32::from_le_bytes(*b"Inte"),
+                ebx: u32::from_le_bytes(*b"TD X"),
+                ecx: u32::from_le_bytes(*b"   l"),
+                edx: 0,
+            }
+        }
+        // Size, associativity and line of the L2 cache.
+        0x8000_0006 if td.config.is_second() => {
+            r = CpuidResult {
+                ecx: native.ecx & 0xffff_0000 | 0x7040,
                 ..CpuidResult::default()
             }
         }
@@ -307,7 +376,7 @@ mod tests {
     fn value(td: &Td<'_>, vcpu: &Vcpu, leaf: u32, subleaf: u32) -> CpuidResult {
         match l1_cpuid(td, vcpu, &request(leaf, subleaf)) {
             CpuidOutcome::Value(value) => value,
-            CpuidOutcome::Ve => panic!("leaf {leaf:#x} is a #VE"),
+            CpuidOutcome::Ve(_) => panic!("leaf {leaf:#x} is a #VE"),
         }
     }
 
@@ -369,7 +438,8 @@ mod tests {
     fn topology_and_leaf_2_are_told_where_l1_asks_for_them() {
         with_td(|td, vcpu, _| {
             let is_ve = |td: &Td<'_>, leaf, subleaf| {
-                l1_cpuid(td, vcpu, &request(leaf, subleaf)) == CpuidOutcome::Ve
+                l1_cpuid(td, vcpu, &request(leaf, subleaf))
+                    == CpuidOutcome::Ve(Category::ConfigParavirt)
             };
             assert!(is_ve(td, 2, 0) && is_ve(td, 0xb, 0) && is_ve(td, 0x1f, 0));
             td.td_ctls = td_ctls::VIRT_CPUID2;
@@ -390,7 +460,7 @@ mod tests {
                     cpl,
                     ..request(leaf, subleaf)
                 };
-                l1_cpuid(td, vcpu, &request) == CpuidOutcome::Ve
+                l1_cpuid(td, vcpu, &request) == CpuidOutcome::Ve(Category::ConfigParavirt)
             };
             // CPUID_CONTROL of leaf 7, subleaf 1: for user mode, then for the kernel.
             vcpu.cpuid_control[6] = 2;
@@ -414,7 +484,7 @@ mod tests {
                 };
                 match l1_cpuid(td, vcpu, &request) {
                     CpuidOutcome::Value(value) => value.edx,
-                    CpuidOutcome::Ve => panic!("leaf 7 is virtualized"),
+                    CpuidOutcome::Ve(_) => panic!("leaf 7 is virtualized"),
                 }
             };
             assert_eq!((edx(0), edx(1), edx(2)), (0xac00_0400, 0, 0x17));

@@ -116,19 +116,25 @@ pub const fn leaf_name(leaf: u16) -> Option<&'static str> {
 
 /// Decodes RAX: leaf 15:0, version 23:16, the rest reserved.
 fn run<M: Machine>(rax: u64, call: Call<'_, '_, M>) -> Leaf {
-    let is_versioned = rax == (1 << 16 | 7);
-    if rax > 0xffff && !is_versioned {
+    let (number, version) = (rax & 0xffff, rax >> 16);
+    let is_known = match number {
+        _ if version > 0xff => false,
+        3 => version == 0 || call.td.config.is_second(),
+        7 => version <= 1,
+        _ => version == 0,
+    };
+    if !is_known {
         return Err(Stop::Refused(Status::invalid(Operand::Rax)));
     }
-    match rax & 0xffff {
+    match number {
         0 => leaf::tdg_vp_vmcall::tdg_vp_vmcall(call),
         1 => leaf::tdg_vp_info::tdg_vp_info(call),
         2 => leaf::tdg_mr_rtmr_extend::tdg_mr_rtmr_extend(call),
-        3 => leaf::tdg_vp_veinfo_get::tdg_vp_veinfo_get(call),
+        3 => leaf::tdg_vp_veinfo_get::tdg_vp_veinfo_get(call, version),
         4 => leaf::tdg_mr_report::tdg_mr_report(call),
         5 => leaf::tdg_vp_cpuidve_set::tdg_vp_cpuidve_set(call),
         6 => leaf::tdg_mem_page_accept::tdg_mem_page_accept(call),
-        7 if is_versioned => leaf::tdg_vm_rd_wr::tdg_vm_rd_v1(call),
+        7 if version == 1 => leaf::tdg_vm_rd_wr::tdg_vm_rd_v1(call),
         7 => leaf::tdg_vm_rd_wr::tdg_vm_rd_v0(call),
         8 => leaf::tdg_vm_rd_wr::tdg_vm_wr(call),
         9 => leaf::tdg_vp_rd_wr::tdg_vp_rd(call),
@@ -140,10 +146,10 @@ fn run<M: Machine>(rax: u64, call: Call<'_, '_, M>) -> Leaf {
         25 => leaf::tdg_vp_enter::tdg_vp_enter(call),
         26 => leaf::tdg_vp_invept::tdg_vp_invept(call),
         27 => leaf::tdg_vp_invgla::tdg_vp_invgla(call),
+        29 if call.td.config.is_later() => leaf::tdg_mr_key_get::tdg_mr_key_get(call),
         30 if call.td.config.has_page_release() => {
             leaf::tdg_mem_page_release::tdg_mem_page_release(call)
         }
-        // Among them TDG.MR.KEY.GET, which a platform without sealing refuses like that.
         _ => Err(Stop::Refused(Status::invalid(Operand::Rax))),
     }
 }
@@ -161,11 +167,11 @@ mod tests {
                 20,
                 22,
                 28,
-                29,
                 30,
                 31,
                 0xffff,
                 1 << 16,
+                1 << 16 | 3,
                 2 << 16 | 7,
                 1 << 24 | 1,
                 1 << 63 | 1,

@@ -9,6 +9,8 @@ use crate::Field;
 use crate::gpa::{Gpa, VmIndex};
 use crate::gprs::Gprs;
 use crate::l2_state::{exit_image, is_64_bit, record, step_rip, store_guest_state};
+pub use crate::leaf::tdg_vp_enter::EntryBy;
+use crate::leaf::tdg_vp_enter::failed_entry;
 use crate::leaf::tdg_vp_vmcall;
 use crate::machine::Machine;
 use crate::msr::Access;
@@ -207,6 +209,27 @@ impl<M: Machine> L2Call<'_, '_, M> {
         L2Outcome::Resume
     }
 
+    /// The L2 can't be entered again although L1 has changed nothing, which only the host or the
+    /// processor can cause. Modules before the 2.0 line do not survive it.
+    pub fn entry_failed(&mut self, by: EntryBy) -> L2Outcome {
+        if !self.td.config.is_second() {
+            return L2Outcome::Fatal(
+                "an L2 that can't be entered again, which module 1.5 does not survive",
+            );
+        }
+        if let Err(fatal) = self.store_state() {
+            return fatal;
+        }
+        let rsp = self.l1_gprs.rsp;
+        let (status, gprs) = failed_entry(self.l2(), rsp, by);
+        *self.l1_gprs = Gprs {
+            rax: status.0,
+            ..gprs
+        };
+        self.vcpu.current_vm = None;
+        L2Outcome::ToL1
+    }
+
     fn l2(&mut self) -> &mut L2Vm {
         self.vcpu.l2_mut(self.vm)
     }
@@ -362,8 +385,7 @@ impl<M: Machine> L2Call<'_, '_, M> {
     }
 
     fn route_msr(&mut self, access: Access) -> Route {
-        let l2 = self.vcpu.l2_mut(self.vm);
-        l2_msr::route(&self.td.config, l2, access, self.machine)
+        l2_msr::route(self.td, self.vcpu, self.vm, access, self.machine)
     }
 
     fn route_ept_violation(&self, exit: &L2Exit) -> Route {

@@ -4,62 +4,89 @@
 //! Called from `l2_exit.rs`; the table is in `msr.rs`.
 
 use crate::Field;
+use crate::gpa::VmIndex;
 use crate::l2_exit::Route;
 use crate::l2_state::step_rip;
 use crate::machine::Machine;
 use crate::msr::{
-    self, Access, Action, DEBUGCTL, DEBUGCTL_TR, DEBUGCTL_TR_BTS, DEBUGCTL_VALID, EFER,
-    EFER_CHANGEABLE, EFER_LMA, XSS,
+    self, Access, Action, DEBUGCTL, DEBUGCTL_TR, DEBUGCTL_TR_BTS, DEBUGCTL_VALID, Direction, EFER,
+    EFER_CHANGEABLE, EFER_LMA, MsrAction, XSS,
 };
-use crate::td::TdConfig;
-use crate::vcpu::L2Vm;
+use crate::msr_reduced;
+use crate::td::Td;
+use crate::vcpu::{L2Vm, Vcpu};
 
 /// DEBUGCTL bit that belongs to the platform and is kept.
 const DEBUGCTL_PLATFORM: u64 = 1 << 13;
 
 /// Decides on an access to the MSR in ECX.
 pub(crate) fn route<M: Machine>(
-    config: &TdConfig,
-    l2: &mut L2Vm,
+    td: &Td<'_>,
+    vcpu: &mut Vcpu,
+    vm: VmIndex,
     access: Access,
     machine: &mut M,
 ) -> Route {
+    let mut msrs = vcpu.msrs;
+    let l2 = vcpu.l2_mut(vm);
     // CAST: ECX is the low half of RCX.
     let index = l2.gprs.rcx as u32;
     if l2.l1_intercepts_msr(index, access) {
         return Route::L1;
     }
-    let route = match (msr::action(config, index, access), access) {
-        (Action::Gp, _) => Route::InjectGp,
+    let value = l2.gprs.rdx << 32 | l2.gprs.rax & 0xffff_ffff;
+    let direction = match access {
+        Access::Read => Direction::Read,
+        Access::Write => Direction::Write(value),
+    };
+    let route = match msr::action(td, index, access) {
+        Action::Gp => Route::InjectGp,
         // A passed-through MSR does not exit, unless the machine had to intercept it.
-        (Action::Ve | Action::Pass, _) => Route::L1,
-        (Action::Emulated, Access::Read) => read(config, l2, index),
-        (Action::Emulated, Access::Write) => write(config, l2, index, machine),
+        Action::Ve(_) | Action::Pass => Route::L1,
+        Action::Emulated => match msr_reduced::emulate(td, &mut msrs, index, direction) {
+            Some(MsrAction::Value(value)) => read_as(l2, value),
+            Some(MsrAction::Written) => Route::Handled,
+            Some(MsrAction::Gp) => Route::InjectGp,
+            Some(_) => Route::L1,
+            None => match access {
+                Access::Read => read(td, l2, index),
+                Access::Write => write(td, l2, (index, value), machine),
+            },
+        },
     };
     if route == Route::Handled {
         step_rip(l2);
     }
+    vcpu.msrs = msrs;
     route
 }
 
-fn read(config: &TdConfig, l2: &mut L2Vm, index: u32) -> Route {
-    let value = match index {
-        DEBUGCTL => l2.vmcs.get(Field::GuestDebugctl) & !DEBUGCTL_PLATFORM,
-        _ => match msr::virtual_value(config, index) {
-            Some(value) => value,
-            // VMX capabilities are for L1 only.
-            None => return Route::L1,
-        },
-    };
+fn read_as(l2: &mut L2Vm, value: u64) -> Route {
     l2.gprs.rax = value & 0xffff_ffff;
     l2.gprs.rdx = value >> 32;
     Route::Handled
 }
 
-fn write<M: Machine>(config: &TdConfig, l2: &mut L2Vm, index: u32, machine: &mut M) -> Route {
-    let value = l2.gprs.rdx << 32 | l2.gprs.rax & 0xffff_ffff;
+fn read(td: &Td<'_>, l2: &mut L2Vm, index: u32) -> Route {
+    if index == DEBUGCTL {
+        return read_as(l2, l2.vmcs.get(Field::GuestDebugctl) & !DEBUGCTL_PLATFORM);
+    }
+    match msr::virtual_value(&td.config, index) {
+        Some(value) => read_as(l2, value),
+        // VMX capabilities are for L1 only.
+        None if td.reduces_ve() => Route::InjectGp,
+        None => Route::L1,
+    }
+}
+
+fn write<M: Machine>(
+    td: &Td<'_>,
+    l2: &mut L2Vm,
+    (index, value): (u32, u64),
+    machine: &mut M,
+) -> Route {
     match index {
-        XSS if value & !config.xss_allowed() != 0 => Route::InjectGp,
+        XSS if value & !td.config.xss_allowed() != 0 => Route::InjectGp,
         XSS => {
             machine.write_xss(value);
             Route::Handled
@@ -92,12 +119,10 @@ fn write_efer(l2: &mut L2Vm, value: u64) -> Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpa::VmIndex;
     use crate::testing::{FakeMachine, with_td};
-    use crate::vcpu::Vcpu;
 
     fn access(
-        config: &TdConfig,
+        td: &Td<'_>,
         vcpu: &mut Vcpu,
         m: &mut FakeMachine,
         index: u64,
@@ -112,8 +137,9 @@ mod tests {
             l2.gprs.rdx = value >> 32;
         }
         route(
-            config,
-            l2,
+            td,
+            vcpu,
+            VmIndex::Vm1,
             if write.is_some() {
                 Access::Write
             } else {
@@ -126,11 +152,12 @@ mod tests {
     #[test]
     fn default_bitmap_sends_everything_to_l1() {
         with_td(|td, vcpu, m| {
-            let l2 = vcpu.l2_mut(VmIndex::Vm1);
             for index in [0x10, 0x9b, 0x1d9, 0xc000_0080, 0x4000_0000, 0x2000] {
-                l2.gprs.rcx = index;
-                assert_eq!(route(&td.config, l2, Access::Write, m), Route::L1);
-                assert!(l2.intercepts_msr(&td.config, index as u32, Access::Read));
+                vcpu.l2_mut(VmIndex::Vm1).gprs.rcx = index;
+                let vm = VmIndex::Vm1;
+                assert_eq!(route(td, vcpu, vm, Access::Write, m), Route::L1);
+                let l2 = vcpu.l2(vm);
+                assert!(l2.intercepts_msr(td, index as u32, Access::Read));
             }
         });
     }
@@ -138,14 +165,14 @@ mod tests {
     #[test]
     fn cleared_bitmap_leaves_the_tables_decision() {
         with_td(|td, vcpu, m| {
-            assert_eq!(access(&td.config, vcpu, m, 0x9b, None), Route::InjectGp);
-            assert_eq!(access(&td.config, vcpu, m, 0x830, Some(0)), Route::L1);
-            assert_eq!(access(&td.config, vcpu, m, 0x4000_0000, None), Route::L1);
-            assert_eq!(access(&td.config, vcpu, m, 0x480, None), Route::L1);
+            assert_eq!(access(td, vcpu, m, 0x9b, None), Route::InjectGp);
+            assert_eq!(access(td, vcpu, m, 0x830, Some(0)), Route::L1);
+            assert_eq!(access(td, vcpu, m, 0x4000_0000, None), Route::L1);
+            assert_eq!(access(td, vcpu, m, 0x480, None), Route::L1);
             let l2 = vcpu.l2(VmIndex::Vm1);
-            assert!(!l2.intercepts_msr(&td.config, 0x10, Access::Read));
-            assert!(l2.intercepts_msr(&td.config, 0x10, Access::Write));
-            assert!(l2.intercepts_msr(&td.config, 0x830, Access::Write));
+            assert!(!l2.intercepts_msr(td, 0x10, Access::Read));
+            assert!(l2.intercepts_msr(td, 0x10, Access::Write));
+            assert!(l2.intercepts_msr(td, 0x830, Access::Write));
         });
     }
 
@@ -155,12 +182,12 @@ mod tests {
             let rip = |vcpu: &Vcpu| vcpu.l2(VmIndex::Vm1).vmcs.get(Field::GuestRip);
             let before = rip(vcpu);
             assert_eq!(
-                access(&td.config, vcpu, m, 0xc000_0080, Some(0x801)),
+                access(td, vcpu, m, 0xc000_0080, Some(0x801)),
                 Route::Handled
             );
             assert_eq!(vcpu.l2(VmIndex::Vm1).vmcs.get(Field::GuestEfer), 0x801);
             assert_eq!(rip(vcpu), before + 2);
-            assert_eq!(access(&td.config, vcpu, m, 0xc000_0080, Some(1)), Route::L1);
+            assert_eq!(access(td, vcpu, m, 0xc000_0080, Some(1)), Route::L1);
             assert_eq!(rip(vcpu), before + 2);
         });
     }
@@ -168,11 +195,11 @@ mod tests {
     #[test]
     fn debugctl_is_emulated_and_checked() {
         with_td(|td, vcpu, m| {
-            let mut set = |v| access(&td.config, vcpu, m, 0x1d9, Some(v));
+            let mut set = |v| access(td, vcpu, m, 0x1d9, Some(v));
             assert_eq!(set(0x20), Route::InjectGp);
             assert_eq!(set(0x40), Route::L1);
             assert_eq!(set(0x2001), Route::Handled);
-            assert_eq!(access(&td.config, vcpu, m, 0x1d9, None), Route::Handled);
+            assert_eq!(access(td, vcpu, m, 0x1d9, None), Route::Handled);
             assert_eq!(vcpu.l2(VmIndex::Vm1).gprs.rax, 1);
         });
     }
@@ -180,11 +207,8 @@ mod tests {
     #[test]
     fn xss_of_l2_is_loaded_or_refused() {
         with_td(|td, vcpu, m| {
-            assert_eq!(
-                access(&td.config, vcpu, m, 0xda0, Some(1 << 8)),
-                Route::InjectGp
-            );
-            assert_eq!(access(&td.config, vcpu, m, 0xda0, Some(0)), Route::Handled);
+            assert_eq!(access(td, vcpu, m, 0xda0, Some(1 << 8)), Route::InjectGp);
+            assert_eq!(access(td, vcpu, m, 0xda0, Some(0)), Route::Handled);
             assert_eq!(m.xss, Some(0));
         });
     }

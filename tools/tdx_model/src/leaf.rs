@@ -9,12 +9,13 @@ use crate::status::{Operand, Status};
 use crate::td::Td;
 use crate::td::td_ctls;
 use crate::vcpu::Vcpu;
-use crate::ve::{Eeq, TdExit, VeDelivery, VeInfo};
+use crate::ve::{Category, Eeq, TdExit, VeDelivery, VeInfo};
 
 pub(crate) mod tdg_mem_page_accept;
 pub(crate) mod tdg_mem_page_attr_rd;
 pub(crate) mod tdg_mem_page_attr_wr;
 pub(crate) mod tdg_mem_page_release;
+pub(crate) mod tdg_mr_key_get;
 pub(crate) mod tdg_mr_report;
 pub(crate) mod tdg_mr_rtmr_extend;
 pub(crate) mod tdg_sys_rd;
@@ -125,6 +126,7 @@ impl<M: Machine> Call<'_, '_, M> {
                 Err(Stop::Exception(self.vcpu.raise_ve(VeInfo {
                     reason: EPT_VIOLATION,
                     gpa: gpa.0,
+                    category: Category::Pending,
                     ..VeInfo::default()
                 })))
             }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Semantics of the Intel TDX module as a TD and its L2 VMs see it, version 1.5.
+//! Semantics of the Intel TDX module as a TD and its L2 VMs see it, version 1.5
+//! and what is published of 2.0.
 //!
 //! The crate does not depend on any machine: `no_std`, no allocation, no unsafe code. What it needs
 //! from below is the trait [`machine::Machine`]. The same source runs in the bare-metal emulator
@@ -13,7 +14,7 @@
 //!
 //! # What is not modelled
 //!
-//! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT, TDG.MR.KEY.GET: refused as unknown, as on a
+//! - Leaves TDG.SERVTD.RD and WR, TDG.MR.VERIFYREPORT: refused as unknown, as on a
 //!   platform without them.
 //! - Missing tables above the lowest level of an L2's secure EPT: the host has added them all.
 //! - Blocked and exported pages, migration, debug TDs. A guest can't tell a blocked page from a missing
@@ -40,12 +41,14 @@ mod leaf;
 pub mod machine;
 mod metadata;
 pub mod msr;
+mod msr_reduced;
 pub mod page_state;
 pub mod stale;
 pub mod status;
 pub mod td;
 pub mod vcpu;
 pub mod ve;
+mod ve_reduction;
 pub mod vmcs;
 mod vmx_msrs;
 

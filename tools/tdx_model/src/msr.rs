@@ -4,7 +4,10 @@
 //!
 //! [`l1_msr`] decides for L1, `l2_msr.rs` for exits of an L2; the values are in `vmx_msrs.rs`.
 
+use crate::msr_reduced;
 use crate::td::{Td, TdConfig, attributes, xfam};
+use crate::vcpu::Vcpu;
+use crate::ve::Category;
 use crate::vmx_msrs;
 
 /// IA32_XAPIC_DISABLE_STATUS.
@@ -88,7 +91,7 @@ pub(crate) enum Action {
     /// #GP(0).
     Gp,
     /// #VE in L1, an exit to L1 from L2.
-    Ve,
+    Ve(Category),
     /// The module emulates it.
     Emulated,
 }
@@ -164,36 +167,43 @@ impl MsrRule {
         match self {
             Self::Pass => Action::Pass,
             Self::Gp => Action::Gp,
-            Self::Ve => Action::Ve,
+            Self::Ve => Action::Ve(Category::NonConfigParavirt),
             Self::Emulated => Action::Emulated,
             Self::PassOrGp(need) if need.is_met(config) => Action::Pass,
             Self::PassOrGp(_) => Action::Gp,
             Self::PassOrEmulated(need) if need.is_met(config) => Action::Pass,
             Self::PassOrEmulated(_) => Action::Emulated,
-            Self::VeIf(need) if need.is_met(config) => Action::Ve,
+            Self::VeIf(need) if need.is_met(config) => Action::Ve(Category::ConfigParavirt),
             Self::VeIf(_) => Action::Gp,
         }
     }
 }
 
-/// What the table says; an MSR it does not list is a #VE.
-pub(crate) fn action(config: &TdConfig, index: u32, access: Access) -> Action {
+/// What the tables say; an MSR they do not list is the host's.
+pub(crate) fn action(td: &Td<'_>, index: u32, access: Access) -> Action {
+    msr_reduced::action(td, index, access)
+        .or_else(|| listed(&td.config, index, access))
+        .unwrap_or_else(|| match bitmap_position(index, access) {
+            Some(_) => msr_reduced::unlisted(td),
+            None => Action::Ve(Category::NonConfigParavirt),
+        })
+}
+
+/// What the table of version 1.5 says.
+fn listed(config: &TdConfig, index: u32, access: Access) -> Option<Action> {
     let after = ROWS.partition_point(|r| r.first <= index);
-    let found = after
-        .checked_sub(1)
-        .and_then(|i| ROWS.get(i))
-        .filter(|r| index <= r.last);
-    match (found, access) {
-        (Some(r), Access::Read) => r.read.resolve(config),
-        (Some(r), Access::Write) => r.write.resolve(config),
-        (None, _) => Action::Ve,
-    }
+    let row = after.checked_sub(1).and_then(|i| ROWS.get(i))?;
+    let rule = match access {
+        Access::Read => row.read,
+        Access::Write => row.write,
+    };
+    (index <= row.last).then(|| rule.resolve(config))
 }
 
 /// Returns true if the TD's MSR bitmap lets an access run natively.
 #[must_use]
-pub fn is_passed_through(config: &TdConfig, index: u32, access: Access) -> bool {
-    action(config, index, access) == Action::Pass
+pub fn is_passed_through(td: &Td<'_>, index: u32, access: Access) -> bool {
+    action(td, index, access) == Action::Pass
 }
 
 /// Word and bit of an access in a VMX MSR bitmap; `None` outside its two ranges.
@@ -220,9 +230,11 @@ pub enum MsrAction {
     /// #GP(0).
     Gp,
     /// #VE, reason 31 or 32.
-    Ve,
+    Ve(Category),
     /// RDMSR gives this value.
     Value(u64),
+    /// WRMSR is done.
+    Written,
     /// WRMSR sets EFER to this value; LMA is to be kept.
     SetEfer(u64),
     /// WRMSR sets IA32_XSS to this checked value.
@@ -231,15 +243,22 @@ pub enum MsrAction {
 
 /// Decides on an MSR access of L1. `efer` is L1's current EFER as L1 sees it.
 #[must_use]
-pub fn l1_msr(td: &Td<'_>, index: u32, direction: Direction, efer: u64) -> MsrAction {
-    match action(&td.config, index, direction.access()) {
+pub fn l1_msr(
+    td: &Td<'_>,
+    vcpu: &mut Vcpu,
+    index: u32,
+    direction: Direction,
+    efer: u64,
+) -> MsrAction {
+    match action(td, index, direction.access()) {
         Action::Pass => MsrAction::Native,
         Action::Gp => MsrAction::Gp,
-        Action::Ve => MsrAction::Ve,
-        Action::Emulated => match direction {
-            Direction::Read => l1_read(td, index),
-            Direction::Write(value) => l1_write(td, index, value, efer),
-        },
+        Action::Ve(category) => MsrAction::Ve(category),
+        Action::Emulated => msr_reduced::emulate(td, &mut vcpu.msrs, index, direction)
+            .unwrap_or_else(|| match direction {
+                Direction::Read => l1_read(td, index),
+                Direction::Write(value) => l1_write(td, index, value, efer),
+            }),
     }
 }
 
@@ -254,12 +273,16 @@ fn l1_read(td: &Td<'_>, index: u32) -> MsrAction {
 
 fn l1_write(td: &Td<'_>, index: u32, value: u64, efer: u64) -> MsrAction {
     match index {
-        EFER if (value ^ efer) & !(EFER_SCE | EFER_LMA) != 0 => MsrAction::Ve,
+        EFER if (value ^ efer) & !(EFER_SCE | EFER_LMA) != 0 => {
+            MsrAction::Ve(Category::UnsupportedFeature)
+        }
         EFER => MsrAction::SetEfer((value & EFER_SCE) | (efer & !EFER_SCE)),
         XSS if value & !td.config.xss_allowed() != 0 => MsrAction::Gp,
         XSS => MsrAction::SetXss(value),
         DEBUGCTL if value & !DEBUGCTL_VALID != 0 => MsrAction::Gp,
-        DEBUGCTL if value & DEBUGCTL_TR_BTS == DEBUGCTL_TR => MsrAction::Ve,
+        DEBUGCTL if value & DEBUGCTL_TR_BTS == DEBUGCTL_TR => {
+            MsrAction::Ve(Category::UnsupportedFeature)
+        }
         DEBUGCTL => MsrAction::Native,
         _ => MsrAction::Gp,
     }
@@ -274,8 +297,7 @@ pub(crate) fn virtual_value(config: &TdConfig, index: u32) -> Option<u64> {
             let tsx_ctrl = u64::from(config.cpu.has_tsx) << 7;
             Some(ARCH_CAPABILITIES_FIXED | tsx_ctrl)
         }
-        // Fast strings; no branch trace store, no precise event sampling.
-        MISC_ENABLE => Some(1 | 1 << 11 | 1 << 12),
+        MISC_ENABLE => Some(msr_reduced::MISC_ENABLE_VALUE),
         PERF_CAPABILITIES => Some(0),
         _ => None,
     }
@@ -426,66 +448,4 @@ static ROWS: &[MsrRow] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::with_td;
-
-    #[test]
-    fn rows_are_sorted_and_apart() {
-        assert!(ROWS.windows(2).all(|w| w[0].last < w[1].first));
-        assert_eq!(ROWS.len(), 134);
-    }
-
-    #[test]
-    fn x2apic_registers_not_listed_are_ve_and_listed_ones_native() {
-        with_td(|td, _, _| {
-            for index in [
-                0x802, 0x803, 0x80d, 0x80f, 0x828, 0x82f, 0x830, 0x832, 0x83e,
-            ] {
-                assert_eq!(
-                    l1_msr(td, index, Direction::Read, 0),
-                    MsrAction::Ve,
-                    "{index:#x}"
-                );
-            }
-            for index in [0x808, 0x80a, 0x80b, 0x810, 0x827, 0x83f] {
-                let write = l1_msr(td, index, Direction::Write(0), 0);
-                assert_eq!(write, MsrAction::Native, "{index:#x}");
-            }
-            assert_eq!(l1_msr(td, 0x831, Direction::Read, 0), MsrAction::Gp);
-            assert_eq!(l1_msr(td, 0x4000_0000, Direction::Read, 0), MsrAction::Ve);
-        });
-    }
-
-    #[test]
-    fn efer_of_l1_changes_only_in_sce() {
-        with_td(|td, _, _| {
-            let set = |v| l1_msr(td, EFER, Direction::Write(v), 0xd00);
-            assert_eq!(set(0xd01), MsrAction::SetEfer(0xd01));
-            assert_eq!(set(0x901), MsrAction::SetEfer(0xd01));
-            assert_eq!(set(0x501), MsrAction::Ve);
-            assert_eq!(set(0xc01), MsrAction::Ve);
-            assert_eq!(l1_msr(td, EFER, Direction::Read, 0xd00), MsrAction::Native);
-        });
-    }
-
-    #[test]
-    fn bitmap_quarters_are_read_low_read_high_write_low_write_high() {
-        assert_eq!(bitmap_position(0x41, Access::Read), Some((1, 1)));
-        assert_eq!(bitmap_position(0xc000_0080, Access::Read), Some((130, 0)));
-        assert_eq!(bitmap_position(0, Access::Write), Some((256, 0)));
-        assert_eq!(bitmap_position(0xc000_1fff, Access::Write), Some((511, 63)));
-        assert_eq!(bitmap_position(0x2000, Access::Read), None);
-    }
-
-    #[test]
-    fn unsupported_xss_bits_are_refused() {
-        with_td(|td, _, _| {
-            assert_eq!(l1_msr(td, XSS, Direction::Write(1 << 8), 0), MsrAction::Gp);
-            assert_eq!(
-                l1_msr(td, XSS, Direction::Write(0), 0),
-                MsrAction::SetXss(0)
-            );
-        });
-    }
-}
+mod tests;

@@ -185,7 +185,7 @@ fn run(steps: &[Step]) {
                     l1_ept_violation(td, vcpu, &v);
                 }
                 Step::L1Msr(index, v) => {
-                    let _ = l1_msr(td, *index, Direction::Write(*v), *v);
+                    let _ = l1_msr(td, vcpu, *index, Direction::Write(*v), *v);
                 }
             }
         }

@@ -17,6 +17,8 @@ pub enum Operand {
     Rcx = 1,
     Rdx = 2,
     R8 = 8,
+    KeyName = 100,
+    KeySizeBitmap = 108,
     Rtmr = 168,
     L2VapicGpa = 170,
 }
@@ -74,6 +76,10 @@ statuses! {
     METADATA_FIELD_VALUE_NOT_VALID = 0xc000_0c03;
     /// The null id was read: the first id of the context is returned. Not an error.
     METADATA_FIRST_FIELD_ID_IN_CONTEXT = 0x0000_0c0b;
+    /// The TD has no keys for sealing; later modules only.
+    MR_KEY_GET_NOT_SUPPORTED = 0xc000_1004;
+    /// A key for a platform later than this one; later modules only.
+    SVN_INVALID = 0xc000_1006;
     /// The host handed control back to L1 after an asynchronous exit of the L2.
     L2_EXIT_HOST_ROUTED_ASYNC = 0x0000_1100;
     /// The host handed control back to L1 after a TDG.VP.VMCALL of the L2.

@@ -49,8 +49,7 @@ pub mod config_flags {
     pub const NO_RBP_MOD: u64 = 1 << 2;
     /// TDG.MEM.PAGE.RELEASE exists. Later modules only.
     pub const PAGE_RELEASE: u64 = 1 << 6;
-    /// TD_CTLS.ENABLE_HW_SEAL_KEYS may be changed. The keys themselves are not modelled. Later
-    /// modules only.
+    /// TDG.MR.KEY.GET gives keys, and TD_CTLS.ENABLE_HW_SEAL_KEYS may be changed. Later modules only.
     pub const SEALING: u64 = 1 << 7;
 }
 
@@ -62,8 +61,12 @@ pub mod td_ctls {
     pub const ENUM_TOPOLOGY: u64 = 1 << 1;
     /// CPUID leaf 2 has a value.
     pub const VIRT_CPUID2: u64 = 1 << 2;
+    /// CPUID leaves and MSRs of which L1 would have to ask the host are absent instead of a #VE.
+    pub const REDUCE_VE: u64 = 1 << 3;
     /// Keys for sealing depend on the processor. Nothing of the model does.
     pub const ENABLE_HW_SEAL_KEYS: u64 = 1 << 4;
+    /// TD_CTLS and FEATURE_PARAVIRT_CTRL can't be changed any more.
+    pub const LOCK: u64 = 1 << 63;
 }
 
 /// What the processor below can do, as far as the semantics depend on it.
@@ -86,10 +89,10 @@ pub struct CpuFeatures {
 pub enum FeatureLevel {
     /// Nothing.
     Base,
-    /// TDG.MEM.PAGE.RELEASE if CONFIG_FLAGS reports it, and L2_VM_ENTRY_FAILED.
+    /// TDG.MEM.PAGE.RELEASE and TDG.MR.KEY.GET if CONFIG_FLAGS reports them, and L2_VM_ENTRY_FAILED.
     Later,
-    /// TD_CTLS.ENUM_TOPOLOGY and VIRT_CPUID2 besides, as since version 1.5.06.
-    Topology,
+    /// What is published of the 2.0 line: TD_CTLS has ENUM_TOPOLOGY, VIRT_CPUID2, REDUCE_VE and LOCK.
+    Second,
 }
 
 impl FeatureLevel {
@@ -99,7 +102,7 @@ impl FeatureLevel {
         match number {
             0 => Some(Self::Base),
             1 => Some(Self::Later),
-            2 => Some(Self::Topology),
+            2 => Some(Self::Second),
             _ => None,
         }
     }
@@ -146,30 +149,33 @@ pub struct TdConfig {
 impl TdConfig {
     /// Returns true if TDG.MEM.PAGE.RELEASE exists.
     pub(crate) fn has_page_release(&self) -> bool {
-        self.feature_level >= FeatureLevel::Later
-            && self.config_flags & config_flags::PAGE_RELEASE != 0
+        self.is_later() && self.config_flags & config_flags::PAGE_RELEASE != 0
     }
 
-    /// Returns true if L1 can have the topology from CPUID.
-    pub(crate) fn has_topology(&self) -> bool {
-        self.feature_level >= FeatureLevel::Topology
+    /// Returns true if the module is later than the first of version 1.5.
+    pub(crate) fn is_later(&self) -> bool {
+        self.feature_level >= FeatureLevel::Later
+    }
+
+    /// Returns true if the module is of the 2.0 line.
+    pub(crate) fn is_second(&self) -> bool {
+        self.feature_level >= FeatureLevel::Second
     }
 
     /// Bits of TD_CTLS that L1 may name in a write.
     pub(crate) fn td_ctls_write_mask(&self) -> u64 {
-        let has_sealing = self.feature_level >= FeatureLevel::Later
-            && self.config_flags & config_flags::SEALING != 0;
+        let has_sealing = self.is_later() && self.config_flags & config_flags::SEALING != 0;
         let sealing = if has_sealing {
             td_ctls::ENABLE_HW_SEAL_KEYS
         } else {
             0
         };
-        let topology = if self.has_topology() {
-            td_ctls::ENUM_TOPOLOGY | td_ctls::VIRT_CPUID2
+        let second = if self.is_second() {
+            td_ctls::ENUM_TOPOLOGY | td_ctls::VIRT_CPUID2 | td_ctls::REDUCE_VE | td_ctls::LOCK
         } else {
             0
         };
-        td_ctls::PENDING_VE_DISABLE | topology | sealing
+        td_ctls::PENDING_VE_DISABLE | second | sealing
     }
 
     /// Returns true if all these ATTRIBUTES are set.
@@ -249,6 +255,8 @@ pub struct Td<'m> {
     pub stale: Stale<'m>,
     /// TD_CTLS.
     pub td_ctls: u64,
+    /// FEATURE_PARAVIRT_CTRL.
+    pub feature_paravirt: u64,
     /// NOTIFY_ENABLES.
     pub notify_enables: u64,
     /// Measurement registers; the builder of the TD fills in MRTD.
@@ -279,6 +287,7 @@ impl<'m> Td<'m> {
             pages,
             stale: Stale::new(&mut []),
             td_ctls,
+            feature_paravirt: 0,
             notify_enables: 0,
             measurements: Measurements {
                 mrtd: [0; 48],

@@ -5,7 +5,8 @@ use crate::fields::Field;
 use crate::gpa::{Gpa, VmIndex};
 use crate::gprs::Gprs;
 use crate::msr::{self, Access};
-use crate::td::TdConfig;
+use crate::msr_reduced::VirtualMsrs;
+use crate::td::{Td, TdConfig};
 use crate::ve::VeInfo;
 use crate::vmcs::Vmcs;
 
@@ -76,8 +77,8 @@ impl L2Vm {
     ///
     /// The emulator builds its MSR permission map from this.
     #[must_use]
-    pub fn intercepts_msr(&self, config: &TdConfig, index: u32, access: Access) -> bool {
-        self.l1_intercepts_msr(index, access) || !msr::is_passed_through(config, index, access)
+    pub fn intercepts_msr(&self, td: &Td<'_>, index: u32, access: Access) -> bool {
+        self.l1_intercepts_msr(index, access) || !msr::is_passed_through(td, index, access)
     }
 }
 
@@ -100,6 +101,8 @@ pub struct Vcpu {
     pub(crate) l2_ctls: [u64; 4],
     /// TSC_DEADLINE, index 0 without effect.
     pub(crate) tsc_deadline: [u64; 4],
+    /// MSRs that the module keeps.
+    pub(crate) msrs: VirtualMsrs,
     /// The L2 VMs.
     l2: [L2Vm; 3],
 }
@@ -117,6 +120,7 @@ impl Vcpu {
             cpuid_control: [0; 128],
             l2_ctls: [0; 4],
             tsc_deadline: [TSC_DEADLINE_OFF; 4],
+            msrs: VirtualMsrs::new(index),
             l2: VmIndex::ALL.map(|_| L2Vm::new(config)),
         }
     }
@@ -172,15 +176,16 @@ impl Vcpu {
     }
 
     /// Returns true if L1 wants a #VE for CPUID at this privilege level: for all leaves, or for the one
-    /// with this number in CPUID_CONTROL.
+    /// with this number in CPUID_CONTROL, if it has one.
     #[must_use]
-    pub fn cpuid_is_ve(&self, cpl: u8, index: usize) -> bool {
+    pub fn cpuid_is_ve(&self, cpl: u8, index: Option<usize>) -> bool {
         let (switch, bit) = if cpl == 0 {
             (self.cpuid_supervisor_ve, 1)
         } else {
             (self.cpuid_user_ve, 2)
         };
-        switch != 0 || self.cpuid_control.get(index).is_some_and(|c| c & bit != 0)
+        let control = index.and_then(|i| self.cpuid_control.get(i));
+        switch != 0 || control.is_some_and(|c| c & bit != 0)
     }
 }
 

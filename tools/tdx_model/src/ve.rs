@@ -9,6 +9,24 @@ use crate::page_state::PageState;
 use crate::td::{Td, td_ctls};
 use crate::vcpu::Vcpu;
 
+/// What kind of operation a #VE is about; only version 1 of TDG.VP.VEINFO.GET tells it
+/// [ABI TDG.VP.VEINFO.GET].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Category {
+    /// A processor without TDX would raise it, too: an EPT violation on a shared address.
+    #[default]
+    Arch = 0,
+    /// A page that is not accepted.
+    Pending = 1,
+    /// Something of the host's that the TD's configuration can do without.
+    ConfigParavirt = 0x10,
+    /// Something that is always the host's.
+    NonConfigParavirt = 0x11,
+    /// Something that no TD may do.
+    UnsupportedFeature = 0x80,
+}
+
 /// What TDG.VP.VEINFO.GET returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VeInfo {
@@ -24,6 +42,8 @@ pub struct VeInfo {
     pub instruction_length: u32,
     /// VM-exit instruction information.
     pub instruction_info: u32,
+    /// What kind of operation it is.
+    pub category: Category,
 }
 
 /// What to inject into L1.
@@ -148,18 +168,22 @@ pub fn l1_ept_violation(td: &Td<'_>, vcpu: &mut Vcpu, v: &L1EptViolation) -> L1E
     if gpa.is_shared() {
         return match state {
             PageState::Shared => L1EptOutcome::Retry,
-            PageState::Free | PageState::Pending | PageState::Mapped => raise(vcpu, v),
+            PageState::Free | PageState::Pending | PageState::Mapped => {
+                raise(vcpu, v, Category::Arch)
+            }
         };
     }
     match state {
         PageState::Mapped => L1EptOutcome::Retry,
-        PageState::Pending if td.td_ctls & td_ctls::PENDING_VE_DISABLE == 0 => raise(vcpu, v),
+        PageState::Pending if td.td_ctls & td_ctls::PENDING_VE_DISABLE == 0 => {
+            raise(vcpu, v, Category::Pending)
+        }
         PageState::Pending => L1EptOutcome::TdExit(to_host(v, Eeq::Pending)),
         PageState::Free | PageState::Shared => L1EptOutcome::TdExit(to_host(v, Eeq::None)),
     }
 }
 
-fn raise(vcpu: &mut Vcpu, v: &L1EptViolation) -> L1EptOutcome {
+fn raise(vcpu: &mut Vcpu, v: &L1EptViolation, category: Category) -> L1EptOutcome {
     let info = VeInfo {
         reason: 48,
         qualification: v.qualification,
@@ -167,6 +191,7 @@ fn raise(vcpu: &mut Vcpu, v: &L1EptViolation) -> L1EptOutcome {
         gpa: v.gpa,
         instruction_length: v.instruction_length,
         instruction_info: v.instruction_info,
+        category,
     };
     match vcpu.raise_ve(info) {
         VeDelivery::InjectVe => L1EptOutcome::InjectVe,

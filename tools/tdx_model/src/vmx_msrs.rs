@@ -53,6 +53,7 @@ mod tests {
     use super::*;
     use crate::msr::{Direction, MsrAction, l1_msr};
     use crate::testing::with_td;
+    use crate::ve::Category;
 
     #[test]
     fn fixed_bits_follow_the_variable_masks() {
@@ -84,16 +85,20 @@ mod tests {
 
     #[test]
     fn non_true_controls_are_ve_and_writes_are_gp() {
-        with_td(|td, _, _| {
+        with_td(|td, vcpu, _| {
             for index in [0x481, 0x482, 0x483, 0x484, 0x48a] {
-                assert_eq!(l1_msr(td, index, Direction::Read, 0), MsrAction::Ve);
+                let ve = MsrAction::Ve(Category::NonConfigParavirt);
+                assert_eq!(l1_msr(td, vcpu, index, Direction::Read, 0), ve);
             }
             for index in (0x480..=0x480).chain(0x485..=0x489).chain(0x48b..=0x492) {
                 assert!(matches!(
-                    l1_msr(td, index, Direction::Read, 0),
+                    l1_msr(td, vcpu, index, Direction::Read, 0),
                     MsrAction::Value(_)
                 ));
-                assert_eq!(l1_msr(td, index, Direction::Write(0), 0), MsrAction::Gp);
+                assert_eq!(
+                    l1_msr(td, vcpu, index, Direction::Write(0), 0),
+                    MsrAction::Gp
+                );
             }
         });
     }

@@ -287,7 +287,7 @@ mod tests {
         let asked = get("emu.feature_level=1 emu.l2_tables=ondemand --");
         assert_eq!(asked, Ok((FeatureLevel::Later, L2Tables::OnDemand)));
         let topology = get("emu.feature_level=2 --");
-        assert_eq!(topology, Ok((FeatureLevel::Topology, L2Tables::Given)));
+        assert_eq!(topology, Ok((FeatureLevel::Second, L2Tables::Given)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tdx_model::dispatch::{self, Caller, Outcome};
 use tdx_model::gprs::Gprs;
 use tdx_model::msr::{Direction, MsrAction};
 use tdx_model::status::{Operand, Status};
-use tdx_model::ve::{L1EptOutcome, L1EptViolation, VeInfo};
+use tdx_model::ve::{Category, L1EptOutcome, L1EptViolation, VeInfo};
 
 const TDCALL: [u8; 4] = [0x66, 0x0f, 0x01, 0xcc];
 /// RAX of TDG.MR.RTMR.EXTEND.
@@ -132,6 +132,7 @@ fn undefined_opcode(vp: &mut Vp) {
         vp.raise_ve(VeInfo {
             reason: reason::VMCALL,
             instruction_length,
+            category: Category::NonConfigParavirt,
             ..VeInfo::default()
         });
     } else {
@@ -222,9 +223,10 @@ fn cpuid(vp: &mut Vp) {
             gprs.rdx = u64::from(value.edx);
             vp.l1.skip_instruction(u64::from(len_bytes));
         }
-        CpuidOutcome::Ve => vp.raise_ve(VeInfo {
+        CpuidOutcome::Ve(category) => vp.raise_ve(VeInfo {
             reason: reason::CPUID,
             instruction_length: u32::from(len_bytes),
+            category,
             ..VeInfo::default()
         }),
     }
@@ -274,6 +276,7 @@ fn plain_ve(vp: &mut Vp, exit: &SvmExit) {
     vp.raise_ve(VeInfo {
         reason,
         instruction_length,
+        category: Category::NonConfigParavirt,
         ..VeInfo::default()
     });
 }
@@ -286,6 +289,7 @@ fn io(vp: &mut Vp, info: IoInfo, next_rip: u64) {
         reason: reason::IO_INSTRUCTION,
         qualification: vmx_names::io_qualification(info, opcode),
         instruction_length,
+        category: Category::NonConfigParavirt,
         ..VeInfo::default()
     });
 }
@@ -302,7 +306,7 @@ fn msr(vp: &mut Vp, access: Access) {
     let len_bytes = decode(&vp.l1, &vp.platform.memory).map_or(2, |insn| insn.len_bytes);
     let efer = vp.l1.vmcb.save.efer & !msr::EFER_SVME;
     let world = vp.platform.world();
-    let action = tdx_model::msr::l1_msr(&world.td, index, direction, efer);
+    let action = tdx_model::msr::l1_msr(&world.td, vp.model, index, direction, efer);
     drop(world);
     let done = match action {
         MsrAction::Native => native_msr(vp, index, direction),
@@ -317,7 +321,8 @@ fn msr(vp: &mut Vp, access: Access) {
         }
         MsrAction::SetXss(value) => host::msr::write_natively(index, value).map(|()| 0),
         MsrAction::Gp => None,
-        MsrAction::Ve => {
+        MsrAction::Written => Some(0),
+        MsrAction::Ve(category) => {
             let reason = match access {
                 Access::Read => reason::RDMSR,
                 Access::Write => reason::WRMSR,
@@ -326,6 +331,7 @@ fn msr(vp: &mut Vp, access: Access) {
             return vp.raise_ve(VeInfo {
                 reason,
                 instruction_length,
+                category,
                 ..VeInfo::default()
             });
         }

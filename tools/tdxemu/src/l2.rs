@@ -27,7 +27,7 @@ use svm::vmx_names::reason;
 use tdx_model::Field;
 use tdx_model::gpa::VmIndex;
 use tdx_model::gprs::Gprs;
-use tdx_model::l2_exit::{HostRouted, L2Call, L2Exit, L2Outcome};
+use tdx_model::l2_exit::{EntryBy, HostRouted, L2Call, L2Exit, L2Outcome};
 use tdx_model::ve::TdExit;
 
 /// Vector of the interrupt by which the host takes the processor back: Linux's timer.
@@ -139,6 +139,15 @@ fn with_model(
 
 fn exit_to_module(vp: &mut Vp, vm: VmIndex, exit: &L2Exit) {
     let (outcome, gprs) = with_model(vp, vm, |mut call| call.exit(exit));
+    act_or_fail(vp, vm, outcome, &gprs, EntryBy::Module);
+}
+
+/// Acts, unless L1 asked for an entry by the host or the TDX module to fail.
+fn act_or_fail(vp: &mut Vp, vm: VmIndex, outcome: L2Outcome, l1_gprs: &Gprs, by: EntryBy) {
+    if outcome != L2Outcome::Resume || !host::debug_port::fails_entry() {
+        return act(vp, vm, outcome, l1_gprs);
+    }
+    let (outcome, gprs) = with_model(vp, vm, |mut call| call.entry_failed(by));
     act(vp, vm, outcome, &gprs);
 }
 
@@ -166,5 +175,5 @@ fn to_host(vp: &mut Vp, vm: VmIndex, exit: TdExit) {
         host::Resume::L2 => with_model(vp, vm, |mut call| call.enter_after_host()),
         host::Resume::L1 => with_model(vp, vm, |mut call| call.resume_l1(kind)),
     };
-    act(vp, vm, outcome, &gprs);
+    act_or_fail(vp, vm, outcome, &gprs, EntryBy::Host);
 }

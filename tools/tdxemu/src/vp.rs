@@ -327,7 +327,7 @@ fn fill_l1_msrpm(msrpm: &mut Msrpm, world: &World, extra_msrs: &ExtraMsrs) {
     *msrpm = Msrpm::ALL;
     for msr in (0..0x2000).chain(0xc000_0000..0xc000_2000) {
         for (access, model_access) in ACCESSES {
-            let passes = tdx_model::msr::is_passed_through(&world.td.config, msr, model_access);
+            let passes = tdx_model::msr::is_passed_through(&world.td, msr, model_access);
             if passes && msr != msr::EFER && !extra_msrs.has(msr) {
                 msrpm.set(msr, access, Intercept::No);
             }

@@ -181,6 +181,29 @@ pub fn catch_ve(instruction: impl FnOnce()) -> Option<u64> {
     (reason != VE_WANTED).then_some(reason)
 }
 
+/// The same, with the category of the #VE in the upper half.
+pub fn catch_ve_with_category(instruction: impl FnOnce()) -> Option<u64> {
+    const VERSION_1: u64 = 1 << 16;
+    VEINFO_VERSION.store(VERSION_1, Ordering::SeqCst);
+    let reason = catch_ve(instruction);
+    VEINFO_VERSION.store(0, Ordering::SeqCst);
+    reason
+}
+
+static VEINFO_VERSION: AtomicU64 = AtomicU64::new(0);
+
+/// Length of an instruction that may raise #GP, which is then stepped over; 0 without one.
+static MAY_FAULT: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
+
+/// Returns true if RDMSR raises #GP.
+pub fn rdmsr_faults(index_of_msr: u32) -> bool {
+    const LENGTH: u64 = 2;
+    let may_fault = &MAY_FAULT[index()];
+    may_fault.store(LENGTH, Ordering::SeqCst);
+    rdmsr(index_of_msr);
+    may_fault.swap(0, Ordering::SeqCst) == 0
+}
+
 /// How often a processor has handled a vector.
 pub fn times_taken(cpu: usize, vector: u64) -> u64 {
     TIMES_TAKEN[cpu][vector as usize].load(Ordering::SeqCst) // CAST: below 256
@@ -190,13 +213,19 @@ pub fn times_taken(cpu: usize, vector: u64) -> u64 {
 extern "C" fn tmk_event(vector: u64, error: u64, rip: &mut u64) {
     const X2APIC_EOI: u32 = 0x80b;
     const NMI: u64 = 2;
+    const GP: u64 = 13;
     const VE: u64 = 20;
     let cpu = index();
     if vector == VE && VE_REASONS[cpu].load(Ordering::SeqCst) == VE_WANTED {
         // TDG.VP.VEINFO.GET: reason in RCX, length of the instruction in R10.
-        let info = crate::tdx::call(3, 0, 0, 0, 0);
+        let leaf = 3 | VEINFO_VERSION.load(Ordering::SeqCst);
+        let info = crate::tdx::call(leaf, 0, 0, 0, 0);
         VE_REASONS[cpu].store(info[1], Ordering::SeqCst);
         *rip += info[10] & 0xffff_ffff;
+        return;
+    }
+    if vector == GP && MAY_FAULT[cpu].load(Ordering::SeqCst) != 0 {
+        *rip += MAY_FAULT[cpu].swap(0, Ordering::SeqCst);
         return;
     }
     assert!(

@@ -52,6 +52,8 @@ extern "C" fn tmk_main(boot_params: u64) -> ! {
     } else if is_asked(b"tmk.do=smp") {
         smp::start_others(boot_params);
         run_tests(tests::SMP, &memory, only);
+    } else if is_asked(b"tmk.do=second") {
+        run_tests(tests::SECOND, &memory, only);
     } else {
         run_tests(tests::ALL, &memory, only);
     }

@@ -13,6 +13,7 @@ mod leaks;
 mod memory;
 pub mod modes;
 mod processors;
+mod second;
 pub mod smp;
 pub mod stale;
 mod td;
@@ -259,5 +260,17 @@ tests! { SMP:
         interrupts_reach_the_processors_they_name_and_no_other
         interrupts_of_devices_reach_the_processor_they_name
         every_nmi_reaches_l1_and_none_is_made_up
+    }
+}
+
+// With a TDX module of the 2.0 line (`tmk.do=second`). The last one is for good.
+tests! { SECOND:
+    second {
+        version_is_2_0
+        categories_of_ve_are_told
+        reduction_leaves_what_l1_asks_for
+        failed_entries_say_whose_they_were
+        key_follows_a_measurement_that_the_policy_names
+        locked_controls_stay
     }
 }

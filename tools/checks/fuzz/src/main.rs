@@ -96,7 +96,7 @@ fn config(random: &mut Random) -> TdConfig {
         },
         feature_level: match random.below(4) {
             0 => FeatureLevel::Base,
-            1 => FeatureLevel::Topology,
+            1 => FeatureLevel::Second,
             _ => FeatureLevel::Later,
         },
         l2_tables: match random.below(4) {

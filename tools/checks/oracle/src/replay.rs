@@ -316,15 +316,16 @@ impl Replay<'_> {
         };
         match l1_cpuid(&self.td, &self.vcpu, &request) {
             CpuidOutcome::Value(_) => End::Value,
-            CpuidOutcome::Ve => End::Ve,
+            CpuidOutcome::Ve(_) => End::Ve,
         }
     }
 
-    fn msr(&self, index: u32, direction: Direction, efer: u64) -> (End, u64) {
-        match l1_msr(&self.td, index, direction, efer) {
+    fn msr(&mut self, index: u32, direction: Direction, efer: u64) -> (End, u64) {
+        match l1_msr(&self.td, &mut self.vcpu, index, direction, efer) {
             MsrAction::Native => (End::Native, 0),
             MsrAction::Gp => (End::Gp, 0),
-            MsrAction::Ve => (End::Ve, 0),
+            MsrAction::Ve(_) => (End::Ve, 0),
+            MsrAction::Written => (End::Value, 0),
             MsrAction::Value(v) | MsrAction::SetEfer(v) | MsrAction::SetXss(v) => (End::Value, v),
         }
     }

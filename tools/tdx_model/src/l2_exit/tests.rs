@@ -386,3 +386,38 @@ fn lost_state_page_is_fatal() {
         assert!(matches!(run(td, vcpu, m, &exit(10)).0, L2Outcome::Fatal(_)));
     });
 }
+
+#[test]
+fn l2_that_cannot_be_entered_again_is_told_to_l1_of_the_2_0_line() {
+    with_td(|td, vcpu, m| {
+        let fail = |td: &mut Td<'_>, vcpu: &mut Vcpu, m: &mut FakeMachine, by| {
+            let (outcome, _) = run(td, vcpu, m, &exit(10));
+            assert_eq!(outcome, L2Outcome::ToL1);
+            vcpu.current_vm = Some(VM);
+            let mut g = Gprs {
+                rsp: 0x51,
+                r14: 2,
+                ..Gprs::ZERO
+            };
+            let outcome = left(td, vcpu, &mut g, m).entry_failed(by);
+            (outcome, g)
+        };
+        let (outcome, _) = fail(td, vcpu, m, EntryBy::Host);
+        assert!(matches!(outcome, L2Outcome::Fatal(_)), "{outcome:?}");
+        td.config.feature_level = crate::td::FeatureLevel::Second;
+        for (by, details) in [(EntryBy::Host, 8), (EntryBy::Module, 10)] {
+            let (outcome, g) = fail(td, vcpu, m, by);
+            assert_eq!(outcome, L2Outcome::ToL1);
+            assert_eq!(g.rax, 0x8000_1103_8000_ffff);
+            assert_eq!((g.r13, g.r11, g.rcx), (details << 32 | 7, 0, 0));
+            assert_eq!((g.rsp, g.r14), (0x51, 0));
+            assert_eq!(vcpu.current_vm, None);
+        }
+        // The buffer may be gone meanwhile.
+        let (_, _) = run(td, vcpu, m, &exit(10));
+        assert!(td.pages.host_remove(Gpa(STATE)));
+        let mut g = Gprs::ZERO;
+        let outcome = left(td, vcpu, &mut g, m).entry_failed(EntryBy::Host);
+        assert!(matches!(outcome, L2Outcome::Fatal(_)), "{outcome:?}");
+    });
+}

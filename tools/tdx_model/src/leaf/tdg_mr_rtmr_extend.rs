@@ -67,7 +67,7 @@ mod tests {
     fn pending_page_is_a_ve_of_l1_where_the_td_wants_that() {
         with_td(|td, vcpu, m| {
             use crate::gpa::{Gpa, Level};
-            use crate::ve::VeInfo;
+            use crate::ve::{Category, VeInfo};
             assert!(td.pages.host_aug_pending(Gpa(0x20_0000), Level::Size4K));
             let mut g = Gprs {
                 rcx: 0x20_0040,
@@ -79,6 +79,7 @@ mod tests {
             let want = VeInfo {
                 reason: 48,
                 gpa: 0x20_0040,
+                category: Category::Pending,
                 ..VeInfo::default()
             };
             assert_eq!(vcpu.ve, Some(want));

@@ -29,13 +29,13 @@ mod tests {
                 ..Gprs::ZERO
             };
             assert_eq!(complete(td, vcpu, m, 5, &mut g), 0);
-            assert!(!vcpu.cpuid_is_ve(0, 0) && vcpu.cpuid_is_ve(3, 0));
+            assert!(!vcpu.cpuid_is_ve(0, None) && vcpu.cpuid_is_ve(3, None));
             g.rcx = 4;
             assert_eq!(
                 complete(td, vcpu, m, 5, &mut g),
                 Status::invalid(Operand::Rcx).0
             );
-            assert!(vcpu.cpuid_is_ve(3, 0));
+            assert!(vcpu.cpuid_is_ve(3, None));
         });
     }
 }

@@ -7,16 +7,50 @@ use super::{Call, Done, Leaf, Stop, must_be_zero, private_operand};
 use crate::Field;
 use crate::entry_checks::{self, EntryFailure};
 use crate::gpa::{Gpa, VmIndex};
+use crate::gprs::Gprs;
 use crate::l2_exit::L2Exit;
 use crate::l2_state;
 use crate::machine::{FlushScope, Machine};
 use crate::status::{Operand, Status};
 use crate::td::FeatureLevel;
+use crate::vcpu::L2Vm;
 
 /// RCX 1:0, INVD_TRANSLATIONS.
 const INVD_MASK: u64 = 3;
 const VM_SHIFT: u32 = 52;
 const VM_MASK: u64 = 3 << VM_SHIFT;
+
+/// Which way led to an entry that the control fields made impossible: the host entered the L2, L1 did,
+/// or the module did after an exit that it had handled. L1 of the 2.0 line finds it in R13
+/// [ABI TDG.VP.ENTER, extended exit qualification; `td_exit.h` of module 2.0].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryBy {
+    /// TDH.VP.ENTER.
+    Host = 8,
+    /// TDG.VP.ENTER.
+    L1 = 9,
+    /// The module.
+    Module = 10,
+}
+
+/// What L1 of the 2.0 line sees of it: RAX and the registers of an exit of which nothing is known but
+/// that it failed.
+pub(crate) fn failed_entry(l2: &L2Vm, l1_rsp: u64, by: EntryBy) -> (Status, Gprs) {
+    /// Raw reason: an entry failure of no basic reason.
+    const REASON_NONE: u32 = 1 << 31 | 0xffff;
+    /// Type of the extended exit qualification.
+    const EEQ_VM_ENTRY_FAILURE: u64 = 7;
+    let gprs = Gprs {
+        rcx: 0,
+        rdx: 0,
+        r8: 0,
+        r9: 0,
+        r10: 0,
+        r11: 0,
+        ..l2_state::exit_image(l2, l1_rsp, EEQ_VM_ENTRY_FAILURE | (by as u64) << 32)
+    };
+    (Status::L2_VM_ENTRY_FAILED.with(REASON_NONE), gprs)
+}
 
 /// Raw reason of an entry that the guest state made impossible.
 const REASON_INVALID_GUEST_STATE: u32 = 1 << 31 | 33;
@@ -62,14 +96,15 @@ pub(crate) fn tdg_vp_enter<M: Machine>(mut call: Call<'_, '_, M>) -> Leaf {
     }
 }
 
-/// The L2 did not run. Bad guest state gives the registers of an exit, bad controls give a status.
-/// Module 1.5 had no such status: it executed an invalid opcode of its own.
+/// The L2 did not run. Bad guest state gives the registers of an exit, bad controls give a status, with
+/// registers in the 2.0 line. Module 1.5 had no such status: it executed an invalid opcode of its own.
 fn fail<M: Machine>(
     call: &mut Call<'_, '_, M>,
     vm: VmIndex,
     failure: EntryFailure,
 ) -> Result<Status, Stop> {
     let has_status = call.td.config.feature_level >= FeatureLevel::Later;
+    let is_second = call.td.config.is_second();
     let l2 = call.vcpu.l2_mut(vm);
     match failure {
         EntryFailure::ControlFields if !has_status => Err(Stop::Fatal(
@@ -80,7 +115,13 @@ fn fail<M: Machine>(
         )),
         EntryFailure::ControlFields => {
             l2.vmcs.set(Field::InstructionError, ERROR_CONTROL_FIELDS);
-            Ok(Status::L2_VM_ENTRY_FAILED)
+            if !is_second {
+                return Ok(Status::L2_VM_ENTRY_FAILED);
+            }
+            l2_state::store_guest_state(l2, call.machine);
+            let (status, gprs) = failed_entry(l2, call.gprs.rsp, EntryBy::L1);
+            *call.gprs = gprs;
+            Ok(status)
         }
         EntryFailure::GuestState { qualification } => {
             let exit = L2Exit {
@@ -109,7 +150,6 @@ mod tests {
     use super::*;
     use crate::dispatch::Outcome;
     use crate::gpa::{Level, Rights};
-    use crate::gprs::Gprs;
     use crate::td::Td;
     use crate::testing::{Event, FakeMachine, STATE, call, complete, with_td};
     use crate::vcpu::Vcpu;
@@ -289,6 +329,24 @@ mod tests {
             );
             assert_eq!(g.rbp, 0x1234);
             assert_eq!(vcpu.l2(VmIndex::Vm1).vmcs.get(Field::InstructionError), 7);
+            // Later ones give the registers of an exit, too, and write back the state.
+            td.config.feature_level = FeatureLevel::Second;
+            m.put(STATE + 0x88, 0x7c00);
+            vcpu.l2_mut(VmIndex::Vm1)
+                .vmcs
+                .set(Field::ExitQualification, 5);
+            let mut g = Gprs {
+                rsp: 0x99,
+                r9: 9,
+                r13: 13,
+                ..enter()
+            };
+            let status = complete(td, vcpu, m, 25, &mut g);
+            assert_eq!(status, 0x8000_1103_8000_ffff);
+            assert_eq!((g.r13, g.r12, g.rsp), (9 << 32 | 7, 0, 0x99));
+            assert_eq!((g.rcx, g.rdx, g.r8, g.r9), (0, 0, 0, 0));
+            assert_eq!((g.r10, g.r11, g.r14, g.rbx), (0, 0, 0, 0));
+            assert_eq!(vcpu.current_vm, None);
             // The first modules had no status for it.
             td.config.feature_level = FeatureLevel::Base;
             let outcome = call(td, vcpu, m, 25, &mut enter());

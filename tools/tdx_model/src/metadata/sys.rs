@@ -21,6 +21,12 @@ mod features {
     pub(super) const TOPOLOGY_ENUM: u64 = 1 << 20;
     /// TD_CTLS.VIRT_CPUID2.
     pub(super) const CPUID2_VIRT: u64 = 1 << 29;
+    /// TD_CTLS.REDUCE_VE, FEATURE_PARAVIRT_CTRL and version 1 of TDG.VP.VEINFO.GET.
+    pub(super) const VE_REDUCTION: u64 = 1 << 30;
+    /// TDG.MEM.PAGE.RELEASE.
+    pub(super) const PAGE_RELEASE: u64 = 1 << 38;
+    /// TDG.MR.KEY.GET, keys of 256 bits.
+    pub(super) const SEALKEY_256: u64 = 1 << 57;
     /// RCX values 2 and 3 of TDG.VP.ENTER.
     pub(super) const L2_TLB_INVALIDATION: u64 = 1 << 19;
 }
@@ -38,6 +44,21 @@ const FEATURES0_KEY: Key = Key {
     class: 0xa,
     code: 8,
 };
+
+const MINOR_VERSION_KEY: Key = Key { class: 8, code: 3 };
+const MAJOR_VERSION_KEY: Key = Key { class: 8, code: 4 };
+
+/// TDX_FEATURES0 bits that a level adds.
+fn features_of(level: FeatureLevel) -> u64 {
+    let later = features::PAGE_RELEASE | features::SEALKEY_256;
+    match level {
+        FeatureLevel::Base => 0,
+        FeatureLevel::Later => later,
+        FeatureLevel::Second => {
+            later | features::TOPOLOGY_ENUM | features::CPUID2_VIRT | features::VE_REDUCTION
+        }
+    }
+}
 
 /// Values are constants of the modelled module, version 1.5.
 static ROWS: &[FieldRow<u64>] = &[
@@ -67,12 +88,13 @@ pub(crate) struct SysTable(pub(crate) FeatureLevel);
 impl Table for SysTable {
     fn read(&self, key: Key) -> Result<u64, Status> {
         let (row, _) = locate(ROWS, key).ok_or(Status::METADATA_FIELD_ID_INCORRECT)?;
-        let later = if key == FEATURES0_KEY && self.0 >= FeatureLevel::Topology {
-            features::TOPOLOGY_ENUM | features::CPUID2_VIRT
-        } else {
-            0
+        let value = match key {
+            FEATURES0_KEY => row.what | features_of(self.0),
+            MINOR_VERSION_KEY if self.0 >= FeatureLevel::Second => 0,
+            MAJOR_VERSION_KEY if self.0 >= FeatureLevel::Second => 2,
+            _ => row.what,
         };
-        Ok((row.what | later) & row.read)
+        Ok(value & row.read)
     }
 
     fn readable_from(&self, key: Key) -> Option<u64> {
@@ -110,8 +132,15 @@ mod tests {
     fn partitioning_is_announced() {
         let of = |level| read(&SysTable(level), 0x0a00_0003_0000_0008).value;
         assert_eq!(of(FeatureLevel::Base), 0xd_00a8);
-        assert_eq!(of(FeatureLevel::Later), 0xd_00a8);
-        assert_eq!(of(FeatureLevel::Topology), 0x201d_00a8);
+        assert_eq!(of(FeatureLevel::Later), 0x0200_0040_000d_00a8);
+        assert_eq!(of(FeatureLevel::Second), 0x0200_0040_601d_00a8);
+        let version = |level| {
+            [0x0800_0001_0000_0004, 0x0800_0001_0000_0003]
+                .map(|id| read(&SysTable(level), id).value)
+        };
+        assert_eq!(version(FeatureLevel::Base), [1, 5]);
+        assert_eq!(version(FeatureLevel::Later), [1, 5]);
+        assert_eq!(version(FeatureLevel::Second), [2, 0]);
         let unknown = read(&SysTable(FeatureLevel::Base), 0x0b00_0003_0000_0008);
         assert_eq!(unknown.status, Status::METADATA_FIELD_ID_INCORRECT);
         assert_eq!((unknown.value, unknown.next_id), (0, u64::MAX));

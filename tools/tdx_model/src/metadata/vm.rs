@@ -4,6 +4,7 @@
 use super::{FieldRow, Key, Request, Table, Target, decode_for_write, locate, readable_from};
 use crate::status::Status;
 use crate::td::{Td, config_flags, td_ctls};
+use crate::ve_reduction::Feature;
 
 #[derive(Clone, Copy)]
 enum TdField {
@@ -22,8 +23,12 @@ enum TdField {
     MrOwner,
     MrOwnerConfig,
     Rtmr,
-    /// TOPOLOGY_ENUM_CONFIGURED: the host has given numbers to all processors. Later modules only.
+    /// TOPOLOGY_ENUM_CONFIGURED: the host has given numbers to all processors. 2.0 line only.
     TopologyConfigured,
+    /// VE_REDUCTION_VALID: TD_CTLS.REDUCE_VE may be set. 2.0 line only.
+    VeReductionValid,
+    /// FEATURE_PARAVIRT_CTRL. 2.0 line only.
+    FeatureParavirt,
     /// A field that is zero in every TD the model can build: GPAW, migration, service TDs.
     Zero,
 }
@@ -31,6 +36,8 @@ enum TdField {
 const ALL: u64 = u64::MAX;
 
 const TOPOLOGY_ENUM_CONFIGURED: u64 = 0x9110_0000_0000_0019;
+const VE_REDUCTION_VALID: u64 = 0x9110_0000_0000_001a;
+const FEATURE_PARAVIRT_CTRL: u64 = 0x9110_0003_0000_0022;
 
 static ROWS: &[FieldRow<TdField>] = &[
     FieldRow::new(0x8010_0003_0000_0020, 4, ALL, 0, TdField::Uuid),
@@ -53,6 +60,14 @@ static ROWS: &[FieldRow<TdField>] = &[
         0,
         TdField::TopologyConfigured,
     ),
+    FieldRow::new(VE_REDUCTION_VALID, 1, 0xff, 0, TdField::VeReductionValid),
+    FieldRow::new(
+        FEATURE_PARAVIRT_CTRL,
+        1,
+        Feature::ALL,
+        Feature::ALL,
+        TdField::FeatureParavirt,
+    ),
     FieldRow::new(0x1310_0003_0000_0000, 6, ALL, 0, TdField::Mrtd),
     FieldRow::new(0x1310_0003_0000_0010, 6, ALL, 0, TdField::MrConfigId),
     FieldRow::new(0x1310_0003_0000_0018, 6, ALL, 0, TdField::MrOwner),
@@ -72,9 +87,14 @@ pub(crate) struct VmTable<'a, 'm>(pub(crate) &'a Td<'m>);
 impl VmTable<'_, '_> {
     /// The row of a field that this module has.
     fn locate(&self, key: Key) -> Result<(&'static FieldRow<TdField>, u64), Status> {
-        let has = |field| !matches!(field, TdField::TopologyConfigured);
+        let is_of_second = |field| {
+            matches!(
+                field,
+                TdField::TopologyConfigured | TdField::VeReductionValid | TdField::FeatureParavirt
+            )
+        };
         locate(ROWS, key)
-            .filter(|(row, _)| has(row.what) || self.0.config.has_topology())
+            .filter(|(row, _)| !is_of_second(row.what) || self.0.config.is_second())
             .ok_or(Status::METADATA_FIELD_ID_INCORRECT)
     }
 
@@ -100,7 +120,8 @@ impl VmTable<'_, '_> {
             TdField::MrOwner => digest_word(&measurements.mrowner, element),
             TdField::MrOwnerConfig => digest_word(&measurements.mrownerconfig, element),
             TdField::Rtmr => digest_word(measurements.rtmr.as_flattened(), element),
-            TdField::TopologyConfigured => 1,
+            TdField::TopologyConfigured | TdField::VeReductionValid => 1,
+            TdField::FeatureParavirt => self.0.feature_paravirt,
             TdField::Zero => 0,
         }
     }
@@ -153,15 +174,26 @@ pub(crate) fn write(td: &mut Td<'_>, raw_id: u64, request: Request) -> Result<u6
         is_gpa: false,
     };
     let new = target.merge(request)?;
+    let is_locked = td.td_ctls & td_ctls::LOCK != 0;
     match row.what {
         TdField::NotifyEnables => td.notify_enables = new,
+        TdField::TdCtls | TdField::FeatureParavirt if is_locked => {
+            if new != old {
+                return Err(Status::METADATA_FIELD_VALUE_NOT_VALID);
+            }
+        }
         TdField::TdCtls => {
             let is_flexible = td.config.config_flags & config_flags::FLEXIBLE_PENDING_VE != 0;
             if (old ^ new) & td_ctls::PENDING_VE_DISABLE != 0 && !is_flexible {
                 return Err(Status::METADATA_FIELD_VALUE_NOT_VALID);
             }
-            td.td_ctls = new;
+            td.td_ctls = if new & td_ctls::REDUCE_VE == 0 {
+                new
+            } else {
+                new | td_ctls::ENUM_TOPOLOGY | td_ctls::VIRT_CPUID2
+            };
         }
+        TdField::FeatureParavirt => td.feature_paravirt = new,
         // The other rows have an empty write mask, which merge() has refused.
         _ => return Err(Status::METADATA_FIELD_NOT_WRITABLE),
     }
@@ -228,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn topology_is_there_where_the_module_is_later() {
+    fn topology_is_there_in_the_2_0_line() {
         with_td(|td, _, _| {
             const BITS: u64 = td_ctls::ENUM_TOPOLOGY | td_ctls::VIRT_CPUID2;
             let request = Request {
@@ -241,16 +273,64 @@ mod tests {
             assert_eq!(read(&VmTable(td), TD_CTLS).next_id, 0x1310_0003_0000_0000);
             let refused = write(td, TD_CTLS, request);
             assert_eq!(refused, Err(Status::METADATA_FIELD_NOT_WRITABLE));
-            td.config.feature_level = crate::td::FeatureLevel::Topology;
+            td.config.feature_level = crate::td::FeatureLevel::Second;
             assert_eq!(
                 read(&VmTable(td), TD_CTLS).next_id,
                 TOPOLOGY_ENUM_CONFIGURED
             );
             assert_eq!(configured(td).value, 1);
+            let paravirt = read(&VmTable(td), VE_REDUCTION_VALID).next_id;
+            assert_eq!(paravirt, FEATURE_PARAVIRT_CTRL);
             // Linux asks without a context.
             assert_eq!(read(&VmTable(td), 0x9100_0000_0000_0019).value, 1);
             assert_eq!(write(td, TD_CTLS, request), Ok(1));
             assert_eq!(td.td_ctls, BITS | 1);
+        });
+    }
+
+    #[test]
+    fn locked_controls_keep_their_values() {
+        with_td(|td, _, _| {
+            td.config.feature_level = crate::td::FeatureLevel::Second;
+            let set = |td: &mut Td<'_>, id, value, mask| write(td, id, Request { value, mask });
+            assert_eq!(set(td, FEATURE_PARAVIRT_CTRL, 0x10, 0x30), Ok(0));
+            // One write may lock and change something else.
+            let both = td_ctls::LOCK | td_ctls::VIRT_CPUID2;
+            assert_eq!(set(td, TD_CTLS, both, both), Ok(1));
+            assert_eq!(td.td_ctls, both | 1);
+            for (value, mask) in [
+                (0, td_ctls::LOCK),
+                (0, td_ctls::VIRT_CPUID2),
+                (td_ctls::REDUCE_VE, td_ctls::REDUCE_VE),
+            ] {
+                let refused = set(td, TD_CTLS, value, mask);
+                assert_eq!(refused, Err(Status::METADATA_FIELD_VALUE_NOT_VALID));
+            }
+            let refused = set(td, FEATURE_PARAVIRT_CTRL, 0, 0x10);
+            assert_eq!(refused, Err(Status::METADATA_FIELD_VALUE_NOT_VALID));
+            // What changes nothing is no change.
+            assert_eq!(set(td, TD_CTLS, both | 1, u64::MAX), Ok(both | 1));
+            assert_eq!(set(td, FEATURE_PARAVIRT_CTRL, 0x10, 0x30), Ok(0x10));
+            // Bits that the field does not have are refused first.
+            let reserved = set(td, TD_CTLS, 1 << 5, 1 << 5);
+            assert_eq!(reserved, Err(Status::METADATA_FIELD_NOT_WRITABLE));
+            assert_eq!((td.td_ctls, td.feature_paravirt), (both | 1, 0x10));
+        });
+    }
+
+    #[test]
+    fn reduction_brings_topology_and_leaf_2() {
+        with_td(|td, _, _| {
+            td.config.feature_level = crate::td::FeatureLevel::Second;
+            let set = |td: &mut Td<'_>, value, mask| write(td, TD_CTLS, Request { value, mask });
+            assert_eq!(read(&VmTable(td), VE_REDUCTION_VALID).value, 1);
+            assert_eq!(set(td, 8, 8), Ok(1));
+            assert_eq!(td.td_ctls, 0xf);
+            // They can't be had without.
+            assert_eq!(set(td, 0, 6), Ok(0xf));
+            assert_eq!(td.td_ctls, 0xf);
+            assert_eq!(set(td, 0, 8), Ok(0xf));
+            assert_eq!(td.td_ctls, 7);
         });
     }
 

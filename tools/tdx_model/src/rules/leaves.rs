@@ -168,7 +168,7 @@ const CHECKS: &[LeafRule] = &[
     ("VP.INVGLA: shared list", 27, VM1 | 1, 1 << 52 | SHARED | PAGE, 0, 0, RDX, Kept),
     ("VP.INVGLA: page of the list", 27, VM1 | 1, 1 << 52 | GONE, 0, 0, Host, Kept),
     ("VP.INVGLA: address", 27, VM1, 1 << 60, 0, 0, refused(0xc000_1160, 0), Kept),
-    ("MR.KEY.GET without sealing keys", 29, ALL, ALL, ALL, ALL, RAX, Kept),
+    ("MR.KEY.GET without sealing keys", 29, ALL, ALL, ALL, ALL, refused(0xc000_1004, 0), Kept),
     ("MEM.PAGE.RELEASE: level", 30, 2, 0, 0, 0, RCX, Kept),
     ("MEM.PAGE.RELEASE: shared address", 30, SHARED | PAGE, 0, 0, 0, RCX, Kept),
     ("MEM.PAGE.RELEASE: nothing there", 30, GONE, 0, 0, 0, refused(0xc000_0b01, 0), Kept),

@@ -5,8 +5,9 @@ use core::ops::RangeInclusive;
 
 use crate::msr::{Access, is_passed_through};
 use crate::msr::{Action, action};
-use crate::td::TdConfig;
+use crate::td::{FeatureLevel, Td, TdConfig, td_ctls};
 use crate::testing::with_td;
+use crate::ve::Category;
 
 /// Ranges of MSRs.
 type Set = &'static [RangeInclusive<u32>];
@@ -41,7 +42,11 @@ const fn granted(name: &'static str, msrs: Set, grant: fn(&mut TdConfig)) -> Gro
     }
 }
 
-use Action::{Emulated, Gp, Pass, Ve};
+use Action::{Emulated, Gp, Pass};
+
+/// Something of the host's that is always its own, and the rest of it.
+const HOST: Action = Action::Ve(Category::NonConfigParavirt);
+const VE: Action = Action::Ve(Category::ConfigParavirt);
 
 const PERFMON: fn(&mut TdConfig) = |config| config.attributes |= 1 << 63;
 const PT: fn(&mut TdConfig) = |config| config.xfam |= 1 << 8;
@@ -73,7 +78,7 @@ static GROUPS: &[Group] = &[
     always(
         "read natively, written by the host",
         &[0x10..=0x10, 0xbc..=0xbc, 0xc80..=0xc80],
-        [Pass, Ve],
+        [Pass, HOST],
     ),
     always(
         "forbidden",
@@ -108,7 +113,7 @@ static GROUPS: &[Group] = &[
     always(
         "capabilities of old controls",
         &[0x481..=0x484, 0x48a..=0x48a],
-        [Ve, Gp],
+        [HOST, Gp],
     ),
     always(
         "read by the module",
@@ -138,8 +143,8 @@ static GROUPS: &[Group] = &[
     Group {
         name: "MISC_ENABLE",
         msrs: &[0x1a0..=0x1a0],
-        without: [Emulated, Ve],
-        with: [Pass, Ve],
+        without: [Emulated, HOST],
+        with: [Pass, HOST],
         grant: PERFMON,
     },
     Group {
@@ -167,7 +172,7 @@ static GROUPS: &[Group] = &[
         name: "TSC_DEADLINE",
         msrs: &[0x6e0..=0x6e0],
         without: [Gp, Gp],
-        with: [Ve, Ve],
+        with: [VE, VE],
         grant: |c| c.cpu.has_tsc_deadline = true,
     },
 ];
@@ -178,8 +183,8 @@ fn group_of(msr: u32) -> Option<&'static Group> {
         .find(|group| group.msrs.iter().any(|range| range.contains(&msr)))
 }
 
-fn actions(config: &TdConfig, msr: u32) -> [Action; 2] {
-    [Access::Read, Access::Write].map(|access| action(config, msr, access))
+fn actions(td: &Td<'_>, msr: u32) -> [Action; 2] {
+    [Access::Read, Access::Write].map(|access| action(td, msr, access))
 }
 
 #[test]
@@ -188,9 +193,9 @@ fn every_msr_is_treated_as_the_table_says() {
         let step = if cfg!(miri) { 61 } else { 1 };
         let all = (0..0x2000).chain(0xc000_0000..0xc000_2000);
         for msr in all.step_by(step) {
-            let want = group_of(msr).map_or([Ve, Ve], |group| group.without);
-            assert_eq!(actions(&td.config, msr), want, "{msr:#x}");
-            let passes = is_passed_through(&td.config, msr, Access::Read);
+            let want = group_of(msr).map_or([VE, VE], |group| group.without);
+            assert_eq!(actions(td, msr), want, "{msr:#x}");
+            let passes = is_passed_through(td, msr, Access::Read);
             assert_eq!(passes, want[0] == Pass, "{msr:#x}");
         }
     });
@@ -200,10 +205,9 @@ fn every_msr_is_treated_as_the_table_says() {
 fn features_change_the_treatment_of_their_own_msrs_only() {
     for group in GROUPS {
         with_td(|td, _, _| {
-            let mut config = td.config;
-            (group.grant)(&mut config);
+            (group.grant)(&mut td.config);
             for msr in group.msrs.iter().cloned().flatten() {
-                let got = actions(&config, msr);
+                let got = actions(td, msr);
                 assert_eq!(got, group.with, "{} {msr:#x}", group.name);
             }
         });
@@ -214,7 +218,83 @@ fn features_change_the_treatment_of_their_own_msrs_only() {
 fn msrs_outside_the_bitmap_are_the_hosts() {
     with_td(|td, _, _| {
         for msr in [0x2000, 0x4000_0000, 0x4000_0080, 0xc000_2000, u32::MAX] {
-            assert_eq!(actions(&td.config, msr), [Ve, Ve], "{msr:#x}");
+            assert_eq!(actions(td, msr), [HOST, HOST], "{msr:#x}");
         }
+    });
+}
+
+/// MSRs of the 2.0 line: read and write without and with TD_CTLS.REDUCE_VE, where FEATURE_PARAVIRT_CTRL
+/// is 0 [ABI TD MSR table of module 2.0].
+type SecondRow = (Set, [Action; 2], [Action; 2]);
+
+#[rustfmt::skip]
+static SECOND: &[SecondRow] = &[
+    // Always the host's: the APIC, its base, the old machine-check registers, CSTAR.
+    (&[0x0..=0x1, 0x6..=0x6, 0x1b..=0x1b, 0x80f..=0x80f, 0x828..=0x828, 0x82f..=0x830, 0x832..=0x838,
+        0x83a..=0x83a, 0x83e..=0x83e, 0xc000_0083..=0xc000_0083], [HOST, HOST], [HOST, HOST]),
+    (&[0x803..=0x803, 0x80d..=0x80d, 0x839..=0x839], [HOST, Gp], [HOST, Gp]),
+    (&[0x10..=0x10, 0xbc..=0xbc], [Pass, HOST], [Pass, HOST]),
+    (&[0x17..=0x17], [HOST, VE], [HOST, Gp]),
+    // The module's where the host is not asked.
+    (&[0x34..=0x34, 0x8b..=0x8b, 0x140..=0x140, 0x1a0..=0x1a0], [Emulated, Emulated], [Emulated, Emulated]),
+    (&[0x3a..=0x3a, 0x4e..=0x4e, 0xce..=0xce], [Emulated, VE], [Emulated, Gp]),
+    (&[0x79..=0x79], [VE, Emulated], [Gp, Emulated]),
+    (&[0x802..=0x802], [Emulated, Gp], [Emulated, Gp]),
+    // Machine checks, memory types, core capabilities.
+    (&[0x17a..=0x17b, 0x1f2..=0x1f3, 0x1f6..=0x1f7, 0x200..=0x213, 0x250..=0x250, 0x258..=0x259,
+        0x268..=0x26f, 0x280..=0x29f, 0x2a0..=0x2a7, 0x2c0..=0x2c1, 0x2ff..=0x2ff, 0x400..=0x473,
+        0x4d0..=0x4d0], [VE, VE], [Gp, Gp]),
+    (&[0xfe..=0xfe, 0x179..=0x179], [VE, Gp], [Gp, Gp]),
+    // Core capabilities are in every TD that does not reduce its #VE.
+    (&[0x33..=0x33, 0xed..=0xf0], [VE, VE], [Gp, Gp]),
+    (&[0xcf..=0xcf], [VE, Gp], [Gp, Gp]),
+    // Features that this host does not configure: speed, temperature, resources of the cache.
+    (&[0x198..=0x19d, 0xc81..=0xc82, 0xc8d..=0xc8f, 0xc90..=0xd8f], [Gp, Gp], [Gp, Gp]),
+    (&[0x3f4..=0x3f5, 0x550..=0x550, 0x83b..=0x83d], [Gp, Gp], [Gp, Gp]),
+    (&[0xc80..=0xc80], [Gp, VE], [Gp, Gp]),
+    // Counters by their second numbering.
+    (&[0x1900..=0x1901, 0x1903..=0x1905, 0x191c..=0x191d, 0x191f..=0x191f, 0x1980..=0x1980,
+        0x1983..=0x1984, 0x1998..=0x1998, 0x199b..=0x199b], [Gp, Gp], [Gp, Gp]),
+    (&[0x481..=0x484, 0x48a..=0x48a], [VE, Gp], [Gp, Gp]),
+    (&[0x480..=0x480, 0x485..=0x489, 0x48b..=0x492], [Emulated, Gp], [Emulated, Gp]),
+    // Not listed.
+    (&[0x3b..=0x3b, 0xe7..=0xe8, 0x1b0..=0x1b2, 0x611..=0x611, 0x770..=0x777, 0x1902..=0x1902,
+        0x1981..=0x1982, 0x1fff..=0x1fff, 0xc000_0010..=0xc000_0010], [VE, VE], [Gp, Gp]),
+];
+
+#[test]
+fn msrs_of_the_2_0_line_are_the_hosts_or_absent() {
+    with_td(|td, _, _| {
+        td.config.feature_level = FeatureLevel::Second;
+        for (set, without, reduced) in SECOND {
+            for msr in set.iter().cloned().flatten() {
+                td.td_ctls = 0;
+                assert_eq!(actions(td, msr), *without, "{msr:#x}");
+                td.td_ctls = td_ctls::REDUCE_VE;
+                assert_eq!(actions(td, msr), *reduced, "{msr:#x}, reduced");
+            }
+        }
+        for outside in [0x2000, 0x4000_0000, 0xc000_2000] {
+            assert_eq!(actions(td, outside), [HOST, HOST], "{outside:#x}");
+        }
+    });
+}
+
+#[test]
+fn features_that_l1_asks_for_are_the_hosts_again() {
+    with_td(|td, _, _| {
+        td.config.feature_level = FeatureLevel::Second;
+        td.config.cpu.has_tsc_deadline = true;
+        td.td_ctls = td_ctls::REDUCE_VE;
+        for (msr, bit) in [(0x400, 3), (0x200, 4), (0x6e0, 11)] {
+            td.feature_paravirt = !(1 << bit);
+            assert_eq!(actions(td, msr), [Gp, Gp], "{msr:#x}");
+            td.feature_paravirt = 1 << bit;
+            assert_eq!(actions(td, msr), [VE, VE], "{msr:#x}");
+        }
+        // What the host has not configured can't be had.
+        td.feature_paravirt = 0xfff;
+        assert_eq!(actions(td, 0x198), [Gp, Gp]);
+        assert_eq!(actions(td, 0xcf), [Gp, Gp]);
     });
 }

@@ -41,6 +41,7 @@ mod command {
     pub(super) const BUSY_PAGES: u8 = 14;
     pub(super) const INTERRUPTED_CALLS: u8 = 15;
     pub(super) const PROMOTE: u8 = 16;
+    pub(super) const FAILED_ENTRIES: u8 = 17;
 }
 
 /// What became of an action.
@@ -86,6 +87,8 @@ static EXTENDS: Countdown = Countdown::new();
 static BUSY_PAGES: Countdown = Countdown::new();
 /// Has interrupts pending during long calls of the TDX module.
 static INTERRUPTED_CALLS: Countdown = Countdown::new();
+/// Lets entries of L2s fail that are not L1's.
+static FAILED_ENTRIES: Countdown = Countdown::new();
 
 // ORDERING: counters that order nothing else; a test sets one before it does what is counted.
 impl Countdown {
@@ -160,6 +163,7 @@ fn act(vp: &mut Vp, command: u8, operand: u64) -> Answer {
         command::EXTENDS => EXTENDS.arm(operand),
         command::BUSY_PAGES => BUSY_PAGES.arm(operand),
         command::INTERRUPTED_CALLS => INTERRUPTED_CALLS.arm(operand),
+        command::FAILED_ENTRIES => FAILED_ENTRIES.arm(operand),
         command::EVENT => {
             let flag = u32::from((operand >> 16) as u16); // CAST: a field
             delivery(synic::signal_event(vp, second, low, flag))
@@ -287,4 +291,10 @@ pub fn holds_page() -> bool {
 /// Returns true if L1 asked for an interrupt at this point of a long call. Counts the point.
 pub fn interrupts_call() -> bool {
     INTERRUPTED_CALLS.strikes()
+}
+
+/// Returns true if L1 asked for this entry of an L2 by the host or the TDX module to fail. Counts the
+/// entry.
+pub fn fails_entry() -> bool {
+    FAILED_ENTRIES.strikes()
 }

@@ -32,14 +32,13 @@ pub fn refresh_msrpm(vp: &mut Vp, vm: VmIndex) {
     }
     context.msr_bitmap_writes = l2.msr_bitmap_writes;
     let world = vp.platform.world();
-    let config = &world.td.config;
+    let td = &world.td;
     for word in 0..l2.msr_bitmap.len() {
         if context.msr_bitmap[word] != l2.msr_bitmap[word] {
             for_each_msr(word, |index| {
                 let is_always = is_always_intercepted(&vp.extra_msrs, index);
                 for (access, model_access) in ACCESSES {
-                    let is_intercepted =
-                        is_always || l2.intercepts_msr(config, index, model_access);
+                    let is_intercepted = is_always || l2.intercepts_msr(td, index, model_access);
                     set(context.msrpm, index, access, is_intercepted);
                 }
             });
@@ -80,7 +79,7 @@ pub fn access(vp: &mut Vp, vm: VmIndex, access: Access, len_bytes: u32) -> Verdi
         Access::Read => ModelAccess::Read,
         Access::Write => ModelAccess::Write,
     };
-    let would_exit = l2.intercepts_msr(&vp.platform.world().td.config, index, model_access);
+    let would_exit = l2.intercepts_msr(&vp.platform.world().td, index, model_access);
     if would_exit {
         let reason = match access {
             Access::Read => reason::RDMSR,

@@ -71,7 +71,7 @@ fn td_config(platform: &Platform) -> TdConfig {
         xfam: xfam(platform),
         config_flags: match platform.config.feature_level {
             FeatureLevel::Base => 0,
-            FeatureLevel::Later | FeatureLevel::Topology => {
+            FeatureLevel::Later | FeatureLevel::Second => {
                 config_flags::PAGE_RELEASE | config_flags::SEALING
             }
         },

@@ -178,7 +178,7 @@ pub fn cr_accesses_carry_their_register(vm: &mut Vm, _: &Memory) -> Outcome {
     vm.call_returns()
 }
 
-fn access_msr(vm: &mut Vm, routine: fn() -> u64, index: u32) {
+pub(super) fn access_msr(vm: &mut Vm, routine: fn() -> u64, index: u32) {
     vm.set(reg::RSI, u64::from(index));
     vm.set(reg::R12, 0x77);
     vm.set(reg::R13, 0);
