@@ -5,7 +5,7 @@
 # and shows its KTAP. The console is kept in LOG (build/test-tmk.log).
 #   tmk.sh [LOG]		the tests of one processor
 #   tmk.sh LOG smp	those of eight, with a host that gives an L2's tables on demand
-#   tmk.sh LOG second	those of the TDX module's 2.0 line
+#   tmk.sh LOG second	those of the TDX module's 2.0 line, of the program as an ELF file
 # With CMDLINE=tmk.only=NAME only those whose names begin so.
 
 # shellcheck source-path=SCRIPTDIR
@@ -14,6 +14,7 @@
 
 log=${1:-$BUILD/test-tmk.log}
 emu_log=${log%.log}.emu.log
+program=$BUILD/tmk
 processors=1 options="emu.l2=3 emu.host=hyperv" command_line=
 copier="edu,dma_mask=0xffffffff" disk=$BUILD/tmk-disk
 case ${2:-} in
@@ -24,13 +25,14 @@ smp)
 	;;
 second)
 	options="emu.l2=3 emu.feature_level=2" command_line=tmk.do=second
+	program=$BUILD/cargo/x86_64-unknown-none/release/tmk
 	copier='' disk=''
 	;;
 *) die "unknown part '$2'" "known: smp second" ;;
 esac
 [ -z "$disk" ] || { printf DISK4TMK && head -c 4088 /dev/zero; } >"$disk"
 # It is linked at 16 MiB, where VTL0's memory is by default, and maps no more than 1 GiB.
-DEVICES=$copier DISK=$disk SMP=$processors MEM=1G machine "$BUILD/tmk" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $options ${EMU:-}" \
+DEVICES=$copier DISK=$disk SMP=$processors MEM=1G machine "$program" "$BUILD/tmk" "$emu_log" "emu.vtl0=64M@top $options ${EMU:-}" \
 	"$command_line ${CMDLINE:-}"
 status=0
 in_root timeout --foreground "${LIMIT:-120}" "${qemu[@]}" </dev/null |

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! L1's kernel: a bzImage that QEMU's loader device left in memory, started at its 64-bit entry.
-//! [Linux Documentation/arch/x86/boot.rst]
+//! L1's kernel: a bzImage that QEMU's loader device left in memory, started at its 64-bit entry
+//! [Linux Documentation/arch/x86/boot.rst]; or an ELF file, see `loader/elf.rs`, started the same way.
+
+mod elf;
 
 use crate::mem::layout::L1_WINDOW;
 use crate::mem::map::MemoryMap;
 
-/// Where QEMU's command line puts the bzImage.
-pub const BZIMAGE_PA: u64 = 0x3000_0000;
+/// Where QEMU's command line puts the file.
+pub const FILE_PA: u64 = 0x3000_0000;
 /// Zero page, in memory that is L1's wherever VTL0's is.
 pub const BOOT_PARAMS_PA: u64 = L1_WINDOW.start;
 /// Command line.
@@ -16,6 +18,7 @@ pub const CMDLINE_BYTES: usize = 4096;
 
 const SETUP_SECTS: usize = 0x1f1;
 const SYSSIZE: usize = 0x1f4;
+const BOOT_FLAG: usize = 0x1fe;
 const JUMP_OFFSET: usize = 0x201;
 const MAGIC: usize = 0x202;
 const VERSION: usize = 0x206;
@@ -44,13 +47,40 @@ const SECTOR: u64 = 512;
 /// The zero page.
 pub type BootParams = [u8; 4096];
 
-/// What the setup header says.
+/// Most pieces of a kernel.
+pub const MAX_PIECES: usize = 8;
+const PAGE_BYTES: u64 = 4096;
+
+/// A piece of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it is in the file.
+    pub offset: u64,
+    /// Its length there.
+    pub file_bytes: u64,
+    /// Where it goes, from the kernel's address.
+    pub at: u64,
+    /// Its length there, with zeros at its end.
+    pub memory_bytes: u64,
+}
+
+impl Piece {
+    /// An empty one.
+    pub const NONE: Self = Self {
+        offset: 0,
+        file_bytes: 0,
+        at: 0,
+        memory_bytes: 0,
+    };
+}
+
+/// What the headers of the file say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// Offset of the protected-mode code in the image.
-    pub payload_offset: u64,
-    /// Its length.
-    pub payload_bytes: u64,
+    /// What has to be in memory. Of a bzImage it is the protected-mode code.
+    pub pieces: [Piece; MAX_PIECES],
+    /// Where a processor starts, from the kernel's address.
+    pub entry: u64,
     /// Its preferred address.
     pub preferred_pa: u64,
     /// True if it may be elsewhere.
@@ -66,15 +96,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Length of the image, as far as its header tells. What a signature appends is not in it.
-    pub const fn image_bytes(&self) -> u64 {
-        self.payload_offset + self.payload_bytes
+    /// Length of the file, as far as its headers tell. What a signature appends is not in it.
+    pub fn image_bytes(&self) -> u64 {
+        let ends = self.pieces.iter().map(|p| p.offset + p.file_bytes);
+        ends.max().unwrap_or(0)
     }
-}
-
-/// Where a processor starts in a kernel that was put to an address.
-pub const fn entry_pa(load_pa: u64) -> u64 {
-    load_pa + ENTRY_64
 }
 
 fn get<const N: usize>(page: &BootParams, offset: usize) -> [u8; N] {
@@ -87,14 +113,17 @@ fn put(page: &mut BootParams, offset: usize, bytes: &[u8]) {
     page[offset..offset + bytes.len()].copy_from_slice(bytes);
 }
 
-/// Reads the setup header out of the first page of an image.
+/// Reads the headers out of the first page of the file.
 ///
 /// # Errors
 ///
-/// When it is not a bzImage with a 64-bit entry point.
+/// When it is neither a bzImage nor an ELF file with a 64-bit entry point.
 pub fn inspect(first_page: &BootParams) -> Result<Kernel, &'static str> {
+    if elf::is_elf(first_page) {
+        return elf::inspect(first_page);
+    }
     if &get::<4>(first_page, MAGIC) != b"HdrS" {
-        return Err("no bzImage at 0x30000000: QEMU needs \
+        return Err("no bzImage at 0x30000000, and no ELF file: QEMU needs \
              -device loader,file=bzImage,addr=0x30000000,force-raw=on and -m 1G or more");
     }
     let version = u16::from_le_bytes(get(first_page, VERSION));
@@ -107,9 +136,17 @@ pub fn inspect(first_page: &BootParams) -> Result<Kernel, &'static str> {
         sectors => u64::from(sectors),
     };
     let alignment = u64::from(u32::from_le_bytes(get(first_page, KERNEL_ALIGNMENT)));
+    let code_bytes = u64::from(u32::from_le_bytes(get(first_page, SYSSIZE))) * 16;
+    let mut pieces = [Piece::NONE; MAX_PIECES];
+    pieces[0] = Piece {
+        offset: (sectors + 1) * SECTOR,
+        file_bytes: code_bytes,
+        at: 0,
+        memory_bytes: code_bytes,
+    };
     Ok(Kernel {
-        payload_offset: (sectors + 1) * SECTOR,
-        payload_bytes: u64::from(u32::from_le_bytes(get(first_page, SYSSIZE))) * 16,
+        pieces,
+        entry: ENTRY_64,
         preferred_pa: u64::from_le_bytes(get(first_page, PREF_ADDRESS)),
         is_relocatable: first_page[RELOCATABLE_KERNEL] != 0,
         can_be_above_4g: flags & XLF_CAN_BE_LOADED_ABOVE_4G != 0,
@@ -132,11 +169,17 @@ pub struct Facts<'a> {
     pub map: &'a MemoryMap,
 }
 
-/// Makes the zero page. `first_page` is the first page of the image.
+/// Makes the zero page. `first_page` is the first page of the file.
 pub fn boot_params(first_page: &BootParams, facts: &Facts<'_>) -> BootParams {
     let mut page = [0; 4096];
-    let header_end = (MAGIC + usize::from(first_page[JUMP_OFFSET])).min(E820_TABLE);
-    put(&mut page, SETUP_SECTS, &first_page[SETUP_SECTS..header_end]);
+    if elf::is_elf(first_page) {
+        // A kernel looks here for a zero page.
+        put(&mut page, BOOT_FLAG, &0xaa55u16.to_le_bytes());
+        put(&mut page, MAGIC, b"HdrS");
+    } else {
+        let header_end = (MAGIC + usize::from(first_page[JUMP_OFFSET])).min(E820_TABLE);
+        put(&mut page, SETUP_SECTS, &first_page[SETUP_SECTS..header_end]);
+    }
     page[TYPE_OF_LOADER] = LOADER_UNDEFINED;
     // CAST: RAM disk and command line are below 4 GiB, see mem/layout.rs.
     put(
@@ -184,9 +227,12 @@ mod tests {
     #[test]
     fn the_header_tells_where_the_code_is() {
         let kernel = inspect(&image()).unwrap();
-        assert_eq!(kernel.payload_offset, 40 * 512);
-        assert_eq!(kernel.payload_bytes, 0x1_0000);
-        assert_eq!(entry_pa(kernel.preferred_pa), 0x100_0200);
+        let [code, rest @ ..] = kernel.pieces;
+        assert_eq!((code.offset, code.at), (40 * 512, 0));
+        assert_eq!((code.file_bytes, code.memory_bytes), (0x1_0000, 0x1_0000));
+        assert_eq!(rest, [Piece::NONE; MAX_PIECES - 1]);
+        assert_eq!(kernel.image_bytes(), 40 * 512 + 0x1_0000);
+        assert_eq!((kernel.preferred_pa, kernel.entry), (0x100_0000, 0x200));
     }
 
     #[test]
@@ -233,5 +279,12 @@ mod tests {
         assert_eq!(get(&page, RAMDISK_SIZE), 77u32.to_le_bytes());
         assert_eq!(&get::<4>(&page, MAGIC), b"HdrS");
         assert_eq!(page[TYPE_OF_LOADER], 0xff);
+        let mut file = [0x77; 4096];
+        put(&mut file, 0, b"\x7fELF");
+        let page = boot_params(&file, &facts);
+        assert_eq!(&get::<4>(&page, MAGIC), b"HdrS");
+        assert_eq!(get(&page, BOOT_FLAG), [0x55, 0xaa]);
+        assert_eq!(get(&page, RAMDISK_SIZE), 77u32.to_le_bytes());
+        assert_eq!((page[SETUP_SECTS], page[RELOCATABLE_KERNEL]), (0, 0));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | register | event | digest of | data |
 //! |---|---|---|---|
-//! | RTMR1 | EV_IPL | the bzImage as far as its header says that it reaches | `kernel` |
+//! | RTMR1 | EV_IPL | the kernel as far as its headers say that it reaches | `kernel` |
 //! | RTMR2 | EV_IPL | the command line, without the zero at its end | `kernel_cmdline: ` and the command line |
 //! | RTMR2 | EV_EVENT_TAG | the initial RAM disk | tag and name that Linux's EFI stub gives it |
 //! | all | EV_SEPARATOR | its data | four bytes of zero |

@@ -113,7 +113,7 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     smp::declare(acpi::processors(&Firmware, &tables))?;
 
     let mut first_page: BootParams = [0; 4096];
-    Firmware.read(loader::BZIMAGE_PA, &mut first_page);
+    Firmware.read(loader::FILE_PA, &mut first_page);
     let kernel = loader::inspect(&first_page)?;
     let taken = Taken {
         image: boot::image(),
@@ -124,10 +124,7 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     let map = layout.l1_map(&handover.map);
     // While they are where QEMU put them.
     let digests = [
-        Range::new(
-            loader::BZIMAGE_PA,
-            loader::BZIMAGE_PA + kernel.image_bytes(),
-        ),
+        Range::new(loader::FILE_PA, loader::FILE_PA + kernel.image_bytes()),
         handover.initrd,
     ]
     .map(|range| {
@@ -206,7 +203,7 @@ pub fn prepare(handover: Handover) -> Result<(), &'static str> {
     // and the TD are complete.
     unsafe { smp::start_others(&platform.pool)? };
     START.call_once(|| Start {
-        rip: loader::entry_pa(layout.kernel.start),
+        rip: layout.kernel.start + kernel.entry,
         rsi: loader::BOOT_PARAMS_PA,
     });
     Ok(())
@@ -218,13 +215,26 @@ fn place_kernel(
     target: Range,
     initrd: Range,
 ) -> Result<(), &'static str> {
-    let payload = loader::BZIMAGE_PA + kernel.payload_offset;
-    let source = Range::new(payload, payload + kernel.payload_bytes);
-    if source.overlaps(&initrd) {
+    const TOO_BIG: &str = "the kernel does not fit into memory";
+    let file = Range::new(loader::FILE_PA, loader::FILE_PA + kernel.image_bytes());
+    if file.overlaps(&initrd) {
         return Err("kernel and initial RAM disk overlap in memory: give QEMU more with -m");
     }
-    if source.len_bytes() > target.len_bytes() || !memory.relocate(source, target.start) {
-        return Err("the kernel does not fit into memory");
+    let pieces = || kernel.pieces.iter().filter(|p| p.memory_bytes != 0);
+    if pieces().count() > 1 && file.overlaps(&target) {
+        return Err("the ELF file is linked for where QEMU puts it, at 0x30000000");
+    }
+    for piece in pieces() {
+        let start = loader::FILE_PA + piece.offset;
+        let source = Range::new(start, start + piece.file_bytes);
+        let to = target.start + piece.at;
+        let zeros = piece.memory_bytes - piece.file_bytes;
+        let is_placed = piece.at + piece.memory_bytes <= target.len_bytes()
+            && memory.relocate(source, to)
+            && memory.zero(to + piece.file_bytes, zeros);
+        if !is_placed {
+            return Err(TOO_BIG);
+        }
     }
     Ok(())
 }

@@ -2,11 +2,12 @@
 //! Tests of the layout.
 
 use super::*;
+use crate::loader::{MAX_PIECES, Piece};
 
 const IMAGE: Range = Range::new(0x2fe0_0000, 0x2fe7_2000);
 const KERNEL: Kernel = Kernel {
-    payload_offset: 0x5000,
-    payload_bytes: 13 * MIB,
+    pieces: [Piece::NONE; MAX_PIECES],
+    entry: 0x200,
     preferred_pa: 16 * MIB,
     is_relocatable: true,
     can_be_above_4g: true,
