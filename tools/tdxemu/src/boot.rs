@@ -11,9 +11,13 @@ use crate::mem::map::{Kind, MemoryMap, Range};
 use core::arch::global_asm;
 use core::ptr::addr_of;
 
-/// Bytes of each processor's stack. Nothing notices an overflow, and the first processor's lies above the
-/// image's data: where it also runs L1, more than 64 KiB are in use.
+/// Bytes of each processor's stack. Below it are the image's data or another processor's stack. Where
+/// the first processor also runs L1, more than 64 KiB are in use.
 pub const STACK_BYTES: usize = 128 << 10;
+/// What the lowest word of each stack holds as long as the stack has not overflowed. There is no page
+/// that faults instead: after a #VMEXIT the task register is the guest's, so the handler of the fault
+/// could have no stack of its own.
+const STACK_MARK: i32 = 0x5741_4c4c;
 
 /// Where the other processors start; inside L1's memory, which is not in use yet.
 const TRAMPOLINE: u64 = 0x8000;
@@ -27,6 +31,7 @@ global_asm!(
     EFER = const cr::HOST_EFER,
     MSR_EFER = const msr::EFER,
     STACK = const STACK_BYTES,
+    STACK_MARK = const STACK_MARK,
     options(att_syntax)
 );
 global_asm!(
@@ -36,11 +41,13 @@ global_asm!(
     EFER = const cr::HOST_EFER,
     MSR_EFER = const msr::EFER,
     STACK = const STACK_BYTES,
+    STACK_MARK = const STACK_MARK,
     TRAMPOLINE = const TRAMPOLINE,
     options(att_syntax)
 );
 
 unsafe extern "C" {
+    static emu_boot_stack: u8;
     static emu_image_start: u8;
     static emu_image_end: u8;
     static emu_ap_trampoline: u8;
@@ -137,6 +144,37 @@ pub unsafe fn read_handover(start_info_pa: u64) -> Result<Handover, &'static str
         map,
         rsdp_pa: info.rsdp_paddr,
     })
+}
+
+/// The stack of a processor.
+#[derive(Clone, Copy)]
+pub struct Stack {
+    bottom: *const u64,
+}
+
+impl Stack {
+    /// That of this processor. The others' begin at `others`.
+    pub fn current(others: u64) -> Self {
+        let rsp: u64;
+        // SAFETY: no effect.
+        unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack)) };
+        let first = addr_of!(emu_boot_stack) as u64;
+        let stack_bytes = STACK_BYTES as u64;
+        let bottom = if (first..=first + stack_bytes).contains(&rsp) {
+            first
+        } else {
+            others + (rsp - others) / stack_bytes * stack_bytes
+        };
+        Self {
+            bottom: bottom as *const u64,
+        }
+    }
+
+    /// Returns true if the lowest word was not overwritten.
+    pub fn is_whole(self) -> bool {
+        // SAFETY: the stack of a processor that runs; the assembly at its start has written the word.
+        unsafe { self.bottom.read_volatile() == STACK_MARK as u64 } // CAST: positive
+    }
 }
 
 /// The memory of this program.

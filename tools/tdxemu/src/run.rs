@@ -76,7 +76,9 @@ fn start_l1(vp: &mut Vp, rip: u64) {
 }
 
 fn run(mut vp: Vp) -> ! {
+    let stack = smp::stack();
     loop {
+        assert!(stack.is_whole(), "the emulator's stack has overflowed");
         match vp.model.current_vm {
             None => l1::step(&mut vp),
             Some(vm) => l2::step(&mut vp, vm),

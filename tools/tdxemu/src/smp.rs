@@ -15,7 +15,7 @@
 // UNSAFETY: the entry points that assembly calls, and the two values it reads.
 #![expect(unsafe_code)]
 
-use crate::boot::STACK_BYTES;
+use crate::boot::{STACK_BYTES, Stack};
 use crate::cpu::{self, apic, idt};
 use crate::host::timers;
 use crate::l1_apic::{Ipi, MAX_CPUS, mode};
@@ -220,6 +220,11 @@ pub unsafe fn start_others(pool: &FramePool) -> Result<(), &'static str> {
         core::hint::spin_loop();
     }
     Ok(())
+}
+
+/// The stack of this processor.
+pub fn stack() -> Stack {
+    Stack::current(emu_ap_stacks.load(Ordering::SeqCst))
 }
 
 /// Ends the part of QEMU's first processor, which may still keep the host's timers.

@@ -47,6 +47,7 @@ emu_ap_start_64:
 	imulq	${STACK}, %rax, %rax
 	addq	emu_ap_stacks(%rip), %rax
 	movq	%rax, %rsp
+	movq	${STACK_MARK}, -{STACK}(%rax)
 	xorl	%ebp, %ebp
 	call	emu_ap_main
 	ud2

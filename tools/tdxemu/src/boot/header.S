@@ -43,6 +43,7 @@ emu_start_64:
 	movl	%eax, %fs
 	movl	%eax, %gs
 	leaq	emu_boot_stack_top(%rip), %rsp
+	movq	${STACK_MARK}, emu_boot_stack(%rip)
 	movl	%edi, %edi		# the upper half is undefined so far
 	xorl	%ebp, %ebp
 	call	emu_main
@@ -77,5 +78,7 @@ emu_pdpt:
 
 	.section .bss.boot, "aw", @nobits
 	.balign	4096
+	.globl	emu_boot_stack
+emu_boot_stack:
 	.skip	{STACK}
 emu_boot_stack_top:
