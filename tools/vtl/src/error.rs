@@ -21,7 +21,7 @@ use crate::{Errno, hint};
 #[non_exhaustive]
 pub enum Error {
     /// A device could not be opened.
-    #[error("cannot open {path}: {errno}{}", hint::open(*errno))]
+    #[error("cannot open {path}: {errno}{}", hint::open(path, *errno))]
     Open {
         /// The device.
         path: &'static str,
@@ -75,7 +75,7 @@ pub enum Error {
     #[error("the TDX module refused TDG.VP.ENTER: {0}")]
     EntryRefused(Status),
     /// Facts, counters or the audit ring could not be read.
-    #[error("cannot read {what}: {errno}{}", hint::query(*errno))]
+    #[error("cannot read {what}: {errno}{}", hint::query(what, *errno))]
     Query {
         /// What was queried.
         what: &'static str,

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::Errno;
+use crate::{Errno, tdx_guest};
 
 /// Nothing, or `": "` and a hint.
 #[derive(Clone, Copy)]
@@ -23,8 +23,11 @@ const OLD_MODULE: &str = "this kernel module is older than that";
 const OTHER_THREAD: &str = "another thread runs this virtual processor";
 const NO_VP: &str = "the CPU has no virtual processor, or this thread was moved away from it";
 
-pub(crate) fn open(errno: Errno) -> Hint {
+pub(crate) fn open(path: &str, errno: Errno) -> Hint {
     Hint(match errno {
+        Errno::ENOENT if path == tdx_guest::DEVICE => {
+            Some("is tdx_guest loaded, by a kernel with CONFIG_TDX_GUEST_DRIVER?")
+        }
         Errno::ENOENT => Some("is mshv_vtl_tdx loaded, and devtmpfs mounted on /dev?"),
         Errno::EPERM | Errno::EACCES => Some("CAP_SYS_ADMIN is needed"),
         _ => Some("the kernel log may say more"),
@@ -55,8 +58,13 @@ pub(crate) fn run(errno: Errno) -> Hint {
     })
 }
 
-pub(crate) fn query(errno: Errno) -> Hint {
+pub(crate) fn query(what: &str, errno: Errno) -> Hint {
     Hint(match errno {
+        Errno::EIO if what == tdx_guest::QUOTE => Some("the host makes none"),
+        Errno::EPERM | Errno::EACCES if what == tdx_guest::QUOTE => Some("CAP_SYS_ADMIN is needed"),
+        _ if what == tdx_guest::QUOTE => {
+            Some("are tsm_report and tdx_guest loaded, and configfs mounted on /sys/kernel/config?")
+        }
         Errno::ENOTTY => Some(OLD_MODULE),
         Errno::EINVAL => Some("this kernel module is older, or the CPU has no virtual processor"),
         _ => Some("the kernel log may say more"),
@@ -75,6 +83,13 @@ pub(crate) fn xsave(errno: Errno) -> Hint {
 pub(crate) fn command(command: &str, errno: Errno) -> Hint {
     Hint(match (command, errno) {
         (_, Errno::ENOTTY) => Some(OLD_MODULE),
+        ("VTL_AUDIT_CHECKPOINT", Errno::EIO) => {
+            Some("attestation is broken until the module is loaded anew; the kernel log says why")
+        }
+        ("VTL_AUDIT_CHECKPOINT", Errno::ENXIO) => Some("the last event is made"),
+        ("VTL_AUDIT_CHECKPOINT", Errno::EOPNOTSUPP) => {
+            Some("the module was loaded without attestation")
+        }
         ("VTL_RESET", Errno::EBUSY) => Some(OTHER_THREAD),
         (_, Errno::ENXIO) => Some(NO_VP),
         ("ADD_VTL0_MEMORY", Errno::EINVAL) => {
