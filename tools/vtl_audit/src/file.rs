@@ -2,7 +2,7 @@
 //! Files of a log: a head that says where it comes from, then frames in any order.
 //!
 //! What stands here of a file was looked at as far as its form goes. Memory and time that
-//! reading takes are bounded by its length: each record costs 24 bytes, and a sort.
+//! reading takes are bounded by its length: each record costs 32 bytes, and a sort.
 
 mod frame;
 pub mod write;

@@ -43,11 +43,15 @@ impl Frame {
 /// Type and body of a frame, and where the next one is.
 type Whole<'a> = (u32, &'a [u8], usize);
 
-/// The frame at `at`; `None` where no whole one is.
+/// The frame at `at`; `None` where no whole one is. Zeros up to the end are none: after a loss of power a
+/// file may be as long as it should be, and what was written last is not there.
 pub(super) fn next(file: &[u8], at: usize) -> Result<Option<Whole<'_>>, BadFile> {
     let (Some(kind), Some(len)) = (word32(file, at), word32(file, at.saturating_add(4))) else {
         return Ok(None);
     };
+    if kind == 0 && len == 0 && file.get(at..).is_some_and(is_zero) {
+        return Ok(None);
+    }
     let start = at.saturating_add(HEAD_LEN);
     let end = start.saturating_add(length(len));
     let padded = end.checked_next_multiple_of(8).unwrap_or(usize::MAX);

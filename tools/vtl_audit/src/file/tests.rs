@@ -54,7 +54,8 @@ fn frames_that_are_none_are_told_with_their_place() {
         frame
     };
     for kind in [0, 7, u32::MAX] {
-        assert_eq!(bad(&frame(kind, &[])), BadFile::Frame { at, kind });
+        let frames = [frame(kind, &[]), frame(5, b"quote")].concat();
+        assert_eq!(bad(&frames), BadFile::Frame { at, kind });
     }
     let place = |stream: u32, count: u32, first: u64| {
         let mut place = [stream.to_le_bytes(), count.to_le_bytes()].concat();
@@ -96,6 +97,25 @@ fn a_frame_that_the_file_ends_in_is_odd_bytes() {
         assert_eq!(Contents::read(&file).unwrap().odd_bytes, len);
         assert_eq!(whole(&file), Ok(head().len() + frame.len()), "{len}");
     }
+}
+
+/// What a machine that lost its power may leave.
+#[test]
+fn zeros_that_a_file_ends_in_are_odd_bytes() {
+    let frame = write::records(0, 1, &[record(1, 0)]).unwrap();
+    let good = [head(), frame].concat();
+    for len in 1..40 {
+        let file = [good.as_slice(), &vec![0; len]].concat();
+        assert_eq!(Contents::read(&file).unwrap().odd_bytes, len);
+        assert_eq!(whole(&file), Ok(good.len()), "{len}");
+    }
+    // With something after them they are no end.
+    let file = [good.as_slice(), &[0; 16], &[1]].concat();
+    let (at, kind) = (good.len(), 0);
+    assert_eq!(
+        Contents::read(&file).unwrap_err(),
+        BadFile::Frame { at, kind }
+    );
 }
 
 #[test]
