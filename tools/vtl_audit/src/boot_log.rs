@@ -9,7 +9,7 @@ use core::fmt;
 
 use sha2::{Digest as _, Sha384};
 
-use crate::bytes::{array, length, word16, word32};
+use crate::bytes::{array, is_zero, length, word16, word32};
 use crate::hash::{Digest, extend};
 
 const SHA384: u16 = 0x0c;
@@ -17,6 +17,8 @@ const IPL: u32 = 0xd;
 const NO_ACTION: u32 = 3;
 /// What GRUB and others write before the command line.
 const CMDLINE: &[u8] = b"kernel_cmdline: ";
+/// Data of EV_SEPARATOR. Whoever relabels the entry can't change its digest.
+const SEPARATOR: [u8; 4] = [0; 4];
 /// Registers: MRTD, then the RTMRs.
 const REGISTERS: u32 = 5;
 /// A log with more algorithms is none.
@@ -53,6 +55,8 @@ pub struct BootLog<'a> {
     pub cmdline: Option<&'a str>,
     /// Register of the command line.
     cmdline_rtmr: usize,
+    /// The boot has ended for these registers: what comes then is somebody else's.
+    has_ended: [bool; 4],
 }
 
 /// An entry.
@@ -77,9 +81,10 @@ impl<'a> BootLog<'a> {
             rtmr: [[0; 48]; 4],
             cmdline: None,
             cmdline_rtmr: 0,
+            has_ended: [false, false, false, true],
         };
-        // The area is longer than the log: what is left holds no register.
-        while word32(log, at).is_some_and(|register| register != u32::MAX) {
+        // The area is longer than the log: what is left holds no register, or zeros.
+        while word32(log, at).is_some_and(|register| register != u32::MAX) && !is_rest(log, at) {
             let entry = entry(log, at)?;
             if entry.kind == NO_ACTION && entry.register == 0 && entry.data.is_empty() {
                 break;
@@ -99,10 +104,13 @@ impl<'a> BootLog<'a> {
             return;
         };
         *register = extend(register, &entry.digest);
+        let is_end = entry.digest == Digest::from(Sha384::digest(SEPARATOR));
+        let has_ended = self.has_ended.get_mut(index);
+        let is_after = has_ended.is_none_or(|ended| core::mem::replace(ended, *ended || is_end));
         let Some(text) = entry
             .data
             .strip_prefix(CMDLINE)
-            .filter(|_| entry.kind == IPL)
+            .filter(|_| entry.kind == IPL && !is_after)
         else {
             return;
         };
@@ -135,6 +143,13 @@ impl<'a> BootLog<'a> {
         let same = |index| rtmr.get(index).is_some() && self.rtmr.get(index) == rtmr.get(index);
         self.cmdline.filter(|_| same(self.cmdline_rtmr))
     }
+}
+
+/// Returns true if the log ends here, in an area that was zero.
+fn is_rest(log: &[u8], at: usize) -> bool {
+    const LEAST: usize = 16;
+    let rest = log.get(at..).unwrap_or(&[]);
+    is_zero(rest.get(..LEAST).unwrap_or(rest))
 }
 
 /// Where the second entry begins. The first has the form of logs before TPM 2.0.
@@ -225,6 +240,57 @@ mod tests {
         bytes[at] = b'x';
         let log = BootLog::parse(&bytes).unwrap();
         assert_eq!(log.cmdline, None);
+    }
+
+    /// Bytes of an entry with one digest.
+    fn entry_of(register: u8, kind: u8, digest: &Digest, data: &[u8]) -> Vec<u8> {
+        let mut entry = vec![register, 0, 0, 0, kind, 0, 0, 0, 1, 0, 0, 0, 0x0c, 0];
+        entry.extend(digest);
+        entry.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+        entry.extend(data);
+        entry
+    }
+
+    fn line_of(register: u8, line: &str) -> Vec<u8> {
+        let data = [CMDLINE, line.as_bytes()].concat();
+        entry_of(register, 0xd, &Sha384::digest(line).into(), &data)
+    }
+
+    /// A log with these entries after those of a boot, in an area that is filled with `fill`.
+    fn log_with(entries: &[Vec<u8>], fill: u8) -> Vec<u8> {
+        let mut log = boot_log(LINE);
+        log.truncate(log.len() - 64);
+        log.extend(entries.concat());
+        log.extend([fill; 64]);
+        log
+    }
+
+    /// Root extends a register by another line before the module is loaded, and adds that to the log: the
+    /// registers are as the log says, and the line is none of the boot's.
+    #[test]
+    fn a_command_line_after_the_boot_has_ended_is_none() {
+        let separator: Digest = Sha384::digest(SEPARATOR).into();
+        // Whoever changes the type of the entry that ends the boot does not change its digest.
+        for kind in [4, 0xd] {
+            let end = entry_of(3, kind, &separator, &SEPARATOR);
+            let log = log_with(&[end, line_of(3, "other")], 0xff);
+            let log = BootLog::parse(&log).unwrap();
+            assert_eq!(log.proved_cmdline(&log.rtmr), Some(LINE), "kind {kind}");
+        }
+        // One that is not the boot's register never has it.
+        let log = log_with(&[line_of(4, "other")], 0xff);
+        let log = BootLog::parse(&log).unwrap();
+        assert_eq!(log.proved_cmdline(&log.rtmr), Some(LINE));
+        // Before its end the last one counts: what was tried first did not start.
+        let log = log_with(&[line_of(3, "other")], 0xff);
+        assert_eq!(BootLog::parse(&log).unwrap().cmdline, Some("other"));
+    }
+
+    #[test]
+    fn an_area_that_is_filled_with_zeros_ends_as_one_with_ones() {
+        let (ones, zeros) = (log_with(&[], 0xff), log_with(&[], 0));
+        assert_eq!(BootLog::parse(&zeros), BootLog::parse(&ones));
+        assert!(BootLog::parse(&zeros).is_ok());
     }
 
     #[test]
