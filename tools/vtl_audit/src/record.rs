@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What a record of a CPU's stream says against itself, and against the one before it.
+//! What a record says against itself, and, in the stream of a CPU, against the one before it.
 //!
 //! A chain of hashes says that the kernel wrote a record so. This says that it makes sense.
 
@@ -98,6 +98,18 @@ pub(crate) fn alone(bytes: &[u8]) -> Option<Contradiction> {
     }
 }
 
+/// What a record of the control plane says against itself. What an operation may say is not known here.
+pub(crate) fn control(bytes: &[u8]) -> Option<Contradiction> {
+    let is_zero = |range: core::ops::Range<usize>| bytes.get(range).is_some_and(is_zero);
+    if Record(bytes).word(0) == 0 {
+        Some(Contradiction::NoNumber)
+    } else if !is_zero(54..56) || !is_zero(60..64) {
+        Some(Contradiction::Reserved)
+    } else {
+        None
+    }
+}
+
 /// What a record says against the one right before it.
 pub(crate) fn after(before: &[u8], bytes: &[u8]) -> Option<Contradiction> {
     let (before, record) = (Record(before), Record(bytes));
@@ -148,6 +160,17 @@ mod tests {
                 Some(Contradiction::Reserved),
                 "byte {byte}"
             );
+        }
+    }
+
+    #[test]
+    fn a_record_of_the_control_plane_has_zeros_where_it_should() {
+        let good = crate::testing::control_record(1);
+        assert_eq!(control(&good), None);
+        for byte in [54, 55, 60, 61, 62, 63] {
+            let mut bad = good;
+            bad[byte] = 1;
+            assert_eq!(control(&bad), Some(Contradiction::Reserved), "byte {byte}");
         }
     }
 

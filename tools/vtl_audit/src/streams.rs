@@ -181,12 +181,11 @@ impl<'a, 'f> Walk<'a, 'f> {
 
     fn record(&mut self, place: &Place<'a>) -> Result<(), Reason> {
         let before = self.last.replace(*place);
-        // What an operation of the control plane may say is not known here.
-        if place.stream == CONTROL {
-            return Ok(());
-        }
         let before = before.filter(|before| before.number + 1 == place.number);
-        let why = record::alone(place.bytes).or_else(|| record::after(before?.bytes, place.bytes));
+        let why = match place.stream {
+            CONTROL => record::control(place.bytes),
+            _ => record::alone(place.bytes).or_else(|| record::after(before?.bytes, place.bytes)),
+        };
         match why {
             None => Ok(()),
             Some(why) => Err(Reason::Record {

@@ -199,3 +199,21 @@ fn a_record_that_the_kernel_wrote_and_makes_no_sense_is_told() {
         }
     );
 }
+
+#[test]
+fn a_record_of_the_control_plane_that_makes_no_sense_is_told() {
+    let mut module = Module::load(&[CONTROL]);
+    module.run_with(&mut |record| record[60] = 1, 1);
+    module.checkpoint(None);
+    let finding = verify(&module.file(), &evidence(&module), &Policy::DEFAULT);
+    let why = crate::Contradiction::Reserved;
+    let (stream, number) = (CONTROL, 1);
+    assert_eq!(
+        reason(&finding),
+        Reason::Record {
+            stream,
+            number,
+            why
+        }
+    );
+}
