@@ -251,6 +251,58 @@ fn changed_exchanged_renumbered_and_moved_records_are_found() {
     assert!(matches!(moved(true), Reason::Chain { stream: 1, .. }));
 }
 
+/// A page of CPU 0 under the numbers of the page before it.
+#[test]
+fn a_segment_in_place_of_another_is_found() {
+    let replaced = |frames: &mut Vec<Vec<u8>>| {
+        let (page, next) = records(frames)[BODY..].split_at_mut(63 * 64);
+        for (record, other) in page.chunks_exact_mut(64).zip(next.chunks_exact(64)) {
+            record[8..].copy_from_slice(&other[8..]);
+        }
+    };
+    let (stream, first) = (0, 1);
+    assert_eq!(refused(replaced), Reason::Leaf { stream, first });
+    let number = 1;
+    let without_leaves = refused(|frames| {
+        replaced(frames);
+        frames.retain(|frame| frame[0] != LEAF);
+    });
+    assert_eq!(without_leaves, Reason::Chain { stream, number });
+}
+
+#[test]
+fn a_forged_leaf_is_found_where_its_records_are_gone() {
+    let forged = refused(|frames| {
+        frames.retain(|frame| !(frame[0] == RECORDS && frame[8] == 0));
+        let is_it = |frame: &&mut Vec<u8>| frame[0] == LEAF && frame[8] == 0;
+        frames.iter_mut().find(is_it).unwrap()[BODY] ^= 1;
+    });
+    let (stream, number) = (0, 1);
+    assert_eq!(forged, Reason::Chain { stream, number });
+}
+
+/// Leaves of one segment for another one; one of no segment; and what is of no stream.
+#[test]
+fn what_is_no_part_of_the_log_is_found() {
+    let swapped = refused(|frames| {
+        frames.retain(|frame| !(frame[0] == RECORDS && frame[8] == 0));
+        let of_cpu = |frame: &&mut Vec<u8>| frame[0] == LEAF && frame[8] == 0;
+        let mut leaves = frames.iter_mut().filter(of_cpu);
+        let (one, other) = (leaves.next().unwrap(), leaves.next().unwrap());
+        one[BODY..].swap_with_slice(&mut other[BODY..]);
+    });
+    assert!(matches!(swapped, Reason::Chain { stream: 0, .. }));
+    let (stream, first) = (0, 2);
+    let more = refused(|frames| frames.extend(write::leaf(stream, first, 1, &[0; 32])));
+    assert!(matches!(more, Reason::Leaf { stream: 0, .. }), "{more:?}");
+    let stream = 7;
+    let more = refused(|frames| {
+        let record = crate::testing::record(1, stream);
+        frames.extend(write::records(stream, 1, &[record]));
+    });
+    assert_eq!(more, Reason::NoStream { stream });
+}
+
 #[test]
 fn changed_dropped_and_retold_events_are_found() {
     for number in 0..3 {
