@@ -3,10 +3,11 @@
 //! proved that the module did not write.
 
 use crate::random::Random;
+use vtl_audit::cmdline::openings;
 use vtl_audit::event::CONTROL;
 use vtl_audit::file::{Frame, write};
-use vtl_audit::testing::Module;
-use vtl_audit::{Contents, Evidence, Policy, Reason, Verdict, hash, verify};
+use vtl_audit::testing::{Module, boot_log};
+use vtl_audit::{BootLog, Contents, Evidence, Policy, Reason, Verdict, hash, verify};
 
 /// Processor time that a file may take, of at most some MiB.
 const LIMIT_NS: u64 = 2_000_000_000;
@@ -139,6 +140,39 @@ fn made_up(random: &mut Random, module: &Module, frames: &[Vec<u8>]) {
     assert!(finding.reasons.iter().all(is_of_streams), "{finding:?}");
 }
 
+/// The event log of a boot, and any command line: whoever makes a file has made these, too.
+fn boot(random: &mut Random) {
+    const PIECES: [&str; 12] = [
+        "lockdown=confidentiality",
+        "module.sig_enforce=1",
+        "lsm=",
+        "lockdown",
+        ",",
+        " ",
+        "\"",
+        "=",
+        "--",
+        "\0",
+        "\u{a0}",
+        "x",
+    ];
+    // CAST: below 12.
+    let pieces = (0..random.below(12)).map(|_| PIECES[random.below(12) as usize]);
+    let line = pieces.collect::<String>();
+    let _ = openings(&line).count();
+    let mut log = boot_log(&line);
+    let rtmr = BootLog::parse(&log)
+        .expect("the log is as it was made")
+        .rtmr;
+    damage(random, &mut log);
+    if let Ok(read) = BootLog::parse(&log) {
+        let proved = read.proved_cmdline(&rtmr);
+        // Some loaders end it by a zero that is not measured.
+        let is_its = |proved: &str| proved == line || line.strip_suffix('\0') == Some(proved);
+        assert!(proved.is_none_or(is_its), "{proved:?} of {line:?}");
+    }
+}
+
 /// One case.
 pub(crate) fn run(random: &mut Random) {
     let module = module(random);
@@ -175,6 +209,7 @@ pub(crate) fn run(random: &mut Random) {
             );
         }
     }
+    boot(random);
     if file == original {
         assert_eq!(finding.verdict, Verdict::Attested, "{finding:?}");
     }
