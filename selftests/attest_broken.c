@@ -157,6 +157,19 @@ TEST_F(broken, where_it_is_required_a_break_stops_the_lower_vtls)
 	EXPECT_EQ(0, vtl_run(&self->guest));
 }
 
+TEST_F(broken, where_it_is_required_a_foreign_extend_stops_the_lower_vtls)
+{
+	RELOAD("attest=require attest_interval=0");
+	ASSERT_EQ(0, attested_start(&self->log, &self->guest));
+	ASSERT_EQ(0, attested_extend(3));
+	/* Nobody has looked yet. */
+	EXPECT_EQ(0, vtl_run(&self->guest));
+	/* The event that tells of it. */
+	EXPECT_EQ(1, attested_checkpoint(self->guest.fd, NULL, 0));
+	EXPECT_EQ(-EIO, vtl_enter(&self->guest));
+	EXPECT_EQ(-EIO, attested_checkpoint(self->guest.fd, NULL, 0));
+}
+
 /* Stays in a lower VTL until somebody takes it out. */
 static void *stay(void *argument)
 {
