@@ -24,13 +24,26 @@ reload() { rmmod mshv_vtl_tdx && insmod "$MODULE" "$@"; }
 trap 'rm -rf "$work"; reload' EXIT
 
 echo "TAP version 13"
-echo "1..31"
+echo "1..43"
 expect 1 "without attestation" a_module_without_attestation_is_told \
 	audit attest --nonce "$NONCE" "$work/log"
 reload attest=try attest_interval=0
 result $? the_module_is_loaded_with_attestation
 expect 0 "HLT" a_guest_runs run --mode prot32 "$work/exits"
 expect 0 "records saved, 0 missed while saving, .* 1 events" its_log_is_saved audit save "$work/log"
+# What says of which load a file is comes before its records: who kills the saver leaves none of no load.
+boot_log=$(cat /sys/firmware/acpi/tables/data/CCEL 2>/dev/null | wc -c)
+[ "$(strings -t d "$work/log" | awk '/VTLATEVT/ { print $1; exit }')" -lt $((boot_log + 1024)) ]
+result $? with_its_first_event_first
+# A record of CPU 0, by itself.
+{
+	printf 'VTLAUDIT\3\0\0\0\100\0\0\0\2\0\0\0\0\0\0\0{}\0\0\0\0\0\0'
+	printf '\1\0\0\0\120\0\0\0\0\0\0\0\1\0\0\0\1\0\0\0\0\0\0\0\1'
+	head -c 63 /dev/zero
+} >"$work/records"
+expect 1 "of which load its records are is not known" records_of_no_load_are_left_alone \
+	audit save "$work/records"
+expect 1 "is no regular file" what_has_no_end_is_no_file_to_go_on_with audit save /dev/zero
 
 # A saver that is killed in the middle of a frame leaves a part of it.
 "$VTLCTL" audit save --duration 60 "$work/log" &
@@ -115,4 +128,23 @@ expect 0 "event 1 carries the nonce" what_is_left_is_saved_and_attested \
 verify 8 "^ATTESTED WITH GAPS: events 0 to 1, open" what_was_overwritten_is_a_gap "$work/lapped"
 grep -qE "^gap: CPU 0: records 1 to 63 " "$work/out"
 result $? with_its_first_and_last_record
+
+# Without the driver of TDX guests there is no evidence; the log is saved all the same.
+[ ! -e /sys/module/tdx_guest/initstate ] || rmmod tdx_guest
+expect 1 "event 2 is saved, without evidence: cannot open /dev/tdx_guest: .*CONFIG_TDX_GUEST_DRIVER" \
+	without_a_driver_there_is_no_report audit attest --report --nonce "$NONCE" "$work/poor"
+expect 1 "event 3 is saved, without evidence: cannot read a quote: .*tsm_report" \
+	and_no_quote audit attest --nonce "$NONCE" "$work/poor"
+expect 3 "no quote and no report" which_the_file_says audit verify --nonce "$NONCE" "$work/poor"
+expect 0 "^event 3 CHECKPOINT" but_it_has_the_events audit show "$work/poor"
+load tdx_guest tdx-guest.ko
+
+# Somebody else extends the register.
+head -c 48 /dev/zero >/sys/class/misc/tdx_guest/measurements/rtmr3:sha384
+expect 0 "event 4 carries the nonce.*" an_extend_by_root_gets_an_event \
+	audit attest --report --nonce "$NONCE" "$work/lapped"
+verify 10 "somebody else has extended the register, which event 4 found" which_ends_the_log "$work/lapped"
+expect 1 "attestation is broken" there_is_no_other audit attest --report --nonce "$NONCE" "$work/lapped"
+expect 0 "attestation is broken" and_who_saves_is_told audit save "$work/lapped"
+expect 0 '"state":"broken"' in_json_too audit save --json "$work/lapped"
 [ "$failed" = 0 ]

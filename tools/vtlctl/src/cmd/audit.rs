@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use vtl::attest::Attestation;
+use vtl::attest::{Attestation, State};
 use vtl::audit::{Follower, Record, Step};
 use vtl::{Info, Mshv, Vtl};
 
@@ -246,14 +246,14 @@ fn save_attested(
 ) -> Result<ExitStatus, Failure> {
     let mut saver = log::Saver::open(vtl, info, attestation, &arguments.file)?;
     let end = Instant::now() + Duration::from_secs(arguments.duration);
-    loop {
+    let state = loop {
         let is_last = Instant::now() >= end;
-        saver.pass()?;
+        let state = saver.pass()?;
         if is_last {
-            break;
+            break state;
         }
         std::thread::sleep(PAUSE);
-    }
+    };
     let log::Counts {
         records,
         missed,
@@ -261,13 +261,25 @@ fn save_attested(
         events,
     } = saver.counts;
     if arguments.json {
-        let counts =
-            json!({ "saved": records, "missed": missed, "leaves": leaves, "events": events });
+        let state = match state {
+            State::Open => "open",
+            State::Broken => "broken",
+            State::Closed => "closed",
+            _ => "unknown",
+        };
+        let counts = json!({
+            "saved": records, "missed": missed, "leaves": leaves, "events": events, "state": state,
+        });
         println!("{counts}");
     } else {
         println!(
             "{records} records saved, {missed} missed while saving, {leaves} leaves, {events} events"
         );
+        match state {
+            State::Broken => println!("attestation is broken: no event is made any more"),
+            State::Closed => println!("attestation is closed: the last event is made"),
+            _ => {}
+        }
     }
     Ok(ExitStatus::Success)
 }
@@ -289,6 +301,18 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         Ok(bytes)
     };
     or_status(path, all())
+}
+
+/// Writes what was taken from a log to a file of its own: a log is evidence, and is not overwritten.
+fn write_other(log: &Path, other: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    if let (Ok(log), Ok(found)) = (place(log), place(other)) {
+        if log == found {
+            bail!("{}: this is the log itself", other.display());
+        }
+    }
+    std::fs::write(other, bytes).with_context(|| format!("cannot write {}", other.display()))
 }
 
 /// A quote, a report or an event log of a boot, which are short.

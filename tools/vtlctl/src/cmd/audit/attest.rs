@@ -39,15 +39,19 @@ pub(super) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         "the module was loaded without attestation: load it with attest=try or attest=require",
     )?;
     let mut saver = Saver::open(&vtl, &info, &attestation, &arguments.file)?;
-    let number = vtl.checkpoint(&arguments.nonce, arguments.kick)?;
+    let made = vtl.checkpoint(&arguments.nonce, arguments.kick);
+    // Without a new event what there is can still be saved.
     saver.pass()?;
+    let number = made?;
     let event = vtl.event(number, &attestation)?;
     let event = event.context("the event is no longer kept")?;
     let data = hash::report_data(&arguments.nonce, &hash::digest(&event));
-    let (kind, evidence) = match arguments.report {
-        true => (Frame::Report, tdx_guest::report(&data)?.to_vec()),
-        false => (Frame::Quote, tdx_guest::quote(&data)?),
+    let evidence = match arguments.report {
+        true => tdx_guest::report(&data).map(|report| (Frame::Report, report.to_vec())),
+        false => tdx_guest::quote(&data).map(|quote| (Frame::Quote, quote)),
     };
+    let (kind, evidence) =
+        evidence.with_context(|| format!("event {number} is saved, without evidence"))?;
     // The register it tells has every event that was made meanwhile.
     saver.pass()?;
     saver.add(kind, &evidence)?;

@@ -46,7 +46,11 @@ enum Kernel {
     /// It is damaged, has no command line, or is of another boot.
     NotProved(String),
     /// The command line that the registers vouch for as they were when the module was loaded.
-    CommandLine(String),
+    CommandLine {
+        line: String,
+        /// The evidence vouches for it, too: the register is still so.
+        is_in_evidence: bool,
+    },
 }
 
 impl Arguments {
@@ -110,6 +114,7 @@ impl Arguments {
     fn kernel(
         &self,
         contents: Option<&Contents<'_>>,
+        evidence: &Evidence,
         finding: &Finding,
     ) -> Result<Kernel, Failure> {
         let bytes = match &self.boot_log {
@@ -129,8 +134,20 @@ impl Arguments {
         let Some(registers) = &finding.boot_registers else {
             return not_proved("what was measured before the module was loaded is not proved");
         };
+        // What the events have made of their own register follows from what it was.
+        let policy = self.policy();
+        let mut now = evidence.rtmr;
+        if let Some(register) = usize::try_from(policy.register)
+            .ok()
+            .and_then(|index| now.get_mut(index))
+        {
+            *register = policy.open_register;
+        }
         match (log.proved_cmdline(registers), log.cmdline) {
-            (Some(line), _) => Ok(Kernel::CommandLine(line.to_owned())),
+            (Some(line), _) => Ok(Kernel::CommandLine {
+                line: line.to_owned(),
+                is_in_evidence: log.proved_cmdline(&now).is_some(),
+            }),
             (None, Some(_)) => not_proved("the boot log is of another boot"),
             (None, None) => not_proved("the boot log has no command line"),
         }
@@ -153,7 +170,7 @@ pub(super) fn main(
     let contents = Contents::read(file).ok();
     let evidence = arguments.evidence(contents.as_ref())?;
     let finding = verify(file, &evidence, &arguments.policy());
-    let kernel = arguments.kernel(contents.as_ref(), &finding)?;
+    let kernel = arguments.kernel(contents.as_ref(), &evidence, &finding)?;
     if is_json {
         println!("{}", print::object(&finding, &evidence, &kernel));
     } else {

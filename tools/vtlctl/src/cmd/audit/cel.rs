@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use serde_json::json;
 use vtl_audit::{Contents, cel};
 
@@ -26,8 +26,8 @@ pub(super) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         let error = anyhow!("cannot read {}: {why}", arguments.file.display());
         Failure::new(ExitStatus::File, error)
     })?;
-    std::fs::write(&arguments.output, cel::export(&contents.events))
-        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    let exported = cel::export(&contents.events);
+    super::write_other(&arguments.file, &arguments.output, &exported)?;
     let events = &contents.events;
     // Only then does a replay lead to the register.
     let is_whole = !events.is_empty() && events.iter().zip(0..).all(|(e, n)| e.number == n);

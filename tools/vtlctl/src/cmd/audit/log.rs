@@ -80,14 +80,15 @@ impl<'v> Saver<'v> {
             Ok(contents) => contents,
             Err(why) => bail!("cannot go on with {}: {why}", path.display()),
         };
-        let next_event = next_event(vtl, attestation, &contents)?;
+        let next_event = next_event(vtl, attestation, &contents)
+            .with_context(|| format!("cannot go on with {}", path.display()))?;
         let ids = (0..attestation.streams.saturating_sub(1)).chain([CONTROL]);
         let closed = ids.map(|id| Saved {
             id,
             last_record: contents.last_record(id),
             last_leaf: contents.last_leaf(id),
         });
-        Ok(Self {
+        let mut saver = Self {
             vtl,
             disk,
             info,
@@ -95,10 +96,24 @@ impl<'v> Saver<'v> {
             closed: closed.collect(),
             next_event,
             counts: Counts::default(),
-        })
+        };
+        if contents.events.is_empty() {
+            saver.begin(attestation)?;
+        }
+        Ok(saver)
     }
 
-    /// Saves what there is. What an event covers is in the file before the event is.
+    /// One event before all else: a file with records and none could not be told from one of another load,
+    /// when this process is killed.
+    fn begin(&mut self, attestation: &Attestation) -> anyhow::Result<()> {
+        if self.next_event < attestation.next_event {
+            self.save_event(attestation)?;
+        }
+        self.disk.sync()
+    }
+
+    /// Saves what there is. What an event covers is in the file before the event is, but for the first event
+    /// of a file.
     pub(super) fn pass(&mut self) -> anyhow::Result<State> {
         let attestation = self.vtl.attestation()?.context("attestation has gone")?;
         self.open_streams(&attestation)?;
@@ -109,14 +124,19 @@ impl<'v> Saver<'v> {
         // Those that are no longer kept are missed; a verifier finds that.
         self.next_event = self.next_event.max(attestation.first_event);
         while self.next_event < attestation.next_event {
-            if let Some(event) = self.vtl.event(self.next_event, &attestation)? {
-                self.disk.frame(Frame::Event, &event)?;
-                self.counts.events += 1;
-            }
-            self.next_event += 1;
+            self.save_event(&attestation)?;
         }
         self.disk.sync()?;
         Ok(attestation.state)
+    }
+
+    fn save_event(&mut self, attestation: &Attestation) -> anyhow::Result<()> {
+        if let Some(event) = self.vtl.event(self.next_event, attestation)? {
+            self.disk.frame(Frame::Event, &event)?;
+            self.counts.events += 1;
+        }
+        self.next_event += 1;
+        Ok(())
     }
 
     /// Opens the streams that have come since the last time. After the number of events was read: so
@@ -147,6 +167,9 @@ fn next_event(
     contents: &Contents<'_>,
 ) -> anyhow::Result<u64> {
     let Some(last) = contents.events.last() else {
+        if contents.streams().next().is_some() {
+            bail!("of which load its records are is not known: give a new file");
+        }
         return Ok(attestation.first_event);
     };
     let bytes = vtl.event(attestation.first_event, attestation)?;

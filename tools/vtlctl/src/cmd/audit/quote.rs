@@ -25,8 +25,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let quote = newest(&bytes)
         .with_context(|| format!("cannot use {}", arguments.file.display()))
         .map_err(|error| Failure::new(ExitStatus::File, error))?;
-    std::fs::write(&arguments.output, quote)
-        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    super::write_other(&arguments.file, &arguments.output, quote)?;
     match arguments.json {
         true => println!("{}", json!({ "bytes": quote.len() })),
         false => println!("a quote of {} bytes written", quote.len()),
@@ -48,6 +47,31 @@ mod tests {
     use vtl_audit::event::CONTROL;
     use vtl_audit::file::{Frame, write};
     use vtl_audit::testing::Module;
+
+    /// By whatever name: otherwise the evidence would be gone.
+    #[test]
+    fn the_log_itself_is_never_overwritten() -> anyhow::Result<()> {
+        let folder = std::env::temp_dir().join(format!("vtlctl-quote-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let module = Module::load(&[0, CONTROL]);
+        let quote = write::frame(Frame::Quote, &module.quote(4, &[0; 64])).unwrap_or_default();
+        let log = [module.file(), quote].concat();
+        let (file, link) = (folder.join("log"), folder.join("link"));
+        std::fs::write(&file, &log)?;
+        std::fs::hard_link(&file, &link)?;
+        let to = |output: PathBuf| {
+            main(&Arguments {
+                json: false,
+                file: file.clone(),
+                output,
+            })
+        };
+        assert!(to(link.clone()).is_err() && to(file.clone()).is_err());
+        assert_eq!(std::fs::read(&file)?, log);
+        assert!(to(folder.join("quote")).is_ok());
+        std::fs::remove_dir_all(&folder)?;
+        Ok(())
+    }
 
     #[test]
     fn the_last_quote_comes_out_as_it_went_in() {

@@ -76,7 +76,7 @@ fn lines(out: &mut String, before: &str, items: &[impl std::fmt::Display]) -> st
 }
 
 fn write_kernel(out: &mut String, kernel: &Kernel) -> std::fmt::Result {
-    let line = match kernel {
+    let (line, is_in_evidence) = match kernel {
         Kernel::NoLog => {
             return writeln!(
                 out,
@@ -84,9 +84,18 @@ fn write_kernel(out: &mut String, kernel: &Kernel) -> std::fmt::Result {
             );
         }
         Kernel::NotProved(why) => return writeln!(out, "kernel: {why}: nothing is known of it"),
-        Kernel::CommandLine(line) => line,
+        Kernel::CommandLine {
+            line,
+            is_in_evidence,
+        } => (line, *is_in_evidence),
     };
     writeln!(out, "kernel: measured command line: {}", one_line(line))?;
+    if !is_in_evidence {
+        writeln!(
+            out,
+            "kernel: so says the first event; its register has been extended since, and the evidence does not tell"
+        )?;
+    }
     let mut is_open = false;
     for opening in openings(line) {
         is_open = true;
@@ -156,6 +165,9 @@ pub(super) fn object(finding: &Finding, evidence: &Evidence, kernel: &Kernel) ->
         "signature": "not checked",
         "mrtd": digits(&evidence.mrtd),
         "rtmr": evidence.rtmr.iter().map(|rtmr| digits(rtmr)).collect::<Vec<_>>(),
+        "boot_rtmr": finding.boot_registers.as_ref().map(|boot| {
+            boot.iter().map(|rtmr| digits(rtmr)).collect::<Vec<_>>()
+        }),
         "streams": streams.collect::<Vec<_>>(),
         "gaps": words(&mut finding.gaps.iter().map(ToString::to_string)),
         "kernel": of_kernel(kernel),
@@ -166,9 +178,12 @@ fn of_kernel(kernel: &Kernel) -> Value {
     match kernel {
         Kernel::NoLog => Value::Null,
         Kernel::NotProved(why) => json!({ "not_proved": why }),
-        Kernel::CommandLine(line) => {
+        Kernel::CommandLine {
+            line,
+            is_in_evidence,
+        } => {
             let open: Vec<_> = openings(line).map(|opening| opening.to_string()).collect();
-            json!({ "command_line": line, "open_to_root": open })
+            json!({ "command_line": line, "open_to_root": open, "in_evidence": is_in_evidence })
         }
     }
 }

@@ -223,7 +223,7 @@ fn printed_after(logged: &[u8], measured: &str, later: &[u8]) -> anyhow::Result<
     let contents = Contents::read(&file).ok();
     let evidence = evidence(&quote, Evidence::from_quote)?;
     let finding = verify(&file, &evidence, &Policy::DEFAULT);
-    let kernel = arguments(&[]).kernel(contents.as_ref(), &finding);
+    let kernel = arguments(&[]).kernel(contents.as_ref(), &evidence, &finding);
     let kernel = kernel.map_err(|failure| failure.error)?;
     Ok(print::text(&finding, &evidence, &kernel))
 }
@@ -257,6 +257,10 @@ fn a_command_line_that_root_measures_later_is_not_believed() -> anyhow::Result<(
     // What root does to the register later takes nothing from the log of the boot.
     let text = printed_after(&boot_log(shut), shut, b"anything")?;
     assert!(text.contains("no way to become"), "{text}");
+    // But only the first event says then what it was.
+    let hint = "so says the first event; its register has been extended since";
+    assert!(text.contains(hint), "{text}");
+    assert!(!printed(shut, shut)?.contains(hint));
     Ok(())
 }
 
@@ -291,6 +295,29 @@ fn the_measured_command_line_says_if_root_can_be_the_kernel() -> anyhow::Result<
     Ok(())
 }
 
+/// What the module itself extends follows from what the register was before.
+#[test]
+fn the_modules_own_events_take_nothing_from_the_command_line() -> anyhow::Result<()> {
+    let bytes = boot_log("quiet");
+    let log = BootLog::parse(&bytes).map_err(|why| anyhow::anyhow!("{why}"))?;
+    let [first, second, third, _] = log.rtmr;
+    let mut module = Module::load_after(&[0, CONTROL], [first, second, third], (2, third), 1);
+    module.checkpoint(None);
+    let file = with(&module, Frame::BootLog, &bytes);
+    let contents = Contents::read(&file).ok();
+    let evidence = evidence(&module.quote(4, &[0; 64]), Evidence::from_quote)?;
+    let register = crate::options::digits(&third);
+    let arguments = arguments(&["--rtmr", "2", "--open-register", &register]);
+    let finding = verify(&file, &evidence, &arguments.policy());
+    assert_eq!(finding.verdict, Verdict::Attested);
+    let kernel = arguments.kernel(contents.as_ref(), &evidence, &finding);
+    match kernel.map_err(|failure| failure.error)? {
+        Kernel::CommandLine { is_in_evidence, .. } => assert!(is_in_evidence),
+        Kernel::NoLog | Kernel::NotProved(_) => panic!("it has a command line"),
+    }
+    Ok(())
+}
+
 #[test]
 fn findings_are_told_as_json() -> anyhow::Result<()> {
     let module = module();
@@ -305,6 +332,7 @@ fn findings_are_told_as_json() -> anyhow::Result<()> {
     );
     assert_eq!(json["streams"][0]["proved"], 100);
     assert_eq!(json["signature"], "not checked");
+    assert_eq!(json["boot_rtmr"][2], "03".repeat(48));
     let text = print::text(&finding, &evidence, &Kernel::NoLog);
     assert!(text.contains("TDREPORT, UNSIGNED"), "{text}");
     assert!(

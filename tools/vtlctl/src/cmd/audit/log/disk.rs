@@ -25,6 +25,9 @@ impl Disk {
         let options = &mut OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(path).with_context(cannot)?;
+        if !file.metadata().with_context(cannot)?.is_file() {
+            bail!("{}: it is no regular file", path.display());
+        }
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             bail!("{}: another process writes it", path.display());
         }
@@ -189,6 +192,27 @@ mod tests {
             Ok(_) => panic!("it was opened"),
         }
         assert_eq!(std::fs::read(&place.0)?, file);
+        Ok(())
+    }
+
+    /// What has no end would be read for ever.
+    #[test]
+    fn a_device_is_no_file_to_go_on_with() {
+        let opened = Disk::open(Path::new("/dev/zero"), &json!({}));
+        let why = opened.err().map(|why| why.to_string());
+        assert!(why.is_some_and(|why| why.contains("no regular file")));
+    }
+
+    /// The machine lost its power: what was written last is as long as it should be, and zero.
+    #[test]
+    fn zeros_at_the_end_are_cut_off() -> anyhow::Result<()> {
+        let place = Place::new("zeros");
+        let module = Module::load(&[0, CONTROL]);
+        let whole = module.file();
+        std::fs::write(&place.0, [whole.as_slice(), &[0; 4096]].concat())?;
+        let (_, bytes) = Disk::open(&place.0, &json!({}))?;
+        assert_eq!(bytes, whole);
+        assert_eq!(std::fs::read(&place.0)?, whole);
         Ok(())
     }
 
