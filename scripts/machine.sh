@@ -8,6 +8,9 @@
 EMULATOR=${EMULATOR:-${BUILD:-}/tdxemu}
 QEMU_MAJOR=10
 
+# How a user says what is wrong: a variable of make, or an option of tdxemu.
+SMP_NAME=${SMP_NAME:-SMP=} MEM_NAME=${MEM_NAME:-MEM=} GDB_NAME=${GDB_NAME:-GDB=}
+
 # need_qemu: this system's QEMU is there, and new enough. The build root's is.
 need_qemu() {
 	local version
@@ -51,7 +54,7 @@ machine() {
 	in_reach KERNEL "$kernel"
 	in_reach INITRD "$initrd"
 	case $vcpus in
-	'' | 0* | *[!0-9]* | ????*) die "SMP=$vcpus is not a number of processors" "example: SMP=4" ;;
+	'' | 0* | *[!0-9]* | ????*) die "$SMP_NAME$vcpus is not a number of processors" "example: ${SMP_NAME}4" ;;
 	esac
 	# The timers of a Hyper-V host need one, too. With two of QEMU's, instructions can't be counted.
 	case $vcpus:${COUNT_TO:-}:$options in
@@ -65,8 +68,8 @@ machine() {
 	[0-9]*M) mib=${mem%M} ;;
 	*[0-9]) mib=$mem ;;
 	esac
-	[ "$mib" -ge 1024 ] || die "MEM=$mem is not 1G or more, which the emulator needs" \
-		"example: MEM=1536M"
+	[ "$mib" -ge 1024 ] || die "$MEM_NAME$mem is not 1G or more, which the emulator needs" \
+		"example: ${MEM_NAME}1536M"
 	# A person's Ctrl-C is the TD's, and Ctrl-A X ends QEMU.
 	case ${CONSOLE:-} in
 	shell) console=(-serial mon:stdio) ;;
@@ -95,7 +98,7 @@ machine() {
 	case ${GDB:-} in
 	'') ;;
 	1) qemu+=(-S -gdb tcp:localhost:1234) ;;
-	*[!0-9]*) die "GDB=$GDB is not a port" "example: GDB=1, which is port 1234" ;;
+	*[!0-9]*) die "$GDB_NAME$GDB is not a port" "example: ${GDB_NAME}1, which is port 1234" ;;
 	*) qemu+=(-S -gdb "tcp:localhost:$GDB") ;;
 	esac
 }

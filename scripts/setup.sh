@@ -132,6 +132,7 @@ case ${1:-} in
 esac
 [ "$(uname -m)" = x86_64 ] || die "this project needs an x86-64 machine, this is $(uname -m)"
 need_plain_paths
+[ -z "${KDIR:-}" ] || [ -d "$KOBJ" ] || die "KDIR=$KDIR: there is no folder $KOBJ" "it has to be a kernel tree prepared for Rust modules"
 mkdir -p "$CACHE" 2>/dev/null || die "cannot create the cache folder $CACHE" \
 	"set MSHV_VTL_CACHE to a folder you may write to"
 exec 9>"$CACHE/.lock"

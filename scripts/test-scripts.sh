@@ -41,7 +41,7 @@ setup_in() {
 }
 
 echo "KTAP version 1"
-echo "1..72"
+echo "1..75"
 
 mkdir "$work/small"
 mount -t tmpfs -o size=64m tmpfs "$work/small"
@@ -135,6 +135,7 @@ else
 	failed=$((failed + 1))
 fi
 
+expect 'KDIR=none: there is no folder .*/none' a_tree_that_there_is_not_is_named setup_in "$work/no" env KDIR=none
 mkdir "$work/tree"
 # shellcheck disable=SC2016 # not this shell expands it
 expect "$work/tree is not a kernel tree" a_relative_tree_is_looked_for_from_here \
@@ -207,14 +208,20 @@ expect 'kernel .*/file instead of the stock one' another_kernel_is_not_called_th
 	env KIMAGE="$work/file" BUILD=/proc/none "$TOP/scripts/run.sh"
 
 # This system's QEMU and compilers, with ROOTLESS=1.
-mkdir "$work/old" "$work/sysroot"
+mkdir "$work/old" "$work/new" "$work/sysroot"
+printf '#!/bin/sh\necho QEMU emulator version 10.0.0\n' >"$work/new/qemu-system-x86_64"
 printf '#!/bin/sh\necho QEMU emulator version 8.2.2\n' >"$work/old/qemu-system-x86_64"
 printf '#!/bin/sh\necho %s/sysroot\n' "$work" >"$work/old/rustc"
 printf '#!/bin/sh\nexit 127\n' >"$work/user/qemu-system-x86_64"
 chmod +x "$work/user/qemu-system-x86_64"
 expect 'there is no qemu-system-x86_64' a_missing_qemu_is_named emu_run ROOTLESS=1 PATH="$work/user:$PATH"
-chmod +x "$work/old"/*
+chmod +x "$work/old"/* "$work/new"/*
 expect 'QEMU 8.2.2 is too old: 10.0 or later' an_old_qemu_is_named emu_run ROOTLESS=1 PATH="$work/old:$PATH"
+# The command says it in the words of its own options.
+expect '--smp x is not a number of processors' tdxemu_names_the_option_that_is_wrong \
+	env PATH="$work/new:$PATH" "$TOP/scripts/tdxemu" --smp=x "$work/file" "$work/file"
+expect '--memory 64M is not 1G or more' tdxemu_takes_values_in_both_forms \
+	env PATH="$work/new:$PATH" "$TOP/scripts/tdxemu" --smp=4 --memory 64M "$work/file" "$work/file"
 expect 'no core library for x86_64-unknown-none' a_compiler_without_the_target_is_named \
 	env ROOTLESS=1 PATH="$work/old:$PATH" "$TOP/scripts/build.sh" emulator
 expect 'ROOTLESS=1 is for the emulator and the tools' a_part_that_needs_root_is_named \
