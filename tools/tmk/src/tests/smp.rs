@@ -189,11 +189,13 @@ fn send_interrupt(_: &mut Vm) -> Outcome {
     send_into_l2(0x71)
 }
 
-/// Sends, shortly after the first processor has entered its L2.
+/// Sends, shortly after the first processor has entered its L2. On a machine that is busy, that one may
+/// wait for a while before it does.
 fn send_into_l2(what: u64) -> Outcome {
+    const DELAY_TICKS: u64 = 200_000_000;
     wait_for_stage(1);
     let start = cpu::rdtsc();
-    while cpu::rdtsc() - start < 20_000_000 {
+    while cpu::rdtsc() - start < DELAY_TICKS {
         core::hint::spin_loop();
     }
     send(0, what);
