@@ -86,7 +86,7 @@ expect 0 "^2 events written" its_events_are_exported_for_others audit cel "$work
 	"0000000008""0000000000000000""6c00000001""04""0300000035""0c00000030" ]
 result $? in_the_form_of_a_canonical_event_log
 head -c $(($(wc -c <"$work/log") / 2)) "$work/log" >"$work/cut"
-expect 7 "events are missing" an_export_without_events_says_so audit cel "$work/cut" "$work/cel"
+expect 7 "events are missing" an_export_without_events_says_so audit cel "$work/records" "$work/cel"
 
 # One byte of the first event. A byte in the middle of the file may also be a frame's length, and then
 # the quote is not found.
