@@ -6,13 +6,15 @@
 //! A guest ran on each of two CPUs, the log was saved and attested by a report (`early`), the guests ran
 //! again, and the log went on and was attested by a quote (`LOG`). The module was loaded again and
 //! attested by a report (`second`); then the register was extended through sysfs, and a checkpoint
-//! asked for (`FOREIGN`). The frame with the event log of the boot, most of which is padding, was cut out.
+//! asked for (`FOREIGN`). `OTHER` is of another trust domain, with a report. The frames with the event
+//! log of the boot, most of which is padding, were cut out.
 
 use super::*;
 use crate::Contents;
 
 const LOG: &[u8] = include_bytes!("real/log.bin");
 const FOREIGN: &[u8] = include_bytes!("real/foreign.bin");
+const OTHER: &[u8] = include_bytes!("real/other.bin");
 
 const FIRST_NONCE: Hash = [0x11; 32];
 const SECOND_NONCE: Hash = [0x22; 32];
@@ -385,6 +387,31 @@ fn wrong_nonces_old_logs_and_other_evidence_are_refused() {
     assert_eq!(verify(LOG, &quote(), &known).verdict, Verdict::Attested);
     let other = verify(LOG, &report(&second()), &Policy::DEFAULT);
     assert_eq!(reason(&other), Reason::Register);
+}
+
+#[test]
+fn what_another_trust_domain_reports_proves_nothing() {
+    let own = verify(OTHER, &report(OTHER), &asked([0x44; 32]));
+    assert_eq!(own.verdict, Verdict::Attested, "{own:?}");
+    let finding = verify(LOG, &report(OTHER), &Policy::DEFAULT);
+    assert_eq!(reason(&finding), Reason::Register);
+    let finding = verify(OTHER, &quote(), &Policy::DEFAULT);
+    assert_eq!(reason(&finding), Reason::Register);
+    let (head, frames) = parts(OTHER);
+    let both = [LOG, &frames.concat()].concat();
+    for evidence in [quote(), report(OTHER)] {
+        let finding = verify(&both, &evidence, &Policy::DEFAULT);
+        assert!(matches!(
+            reason(&finding),
+            Reason::File(BadFile::TwoRecords { .. } | BadFile::TwoSessions)
+        ));
+    }
+    // With the events of one and the records of the other.
+    let events = parts(LOG).1.into_iter().filter(|frame| frame[0] == EVENT);
+    let rest = frames.into_iter().filter(|frame| frame[0] != EVENT);
+    let spliced = [head, events.chain(rest).flatten().collect()].concat();
+    let finding = verify(&spliced, &quote(), &Policy::DEFAULT);
+    reason(&finding);
 }
 
 #[test]
